@@ -1,0 +1,57 @@
+"""A first guess that is already an upsampler, so that training starts above bicubic and only learns what is missing.
+
+Three channels of the first convolution pass RGB through, ``conv_after_body`` starts at zero, and the last convolution
+starts as the least-squares 3x3 linear upsampler of the training set.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from swinir.network import RGB_MEAN, SwinIR
+from training.data import Crops
+from training.recipes import Recipe
+
+
+def start_as_upsampler(network: SwinIR, photographs: list[Any], recipe: Recipe, *, keep_features: bool) -> None:
+    """Set the network's ends in place; ``keep_features`` leaves all but the last convolution as it was loaded."""
+    with torch.no_grad():
+        first = network.conv_first
+        if not keep_features:
+            torch.nn.init.zeros_(network.conv_after_body.weight)
+            torch.nn.init.zeros_(network.conv_after_body.bias)
+            first.weight[: recipe.channels] = 0
+            first.bias[: recipe.channels] = 0
+            for channel in range(recipe.channels):
+                first.weight[channel, channel, 1, 1] = 1
+        if recipe.scale == 1:
+            torch.nn.init.zeros_(network.conv_last.weight)  # a residual of zero: the input itself
+            torch.nn.init.zeros_(network.conv_last.bias)
+            return
+        last = network.upsample[0]  # type: ignore[index]
+        torch.nn.init.zeros_(last.weight)
+        weight, bias = least_squares_upsampler(photographs, recipe)
+        last.weight[:, : recipe.channels] = weight
+        last.bias.copy_(bias)
+
+
+def least_squares_upsampler(photographs: list[Any], recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
+    """The 3x3 linear map from input to output pixels with least squared error on 2,048 crops.
+
+    Returns (weight [C * s * s, C, 3, 3], bias [C * s * s]) in the network's own units (mean subtracted).
+    """
+    crops = Crops(photographs, recipe.degradation, recipe.scale, seed=0)
+    given, target = next(crops.batches(12, 2048))
+    mean = torch.tensor(RGB_MEAN if recipe.channels == 3 else (0.0,)).view(1, -1, 1, 1)
+    x = torch.from_numpy(np.ascontiguousarray(given)).permute(0, 3, 1, 2).float() / 255.0 - mean
+    y = torch.from_numpy(np.ascontiguousarray(target)).permute(0, 3, 1, 2).float() / 255.0 - mean
+    patches = torch.nn.functional.unfold(x, 3)  # [B, C * 9, 10 * 10]: whole neighbourhoods only
+    wanted = torch.nn.functional.pixel_unshuffle(y, recipe.scale)[:, :, 1:-1, 1:-1].flatten(2)
+    rows = patches.permute(0, 2, 1).reshape(-1, patches.shape[1])
+    rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1).double()
+    values = wanted.permute(0, 2, 1).reshape(-1, wanted.shape[1]).double()
+    solution = torch.linalg.lstsq(rows, values).solution.float()  # [C * 9 + 1, C * s * s]
+    return solution[:-1].T.reshape(-1, recipe.channels, 3, 3), solution[-1]

@@ -1,0 +1,203 @@
+"""Train one compact variant: ``python -m training.train compact_x4 --data DIR --run DIR``.
+
+Resumable (kill it when you like: the last checkpoint is at most ``--save-every`` steps old), warm-started from any
+weights whose shapes fit, L1 loss, Adam with warm-up and cosine decay, exponential moving average. What is written to
+``RUN/weights.safetensors`` is the moving average, under the published parameter names, buffers left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from swinir.network import SwinIR
+from training.data import Crops, add_noise, jpeg, read_photographs, resize
+from training.initialise import start_as_upsampler
+from training.metrics import luminance_psnr, psnr
+from training.recipes import RECIPES, Recipe
+
+EMA_DECAY = 0.999
+
+
+@click.command()
+@click.argument("variant", type=click.Choice(list(RECIPES)))
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Holds train/ and bench/.")
+@click.option("--run", type=click.Path(path_type=Path), required=True, help="Where checkpoints and the log go.")
+@click.option("--start", type=click.Path(path_type=Path, exists=True), help="Weights to start from (shapes that fit).")
+@click.option("--steps", default=20_000, show_default=True)
+@click.option("--patch", default=32, show_default=True, help="Side of an input crop, pixels.")
+@click.option("--batch", default=8, show_default=True)
+@click.option("--rate", default=1e-3, show_default=True, help="Adam's peak learning rate.")
+@click.option("--warm-up", default=200, show_default=True, help="Steps of linear warm-up.")
+@click.option("--save-every", default=250, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+def train(variant: str, data: Path, run: Path, start: Path | None, **options: Any) -> None:
+    """Train VARIANT from the photographs under DATA/train; judge it on DATA/bench."""
+    torch.set_num_threads(options["threads"])
+    torch.manual_seed(options["seed"])
+    recipe = RECIPES[variant]
+    run.mkdir(parents=True, exist_ok=True)
+    photographs = read_photographs(data / "train", grey=recipe.channels == 1)
+    network = SwinIR(**recipe.network_config())
+    if start:
+        fitted = load_what_fits(network, load_file(start))
+        print(f"{fitted} tensors taken from {start}", flush=True)
+    if not start or recipe.scale > 1 and fitted < len(network.state_dict()):
+        start_as_upsampler(network, photographs, recipe, keep_features=start is not None)
+    Trainer(variant, recipe, network, run, options).train(photographs, data / "bench")
+
+
+def load_what_fits(network: SwinIR, tensors: dict[str, Tensor]) -> int:
+    """Copy the tensors whose names and shapes the network has; return how many."""
+    own = network.state_dict()
+    fitting = {name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape}
+    network.load_state_dict(fitting, strict=False)
+    return len(fitting)
+
+
+class Trainer:
+    """One run: the network, its optimiser, its moving average, and where it stands."""
+
+    def __init__(self, variant: str, recipe: Recipe, network: SwinIR, run: Path, options: dict[str, Any]) -> None:
+        self.variant, self.recipe, self.network, self.run, self.options = variant, recipe, network, run, options
+        self.optimiser = torch.optim.Adam(network.parameters(), options["rate"], betas=(0.9, 0.99))
+        self.average = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        self.step = 0
+        checkpoint = run / "checkpoint.pt"
+        if checkpoint.exists():
+            state = torch.load(checkpoint, weights_only=True)
+            network.load_state_dict(state["network"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.average, self.step = state["average"], state["step"]
+            print(f"resumed at step {self.step}", flush=True)
+
+    def train(self, photographs: list[Any], bench: Path) -> None:
+        """Run until ``--steps``; every ``--save-every`` steps judge the average and save everything."""
+        options = self.options
+        crops = Crops(photographs, self.recipe.degradation, self.recipe.scale, options["seed"] + self.step)
+        total, began, first = 0.0, time.monotonic(), self.step
+        for given, target in crops.batches(options["patch"], options["batch"]):
+            if self.step >= options["steps"]:
+                break
+            total += self.take_step(given, target)
+            if self.step % options["save_every"] == 0 or self.step == options["steps"]:
+                seconds = (time.monotonic() - began) / (self.step - first)
+                self.save()
+                score = judge(self.average_network(), self.recipe, bench)
+                line = {"step": self.step, "loss": total / options["save_every"], "seconds_per_step": seconds, **score}
+                with (self.run / "log.jsonl").open("a") as log:
+                    log.write(json.dumps({name: round(value, 5) for name, value in line.items()}) + "\n")
+                total = 0.0
+
+    def take_step(self, given: Any, target: Any) -> float:
+        """One optimiser step; returns the L1 loss."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.options["rate"] * self.rate_now()
+        self.optimiser.zero_grad()
+        # The loss is blind to pixels outside 0..1: the answer is clamped before it is shown, so are its errors.
+        loss = (self.network(to_tensor(given)) - to_tensor(target)).abs().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        decay = min(EMA_DECAY, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, tensor in self.network.state_dict().items():
+                self.average[name].lerp_(tensor, 1 - decay)
+        return float(loss.detach())
+
+    def rate_now(self) -> float:
+        """Linear warm-up, then half a cosine down to 1 %: a share of the peak rate."""
+        warm_up, steps = self.options["warm_up"], self.options["steps"]
+        if self.step < warm_up:
+            return (self.step + 1) / warm_up
+        return max(0.01, 0.5 * (1 + math.cos(math.pi * (self.step - warm_up) / max(1, steps - warm_up))))
+
+    def average_network(self) -> SwinIR:
+        """A copy of the network that holds the moving average."""
+        network = SwinIR(**self.recipe.network_config())
+        network.load_state_dict(self.average)
+        return network
+
+    def save(self) -> None:
+        """Write the checkpoint and the weights, each by atomic rename."""
+        state = {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average,
+            "step": self.step,
+        }
+        torch.save(state, self.run / "checkpoint.tmp")
+        (self.run / "checkpoint.tmp").replace(self.run / "checkpoint.pt")
+        config = {name: str(value).strip("[]").replace(" ", "") for name, value in self.recipe.network_config().items()}
+        metadata = {"variant": self.variant, "step": str(self.step), **config}
+        save_file({n: t.contiguous() for n, t in self.average.items()}, self.run / "weights.tmp", metadata)
+        (self.run / "weights.tmp").replace(self.run / "weights.safetensors")
+
+
+def to_tensor(pixels: Any) -> Tensor:
+    """uint8 [B, H, W, C] -> float32 [B, C, H, W] in 0..1."""
+    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 255.0
+
+
+def restore(network: SwinIR, pixels: Any) -> Any:
+    """One image, uint8 [H, W, C] -> uint8 [H * scale, W * scale, C]: clamped, rounded, cast."""
+    with torch.inference_mode():
+        restored = network(to_tensor(pixels[None]))[0]
+    return restored.mul(255.0).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def judge(network: SwinIR, recipe: Recipe, bench: Path) -> dict[str, float]:
+    """Mean PSNR in dB on images never trained on, beside the PSNR of doing nothing (bicubic or the input itself)."""
+    before, after = [], []
+    for given, target in judged_pairs(recipe, bench):
+        plain = resize(given, target.shape[0], target.shape[1]) if recipe.scale > 1 else given
+        for scores, picture in ((before, plain), (after, restore(network, given))):
+            if recipe.scale > 1:
+                scores.append(luminance_psnr(picture, target, border=recipe.scale))
+            else:
+                scores.append(psnr(picture, target))
+    return {"plain_db": float(np.mean(before)), "db": float(np.mean(after))}
+
+
+def judged_pairs(recipe: Recipe, bench: Path) -> list[tuple[Any, Any]]:
+    """(input, reference) of the benchmark that fits the recipe; degradations drawn with a fixed seed."""
+    rng = np.random.default_rng(0)
+    folder = {1: bench / "Set12", 3: bench / "Set5" / "HR"}[recipe.channels]
+    pairs = []
+    for path in sorted(folder.iterdir()):
+        target = _read(path, grey=recipe.channels == 1)
+        name, _, strength = recipe.degradation.partition(":")
+        if name in ("bicubic", "real"):
+            height, width = target.shape[0] // recipe.scale, target.shape[1] // recipe.scale
+            target = target[: height * recipe.scale, : width * recipe.scale]
+            given = resize(target, height, width)
+            if name == "real":
+                given = jpeg(add_noise(given, 5.0, rng), 70)
+        elif name == "noise":
+            given = add_noise(target, float(strength), rng)
+        else:
+            given = jpeg(target, int(strength))
+        pairs.append((given, target))
+    return pairs
+
+
+def _read(path: Path, *, grey: bool) -> Any:
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("L" if grey else "RGB"))
+    return pixels[..., None] if grey else pixels
+
+
+if __name__ == "__main__":
+    train()
