@@ -92,6 +92,7 @@ class SwinIR(nn.Module):
             self.conv_last = nn.Conv2d(embed_dim, self.in_chans, 3, 1, 1)
 
     def forward(self, images: Tensor) -> Tensor:
+        """[B, in_chans, H, W] -> [B, in_chans, H * upscale, W * upscale], same dtype and device."""
         height, width = images.shape[-2:]
         x = pad_to_window(images, self.window_size)
         mean = _mean(self.in_chans, x.device, x.dtype)
@@ -119,16 +120,16 @@ class SwinIR(nn.Module):
 
     def _reconstruct(self, deep: Tensor, network_input: Tensor) -> Tensor:
         if self.upsampler == "pixelshuffle":
-            return _as_tensor(self.conv_last(self.upsample(self.conv_before_upsample(deep))))
+            return self.conv_last(self.upsample(self.conv_before_upsample(deep)))
         if self.upsampler == "pixelshuffledirect":
-            return _as_tensor(self.upsample(deep))
+            return self.upsample(deep)
         if self.upsampler == "nearest+conv":
             x = self.conv_before_upsample(deep)
             x = F.leaky_relu(self.conv_up1(F.interpolate(x, scale_factor=2, mode="nearest")), 0.2)
             if self.upscale == 4:
                 x = F.leaky_relu(self.conv_up2(F.interpolate(x, scale_factor=2, mode="nearest")), 0.2)
-            return _as_tensor(self.conv_last(F.leaky_relu(self.conv_hr(x), 0.2)))
-        return _as_tensor(network_input + self.conv_last(deep))
+            return self.conv_last(F.leaky_relu(self.conv_hr(x), 0.2))
+        return network_input + self.conv_last(deep)
 
 
 class ResidualGroup(nn.Module):
@@ -187,7 +188,7 @@ class SwinBlock(nn.Module):
 
     def _run(self, x: Tensor, bias: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x), bias)
-        return x + _as_tensor(self.mlp(self.norm2(x)))
+        return x + self.mlp(self.norm2(x))
 
 
 class WindowAttention(nn.Module):
@@ -213,7 +214,7 @@ class WindowAttention(nn.Module):
         n = self.window_size**2
         q, k, v = self.qkv(x).view(-1, n, 3, self.num_heads, channels // self.num_heads).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(q.shape[0], -1, -1, -1))
-        return _as_tensor(self.proj(attended.transpose(1, 2).reshape(-1, channels)))
+        return self.proj(attended.transpose(1, 2).reshape(-1, channels))
 
     def bias(self, kind: int) -> Tensor:
         """Relative position bias plus the shift mask of this kind of window: [heads, N, N], cached when serving."""
@@ -358,7 +359,7 @@ class _Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _as_tensor(self.fc2(F.gelu(self.fc1(x))))
+        return self.fc2(F.gelu(self.fc1(x)))
 
 
 def _residual_conv(dim: int, resi_connection: str) -> nn.Module:
@@ -385,9 +386,3 @@ def _pixel_shuffle_steps(upscale: int) -> nn.Sequential:
     for _ in range(int(steps)):
         layers += [nn.Conv2d(NUM_FEAT, 4 * NUM_FEAT, 3, 1, 1), nn.PixelShuffle(2)]
     return nn.Sequential(*layers)
-
-
-def _as_tensor(value: Any) -> Tensor:
-    """Modules are called through ``__call__``, which mypy sees as Any."""
-    assert isinstance(value, Tensor)  # noqa: S101 - narrows a type, never checks input
-    return value

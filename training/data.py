@@ -55,7 +55,7 @@ def jpeg(pixels: Pixels, quality: int) -> Pixels:
 
 
 def real_world(pixels: Pixels, scale: int, rng: np.random.Generator) -> Pixels:
-    """Blur, resize, noise and JPEG in a random order, ending at 1 / ``scale``: BSRGAN's recipe (Zhang et al. 2021, fig. 2)."""
+    """Blur, resize, noise and JPEG in a random order, ending at 1 / ``scale``: BSRGAN's recipe (2021, fig. 2)."""
     height, width = pixels.shape[0] // scale, pixels.shape[1] // scale
     steps = ["blur", "blur", "resize", "noise", "jpeg"]
     rng.shuffle(steps)
@@ -137,10 +137,7 @@ class Crops:
                 break
         top, left = int(rng.integers(0, height - need + 1)), int(rng.integers(0, width - need + 1))
         wide = target[top * scale : (top + need) * scale, left * scale : (left + need) * scale]
-        if self._small:
-            given = self._small[index][top : top + need, left : left + need]
-        else:
-            given = self._degrade(wide)
+        given = self._small[index][top : top + need, left : left + need] if self._small else self._degrade(wide)
         trim = (need - patch) // 2
         given = given[trim : trim + patch, trim : trim + patch]
         wide = wide[trim * scale : (trim + patch) * scale, trim * scale : (trim + patch) * scale]

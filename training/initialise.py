@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from swinir.network import RGB_MEAN, SwinIR
+from swinir.network import RGB_MEAN
 from training.data import Crops
 from training.recipes import Recipe
 
 
-def start_as_upsampler(network: SwinIR, photographs: list[Any], recipe: Recipe, *, keep_features: bool) -> None:
-    """Set the network's ends in place; ``keep_features`` leaves all but the last convolution as it was loaded."""
+def start_as_upsampler(network: Any, photographs: list[Any], recipe: Recipe, *, keep_features: bool) -> None:
+    """Set the ends of a SwinIR in place; ``keep_features`` leaves all but the last convolution as it was loaded."""
     with torch.no_grad():
         first = network.conv_first
         if not keep_features:
@@ -31,7 +31,7 @@ def start_as_upsampler(network: SwinIR, photographs: list[Any], recipe: Recipe, 
             torch.nn.init.zeros_(network.conv_last.weight)  # a residual of zero: the input itself
             torch.nn.init.zeros_(network.conv_last.bias)
             return
-        last = network.upsample[0]  # type: ignore[index]
+        last = network.upsample[0]
         torch.nn.init.zeros_(last.weight)
         weight, bias = least_squares_upsampler(photographs, recipe)
         last.weight[:, : recipe.channels] = weight

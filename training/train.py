@@ -53,7 +53,7 @@ def train(variant: str, data: Path, run: Path, start: Path | None, **options: An
     if start:
         fitted = load_what_fits(network, load_file(start))
         print(f"{fitted} tensors taken from {start}", flush=True)
-    if not start or recipe.scale > 1 and fitted < len(network.state_dict()):
+    if not start or (recipe.scale > 1 and fitted < len(network.state_dict())):
         start_as_upsampler(network, photographs, recipe, keep_features=start is not None)
     Trainer(variant, recipe, network, run, options).train(photographs, data / "bench")
 
@@ -107,7 +107,7 @@ class Trainer:
         self.optimiser.zero_grad()
         # The loss is blind to pixels outside 0..1: the answer is clamped before it is shown, so are its errors.
         loss = (self.network(to_tensor(given)) - to_tensor(target)).abs().mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1
@@ -160,7 +160,8 @@ def restore(network: SwinIR, pixels: Any) -> Any:
 
 def judge(network: SwinIR, recipe: Recipe, bench: Path) -> dict[str, float]:
     """Mean PSNR in dB on images never trained on, beside the PSNR of doing nothing (bicubic or the input itself)."""
-    before, after = [], []
+    before: list[float] = []
+    after: list[float] = []
     for given, target in judged_pairs(recipe, bench):
         plain = resize(given, target.shape[0], target.shape[1]) if recipe.scale > 1 else given
         for scores, picture in ((before, plain), (after, restore(network, given))):

@@ -1,0 +1,278 @@
+"""The zoo: one table of everything that can be asked for by name. CLI, API, form and docs follow from it.
+
+A row says what a variant is for, how its network is built, where its published checkpoint lies and how sure we are of
+its hash. Imports no torch, so that the gateway and Triton's tile step can read it.
+
+Sources: SwinIR's release v0.0 (names, sizes), projects that pin its files (hashes; ``sha256_sources`` counts them), the
+paper's tables (architectures). None of the published files could be hashed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+DEFAULT_VARIANT = "compact_x4"
+RELEASE_URL = "https://github.com/JingyunLiang/SwinIR/releases/download/v0.0/"
+PUBLISHED_CREDIT = "SwinIR by Jingyun Liang et al. (2021), published weights"
+OWN_CREDIT = "Serverless SuperRes, trained for this project; architecture SwinIR by Jingyun Liang et al. (2021)"
+GAN_NOTICE = "This variant invents plausible texture: details in its answer may never have been in front of the camera."
+TASKS = ("classical_sr", "lightweight_sr", "real_sr", "gray_denoise", "color_denoise", "gray_jpeg", "color_jpeg")
+
+
+class UnknownVariant(LookupError):
+    """No row of the zoo has that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no variant {name[:80]!r}. There are: {', '.join(VARIANTS)}.")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the zoo."""
+
+    name: str
+    task: str
+    scale: int
+    """Output side / input side: 1, 2, 3, 4 or 8."""
+    summary: str
+    """One line for people: what it is for."""
+    config: Mapping[str, Any]
+    """Keywords of ``swinir.network.SwinIR``."""
+    halo: int
+    """Pixels at a tile's border whose output is not trusted."""
+    max_tile_px: int
+    """Largest tile side, halo included."""
+    strength: int | None = None
+    """Noise sigma in levels, or JPEG quality, that the weights were trained for."""
+    notice: str = ""
+    """What must be said beside the result."""
+    credit: str = PUBLISHED_CREDIT
+    licence: str = "Apache-2.0"
+    file: str = ""
+    """Name of the published checkpoint; empty for our own, which lie in ``swinir/bundled``."""
+    size_bytes: int | None = None
+    sha256: str = ""
+    """Of the published checkpoint; empty where nobody pins it: then it is trusted on first use and recorded."""
+    sha256_sources: str = ""
+    """How many other projects were seen to pin this hash: "many" or a count; empty with no hash."""
+
+    @property
+    def window(self) -> int:
+        """Attention window in pixels."""
+        return int(self.config["window_size"])
+
+    @property
+    def channels(self) -> int:
+        """3 for RGB; 1 where the network sees luminance alone."""
+        return int(self.config["in_chans"])
+
+    @property
+    def is_bundled(self) -> bool:
+        """Whether the weights are the project's own and ship with it."""
+        return not self.file
+
+    @property
+    def url(self) -> str:
+        """Where the published checkpoint lies; empty for our own."""
+        return RELEASE_URL + self.file if self.file else ""
+
+
+def find_variant(name: str) -> Variant:
+    """Return the row called ``name``, or raise :class:`UnknownVariant`, whose text lists the names."""
+    try:
+        return VARIANTS[name]
+    except KeyError:
+        raise UnknownVariant(name) from None
+
+
+def _config(
+    groups: int, depth: int, dim: int, heads: int, scale: int, upsampler: str, **others: Any
+) -> Mapping[str, Any]:
+    shared = {"mlp_ratio": 2, "window_size": 8, "img_range": 1.0, "in_chans": 3, "resi_connection": "1conv"}
+    sizes = {"depths": [depth] * groups, "embed_dim": dim, "num_heads": [heads] * groups}
+    return MappingProxyType({**shared, **sizes, "upscale": scale, "upsampler": upsampler, **others})
+
+
+# Halos: 16 px measured for the compact network (docs/tiling.md). Deeper published networks get more; without their
+# weights their seams could not be measured here.
+_COMPACT: dict[str, Any] = {"halo": 16, "max_tile_px": 256, "credit": OWN_CREDIT}
+_LIGHT: dict[str, Any] = {"halo": 24, "max_tile_px": 256}
+_MEDIUM: dict[str, Any] = {"halo": 32, "max_tile_px": 192}
+_LARGE: dict[str, Any] = {"halo": 32, "max_tile_px": 192}
+_JPEG = {"window_size": 7, "img_range": 255.0}
+
+
+def _compact_sr(scale: int) -> Variant:
+    return Variant(
+        name=f"compact_x{scale}",
+        task="lightweight_sr",
+        scale=scale,
+        summary=f"{scale}x, small and quick: clean pictures, on any machine.",
+        config=_config(2, 4, 48, 4, scale, "pixelshuffledirect"),
+        **_COMPACT,
+    )
+
+
+def _classical(scale: int, training_set: str, **checkpoint: Any) -> Variant:
+    infix, patch = ("_div2k", 48) if training_set == "DIV2K" else ("", 64)
+    return Variant(
+        name=f"classical{infix}_x{scale}",
+        task="classical_sr",
+        scale=scale,
+        summary=f"{scale}x, faithful and slow: clean, sharp pictures without JPEG damage ({training_set}).",
+        config=_config(6, 6, 180, 6, scale, "pixelshuffle"),
+        file=f"001_classicalSR_{training_set}_s{patch}w8_SwinIR-M_x{scale}.pth",
+        **_MEDIUM,
+        **checkpoint,
+    )
+
+
+def _lightweight(scale: int, **checkpoint: Any) -> Variant:
+    return Variant(
+        name=f"lightweight_x{scale}",
+        task="lightweight_sr",
+        scale=scale,
+        summary=f"{scale}x, the published small network: clean pictures at a quarter of the time of classical.",
+        config=_config(4, 6, 60, 6, scale, "pixelshuffledirect"),
+        file=f"002_lightweightSR_DIV2K_s64w8_SwinIR-S_x{scale}.pth",
+        **_LIGHT,
+        **checkpoint,
+    )
+
+
+def _real(name: str, scale: int, *, large: bool, gan: bool, **checkpoint: Any) -> Variant:
+    what = "sharp and lively, invents texture" if gan else "calm and smooth, invents nothing"
+    data, size = ("DFOWMFC", "L") if large else ("DFO", "M")
+    config = (
+        _config(9, 6, 240, 8, scale, "nearest+conv", resi_connection="3conv")
+        if large
+        else _config(6, 6, 180, 6, scale, "nearest+conv")
+    )
+    return Variant(
+        name=name,
+        task="real_sr",
+        scale=scale,
+        summary=f"{scale}x for photographs from phones and the web (blur, noise, JPEG): {what}.",
+        config=config,
+        notice=GAN_NOTICE if gan else "",
+        file=f"003_realSR_BSRGAN_{data}_s64w8_SwinIR-{size}_x{scale}_{'GAN' if gan else 'PSNR'}.pth",
+        **(_LARGE if large else _MEDIUM),
+        **checkpoint,
+    )
+
+
+def _denoise(sigma: int, *, grey: bool, **checkpoint: Any) -> Variant:
+    number, colour = ("004_grayDN", "gray") if grey else ("005_colorDN", "color")
+    return Variant(
+        name=f"{colour}_denoise_{sigma}",
+        task=f"{colour}_denoise",
+        scale=1,
+        strength=sigma,
+        summary=f"Same size, {'grey' if grey else 'colour'} noise of strength {sigma} (of 255) removed.",
+        config=_config(6, 6, 180, 6, 1, "", in_chans=1 if grey else 3),
+        file=f"{number}_DFWB_s128w8_SwinIR-M_noise{sigma}.pth",
+        **_MEDIUM,
+        **checkpoint,
+    )
+
+
+def _jpeg(quality: int, *, grey: bool, **checkpoint: Any) -> Variant:
+    number, colour = ("006_CAR", "gray") if grey else ("006_colorCAR", "color")
+    return Variant(
+        name=f"{colour}_jpeg_{quality}",
+        task=f"{colour}_jpeg",
+        scale=1,
+        strength=quality,
+        summary=f"Same size, blocks and ringing of {'grey ' if grey else ''}JPEG quality {quality} removed.",
+        config=_config(6, 6, 180, 6, 1, "", in_chans=1 if grey else 3, **_JPEG),
+        file=f"{number}_DFWB_s126w7_SwinIR-M_jpeg{quality}.pth",
+        halo=35,
+        max_tile_px=189,
+        **checkpoint,
+    )
+
+
+def _pin(size_bytes: int, sha256: str, sources: str) -> dict[str, Any]:
+    return {"size_bytes": size_bytes, "sha256": sha256, "sha256_sources": sources}
+
+
+_ROWS = (
+    _compact_sr(4),
+    _classical(
+        2,
+        "DF2K",
+        **_pin(67277475, "2032ebf8f401dd3ce2fae5f3852117cb72101ec6ed8358faa64c2a3fa09ed4ac", "many"),
+    ),
+    _classical(3, "DF2K"),
+    _classical(
+        4, "DF2K", sha256="4e78e33f22c1aa8a773db0cf4a7381bae97c2362c717f155439ebc690cbd9215", sha256_sources="1"
+    ),
+    _classical(8, "DF2K"),
+    _classical(2, "DIV2K"),
+    _classical(3, "DIV2K"),
+    _classical(
+        4,
+        "DIV2K",
+        **_pin(59611499, "129dc773ba2d4c07f3eb0bb116fbe692011b7cc072d9ca12797cd3748198610a", "2"),
+    ),
+    _classical(8, "DIV2K"),
+    _lightweight(2, **_pin(17147989, "193b229909ca89cd8b55de9c9e7fce146ae759d59dfcd78d8feb9dd1d6fa0fd7", "many")),
+    _lightweight(3),
+    _lightweight(4, **_pin(17225941, "09fad24e32ae62722e1a055efde9921328f4137981bab0a42a4a3a806306c58e", "2")),
+    _real(
+        "real_x2",
+        2,
+        large=False,
+        gan=True,
+        **_pin(66974517, "f397408977a3e07eb06afb7238d453a12ef35ebab7328a54241f307860dbe342", "2"),
+    ),
+    _real(
+        "real_x4",
+        4,
+        large=False,
+        gan=True,
+        **_pin(67129861, "b9afb61e65e04eb7f8aba5095d070bbe9af28df76acd0c9405aeb33b814bcfc6", "3"),
+    ),
+    _real(
+        "real_x4_psnr",
+        4,
+        large=False,
+        gan=False,
+        **_pin(67129849, "1fd8fed99684bd271db55563e4906d36459cf535446820053f7a1081d4781dc5", "1"),
+    ),
+    _real(
+        "real_large_x4",
+        4,
+        large=True,
+        gan=True,
+        **_pin(142473939, "99adfa91350a84c99e946c1eb3d8fce34bc28f57d807b09dc8fe40a316328c0a", "many"),
+    ),
+    _real(
+        "real_large_x4_psnr",
+        4,
+        large=True,
+        gan=False,
+        **_pin(142473947, "450be6eac63a59959b55a83df6743444de9f018547f81d16f699b3680d366ad7", "1"),
+    ),
+    *(_denoise(sigma, grey=True) for sigma in (15, 25, 50)),
+    _denoise(15, grey=False),
+    _denoise(
+        25,
+        grey=False,
+        **_pin(122905743, "39e264322ba762682de5acee4705aaeda7077b947204b9ce1899519ebd540724", "1"),
+    ),
+    _denoise(50, grey=False),
+    *(_jpeg(quality, grey=True) for quality in (10, 20, 30, 40)),
+    _jpeg(10, grey=False),
+    _jpeg(
+        20,
+        grey=False,
+        **_pin(102873665, "1b47fa32f358630e3de3430c91296535a0011b16f0518dacd5b847f123023d45", "1"),
+    ),
+    *(_jpeg(quality, grey=False) for quality in (30, 40)),
+)
+
+VARIANTS: Mapping[str, Variant] = MappingProxyType({row.name: row for row in _ROWS})
