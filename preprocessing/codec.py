@@ -1,0 +1,40 @@
+"""The codec's public face: bytes -> `probe` -> Upload -> `decode` -> Image -> `encode` -> bytes.
+
+Each step lives in the module of its noun (`upload`, `decoder`, `image`, `encoder`); import them from here.
+"""
+
+from __future__ import annotations
+
+from preprocessing.container import InputFormat
+from preprocessing.decoder import decode
+from preprocessing.encoder import (
+    DEFAULT_QUALITY,
+    MAX_OUTPUT_SIDES,
+    OutputFormat,
+    check_output,
+    describe_losses,
+    encode,
+    join_channels,
+    png_mode,
+)
+from preprocessing.image import Image, Pixels
+from preprocessing.upload import MAX_DECODED_PIXELS, Limits, Upload, probe
+
+__all__ = [
+    "DEFAULT_QUALITY",
+    "MAX_DECODED_PIXELS",
+    "MAX_OUTPUT_SIDES",
+    "Image",
+    "InputFormat",
+    "Limits",
+    "OutputFormat",
+    "Pixels",
+    "Upload",
+    "check_output",
+    "decode",
+    "describe_losses",
+    "encode",
+    "join_channels",
+    "png_mode",
+    "probe",
+]

@@ -1,0 +1,153 @@
+"""The grid: where the tiles of an image lie, chosen so that little is computed twice.
+
+Pure geometry on integers. Tile offsets and core edges are multiples of the attention window, so that windows fall in a
+tile where they would in the whole image; `tiling` moves the pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+MAX_SIDE_PX = 2**24
+"""Longest side of a grid: 256 times what any decoder here gives, and its products stay far inside 64 bits."""
+
+
+class GridError(ValueError):
+    """These numbers make no grid, or these arrays do not fit one; the message names both."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Tiles of one fixed shape that cover an image padded to the next multiple of the window; all lengths in px."""
+
+    height: int
+    width: int
+    window: int
+    halo: int
+    """Least distance of a core from every inner side of its tile; a multiple of the window."""
+    tile_height: int
+    tile_width: int
+    rows: int
+    columns: int
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if not 0 <= value <= MAX_SIDE_PX or (value == 0 and name != "halo"):
+                raise GridError(f"A grid's {name} is 1 to {MAX_SIDE_PX} (the halo may be 0), not {value}.")
+        if self.halo % self.window:
+            raise GridError(f"The halo {self.halo} is no multiple of the window {self.window}.")
+        self._check_axis("rows", self.height, self.tile_height, self.rows)
+        self._check_axis("columns", self.width, self.tile_width, self.columns)
+
+    @property
+    def tops(self) -> tuple[int, ...]:
+        """First row of each row of tiles."""
+        return _offsets(self.height, self.tile_height, self.rows, self.window)
+
+    @property
+    def lefts(self) -> tuple[int, ...]:
+        """First column of each column of tiles."""
+        return _offsets(self.width, self.tile_width, self.columns, self.window)
+
+    @property
+    def row_edges(self) -> tuple[int, ...]:
+        """Where cores meet: row of tiles i owns the image's rows [row_edges[i], row_edges[i + 1])."""
+        return _edges(self.tops, self.tile_height, self.height, self.window)
+
+    @property
+    def column_edges(self) -> tuple[int, ...]:
+        """Where cores meet: column of tiles i owns the image's columns [column_edges[i], column_edges[i + 1])."""
+        return _edges(self.lefts, self.tile_width, self.width, self.window)
+
+    @property
+    def computed_ratio(self) -> float:
+        """Pixels that are computed for each pixel of the image: 1.0 would be no halo and no padding."""
+        return self.rows * self.tile_height * self.columns * self.tile_width / (self.height * self.width)
+
+    def to_array(self) -> npt.NDArray[np.int32]:
+        """Return the grid as int32 [8], in the order of its fields, so that it crosses Triton as a tensor."""
+        return np.array(dataclasses.astuple(self), dtype=np.int32)
+
+    @classmethod
+    def from_array(cls, array: npt.NDArray[np.int32]) -> Grid:
+        """Return the grid of an int32 [8] tensor; raises GridError when its tiles do not cover its image."""
+        if array.dtype != np.int32 or array.shape != (len(dataclasses.fields(cls)),):
+            raise GridError(
+                f"A grid is an int32 [{len(dataclasses.fields(cls))}] tensor, not {array.dtype} {list(array.shape)}."
+            )
+        return cls(*(int(number) for number in array))
+
+    def _check_axis(self, name: str, side: int, tile: int, count: int) -> None:
+        padded = pad_length(side, self.window)
+        steps = (padded - tile) // self.window
+        if tile % self.window:
+            raise GridError(f"A tile side of {tile} px is no multiple of the window {self.window}.")
+        if count == 1 and tile != padded:
+            raise GridError(f"One tile of {tile} px does not cover the {padded} px of the padded side exactly.")
+        if count > 1 and not count - 1 <= steps <= (count - 1) * (tile - 2 * self.halo) // self.window:
+            raise GridError(
+                f"{count} {name} of {tile} px with a halo of {self.halo} do not cover a padded side of {padded} px "
+                "so that every tile owns something."
+            )
+
+
+def choose_grid(height: int, width: int, *, window: int, halo: int, max_tile_px: int) -> Grid:
+    """Return the grid that computes the fewest pixels with tile sides of at most `max_tile_px`.
+
+    The halo is rounded up to a multiple of the window. A side that fits one tile is one tile, padded to the next
+    multiple of the window alone; otherwise the tiles are evened out. Raises GridError when `max_tile_px` leaves no core
+    beside the halo.
+    """
+    if min(height, width, window, max_tile_px) < 1 or halo < 0:
+        raise GridError(f"No grid for {height} x {width} px, window {window}, halo {halo}, tiles of {max_tile_px} px.")
+    halo = pad_length(halo, window)
+    tile_height, rows = _choose_axis(height, window, halo, max_tile_px)
+    tile_width, columns = _choose_axis(width, window, halo, max_tile_px)
+    return Grid(height, width, window, halo, tile_height, tile_width, rows, columns)
+
+
+def pad_length(length: int, window: int) -> int:
+    """Return the next multiple of the window, the length itself when it is one."""
+    return -(-length // window) * window
+
+
+def _choose_axis(side: int, window: int, halo: int, max_tile_px: int) -> tuple[int, int]:
+    """Return (tile side, count) with the least count * tile side; the smaller count wins a draw.
+
+    `count` tiles cover tile + (count - 1) * (tile - 2 * halo). One more tile costs 2 * halo but may round better to
+    windows.
+    """
+    padded, largest = pad_length(side, window), max_tile_px // window * window
+    if 0 < padded <= largest:
+        return padded, 1
+    core = largest - 2 * halo
+    if core < window:
+        raise GridError(
+            f"Tiles of at most {max_tile_px} px leave no core inside a halo of {halo} px on both sides "
+            f"with windows of {window} px: allow {2 * halo + window} px."
+        )
+    inner = padded - 2 * halo  # what the cores of `count` tiles must cover between the two outer halos
+    fewest = -(-inner // core)
+    choices = []
+    for count in range(fewest, min(2 * fewest, inner // window) + 1):
+        tile = pad_length(-(-inner // count), window) + 2 * halo
+        choices.append((count * tile, count, tile))
+    _, count, tile = min(choices)
+    return tile, count
+
+
+def _offsets(side: int, tile: int, count: int, window: int) -> tuple[int, ...]:
+    """Spread the tiles evenly over the padded side, on multiples of the window."""
+    steps = (pad_length(side, window) - tile) // window
+    return tuple(window * (index * steps // max(1, count - 1)) for index in range(count))
+
+
+def _edges(offsets: tuple[int, ...], tile: int, side: int, window: int) -> tuple[int, ...]:
+    """Cut each overlap in its middle, rounded down to a multiple of the window: at least a halo from either end."""
+    middles = ((before + tile + after) // 2 for before, after in pairwise(offsets))
+    return (0, *(middle // window * window for middle in middles), side)

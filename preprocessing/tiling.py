@@ -1,0 +1,109 @@
+"""Tiling: image -> tiles (`split`) and tiles -> image (`stitch`), whole or one row of tiles at a time.
+
+Cores are copied, nothing is blended: where the grid is aligned there is no seam to hide. Works on any dtype and number
+of channels; knows nothing of what happens to the tiles in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from preprocessing.grid import Grid, GridError, choose_grid, pad_length
+
+__all__ = ["Grid", "GridError", "bands", "choose_grid", "pad_to_window", "split", "split_band", "stitch", "stitch_band"]
+
+Array = npt.NDArray[Any]
+
+
+def split(image: Array, grid: Grid) -> Array:
+    """Return the tiles of an image, [N, T, T', C], row by row; an image that is its own only tile is not copied."""
+    _check_image(image, grid)
+    if grid.rows == grid.columns == 1 and image.shape[:2] == (grid.tile_height, grid.tile_width):
+        return image[np.newaxis]
+    tiles = np.empty((grid.rows * grid.columns, grid.tile_height, grid.tile_width, image.shape[2]), image.dtype)
+    for row in range(grid.rows):
+        _fill_row(tiles[row * grid.columns : (row + 1) * grid.columns], image, grid, row)
+    return tiles
+
+
+def split_band(image: Array, grid: Grid, row: int) -> Array:
+    """Return the tiles of one row of tiles, [columns, T, T', C], left to right."""
+    _check_image(image, grid)
+    tiles = np.empty((grid.columns, grid.tile_height, grid.tile_width, image.shape[2]), image.dtype)
+    _fill_row(tiles, image, grid, row)
+    return tiles
+
+
+def pad_to_window(image: Array, window: int) -> Array:
+    """Return [H, W, C] padded right and below to the next multiple of the window, exactly as its tiles are."""
+    height, width = image.shape[:2]
+    rows = _source(0, pad_length(height, window), height)
+    return image[rows[:, np.newaxis], _source(0, pad_length(width, window), width)]
+
+
+def bands(grid: Grid) -> list[tuple[int, int]]:
+    """Return (first row, rows) of the image, in input px, that each row of tiles makes final."""
+    edges = grid.row_edges
+    return [(top, bottom - top) for top, bottom in pairwise(edges)]
+
+
+def stitch(tiles: Array, grid: Grid, scale: int) -> Array:
+    """Return the image [H * scale, W * scale, C] of the tiles [N, T * scale, T' * scale, C] that the network gave."""
+    _check_tiles(tiles, grid, grid.rows * grid.columns, scale)
+    image = np.empty((grid.height * scale, grid.width * scale, tiles.shape[3]), tiles.dtype)
+    for row, (top, rows) in enumerate(bands(grid)):
+        tiles_of_row = tiles[row * grid.columns : (row + 1) * grid.columns]
+        _copy_cores(image[top * scale : (top + rows) * scale], tiles_of_row, grid, row, scale)
+    return image
+
+
+def stitch_band(tiles_of_row: Array, grid: Grid, row: int, scale: int) -> Array:
+    """Return the band [rows * scale, W * scale, C] of one row of tiles, [columns, T * scale, T' * scale, C]."""
+    _check_tiles(tiles_of_row, grid, grid.columns, scale)
+    _, rows = bands(grid)[row]
+    band = np.empty((rows * scale, grid.width * scale, tiles_of_row.shape[3]), tiles_of_row.dtype)
+    _copy_cores(band, tiles_of_row, grid, row, scale)
+    return band
+
+
+def _fill_row(tiles: Array, image: Array, grid: Grid, row: int) -> None:
+    top = grid.tops[row]
+    for tile, left in zip(tiles, grid.lefts, strict=True):
+        if top + grid.tile_height <= grid.height and left + grid.tile_width <= grid.width:
+            tile[...] = image[top : top + grid.tile_height, left : left + grid.tile_width]
+        else:
+            rows = _source(top, grid.tile_height, grid.height)
+            tile[...] = image[rows[:, np.newaxis], _source(left, grid.tile_width, grid.width)]
+
+
+def _source(offset: int, length: int, side: int) -> npt.NDArray[np.intp]:
+    """Return which line of the image each line of a padded stretch shows.
+
+    Reflected at the end, as the published network pads; that reaches `side - 1` lines, then the last of them repeats.
+    """
+    lines = np.arange(offset, offset + length)
+    return np.where(lines < side, lines, np.maximum(2 * (side - 1) - lines, 0))
+
+
+def _copy_cores(band: Array, tiles_of_row: Array, grid: Grid, row: int, scale: int) -> None:
+    top, bottom = (scale * (edge - grid.tops[row]) for edge in grid.row_edges[row : row + 2])
+    edges = grid.column_edges
+    for tile, left, start, stop in zip(tiles_of_row, grid.lefts, edges, edges[1:], strict=False):
+        core = tile[top:bottom, scale * (start - left) : scale * (stop - left)]
+        band[:, scale * start : scale * stop] = core
+
+
+def _check_image(image: Array, grid: Grid) -> None:
+    if image.ndim != 3 or image.shape[:2] != (grid.height, grid.width):
+        raise GridError(f"The grid is for an image [{grid.height}, {grid.width}, C], not {list(image.shape)}.")
+
+
+def _check_tiles(tiles: Array, grid: Grid, count: int, scale: int) -> None:
+    wanted: Sequence[int] = (count, grid.tile_height * scale, grid.tile_width * scale)
+    if scale < 1 or tiles.ndim != 4 or tiles.shape[:3] != tuple(wanted):
+        raise GridError(f"The grid at scale {scale} wants tiles {[*wanted, 'C']}, not {list(tiles.shape)}.")
