@@ -72,7 +72,10 @@ class Engine:
         self._networks: dict[str, SwinIR] = {}
         on_cpu = self.device.type == "cpu"
         self._micro_batch_pixels = CPU_MICRO_BATCH_PIXELS if on_cpu else CUDA_MICRO_BATCH_PIXELS
-        log.info("engine on %s, %s, %d threads", self.device, self.precision, torch.get_num_threads())
+
+    def describe(self) -> str:
+        """Device, precision and threads in one line, for the log."""
+        return f"engine on {self.device}, {self.precision}, {torch.get_num_threads()} threads"
 
     def warm_up(self, variant: str) -> None:
         """Load ``variant`` and run one small tile, so that no visitor pays for it."""

@@ -1,0 +1,42 @@
+# Two commands matter: `make run` and `make test`. Both set up what they need on a fresh machine.
+PYTHON ?= python3
+BIN := .venv/bin
+PORT ?= 8080
+# One stamp a set of pins: a changed pyproject.toml installs again, an unchanged one costs nothing.
+PINS := $(shell sha256sum pyproject.toml 2>/dev/null | cut -c1-12)
+
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: .setup-run-$(PINS) ## Make .venv with everything that serving needs
+
+run: setup ## Serve the page, the API and a real Triton on http://127.0.0.1:$PORT
+	@PORT=$(PORT) $(BIN)/superres serve
+
+test: .setup-test-$(PINS) ## Run every test, on the real Triton, Redis and Chromium
+	$(BIN)/python -m pytest
+
+check: .setup-test-$(PINS) ## Format, lint, types, architecture
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+fix: .setup-test-$(PINS) ## Let ruff mend what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .setup-test-$(PINS) ## Measure the network against the plain formulation (minutes; a quiet machine)
+	$(BIN)/python -m benchmarks.network
+
+.setup-run-$(PINS):
+	@sh scripts/setup.sh "$(PYTHON)" run
+	@rm -f .setup-run-*; touch $@
+
+.setup-test-$(PINS): .setup-run-$(PINS)
+	@sh scripts/setup.sh "$(PYTHON)" test
+	@rm -f .setup-test-*; touch $@
+
+.PHONY: help setup run test check fix bench

@@ -1,0 +1,62 @@
+"""Triton's tile step: tensors -> ``preprocessing.tiling`` -> tensors. Owns the limits that a raw client meets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from preprocessing.tiling import choose_grid, split
+from swinir.zoo import DEFAULT_VARIANT, UnknownVariant, find_variant
+
+
+class Refused(ValueError):
+    """The request cannot be served as it is."""
+
+
+class TritonPythonModel:
+    """One request at a time: an image becomes tiles of one shape."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the limits from the model's configuration."""
+        parameters = json.loads(args["model_config"])["parameters"]
+        self.limits = {name: int(parameter["string_value"]) for name, parameter in parameters.items()}
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer each request on its own: a bad one fails alone."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Any:
+        try:
+            if request.is_cancelled():
+                return _error("the client has left", pb_utils.TritonError.CANCELLED)
+            image = pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy()
+            variant = pb_utils.get_input_tensor_by_name(request, "VARIANT")
+            tensors = self._tile(image, variant.as_numpy()[0].decode() if variant else DEFAULT_VARIANT)
+        except UnknownVariant as error:
+            return _error(str(error), pb_utils.TritonError.NOT_FOUND)
+        except (Refused, UnicodeDecodeError) as error:
+            return _error(str(error), pb_utils.TritonError.INVALID_ARG)
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors.items()])
+
+    def _tile(self, image: np.ndarray[Any, Any], variant: str) -> dict[str, np.ndarray[Any, Any]]:
+        row = find_variant(variant)
+        height, width = image.shape[:2]
+        pixels, limits = height * width, self.limits
+        if not pixels:
+            raise Refused(f"IMAGE is {height} x {width}: it has no pixels")
+        most = min(limits["max_pixels"], limits["max_output_pixels"] // row.scale**2)
+        if pixels > most:
+            raise Refused(f"IMAGE has {pixels} pixels ({width} x {height}); the limit for {variant} is {most}")
+        grid = choose_grid(height, width, window=row.window, halo=row.halo, max_tile_px=row.max_tile_px)
+        count = grid.rows * grid.columns
+        if count > limits["max_tiles"]:
+            raise Refused(f"IMAGE of {width} x {height} needs {count} tiles; the limit is {limits['max_tiles']}")
+        names = np.full((count, 1), variant.encode(), dtype=np.object_)
+        return {"TILES": split(image, grid), "VARIANTS": names, "GRID": grid.to_array()}
+
+
+def _error(text: str, code: int) -> Any:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, code))

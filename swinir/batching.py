@@ -1,0 +1,68 @@
+"""Many requests, few forward passes: groups jobs by variant and tile shape, and keeps a bad one from hurting others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from swinir.engine import Cancelled, Engine, EngineError, Tiles
+from swinir.weights import WeightsError
+from swinir.zoo import UnknownVariant
+
+
+@dataclass
+class Job:
+    """One request's tiles: uint8 [N, T, T', 3], all for one variant."""
+
+    tiles: Tiles
+    variants: set[str]
+    """The names the request gave, one a tile; more than one is refused."""
+    is_cancelled: Callable[[], bool] = lambda: False
+    restored: Tiles | None = None
+    error: Exception | None = None
+    group: tuple[str, tuple[int, ...]] = field(init=False, default=("", ()))
+
+    def __post_init__(self) -> None:
+        if len(self.variants) != 1:
+            self.error = ValueError(f"a request names {len(self.variants)} variants; its tiles must share one")
+        elif min(self.tiles.shape) == 0:
+            self.error = ValueError(f"TILES has shape {list(self.tiles.shape)}: there are no pixels in it")
+        else:
+            self.group = (next(iter(self.variants)), self.tiles.shape[1:])
+
+
+def run_jobs(engine: Engine, jobs: list[Job]) -> None:
+    """Run every job; each ends with ``restored`` or ``error`` set.
+
+    Jobs of one variant and tile shape share forward passes. When a shared pass fails, its jobs are run one by one, so
+    that only the bad one fails.
+    """
+    groups: dict[tuple[str, tuple[int, ...]], list[Job]] = {}
+    for job in jobs:
+        if job.error is None:
+            groups.setdefault(job.group, []).append(job)
+    for (variant, _), group in groups.items():
+        if not _run_together(engine, variant, group):
+            for job in group:
+                _run_together(engine, variant, [job])
+
+
+def _run_together(engine: Engine, variant: str, group: list[Job]) -> bool:
+    """Run the group in one go; false when it failed and its members deserve a try of their own."""
+    tiles = group[0].tiles if len(group) == 1 else np.concatenate([job.tiles for job in group])
+    try:
+        restored = engine.restore(tiles, variant, lambda: all(job.is_cancelled() for job in group))
+    except (UnknownVariant, WeightsError, Cancelled) as error:  # the same for each of them
+        for job in group:
+            job.error = error
+        return True
+    except EngineError as error:
+        group[0].error = error
+        return len(group) == 1
+    first = 0
+    for job in group:
+        job.restored, job.error = restored[first : first + len(job.tiles)], None
+        first += len(job.tiles)
+    return True
