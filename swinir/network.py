@@ -1,4 +1,4 @@
-"""SwinIR, whole, in one file, written for inference.
+"""SwinIR, whole, written for inference; the geometry of its windows is in `windows`.
 
 The network of Liang et al., "SwinIR: Image Restoration Using Swin Transformer" (2021), under the published parameter
 names, so that published checkpoints load with ``strict=True``. What differs is the order of the work, never its result:
@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from swinir.windows import WindowOrders, relative_position_index, shift_mask, window_orders
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, subtracted from RGB input by the published code
 NUM_FEAT = 64  # channels of the reconstruction of "pixelshuffle" and "nearest+conv"
@@ -110,7 +112,7 @@ class SwinIR(nn.Module):
 
     def _deep_features(self, shallow: Tensor) -> Tensor:
         batch, channels, height, width = shallow.shape
-        orders = _window_orders(batch, height, width, self.window_size, shallow.device)
+        orders = window_orders(batch, height, width, self.window_size, shallow.device)
         tokens = shallow.permute(0, 2, 3, 1).reshape(-1, channels)  # [B*H*W, C], in image order
         tokens = self.patch_embed.norm(tokens)
         for layer in self.layers:
@@ -249,72 +251,6 @@ class WindowAttention(nn.Module):
         if mask is not None and tuple(mask.shape[1:]) != (n, n):
             raise RuntimeError(f"{name} has shape {tuple(mask.shape)}; window {self.window_size} needs [*, {n}, {n}]")
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-class WindowOrders(NamedTuple):
-    """Where each token goes: the orders of the tokens of one batch size and image size."""
-
-    gather: Mapping[tuple[str, str], Tensor]
-    """(order held, order wanted) -> int64 [B*H*W] such that ``tokens[gather]`` has the order wanted."""
-    kinds: Mapping[str, tuple[tuple[int, int, int], ...]]
-    """Order -> (kind of window, first token, end token), kind by kind. Kinds: bit 0 = right edge, bit 1 = bottom."""
-
-
-@functools.lru_cache(maxsize=16)  # a service sees few tile shapes; an entry of a 256x256 tile is 3 MB
-def _window_orders(batch: int, height: int, width: int, window: int, device: torch.device) -> WindowOrders:
-    with torch.inference_mode(mode=False):  # a cached tensor may meet autograd later
-        plain, plain_kinds = _order(batch, height, width, window, shift=0)
-        shifted, shifted_kinds = _order(batch, height, width, window, shift=window // 2)
-        inverse_plain, inverse_shifted = plain.argsort(), shifted.argsort()
-        gather = {
-            ("image", "plain"): plain,
-            ("plain", "shifted"): inverse_plain[shifted],
-            ("shifted", "plain"): inverse_shifted[plain],
-            ("plain", "image"): inverse_plain,
-            ("shifted", "image"): inverse_shifted,
-        }
-        gather = {names: index.to(device) for names, index in gather.items()}
-    return WindowOrders(gather, {"plain": plain_kinds, "shifted": shifted_kinds})
-
-
-def _order(
-    batch: int, height: int, width: int, window: int, *, shift: int
-) -> tuple[Tensor, tuple[tuple[int, int, int], ...]]:
-    tokens = torch.arange(batch * height * width).view(batch, height, width)
-    tokens = tokens.roll((-shift, -shift), dims=(1, 2))
-    windows = tokens.view(batch, height // window, window, width // window, window).permute(0, 1, 3, 2, 4)
-    if not shift:
-        return windows.reshape(-1), ((0, 0, batch * height * width),)
-    # The roll wraps the last row and column of windows: only those hold pixels that are no neighbours.
-    parts = [windows[:, :-1, :-1], windows[:, :-1, -1:], windows[:, -1:, :-1], windows[:, -1:, -1:]]
-    kinds, first = [], 0
-    for kind, part in enumerate(parts):
-        if part.numel():
-            kinds.append((kind, first, first + part.numel()))
-            first += part.numel()
-    return torch.cat([part.reshape(-1) for part in parts]), tuple(kinds)
-
-
-@functools.cache
-def relative_position_index(window: int) -> Tensor:
-    """Row of the bias table for each pair of positions of a window: int64 [N, N], as in Swin Transformer."""
-    with torch.inference_mode(mode=False):
-        ys, xs = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
-        ys, xs = ys.reshape(-1), xs.reshape(-1)
-        down = ys[:, None] - ys[None, :] + window - 1
-        right = xs[:, None] - xs[None, :] + window - 1
-        return down * (2 * window - 1) + right
-
-
-@functools.cache
-def shift_mask(kind: int, window: int) -> Tensor:
-    """-100 between pixels that only the roll made neighbours, else 0: float32 [N, N] (published value: -100)."""
-    with torch.inference_mode(mode=False):
-        wrapped = torch.arange(window) >= window - window // 2
-        columns = wrapped if kind & 1 else torch.zeros(window, dtype=torch.bool)
-        rows = wrapped if kind & 2 else torch.zeros(window, dtype=torch.bool)
-        region = (rows.long()[:, None] * 2 + columns.long()[None, :]).reshape(-1)
-        return torch.where(region[:, None] == region[None, :], 0.0, -100.0)
 
 
 def pad_to_window(images: Tensor, window: int) -> Tensor:
