@@ -1,0 +1,139 @@
+"""The mean of a load over a sliding window, as Knative's collector keeps it: one bucket a second.
+
+Owns kpa.md rule 3 (aggregation/bucketing.go:126-297), both means: linear and weightedExponential. Seconds are whole
+seconds of the run's clock. Knows nothing of pods or decisions.
+"""
+
+import math
+
+_DIGITS = 1e6
+"""Means are rounded to six digits (rule 3)."""
+
+
+class WindowMean:
+    """Mean of what was recorded in the last `length_s` seconds; values of one second add up."""
+
+    __slots__ = ("_buckets", "_first", "_last", "length_s")
+
+    def __init__(self, length_s: int) -> None:
+        self.length_s = length_s
+        self._buckets = [0.0] * length_s
+        self._first = 0
+        self._last: int | None = None
+
+    @property
+    def last(self) -> int | None:
+        """The second of the last record, None before the first."""
+        return self._last
+
+    def record(self, second: int, value: float) -> None:
+        """Add a value to the bucket of its second."""
+        last = self._last
+        if last is None or second - last >= self.length_s:
+            self._buckets = [0.0] * self.length_s
+            self._first = self._last = second
+        elif second > last:
+            if second - last > 1:
+                self._clear(last + 1, second)
+            self._buckets[second % self.length_s] = value
+            self._last = second
+            return
+        elif second <= last - self.length_s:
+            return
+        self._buckets[second % self.length_s] += value
+
+    def record_zeros(self, start: int, until: int) -> None:
+        """Record a zero in every second from `start` to `until`, as an unbroken series of scrapes does."""
+        self.record(start, 0.0)
+        last = start if self._last is None else self._last
+        if until - last >= self.length_s:
+            self._buckets = [0.0] * self.length_s
+            self._last = until
+        elif until > last:
+            self._clear(last + 1, until + 1)
+            self._last = until
+
+    def has_data(self, second: int) -> bool:
+        """Whether anything was recorded within the window; at exactly its length it still counts (BK:126)."""
+        return self._last is not None and second - self._last <= self.length_s
+
+    def is_silent(self) -> bool:
+        """Whether every bucket holds exactly nothing."""
+        return not any(self._buckets)
+
+    def mean(self, second: int) -> float:
+        """The mean at a second: the sum over (second - W, second], divided by the seconds that can hold data.
+
+        Gaps between records count as zeros; the tail after the last record does not count at all (it is not in n).
+        """
+        last = self._last
+        if last is None or second - last >= self.length_s:
+            return 0.0
+        length = self.length_s
+        if second <= last:
+            total = sum(self._buckets)
+            seconds = min(last - self._first + 1, length)
+        else:
+            total = sum(self._kept(second, last))
+            seconds = min(last - self._first + 1, length - (second - last))
+        return _rounded(total / seconds)
+
+    def last_loud(self) -> int | None:
+        """The last second that holds a load, None if none does."""
+        if self._last is None:
+            return None
+        seconds = range(self._last, self._last - self.length_s, -1)
+        return next((second for second in seconds if self._buckets[second % self.length_s]), None)
+
+    def mean_after_zeros(self, second: int, last: int) -> float:
+        """What `mean(second)` would say after `record_zeros` up to `last`, without recording them."""
+        if self._last is None or second - self._last >= self.length_s:
+            return 0.0
+        seconds = min(last - self._first + 1, self.length_s - max(second - last, 0))
+        return _rounded(sum(self._kept(second, self._last)) / seconds)
+
+    def _kept(self, second: int, last: int) -> list[float]:
+        """The buckets still inside the window at `second`, oldest first."""
+        buckets, length = self._buckets, self.length_s
+        return [buckets[moment % length] for moment in range(second - length + 1, last + 1)]
+
+    def _clear(self, start: int, stop: int) -> None:
+        for moment in range(start, stop):
+            self._buckets[moment % self.length_s] = 0.0
+
+
+class WeightedWindowMean(WindowMean):
+    """The weightedExponential mean: later seconds weigh more, and silence decays (BK:152-183)."""
+
+    __slots__ = ("_coefficient",)
+
+    def __init__(self, length_s: int) -> None:
+        super().__init__(length_s)
+        self._coefficient = max(0.2, 1 - 0.0001 ** (1 / length_s))
+
+    def mean(self, second: int) -> float:
+        """The weighted mean at a second; unlike the linear one it has no n and decays after the last record."""
+        last = self._last
+        if last is None or second - last >= self.length_s:
+            return 0.0
+        ratio = 1 - self._coefficient
+        weight = self._coefficient * ratio ** max(second - last, 0)
+        total = 0.0
+        for value in reversed(self._kept(max(second, last), last)):
+            total += value * weight
+            weight *= ratio
+        return total
+
+    def mean_after_zeros(self, second: int, last: int) -> float:
+        """Zeros weigh nothing: the mean decays with the distance alone."""
+        del last
+        return self.mean(second)
+
+
+def _rounded(mean: float) -> float:
+    return math.floor(mean * _DIGITS + 0.5) / _DIGITS
+
+
+def make_window(length_s: int, *, weighted: bool) -> WindowMean:
+    """The window mean that a revision's metric-aggregation-algorithm asks for."""
+    return WeightedWindowMean(length_s) if weighted else WindowMean(length_s)

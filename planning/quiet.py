@@ -1,0 +1,87 @@
+"""Leaving out quiet time: regular reports, scrapes and evaluations that provably change nothing.
+
+Most of a month nobody is there. With no request in the system the means can only fall, so the next evaluation that says
+something new can be worked out instead of waited for; `tests/planning/test_quiet.py` holds this to the tick-by-tick
+run.
+"""
+
+from planning.autoscaler import Autoscaler
+from planning.clock import NEVER_NS, REPORT_NS, SECOND_NS, TICK_NS, first_at_or_after
+from planning.control import DIRECT_MEMORY_NS, Control
+
+_UNPROVEN_NS = -NEVER_NS
+"""Earlier than any moment: leave nothing out."""
+
+
+def skip_quiet(control: Control, limit_ns: int) -> None:
+    """Right after an evaluation with no request in the system: go to the next moment that matters, at most `limit_ns`.
+
+    `limit_ns` is the next arrival or single event. Does nothing where it cannot prove that nothing is lost.
+    """
+    if limit_ns <= control.tick_ns or not control.activator.is_idle or control.deployment.pending:
+        return
+    if control.fed_ready != len(control.deployment.ready):
+        return
+    if control.tick_ns - TICK_NS - control.last_direct_ns < DIRECT_MEMORY_NS:
+        return  # a pod still has to report its last direct requests
+    stop_ns = min(_next_news_ns(control), limit_ns)
+    if stop_ns <= control.tick_ns:
+        return
+    if control.scrape_ns < stop_ns:
+        start = control.scrape_ns // SECOND_NS
+        control.scrape_ns = first_at_or_after(stop_ns, control.scrape_ns, REPORT_NS)
+        until = (control.scrape_ns - REPORT_NS) // SECOND_NS
+        control.stable.record_zeros(start, until)
+        control.panic.record_zeros(start, until)
+    control.tick_ns = first_at_or_after(stop_ns, control.tick_ns, TICK_NS)
+
+
+def _next_news_ns(control: Control) -> int:
+    """The first evaluation that could say something new; _UNPROVEN_NS where nobody can tell."""
+    autoscaler = control.autoscaler
+    if autoscaler is None or control.revision.panic_threshold <= 0:
+        return _UNPROVEN_NS
+    is_silent = control.stable.is_silent() and control.panic.is_silent()
+    if autoscaler.is_panicking:
+        return _panic_end_ns(control, autoscaler) if control.panic.is_silent() else _UNPROVEN_NS
+    if control.stable.last is None and control.revision.is_scraped and not control.fed_ready:
+        return NEVER_NS  # no pod, no sample ever: every evaluation is void
+    if control.desired == 0 and is_silent:
+        return NEVER_NS
+    if control.desired == 1 == control.fed_ready and control.revision.is_scraped and not autoscaler.has_delay:
+        return _first_zero_ns(control)
+    return _UNPROVEN_NS
+
+
+def _panic_end_ns(control: Control, autoscaler: Autoscaler) -> int:
+    """Rule 5, the panic mean being 0: the maximum holds until the first evaluation that may leave the panic."""
+    if autoscaler.has_delay or not control.revision.is_scraped:
+        return _UNPROVEN_NS
+    return first_at_or_after(autoscaler.panic_ends_ns() + 1, control.tick_ns, TICK_NS)
+
+
+def _first_zero_ns(control: Control) -> int:
+    """Rule 8: the first evaluation whose stable mean is 0, one pod being ready and scraped all the while.
+
+    Only zeros come in from here on: the sum falls, the divisor grows, so the desired 1 stays until the mean rounds to
+    0; the panic mean falls as well, so no panic begins, and the sign of the burst capacity stays if it is the same at
+    0.
+    """
+    revision = control.revision
+    if revision.burst_capacity > 0 and (control.excess_burst < 0) != (
+        revision.total_value * control.fed_ready - revision.burst_capacity < 0
+    ):
+        return _UNPROVEN_NS
+    loudest = control.stable.last_loud()
+    if loudest is None:
+        return _UNPROVEN_NS
+    tick_ns = first_at_or_after((loudest + control.stable.length_s) * SECOND_NS, control.tick_ns, TICK_NS)
+    while tick_ns > control.tick_ns and _mean_after_zeros(control, tick_ns - TICK_NS) == 0:
+        tick_ns -= TICK_NS
+    return tick_ns
+
+
+def _mean_after_zeros(control: Control, tick_ns: int) -> float:
+    """The stable mean at a later evaluation if every scrape until then says 0."""
+    last_scrape_ns = first_at_or_after(tick_ns, control.scrape_ns, REPORT_NS) - REPORT_NS
+    return control.stable.mean_after_zeros(tick_ns // SECOND_NS, last_scrape_ns // SECOND_NS)

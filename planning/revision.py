@@ -1,0 +1,172 @@
+"""What Knative is told about one revision: annotations over the cluster's defaults, resolved once.
+
+Owns kpa.md rule 1 (targets and windows) and the bounds of rule 7; the names are Knative's annotations without their
+prefix `autoscaling.knative.dev/`. Knows nothing of time or load.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CLUSTER_DEFAULTS: Mapping[str, str] = {
+    "container-concurrency-target-percentage": "70",
+    "container-concurrency-target-default": "100",
+    "target-burst-capacity": "211",
+    "stable-window": "60s",
+    "panic-window-percentage": "10",
+    "panic-threshold-percentage": "200",
+    "max-scale-up-rate": "1000",
+    "max-scale-down-rate": "2",
+    "enable-scale-to-zero": "true",
+    "scale-to-zero-grace-period": "30s",
+    "scale-to-zero-pod-retention-period": "0s",
+    "scale-down-delay": "0s",
+    "initial-scale": "1",
+    "min-scale": "0",
+    "max-scale": "0",
+    "activation-scale": "1",
+    "progress-deadline": "600s",
+}
+"""ConfigMap config-autoscaler as shipped (kpa.md rule 1), and the deployment's progress deadline."""
+
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+class BadAnnotation(ValueError):
+    """An annotation or cluster setting has a value that Knative would refuse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A revision as its autoscaler sees it; every field is resolved (no "use the default" left)."""
+
+    container_concurrency: int = 0
+    """Requests that one pod may hold at a time; 0 has no limit."""
+    target_value: float = 70.0
+    """Concurrency that one pod should carry (total x utilisation)."""
+    total_value: float = 100.0
+    """Concurrency that one pod can carry."""
+    burst_capacity: float = 211.0
+    """Spare concurrency below which the activator stays in the path; -1 always, 0 only at zero pods."""
+    window_s: int = 60
+    panic_window_s: int = 6
+    panic_threshold: float = 2.0
+    up_rate: float = 1000.0
+    down_rate: float = 2.0
+    activation_scale: int = 0
+    """Least number of pods while there is load; up to 1 means no such floor."""
+    initial_scale: int = 1
+    min_scale: int = 0
+    max_scale: int = 0
+    """Most pods; 0 has no limit."""
+    scale_down_delay_s: float = 0.0
+    retention_s: float = 0.0
+    """Least life of the last pod after the decision for zero."""
+    grace_s: float = 30.0
+    """Least time that the activator must have been in the path before zero."""
+    progress_deadline_s: float = 600.0
+    reachable: bool = True
+    weighted: bool = False
+    """True: metric-aggregation-algorithm weightedExponential."""
+    scale_to_zero: bool = True
+
+    @property
+    def is_scraped(self) -> bool:
+        """Whether the pods' own counts are read; at burst capacity -1 the activator sees everything (KPA:337-344)."""
+        return self.burst_capacity != -1
+
+    @property
+    def floor_scale(self) -> int:
+        """The minimum that counts: none for an unreachable revision (pa_lifecycle.go:88-103)."""
+        return self.min_scale if self.reachable else 0
+
+    @property
+    def last_pod_retention_s(self) -> float:
+        """The retention that counts: none for an unreachable revision (SC:144-154)."""
+        return self.retention_s if self.reachable else 0.0
+
+    def bounded(self, desired: int, *, at_least: int = 0) -> int:
+        """Keep a desired scale within the bounds: the minimum first, then the maximum (kpa.md rule 7, SC:157-165)."""
+        scale = max(desired, self.floor_scale, at_least)
+        return min(scale, self.max_scale) if self.max_scale else scale
+
+
+def parse_duration_s(text: str) -> float:
+    """Seconds of a Go duration such as "90s", "1m30s" or "500ms"."""
+    parts = _DURATION_PART.findall(text)
+    if text == "0":
+        return 0.0
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise BadAnnotation(f'"{text}" is not a duration; write it as Go does, for example 15s, 1m30s or 500ms.')
+    return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
+
+
+def panic_window_s(window_s: float, percentage: float) -> int:
+    """The panic window: a share of the stable window, half up to whole seconds, at least one (metric.go:49-52)."""
+    return max(1, math.floor(window_s * percentage / 100 + 0.5))
+
+
+def resolve_revision(
+    annotations: Mapping[str, str] | None = None,
+    *,
+    container_concurrency: int = 0,
+    cluster: Mapping[str, str] | None = None,
+    reachable: bool = True,
+) -> Revision:
+    """Resolve annotations over cluster settings over Knative's defaults (kpa.md rule 1).
+
+    Annotation names come without prefix, in either spelling ("min-scale", "minScale"). Raises BadAnnotation.
+    """
+    given = {**CLUSTER_DEFAULTS, **(cluster or {})}
+    given.update({_dashed(name): value for name, value in (annotations or {}).items()})
+    number = _Numbers(given)
+    total = number("target") if "target" in given else float(container_concurrency)
+    if container_concurrency > 0:
+        total = min(total, float(container_concurrency))
+    if total <= 0:
+        total = number("container-concurrency-target-default")
+    utilisation = given.get("target-utilization-percentage", given["container-concurrency-target-percentage"])
+    window = parse_duration_s(given.get("window", given["stable-window"]))
+    return Revision(
+        container_concurrency=container_concurrency,
+        target_value=max(0.01, total * float(utilisation) / 100),
+        total_value=total,
+        burst_capacity=number("target-burst-capacity"),
+        window_s=int(window),
+        panic_window_s=panic_window_s(window, number("panic-window-percentage")),
+        panic_threshold=number("panic-threshold-percentage") / 100,
+        up_rate=number("max-scale-up-rate"),
+        down_rate=number("max-scale-down-rate"),
+        activation_scale=int(number("activation-scale")),
+        initial_scale=int(number("initial-scale")),
+        min_scale=int(number("min-scale")),
+        max_scale=int(number("max-scale")),
+        scale_down_delay_s=parse_duration_s(given["scale-down-delay"]),
+        retention_s=parse_duration_s(given["scale-to-zero-pod-retention-period"]),
+        grace_s=parse_duration_s(given["scale-to-zero-grace-period"]),
+        progress_deadline_s=parse_duration_s(given["progress-deadline"]),
+        reachable=reachable,
+        weighted=given.get("metric-aggregation-algorithm", "").lower().replace("-", "") == "weightedexponential",
+        scale_to_zero=given["enable-scale-to-zero"].lower() == "true",
+    )
+
+
+class _Numbers:
+    """Reads numbers out of settings that are all strings, naming the setting when one is none."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._given = given
+
+    def __call__(self, name: str) -> float:
+        try:
+            return float(self._given[name])
+        except ValueError:
+            raise BadAnnotation(f'{name} is "{self._given[name]}"; it must be a number.') from None
+
+
+def _dashed(name: str) -> str:
+    """Knative's older annotation names are camelCase: minScale means min-scale."""
+    return re.sub(r"([A-Z])", lambda match: "-" + match.group(1).lower(), name)

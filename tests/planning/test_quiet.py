@@ -1,0 +1,90 @@
+"""Leaving out quiet time must not move a single event: the fast run against the tick-by-tick run."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from planning.clock import SECOND_NS, to_ns
+from planning.cluster import Cluster
+from planning.pods import Deployment, Request
+from planning.revision import Revision, resolve_revision
+
+DEPLOY_NS = to_ns(-400.527)
+
+annotations = st.fixed_dictionaries(
+    {
+        "window": st.sampled_from(["6s", "7s", "15s", "30s", "60s"]),
+        "scale-to-zero-pod-retention-period": st.sampled_from(["0s", "15s", "45s"]),
+        "target-utilization-percentage": st.sampled_from(["70", "100"]),
+        "target-burst-capacity": st.sampled_from(["-1", "0", "1", "2", "211"]),
+        "max-scale": st.sampled_from(["0", "1", "3"]),
+    },
+    optional={
+        "min-scale": st.just("1"),
+        "scale-down-delay": st.sampled_from(["5s", "30s"]),
+        "activation-scale": st.just("2"),
+        "metric-aggregation-algorithm": st.just("weightedExponential"),
+        "initial-scale": st.sampled_from(["0", "2"]),
+        "panic-window-percentage": st.sampled_from(["10", "40"]),
+    },
+)
+gaps_s = st.lists(
+    st.one_of(st.floats(0.0001, 3), st.floats(3, 40), st.floats(40, 400)).map(lambda gap: round(gap, 4)), max_size=12
+)
+works_s = st.floats(0.01, 20).map(lambda work: round(work, 4))
+
+
+def events_of(
+    revision: Revision, arrivals: list[tuple[float, float]], boot_s: float, *, is_serial: bool, skips_quiet: bool
+) -> tuple[object, ...]:
+    """Everything that a run did, as plain values: replicas, conditions, requests, pods."""
+    requests = [Request(to_ns(at_s), to_ns(work_s), deadline_ns=to_ns(at_s + 90)) for at_s, work_s in arrivals]
+    deployment = Deployment(
+        boot_ns=lambda number: to_ns(boot_s) + 10_000 * number,
+        concurrency=revision.container_concurrency,
+        drain_ns=30 * SECOND_NS,
+    )
+    cluster = Cluster(
+        revision,
+        deployment,
+        requests,
+        deploy_ns=DEPLOY_NS,
+        is_serial=is_serial,
+        skips_quiet=skips_quiet,
+        queue_places=5,
+    )
+    cluster.run(to_ns((arrivals[-1][0] if arrivals else 0) + 900))
+    return (
+        cluster.control.history.replicas,
+        cluster.control.history.conditions,
+        [(request.start_ns, request.end_ns, request.fate, request.came_cold) for request in requests],
+        [(pod.started_ns, pod.ready_ns, pod.ended_ns, pod.work_ns) for pod in deployment.pods],
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    given_annotations=annotations,
+    concurrency=st.sampled_from([0, 1, 2, 8]),
+    gaps=gaps_s,
+    works=st.lists(works_s, min_size=12, max_size=12),
+    boot_s=st.sampled_from([1.0, 12.0, 75.0]),
+    is_serial=st.booleans(),
+    reachable=st.sampled_from([True, True, True, False]),
+)
+def test_skipping_quiet_time_moves_no_event(
+    given_annotations: dict[str, str],
+    concurrency: int,
+    gaps: list[float],
+    works: list[float],
+    boot_s: float,
+    is_serial: bool,
+    reachable: bool,
+) -> None:
+    revision = resolve_revision(given_annotations, container_concurrency=concurrency, reachable=reachable)
+    moments = [sum(gaps[: index + 1]) for index in range(len(gaps))]
+    arrivals = [(round(moment, 4), work) for moment, work in zip(moments, works, strict=False)]
+
+    fast = events_of(revision, arrivals, boot_s, is_serial=is_serial, skips_quiet=True)
+    slow = events_of(revision, arrivals, boot_s, is_serial=is_serial, skips_quiet=False)
+
+    assert fast == slow
