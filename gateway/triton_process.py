@@ -162,7 +162,7 @@ class TritonProcess:
         finally:
             connection.close()  # one idle connection would hold up Triton's shutdown for its whole time-out
         if ready and not self._stubs:
-            self._stubs = _children(self.pid)
+            self._stubs = children(self.pid)
         return ready
 
     def wait_until_ready(self, deadline: float, is_cancelled: Callable[[], bool] = lambda: False) -> None:
@@ -180,7 +180,7 @@ class TritonProcess:
         """Say what died, or nothing. Triton itself calls a dead stub ready and never restarts it (2.51, measured)."""
         if (status := self._process.poll()) is not None:
             return f"tritonserver ended with status {status}"
-        if missing := self._stubs - _children(self.pid):
+        if missing := self._stubs - children(self.pid):
             return f"{len(missing)} of Triton's {len(self._stubs)} Python stubs died"
         return ""
 
@@ -265,7 +265,7 @@ def _with_death_signal(command: list[str]) -> list[str]:
     return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else command
 
 
-def _children(pid: int) -> frozenset[int]:
+def children(pid: int) -> frozenset[int]:
     """Live children of a process: zombies are not among them."""
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):

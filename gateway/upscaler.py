@@ -6,7 +6,7 @@ BackendError             anything that kept an answer from coming
   BackendUnavailable     nobody answers there: asleep, booting, stopping, replaced; worth asking again later
   BackendTimeout         the deadline passed before the answer came
   BackendRefused         it found the request itself wrong, and says why in words fit for the person who asked
-  BackendMisconfigured   our side is set up wrongly (a wrong MODEL_KEY, a model that is not there): for the operator alone
+  BackendMisconfigured   our side is set up wrongly (a wrong MODEL_KEY, a missing model): for the operator alone
   BackendFault           it failed at a request that seems sound (a stub that died, an answer of the wrong shape)
 """
 

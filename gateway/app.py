@@ -1,0 +1,54 @@
+"""The application factory: settings and a backend in, a Flask application out. Opens and reads nothing by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from gateway.doors import Doors
+from gateway.keys import KeyFile
+from gateway.parts import Parts
+from gateway.places import Places
+from gateway.results import Results
+from gateway.settings import Settings
+from gateway.uploads import FORM_OVERHEAD_BYTES, MAX_FIELD_BYTES, MAX_FORM_PARTS
+from gateway.upscaler import Upscaler
+from gateway.upscaling import Upscaling
+from gateway.views import api, envelope, form, health, pages
+
+
+def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], float] = time.monotonic) -> Flask:
+    """Return the gateway as a WSGI application that sends its images to `upscaler`."""
+    app = Flask("gateway")
+    app.config.update(
+        # Bodies are read by `gateway.uploads` alone; these hold should anything else ever read one.
+        MAX_CONTENT_LENGTH=settings.max_upload_bytes + FORM_OVERHEAD_BYTES,
+        MAX_FORM_MEMORY_SIZE=MAX_FIELD_BYTES,
+        MAX_FORM_PARTS=MAX_FORM_PARTS,
+        SEND_FILE_MAX_AGE_DEFAULT=3600,
+    )
+    app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
+    app.add_template_filter("{:,}".format, "thousands")
+    places = Places(settings.jobs_in_flight, settings.queue_places, clock=clock)
+    parts = Parts(
+        settings=settings,
+        doors=Doors(KeyFile(settings.path_of_keys())),
+        places=places,
+        upscaling=Upscaling(upscaler, places, deadline_s=settings.deadline_s, clock=clock),
+        results=Results(
+            max_bytes=settings.results_max_bytes,
+            max_count=settings.results_max_count,
+            max_age_s=settings.results_max_age_s,
+            clock=clock,
+        ),
+    )
+    parts.give_to(app)
+    envelope.wrap(app)
+    for views in (form, api, health, pages):
+        app.register_blueprint(views.blueprint)
+    if hops := settings.trusted_hops:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,100 @@
+"""The command `superres`: serve, keys, settings. Each command is thin; what it does lives in the module of its noun."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, NoReturn
+
+import click
+
+from gateway.keys import KeyFile, KeysError
+from gateway.settings import SETTINGS, SettingsError, SettingsRead, read_settings
+
+
+@click.group()
+@click.version_option(package_name="serverless-superres")
+def cli() -> None:
+    """Serverless SuperRes: images come in, and come out four times as large on each side."""
+
+
+@cli.command()
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=int, help="Port to listen on; 0 takes a free one.")
+def serve(**options: Any) -> None:
+    """Serve the page and the API; PORT and SUPERRES_* set the rest."""
+    from gateway import embedded, server  # noqa: PLC0415 - gRPC takes a second to import, which `keys` need not wait for
+
+    def await_ready(backend: Any) -> None:
+        if isinstance(backend, embedded.EmbeddedBackend):
+            backend.wait_until_ready(time.monotonic() + embedded.BOOT_LIMIT_S * embedded.MAX_FAILED_BOOTS)
+
+    settings = _settings(options).settings
+    try:
+        sys.exit(server.serve(settings, embedded.make_backend, await_ready))
+    except server.ServeError as error:
+        _fail(error)
+
+
+@cli.group()
+def keys() -> None:
+    """Make, list and revoke the keys of the API; a running server honours each change at once."""
+
+
+@keys.command()
+@click.argument("name")
+def new(name: str) -> None:
+    """Make a key for the client NAME and print it, alone. It is shown this once; only its hash is kept."""
+    try:
+        click.echo(_key_file().new(name))
+    except KeysError as error:
+        _fail(error)
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """List id, date and name of every key."""
+    try:
+        for client in _key_file().clients():
+            click.echo(f"{client.id}  {client.created}  {client.name}")
+    except KeysError as error:
+        _fail(error)
+
+
+@keys.command()
+@click.argument("id_or_name")
+def revoke(id_or_name: str) -> None:
+    """Revoke the key with that id, or every key of that name."""
+    try:
+        for client in _key_file().revoke(id_or_name):
+            click.echo(f"revoked {client.id}  {client.name}")
+    except KeysError as error:
+        _fail(error)
+
+
+@cli.command()
+def settings() -> None:
+    """Show every setting: its value, where that comes from, what it means. Secrets are not shown."""
+    read = _settings({})
+    rows = [
+        (row.name, row.show(getattr(read.settings, row.name)), read.sources[row.name], row.help) for row in SETTINGS
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+
+
+def _key_file() -> KeyFile:
+    return KeyFile(_settings({}).settings.path_of_keys())
+
+
+def _settings(options: dict[str, Any]) -> SettingsRead:
+    try:
+        return read_settings(options=options)
+    except SettingsError as error:
+        _fail(error)
+
+
+def _fail(error: Exception) -> NoReturn:
+    click.echo(f"superres: {error}", err=True)
+    sys.exit(1)

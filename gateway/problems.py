@@ -1,0 +1,287 @@
+"""Every way in which the gateway refuses or fails: one exception tree, one shape (RFC 9457), one place to look.
+
+Problem                       status  anything that is answered with an error
+  BadRequest                     400  not understood as HTTP or as this API
+    MalformedForm                400  the multipart body cannot be taken apart
+    MissingImage                 400  no field `image`, or more than one
+    IncompleteBody               400  the body ended before its announced length
+    BadParameter                 400  variant, format or quality is none of those there are
+    EmptyUpload                  400  no bytes
+  KeyRequired                    401  no key, a wrong key, a revoked key: alike
+  NotFound                       404  no such page
+    ResultGone                   404  the result was never there, or its time is over
+  MethodNotAllowed               405  the page exists, but not for this method
+  SlowBody                       408  the body did not arrive in time
+  TooLarge                       413  the request is larger than is read
+    TooManyBytes                 413  the upload
+    TooManyPixels                413  its pixels
+    SideTooLong                  413  one of its sides
+    ResultTooLarge               413  what it would become
+  UnknownFormat                  415  not a JPEG, PNG or WebP
+  UnreadableImage                422  truncated or corrupt
+  UnsupportedOutput              422  the asked-for format cannot hold the result
+  RefusedByBackend               422  the backend found the request wrong, and said why
+  InternalError                  500  our own bug; its text stays in the log
+  BackendFault                   502  the backend failed; the reason stays in the log
+  QueueFull                      503  every place in the queue is taken
+  BackendUnavailable             503  the backend is not there
+  DeadlineExceeded               504  no answer in time
+
+`type` is /problems/<slug>, which the gateway serves and docs/problems.md explains; slugs never change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from werkzeug.exceptions import HTTPException
+
+from gateway import upscaler
+from preprocessing.errors import ImageError
+
+TYPE_PREFIX = "/problems/"
+
+
+class Problem(Exception):
+    """Something that is answered with an error; `detail` is a full sentence with the number and what to do."""
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+
+    def __init__(self, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.members = members
+        """Further members of the JSON, for programs: the allowed values, the seconds to wait."""
+
+    def body(self, request_id: str) -> dict[str, Any]:
+        """Return the members of RFC 9457 section 3.1, the request's id and what is particular to this problem."""
+        return {
+            "type": TYPE_PREFIX + self.slug,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "request_id": request_id,
+            **self.members,
+        }
+
+
+class BadRequest(Problem):
+    """The request is not understood as HTTP or as this API."""
+
+    status, slug, title = 400, "bad-request", "The request is not understood"
+
+
+class MalformedForm(BadRequest):
+    """The multipart body cannot be taken apart, or has more parts or longer fields than the form has."""
+
+    slug, title = "malformed-form", "The form cannot be read"
+
+
+class MissingImage(BadRequest):
+    """The form has no field `image` with a file in it, or more than one."""
+
+    slug, title = "missing-image", "There is no image in the request"
+
+
+class IncompleteBody(BadRequest):
+    """The connection ended, or broke its own framing, before the announced length of the body had arrived."""
+
+    slug, title = "incomplete-body", "The upload broke off"
+
+
+class BadParameter(BadRequest):
+    """`variant`, `format` or `quality` has a value that does not exist, or there is a parameter that does not exist."""
+
+    slug, title = "bad-parameter", "A choice does not exist"
+
+
+class EmptyUpload(BadRequest):
+    """The upload holds no bytes."""
+
+    slug, title = "empty-upload", "The upload is empty"
+
+
+class KeyRequired(Problem):
+    """The API asks for a key; none was sent, or one that is unknown or revoked. All three are answered alike."""
+
+    status, slug, title = 401, "key-required", "A valid key is needed"
+
+
+class NotFound(Problem):
+    """There is nothing at this address."""
+
+    status, slug, title = 404, "not-found", "There is no such page"
+
+
+class ResultGone(NotFound):
+    """A result of the form is kept for a short time and in a bounded memory; then it is gone for good."""
+
+    slug, title = "result-gone", "This picture is no longer kept"
+
+
+class MethodNotAllowed(Problem):
+    """The address exists, but not for this method; the header Allow lists those it has."""
+
+    status, slug, title = 405, "method-not-allowed", "Not with this method"
+
+
+class SlowBody(Problem):
+    """The request's body did not arrive within the time there is for it."""
+
+    status, slug, title = 408, "slow-body", "The upload took too long"
+
+
+class TooLarge(Problem):
+    """The request is larger than is read."""
+
+    status, slug, title = 413, "too-large", "The request is too large"
+
+
+class TooManyBytes(TooLarge):
+    """The upload has more bytes than the limit; where its length is announced, nothing of it is read."""
+
+    slug, title = "too-many-bytes", "The upload has too many bytes"
+
+
+class TooManyPixels(TooLarge):
+    """The image's header announces more pixels than the limit; nothing was decoded."""
+
+    slug, title = "too-many-pixels", "The image has too many pixels"
+
+
+class SideTooLong(TooLarge):
+    """The image's header announces a side over the limit; nothing was decoded."""
+
+    slug, title = "side-too-long", "A side of the image is too long"
+
+
+class ResultTooLarge(TooLarge):
+    """The result would have more pixels than the limit; nothing was decoded."""
+
+    slug, title = "result-too-large", "The result would be too large"
+
+
+class UnknownFormat(Problem):
+    """The first bytes of the upload are those of no format that is read here, whatever its name says."""
+
+    status, slug, title = 415, "unknown-format", "This is not a JPEG, PNG or WebP"
+
+
+class UnreadableImage(Problem):
+    """The image is truncated, corrupt, or contradicts itself."""
+
+    status, slug, title = 422, "unreadable-image", "The image cannot be read"
+
+
+class UnsupportedOutput(Problem):
+    """The asked-for format cannot hold a result of this size."""
+
+    status, slug, title = 422, "unsupported-output", "The format cannot hold the result"
+
+
+class RefusedByBackend(Problem):
+    """The backend found the request wrong, although the gateway did not."""
+
+    status, slug, title = 422, "refused-by-backend", "The backend refuses this image"
+
+
+class InternalError(Problem):
+    """A bug of ours. What happened stands in the log under the request's id."""
+
+    status, slug, title = 500, "internal-error", "Something broke on our side"
+
+
+class BackendFault(Problem):
+    """The backend failed at a sound request, or is set up wrongly. The reason is in the log, for the operator."""
+
+    status, slug, title = 502, "backend-fault", "The backend failed"
+
+
+class QueueFull(Problem):
+    """Every place in the queue is taken; Retry-After says when one may be free."""
+
+    status, slug, title = 503, "queue-full", "Too many pictures are waiting"
+
+
+class BackendUnavailable(Problem):
+    """The backend cannot be reached: it is booting, stopping or being replaced. Retry-After says when to ask again."""
+
+    status, slug, title = 503, "backend-unavailable", "The backend is not there yet"
+
+
+class DeadlineExceeded(Problem):
+    """The answer would have come later than we promise to answer."""
+
+    status, slug, title = 504, "deadline-exceeded", "It took too long"
+
+
+def walk(root: type[Problem] = Problem) -> Iterator[type[Problem]]:
+    """Yield every class of the tree that has a slug, parents first."""
+    if root.slug:
+        yield root
+    for child in root.__subclasses__():
+        yield from walk(child)
+
+
+def retry_later(kind: type[Problem], detail: str, retry_after_s: float) -> Problem:
+    """Return a problem that says when to come back, also in Retry-After (RFC 9110 section 10.2.3)."""
+    seconds = max(1, round(retry_after_s))
+    return kind(detail, headers={"Retry-After": str(seconds)}, retry_after_s=seconds)
+
+
+_OF_IMAGE_KIND = {
+    kind.slug: kind
+    for kind in (
+        EmptyUpload, UnknownFormat, TooManyBytes, TooManyPixels, SideTooLong, UnreadableImage, UnsupportedOutput
+    )
+}  # fmt: skip
+
+BOOT_RETRY_S = 10.0
+"""A boot takes 10-15 s (the original's figure); issue 5 replaces it by what is measured."""
+
+
+def of_image_error(error: ImageError) -> Problem:
+    """Return the problem of what the codec refused; its sentence is kept."""
+    return _OF_IMAGE_KIND.get(error.kind, UnreadableImage)(str(error))
+
+
+def of_backend_error(error: upscaler.BackendError) -> Problem:
+    """Return the problem of a backend that did not answer; its words are kept only where meant for the visitor."""
+    if isinstance(error, upscaler.BackendRefused):
+        return RefusedByBackend(str(error))
+    if isinstance(error, upscaler.BackendTimeout):
+        return DeadlineExceeded(
+            "The picture was not ready before the deadline. Try again later, or send a smaller image."
+        )
+    if isinstance(error, upscaler.BackendUnavailable):
+        return retry_later(
+            BackendUnavailable,
+            f"The backend cannot be reached just now: it may be booting. Try again in {BOOT_RETRY_S:.0f} seconds.",
+            BOOT_RETRY_S,
+        )
+    return BackendFault("The backend failed at this picture, which says nothing about the picture. Try again once.")
+
+
+_OF_STATUS: dict[int, tuple[type[Problem], str]] = {
+    404: (NotFound, "There is nothing at this address. Check it, or begin at the first page."),
+    405: (MethodNotAllowed, "This address does not take this method; the header Allow lists those it takes."),
+    408: (SlowBody, "The request took too long to arrive. Try again on a faster connection."),
+    413: (TooLarge, "The request is larger than is read here. Send a smaller image."),
+}
+
+
+def of_http_error(error: HTTPException) -> Problem:
+    """Return the problem of an error that Werkzeug raised; 4xx without a class of their own become BadRequest."""
+    status = error.code or 500
+    headers = {name: value for name, value in error.get_headers() if name.lower() in {"allow", "retry-after"}}
+    if status >= 500:
+        return InternalError(INTERNAL_DETAIL)
+    kind, detail = _OF_STATUS.get(status, (BadRequest, f"{error.name}: the request cannot be understood."))
+    return kind(detail, headers=headers)
+
+
+INTERNAL_DETAIL = "Something broke on our side and was logged. Try again; if it stays, tell us the request's id."

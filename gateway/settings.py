@@ -1,0 +1,315 @@
+"""Every setting of the gateway: one table, from which defaults, environment, `superres settings` and docs follow.
+
+The only module that reads the environment: SUPERRES_<NAME>, or for a secret SUPERRES_<NAME>_FILE, the path of a
+file that holds it. An unknown SUPERRES_ variable, a value of the wrong kind and values that contradict each other are
+refused in words, all of them at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from preprocessing.codec import MAX_DECODED_PIXELS
+from swinir.zoo import DEFAULT_VARIANT, VARIANTS, Variant
+
+PREFIX = "SUPERRES_"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+MAX_SECRET_BYTES = 4_096
+
+Value: TypeAlias = str | int | float
+Check: TypeAlias = Callable[[Any], str]
+"""Takes a value and returns what is wrong with it, as the end of a sentence; empty when nothing is."""
+
+
+class SettingsError(ValueError):
+    """One or more settings are wrong; the text has a line for each."""
+
+
+def between(least: float, most: float) -> Check:
+    """Check that a number lies between two others, both allowed."""
+    return lambda value: "" if least <= value <= most else f"must be between {least:,} and {most:,}"
+
+
+def one_of(allowed: tuple[str, ...]) -> Check:
+    """Check that a value is one of a few."""
+    return lambda value: "" if value in allowed else f"must be one of: {', '.join(allowed)}"
+
+
+def one_line(value: str) -> str:
+    """Check that a value can stand in a header: printable ASCII without a semicolon, which would start a directive."""
+    return "" if value.isascii() and value.isprintable() and ";" not in value else "must be one line of origins"
+
+
+def _variants(value: str) -> str:
+    unknown = [name for name in split_list(value) if name not in VARIANTS]
+    return f"names {', '.join(unknown)}, and there are only: {', '.join(VARIANTS)}" if unknown else ""
+
+
+def split_list(value: str) -> list[str]:
+    """Return the parts of a comma-separated value."""
+    return [part for raw in value.split(",") if (part := raw.strip())]
+
+
+def setting(
+    default: Value,
+    help: str,  # noqa: A002 - the word of the table
+    *,
+    check: Check | None = None,
+    is_secret: bool = False,
+    also: str = "",
+) -> Any:  # a dataclass field, whose type is that of the annotation beside it
+    """Write a row of the table. `also` names a second environment variable that counts when the first is unset."""
+    about = {"help": help, "check": check, "is_secret": is_secret, "also": also}
+    return field(default=default, repr=not is_secret, metadata=about)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The table. Reading order: where we listen, limits of an upload, time, work, results, backend, keys, log."""
+
+    host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 or :: for every one.")
+    port: int = setting(
+        8080, "Port to listen on; 0 takes a free one.", check=between(0, 65_535), also="PORT"
+    )  # fmt: skip
+    threads: int = setting(
+        32,
+        "Requests served at once, those waiting in the queue included; the others wait to be accepted.",
+        check=between(2, 1_024),
+    )
+    trusted_hops: int = setting(
+        0, "Proxies in front of the gateway whose X-Forwarded-* headers count; exactly as many.", check=between(0, 8)
+    )
+    frame_ancestors: str = setting(
+        "'self'",
+        "Who may show the page in an iframe, as in CSP: 'none', 'self', or origins with spaces.",
+        check=one_line,
+    )
+
+    max_upload_bytes: int = setting(20_000_000, "Largest upload.", check=between(1_024, 1_000_000_000))
+    max_pixels: int = setting(
+        4_194_304, "Most pixels (width x height) of an upload.", check=between(1, MAX_DECODED_PIXELS)
+    )
+    max_side: int = setting(8_192, "Longest side of an upload, in pixels.", check=between(1, 65_500))
+    max_output_pixels: int = setting(67_108_864, "Most pixels of a result.", check=between(1, 1_000_000_000))
+    default_variant: str = setting(
+        DEFAULT_VARIANT, "The variant when none is asked for.", check=one_of(tuple(VARIANTS))
+    )  # fmt: skip
+
+    variants: str = setting(
+        "",
+        "Variants offered, separated by commas; empty for those whose weights ship with the project.",
+        check=_variants,
+    )
+
+    deadline_s: float = setting(
+        300.0, "From the end of the upload to the answer: queue, boot of the backend and work.", check=between(1, 3_600)
+    )
+    body_timeout_s: float = setting(120.0, "For a whole request body to arrive.", check=between(0.1, 3_600))
+    idle_timeout_s: float = setting(
+        20.0, "Without a byte from or to a client; also for the request's headers to arrive.", check=between(0.1, 3_600)
+    )
+
+    jobs_in_flight: int = setting(2, "Images worked on at once; each holds its result in memory.", check=between(1, 64))
+    queue_places: int = setting(
+        8, "Images that may wait for their turn; the next is sent away.", check=between(0, 1_000)
+    )
+
+    results_max_bytes: int = setting(
+        268_435_456, "Memory for results of the form that wait for their download.", check=between(1, 64_000_000_000)
+    )
+    results_max_count: int = setting(64, "How many such results.", check=between(1, 100_000))
+    results_max_age_s: float = setting(900.0, "How long such a result is kept.", check=between(1, 86_400))
+
+    backend_address: str = setting(
+        "", "host:port of Triton's gRPC; empty starts an embedded server on this machine."
+    )  # fmt: skip
+    model_key: str = setting("", "Secret for Triton's inference.", is_secret=True)
+    api_key: str = setting("", "Secret for Triton's administration.", is_secret=True)
+    model_repository: str = setting("", "Triton's models, for the embedded server; empty for the project's own.")
+    triton_grpc_port: int = setting(
+        0, "Loopback port of the embedded server's gRPC; 0 takes a free one.", check=between(0, 65_535)
+    )
+    triton_http_port: int = setting(
+        0, "Loopback port of the embedded server's HTTP; 0 takes a free one.", check=between(0, 65_535)
+    )
+    engine_threads: int = setting(
+        0, "Threads of the embedded server's engine; 0 for one a core.", check=between(0, 1_024)
+    )
+    weights_dir: str = setting("", "Fetched weights, for the embedded server; empty for weights/ in state_dir.")
+
+    state_dir: str = setting("", "Keys and logs; empty for superres/ in $XDG_STATE_HOME or ~/.local/state.")
+    keys_file: str = setting("", "Hashes of the API's keys; empty for keys.json in state_dir.")
+    log_file: str = setting("", "Where the log goes: a path, - for standard error; empty for gateway.log in state_dir.")
+    log_level: str = setting("info", "Least serious line that is logged.", check=one_of(LOG_LEVELS))
+
+    def __post_init__(self) -> None:
+        wrong = [line for row in SETTINGS if (line := row.complain(getattr(self, row.name)))]
+        wrong += [] if wrong else self._contradictions()
+        if wrong:
+            raise SettingsError("\n".join(wrong))
+
+    def _contradictions(self) -> list[str]:
+        wrong = []
+        needed = self.jobs_in_flight + self.queue_places + 2
+        if self.threads < needed:
+            wrong.append(
+                f"threads is {self.threads}: it must be at least {needed}, one for each of jobs_in_flight "
+                f"({self.jobs_in_flight}) and queue_places ({self.queue_places}) and 2 for pages and health."
+            )
+        if self.default_variant not in self.offered():
+            wrong.append(f"default_variant is {self.default_variant!r}: variants offers {', '.join(self.offered())}.")
+        return wrong
+
+    def offered(self) -> Mapping[str, Variant]:
+        """Return the rows of the zoo that may be asked for, by name."""
+        names = split_list(self.variants) or [name for name, variant in VARIANTS.items() if variant.is_bundled]
+        return {name: VARIANTS[name] for name in names}
+
+    def path_of_keys(self) -> Path:
+        """Return where the keys' hashes lie."""
+        return Path(self.keys_file) if self.keys_file else Path(self.state_dir) / "keys.json"
+
+    def path_of_log(self) -> Path | None:
+        """Return where the log goes; None for standard error."""
+        if self.log_file == "-":
+            return None
+        return Path(self.log_file) if self.log_file else Path(self.state_dir) / "gateway.log"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A row of the table, as documentation and the environment see it."""
+
+    name: str
+    kind: type[str] | type[int] | type[float]
+    default: Value
+    help: str
+    check: Check | None
+    is_secret: bool
+    also: str
+
+    @property
+    def variable(self) -> str:
+        """Name in the environment."""
+        return PREFIX + self.name.upper()
+
+    def parse(self, text: str) -> Value:
+        """Return the value that a text means, or raise SettingsError."""
+        try:
+            return self.kind(text.replace("_", "") if self.kind is int else text)
+        except ValueError:
+            what = {int: "a whole number", float: "a number"}[self.kind]
+            raise SettingsError(f"{self.name} must be {what}, not {text[:80]!r}.") from None
+
+    def complain(self, value: Value) -> str:
+        """Return what is wrong with a value, as a sentence; empty when nothing is."""
+        wrong = self.check(value) if self.check else ""
+        return f"{self.name} is {value!r}: it {wrong}." if wrong else ""
+
+    def show(self, value: Value) -> str:
+        """Return the value as it may be shown to anyone: of a secret, only whether it is set."""
+        if self.is_secret:
+            return "(set)" if value else "(not set)"
+        return str(value)
+
+
+_KINDS: dict[str, type[str] | type[int] | type[float]] = {"str": str, "int": int, "float": float}
+
+SETTINGS: tuple[Setting, ...] = tuple(
+    Setting(
+        name=row.name, kind=_KINDS[str(row.type)], default=cast("Value", row.default), help=row.metadata["help"],
+        check=row.metadata["check"], is_secret=row.metadata["is_secret"], also=row.metadata["also"],
+    )
+    for row in fields(Settings)
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SettingsRead:
+    """Settings, and where each value came from: "default", the name of a variable, or of a command's option."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def read_settings(
+    environ: Mapping[str, str] | None = None, options: Mapping[str, Value | None] | None = None
+) -> SettingsRead:
+    """Read the settings from the environment; an option of the command line that is not None wins over it.
+
+    Raises SettingsError with every complaint there is.
+    """
+    environ = os.environ if environ is None else environ
+    wrong = _unknown_variables(environ)
+    values: dict[str, Value] = {}
+    sources: dict[str, str] = {}
+    for row in SETTINGS:
+        option = (options or {}).get(row.name)
+        try:
+            if option is not None:
+                values[row.name], sources[row.name] = option, f"--{row.name.replace('_', '-')}"
+            elif found := _find(row, environ):
+                sources[row.name], text = found
+                values[row.name] = row.parse(text)
+        except SettingsError as error:
+            wrong.append(str(error))
+    if not values.get("state_dir"):
+        values["state_dir"] = _default_state_dir(environ)
+    try:
+        settings = Settings(**values)  # type: ignore[arg-type]  # each parsed by the kind of its row
+    except SettingsError as error:
+        wrong.append(str(error))
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return SettingsRead(settings, {row.name: sources.get(row.name, "default") for row in SETTINGS})
+
+
+def _find(row: Setting, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return (variable, text) of a setting that the environment sets; an empty variable sets nothing."""
+    if row.is_secret:
+        by_file = row.variable + "_FILE"
+        if environ.get(by_file) and environ.get(row.variable):
+            raise SettingsError(f"{row.variable} and {by_file} are both set: keep one of them.")
+        if environ.get(by_file):
+            return by_file, _read_secret(by_file, Path(environ[by_file]))
+    for variable in (row.variable, row.also):
+        if text := environ.get(variable, "").strip():
+            return variable, text
+    return None
+
+
+def _read_secret(variable: str, path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_SECRET_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(f"{variable} names {str(path)!r}, which cannot be read: {error.strerror}.") from error
+    secret = content.decode("utf-8", "replace").strip()
+    if not secret or len(content) > MAX_SECRET_BYTES or not secret.isprintable():
+        raise SettingsError(
+            f"{variable} names {str(path)!r}, which must hold one line of 1 to {MAX_SECRET_BYTES:,} bytes."
+        )  # fmt: skip
+    return secret
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    known = [row.variable for row in SETTINGS] + [f"{row.variable}_FILE" for row in SETTINGS if row.is_secret]
+    wrong = []
+    for variable in sorted(environ):
+        if variable.startswith(PREFIX) and variable not in known:
+            close = get_close_matches(variable, known, n=1)
+            hint = f"Did you mean {close[0]}?" if close else "`superres settings` lists those there are."
+            wrong.append(f"There is no setting {variable}. {hint}")
+    return wrong
+
+
+def _default_state_dir(environ: Mapping[str, str]) -> str:
+    # XDG Base Directory Specification: a relative path is ignored.
+    base = environ.get("XDG_STATE_HOME", "")
+    home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    return str((Path(base) if Path(base).is_absolute() else home / ".local" / "state") / "superres")

@@ -1,0 +1,74 @@
+"""The API, version 1: an image in, an image out, for clients with a key; and what can be asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, current_app, request
+
+from gateway.orders import FORMATS
+from gateway.parts import parts_of
+from gateway.settings import Settings
+from gateway.uploads import read_order
+from gateway.upscaling import Result
+from gateway.views.envelope import request_id
+from gateway.views.pictures import send_picture
+from preprocessing.codec import DEFAULT_QUALITY, MAX_OUTPUT_SIDES
+
+blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
+
+
+@blueprint.post("/upscale")
+def upscale() -> Response:
+    """Answer with the picture itself; what is to be known beside it stands in headers."""
+    parts = parts_of(current_app)
+    parts.doors.admit_to_api(request.headers.get("X-API-Key"), request.headers.get("Authorization"))
+    order = read_order(request, parts.settings)
+    result = parts.upscaling.run(order, request_id())
+    response = send_picture(result.data, result.media_type, result.filename, as_download=True)
+    response.headers["X-Superres-Variant"] = order.choices.variant.name
+    response.headers["X-Superres-Size"] = f"{result.width}x{result.height}"
+    response.headers["X-Superres-Seconds"] = f"{result.seconds:.3f}"
+    if result.notes:
+        response.headers["X-Superres-Notes"] = _header_text(result)
+    return response
+
+
+@blueprint.get("/variants")
+def variants() -> dict[str, Any]:
+    """Tell what can be asked for, within which limits, to whose credit."""
+    return describe_service(parts_of(current_app).settings)
+
+
+def describe_service(settings: Settings) -> dict[str, Any]:
+    """Return everything that a client, or the page, needs to know before it sends an image."""
+    return {
+        "variants": [
+            {
+                "name": variant.name,
+                "task": variant.task,
+                "scale": variant.scale,
+                "summary": variant.summary,
+                "notice": variant.notice,
+                "credit": variant.credit,
+                "licence": variant.licence,
+            }
+            for variant in settings.offered().values()
+        ],
+        "default_variant": settings.default_variant,
+        "formats": {name: {"max_side": MAX_OUTPUT_SIDES[name]} for name in FORMATS},
+        "default_format": FORMATS[0],
+        "default_quality": DEFAULT_QUALITY,
+        "limits": {
+            "max_upload_bytes": settings.max_upload_bytes,
+            "max_pixels": settings.max_pixels,
+            "max_side": settings.max_side,
+            "max_output_pixels": settings.max_output_pixels,
+            "deadline_s": settings.deadline_s,
+        },
+    }
+
+
+def _header_text(result: Result) -> str:
+    """Return the notes as one header value: RFC 9110 section 5.5 knows printable ASCII only."""
+    return " ".join(result.notes).encode("ascii", "replace").decode()

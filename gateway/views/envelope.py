@@ -1,0 +1,117 @@
+"""What every answer carries, whatever the view: a request id, the security headers, a line in the log, and, when
+something went wrong, a problem in the one shape: JSON for programs, a page in words for people.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+
+from flask import Flask, Response, current_app, g, render_template, request
+from werkzeug.exceptions import HTTPException
+
+from gateway.journal import log_request
+from gateway.parts import parts_of
+from gateway.problems import INTERNAL_DETAIL, InternalError, Problem, of_http_error
+
+_requests = logging.getLogger("gateway.request")
+_log = logging.getLogger(__name__)
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+# No inline script or style, nothing from anywhere else; blob: for pictures that a script makes of what was chosen.
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors {frame_ancestors}"
+)
+JSON_PATHS = ("/api/", "/healthz", "/readyz")
+
+
+def wrap(app: Flask) -> None:
+    """Put every answer of an application into its envelope."""
+    app.before_request(_begin)
+    app.after_request(_seal)
+    app.register_error_handler(Exception, _answer_error)
+
+
+def request_id() -> str:
+    """Return the id of the request being served."""
+    return str(g.request_id)
+
+
+def _begin() -> None:
+    g.request_id = secrets.token_hex(8)
+    g.began = time.monotonic()
+
+
+def _seal(response: Response) -> Response:
+    settings = parts_of(current_app).settings
+    response.headers["X-Request-Id"] = request_id()
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    policy = CONTENT_POLICY.format(frame_ancestors=settings.frame_ancestors)
+    response.headers.setdefault("Content-Security-Policy", policy)
+    if request.endpoint != "static":
+        response.headers.setdefault("Cache-Control", "no-store")
+    _log_when_sent(response)
+    return response
+
+
+def _log_when_sent(response: Response) -> None:
+    request_id, began, method = g.request_id, g.began, request.method
+    route = request.url_rule.rule if request.url_rule else "-"
+    address = request.remote_addr or ""
+
+    def log() -> None:
+        log_request(
+            _requests,
+            request_id=request_id,
+            method=method,
+            route=route,
+            status=response.status_code,
+            ms=1000 * (time.monotonic() - began),
+            size=response.content_length or 0,
+            address=address,
+        )
+
+    response.call_on_close(log)
+
+
+def _answer_error(error: Exception) -> Response | HTTPException:
+    if isinstance(error, HTTPException) and (error.code is None or error.code < 400):
+        return error  # a redirect
+    problem = _problem_of(error)
+    return _render(problem, as_json=_wants_json())
+
+
+def _problem_of(error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, HTTPException) and (error.code or 500) < 500:
+        return of_http_error(error)
+    _log.error("%s: %s", request_id(), type(error).__name__, exc_info=error)
+    return InternalError(INTERNAL_DETAIL)
+
+
+def _wants_json() -> bool:
+    if request.path.startswith(JSON_PATHS):
+        return True
+    best = request.accept_mimetypes.best_match(("text/html", "application/problem+json", "application/json"))
+    return best in ("application/problem+json", "application/json")
+
+
+def _render(problem: Problem, *, as_json: bool) -> Response:
+    if as_json:
+        body, media_type = json.dumps(problem.body(request_id())), "application/problem+json"
+    else:
+        body = render_template("problem.html", problem=problem, request_id=request_id())
+        media_type = "text/html"
+    response = Response(body, problem.status, mimetype=media_type)
+    response.headers.extend(problem.headers)
+    return response

@@ -1,0 +1,83 @@
+"""The form: a page that takes an image and a page that shows what became of it, with or without JavaScript."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, current_app, render_template, request, url_for
+
+from gateway.orders import FORMATS
+from gateway.parts import parts_of
+from gateway.problems import ResultGone
+from gateway.results import Pair, Picture
+from gateway.uploads import read_order
+from gateway.views.envelope import request_id
+from gateway.views.pictures import send_picture
+from preprocessing.codec import DEFAULT_QUALITY
+
+blueprint = Blueprint("form", __name__)
+
+_FORMAT_LINES = {
+    "png": "PNG: every pixel as computed; large files.",
+    "jpeg": "JPEG: small files, no transparency.",
+    "webp": "WebP: the smallest files, up to 16,383 pixels a side.",
+}
+
+
+@blueprint.get("/")
+def index() -> str:
+    """Show the form, with every limit that the upload will meet."""
+    settings = parts_of(current_app).settings
+    return render_template(
+        "form.html",
+        settings=settings,
+        variants=settings.offered().values(),
+        formats={name: _FORMAT_LINES[name] for name in FORMATS},
+        default_quality=DEFAULT_QUALITY,
+        api_url=url_for("api.upscale", _external=True),
+    )
+
+
+@blueprint.post("/")
+def upscale() -> Response | str:
+    """Make the picture and show it beside the upload; hand it over as a download where it is too large to be kept."""
+    parts = parts_of(current_app)
+    order = read_order(request, parts.settings)
+    result = parts.upscaling.run(order, request_id())
+    upload = order.upload
+    extension = upload.format.lower()
+    before = Picture(upload.data, f"image/{extension}", f"{order.stem}.{extension}")
+    result_id = parts.results.keep(Pair(before, Picture(result.data, result.media_type, result.filename)))
+    if result_id is None:
+        return send_picture(result.data, result.media_type, result.filename, as_download=True)
+    return render_template(
+        "result.html",
+        before_url=url_for("form.before", result_id=result_id),
+        after_url=url_for("form.after", result_id=result_id),
+        download_url=url_for("form.after", result_id=result_id, download=1),
+        order=order,
+        result=result,
+        kept_minutes=round(parts.settings.results_max_age_s / 60),
+    )
+
+
+@blueprint.get("/results/<result_id>/before")
+def before(result_id: str) -> Response:
+    """Send the upload as it came."""
+    picture = _find(result_id).before
+    return send_picture(picture.data, picture.media_type, picture.filename, as_download=False)
+
+
+@blueprint.get("/results/<result_id>/after")
+def after(result_id: str) -> Response:
+    """Send the picture made; with ?download=1 as a file to save."""
+    picture = _find(result_id).after
+    return send_picture(picture.data, picture.media_type, picture.filename, as_download="download" in request.args)
+
+
+def _find(result_id: str) -> Pair:
+    parts = parts_of(current_app)
+    if (pair := parts.results.find(result_id)) is None:
+        minutes = round(parts.settings.results_max_age_s / 60)
+        raise ResultGone(
+            f"A picture is kept for {minutes} minutes at most, less when many are made; this one is gone. Make it again."
+        )
+    return pair

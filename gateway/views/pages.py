@@ -1,0 +1,26 @@
+"""Small pages: what each problem means, under the address that is its `type`, and the icon that browsers ask for."""
+
+from __future__ import annotations
+
+import inspect
+
+from flask import Blueprint, Response, current_app, render_template
+
+from gateway.problems import NotFound, walk
+
+blueprint = Blueprint("pages", __name__)
+
+
+@blueprint.get("/problems/<slug>")
+def problem(slug: str) -> str:
+    """Explain a problem type: RFC 9457 section 3.1.1 wants its address to lead to words for people."""
+    for kind in walk():
+        if kind.slug == slug:
+            return render_template("about_problem.html", kind=kind, meaning=inspect.getdoc(kind))
+    raise NotFound(f"There is no problem called {slug[:40]!r}.")
+
+
+@blueprint.get("/favicon.ico")
+def favicon() -> Response:
+    """Send the icon."""
+    return current_app.send_static_file("icon.svg")
