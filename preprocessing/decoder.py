@@ -54,7 +54,8 @@ def decode(upload: Upload) -> Image:
         pixels, alpha, is_grey = _read_pixels(opened, upload)
         if alpha is not None:
             pixels = bleed_colour(pixels, alpha)
-    icc_profile, dropped = keep_profile(upload.container.icc_profile, is_grey=is_grey)
+    found = None if upload.mode == "CMYK" else upload.container.icc_profile  # no profile describes converted pixels
+    icc_profile, dropped = keep_profile(found, is_grey=is_grey)
     notes = (*_notes(upload), dropped) if dropped else _notes(upload)
     return Image(pixels=pixels, alpha=alpha, is_grey=is_grey, icc_profile=icc_profile, notes=notes)
 
@@ -100,7 +101,7 @@ def _read_pixels(opened: PilImage.Image, upload: Upload) -> tuple[Pixels, Pixels
     alpha: Pixels | None = None
     is_grey = upload.mode in ("1", "L", "LA", "I;16")
     if opened.mode == "P":
-        is_grey = _has_grey_palette(opened)
+        is_grey = upload.container.icc_profile is None and _has_grey_palette(opened)  # palettes have RGB profiles
         opened = opened.convert("RGBA")  # applies a palette's tRNS too
     if upload.mode == "I;16":
         wide = np.asarray(opened).astype(np.uint32)
@@ -148,7 +149,7 @@ def _notes(upload: Upload) -> tuple[str, ...]:
     if upload.container.bits == 16:
         notes.append("The image has 16 bits a channel: it was reduced to 8.")
     if upload.mode == "CMYK":
-        notes.append("The image is in CMYK, for print: it was converted to RGB, colours may differ slightly.")
+        notes.append("The image is in CMYK, for print: converted to RGB without its profile; colours may differ.")
     if upload.mode == "P":
         notes.append("The image has a palette: its colours were taken as RGB.")
     return tuple(notes)

@@ -57,8 +57,10 @@ def read_jpeg(data: bytes) -> Container:
         raise UnreadableImage(f"The JPEG announces {width} x {height} pixels, which is no image.")
     if components not in _MODES:
         raise UnreadableImage(f"The JPEG has {components} colour components; 1, 3 or 4 are read.")
+    if frame[0] != 8:
+        flaw = flaw or f"The JPEG has {frame[0]} bits a sample; 8 are read. Save it again as an ordinary JPEG."
     return Container(
-        format="JPEG", width=width, height=height, mode=_MODES[components], bits=frame[0], essence=essence,
+        format="JPEG", width=width, height=height, mode=_MODES[components], essence=essence,
         exif=exif, icc_profile=_join_profile(icc_parts), flaw=flaw or _find_gap(len(data), scans, ended=ended),
     )  # fmt: skip
 

@@ -106,4 +106,6 @@ def _check_image(image: Array, grid: Grid) -> None:
 def _check_tiles(tiles: Array, grid: Grid, count: int, scale: int) -> None:
     wanted: Sequence[int] = (count, grid.tile_height * scale, grid.tile_width * scale)
     if scale < 1 or tiles.ndim != 4 or tiles.shape[:3] != tuple(wanted):
-        raise GridError(f"The grid at scale {scale} wants tiles {[*wanted, 'C']}, not {list(tiles.shape)}.")
+        raise GridError(
+            f"The grid at scale {scale} wants tiles [{', '.join(map(str, wanted))}, C], not {list(tiles.shape)}."
+        )

@@ -30,23 +30,23 @@ def read_webp(data: bytes) -> Container:
         first.setdefault(kind, chunk)
         frames += kind == b"ANMF"
         reached += len(chunk)
-    leader = next(iter(first), b"")
-    width, height, alpha = _read_canvas(leader, bytes(first[leader][8:18]) if leader else b"")
-    animated = leader == b"VP8X" and bool(first[leader][8] & _ANIMATION_FLAG)
+    leader = data[12:16]
+    width, height, alpha = _read_canvas(leader, data[20:30])
+    animated = leader == b"VP8X" and bool(data[20] & _ANIMATION_FLAG)
     needed = {b"ANMF"} if animated else {b"VP8 ", b"VP8L"}
     announced = 8 + int.from_bytes(view[4:8], "little")
     flaw = ""
     if reached + 8 <= announced:  # less than a chunk's header missing or left over is a writer's slip
         flaw = (
-            f"The WebP announces {announced:,} bytes and {reached:,} of them hold together "
-            f"(in {MAX_PARTS:,} chunks at most): it is truncated or corrupt, send the whole file."
+            f"The WebP is truncated or corrupt: it announces {announced:,} bytes and its chunks hold together for "
+            f"{reached:,} (in {MAX_PARTS:,} chunks at most). Send the whole file."
         )
     elif not first.keys() & needed:
         flaw = "The WebP holds no pixels."
     return Container(
         format="WEBP", width=width, height=height, mode="RGBA" if alpha else "RGB",
         frames=max(1, frames) if animated else 1,
-        essence=_distil(leader, first, animated=animated), exif=_body(first, b"EXIF") or b"",
+        essence=() if flaw else _distil(leader, first, animated=animated), exif=_body(first, b"EXIF") or b"",
         icc_profile=_body(first, b"ICCP", MAX_ICC_BYTES + 1), flaw=flaw,
     )  # fmt: skip
 
@@ -80,7 +80,7 @@ def _read_canvas(leader: bytes, body: bytes) -> tuple[int, int, bool]:
     if leader == b"VP8L" and body[:1] == b"\x2f" and len(body) >= 5:
         (bits,) = struct.unpack("<I", body[1:5])
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), bool(bits >> 28 & 1)
-    raise UnreadableImage("The WebP ends or goes astray before its size. Send the whole file.")
+    raise UnreadableImage(f"The WebP goes astray before its size (its first chunk is {leader!r}). Send the whole file.")
 
 
 def _distil(leader: bytes, first: Mapping[bytes, memoryview], *, animated: bool) -> list[bytes | memoryview]:
