@@ -1,6 +1,6 @@
 """The geometry of attention windows: in which order tokens lie, and who may attend to whom. No weights, no arithmetic.
 
-A shifted block's windows fall into four kinds (inside, right edge, bottom edge, corner); all windows of a kind share one
+A shifted block has four kinds of windows (inside, right edge, bottom edge, corner). All windows of a kind share one
 mask, so windows are ordered kind by kind and four masks [N, N] serve every image size.
 """
 
