@@ -192,6 +192,16 @@ class SwinBlock(nn.Module):
         x = x + self.attn(self.norm1(x), bias)
         return x + self.mlp(self.norm2(x))
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Accept the published buffer of any training side: check that it is one of this window, then drop it."""
+        name, n = f"{prefix}attn_mask", self.attn.window_size**2
+        mask = state_dict.pop(name, None) if self.shifted else None
+        if mask is not None and tuple(mask.shape[1:]) != (n, n):
+            raise RuntimeError(
+                f"{name} has shape {tuple(mask.shape)}; window {self.attn.window_size} needs [*, {n}, {n}]"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
 
 class WindowAttention(nn.Module):
     """Multi-head self-attention within windows, with a learned bias for each relative position (SwinIR eq. 4)."""
@@ -240,16 +250,11 @@ class WindowAttention(nn.Module):
         return bias + shift_mask(kind, self.window_size).to(table.device, table.dtype)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Accept the published buffers of any training side: check what is derivable, then drop it."""
+        """Accept the published buffer: check that it is what follows from the window, then drop it."""
         name = f"{prefix}relative_position_index"
         index = state_dict.pop(name, None)
         if index is not None and not torch.equal(index.cpu().long(), relative_position_index(self.window_size)):
             raise RuntimeError(f"{name} is not that of window {self.window_size}: shape {tuple(index.shape)}")
-        name = f"{prefix.removesuffix('attn.')}attn_mask"
-        mask = state_dict.pop(name, None) if self.shifted else None
-        n = self.window_size**2
-        if mask is not None and tuple(mask.shape[1:]) != (n, n):
-            raise RuntimeError(f"{name} has shape {tuple(mask.shape)}; window {self.window_size} needs [*, {n}, {n}]")
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
