@@ -10,7 +10,6 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from gateway.backend import TritonBackend
@@ -92,8 +91,9 @@ class EmbeddedBackend:
         client = self.wait_until_ready(deadline)
         try:
             return client.upscale(pixels, variant, deadline=deadline, request_id=request_id)
-        except (BackendFault, BackendUnavailable):
-            self._retire_if_broken(client)
+        except (BackendFault, BackendUnavailable) as error:
+            if self._retire_if_broken(client):
+                raise BackendFault("Triton or a part of it died at work") from error
             raise
 
     def close(self) -> None:
@@ -104,12 +104,15 @@ class EmbeddedBackend:
         if self._keeper.is_alive():
             self._keeper.join()
 
-    def _retire_if_broken(self, client: TritonBackend) -> None:
-        """Stop handing out a server that just failed somebody, if something of it died, before the keeper looks."""
+    def _retire_if_broken(self, client: TritonBackend) -> bool:
+        """Whether the server that just failed somebody is broken; if so it is handed out no more."""
         with self._changed:
+            if self._closed:
+                return False
             if client is self._client and self._process is not None and self._process.find_fault():
                 self._client = None
                 self._changed.notify_all()
+            return client is not self._client
 
     def _keep(self) -> None:
         failed_boots = 0
@@ -197,16 +200,3 @@ def _engine_environ(settings: Settings) -> dict[str, str]:
     if settings.engine_threads:
         environ["SUPERRES_ENGINE_THREADS"] = str(settings.engine_threads)
     return environ
-
-
-def start_and_wait(settings: Settings, deadline: float, on_wait: Callable[[], None] = lambda: None) -> Upscaler:
-    """Return a backend that is ready: for the command line, which has nobody to answer while it boots."""
-    backend = make_backend(settings)
-    if isinstance(backend, EmbeddedBackend):
-        on_wait()
-        try:
-            backend.wait_until_ready(deadline)
-        except BaseException:
-            backend.close()
-            raise
-    return backend
