@@ -32,6 +32,7 @@ def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], fl
     )
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.add_template_filter("{:,}".format, "thousands")
+    app.add_template_filter(lambda number: f"{number / 1e6:.2g}" if number < 1e7 else f"{number / 1e6:.0f}", "millions")
     places = Places(settings.jobs_in_flight, settings.queue_places, clock=clock)
     parts = Parts(
         settings=settings,
