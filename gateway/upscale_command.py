@@ -53,8 +53,7 @@ def run(settings: Settings, paths: list[Path], parameters: dict[str, str], *, ov
             try:
                 order = _read_order(source, choices, settings)
                 destination = target / order.filename if is_folder else target
-                if destination.exists() and not overwrite:
-                    raise FileProblem(f"{destination} is there already; --overwrite replaces it.")
+                _check_place(destination, overwrite=overwrite)
                 result = work.upscaling().run(order, uuid.uuid4().hex[:16])
                 _write(destination, result.data)
             except (BackendError, EmbeddedServerError) as error:  # it does not start: no other file would fare better
@@ -124,6 +123,11 @@ def _read_order(source: Path, choices: Choices, settings: Settings) -> Order:
     except OSError as error:
         raise FileProblem(f"cannot be read: {error.strerror}.") from error
     return make_order(data, source.name, choices, settings)
+
+
+def _check_place(target: Path, *, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        raise FileProblem(f"{target} is there already; --overwrite replaces it.")
 
 
 def _write(target: Path, data: bytes) -> None:
