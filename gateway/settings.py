@@ -302,8 +302,11 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
     wrong = []
     for variable in sorted(environ):
         if variable.startswith(PREFIX) and variable not in known:
-            close = get_close_matches(variable, known, n=1)
-            hint = f"Did you mean {close[0]}?" if close else "`superres settings` lists those there are."
+            close = get_close_matches(variable.removeprefix(PREFIX), [name.removeprefix(PREFIX) for name in known], n=1)
+            if variable.removesuffix("_FILE") in known:
+                hint = f"Only secrets are read from files: set {variable.removesuffix('_FILE')} itself."
+            else:
+                hint = f"Did you mean {PREFIX}{close[0]}?" if close else "`superres settings` lists those there are."
             wrong.append(f"There is no setting {variable}. {hint}")
     return wrong
 

@@ -1,0 +1,174 @@
+"""The specification of gateway.keys."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+import threading
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from gateway.keys import KeyFile, KeysError
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "keys.json"
+
+
+def test_a_new_key_is_known_at_once_and_only_its_hash_is_in_the_file(path: Path) -> None:
+    keys = KeyFile(path)
+
+    key = keys.new("a phone", now=lambda: datetime(2026, 11, 22, tzinfo=timezone.utc))
+
+    client = keys.identify(key)
+    assert client is not None
+    assert (client.name, client.created) == ("a phone", "2026-11-22T00:00:00+00:00")
+    assert key.startswith("ssr_")
+    assert key not in path.read_text()
+    assert key.removeprefix("ssr_") not in path.read_text()
+
+
+def test_the_file_and_its_folder_are_the_owners_alone(path: Path) -> None:
+    KeyFile(path).new("a")
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert {entry.name for entry in path.parent.iterdir()} == {"keys.json", "keys.json.lock"}
+
+
+@pytest.mark.parametrize("presented", ["", "ssr_", "ssr_" + "A" * 43, "é", "\udcff", "x" * 100_000])
+def test_what_is_no_key_identifies_nobody(path: Path, presented: str) -> None:
+    keys = KeyFile(path)
+    keys.new("a")
+
+    assert keys.identify(presented) is None
+
+
+def test_without_a_file_nobody_is_known(path: Path) -> None:
+    assert KeyFile(path).clients() == ()
+    assert KeyFile(path).identify("ssr_x") is None
+
+
+def test_a_running_reader_honours_each_change_made_elsewhere_at_once(path: Path) -> None:
+    reader = KeyFile(path)
+    assert reader.identify("x") is None
+
+    first, second = KeyFile(path).new("a"), KeyFile(path).new("b")
+    assert [client.name for key in (first, second) if (client := reader.identify(key))] == ["a", "b"]
+
+    KeyFile(path).revoke("a")
+    assert reader.identify(first) is None
+    assert reader.identify(second) is not None
+
+    path.unlink()
+    assert reader.identify(second) is None
+
+
+def test_revoking_takes_an_id_or_every_key_of_a_name(path: Path) -> None:
+    keys = KeyFile(path)
+    for name in ("a", "b", "b", "c"):
+        keys.new(name)
+    first = keys.clients()[0]
+
+    assert [client.name for client in keys.revoke("b")] == ["b", "b"]
+    assert keys.revoke(first.id) == (first,)
+    assert [client.name for client in keys.clients()] == ["c"]
+    with pytest.raises(KeysError, match="There is no key with the id or name 'b'"):
+        keys.revoke("b")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "{}", '{"keys": [{}]}', '{"keys": [{"id": 1, "name": "a", "created": "", "sha256": "00"}]}',
+     '{"keys": [{"id": "1", "name": "a", "created": "", "sha256": "00"}]}', "\x00" * 10, "x" * 4_194_305],
+)  # fmt: skip
+def test_a_damaged_file_keeps_the_last_good_keys_in_force_and_is_said_once(
+    path: Path, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = KeyFile(path)
+    key = keys.new("a")
+    assert keys.identify(key)
+
+    path.write_text(content)
+
+    assert keys.identify(key) is not None
+    assert keys.identify(key) is not None
+    assert len(caplog.records) == 1
+    assert "The keys read before stay in force." in caplog.text
+    with pytest.raises(KeysError, match="keys file"):
+        keys.clients()
+    with pytest.raises(KeysError, match="keys file"):
+        keys.new("b")
+    assert path.read_text() == content, "a file that is not understood must not be overwritten"
+
+
+def test_a_file_that_is_repaired_counts_again(path: Path) -> None:
+    keys = KeyFile(path)
+    key = keys.new("a")
+    good = path.read_text()
+    path.write_text("{")
+    assert keys.identify("x") is None
+
+    path.write_text(good)
+
+    assert keys.identify(key) is not None
+
+
+def test_a_mounted_secret_that_is_swapped_is_read_again(tmp_path: Path) -> None:
+    """Kubernetes mounts a Secret as a link to a folder, and replaces the link."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    key_old, key_new = KeyFile(old / "keys.json").new("a"), KeyFile(new / "keys.json").new("b")
+    (tmp_path / "data").symlink_to(old)
+    reader = KeyFile(tmp_path / "data" / "keys.json")
+    assert reader.identify(key_old)
+
+    (tmp_path / "next").symlink_to(new)
+    (tmp_path / "next").replace(tmp_path / "data")
+
+    assert reader.identify(key_old) is None
+    assert reader.identify(key_new)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 81])
+def test_a_name_is_one_short_printable_line(path: Path, name: str) -> None:
+    with pytest.raises(KeysError, match="A name has 1 to 80 printable characters"):
+        KeyFile(path).new(name)
+    assert not path.exists()
+
+
+def test_keys_made_by_several_threads_and_processes_at_once_are_all_kept(path: Path) -> None:
+    make = f"from pathlib import Path; from gateway.keys import KeyFile; keys = KeyFile(Path({str(path)!r}))"
+    code = make + "\n[keys.new('p') for _ in range(5)]"
+    processes = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: KeyFile(path).new("t")) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [process.wait(60) for process in processes] == [0, 0]
+    assert sorted(client.name for client in KeyFile(path).clients()) == ["p"] * 10 + ["t"] * 5
+
+
+def test_unknown_members_of_the_file_do_not_matter(path: Path) -> None:
+    keys = KeyFile(path)
+    key = keys.new("a")
+    content = json.loads(path.read_text())
+    content["keys"][0]["since"] = "later versions"
+    path.write_text(json.dumps(content))
+
+    assert keys.identify(key) is not None
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(KeysError, match="cannot be changed: "):
+        KeyFile(tmp_path / "file" / "keys.json").new("a")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
