@@ -57,9 +57,10 @@ class WindowMean:
         """Whether anything was recorded within the window; at exactly its length it still counts (BK:126)."""
         return self._last is not None and second - self._last <= self.length_s
 
-    def is_silent(self) -> bool:
-        """Whether every bucket holds exactly nothing."""
-        return not any(self._buckets)
+    def is_silent(self, second: int) -> bool:
+        """Whether every bucket inside the window at `second` holds exactly nothing."""
+        loudest = self.last_loud()
+        return loudest is None or second - loudest >= self.length_s
 
     def mean(self, second: int) -> float:
         """The mean at a second: the sum over (second - W, second], divided by the seconds that can hold data.

@@ -56,13 +56,12 @@ class Cluster:
         """Advance to a moment, the events of that moment included."""
         timeline, router, control = self.timeline, self.router, self.control
         while True:
-            arrive_ns, due_ns = router.next_arrival_ns(), timeline.next_ns()
-            now_ns = min(arrive_ns, due_ns, control.report_ns, control.scrape_ns, control.tick_ns)
+            now_ns = min(router.due_ns, timeline.due_ns, control.report_ns, control.scrape_ns, control.tick_ns)
             if now_ns > until_ns:
                 return
-            if now_ns == arrive_ns:
+            if now_ns == router.due_ns:
                 router.arrive(now_ns)
-            elif now_ns == due_ns:
+            elif now_ns == timeline.due_ns:
                 timeline.step()
             elif now_ns == control.report_ns:
                 control.report(now_ns)
@@ -71,4 +70,4 @@ class Cluster:
             else:
                 control.tick(now_ns)
                 if self._skips_quiet and not router.in_system:
-                    skip_quiet(control, min(router.next_arrival_ns(), timeline.next_ns(), until_ns + 1))
+                    skip_quiet(control, min(router.due_ns, timeline.due_ns, until_ns + 1))

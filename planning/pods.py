@@ -69,6 +69,7 @@ class Pod:
         "meter",
         "number",
         "ready_ns",
+        "removed_ns",
         "running",
         "started_ns",
         "work_ns",
@@ -82,6 +83,7 @@ class Pod:
         self.ready_ns = NEVER_NS
         self.ended_ns = NEVER_NS
         """The end of its drain; billed up to here."""
+        self.removed_ns = NEVER_NS
         self.running = 0
         """Requests that it works on."""
         self.held: deque[Request] = deque()
@@ -193,9 +195,10 @@ class Deployment:
         for waiting in (self.queued, self.booting):
             if waiting:
                 pod = waiting.pop()
-                pod.ended_ns = now_ns
+                pod.removed_ns = pod.ended_ns = now_ns
                 return
         pod = self.ready.pop(self.ready.index(max(self.ready, key=_age)))
+        pod.removed_ns = now_ns
         pod.ended_ns = now_ns + self._drain_ns
         if pod.running:
             pod.ended_ns = max(pod.ended_ns, pod.free_ns)

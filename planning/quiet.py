@@ -41,12 +41,12 @@ def _next_news_ns(control: Control) -> int:
     autoscaler = control.autoscaler
     if autoscaler is None or control.revision.panic_threshold <= 0:
         return _UNPROVEN_NS
-    is_silent = control.stable.is_silent() and control.panic.is_silent()
+    second = (control.tick_ns - TICK_NS) // SECOND_NS
     if autoscaler.is_panicking:
-        return _panic_end_ns(control, autoscaler) if control.panic.is_silent() else _UNPROVEN_NS
+        return _panic_end_ns(control, autoscaler) if control.panic.is_silent(second) else _UNPROVEN_NS
     if control.stable.last is None and control.revision.is_scraped and not control.fed_ready:
         return NEVER_NS  # no pod, no sample ever: every evaluation is void
-    if control.desired == 0 and is_silent:
+    if control.desired == 0 and control.stable.is_silent(second) and control.panic.is_silent(second):
         return NEVER_NS
     if control.desired == 1 == control.fed_ready and control.revision.is_scraped and not autoscaler.has_delay:
         return _first_zero_ns(control)

@@ -41,16 +41,15 @@ class Router:
         self._queue_places = queue_places
         self._pod_report_phase_ns = to_ns(phases.pod_report_s)
         self._next = 0
-        self._held: deque[Request] = deque()
-
-    def next_arrival_ns(self) -> int:
+        self.due_ns = requests[0].arrive_ns if requests else NEVER_NS
         """When the next request comes, NEVER_NS after the last."""
-        return self._requests[self._next].arrive_ns if self._next < len(self._requests) else NEVER_NS
+        self._held: deque[Request] = deque()
 
     def arrive(self, now_ns: int) -> None:
         """The next request comes."""
         request = self._requests[self._next]
         self._next += 1
+        self.due_ns = self._requests[self._next].arrive_ns if self._next < len(self._requests) else NEVER_NS
         request.came_cold = not self._deployment.ready
         assert self.control is not None  # noqa: S101 - set once, by the cluster
         self.in_system += 1

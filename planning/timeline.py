@@ -15,9 +15,11 @@ Act = Callable[[int], None]
 class Timeline:
     """The events to come."""
 
-    __slots__ = ("_events", "_sequence")
+    __slots__ = ("_events", "_sequence", "due_ns")
 
     def __init__(self) -> None:
+        self.due_ns = NEVER_NS
+        """When the next event happens, NEVER_NS if none does."""
         self._events: list[tuple[int, int, Act]] = []
         self._sequence = 0
 
@@ -25,12 +27,10 @@ class Timeline:
         """Have something happen at a moment."""
         self._sequence += 1
         heapq.heappush(self._events, (moment_ns, self._sequence, act))
-
-    def next_ns(self) -> int:
-        """When the next event happens, NEVER_NS if none does."""
-        return self._events[0][0] if self._events else NEVER_NS
+        self.due_ns = self._events[0][0]
 
     def step(self) -> None:
         """Let the next event happen."""
         moment_ns, _, act = heapq.heappop(self._events)
+        self.due_ns = self._events[0][0] if self._events else NEVER_NS
         act(moment_ns)

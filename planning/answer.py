@@ -1,0 +1,132 @@
+"""The answer of `superres plan` in words and in JSON.
+
+Owns the sentences, the tables and the names of the JSON fields. Computes nothing that Month does not know.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from planning.advice import Advice, Trial
+from planning.prices import PRICES, Price
+from planning.simulation import Month, Service
+from planning.traffic import DAY_S
+
+_UNITS = {"window_s": " s", "retention_s": " s", "boot_s": " s"}
+
+
+def describe_month(month: Month, price: Price, *, took_s: float) -> str:
+    """The bill, the waiting and the comparison with a GPU that is always on."""
+    traffic, service = month.traffic, month.service
+    always_usd = price.dollars(traffic.days * DAY_S)
+    share = f", {always_usd / month.dollars(price):.0f} times as much" if month.gpu_s else ""
+    lines = [
+        f"Traffic  {traffic.name}: {traffic.images} images in {traffic.days:g} days",
+        f"Setting  {_setting(service)}",
+        "",
+        f"GPU      {month.gpu_hours:.2f} h billed in {month.boots} boots: {_parts(month)}",
+        f"Bill     ${month.dollars(price):.2f} at {price.name} (${price.usd_per_hour:.3f} an hour)",
+        *(
+            f"         ${month.dollars(other):.2f} at {other.name} (${other.usd_per_hour:.3f} an hour)"
+            for other in PRICES.values()
+            if other.name != price.name
+        ),
+        f"         always on, the same GPU: ${always_usd:.2f}{share}",
+        f"Waiting  p50 {_seconds(month, 50)}, p95 {_seconds(month, 95)}, p99 {_seconds(month, 99)}",
+        f"Cold     {month.cold_share:.1%} of the images waited for a boot",
+        f"Lost     {month.refused} refused (queue full), {month.timed_out} timed out",
+        "",
+        f"Simulated in {took_s:.1f} s, with {service.seconds_per_megapixel:g} GPU seconds a megapixel:",
+        "an assumption until you measure your GPU and say --seconds-per-image.",
+    ]
+    return "\n".join(lines)
+
+
+def describe_advice(advice: Advice, price: Price, budget_usd: float) -> str:
+    """The recommended setting, or that none fits."""
+    month, service = advice.month, advice.month.service
+    flags = (
+        f"--window {service.window_s} --retention {service.retention_s:g} "
+        f"--min-scale {service.min_scale} --max-scale {service.max_scale}"
+    )
+    head = (
+        f"For ${budget_usd:.2f}: {flags}"
+        if advice.fits
+        else f"None of {advice.tried} settings costs ${budget_usd:.2f} or less; the cheapest is {flags}"
+    )
+    return (
+        f"{head}\n         ${month.dollars(price):.2f}, {month.cold_share:.1%} cold, p95 {_seconds(month, 95)}, "
+        f"{month.refused + month.timed_out} lost (best of {advice.tried} settings simulated)"
+    )
+
+
+def describe_sweep(trials: Sequence[Trial], price: Price) -> str:
+    """What each value of each knob costs and buys."""
+    lines = [f"{'knob':<22}{'bill':>10}{'GPU h':>9}{'cold':>8}{'p50':>9}{'p95':>9}{'lost':>7}"]
+    lines += [
+        f"{trial.knob.removesuffix('_s').replace('_', '-') + f' {trial.value:g}' + _UNITS.get(trial.knob, ''):<22}"
+        f"{'$' + format(trial.month.dollars(price), '.2f'):>10}{trial.month.gpu_hours:>9.2f}"
+        f"{trial.month.cold_share:>8.1%}{_seconds(trial.month, 50):>9}{_seconds(trial.month, 95):>9}"
+        f"{trial.month.refused + trial.month.timed_out:>7}"
+        for trial in trials
+    ]
+    return "\n".join(lines)
+
+
+def month_record(month: Month, price: Price) -> dict[str, Any]:
+    """A month as JSON; a percentile of nothing is null."""
+    return {
+        "trace": month.traffic.name,
+        "days": month.traffic.days,
+        "images": month.traffic.images,
+        "setting": asdict(month.service),
+        "gpu_hours": round(month.gpu_hours, 6),
+        "gpu_seconds": {
+            "boot": month.boot_s,
+            "work": month.work_s,
+            "idle": month.idle_s,
+            "drain": month.drain_s,
+            "linger": month.linger_s,
+        },
+        "price": {"name": price.name, "usd_per_hour": price.usd_per_hour, "source": price.source},
+        "usd": round(month.dollars(price), 4),
+        "usd_always_on": round(price.dollars(month.traffic.days * DAY_S), 4),
+        "boots": month.boots,
+        "most_pods": month.most_pods,
+        "latency_s": {f"p{percent}": _finite(month.latency_s(percent)) for percent in (50, 95, 99)},
+        "cold_share": month.cold_share,
+        "served": month.served,
+        "refused": month.refused,
+        "timed_out": month.timed_out,
+    }
+
+
+def advice_record(advice: Advice, price: Price, budget_usd: float) -> dict[str, Any]:
+    """The recommended setting as JSON."""
+    return {"budget_usd": budget_usd, "fits": advice.fits, "tried": advice.tried, **month_record(advice.month, price)}
+
+
+def trial_record(trial: Trial, price: Price) -> dict[str, Any]:
+    """One turn of a knob as JSON."""
+    return {"knob": trial.knob, "value": trial.value, **month_record(trial.month, price)}
+
+
+def _setting(service: Service) -> str:
+    scales = f"scale {service.min_scale}..{service.max_scale or 'any'}"
+    tail = f"window {service.window_s} s, retention {service.retention_s:g} s"
+    return f"{tail}, concurrency {service.concurrency}, {scales}, boot {service.boot_s:g} s"
+
+
+def _parts(month: Month) -> str:
+    parts = {name: getattr(month, f"{name}_s") for name in ("boot", "work", "idle", "drain", "linger")}
+    return ", ".join(f"{name} {seconds / month.gpu_s:.0%}" for name, seconds in parts.items() if seconds) or "nothing"
+
+
+def _seconds(month: Month, percent: float) -> str:
+    latency_s = month.latency_s(percent)
+    return "-" if math.isnan(latency_s) else f"{latency_s:.1f} s"
+
+
+def _finite(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)

@@ -1,0 +1,109 @@
+"""Plots of the bill and of the waiting.
+
+Owns every drawing of planning. matplotlib is an extra (`pip install 'serverless-superres[plan]'`): it is loaded when
+something is drawn, and its absence is said in words.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from planning.advice import LADDER
+from planning.prices import Price
+from planning.simulation import Month, Service, simulate
+from planning.traffic import DAY_S, Traffic
+
+_INK, _BLUE, _ORANGE, _GREEN, _GREY = "#222222", "#2a6fbb", "#d9822b", "#3a8f4d", "#8a8f98"
+
+
+_PARTS = (("work", _GREEN), ("boot", _ORANGE), ("idle", _BLUE), ("drain", _GREY), ("linger", _INK))
+_LONGEST_BAR_S = 315
+"""Longer tails would flatten the bars of the others."""
+
+
+class PlotUnavailable(RuntimeError):
+    """A plot cannot be drawn here; the message says what to install or to change."""
+
+
+def load_pyplot() -> Any:
+    """matplotlib's pyplot on a backend without a screen; raises PlotUnavailable."""
+    try:
+        import matplotlib as mpl  # noqa: PLC0415 - an extra, needed for plots alone
+    except ImportError as error:
+        raise PlotUnavailable(
+            "Plots need matplotlib, which is not installed; run: pip install 'serverless-superres[plan]'."
+        ) from error
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    plt.rcParams.update(
+        {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": _GREY,
+         "axes.labelcolor": _INK, "axes.titlelocation": "left", "axes.titlesize": 11, "svg.hashsalt": "superres"}
+    )  # fmt: skip
+    return plt
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure without dates in it, so that the same figures give the same file; raises PlotUnavailable."""
+    plt = load_pyplot()
+    metadata = {"Software": None} if path.suffix == ".png" else {"Date": None}
+    try:
+        figure.savefig(path, dpi=110, bbox_inches="tight", metadata=metadata)
+    except (OSError, ValueError) as error:
+        raise PlotUnavailable(f"The plot {path} cannot be written: {error}.") from error
+    finally:
+        plt.close(figure)
+
+
+def plot_trade(path: Path, service: Service, traffic: Traffic, price: Price, *, seed: int = 0) -> None:
+    """What a longer tail (window + retention) costs, and what it saves of waiting, for one traffic."""
+    plt = load_pyplot()
+    months = [
+        simulate(replace(service, window_s=window_s, retention_s=retention_s, min_scale=0), traffic, seed=seed)
+        for window_s, retention_s in LADDER
+    ]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8))
+    title = f"{traffic.name}: {traffic.images} images in {traffic.days:g} days, boot {service.boot_s:g} s"
+    figure.suptitle(title, x=0.02, ha="left")
+    _draw_bill(left, months, price)
+    _draw_waiting(right, months)
+    figure.tight_layout()
+    save(figure, path)
+
+
+def _tails(months: Sequence[Month]) -> list[float]:
+    return [month.service.window_s + month.service.retention_s for month in months]
+
+
+def _draw_bill(axes: Any, months: Sequence[Month], price: Price) -> None:
+    shown = [month for month in months if month.service.window_s + month.service.retention_s <= _LONGEST_BAR_S]
+    labels = [f"{tail:g}" for tail in _tails(shown)]
+    bottom = [0.0] * len(shown)
+    for name, colour in _PARTS:
+        heights = [price.dollars(getattr(month, f"{name}_s")) for month in shown]
+        if any(heights):
+            axes.bar(labels, heights, bottom=bottom, color=colour, label=name)
+            bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
+    for index, dollars in enumerate(bottom):
+        axes.annotate(f"${dollars:.2f}", (index, dollars), ha="center", textcoords="offset points", xytext=(0, 3))
+    always_usd = price.dollars(shown[0].traffic.days * DAY_S)
+    axes.set_title(f"the bill at {price.name} (always on: ${always_usd:.0f})")
+    axes.set_xlabel("window + retention, s")
+    axes.set_ylabel("dollars")
+    axes.legend(frameon=False, loc="upper left")
+
+
+def _draw_waiting(axes: Any, months: Sequence[Month]) -> None:
+    hours = [month.gpu_hours for month in months]
+    shares = [100 * month.cold_share for month in months]
+    axes.plot(hours, shares, "o-", color=_ORANGE)
+    for x, y, tail in zip(hours, shares, _tails(months), strict=True):
+        axes.annotate(f"{tail:g} s", (x, y), textcoords="offset points", xytext=(0, 8), ha="center", color=_INK)
+    axes.set_title("what the tail buys")
+    axes.set_xlabel("GPU hours billed (log)")
+    if all(hours):
+        axes.set_xscale("log")
+    axes.set_ylabel("images that wait for a boot, %")
+    axes.set_ylim(0, 105)
+    axes.grid(color="#e5e7ea", which="both")
