@@ -1,9 +1,10 @@
-"""The command `superres`: serve, keys, settings. Each command is thin; what it does lives in the module of its noun."""
+"""The command `superres`: serve, upscale, keys, settings. What each does lives in the module of its noun."""
 
 from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -34,6 +35,23 @@ def serve(**options: Any) -> None:
         sys.exit(server.serve(settings, embedded.make_backend, await_ready))
     except server.ServeError as error:
         _fail(error)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IN... OUT|DIR")
+@click.option("--variant", help="A name of the zoo; compact_x4 when left out.")
+@click.option("--format", help="png, jpeg or webp; by the name of OUT when left out, png into a folder.")
+@click.option("--quality", help="1 to 100, of JPEG and WebP.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+def upscale(paths: tuple[Path, ...], *, overwrite: bool, **parameters: str | None) -> None:
+    """Upscale files without a browser, on SUPERRES_BACKEND_ADDRESS or an embedded server started for it.
+
+    Exit code: 0 all made, 2 wrong usage, 3 an input was refused, 4 the backend failed.
+    """
+    from gateway import upscale_command  # noqa: PLC0415 - gRPC takes a second to import
+
+    chosen = {name: value for name, value in parameters.items() if value is not None}
+    sys.exit(upscale_command.run(_settings({}).settings, list(paths), chosen, overwrite=overwrite))
 
 
 @cli.group()

@@ -1,0 +1,108 @@
+"""The whole thing as a user starts it: `superres serve` in a process of its own, with its real Triton."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+READY = re.compile(r"ready at (http://\S+)")
+BOOT_LIMIT_S = 120.0
+
+
+@dataclass
+class Stack:
+    """A gateway with its embedded Triton, started by the command line alone."""
+
+    state_dir: Path
+    environ: dict[str, str]
+    process: subprocess.Popen[str]
+    url: str
+    key: str
+    printed: list[str] = field(default_factory=list)
+
+    def post(self, image: bytes, query: str = "", headers: dict[str, str] | None = None) -> Any:
+        """A raw body to the API; returns http.client's response."""
+        request = urllib.request.Request(
+            f"{self.url}/api/v1/upscale{query}",
+            image,
+            {"X-API-Key": self.key, "Content-Type": "application/octet-stream", **(headers or {})},
+        )
+        return urllib.request.urlopen(request, timeout=300)
+
+    def log(self) -> str:
+        return (self.state_dir / "gateway.log").read_text()
+
+    def triton_pid(self) -> int:
+        """The server of this moment, as the gateway's log names it."""
+        return int(re.findall(r"Triton (\d+) is up", self.log())[-1])
+
+
+def superres(*arguments: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    command = [sys.executable, "-m", "gateway", *arguments]
+    return subprocess.run(command, env=environ, text=True, capture_output=True, timeout=300, check=False)
+
+
+def start_stack(state_dir: Path, **variables: str) -> Stack:
+    """Start `superres serve` on a free port and wait for its one line; fail with its output when it dies."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("SUPERRES_")}
+    environ |= {"SUPERRES_STATE_DIR": str(state_dir), "PORT": "0", **variables}
+    key = superres("keys", "new", "tests", environ=environ).stdout.strip()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve"],
+        env=environ,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    stack = Stack(state_dir, environ, process, "", key)
+    try:
+        stack.url = _await_url(stack, time.monotonic() + BOOT_LIMIT_S)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return stack
+
+
+def stop_stack(stack: Stack) -> int:
+    """SIGTERM, as an operator would; returns the exit code."""
+    stack.process.send_signal(signal.SIGTERM)
+    stack.printed += (stack.process.communicate(timeout=30)[0] or "").splitlines()
+    return stack.process.returncode
+
+
+def _await_url(stack: Stack, deadline: float) -> str:
+    output = stack.process.stdout
+    assert output is not None
+    while time.monotonic() < deadline and stack.process.poll() is None:
+        if not select.select([output], [], [], 1.0)[0]:
+            continue
+        stack.printed.append(output.readline())
+        if found := READY.search(stack.printed[-1]):
+            return found[1]
+    rest = "".join(stack.printed) + (output.read() if stack.process.poll() is not None else "")
+    raise AssertionError(f"superres serve did not become ready. It printed:\n{rest}\nIts log:\n{stack.log()}")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One running service a session; at its end it must have stopped cleanly."""
+    running = start_stack(tmp_path_factory.mktemp("stack"))
+    try:
+        yield running
+    finally:
+        code = stop_stack(running)
+    assert code == 0, f"superres serve ended with {code}:\n{running.log()}"

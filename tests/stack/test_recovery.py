@@ -1,0 +1,72 @@
+"""A Triton that dies under load: the user still gets the picture, and nothing is left behind at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from gateway.triton_process import children
+from tests.builders import draw_photo, encode_png
+from tests.stack.conftest import Stack, start_stack, stop_stack
+
+
+def wait_for(condition: Callable[[], bool], what: str, limit_s: float = 60.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {limit_s:.0f} s in vain for {what}"
+        time.sleep(0.05)
+
+
+def swinir_stub(server: int) -> int:
+    """The stub that has torch mapped."""
+    return next(pid for pid in children(server) if "libtorch" in Path(f"/proc/{pid}/maps").read_text())
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_picture_in_flight_survives_the_death_of_the_server_and_of_a_stub(stack: Stack) -> None:
+    image = encode_png(draw_photo(256, 256, seed=1))
+    with stack.post(image) as answer:
+        expected = answer.read()
+
+    for victim in (swinir_stub, lambda server: server):
+        server = stack.triton_pid()
+        pid = victim(server)
+        with ThreadPoolExecutor(2) as pool:
+            pictures = [pool.submit(lambda: stack.post(image).read()) for _ in range(2)]
+            time.sleep(0.3)  # into the network; whether it is there yet changes nothing that is asserted
+            os.kill(pid, signal.SIGKILL)
+            assert [picture.result() == expected for picture in pictures] == [True, True]
+        wait_for(lambda old=server: stack.triton_pid() != old, "another Triton")  # type: ignore[misc]
+
+
+def test_shutdown_is_quick_and_leaves_no_process_behind(tmp_path: Path) -> None:
+    running = start_stack(tmp_path)
+    server = running.triton_pid()
+    family = {server, *children(server)}
+
+    assert stop_stack(running) == 0
+
+    wait_for(lambda: not any(is_alive(pid) for pid in family), "Triton and its stubs to end", 5)
+    assert [line for line in running.printed if line.strip() and "ready at" not in line] == []
+
+
+def test_triton_does_not_outlive_a_gateway_that_is_killed(tmp_path: Path) -> None:
+    running = start_stack(tmp_path)
+    server = running.triton_pid()
+    worker = int(Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[1])
+
+    running.process.kill()
+    os.kill(worker, signal.SIGKILL)
+    running.process.communicate()
+
+    wait_for(lambda: not is_alive(server), "Triton to end with its gateway", 10)
