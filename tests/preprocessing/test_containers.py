@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import tracemalloc
 import zlib
@@ -153,6 +154,20 @@ def test_a_webp_whose_pixels_are_not_of_the_size_of_its_canvas_is_refused() -> N
     webp = builders.encode_webp(PHOTO, icc_profile=builders.icc_profile())
     smaller = webp[:24] + struct.pack("<I", 7)[:3] * 2 + webp[30:]
     assert "corrupt" in refusal(smaller)
+
+
+def test_a_decoder_that_finds_another_size_than_was_probed_is_not_believed() -> None:
+    upload = probe(builders.encode_png(PHOTO), LIMITS)
+    lied = dataclasses.replace(upload, container=dataclasses.replace(upload.container, width=99))
+    with pytest.raises(UnreadableImage, match="99 x 16 pixels in its header and 24 x 16 in its data"):
+        decode(lied)
+
+
+def test_the_header_of_a_webp_stops_announcing_what_was_dropped() -> None:
+    webp = builders.encode_webp(PHOTO, exif=b"x", xmp=b"x", icc_profile=builders.icc_profile())
+    announced = 0x20 | 0x08 | 0x04  # profile, EXIF, XMP
+    assert webp[20] & announced == announced
+    assert b"".join(read_webp(webp).essence)[20] & announced == 0
 
 
 def test_a_png_without_pixels_and_a_jpeg_without_a_scan_say_so() -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from preprocessing.grid import Grid, GridError, choose_grid, pad_length
@@ -68,6 +68,7 @@ def test_a_side_that_fits_one_tile_is_one_tile_and_no_tile_exceeds_the_limit(
 
 
 @given(st.integers(1, 2000), windows, st.integers(1, 3), st.integers(1, 12))
+@example(416, 8, 1, 7)  # ten tiles of 56 px compute less than eight of 72
 def test_no_other_count_of_tiles_computes_fewer_pixels(side: int, window: int, halos: int, cores: int) -> None:
     halo, largest = halos * window, (2 * halos + cores) * window
     padded = pad_length(side, window)
