@@ -36,7 +36,9 @@ def read_order(request: Request, settings: Settings) -> Order:
     if request.mimetype == "multipart/form-data":
         data, filename, fields = _read_multipart(request, settings)
         if both := query.keys() & fields.keys():
-            raise problems.BadParameter(f"{min(both)!r} stands in the form and in the address: send it once.")
+            raise problems.BadParameter(
+                f"The parameter {min(both)[:40]!r} stands in the form and in the address: send it once."
+            )
         return make_order(data, filename, read_choices({**query, **fields}, settings), settings)
     choices = read_choices(query, settings)
     return make_order(_read_raw(request, settings), "", choices, settings)
@@ -106,7 +108,7 @@ def _once(values: MultiDict[str, str]) -> dict[str, str]:
     """Return values by name; raise BadParameter for a name that stands there twice."""
     for name, given in values.lists():
         if len(given) > 1:
-            raise problems.BadParameter(f"{name[:40]!r} is given {len(given)} times: send it once.")
+            raise problems.BadParameter(f"The parameter {name[:40]!r} is given {len(given)} times: send it once.")
     return values.to_dict()
 
 

@@ -57,7 +57,7 @@ class Upscaling:
         except NoPlace as error:
             raise problems.retry_later(
                 problems.QueueFull,
-                f"{error.waiting} pictures are waiting already, which is as many as may. Try again later.",
+                f"Every place is taken and {error.waiting} pictures are waiting, as many as may. Try again later.",
                 error.retry_after_s,
             ) from error
         except WaitedTooLong as error:

@@ -77,7 +77,5 @@ def _find(result_id: str) -> Pair:
     parts = parts_of(current_app)
     if (pair := parts.results.find(result_id)) is None:
         minutes = round(parts.settings.results_max_age_s / 60)
-        raise ResultGone(
-            f"A picture is kept for {minutes} minutes at most, less when many are made; this one is gone. Make it again."
-        )
+        raise ResultGone(f"A picture is kept for {minutes} minutes at most, less when many are made. Make it again.")
     return pair

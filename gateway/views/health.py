@@ -23,5 +23,9 @@ def readyz() -> dict[str, Any]:
     """Say whether another picture would be taken; 503 while none would, so that a balancer looks elsewhere."""
     state = parts_of(current_app).places.state()
     if state.is_full:
-        raise retry_later(QueueFull, f"{state.waiting} pictures are waiting, as many as may.", state.retry_after_s)
+        raise retry_later(
+            QueueFull,
+            f"Every place is taken and {state.waiting} pictures are waiting, as many as may.",
+            state.retry_after_s,
+        )
     return {"status": "ready", "at_work": state.at_work, "waiting": state.waiting}

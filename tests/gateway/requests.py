@@ -1,0 +1,50 @@
+"""Builds requests to the gateway, and reads what it answers."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from flask.testing import FlaskClient
+from PIL import Image as PilImage
+from werkzeug.test import TestResponse
+
+from preprocessing.codec import Pixels
+from tests.builders import draw_photo, encode_png
+
+PHOTO = encode_png(draw_photo(24, 32))
+"""A PNG of 32 x 24 pixels."""
+
+
+def form(data: bytes = PHOTO, filename: str = "photo.png", **fields: str) -> dict[str, Any]:
+    """Return the arguments of a post of the form."""
+    return {"data": {"image": (BytesIO(data), filename), **fields}, "content_type": "multipart/form-data"}
+
+
+def ask_api(client: FlaskClient, key: str, data: bytes = PHOTO, query: str = "", **others: Any) -> TestResponse:
+    """Post a raw image to the API."""
+    headers = {"X-API-Key": key, **others.pop("headers", {})}
+    return client.post(f"/api/v1/upscale{query}", data=data, headers=headers, **others)
+
+
+def read_picture(data: bytes) -> Pixels:
+    """Decode an answer's picture as [H, W, channels] or [H, W]."""
+    return np.array(PilImage.open(BytesIO(data)))
+
+
+def problem_of(response: TestResponse) -> tuple[int, str]:
+    """Return (status, slug) of a problem+json answer, having checked its shape."""
+    check_problem(response)
+    return response.status_code, response.get_json()["type"].removeprefix("/problems/")
+
+
+def check_problem(response: TestResponse) -> None:
+    """Fail unless the answer is a problem of RFC 9457 in our one shape."""
+    assert response.content_type == "application/problem+json", response.get_data(as_text=True)[:300]
+    body = response.get_json()
+    assert {"type", "title", "status", "detail", "request_id"} <= body.keys()
+    assert body["status"] == response.status_code
+    assert body["request_id"] == response.headers["X-Request-Id"]
+    assert body["detail"][0].isupper(), f"a detail is a sentence: {body['detail']!r}"
+    assert body["detail"].endswith("."), f"a detail is a sentence: {body['detail']!r}"
