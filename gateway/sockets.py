@@ -11,6 +11,7 @@ import contextlib
 import heapq
 import itertools
 import json
+import logging
 import secrets
 import selectors
 import socket
@@ -28,6 +29,8 @@ from gateway.problems import INTERNAL_DETAIL, BadRequest, InternalError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_log = logging.getLogger(__name__)
 
 LINGER_S = 5.0
 """A refused body is read and thrown away this long: browsers show no answer before they have sent everything."""
@@ -185,7 +188,7 @@ class TimedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         try:
             return super().handle_request(req, conn)
         except TimeoutError:
-            self.log.info("a client stopped reading its answer")
+            _log.info("a client stopped reading its answer")
             return False
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:  # noqa: ARG002
@@ -195,10 +198,10 @@ class TimedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             problem: BadRequest | InternalError = BadRequest(
                 "The request is malformed, or its line or headers are longer than is read."
             )
-            self.log.info("%s: malformed request: %s", request_id, type(exc).__name__)
+            _log.info("%s: malformed request: %s", request_id, type(exc).__name__)
         else:
             problem = InternalError(INTERNAL_DETAIL)
-            self.log.error("%s: %s", request_id, type(exc).__name__, exc_info=exc)
+            _log.error("%s: %s", request_id, type(exc).__name__, exc_info=exc)
         body = json.dumps(problem.body(request_id)).encode()
         head = (
             f"HTTP/1.1 {problem.status} {'Bad Request' if problem.status == 400 else 'Internal Server Error'}\r\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from pathlib import Path
 
 from gateway.server import ServeError, serve
 from gateway.settings import Settings, read_settings
@@ -11,12 +12,23 @@ from gateway.upscaler import Upscaler
 from tests.fakes import FakeUpscaler
 
 
+class Marked(FakeUpscaler):
+    """Leaves a file when it is closed."""
+
+    def __init__(self, marker: Path, gate: threading.Event | None) -> None:
+        super().__init__(gate=gate)
+        self._marker = marker
+
+    def close(self) -> None:
+        """Leave the file."""
+        self._marker.write_text("closed")
+
+
 def make_backend(settings: Settings) -> Upscaler:
     """Return the backend that the first argument names."""
-    del settings
     if "broken" in sys.argv:
         raise RuntimeError("No Triton to be had. Install one.")
-    return FakeUpscaler(gate=threading.Event() if "slow" in sys.argv else None)
+    return Marked(Path(settings.state_dir) / "closed", threading.Event() if "slow" in sys.argv else None)
 
 
 def await_ready(_upscaler: Upscaler) -> None:

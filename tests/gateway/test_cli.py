@@ -1,0 +1,88 @@
+"""The specification of gateway.cli, as far as the gateway itself goes: keys, settings, serve. `upscale` has its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.cli import cli
+from gateway.keys import KeyFile
+from gateway.settings import SETTINGS
+
+
+def run(state_dir: Path, *arguments: str, **variables: str) -> Result:
+    return CliRunner().invoke(cli, arguments, env={"SUPERRES_STATE_DIR": str(state_dir), **variables})
+
+
+def test_keys_new_prints_the_key_alone_on_standard_output(tmp_path: Path) -> None:
+    result = run(tmp_path, "keys", "new", "a phone")
+
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    client = KeyFile(tmp_path / "keys.json").identify(result.stdout.removesuffix("\n"))
+    assert client is not None
+    assert client.name == "a phone"
+
+
+def test_keys_list_shows_everything_but_keys_and_hashes(tmp_path: Path) -> None:
+    key = run(tmp_path, "keys", "new", "a phone").stdout.strip()
+    [client] = KeyFile(tmp_path / "keys.json").clients()
+
+    listed = run(tmp_path, "keys", "list").stdout
+
+    assert listed == f"{client.id}  {client.created}  a phone\n"
+    assert key not in listed
+    assert client.sha256 not in listed
+
+
+def test_keys_revoke_takes_a_name_or_an_id(tmp_path: Path) -> None:
+    run(tmp_path, "keys", "new", "a")
+    run(tmp_path, "keys", "new", "b")
+    [_, second] = KeyFile(tmp_path / "keys.json").clients()
+
+    assert run(tmp_path, "keys", "revoke", "a").exit_code == 0
+    assert run(tmp_path, "keys", "revoke", second.id).stdout == f"revoked {second.id}  b\n"
+    assert KeyFile(tmp_path / "keys.json").clients() == ()
+
+
+@pytest.mark.parametrize("arguments", [("keys", "revoke", "nobody"), ("keys", "new", ""), ("keys", "new", "x" * 99)])
+def test_what_cannot_be_done_with_keys_is_said_in_words(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    result = run(tmp_path, *arguments)
+
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("superres: ")
+
+
+def test_the_keys_file_may_lie_elsewhere(tmp_path: Path) -> None:
+    run(tmp_path, "keys", "new", "a", SUPERRES_KEYS_FILE=str(tmp_path / "elsewhere.json"))
+
+    assert len(KeyFile(tmp_path / "elsewhere.json").clients()) == 1
+
+
+def test_settings_shows_every_setting_with_value_and_source_and_no_secret(tmp_path: Path) -> None:
+    result = run(tmp_path, "settings", SUPERRES_MODEL_KEY="hunter2", SUPERRES_MAX_SIDE="77")
+
+    lines = {line.split()[0]: line for line in result.stdout.splitlines()}
+    assert list(lines) == [row.name for row in SETTINGS]
+    assert lines["max_side"].split()[1:3] == ["77", "SUPERRES_MAX_SIDE"]
+    assert "(set)" in lines["model_key"]
+    assert "hunter2" not in result.output
+    assert all(lines[row.name].endswith(row.help) for row in SETTINGS)
+
+
+@pytest.mark.parametrize("command", [("settings",), ("serve",), ("keys", "list")])
+def test_a_wrong_setting_stops_every_command_in_words(tmp_path: Path, command: tuple[str, ...]) -> None:
+    result = run(tmp_path, *command, SUPERRES_MAX_PIXEL="7")
+
+    assert result.exit_code == 1
+    assert result.stderr == "superres: There is no setting SUPERRES_MAX_PIXEL. Did you mean SUPERRES_MAX_PIXELS?\n"
+
+
+def test_serve_refuses_a_port_that_does_not_exist(tmp_path: Path) -> None:
+    result = run(tmp_path, "serve", "--port", "70000")
+
+    assert result.exit_code == 1
+    assert "port is 70000: it must be between 0 and 65,535." in result.stderr

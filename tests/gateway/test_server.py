@@ -1,0 +1,314 @@
+"""The specification of gateway.server and gateway.sockets: real gunicorn, real sockets, clients that behave badly."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gateway.keys import KeyFile
+from gateway.server import ServeError, bind
+from tests import builders
+from tests.conftest import ROOT
+from tests.gateway.conftest import START_LIMIT_S, Served, serving
+from tests.gateway.requests import PHOTO
+
+LIMIT_S = 30.0
+NOISE = builders.encode_png(np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8))
+Answer = tuple[int, dict[str, str], bytes]
+
+
+@contextmanager
+def connected(server: Served) -> Iterator[socket.socket]:
+    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT_S)) as sock:
+        yield sock
+
+
+def read_answer(sock: socket.socket) -> Answer:
+    """Read one answer: status, headers by lower-case name, body."""
+    file = sock.makefile("rb")
+    status = int(file.readline().split()[1])
+    headers: dict[str, str] = {}
+    while line := file.readline().strip():
+        name, _, value = line.decode().partition(": ")
+        headers[name.lower()] = value
+    return status, headers, file.read(int(headers["content-length"]))
+
+
+def slug_of(answer: Answer) -> tuple[int, str]:
+    status, headers, body = answer
+    assert headers["content-type"] == "application/problem+json", body
+    problem = json.loads(body)
+    assert problem["status"] == status
+    assert problem["request_id"] == headers["x-request-id"]
+    return status, problem["type"].removeprefix("/problems/")
+
+
+def head(key: str, *lines: str, path: str = "/api/v1/upscale") -> bytes:
+    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: here", f"X-API-Key: {key}", *lines, "", ""]).encode()
+
+
+@pytest.fixture(scope="module")
+def served_key(served: Served) -> str:
+    return KeyFile(served.state_dir / "keys.json").new("tests")
+
+
+def test_the_server_says_one_line_and_answers(served: Served, served_key: str) -> None:
+    connection = HTTPConnection("127.0.0.1", served.port, timeout=LIMIT_S)
+    connection.request("POST", "/api/v1/upscale", PHOTO, {"X-API-Key": served_key})
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+
+    assert served.first_line == f"Serverless SuperRes is ready at http://127.0.0.1:{served.port}\n"
+    assert (answer.status, answer.headers["X-Superres-Size"]) == (200, "128x96")
+
+
+def test_a_body_that_stops_ends_in_408(served: Served, served_key: str) -> None:
+    with connected(served) as sock:
+        sock.sendall(head(served_key, "Content-Length: 1000") + b"\x89PNG")
+
+        assert slug_of(read_answer(sock)) == (408, "slow-body")
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
+def test_a_body_that_drips_ends_in_408_too(served: Served, served_key: str, framing: str) -> None:
+    """Each byte comes well within idle_timeout_s (1 s), the whole never within body_timeout_s (2 s)."""
+    with connected(served) as sock:
+        sock.sendall(head(served_key, framing))
+        sock.settimeout(0.1)
+        drip, end = b"1\r\nx\r\n" if "chunked" in framing else b"x", time.monotonic() + LIMIT_S
+        while time.monotonic() < end:
+            sock.sendall(drip)
+            try:
+                sock.recv(1, socket.MSG_PEEK)
+                break
+            except TimeoutError:
+                continue
+        sock.settimeout(LIMIT_S)
+
+        assert slug_of(read_answer(sock)) == (408, "slow-body")
+
+
+def test_headers_that_do_not_end_are_hung_up_on(served: Served) -> None:
+    with connected(served) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: he")
+
+        assert sock.recv(100) == b""
+
+
+def test_idle_and_dripping_connections_leave_room_for_others(served: Served) -> None:
+    """Sixty connections that say nothing and eight that say half a header, on twelve threads."""
+    socks = [socket.create_connection(("127.0.0.1", served.port), timeout=LIMIT_S) for _ in range(68)]
+    try:
+        for sock in socks[:8]:
+            sock.sendall(b"GET / HT")
+        for _ in range(3):
+            with connected(served) as sock:
+                sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+                assert read_answer(sock)[0] == 200
+        for sock in socks:
+            assert sock.recv(100) == b"", "whoever says nothing for idle_timeout_s is hung up on"
+    finally:
+        for sock in socks:
+            sock.close()
+
+
+def test_a_length_over_the_limit_is_refused_before_a_byte_is_sent(served: Served, served_key: str) -> None:
+    with connected(served) as sock:
+        sock.sendall(head(served_key, "Content-Length: 300001"))
+
+        assert slug_of(read_answer(sock)) == (413, "too-many-bytes")
+
+
+def test_a_client_that_sends_first_and_reads_then_sees_the_refusal(served: Served, served_key: str) -> None:
+    """As browsers do; 500,000 bytes are more than `limit`, and less than what is thrown away."""
+    with connected(served) as sock:
+        sock.sendall(head(served_key, "Content-Length: 500000"))
+        for _ in range(50):
+            sock.sendall(bytes(10_000))
+
+        assert slug_of(read_answer(sock)) == (413, "too-many-bytes")
+
+
+def test_without_a_key_the_same_client_sees_401(served: Served) -> None:
+    with connected(served) as sock:
+        sock.sendall(head("", f"Content-Length: {len(NOISE)}") + NOISE)
+
+        assert slug_of(read_answer(sock)) == (401, "key-required")
+
+
+def test_chunks_are_put_together(served: Served, served_key: str) -> None:
+    with connected(served) as sock:
+        sock.sendall(head(served_key, "Transfer-Encoding: chunked"))
+        for start in range(0, len(PHOTO), 100):
+            part = PHOTO[start : start + 100]
+            sock.sendall(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+        sock.sendall(b"0\r\n\r\n")
+
+        status, headers, _ = read_answer(sock)
+        assert (status, headers["x-superres-size"]) == (200, "128x96")
+
+
+def test_chunks_over_the_limit_are_refused(served: Served, served_key: str) -> None:
+    with connected(served) as sock:
+        sock.sendall(head(served_key, "Transfer-Encoding: chunked"))
+        png = builders.insert_png_chunk(PHOTO, b"teSt", bytes(300_000))
+        sock.sendall(f"{len(png):x}\r\n".encode() + png + b"\r\n0\r\n\r\n")
+
+        assert slug_of(read_answer(sock)) == (413, "too-many-bytes")
+
+
+@pytest.mark.parametrize("chunk", [b"zz\r\nabc\r\n", b"5\r\nabcdefgh\r\n", b"-1\r\n"])
+def test_broken_chunks_are_400(served: Served, served_key: str, chunk: bytes) -> None:
+    with connected(served) as sock:
+        sock.sendall(head(served_key, "Transfer-Encoding: chunked") + chunk)
+
+        assert slug_of(read_answer(sock)) == (400, "incomplete-body")
+
+
+def test_a_body_that_ends_before_its_length_is_400(served: Served, served_key: str) -> None:
+    with connected(served) as sock:
+        sock.sendall(head(served_key, f"Content-Length: {len(PHOTO) + 1}") + PHOTO)
+        sock.shutdown(socket.SHUT_WR)
+
+        assert slug_of(read_answer(sock)) == (400, "incomplete-body")
+
+
+def test_a_length_that_lies_low_spoils_nothing_but_itself(served: Served, served_key: str) -> None:
+    with connected(served) as sock:
+        sock.sendall(head(served_key, f"Content-Length: {len(PHOTO) - 20}") + PHOTO)
+
+        assert slug_of(read_answer(sock)) == (422, "unreadable-image")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nBad Header: x\r\n\r\n",
+     b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+     b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: 5, 6\r\n\r\n",
+     b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"],
+)  # fmt: skip
+def test_what_is_not_http_is_refused_in_the_same_shape(served: Served, request_: bytes) -> None:
+    with connected(served) as sock:
+        sock.sendall(request_)
+
+        assert slug_of(read_answer(sock)) == (400, "bad-request")
+
+
+def test_a_connection_is_used_again_also_after_a_refusal(served: Served, served_key: str) -> None:
+    with connected(served) as sock:
+        statuses = []
+        for key, data in ((served_key, PHOTO), ("wrong", PHOTO), (served_key, b"text"), (served_key, PHOTO)):
+            sock.sendall(head(key, f"Content-Length: {len(data)}") + data)
+            statuses.append(read_answer(sock)[0])
+
+    assert statuses == [200, 401, 415, 200]
+
+
+def test_a_client_that_does_not_read_is_given_up_and_said_in_one_line(tmp_path: Path) -> None:
+    with serving(tmp_path, SUPERRES_IDLE_TIMEOUT_S="1", SUPERRES_LOG_LEVEL="debug") as server:
+        key = KeyFile(tmp_path / "keys.json").new("tests")
+        data = builders.encode_png(np.random.default_rng(0).integers(0, 256, (1_000, 1_000, 3), dtype=np.uint8))
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        sock.settimeout(LIMIT_S)
+        with closing(sock):
+            sock.connect(("127.0.0.1", server.port))
+            sock.sendall(head(key, f"Content-Length: {len(data)}") + data)
+            end = time.monotonic() + LIMIT_S
+            while '"/api/v1/upscale"' not in server.log():
+                assert time.monotonic() < end, "the request never ended"
+                time.sleep(0.05)
+        assert "a client stopped reading its answer" in server.log(), "the picture fitted into the sockets' buffers"
+        assert "Traceback" not in server.log()
+
+
+def test_a_port_that_is_taken_is_said_in_words(tmp_path: Path, served: Served) -> None:
+    with pytest.raises(AssertionError) as caught, serving(tmp_path, SUPERRES_PORT=str(served.port)):
+        pass
+
+    assert f"superres: Cannot listen on 127.0.0.1 port {served.port}: something listens there already" in str(
+        caught.value
+    )
+    assert "Traceback" not in str(caught.value)
+
+
+def test_an_address_of_another_machine_is_said_in_words() -> None:
+    with pytest.raises(ServeError, match=r"Cannot listen on 192\.0\.2\.1 port 0: .* Set SUPERRES_HOST"):
+        bind("192.0.2.1", 0)
+
+
+def stop(server: Served, sign: signal.Signals) -> tuple[int, str, str, float]:
+    """Return (exit code, what it said after its first line, what it complained of, seconds until it was gone)."""
+    began = time.monotonic()
+    server.process.send_signal(sign)
+    out, complaints = server.process.communicate(timeout=START_LIMIT_S)
+    return server.process.returncode, out, complaints, time.monotonic() - began
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_quietly_and_closes_the_backend(tmp_path: Path, sign: signal.Signals) -> None:
+    with serving(tmp_path) as server, connected(server) as idle:
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert read_answer(idle)[0] == 200
+
+        code, out, complaints, _ = stop(server, sign)
+
+    assert (code, out, complaints) == (0, "", "")
+    assert (tmp_path / "closed").read_text() == "closed"
+
+
+def test_it_ends_although_a_picture_is_being_made(tmp_path: Path) -> None:
+    with serving(tmp_path, "slow") as server, connected(server) as busy:
+        key = KeyFile(tmp_path / "keys.json").new("tests")
+        busy.sendall(head(key, f"Content-Length: {len(PHOTO)}") + PHOTO)
+        with connected(server) as sock:
+            end = time.monotonic() + LIMIT_S
+            while b'"at_work":1' not in ask_ready(sock):
+                assert time.monotonic() < end
+
+        code, _, complaints, seconds = stop(server, signal.SIGTERM)
+
+    assert (code, complaints) == (0, "")
+    assert seconds < START_LIMIT_S / 2, "the deadline of the picture is 300 s; the server must not wait for it"
+    assert (tmp_path / "closed").exists()
+
+
+def ask_ready(sock: socket.socket) -> bytes:
+    sock.sendall(b"GET /readyz HTTP/1.1\r\nHost: here\r\n\r\n")
+    return read_answer(sock)[2]
+
+
+@pytest.mark.parametrize(
+    ("how", "words"), [("broken", "No Triton to be had. Install one."), ("never-ready", "Triton does not start")]
+)
+def test_a_backend_that_cannot_be_had_ends_the_server_in_words(tmp_path: Path, how: str, words: str) -> None:
+    with pytest.raises(AssertionError) as caught, serving(tmp_path, how):
+        pass
+
+    assert words in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["broken", "never-ready"])
+def test_such_a_server_has_an_exit_code(tmp_path: Path, how: str) -> None:
+    environ = {"SUPERRES_STATE_DIR": str(tmp_path), "SUPERRES_PORT": "0"}
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.gateway.serve_fake", how],
+        cwd=ROOT, env=environ, capture_output=True, text=True, timeout=START_LIMIT_S, check=False,
+    )  # fmt: skip
+
+    assert process.returncode == 3
+    assert process.stdout == ""
+    assert len(process.stderr.splitlines()) == 1
