@@ -53,31 +53,38 @@ class TritonPorts:
     metrics: int
 
 
-def find_triton() -> TritonPaths:
-    """Locate the server, or raise EmbeddedServerError: missing wheel, wrong Python, wrong numpy."""
-    version = sys.version_info[:2]
+def check_python(version: tuple[int, int], numpy_version: str) -> None:
+    """Raise EmbeddedServerError unless the embedded server can run its models on this Python with this numpy."""
     if version not in SUPPORTED_PYTHONS:
         wanted = " or ".join(f"{major}.{minor}" for major, minor in SUPPORTED_PYTHONS)
         raise EmbeddedServerError(
             f"The embedded Triton runs its models on Python {wanted}; this is {version[0]}.{version[1]}. "
             "Make the virtual environment with one of those, or set SUPERRES_BACKEND_ADDRESS to a server elsewhere."
         )
-    numpy_version = importlib.metadata.version("numpy")
-    if int(numpy_version.split(".")[0]) >= 2:
+    if int(numpy_version.split(".", maxsplit=1)[0]) >= 2:
         # Measured: with numpy 2 this server answers 200, the right shape, and no data.
         raise EmbeddedServerError(
             f"numpy is {numpy_version}; the embedded Triton gives empty pictures with numpy 2 or later. "
             "Install the pinned one: pip install 'numpy>=1.26,<2'."
         )
+
+
+def find_triton() -> TritonPaths:
+    """Locate the server, or raise EmbeddedServerError: missing wheel, wrong Python, wrong numpy."""
+    check_python(sys.version_info[:2], importlib.metadata.version("numpy"))
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedServerError(
             "nvidia-pytriton, which carries the embedded Triton, is not installed. "
             "Run `make setup`, or set SUPERRES_BACKEND_ADDRESS to a server elsewhere."
         )
-    package = Path(next(iter(spec.submodule_search_locations)))
+    return parts_of_wheel(Path(next(iter(spec.submodule_search_locations))))
+
+
+def parts_of_wheel(package: Path) -> TritonPaths:
+    """Return where the parts lie in an installed `pytriton`; EmbeddedServerError when one is missing."""
     server = package / "tritonserver"
-    name = f"{version[0]}.{version[1]}"
+    name = f"{sys.version_info[0]}.{sys.version_info[1]}"
     paths = TritonPaths(
         binary=server / "bin" / "tritonserver",
         backend=server / "backends" / "python",
