@@ -31,6 +31,9 @@ fix: .setup-test-$(PINS) ## Let ruff mend what it can
 bench: .setup-test-$(PINS) ## Measure the network against the plain formulation (minutes; a quiet machine)
 	$(BIN)/python -m benchmarks.network
 
+containers: .setup-test-$(PINS) ## Build both images and live through docker-compose.yml (root, Debian 12; 5 minutes)
+	$(BIN)/python -m docker.exercise
+
 .setup-run-$(PINS):
 	@sh scripts/setup.sh "$(PYTHON)" run
 	@rm -f .setup-run-*; touch $@
@@ -39,4 +42,4 @@ bench: .setup-test-$(PINS) ## Measure the network against the plain formulation 
 	@sh scripts/setup.sh "$(PYTHON)" test
 	@rm -f .setup-test-*; touch $@
 
-.PHONY: help setup run test check fix bench
+.PHONY: help setup run test check fix bench containers

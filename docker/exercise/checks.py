@@ -1,0 +1,127 @@
+"""What must hold of the running system, asked from outside as a client would, or inside where only that shows it."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from docker.exercise.podman import ExerciseError
+
+ROOT = Path(__file__).resolve().parents[2]
+SET5 = ROOT / "tests" / "data" / "Set5"
+SERVICES = ("triton", "gateway", "redis", "front")
+
+Compose = Callable[..., str]
+Answer = tuple[int, bytes]
+
+ASK_TRITON = """
+import sys, tritonclient.grpc as triton
+client = triton.InferenceServerClient("triton:8001")
+key = open("/run/secrets/model_key").read()
+calls = {
+    "inference": lambda h: client.get_model_metadata("upscale", headers=h),
+    "admin": lambda h: client.get_model_repository_index(headers=h),
+    "health": lambda h: client.is_server_live(headers=h),
+}
+for api, call in calls.items():
+    for kind, headers in (("none", {}), ("model", {"triton-grpc-protocol-model-key": key})):
+        try:
+            call(headers)
+            print(api, kind, "allowed")
+        except triton.InferenceServerException as error:
+            print(api, kind, "refused" if "restricted" in str(error) else error)
+"""
+
+
+def expect(holds: bool, words: str) -> None:  # noqa: FBT001 - reads as a sentence
+    """Say what was seen to hold, or raise ExerciseError."""
+    if not holds:
+        raise ExerciseError(f"does not hold: {words}")
+    print(f"  ok: {words}", flush=True)
+
+
+def ask(url: str, *, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
+    """Return status and body, whatever the status."""
+    request = urllib.request.Request(url, data=body, headers=headers or {})  # noqa: S310 - our own loopback URL
+    try:
+        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def upscale(url: str, key: str, path: Path) -> Answer:
+    """POST a PNG to the API."""
+    headers = {"X-API-Key": key, "Content-Type": "image/png"}
+    return ask(f"{url}/api/v1/upscale", body=path.read_bytes(), headers=headers)
+
+
+def check_main_job(url: str, key: str) -> None:
+    """An image goes in and comes out four times as large, better than bicubic makes it."""
+    small, large = (Image.open(SET5 / folder / "butterfly.png").convert("RGB") for folder in ("x4", "HR"))
+    status, body = upscale(url, key, SET5 / "x4" / "butterfly.png")
+    if status != 200:
+        raise ExerciseError(f"POST /api/v1/upscale answers {status}: {body[:300]!r}")
+    result = Image.open(io.BytesIO(body)).convert("RGB")
+    expect(result.size == (4 * small.width, 4 * small.height), f"{small.size} became {result.size}")
+    ours, bicubic = (_psnr(image, large) for image in (result, small.resize(result.size, Image.Resampling.BICUBIC)))
+    expect(ours > bicubic + 1, f"{ours:.2f} dB against the original, bicubic {bicubic:.2f} dB")
+
+
+def _psnr(image: Image.Image, original: Image.Image) -> float:
+    """PSNR of all three channels where both have pixels, in dB."""
+    width, height = min(image.width, original.width), min(image.height, original.height)
+    a, b = (np.asarray(each.crop((0, 0, width, height)), dtype=np.float64) for each in (image, original))
+    return float(10 * np.log10(255**2 / np.mean((a - b) ** 2)))
+
+
+def check_doors(url: str, front_url: str, compose: Compose) -> None:
+    """Nothing is open that should not be."""
+    expect(upscale(url, "wrong", SET5 / "x4" / "butterfly.png")[0] == 401, "a wrong key is 401")
+    expect(ask(f"{url}/")[0] == 200, "the page is 200")
+    status, page = ask(front_url)
+    expect(status == 200 and b"<iframe" in page, "the front is 200 and has its frame")
+    said = dict.fromkeys(compose("exec", "-T", "gateway", "python3", "-c", ASK_TRITON).split("\n"))
+    for line in (
+        "inference none refused",
+        "inference model allowed",
+        "admin none refused",
+        "admin model refused",
+        "health none allowed",
+    ):
+        expect(line in said, f"Triton: {line}" if line in said else f"Triton: {line} ({list(said)})")
+
+
+def check_containers(compose: Compose, inspect: Callable[[str], str]) -> None:
+    """Each runs without root, capability or a root it could write; two are published, on loopback."""
+    published = {}
+    for service in SERVICES:
+        status = compose("exec", "-T", service, "cat", "/proc/1/status")
+        facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        limits = [facts["Uid"].split()[0] != "0", int(facts["CapEff"], 16) == 0, facts["NoNewPrivs"] == "1"]
+        tried = compose("exec", "-T", service, "sh", "-c", "touch /x /etc/x 2>&1; ls /x /etc/x 2>/dev/null; exit 0")
+        expect(all(limits), f"{service}: uid {facts['Uid'].split()[0]}, no capability, no new privileges")
+        expect(tried.count("Read-only file system") == 2, f"{service}: its root cannot be written")
+        details = json.loads(inspect(compose("ps", "-q", service).strip()))[0]
+        ports = details["HostConfig"]["PortBindings"] or {}
+        published[service] = sorted({binding["HostIp"] for bindings in ports.values() for binding in bindings or []})
+    wanted: dict[str, list[str]] = {"triton": [], "gateway": ["127.0.0.1"], "redis": [], "front": ["127.0.0.1"]}
+    expect(published == wanted, f"published: {published}")
+
+
+def wait_for(what: Callable[[], bool], limit_s: float, words: str) -> None:
+    """Wait until it holds, or raise ExerciseError."""
+    begun = time.monotonic()
+    while not what():
+        if time.monotonic() - begun > limit_s:
+            raise ExerciseError(f"not within {limit_s:.0f} s: {words}")
+        time.sleep(0.5)
+    print(f"  ok: {words} ({time.monotonic() - begun:.1f} s)", flush=True)

@@ -1,0 +1,119 @@
+"""A podman of our own on this machine: configuration, storage, networks and socket in one folder, gone at the end.
+
+The settings are those that run where cgroups are hybrid, limits low and systemd absent (measured on Debian 12 as root).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGES = (
+    "podman", "buildah", "crun", "runc", "netavark", "aardvark-dns", "debootstrap", "iptables", "nftables", "uidmap",
+    "fuse-overlayfs", "catatonit",
+)  # fmt: skip
+HEALTH_INTERVAL_S = 1.0
+
+
+class ExerciseError(Exception):
+    """A step could not run, or gave a wrong answer; the text says which and why."""
+
+
+def run(*command: str | Path, environ: dict[str, str] | None = None, limit_s: float = 900) -> str:
+    """Run a command and return its output; raise ExerciseError with the end of what it said."""
+    done = subprocess.run(
+        [str(word) for word in command], env=environ, text=True, capture_output=True, timeout=limit_s, check=False
+    )
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip()[-3000:]
+        raise ExerciseError(f"{' '.join(map(str, command))[:200]} ended with {done.returncode}:\n{said}")
+    return done.stdout
+
+
+def install_packages() -> None:
+    """Install what is missing of podman and its friends."""
+    missing = [name for name in PACKAGES if not _is_installed(name)]
+    if missing:
+        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        run("apt-get", "update", "-qq", environ=environ)
+        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, environ=environ)
+
+
+def _is_installed(package: str) -> bool:
+    query = subprocess.run(["dpkg-query", "-W", "-f=${Status}", package], capture_output=True, text=True, check=False)
+    return query.returncode == 0 and query.stdout == "install ok installed"
+
+
+class Podman:
+    """podman with everything of its own under `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "containers.conf").write_text(
+            '[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n'
+            '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+            f'[network]\nnetwork_config_dir = "{folder}/networks"\n'
+        )
+        (folder / "storage.conf").write_text(
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/storage"\nrunroot = "{folder}/run"\n'
+        )
+        self.environ = {
+            **os.environ,
+            "CONTAINERS_CONF": str(folder / "containers.conf"),
+            "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+            "DOCKER_HOST": f"unix://{folder}/podman.sock",
+        }
+
+    def __call__(self, *arguments: str | Path, limit_s: float = 900) -> str:
+        """Run podman."""
+        return run("podman", *arguments, environ=self.environ, limit_s=limit_s)
+
+    @contextlib.contextmanager
+    def serve(self) -> Iterator[None]:
+        """Answer Docker's API on the socket, and run the health checks, which podman leaves to systemd timers."""
+        socket = self.folder / "podman.sock"
+        log = (self.folder / "service.log").open("wb")
+        command = ["podman", "system", "service", "--time=0", f"unix://{socket}"]
+        service = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log)
+        done = threading.Event()
+        checker = threading.Thread(target=self._check_health, args=(done,), name="health")
+        try:
+            deadline = time.monotonic() + 30
+            while not socket.exists():
+                if service.poll() is not None or time.monotonic() > deadline:
+                    raise ExerciseError(f"podman's service did not come up; see {log.name}")
+                time.sleep(0.1)
+            checker.start()
+            yield
+        finally:
+            done.set()
+            if checker.is_alive():
+                checker.join()
+            service.terminate()
+            service.wait(20)
+            log.close()
+
+    def _check_health(self, done: threading.Event) -> None:
+        while not done.wait(HEALTH_INTERVAL_S):
+            for name in self._say("ps", "--format", "{{.Names}}").split():
+                self._say("healthcheck", "run", name)
+
+    def _say(self, *arguments: str) -> str:
+        """Run podman whatever comes of it."""
+        done = subprocess.run(["podman", *arguments], env=self.environ, capture_output=True, text=True, check=False)
+        return done.stdout
+
+    def remove(self) -> None:
+        """Remove every container, image, network and file of ours."""
+        self._say("rm", "-fa", "-t", "2")
+        self._say("network", "prune", "-f")
+        self._say("rmi", "-fa")
+        subprocess.run(["umount", "-l", self.folder / "storage" / "overlay"], capture_output=True, check=False)
+        shutil.rmtree(self.folder)

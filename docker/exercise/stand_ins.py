@@ -1,0 +1,114 @@
+"""Stand-ins for the base images, on machines that reach no image registry: Debian by debootstrap under their names.
+
+The Triton stand-in carries the server of nvidia-pytriton's wheel (2.51) at the container's path. Mirrors and package
+indexes are read from this machine's own apt and pip configuration; none is named here.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import re
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+from docker.exercise.podman import ExerciseError, Podman, run
+
+PYTHON = "docker.io/library/python:3.11-slim-bookworm"
+TRITON = "nvcr.io/nvidia/tritonserver:26.07-py3"
+REDIS = "docker.io/library/redis:7.4.11-alpine"
+NGINX = "docker.io/nginxinc/nginx-unprivileged:1.28.0"
+# One root for all four: what each image's users would find in it.
+PACKAGES = (
+    "python3", "python3-venv", "python3-pip", "libpython3.11", "ca-certificates", "redis-server", "nginx-light", "curl",
+)  # fmt: skip
+
+
+def make_stand_ins(podman: Podman, cache: Path) -> None:
+    """Give podman the four base images."""
+    base = _debian(cache)
+    podman("import", base, PYTHON)
+    _derive(podman, REDIS, ["RUN ln -s /usr/bin/redis-server /usr/local/bin/redis-server"])
+    nginx = ["RUN rm -rf /usr/share/nginx/html/*", 'CMD ["nginx", "-g", "daemon off;"]']
+    _derive(podman, NGINX, nginx)
+    folder = podman.folder / "triton"
+    _lay_out_triton(folder / "opt" / "tritonserver")
+    _derive(podman, TRITON, ["COPY opt /opt", "ENV LD_LIBRARY_PATH=/opt/tritonserver/lib"], folder)
+
+
+def _derive(podman: Podman, name: str, steps: list[str], context: Path | None = None) -> None:
+    folder = context or podman.folder / "empty"
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = folder / "Dockerfile"
+    recipe.write_text("\n".join([f"FROM {PYTHON}", *steps, ""]))
+    podman("build", "-q", "--pull=never", "--format", "docker", "-t", name, "-f", recipe, folder)
+
+
+def _debian(cache: Path) -> Path:
+    """Return a tar of a small Debian 12 with our packages: from the cache, else made (1 to 3 minutes)."""
+    release = dict(re.findall(r'^(\w+)="?([^"\n]*)', Path("/etc/os-release").read_text(), re.MULTILINE))
+    if release.get("VERSION_CODENAME") != "bookworm":
+        raise ExerciseError(f"the stand-ins need Debian 12 (Python 3.11); this is {release.get('PRETTY_NAME')}")
+    wanted = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:12]
+    base = cache / f"bookworm-{wanted}.tar"
+    if base.is_file():
+        return base
+    targets = ("apt-get", "indextargets", "--format", "$(REPO_URI)", "Codename: bookworm", "Component: main")
+    mirrors = run(*targets).split()
+    if not mirrors:
+        run("apt-get", "update", "-qq")
+        mirrors = run(*targets).split()
+    if not mirrors:
+        raise ExerciseError("apt knows no mirror of Debian 12's main archive")
+    cache.mkdir(parents=True, exist_ok=True)
+    root = cache / "rootfs"
+    shutil.rmtree(root, ignore_errors=True)
+    run("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm", root, mirrors[0])
+    for mounted in ("proc", "sys"):  # debootstrap leaves them mounted on some machines
+        if os.path.ismount(root / mounted):
+            run("umount", root / mounted)
+    for folder in ("var/cache/apt", "var/lib/apt/lists"):
+        shutil.rmtree(root / folder)
+    run("tar", "-C", root, "--one-file-system", "-cf", base.with_suffix(".new"), ".")
+    base.with_suffix(".new").rename(base)
+    shutil.rmtree(root)
+    return base
+
+
+def _lay_out_triton(server: Path) -> None:
+    """Put the wheel's server where the container has it, with a backend beside Python's that the build must remove."""
+    site = Path(sysconfig.get_path("purelib"))
+    wheel = site / "pytriton" / "tritonserver"
+    if not wheel.is_dir():
+        raise ExerciseError("nvidia-pytriton is not installed here: run `make setup` first")
+    backend = server / "backends" / "python"
+    shutil.copytree(wheel / "bin", server / "bin")
+    shutil.copytree(site / "nvidia_pytriton.libs", server / "lib")
+    shutil.copytree(wheel / "backends" / "python", backend)
+    shutil.copy2(wheel / "python_backend_stubs" / "3.11" / "triton_python_backend_stub", backend)
+    (server / "backends" / "onnxruntime").mkdir()
+
+
+def pip_mounts(folder: Path) -> list[str]:
+    """Return podman's flags that give a build this machine's way to Python packages; the image keeps none of it."""
+    found: dict[str, str] = {}
+    listed = run(sys.executable, "-m", "pip", "config", "list").splitlines()
+    for line in sorted(listed, key=lambda line: line.startswith(":env:")):  # the environment wins
+        name, _, value = line.partition("=")
+        found[name.rpartition(".")[2]] = str(ast.literal_eval(value))
+    wanted = ("cert", "constraint", "extra-index-url", "find-links", "index-url", "timeout", "trusted-host", "proxy")
+    lines = [f"{key} = {' '.join(found[key].split())}".replace(" file:", "\n\tfile:") for key in wanted if key in found]
+    conf = folder / "pip.conf"
+    conf.write_text("\n".join(["[global]", *lines, ""]))
+    paths = {path for key in wanted for path in re.findall(r"(?:^|\s|file://)(/[^\s]+)", found.get(key, ""))}
+    paths |= {path.removesuffix("/simple") for path in paths}  # an index of files keeps the files beside its pages
+    flags = ["-v", f"{conf}:/etc/pip.conf:ro"]
+    for path in sorted(path for path in paths if Path(path).exists()):
+        flags += ["-v", f"{path}:{path}:ro"]
+    certificates = Path("/etc/ssl/certs/ca-certificates.crt")
+    if certificates.exists() and str(certificates) not in paths:
+        flags += ["-v", f"{certificates}:{certificates}:ro"]
+    return flags

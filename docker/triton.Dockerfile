@@ -1,0 +1,47 @@
+# The hidden backend: NVIDIA Triton with the Python backend alone, torch, the project's models and weights.
+#
+#   docker buildx imagetools inspect nvcr.io/nvidia/tritonserver:26.07-py3 --format '{{.Manifest.Digest}}'
+#   docker build -f docker/triton.Dockerfile --build-arg TRITON_DIGEST=sha256:... -t REGISTRY/superres-triton .
+#
+# Not older than 26.07: what it mends, and what differs from the 2.51 that tests run, is in docs/operate.md.
+ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.07-py3
+ARG TRITON_DIGEST=
+FROM ${TRITON_IMAGE}${TRITON_DIGEST:+@}${TRITON_DIGEST}
+ARG TRITON_IMAGE
+ARG TRITON_DIGEST
+ARG ALLOW_UNPINNED=no
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+USER 0
+RUN if [[ -z "$TRITON_DIGEST" && "$ALLOW_UNPINNED" != yes ]]; then \
+      echo "TRITON_DIGEST is empty: a tag can change under you. Look the digest of $TRITON_IMAGE up (first lines of" \
+           "docker/triton.Dockerfile) and pass --build-arg TRITON_DIGEST=sha256:..., or, for development alone," \
+           "--build-arg ALLOW_UNPINNED=yes." >&2; \
+      exit 1; \
+    fi
+# Only the Python backend can be loaded. This shrinks no layer: for a smaller image build a base with NVIDIA's compose.py
+# (python backend only) and name it in TRITON_IMAGE.
+RUN find /opt/tritonserver/backends -mindepth 1 -maxdepth 1 ! -name python -exec rm -rf {} +
+WORKDIR /opt/superres
+# A virtual environment of our own: its numpy and torch, whatever the base brings. The stub finds it as python3 on PATH.
+COPY docker/requirements-triton.txt ./
+RUN python3 -m venv --without-pip venv \
+    && python3 -m pip --python venv/bin/python3 install --no-cache-dir --no-compile -r requirements-triton.txt \
+    && site=(venv/lib/python3.*/site-packages) && echo /opt/superres >"${site[0]}/superres.pth"
+COPY preprocessing preprocessing
+COPY swinir swinir
+COPY model_repository model_repository
+# Weights beside the bundled ones: the safetensors in weights/ of the checkout, if there are any.
+COPY docker/triton/weights.md weight[s] weights/
+COPY --chmod=0755 docker/triton/start docker/triton/alive bin/
+# Triton takes an ensemble only with a version directory; git keeps no empty ones.
+RUN mkdir -p model_repository/upscale/1 && python3 -m compileall -q preprocessing swinir \
+    && chmod -R a+rX,go-w preprocessing swinir model_repository weights bin
+ENV PATH=/opt/superres/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp \
+    SUPERRES_WEIGHTS_DIR=/opt/superres/weights
+# gRPC; HTTP listens on loopback alone
+EXPOSE 8001
+USER 10001:10001
+# No shell in between: tritonserver gets SIGTERM itself.
+ENTRYPOINT ["/opt/superres/bin/start"]
+HEALTHCHECK --interval=10s --timeout=15s --start-period=120s --retries=3 CMD ["/opt/superres/bin/alive"]

@@ -1,0 +1,93 @@
+"""The Dockerfiles: pins equal to pyproject's, bases pinned, nothing runs as root, hadolint has nothing to say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+import tomllib
+from packaging.requirements import Requirement
+
+from tests.conftest import ROOT
+
+DOCKER = ROOT / "docker"
+NAMES = ("triton", "gateway")
+# Triton's image is measured on 26.07; the floor for anything reachable is 26.04 (docs/operate.md).
+LEAST_TRITON = (26, 7)
+
+
+def pins(name: str) -> dict[str, Requirement]:
+    lines = (DOCKER / f"requirements-{name}.txt").read_text().splitlines()
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {requirement.name: requirement for requirement in found}
+
+
+def dependencies() -> dict[str, Requirement]:
+    read = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    return {requirement.name: requirement for requirement in map(Requirement, read)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_installs_what_pyproject_names(name: str) -> None:
+    for package, pin in pins(name).items():
+        assert re.fullmatch(r"==[\w.+]+", str(pin.specifier)), f"{package} is not pinned"
+        assert package in dependencies(), f"pyproject.toml does not depend on {package}"
+        version = str(pin.specifier).removeprefix("==")
+        assert version in dependencies()[package].specifier, f"{package} {version} against {dependencies()[package]}"
+        assert pin.extras == dependencies()[package].extras
+
+
+def test_the_gateways_image_has_every_dependency_but_torch() -> None:
+    assert dependencies().keys() - pins("gateway").keys() == {"torch", "safetensors"}
+    assert pins("triton").keys() == {"numpy", "pillow", "safetensors", "torch"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_ends_as_a_user_without_rights_and_knows_how_it_feels(name: str) -> None:
+    lines = (DOCKER / f"{name}.Dockerfile").read_text().splitlines()
+    users = [line.split()[1] for line in lines if line.startswith("USER ")]
+    assert users[-1] == "10001:10001"
+    assert any(line.startswith("HEALTHCHECK ") for line in lines)
+    assert not any(line.startswith("ADD ") for line in lines)
+
+
+def test_the_bases_are_pinned() -> None:
+    gateway, triton = ((DOCKER / f"{name}.Dockerfile").read_text() for name in ("gateway", "triton"))
+    assert re.search(r"^ARG PYTHON_IMAGE=\S+@sha256:[0-9a-f]{64}$", gateway, re.MULTILINE)
+    version = re.search(r"^ARG TRITON_IMAGE=nvcr\.io/nvidia/tritonserver:(\d+)\.(\d+)-py3$", triton, re.MULTILINE)
+    assert version
+    assert (int(version[1]), int(version[2])) >= LEAST_TRITON
+    assert "TRITON_DIGEST is empty" in triton
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_that_a_dockerfile_copies_is_let_into_the_build(name: str) -> None:
+    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for line in (DOCKER / f"{name}.Dockerfile").read_text().splitlines():
+        words = [word for word in line.split()[1:] if not word.startswith("--")]
+        if not line.startswith("COPY ") or "--from" in line:
+            continue
+        for source in words[:-1]:
+            matches = list(ROOT.glob(source))
+            assert matches or "[" in source, f"{source} is not there"
+            for path in matches:
+                inside = path.relative_to(ROOT)
+                assert any(inside.match(rule) or rule in map(str, inside.parents) for rule in allowed), (
+                    f"{inside} stays out"
+                )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hadolint_finds_nothing(name: str) -> None:
+    binary = Path(sysconfig.get_path("scripts")) / "hadolint"
+    done = subprocess.run([binary, DOCKER / f"{name}.Dockerfile"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_hadolint_would_find_something(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM debian\nRUN apt-get install curl\n")
+    binary = Path(sysconfig.get_path("scripts")) / "hadolint"
+    assert subprocess.run([binary, tmp_path / "Dockerfile"], capture_output=True, check=False).returncode != 0

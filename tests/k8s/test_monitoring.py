@@ -1,0 +1,105 @@
+"""The dashboard and the scrape job name only what exists: metrics of the running Triton, labels of our pods."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tests.conftest import ROOT, TritonServer
+from tests.k8s.manifests import find, find_service, render
+
+# Triton gives these on hosts with a GPU alone (Triton's metrics documentation); none could be asked here.
+GPU_METRICS = {"nv_gpu_utilization", "nv_gpu_memory_used_bytes"}
+POD_MONITOR = {
+    "type": "object",
+    "required": ["selector", "podMetricsEndpoints"],
+    "additionalProperties": False,
+    "properties": {
+        "selector": {"type": "object", "required": ["matchLabels"]},
+        "podMetricsEndpoints": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["port", "path"],
+                "additionalProperties": False,
+                "properties": {
+                    "port": {"type": "string"},
+                    "path": {"type": "string", "pattern": "^/"},
+                    "interval": {"type": "string", "pattern": r"^\d+s$"},
+                    "relabelings": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "additionalProperties": False,
+                            "properties": {
+                                "sourceLabels": {"type": "array", "items": {"type": "string"}},
+                                "targetLabel": {"type": "string"},
+                                "replacement": {"type": "string"},
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+def dashboard() -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(find("monitoring", "ConfigMap", "dashboard")["data"]["superres.json"])
+    return read
+
+
+def expressions() -> list[str]:
+    """Every PromQL expression that the project shows or recommends: the dashboard's, and those of docs/operate.md."""
+    shown = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
+    recommended = re.findall(r"`([^`\n]*\bnv_[^`\n]*)`", (ROOT / "docs" / "operate.md").read_text())
+    assert shown
+    assert recommended
+    return shown + recommended
+
+
+def test_every_metric_exists_in_the_running_triton(triton_server: TritonServer) -> None:
+    with urllib.request.urlopen(f"http://{triton_server.metrics_address}/metrics", timeout=10) as answer:
+        known = set(re.findall(r"^# TYPE (\w+)", answer.read().decode(), re.MULTILINE))
+    named = {name for expression in expressions() for name in re.findall(r"\bnv_\w+", expression)}
+    assert named - known - GPU_METRICS == set()
+    assert "nv_inference_request_succes" not in known  # a typo would be seen
+
+
+def test_the_dashboard_is_one_that_grafana_reads() -> None:
+    read = dashboard()
+    assert {"title", "uid", "schemaVersion", "panels", "templating"} <= read.keys()
+    identifiers = [panel["id"] for panel in read["panels"]]
+    assert len(set(identifiers)) == len(identifiers)
+    for panel in read["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24, panel["title"]
+        assert panel["datasource"]["uid"] == "${datasource}"
+        assert panel["targets"] and panel["fieldConfig"]["defaults"]["unit"]  # noqa: PT018
+    assert find("monitoring", "ConfigMap", "dashboard")["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_the_scrape_job_finds_the_backends_pods_on_the_port_that_policies_open() -> None:
+    monitor = find("monitoring", "PodMonitor", "backend")
+    labels = find_service("overlays/gpu", "backend")["spec"]["template"]["metadata"]["labels"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    replacement = monitor["spec"]["podMetricsEndpoints"][0]["relabelings"][0]["replacement"]
+    policy = find("overlays/gpu", "NetworkPolicy", "backend")
+    ports = [port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]]
+    assert int(replacement.rpartition(":")[2]) in ports
+    assert monitor["metadata"]["namespace"] == "superres"
+
+
+def test_the_pod_monitor_is_valid_and_a_misspelt_one_is_not() -> None:
+    spec = find("monitoring", "PodMonitor", "backend")["spec"]
+    jsonschema.validate(spec, POD_MONITOR)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**spec, "podMetricsEndpoint": []}, POD_MONITOR)
+    assert all(manifest["metadata"]["namespace"] == "superres" for manifest in render("monitoring"))

@@ -1,0 +1,187 @@
+"""What must agree between files: time-outs in one chain, settings that exist, images pinned, no plain secrets."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.settings import SETTINGS, Settings, read_settings
+from tests.k8s.knative_admission import duration_s
+from tests.k8s.manifests import (
+    ALL,
+    CLUSTER_OVERLAYS,
+    K8S,
+    OVERLAYS,
+    ROOT,
+    Manifest,
+    environment,
+    find_service,
+    render,
+    render_folder,
+    revision,
+)
+
+DRAIN_S = 30
+"""What a Knative pod waits without requests before SIGTERM (queue-proxy's drain; guide/kpa.md)."""
+IMAGE = re.compile(r"[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64}")
+
+
+def settings_of(overlay: str) -> Settings:
+    """What the gateway makes of the overlay's environment; a secret's file stands elsewhere here."""
+    given = environment(find_service(f"overlays/{overlay}", "gateway"))
+    return read_settings({name: value for name, value in given.items() if not name.endswith("KEY_FILE")}).settings
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_setting_named_exists_and_is_accepted(overlay: str) -> None:
+    known = {row.variable for row in SETTINGS} | {f"{row.variable}_FILE" for row in SETTINGS if row.is_secret}
+    given = environment(find_service(f"overlays/{overlay}", "gateway"))
+    assert {name for name in given if name.startswith("SUPERRES_")} <= known
+    assert settings_of(overlay).host == "0.0.0.0"  # noqa: S104 - a container's own network
+
+
+@pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
+def test_the_timeouts_are_one_ordered_chain(overlay: str) -> None:
+    """The gateway's own answer comes before anybody else's 504, and a pod that ends finishes what it has."""
+    settings = settings_of(overlay)
+    gateway, backend = (find_service(f"overlays/{overlay}", name) for name in ("gateway", "backend"))
+    of_backend_s, of_gateway_s = (revision(each)["timeoutSeconds"] for each in (backend, gateway))
+    exit_s = int(environment(backend)["EXIT_TIMEOUT_S"])
+    progress_s = duration_s(
+        backend["spec"]["template"]["metadata"]["annotations"]["serving.knative.dev/progress-deadline"]
+    )
+    assert settings.deadline_s < of_backend_s, "the activator would answer before the gateway"
+    assert settings.body_timeout_s + settings.deadline_s < of_gateway_s, "Knative would cut the visitor off"
+    assert DRAIN_S + exit_s + 5 <= of_backend_s, (
+        "Kubernetes' grace is Knative's timeoutSeconds: SIGKILL would come first"
+    )
+    assert progress_s is not None
+    assert of_backend_s < progress_s, "a boot that requests still wait for would be marked as failed"
+    for each in (backend, gateway):
+        start_s = revision(each).get("responseStartTimeoutSeconds", 300)
+        assert start_s >= min(revision(each)["timeoutSeconds"], settings.deadline_s), "a slow boot would die at 300 s"
+
+
+@pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
+def test_the_backend_has_the_places_that_gateways_fill(overlay: str) -> None:
+    backend, gateway = (find_service(f"overlays/{overlay}", name) for name in ("backend", "gateway"))
+    settings = settings_of(overlay)
+    assert revision(backend)["containerConcurrency"] >= settings.jobs_in_flight
+    assert revision(gateway)["containerConcurrency"] < settings.threads
+    annotations = backend["spec"]["template"]["metadata"]["annotations"]
+    assert int(annotations["autoscaling.knative.dev/min-scale"]) == 0, "somebody pays while nobody asks"
+    assert int(annotations["autoscaling.knative.dev/max-scale"]) >= 1, "without a ceiling there is no bound on cost"
+
+
+@pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
+def test_the_backend_is_hidden_and_the_gateway_finds_it(overlay: str) -> None:
+    backend = find_service(f"overlays/{overlay}", "backend")
+    metadata = backend["metadata"]
+    assert metadata["labels"]["networking.knative.dev/visibility"] == "cluster-local"
+    assert settings_of(overlay).backend_address == f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local:80"
+    given = environment(backend)
+    assert given["GRPC_ADDRESS"] == "127.0.0.1", "the queue-proxy could be bypassed by the pod's address"
+    kinds = {manifest["kind"] for manifest in render(f"overlays/{overlay}")}
+    assert "DomainMapping" not in kinds
+
+
+@pytest.mark.parametrize("folder", ALL)
+def test_every_image_is_pinned_by_digest(folder: str) -> None:
+    images = list(_images(render(folder)))
+    assert all(IMAGE.fullmatch(image) for image in images), images
+    assert "superres-triton" not in images, "components/images is missing"
+
+
+def _images(node: Any) -> Any:
+    if isinstance(node, dict):
+        if isinstance(node.get("image"), str):
+            yield node["image"]
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for each in node:
+            yield from _images(each)
+
+
+@pytest.mark.parametrize("folder", ALL)
+def test_no_secret_stands_in_plain_text(folder: str) -> None:
+    assert not [manifest["metadata"]["name"] for manifest in render(folder) if manifest["kind"] == "Secret"]
+    for manifest in render(folder):
+        for row in _environments(manifest):
+            is_secret = re.search(r"(KEY|SECRET|TOKEN|PASSWORD)", row["name"])
+            assert not is_secret or row["name"].endswith("_FILE"), f"{row['name']} in {manifest['metadata']['name']}"
+
+
+def _environments(node: Any) -> Any:
+    if isinstance(node, dict):
+        yield from node.get("env", []) if isinstance(node.get("env"), list) else []
+        node = list(node.values())
+    if isinstance(node, list):
+        for each in node:
+            yield from _environments(each)
+
+
+@pytest.mark.parametrize("folder", ALL)
+def test_every_container_of_ours_is_confined(folder: str) -> None:
+    for manifest in render(folder):
+        spec = manifest.get("spec", {}).get("template", {}).get("spec", {})
+        for container in spec.get("containers", []) if folder != "overlays/cloud-run" else []:
+            confined = container["securityContext"]
+            assert confined["runAsNonRoot"] and confined["runAsUser"] >= 1, container["name"]  # noqa: PT018
+            assert confined["readOnlyRootFilesystem"] and not confined["allowPrivilegeEscalation"]  # noqa: PT018
+            assert confined["capabilities"] == {"drop": ["ALL"]}
+            assert {"cpu", "memory"} <= container["resources"]["limits"].keys(), f"{container['name']} has no limits"
+            assert spec["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
+def test_a_patch_changes_a_container_and_does_not_replace_it(overlay: str) -> None:
+    """Without the merge keys of knative-service.schema.json kustomize would replace lists, and lose the image."""
+    base = yaml.safe_load((K8S / "base" / "gateway" / "service.yaml").read_text())
+    assert environment(base).keys() <= environment(find_service(f"overlays/{overlay}", "gateway")).keys()
+    mounts = revision(find_service(f"overlays/{overlay}", "gateway"))["containers"][0]["volumeMounts"]
+    assert {mount["mountPath"] for mount in mounts} >= {"/tmp", "/etc/superres/keys", "/etc/superres/model-key"}  # noqa: S108
+
+
+def test_the_shared_memory_fits_into_the_memory() -> None:
+    for overlay in CLUSTER_OVERLAYS:
+        spec = revision(find_service(f"overlays/{overlay}", "backend"))
+        shm = next(volume for volume in spec["volumes"] if volume["name"] == "shm")["emptyDir"]
+        limit = spec["containers"][0]["resources"]["limits"]["memory"]
+        assert shm["medium"] == "Memory"
+        assert int(shm["sizeLimit"].removesuffix("Gi")) * 3 <= int(limit.removesuffix("Gi"))
+
+
+def test_a_component_for_http_clients_adds_a_service_of_its_own(tmp_path: Path) -> None:
+    overlay = copy_with_overlay(tmp_path, components=("triton-http", "gpu", "images"))
+    services = {m["metadata"]["name"]: m for m in render_folder(overlay) if m["apiVersion"].startswith("serving")}
+    assert services.keys() == {"backend", "backend-http", "gateway"}
+    http, grpc = (revision(services[name])["containers"][0] for name in ("backend-http", "backend"))
+    assert http.pop("ports") == [{"name": "http1", "containerPort": 8000}]
+    assert grpc.pop("ports") == [{"name": "h2c", "containerPort": 8001}]
+    assert http == grpc
+    assert http["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert services["backend-http"]["metadata"]["labels"]["networking.knative.dev/visibility"] == "cluster-local"
+
+
+def copy_with_overlay(folder: Path, components: tuple[str, ...]) -> Path:
+    """Copy k8s/ and add an overlay of one's own, as an operator would."""
+    shutil.copytree(K8S, folder / "k8s")
+    overlay = folder / "k8s" / "overlays" / "mine"
+    overlay.mkdir()
+    kustomization: Manifest = {
+        "resources": ["../../base"],
+        "components": [f"../../components/{name}" for name in components],
+    }
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return overlay
+
+
+def test_patches_are_short() -> None:
+    """House rule: base is what is always true, an overlay what differs; a patch of more than 25 lines is a copy."""
+    for path in K8S.rglob("*.patch.yaml"):
+        assert len(path.read_text().splitlines()) <= 25, path.relative_to(ROOT)

@@ -1,0 +1,146 @@
+"""The schemas that an API server would apply: Kubernetes' own, strictly; for Knative the CRD's and our own."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.k8s.manifests import ALL, K8S, KNATIVE, OVERLAYS, ROOT, Manifest, find_service, render
+
+KUBERNETES = "1.34"  # the least that Knative 1.22 asks for
+OUR_SCHEMA = json.loads((K8S / "base" / "knative-service.schema.json").read_text())
+SERVICES = [
+    (overlay, manifest["metadata"]["name"])
+    for overlay in OVERLAYS
+    for manifest in render(f"overlays/{overlay}")
+    if manifest["apiVersion"] == KNATIVE
+]
+# Not in kubernetes-validate: the Prometheus operator's. What of it is used is checked by test_monitoring.py.
+FOREIGN = {"monitoring.coreos.com/v1"}
+
+
+@cache
+def ours() -> jsonschema.Draft7Validator:
+    return jsonschema.Draft7Validator({**OUR_SCHEMA, "$ref": "#/definitions/dev.knative.serving.v1.Service"})
+
+
+@cache
+def knatives() -> jsonschema.Draft7Validator:
+    """The CRD's OpenAPI schema as a JSON schema, closed as the API server's pruning would show."""
+    crd = yaml.safe_load(gzip.decompress((ROOT / "tests" / "data" / "knative" / "service-crd.yaml.gz").read_bytes()))
+    version = next(version for version in crd["spec"]["versions"] if version["name"] == "v1")
+    return jsonschema.Draft7Validator(_close(version["schema"]["openAPIV3Schema"], is_root=True))
+
+
+def _close(schema: Any, *, is_root: bool = False) -> Any:
+    if isinstance(schema, list):
+        return [_close(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _close(value) if key != "properties" else value for key, value in schema.items()}
+    if isinstance(schema.get("properties"), dict):
+        closed["properties"] = {name: _close(value) for name, value in schema["properties"].items()}
+        if is_root:
+            closed["properties"]["metadata"] = {"type": "object"}
+        if not schema.get("x-kubernetes-preserve-unknown-fields"):
+            closed["additionalProperties"] = False
+    if schema.get("x-kubernetes-int-or-string"):
+        closed["type"] = ["integer", "string"]
+    return closed
+
+
+@pytest.mark.parametrize("folder", ALL)
+def test_every_kubernetes_object_is_valid_strictly(folder: str) -> None:
+    checked = [m for m in render(folder) if m["apiVersion"] != KNATIVE and m["apiVersion"] not in FOREIGN]
+    assert checked or folder == "overlays/cloud-run"
+    for manifest in checked:
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize(("overlay", "name"), SERVICES)
+def test_every_knative_service_fits_knatives_schema_and_ours(overlay: str, name: str) -> None:
+    service = find_service(f"overlays/{overlay}", name)
+    for validator in (knatives(), ours()):
+        assert [error.message for error in validator.iter_errors(service)] == []
+
+
+def _spoil(path: str, value: Any) -> Callable[[Manifest], None]:
+    def change(manifest: Manifest) -> None:
+        *parents, last = path.split("/")
+        at: Any = manifest
+        for key in parents:
+            at = at[int(key)] if isinstance(at, list) else at[key]
+        at[last] = value
+
+    return change
+
+
+SPEC, CONTAINER = "spec/template/spec", "spec/template/spec/containers/0"
+WRONG = {
+    "misspelt concurrency": _spoil(f"{SPEC}/containerConcurency", 2),
+    "concurrency in words": _spoil(f"{SPEC}/containerConcurrency", "two"),
+    "misspelt probe": _spoil(f"{CONTAINER}/readynessProbe", {}),
+    "time-out as text": _spoil(f"{SPEC}/timeoutSeconds", "120"),
+    "annotation as a number": _spoil("spec/template/metadata/annotations/autoscaling.knative.dev~min-scale", 1),
+    "root of the file system misspelt": _spoil(f"{CONTAINER}/securityContext/readOnlyRootFileSystem", True),
+    "a mount without a path": _spoil(f"{CONTAINER}/volumeMounts", [{"name": "shm"}]),
+    "no template": _spoil("spec", {"containers": []}),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_a_wrong_knative_service_fits_neither_schema(fault: str) -> None:
+    service = copy.deepcopy(find_service("overlays/gpu", "backend"))
+    WRONG[fault](service)
+    assert list(ours().iter_errors(service)), f"ours lets pass: {fault}"
+    assert list(knatives().iter_errors(service)), f"Knative's lets pass: {fault}"
+
+
+def test_our_schema_allows_nothing_that_knatives_does_not() -> None:
+    """Every property that ours knows exists in the CRD, at the same place, with the same type."""
+    crd = knatives().schema["properties"]["spec"]["properties"]["template"]["properties"]["spec"]
+    definitions = OUR_SCHEMA["definitions"]
+
+    def resolve(schema: Any) -> Any:
+        return definitions[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+
+    def compare(own: Any, theirs: Any, path: str) -> None:
+        own = resolve(own)
+        if theirs.get("x-kubernetes-preserve-unknown-fields"):  # kept whole, checked by Kubernetes itself
+            return
+        kinds = theirs.get("type", [])
+        if "type" in own and own["type"] != "object":
+            assert own["type"] in ([kinds] if isinstance(kinds, str) else kinds), (
+                f"{path}: {own['type']} against {kinds}"
+            )
+        for name, inner in own.get("properties", {}).items():
+            assert name in theirs.get("properties", {}), f"{path}/{name} is not in Knative's CRD"
+            compare(inner, theirs["properties"][name], f"{path}/{name}")
+        if "items" in own:
+            compare(own["items"], theirs["items"], f"{path}[]")
+
+    compare(definitions["revisionSpec"], crd, "spec.template.spec")
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("Deployment", "spec/template/spec/containers/0/securityContext/readOnlyRootFileSystem", True),
+        ("Deployment", "spec/replicas", "one"),
+        ("NetworkPolicy", "spec/policyType", ["Ingress"]),
+    ],
+)
+def test_a_wrong_kubernetes_object_is_refused(kind: str, path: str, value: Any) -> None:
+    manifest = copy.deepcopy(next(m for m in render("overlays/replicas") if m["kind"] == kind))
+    _spoil(path, value)(manifest)
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
