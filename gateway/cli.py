@@ -11,6 +11,7 @@ import click
 
 from gateway.keys import KeyFile, KeysError
 from gateway.settings import SETTINGS, SettingsError, SettingsRead, read_settings
+from swinir.cli import COMMANDS
 
 
 @click.group()
@@ -100,6 +101,17 @@ def settings() -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
         click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+
+
+@cli.group()
+@click.pass_context
+def weights(context: click.Context) -> None:
+    """List, fetch, verify, convert and import weights of SwinIR; they lie in the setting weights_dir."""
+    context.obj = _settings({}).settings.path_of_weights()
+
+
+for _command in COMMANDS:
+    weights.add_command(_command)
 
 
 def _key_file() -> KeyFile:

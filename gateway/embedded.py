@@ -191,7 +191,7 @@ class EmbeddedBackend:
 
 def _engine_environ(settings: Settings) -> dict[str, str]:
     environ = {
-        "SUPERRES_WEIGHTS_DIR": settings.weights_dir or str(Path(settings.state_dir) / "weights"),
+        "SUPERRES_WEIGHTS_DIR": str(settings.path_of_weights()),
         "SUPERRES_DEFAULT_VARIANT": settings.default_variant,
         # Waiting OpenMP threads that spin cost the engine 10x as soon as another process wants a core (measured: 72x72
         # in 2.2 s against 0.12 s beside two busy processes); sleeping ones cost it nothing on an idle machine.

@@ -174,6 +174,10 @@ class Settings:
         """Return where the keys' hashes lie."""
         return Path(self.keys_file) if self.keys_file else Path(self.state_dir) / "keys.json"
 
+    def path_of_weights(self) -> Path:
+        """Return where fetched and imported weights lie."""
+        return Path(self.weights_dir) if self.weights_dir else Path(self.state_dir) / "weights"
+
     def path_of_log(self) -> Path | None:
         """Return where the log goes; None for standard error."""
         if self.log_file == "-":

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from swinir.engine import Cancelled, Engine, EngineError, Tiles
-from swinir.weights import WeightsError
+from swinir.engine import Cancelled, Engine, EngineError, Restored, Tiles
+from swinir.errors import WeightsError
 from swinir.zoo import UnknownVariant
 
 
@@ -20,7 +20,7 @@ class Job:
     variants: set[str]
     """The names the request gave, one a tile; more than one is refused."""
     is_cancelled: Callable[[], bool] = lambda: False
-    restored: Tiles | None = None
+    restored: Restored | None = None
     error: Exception | None = None
     group: tuple[str, tuple[int, ...]] = field(init=False, default=("", ()))
 
@@ -63,6 +63,7 @@ def _run_together(engine: Engine, variant: str, group: list[Job]) -> bool:
         return len(group) == 1
     first = 0
     for job in group:
-        job.restored, job.error = restored[first : first + len(job.tiles)], None
-        first += len(job.tiles)
+        own = slice(first, first + len(job.tiles))
+        job.restored, job.error = Restored(restored.tiles[own], restored.soundness[own]), None
+        first = own.stop
     return True

@@ -6,7 +6,7 @@ Owns device, precision, micro-batches and the check of every tile. Knows neither
 from __future__ import annotations
 
 import logging
-import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
+from swinir.imported import find_row
 from swinir.network import SwinIR
-from swinir.weights import find_weights, load_network
-from swinir.zoo import Variant, find_variant
+from swinir.processors import count_processors
+from swinir.settings import MAX_WEIGHTS_BYTES
+from swinir.shelf import Shelf
+from swinir.soundness import FIELDS, Rows
+from swinir.zoo import Variant
 
 log = logging.getLogger(__name__)
 
@@ -50,108 +55,165 @@ class Counters:
     """What the engine did since it started."""
 
     tiles: int = 0
+    seconds: float = 0.0
+    """In the network and the checks around it."""
     reruns: int = 0
     """Tiles that were not finite and were run again in float32."""
     halvings: int = 0
     """Times a micro-batch was halved for want of memory."""
-    loads: int = 0
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The answer for some tiles, and what was checked of it."""
+
+    tiles: Tiles
+    """uint8 [N, T * scale, T' * scale, 3]."""
+    soundness: Rows
+    """float32 [N, 6]: a row a tile, as `swinir.soundness.FIELDS` names them."""
 
 
 class Engine:
     """Runs every variant's tiles on one device."""
 
-    def __init__(self, weights_dir: Path | None = None, device: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        weights_dir: Path | None = None,
+        device: str | None = None,
+        threads: int | None = None,
+        max_weights_bytes: int = MAX_WEIGHTS_BYTES,
+    ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if self.device.type == "cpu":
-            torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-        # Never float16: SwinIR's activations overflow it and whole tiles turn black (SwinIR issues 103, 180).
-        has_bf16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
-        self.precision = torch.bfloat16 if has_bf16 else torch.float32
+            torch.set_num_threads(threads or count_processors())
+        self.precision = choose_precision(self.device)
         self.counters = Counters()
+        self.shelf = Shelf(weights_dir, self.device, max_weights_bytes)
         self._weights_dir = weights_dir
-        self._networks: dict[str, SwinIR] = {}
         on_cpu = self.device.type == "cpu"
         self._micro_batch_pixels = CPU_MICRO_BATCH_PIXELS if on_cpu else CUDA_MICRO_BATCH_PIXELS
 
     def describe(self) -> str:
         """Device, precision and threads in one line, for the log."""
-        return f"engine on {self.device}, {self.precision}, {torch.get_num_threads()} threads"
+        card = f" ({torch.cuda.get_device_name(self.device)})" if self.device.type == "cuda" else ""
+        return f"engine on {self.device}{card}, {self.precision}, {torch.get_num_threads()} threads"
 
     def warm_up(self, variant: str) -> None:
         """Load ``variant`` and run one small tile, so that no visitor pays for it."""
-        side = find_variant(variant).window * 8
+        side = find_row(variant, self._weights_dir).window * 8
         self.restore(np.zeros((1, side, side, 3), np.uint8), variant)
 
-    def restore(self, tiles: Tiles, variant: str, is_cancelled: Callable[[], bool] = lambda: False) -> Tiles:
+    def restore(self, tiles: Tiles, variant: str, is_cancelled: Callable[[], bool] = lambda: False) -> Restored:
         """Run tiles of one shape through one variant.
 
         Args:
             tiles: uint8 [N, T, T', 3], sides multiples of the variant's window for seamless grids (others are padded).
-            variant: a name of the zoo.
+            variant: a name of the zoo, or of an imported checkpoint.
             is_cancelled: asked between micro-batches; true ends the work with Cancelled.
 
         Returns:
-            uint8 [N, T * scale, T' * scale, 3]: clamped, rounded, cast. One-channel variants restore the luminance and
-            keep each pixel's colour difference to it.
+            Clamped, rounded, cast. One-channel variants restore the luminance and keep each pixel's colour difference
+            to it.
 
         Raises:
-            UnknownVariant, WeightsError, NotFinite, OutOfMemory, Cancelled.
+            UnknownVariant, WeightsError, NotFinite, OutOfMemory, Cancelled; EngineError for what torch cannot do.
         """
-        row = find_variant(variant)
-        network = self._network(row)
+        row = find_row(variant, self._weights_dir)
+        try:
+            network = self.shelf.take(row)
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemory(f"the weights of {variant} do not fit in memory") from error
         count, height, width, _ = tiles.shape
         restored = np.empty((count, height * row.scale, width * row.scale, 3), np.uint8)
+        soundness = np.zeros((count, len(FIELDS)), np.float32)
         size = max(1, min(count, self._micro_batch_pixels // (height * width)))
-        first = 0
+        first = halvings = 0
         while first < count:
             if is_cancelled():
                 raise Cancelled(f"cancelled after {first} of {count} tiles")
             part = slice(first, min(first + size, count))
+            began = time.perf_counter()
             try:
-                restored[part] = self._run_checked(network, row, tiles[part])
-            except torch.OutOfMemoryError as error:
-                if size == 1:
+                restored[part], soundness[part] = self._run_checked(network, row, tiles[part])
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise EngineError(f"{variant} failed on {height}x{width} tiles: {error}") from error
+                tried = part.stop - part.start
+                if tried == 1:
                     raise OutOfMemory(f"one {height}x{width} tile of {variant} does not fit in memory") from error
-                size, self.counters.halvings = (size + 1) // 2, self.counters.halvings + 1
+                size, halvings = tried // 2, halvings + 1
+                self.counters.halvings += 1
                 log.warning("out of memory at %s: micro-batch halved to %d tiles", variant, size)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
                 continue
+            soundness[part, FIELDS.index("halvings")] = halvings
             first = part.stop
             self.counters.tiles += part.stop - part.start
-        return restored
+            self.counters.seconds += time.perf_counter() - began
+        return Restored(restored, soundness)
 
-    def _network(self, row: Variant) -> SwinIR:
-        if row.name not in self._networks:
-            path = find_weights(row, self._weights_dir)
-            self._networks[row.name] = load_network(row, path, self.device)
-            self.counters.loads += 1
-            log.info("loaded %s from %s", row.name, path)
-        return self._networks[row.name]
-
-    def _run_checked(self, network: SwinIR, row: Variant, tiles: Tiles) -> Tiles:
+    def _run_checked(self, network: SwinIR, row: Variant, tiles: Tiles) -> tuple[Tiles, Rows]:
         with torch.inference_mode():
             images = torch.from_numpy(tiles).to(self.device).permute(0, 3, 1, 2).float().div_(255.0)
             given = images if row.channels == 3 else _luminance(images)
             restored = self._forward(network, given, self.precision)
-            sound = torch.isfinite(restored.flatten(1)).all(dim=1)
-            for index in torch.nonzero(~sound).flatten().tolist():
+            rerun = ~torch.isfinite(restored.flatten(1)).all(dim=1)
+            for index in torch.nonzero(rerun).flatten().tolist():
                 self.counters.reruns += 1
                 log.warning("a tile of %s was not finite: running it again in float32", row.name)
                 again = self._forward(network, given[index : index + 1], torch.float32)
                 if not torch.isfinite(again).all():
                     raise NotFinite(f"{row.name} gave values that are not finite for a tile, also in float32")
                 restored[index : index + 1] = again
-            if row.channels == 1:
-                restored = images + (restored - given)  # scale 1: colour kept, luminance replaced
-            levels = restored.mul_(255.0).round_().clamp_(0, 255).to(torch.uint8)
-            return levels.permute(0, 2, 3, 1).cpu().numpy()
+            if row.channels == 1:  # the colour is kept, enlarged if need be; its luminance is replaced
+                restored = _enlarge(images, row.scale) + (restored - _enlarge(given, row.scale))
+            levels, rows = _check(restored.mul_(255.0), images)
+            rows[:, FIELDS.index("rerun")] = rerun
+            return levels.permute(0, 2, 3, 1).cpu().numpy(), rows.cpu().numpy()
 
     def _forward(self, network: SwinIR, images: Tensor, precision: torch.dtype) -> Tensor:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
             return network(images).float()
 
 
+def choose_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 on a GPU that has it, else float32. Never float16.
+
+    SwinIR's activations overflow float16 and whole tiles turn black (SwinIR issues 103 and 180).
+    """
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float32
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out: CUDA has a class for it, the CPU's allocator only words."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
 def _luminance(images: Tensor) -> Tensor:
     weights = torch.tensor(LUMINANCE, device=images.device).view(1, 3, 1, 1)
     return (images * weights).sum(dim=1, keepdim=True)
+
+
+def _enlarge(images: Tensor, scale: int) -> Tensor:
+    return images if scale == 1 else interpolate(images, scale_factor=scale, mode="bicubic")
+
+
+def _check(restored: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Round values [N, 3, H, W] in levels to uint8, and fill in what is to be known of them: float32 [N, 6]."""
+    rows = torch.zeros(len(restored), len(FIELDS), device=restored.device)
+    flat = restored.flatten(1)
+    lowest, highest = torch.aminmax(flat, dim=1)
+    rows[:, FIELDS.index("lowest")], rows[:, FIELDS.index("highest")] = lowest, highest
+    if bool((lowest < -0.5).any() | (highest > 255.5).any()):
+        rows[:, FIELDS.index("clamped")] = ((flat < -0.5) | (flat > 255.5)).float().mean(dim=1)
+    levels = restored.clamp_(0, 255)
+    shrunk = levels
+    if levels.shape != images.shape:  # antialiased bicubic: how the published pairs were made
+        shrunk = interpolate(levels, images.shape[2:], mode="bicubic", antialias=True)
+    rows[:, FIELDS.index("back_error")] = (shrunk - images * 255.0).square().flatten(1).mean(dim=1)
+    return levels.round().to(torch.uint8), rows

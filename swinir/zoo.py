@@ -25,8 +25,8 @@ TASKS = ("classical_sr", "lightweight_sr", "real_sr", "gray_denoise", "color_den
 class UnknownVariant(LookupError):
     """No row of the zoo has that name."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"There is no variant {name[:80]!r}. There are: {', '.join(VARIANTS)}.")
+    def __init__(self, name: str, imported: tuple[str, ...] = ()) -> None:
+        super().__init__(f"There is no variant {name[:80]!r}. There are: {', '.join((*VARIANTS, *imported))}.")
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,15 @@ class Variant:
     licence: str = "Apache-2.0"
     file: str = ""
     """Name of the published checkpoint; empty for our own, which lie in ``swinir/bundled``."""
+    checkpoint_key: str = "params"
+    """Under which key the published file holds its state dict."""
     size_bytes: int | None = None
     sha256: str = ""
     """Of the published checkpoint; empty where nobody pins it: then it is trusted on first use and recorded."""
     sha256_sources: str = ""
     """How many other projects were seen to pin this hash: "many" or a count; empty with no hash."""
+    is_imported: bool = False
+    """Whether somebody brought the weights here with ``superres weights import``."""
 
     @property
     def window(self) -> int:
@@ -72,7 +76,7 @@ class Variant:
     @property
     def is_bundled(self) -> bool:
         """Whether the weights are the project's own and ship with it."""
-        return not self.file
+        return not self.file and not self.is_imported
 
     @property
     def url(self) -> str:
@@ -158,6 +162,7 @@ def _real(name: str, scale: int, *, large: bool, gan: bool, **checkpoint: Any) -
         summary=f"{scale}x for photographs from phones and the web (blur, noise, JPEG): {what}.",
         config=config,
         notice=GAN_NOTICE if gan else "",
+        checkpoint_key="params_ema",
         file=f"003_realSR_BSRGAN_{data}_s64w8_SwinIR-{size}_x{scale}_{'GAN' if gan else 'PSNR'}.pth",
         **(_LARGE if large else _MEDIUM),
         **checkpoint,

@@ -38,6 +38,25 @@ def start_as_upsampler(network: Any, photographs: list[Any], recipe: Recipe, *, 
         last.bias.copy_(bias)
 
 
+def grey_from_colour(network: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a colour network's tensors as a one-channel network would hold them; unchanged when they fit already.
+
+    A grey pixel is R = G = B: the first convolution's channels are summed, the last one's averaged, and the mean that
+    the colour network subtracts moves into the first bias (border pixels apart, whose padding is zero after it).
+    """
+    first = tensors["conv_first.weight"]
+    if network.in_chans != 1 or first.shape[1] != len(RGB_MEAN):
+        return tensors
+    mean = torch.tensor(RGB_MEAN).view(1, -1, 1, 1) * network.img_range
+    tensors = dict(tensors)
+    tensors["conv_first.weight"] = first.sum(dim=1, keepdim=True)
+    tensors["conv_first.bias"] = tensors["conv_first.bias"] - (first * mean).sum(dim=(1, 2, 3))
+    for name in ("conv_last.weight", "conv_last.bias"):
+        if name in tensors:
+            tensors[name] = tensors[name].mean(dim=0, keepdim=True)
+    return tensors
+
+
 def least_squares_upsampler(photographs: list[Any], recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
     """The 3x3 linear map from input to output pixels with least squared error on 2,048 crops.
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from swinir.network import SwinIR
 from training.data import Crops, add_noise, jpeg, read_photographs, resize
-from training.initialise import start_as_upsampler
+from training.initialise import grey_from_colour, start_as_upsampler
 from training.metrics import luminance_psnr, psnr
 from training.recipes import RECIPES, Recipe
 
@@ -51,9 +51,9 @@ def train(variant: str, data: Path, run: Path, start: Path | None, **options: An
     photographs = read_photographs(data / "train", grey=recipe.channels == 1)
     network = SwinIR(**recipe.network_config())
     if start:
-        fitted = load_what_fits(network, load_file(start))
+        fitted = load_what_fits(network, grey_from_colour(network, load_file(start)))
         print(f"{fitted} tensors taken from {start}", flush=True)
-    if not start or (recipe.scale > 1 and fitted < len(network.state_dict())):
+    if not start or fitted < len(network.state_dict()):
         start_as_upsampler(network, photographs, recipe, keep_features=start is not None)
     Trainer(variant, recipe, network, run, options).train(photographs, data / "bench")
 
@@ -105,7 +105,6 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.options["rate"] * self.rate_now()
         self.optimiser.zero_grad()
-        # The loss is blind to pixels outside 0..1: the answer is clamped before it is shown, so are its errors.
         loss = (self.network(to_tensor(given)) - to_tensor(target)).abs().mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)

@@ -24,7 +24,7 @@ def engine() -> Engine:
 
 def whole(engine: Engine, pixels: Any) -> Any:
     """The network run once over the whole picture, without tiles and without Triton."""
-    return engine.restore(pixels[None], DEFAULT_VARIANT)[0]
+    return engine.restore(pixels[None], DEFAULT_VARIANT).tiles[0]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (33, 2), (7, 9), (72, 64), (50, 301), (257, 97)])

@@ -47,6 +47,6 @@ def test_tiles_leave_no_seam(triton_server: TritonServer, engine: Engine, name: 
 
     tiled = upscale(triton_server, pixels)
 
-    whole = engine.restore(pixels[None], DEFAULT_VARIANT)[0]
+    whole = engine.restore(pixels[None], DEFAULT_VARIANT).tiles[0]
     assert levels_apart(tiled, whole) <= 1
     assert psnr(tiled, whole) >= LEAST_DB, f"{psnr(tiled, whole):.1f} dB"

@@ -10,8 +10,17 @@ import triton_python_backend_utils as pb_utils
 from swinir.batching import Job, run_jobs
 from swinir.engine import Cancelled, Engine
 from swinir.settings import read_settings
-from swinir.weights import WeightsError
+from swinir.errors import WeightsError
 from swinir.zoo import UnknownVariant
+
+METRICS = {
+    "tiles": "Tiles restored",
+    "seconds": "Seconds in the network and the checks around it",
+    "reruns": "Tiles that were not finite and were run again in float32",
+    "halvings": "Times a micro-batch was halved for want of memory",
+    "loads": "Variants loaded",
+    "evictions": "Variants put away for want of room",
+}
 
 
 class TritonPythonModel:
@@ -22,15 +31,38 @@ class TritonPythonModel:
         settings = read_settings()
         gpu = args["model_instance_kind"] == "GPU"
         device = f"cuda:{args['model_instance_device_id']}" if gpu else "cpu"
-        self.engine = Engine(settings.weights_dir, device, settings.threads)
+        self.engine = Engine(settings.weights_dir, device, settings.threads, settings.max_weights_bytes)
+        self.families = {
+            name: pb_utils.MetricFamily(
+                name=f"superres_{name}_total", description=text, kind=pb_utils.MetricFamily.COUNTER
+            )
+            for name, text in METRICS.items()
+        }
+        labels = {"model": args["model_name"], "device": device}
+        self.metrics = {name: family.Metric(labels=labels) for name, family in self.families.items()}
+        self.told = dict.fromkeys(METRICS, 0.0)
         self.engine.warm_up(settings.default_variant)
-        pb_utils.Logger.log_info(self.engine.describe())
+        self._tell_metrics()
+        pb_utils.Logger.log_info(f"{self.engine.describe()}; warmed up with {settings.default_variant}")
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Concatenate what may share a forward pass, run it, and hand each request its own tiles."""
         jobs = [_job(request) for request in requests]
         run_jobs(self.engine, jobs)
+        self._tell_metrics()
         return [_response(job) for job in jobs]
+
+    def _tell_metrics(self) -> None:
+        """Move Triton's counters to where the engine's stand."""
+        done = {
+            **vars(self.engine.counters),
+            "loads": self.engine.shelf.loads,
+            "evictions": self.engine.shelf.evictions,
+        }
+        for name, metric in self.metrics.items():
+            if done[name] > self.told[name]:
+                metric.increment(done[name] - self.told[name])
+                self.told[name] = done[name]
 
 
 def _job(request: Any) -> Job:
@@ -42,8 +74,11 @@ def _job(request: Any) -> Job:
 
 
 def _response(job: Job) -> Any:
-    if job.error is None:
-        return pb_utils.InferenceResponse([pb_utils.Tensor("UPSCALED_TILES", np.ascontiguousarray(job.restored))])
+    if job.restored is not None:
+        restored = {"UPSCALED_TILES": job.restored.tiles, "SOUNDNESS": job.restored.soundness}
+        return pb_utils.InferenceResponse(
+            [pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in restored.items()]
+        )
     code = pb_utils.TritonError.INTERNAL
     for kind, its_code in (
         (UnknownVariant, pb_utils.TritonError.NOT_FOUND),

@@ -9,7 +9,9 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from preprocessing.tiling import choose_grid, split
-from swinir.zoo import DEFAULT_VARIANT, UnknownVariant, find_variant
+from swinir.imported import find_row
+from swinir.settings import read_settings
+from swinir.zoo import DEFAULT_VARIANT, UnknownVariant
 
 
 class Refused(ValueError):
@@ -20,8 +22,9 @@ class TritonPythonModel:
     """One request at a time: an image becomes tiles of one shape."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the limits from the model's configuration."""
+        """Read the limits from the model's configuration, and where imported variants lie."""
         parameters = json.loads(args["model_config"])["parameters"]
+        self.weights_dir = read_settings().weights_dir
         self.limits = {name: int(parameter["string_value"]) for name, parameter in parameters.items()}
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -42,7 +45,7 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors.items()])
 
     def _tile(self, image: np.ndarray[Any, Any], variant: str) -> dict[str, np.ndarray[Any, Any]]:
-        row = find_variant(variant)
+        row = find_row(variant, self.weights_dir)
         height, width = image.shape[:2]
         pixels, limits = height * width, self.limits
         if not pixels:

@@ -1,0 +1,177 @@
+"""The commands of ``superres weights``: what there is, and getting what is not. Thin; those that load import torch.
+
+Knows nothing of the gateway: the group that holds them passes the folder of the weights as click's object.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from swinir.errors import WeightsError
+from swinir.imported import read_rows
+from swinir.zoo import RELEASE_URL, TASKS, VARIANTS, UnknownVariant, Variant
+
+
+@click.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, one object a variant.")
+@click.pass_obj
+def list_(folder: Path, *, as_json: bool) -> None:
+    """List every variant: what it is for, how it is built, whether its weights are here."""
+    rows = describe_rows(folder)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    columns = ("name", "task", "scale", "architecture", "window", "here", "megabytes", "hash")
+    table = [columns, *(tuple(str(row[column]) for column in columns) for row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(columns))]
+    for line in table:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--from", "base_url", default=RELEASE_URL, show_default=True, help="Where the published files lie.")
+@click.pass_obj
+def fetch(folder: Path, names: tuple[str, ...], base_url: str) -> None:
+    """Fetch published weights: resumed where they broke off, checked by hash, put in place whole."""
+    from swinir import fetching  # noqa: PLC0415 - torch takes two seconds, which `list` need not wait for
+
+    for name in names:
+        with _failing_in_words(), _progress_bar(name) as on_progress:
+            entry = fetching.fetch(name, folder, base_url=base_url, on_progress=on_progress)
+        click.echo(f"{name}: {entry.size_bytes:,} bytes, sha256 {entry.sha256} ({entry.trust})")
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.pass_obj
+def verify(folder: Path, names: tuple[str, ...]) -> None:
+    """Check hash and every tensor of the named variants, or of all whose weights are here."""
+    from swinir import fetching  # noqa: PLC0415
+
+    failed = False
+    for name in names or [row["name"] for row in describe_rows(folder) if row["here"] != "no"]:
+        try:
+            click.echo(f"{name}: sound, {fetching.verify(name, folder)}")
+        except (WeightsError, UnknownVariant) as error:
+            click.echo(f"{name}: {error}", err=True)
+            failed = True
+    if failed:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("name")
+@click.pass_obj
+def convert(folder: Path, source: Path, name: str) -> None:
+    """Take the published checkpoint SOURCE, already on this machine, as the weights of the variant NAME."""
+    from swinir import fetching  # noqa: PLC0415
+
+    with _failing_in_words():
+        entry = fetching.convert_local(source, name, folder)
+    click.echo(f"{name}: {entry.size_bytes:,} bytes, sha256 {entry.sha256} ({entry.trust})")
+
+
+@click.command("import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="What the variant is to be called.")
+@click.option("--task", required=True, type=click.Choice(TASKS), help="What it was trained for.")
+@click.option(
+    "--img-range",
+    required=True,
+    type=float,
+    help="What its input was multiplied by: 255 for JPEG networks as published, 1 for all others. No tensor tells.",
+)
+@click.option("--summary", default="", help="One line for people.")
+@click.option("--notice", default="", help="What must be said beside each result, as of a GAN.")
+@click.option("--credit", default="unknown", show_default=True, help="Who made the weights.")
+@click.option("--licence", default="unknown", show_default=True)
+@click.option("--key", default="", help="Key of the state dict inside a .pth, if it is none of the usual ones.")
+@click.option("--replace", "is_replacing", is_flag=True, help="Put it in the place of the one of that name.")
+@click.pass_obj
+def import_(folder: Path, /, source: Path, *, is_replacing: bool, **described: Any) -> None:
+    """Take any SwinIR's checkpoint SOURCE (.pth, .safetensors) under a name of its own."""
+    from swinir import fetching  # noqa: PLC0415
+
+    described["summary"] = described["summary"] or f"Imported from {source.name}."
+    with _failing_in_words():
+        description = fetching.Description(**described)
+        row = fetching.import_checkpoint(source, description, folder, is_replacing=is_replacing)
+    config = " ".join(f"{name}={value}" for name, value in row.config.items())
+    click.echo(f"{row.name}: {row.task}, {row.scale}x, read from its tensors: {config}")
+
+
+COMMANDS = (list_, fetch, verify, convert, import_)
+
+
+def describe_rows(folder: Path) -> list[dict[str, Any]]:
+    """Return what ``weights list`` says of each variant of the zoo and each imported one."""
+    return [_describe(row, folder) for row in (*VARIANTS.values(), *read_rows(folder).values())]
+
+
+def _describe(row: Variant, folder: Path) -> dict[str, Any]:
+    config = row.config
+    groups, heads = len(config["depths"]), config["num_heads"][0]
+    upsampler = config["upsampler"] or "residual"
+    here = "imported" if row.is_imported else "fetched" if (folder / f"{row.name}.safetensors").is_file() else "no"
+    if row.is_bundled:
+        here = "bundled"
+    if row.sha256:
+        sources = {"many": "many projects", "1": "1 project"}.get(row.sha256_sources, f"{row.sha256_sources} projects")
+        certainty = f"pinned by {sources}"
+    else:
+        certainty = "in git" if row.is_bundled else "as at import" if row.is_imported else "trusted on first use"
+    return {
+        "name": row.name,
+        "task": row.task,
+        "scale": row.scale,
+        "strength": row.strength,
+        "architecture": f"{groups}x{config['depths'][0]} dim {config['embed_dim']} heads {heads} {upsampler}",
+        "window": row.window,
+        "here": here,
+        "megabytes": f"{row.size_bytes / 1e6:.1f}" if row.size_bytes else "?" if row.file else "-",
+        "hash": certainty,
+        "sha256": row.sha256,
+        "size_bytes": row.size_bytes,
+        "url": row.url,
+        "checkpoint_key": row.checkpoint_key if row.file else "",
+        "summary": row.summary,
+        "notice": row.notice,
+        "credit": row.credit,
+        "licence": row.licence,
+    }
+
+
+@contextmanager
+def _failing_in_words() -> Iterator[None]:
+    try:
+        yield
+    except (WeightsError, UnknownVariant) as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or 'the weights folder'}: {error.strerror}")
+
+
+@contextmanager
+def _progress_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show bytes on standard error; nothing where that is no terminal."""
+    with click.progressbar(length=1, label=name, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+
+        def advance(done: int, total: int | None) -> None:
+            bar.length = total or max(done, 1)
+            bar.update(done - bar.pos)
+
+        yield advance
+
+
+def _fail(text: str) -> NoReturn:
+    click.echo(f"superres: {text}", err=True)
+    sys.exit(1)
