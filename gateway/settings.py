@@ -8,64 +8,31 @@ refused in words, all of them at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import cast
 
+from gateway.setting_rows import (
+    PREFIX,
+    Setting,
+    SettingsError,
+    Value,
+    between,
+    one_line,
+    one_of,
+    setting,
+    split_list,
+    variant_names,
+)
 from preprocessing.codec import MAX_DECODED_PIXELS
 from swinir.zoo import DEFAULT_VARIANT, VARIANTS, Variant
 
-PREFIX = "SUPERRES_"
+__all__ = ["SETTINGS", "Setting", "Settings", "SettingsError", "SettingsRead", "Value", "read_settings"]
+
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MAX_SECRET_BYTES = 4_096
-
-Value: TypeAlias = str | int | float
-Check: TypeAlias = Callable[[Any], str]
-"""Takes a value and returns what is wrong with it, as the end of a sentence; empty when nothing is."""
-
-
-class SettingsError(ValueError):
-    """One or more settings are wrong; the text has a line for each."""
-
-
-def between(least: float, most: float) -> Check:
-    """Check that a number lies between two others, both allowed."""
-    return lambda value: "" if least <= value <= most else f"must be between {least:,} and {most:,}"
-
-
-def one_of(allowed: tuple[str, ...]) -> Check:
-    """Check that a value is one of a few."""
-    return lambda value: "" if value in allowed else f"must be one of: {', '.join(allowed)}"
-
-
-def one_line(value: str) -> str:
-    """Check that a value can stand in a header: printable ASCII without a semicolon, which would start a directive."""
-    return "" if value.isascii() and value.isprintable() and ";" not in value else "must be one line of origins"
-
-
-def _variants(value: str) -> str:
-    unknown = [name for name in split_list(value) if name not in VARIANTS]
-    return f"names {', '.join(unknown)}, and there are only: {', '.join(VARIANTS)}" if unknown else ""
-
-
-def split_list(value: str) -> list[str]:
-    """Return the parts of a comma-separated value."""
-    return [part for raw in value.split(",") if (part := raw.strip())]
-
-
-def setting(
-    default: Value,
-    help: str,  # noqa: A002 - the word of the table
-    *,
-    check: Check | None = None,
-    is_secret: bool = False,
-    also: str = "",
-) -> Any:  # a dataclass field, whose type is that of the annotation beside it
-    """Write a row of the table. `also` names a second environment variable that counts when the first is unset."""
-    about = {"help": help, "check": check, "is_secret": is_secret, "also": also}
-    return field(default=default, repr=not is_secret, metadata=about)
 
 
 @dataclass(frozen=True)
@@ -103,7 +70,7 @@ class Settings:
     variants: str = setting(
         "",
         "Variants offered, separated by commas; empty for those whose weights ship with the project.",
-        check=_variants,
+        check=variant_names,
     )
 
     deadline_s: float = setting(
@@ -183,43 +150,6 @@ class Settings:
         if self.log_file == "-":
             return None
         return Path(self.log_file) if self.log_file else Path(self.state_dir) / "gateway.log"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A row of the table, as documentation and the environment see it."""
-
-    name: str
-    kind: type[str] | type[int] | type[float]
-    default: Value
-    help: str
-    check: Check | None
-    is_secret: bool
-    also: str
-
-    @property
-    def variable(self) -> str:
-        """Name in the environment."""
-        return PREFIX + self.name.upper()
-
-    def parse(self, text: str) -> Value:
-        """Return the value that a text means, or raise SettingsError."""
-        try:
-            return self.kind(text.replace("_", "") if self.kind is int else text)
-        except ValueError:
-            what = {int: "a whole number", float: "a number"}[self.kind]
-            raise SettingsError(f"{self.name} must be {what}, not {text[:80]!r}.") from None
-
-    def complain(self, value: Value) -> str:
-        """Return what is wrong with a value, as a sentence; empty when nothing is."""
-        wrong = self.check(value) if self.check else ""
-        return f"{self.name} is {value!r}: it {wrong}." if wrong else ""
-
-    def show(self, value: Value) -> str:
-        """Return the value as it may be shown to anyone: of a secret, only whether it is set."""
-        if self.is_secret:
-            return "(set)" if value else "(not set)"
-        return str(value)
 
 
 _KINDS: dict[str, type[str] | type[int] | type[float]] = {"str": str, "int": int, "float": float}
