@@ -1,0 +1,95 @@
+"""Measures what an image costs beside the network: CPU time of each step in front of and behind the GPU, per megapixel.
+
+    python -m benchmarks.layers IMAGE...
+
+Every image is decoded, shrunk to a megapixel at most, enlarged four times (bicubic: as smooth as a result) and encoded,
+all by the project's own code. CPU time, not wall time, so that a busy machine says the same; prints medians of ROUNDS
+as JSON. The capacity model (`planning/fleet.py`) and docs/scale.md take their figures from it. FLOPs are counted, not
+timed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as PilImage
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from preprocessing.codec import Image, Limits, decode, encode, probe
+from swinir.network import SwinIR
+from swinir.zoo import VARIANTS
+
+ROUNDS = 7
+SCALE = 4
+LONGEST_SIDE = 1000
+FLOP_SIDE = 64
+COUNTED = ("compact_x4", "lightweight_x4", "real_x4", "real_large_x4")
+
+
+def cpu_seconds(work: Callable[[], Any]) -> float:
+    """Median CPU seconds of one call, after one that is not counted."""
+    work()
+    spent = []
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        work()
+        spent.append(time.process_time() - began)
+    return statistics.median(spent)
+
+
+def measure(path: Path) -> dict[str, float]:
+    """CPU seconds and bytes per megapixel of one image: of the input for the decode, of the result for the rest."""
+    with PilImage.open(path) as opened:
+        photo = opened.convert("RGB")
+    photo.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    pixels = np.asarray(photo)
+    data = BytesIO()
+    photo.save(data, "JPEG", quality=92)
+    upload = data.getvalue()
+    limits = Limits(max_bytes=10**9, max_pixels=80_000_000, max_side=10**6)
+    result_pixels = np.asarray(photo.resize((photo.width * SCALE, photo.height * SCALE), PilImage.Resampling.BICUBIC))
+    result = Image(pixels=result_pixels, alpha=None, is_grey=False, icc_profile=None, notes=())
+    in_mp, out_mp = pixels.size / 3e6, result_pixels.size / 3e6
+    return {
+        "decode_jpeg_s": cpu_seconds(lambda: decode(probe(upload, limits))) / in_mp,
+        "upload_bytes": len(upload) / in_mp,
+        "png_s": cpu_seconds(lambda: encode(result, "png")) / out_mp,
+        "png_bytes": len(encode(result, "png")) / out_mp,
+        "jpeg_s": cpu_seconds(lambda: encode(result, "jpeg")) / out_mp,
+        "jpeg_bytes": len(encode(result, "jpeg")) / out_mp,
+        "webp_s": cpu_seconds(lambda: encode(result, "webp")) / out_mp,
+        "webp_bytes": len(encode(result, "webp")) / out_mp,
+        "copy_s": cpu_seconds(result_pixels.copy) / out_mp,
+        "sha256_s": cpu_seconds(lambda: hashlib.sha256(upload)) / in_mp,
+    }
+
+
+def count_teraflops(name: str) -> float:
+    """10^12 floating point operations per megapixel of input (a multiply-add is two)."""
+    network = SwinIR(**VARIANTS[name].config).eval()
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        network(torch.rand(1, 3, FLOP_SIDE, FLOP_SIDE))
+    return counter.get_total_flops() / FLOP_SIDE**2 * 1e6 / 1e12
+
+
+def main(paths: list[str]) -> None:
+    """Measure, count and print."""
+    rows = [measure(Path(path)) for path in paths]
+    medians = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+    flops = {name: count_teraflops(name) for name in COUNTED}
+    print(json.dumps({"images": len(rows), "rounds": ROUNDS, "per_megapixel": medians, "teraflops": flops}, indent=2))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
