@@ -30,8 +30,13 @@ RUN python3 -m venv --without-pip venv \
 COPY preprocessing preprocessing
 COPY swinir swinir
 COPY model_repository model_repository
-# Weights beside the bundled ones: the safetensors in weights/ of the checkout, if there are any.
+# Weights beside the bundled ones: what lies in weights/ of the checkout, and what is fetched now, checked by hash:
+# --build-arg VARIANTS="lightweight_x4 classical_m_x4". The gateway offers them by SUPERRES_VARIANTS.
+ARG VARIANTS=
 COPY docker/triton/weights.md weight[s] weights/
+RUN for name in $VARIANTS; do \
+      venv/bin/python3 -c "import pathlib, sys, swinir.fetching as f; print(f.fetch(sys.argv[1], pathlib.Path('weights')))" "$name"; \
+    done && rm -rf weights/downloads
 COPY --chmod=0755 docker/triton/start docker/triton/alive bin/
 # Triton takes an ensemble only with a version directory; git keeps no empty ones.
 RUN mkdir -p model_repository/upscale/1 && python3 -m compileall -q preprocessing swinir \

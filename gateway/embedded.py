@@ -36,7 +36,7 @@ MAX_FAILED_BOOTS = 3
 def make_backend(settings: Settings) -> Upscaler:
     """Return the backend that the settings name: the Triton at ``backend_address``, else one of our own."""
     if settings.backend_address:
-        return TritonBackend(settings.backend_address, [settings.model_key])
+        return TritonBackend(settings.backend_address, settings.model_keys())
     backend = EmbeddedBackend(settings)
     backend.start()
     return backend
@@ -48,7 +48,7 @@ class EmbeddedBackend:
     def __init__(self, settings: Settings) -> None:
         find_triton()  # what cannot run here is said before anything is started
         self._settings = settings
-        self.model_key = settings.model_key or secrets.token_urlsafe(24)
+        self.model_key = next(iter(settings.model_keys()), "") or secrets.token_urlsafe(24)
         self.api_key = settings.api_key or secrets.token_urlsafe(24)
         self._changed = threading.Condition()
         self._process: TritonProcess | None = None

@@ -95,7 +95,11 @@ class Settings:
     backend_address: str = setting(
         "", "host:port of Triton's gRPC; empty starts an embedded server on this machine."
     )  # fmt: skip
-    model_key: str = setting("", "Secret for Triton's inference.", is_secret=True)
+    model_key: str = setting(
+        "",
+        "Secret for Triton's inference; during a rotation two with a comma between, tried in that order.",
+        is_secret=True,
+    )
     api_key: str = setting("", "Secret for Triton's administration.", is_secret=True)
     model_repository: str = setting("", "Triton's models, for the embedded server; empty for the project's own.")
     triton_grpc_port: int = setting(
@@ -136,6 +140,10 @@ class Settings:
         """Return the rows of the zoo that may be asked for, by name."""
         names = split_list(self.variants) or [name for name, variant in VARIANTS.items() if variant.is_bundled]
         return {name: VARIANTS[name] for name in names}
+
+    def model_keys(self) -> list[str]:
+        """Return the values of MODEL_KEY in the order in which they are tried: one, or two during a rotation."""
+        return split_list(self.model_key)
 
     def path_of_keys(self) -> Path:
         """Return where the keys' hashes lie."""

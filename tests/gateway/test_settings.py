@@ -110,6 +110,12 @@ def test_a_file_that_holds_no_secret_is_refused_without_showing_it(tmp_path: Pat
     assert "two" not in str(caught.value)
 
 
+def test_during_a_rotation_model_key_has_two_values() -> None:
+    assert Settings(model_key="new-one, old-one").model_keys() == ["new-one", "old-one"]
+    assert Settings(model_key="only-one").model_keys() == ["only-one"]
+    assert Settings().model_keys() == []
+
+
 def test_a_secret_from_two_places_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="are both set"):
         read_settings({**HOME, "SUPERRES_API_KEY": "a", "SUPERRES_API_KEY_FILE": str(tmp_path)})
