@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from flask import Flask
-from werkzeug.middleware.proxy_fix import ProxyFix
 
+from gateway.addresses import TrustedHops
 from gateway.doors import Doors
 from gateway.keys import KeyFile
 from gateway.parts import Parts
@@ -50,6 +50,5 @@ def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], fl
     envelope.wrap(app)
     for views in (form, api, health, pages):
         app.register_blueprint(views.blueprint)
-    if hops := settings.trusted_hops:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    app.wsgi_app = TrustedHops(app.wsgi_app, settings.trusted_hops)  # type: ignore[method-assign]
     return app

@@ -115,7 +115,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "graceful_timeout": SHUTDOWN_S,
             "logger_class": QuietLogger,
             "control_socket_disable": True,
-            "forwarded_allow_ips": "",  # ProxyFix alone decides whom to believe
+            "forwarded_allow_ips": "",  # gateway.addresses alone decides whom to believe
             "post_worker_init": self._after_start,
             "worker_exit": self._before_exit,
         }
@@ -134,7 +134,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             create_app(self.settings, self._backend),
             self.curfew,
             body_timeout_s=self.settings.body_timeout_s,
-            max_linger_bytes=self.settings.max_upload_bytes,
+            max_linger_bytes=4 * self.settings.max_upload_bytes,  # a browser shows nothing before it has sent all
         )
 
     def _after_start(self, worker: Any) -> None:

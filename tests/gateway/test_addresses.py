@@ -1,0 +1,97 @@
+"""The specification of gateway.addresses: whose request it is, whatever its headers claim."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask, request
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.addresses import TrustedHops, find_address, group
+from tests.gateway.conftest import MakeApp
+
+PEER = "192.0.2.1"
+FORGED = "6.6.6.6"
+
+
+@pytest.mark.parametrize(
+    ("hops", "forwarded_for", "address"),
+    [
+        # 0 proxies: nobody may tell.
+        (0, "", PEER), (0, FORGED, PEER), (0, f"{FORGED}, {FORGED}", PEER),
+        # 1 proxy: the last entry is its own.
+        (1, "", PEER), (1, "203.0.113.7", "203.0.113.7"), (1, f"{FORGED}, 203.0.113.7", "203.0.113.7"),
+        (1, f"{FORGED},{FORGED} ,203.0.113.7 ", "203.0.113.7"),
+        # 2 proxies: the last but one.
+        (2, "", PEER), (2, "203.0.113.7", PEER), (2, "203.0.113.7, 10.0.0.1", "203.0.113.7"),
+        (2, f"{FORGED}, 203.0.113.7, 10.0.0.1", "203.0.113.7"),
+        # 3 proxies, as behind Knative.
+        (3, "203.0.113.7, 10.0.0.1", PEER), (3, "203.0.113.7, 10.0.0.1, 10.0.0.2", "203.0.113.7"),
+        (3, f"{FORGED}, {FORGED}, 203.0.113.7, 10.0.0.1, 10.0.0.2", "203.0.113.7"),
+        # What is no address counts as not told.
+        (1, "unknown", PEER), (1, "203.0.113.7,", PEER), (1, "_hidden", PEER), (1, "1.2.3", PEER),
+        (1, "127.0.0.1\x00", PEER), (1, "0x7f.1", PEER), (1, "010.0.0.1", PEER), (2, "evil, 10.0.0.1", PEER),
+        # Ports, brackets, zones; IPv4 in IPv6 is IPv4.
+        (1, "203.0.113.7:4711", "203.0.113.7"), (1, "[2001:db8::1]:443", "2001:db8::1"),
+        (1, "[2001:db8::1]", "2001:db8::1"),
+        (1, "fe80::1%eth0", "fe80::1"), (1, "::ffff:203.0.113.7", "203.0.113.7"),
+        (1, "::FFFF:CB00:7107", "203.0.113.7"),
+    ],
+)  # fmt: skip
+def test_exactly_as_many_hops_count_as_are_trusted(hops: int, forwarded_for: str, address: str) -> None:
+    assert find_address(PEER, forwarded_for, hops) == address
+
+
+@given(forged=st.lists(st.text(st.characters(codec="ascii"), max_size=20), max_size=5), hops=st.integers(1, 3))
+def test_nothing_sent_from_outside_changes_whom_the_proxies_name(forged: list[str], hops: int) -> None:
+    appended = ["203.0.113.7", "10.0.0.1", "10.0.0.2"][:hops]
+
+    assert find_address(PEER, ", ".join([*forged, *appended]), hops) == "203.0.113.7"
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [("::ffff:192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::1"), ("", ""), ("unix:", "")],
+)
+def test_the_peer_is_folded_and_may_be_unknown(peer: str, address: str) -> None:
+    assert find_address(peer, "", 0) == address
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_shared"),
+    [
+        ("203.0.113.7", "203.0.113.7", True), ("203.0.113.7", "203.0.113.8", False),
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", True), ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::ffff:203.0.113.7", "203.0.113.7", True), ("::ffff:203.0.113.7", "::ffff:203.0.113.8", False),
+        ("", "unix:", True), ("", "203.0.113.7", False),
+    ],
+)  # fmt: skip
+def test_an_ipv4_address_stands_alone_and_a_64_together(one: str, other: str, *, is_shared: bool) -> None:
+    assert (group(one) == group(other)) == is_shared
+
+
+@pytest.mark.parametrize(
+    ("hops", "headers", "url"),
+    [
+        (0, {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}, "http://localhost/where"),
+        (1, {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "me.example"}, "https://me.example/where"),
+        (2, {"X-Forwarded-Proto": "http, https", "X-Forwarded-Host": "evil.example, me.example"}, "https://me.example/where"),
+        (1, {"X-Forwarded-Proto": "gopher"}, "http://localhost/where"),
+        (1, {}, "http://localhost/where"),
+    ],
+)  # fmt: skip
+def test_scheme_and_host_are_those_of_the_nearest_proxy(hops: int, headers: dict[str, str], url: str) -> None:
+    app = Flask("test")
+    app.add_url_rule("/where", view_func=lambda: f"{request.url} {request.remote_addr}")
+    app.wsgi_app = TrustedHops(app.wsgi_app, hops)  # type: ignore[method-assign]
+
+    assert app.test_client().get("/where", headers=headers).get_data(as_text=True) == f"{url} 127.0.0.1"
+
+
+def test_the_gateway_uses_it(make_app: MakeApp) -> None:
+    app = make_app(trusted_hops=1)
+    app.add_url_rule("/who", view_func=lambda: request.remote_addr or "")
+
+    answer = app.test_client().get("/who", headers={"X-Forwarded-For": f"{FORGED}, ::ffff:203.0.113.7"})
+
+    assert answer.get_data(as_text=True) == "203.0.113.7"
