@@ -84,7 +84,7 @@ def _read_multipart(request: Request, settings: Settings) -> tuple[bytes, str, d
     while body.read(READ_BYTES):  # an epilogue, bounded like the rest
         pass
     image = _find_image(files, fields)
-    return image.stream.read(), image.filename or "", _once(fields)
+    return cast("_Head", image.stream).getvalue(), image.filename or "", _once(fields)
 
 
 def _find_image(files: MultiDict[str, FileStorage], fields: MultiDict[str, str]) -> FileStorage:
@@ -96,11 +96,10 @@ def _find_image(files: MultiDict[str, FileStorage], fields: MultiDict[str, str])
         raise problems.MissingImage(f"The field `{IMAGE_FIELD}` holds text: send a file (curl -F {IMAGE_FIELD}=@FILE).")
     if len(sent) > 1:
         raise problems.MissingImage(f"The form has {len(sent)} images: send one at a time.")
-    if not sent or (not sent[0][1].filename and not sent[0][1].stream.read(1)):
+    if not sent or (not sent[0][1].filename and not cast("_Head", sent[0][1].stream).getvalue()):
         raise problems.MissingImage(
             f"No image was chosen. Choose a JPEG, PNG or WebP; a program sends it as the file field `{IMAGE_FIELD}`."
         )
-    sent[0][1].stream.seek(0)
     return sent[0][1]
 
 

@@ -73,6 +73,8 @@ class Served:
     port: int
     state_dir: Path
     first_line: str
+    front_port: int = 0
+    """Of the origin that may show the page in a frame, where there is one."""
 
     def log(self) -> str:
         return (self.state_dir / "gateway.log").read_text()
