@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import PlainSwinIR, make_shift_mask
-from swinir import network as network_module
+from swinir import blocks
 from swinir.network import SwinIR, pad_to_window
 from swinir.windows import relative_position_index
 from tests.swinir.networks import (
@@ -184,7 +184,7 @@ def test_every_parameter_gets_a_gradient() -> None:
 def test_the_size_of_a_chunk_of_windows_changes_nothing(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
     network, images = reference_network(SMALL), draw_images(1, 3, 40, 56)
     expected = run(network, images)
-    monkeypatch.setattr(network_module, "CPU_CHUNK_TOKENS", tokens)
+    monkeypatch.setattr(blocks, "CPU_CHUNK_TOKENS", tokens)
     assert relative_error(run(network, images), expected) <= TOLERANCE
 
 

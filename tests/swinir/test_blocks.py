@@ -1,0 +1,74 @@
+"""The blocks: heads padded for the device, and caches that follow the parameters."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from swinir import blocks
+from tests.swinir.networks import SMALL, draw_images, reference_network, relative_error
+
+TOLERANCE = 1e-5
+LIGHT_HEADS = {**SMALL, "embed_dim": 20}  # head length 10, as in lightweight
+
+
+def run(network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return network(images)
+
+
+def first_attention(network: torch.nn.Module) -> blocks.WindowAttention:
+    return next(module for module in network.modules() if isinstance(module, blocks.WindowAttention))
+
+
+@pytest.mark.parametrize(("head_dim", "cpu", "cuda"), [(10, 16, 16), (12, 12, 16), (30, 30, 32), (8, 8, 8), (6, 6, 8)])
+def test_a_head_is_padded_to_a_length_that_the_device_multiplies_well(head_dim: int, cpu: int, cuda: int) -> None:
+    assert blocks.padded_length(head_dim, "cpu") == cpu
+    assert blocks.padded_length(head_dim, "cuda") == cuda
+
+
+@pytest.mark.parametrize("length", [16, 24])
+def test_padded_heads_change_nothing(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    images = draw_images(1, 3, 24, 32)
+    monkeypatch.setattr(blocks, "padded_length", lambda head_dim, _device: head_dim)
+    expected = run(reference_network(LIGHT_HEADS), images)
+    monkeypatch.setattr(blocks, "padded_length", lambda _head_dim, _device: length)
+
+    network = reference_network(LIGHT_HEADS)
+
+    assert relative_error(run(network, images), expected) <= TOLERANCE
+    heads = first_attention(network)._heads
+    assert heads is not None
+    assert heads.head_dim == length
+
+
+def test_padded_heads_follow_an_update_in_place() -> None:
+    network, images = reference_network(LIGHT_HEADS), draw_images(1, 3, 16, 16)
+    before = run(network, images)
+
+    for name in ("qkv.weight", "qkv.bias", "proj.weight"):
+        with torch.no_grad():
+            first_attention(network).get_parameter(name).mul_(3.0)
+        after = run(network, images)
+        assert relative_error(after, before) > 1e-4, name
+        before = after
+
+
+def test_the_path_of_devices_other_than_a_cpu_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in place, heads padded as for CUDA: run here under an autocast that changes no type."""
+    images = draw_images(2, 3, 24, 32)
+    expected = run(reference_network(LIGHT_HEADS), images)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _device: True)
+    in_place_calls: list[int] = []
+    monkeypatch.setattr(blocks.SwinBlock, "_run_in_place", lambda *_: in_place_calls.append(1))
+
+    assert relative_error(run(reference_network(LIGHT_HEADS), images), expected) <= TOLERANCE
+    assert not in_place_calls
+
+
+def test_bfloat16_runs_and_stays_close() -> None:
+    """What a GPU does, on this machine's CPU: the same picture to about two digits."""
+    network, images = reference_network(LIGHT_HEADS), draw_images(1, 3, 24, 32)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        got = network(images).float()
+    assert relative_error(got, run(network, images)) < 0.05
