@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from swinir.imported import ROW_KEY, write_row
 from swinir.network import SwinIR
+from swinir.weights import write_weights
+from swinir.zoo import Variant
 from tests.conftest import ROOT
 from tests.swinir.reference_weights import fill
 
@@ -60,3 +65,26 @@ def relative_error(got: Tensor, wanted: Tensor) -> float:
     """Largest difference over the largest magnitude wanted."""
     assert got.shape == wanted.shape, f"{tuple(got.shape)} against {tuple(wanted.shape)}"
     return float((got - wanted).abs().max() / wanted.abs().max())
+
+
+def install_small(weights_dir: Path, name: str, **changes: Any) -> Variant:
+    """Lay a small network into a weights folder as an imported variant of that name; return its row."""
+    config = {**SMALL, **changes}
+    tasks = {1: "color_denoise" if config["in_chans"] == 3 else "gray_denoise"}
+    row = Variant(
+        name=name,
+        task=tasks.get(config["upscale"], "lightweight_sr"),
+        scale=config["upscale"],
+        summary="For tests.",
+        config=config,
+        halo=2 * config["window_size"],
+        max_tile_px=8 * config["window_size"],
+        is_imported=True,
+    )
+    write_weights(reference_network(config), weights_dir / f"{name}.safetensors", {ROW_KEY: write_row(row)})
+    return row
+
+
+def draw_tiles(count: int, height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Noise as the engine takes it, uint8 [N, H, W, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), np.uint8)
