@@ -32,6 +32,12 @@ class Job:
         else:
             self.group = (next(iter(self.variants)), self.tiles.shape[1:])
 
+    @property
+    def pixels(self) -> int:
+        """Of all its tiles."""
+        count, height, width, _ = self.tiles.shape
+        return count * height * width
+
 
 def run_jobs(engine: Engine, jobs: list[Job]) -> None:
     """Run every job; each ends with ``restored`` or ``error`` set.

@@ -6,6 +6,7 @@ Owns device, precision, micro-batches and the check of every tile. Knows neither
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,10 +89,16 @@ class Engine:
             torch.set_num_threads(threads or count_processors())
         self.precision = choose_precision(self.device)
         self.counters = Counters()
+        self._counting = threading.Lock()
         self.shelf = Shelf(weights_dir, self.device, max_weights_bytes)
         self._weights_dir = weights_dir
         on_cpu = self.device.type == "cpu"
         self._micro_batch_pixels = CPU_MICRO_BATCH_PIXELS if on_cpu else CUDA_MICRO_BATCH_PIXELS
+
+    @property
+    def micro_batch_pixels(self) -> int:
+        """Most pixels of the tiles that go through the network at once."""
+        return self._micro_batch_pixels
 
     def describe(self) -> str:
         """Device, precision and threads in one line, for the log."""
@@ -149,8 +156,9 @@ class Engine:
                 continue
             soundness[part, FIELDS.index("halvings")] = halvings
             first = part.stop
-            self.counters.tiles += part.stop - part.start
-            self.counters.seconds += time.perf_counter() - began
+            with self._counting:  # the lane's thread and Triton's restore at the same time
+                self.counters.tiles += part.stop - part.start
+                self.counters.seconds += time.perf_counter() - began
         return Restored(restored, soundness)
 
     def _run_checked(self, network: SwinIR, row: Variant, tiles: Tiles) -> tuple[Tiles, Rows]:

@@ -1,7 +1,13 @@
-"""Triton's swinir step: the tiles of all waiting requests -> ``swinir.engine`` -> tiles for each of them."""
+"""Triton's swinir step: the tiles of all waiting requests -> ``swinir.engine`` -> tiles for each of them.
+
+Small jobs are done within `execute`, so that Triton batches the next ones meanwhile; large ones go to the lane, whose
+answers follow when they are ready (a response sender in a model that is not decoupled: 24.08 and later).
+"""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,8 +15,9 @@ import triton_python_backend_utils as pb_utils
 
 from swinir.batching import Job, run_jobs
 from swinir.engine import Cancelled, Engine
-from swinir.settings import read_settings
 from swinir.errors import WeightsError
+from swinir.lane import SMALL_PIXELS, Lane
+from swinir.settings import read_settings
 from swinir.zoo import UnknownVariant
 
 METRICS = {
@@ -41,28 +48,52 @@ class TritonPythonModel:
         labels = {"model": args["model_name"], "device": device}
         self.metrics = {name: family.Metric(labels=labels) for name, family in self.families.items()}
         self.told = dict.fromkeys(METRICS, 0.0)
+        self.telling = threading.Lock()
         self.engine.warm_up(settings.default_variant)
         self._tell_metrics()
+        self.lane = Lane(self._run, self.engine.micro_batch_pixels)
         pb_utils.Logger.log_info(f"{self.engine.describe()}; warmed up with {settings.default_variant}")
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Concatenate what may share a forward pass, run it, and hand each request its own tiles."""
-        jobs = [_job(request) for request in requests]
+        """Answer the small jobs, which share forward passes, and leave the large ones to the lane."""
+        answers: list[Any] = [None] * len(requests)
+        small: dict[int, Job] = {}
+        for index, request in enumerate(requests):
+            job = _job(request)
+            if job.error is not None or job.pixels <= SMALL_PIXELS:
+                small[index] = job
+            else:
+                self.lane.put(job, _answer_later(request))
+        self._run(list(small.values()))
+        for index, job in small.items():
+            answers[index] = _response(job)
+        return answers
+
+    def _run(self, jobs: list[Job]) -> None:
         run_jobs(self.engine, jobs)
         self._tell_metrics()
-        return [_response(job) for job in jobs]
 
     def _tell_metrics(self) -> None:
         """Move Triton's counters to where the engine's stand."""
-        done = {
-            **vars(self.engine.counters),
-            "loads": self.engine.shelf.loads,
-            "evictions": self.engine.shelf.evictions,
-        }
-        for name, metric in self.metrics.items():
-            if done[name] > self.told[name]:
-                metric.increment(done[name] - self.told[name])
-                self.told[name] = done[name]
+        with self.telling:
+            done = {
+                **vars(self.engine.counters),
+                "loads": self.engine.shelf.loads,
+                "evictions": self.engine.shelf.evictions,
+            }
+            for name, metric in self.metrics.items():
+                if done[name] > self.told[name]:
+                    metric.increment(done[name] - self.told[name])
+                    self.told[name] = done[name]
+
+
+def _answer_later(request: Any) -> Callable[[Job], None]:
+    sender = request.get_response_sender()
+
+    def answer(job: Job) -> None:
+        sender.send(_response(job), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    return answer
 
 
 def _job(request: Any) -> Job:

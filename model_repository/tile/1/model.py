@@ -1,4 +1,4 @@
-"""Triton's tile step: tensors -> ``preprocessing.tiling`` -> tensors. Owns the limits that a raw client meets."""
+"""Triton's tile step: tensors -> ``preprocessing.tiling`` -> tensors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from preprocessing.tiling import choose_grid, split
-from swinir.imported import find_row
+from preprocessing.tiling import split
+from swinir.admission import Refused, admit
 from swinir.settings import read_settings
 from swinir.zoo import DEFAULT_VARIANT, UnknownVariant
-
-
-class Refused(ValueError):
-    """The request cannot be served as it is."""
 
 
 class TritonPythonModel:
@@ -45,18 +41,9 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors.items()])
 
     def _tile(self, image: np.ndarray[Any, Any], variant: str) -> dict[str, np.ndarray[Any, Any]]:
-        row = find_row(variant, self.weights_dir)
         height, width = image.shape[:2]
-        pixels, limits = height * width, self.limits
-        if not pixels:
-            raise Refused(f"IMAGE is {height} x {width}: it has no pixels")
-        most = min(limits["max_pixels"], limits["max_output_pixels"] // row.scale**2)
-        if pixels > most:
-            raise Refused(f"IMAGE has {pixels} pixels ({width} x {height}); the limit for {variant} is {most}")
-        grid = choose_grid(height, width, window=row.window, halo=row.halo, max_tile_px=row.max_tile_px)
+        _, grid = admit(height, width, variant, limits=self.limits, weights_dir=self.weights_dir)
         count = grid.rows * grid.columns
-        if count > limits["max_tiles"]:
-            raise Refused(f"IMAGE of {width} x {height} needs {count} tiles; the limit is {limits['max_tiles']}")
         names = np.full((count, 1), variant.encode(), dtype=np.object_)
         return {"TILES": split(image, grid), "VARIANTS": names, "GRID": grid.to_array()}
 

@@ -1,0 +1,117 @@
+"""Triton's streaming step: an image -> ``swinir.streaming``, which calls `swinir` -> a response a band."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from swinir.admission import Refused, admit
+from swinir.settings import read_settings
+from swinir.streaming import Stopped, stream_bands
+from swinir.zoo import DEFAULT_VARIANT, UnknownVariant
+
+FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
+
+class _SwinirError(Exception):
+    """`swinir` refused or failed; the code is Triton's."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class TritonPythonModel:
+    """Many requests at once, each on a thread of its own; a bad one fails alone."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the limits from the model's configuration, and where imported variants lie."""
+        parameters = json.loads(args["model_config"])["parameters"]
+        self.weights_dir = read_settings().weights_dir
+        self.limits = {name: int(parameter["string_value"]) for name, parameter in parameters.items()}
+        self.free = threading.Semaphore(self.limits["max_streams"])
+
+    def execute(self, requests: list[Any]) -> None:
+        """Return at once: the next request does not wait for this one's bands."""
+        for request in requests:
+            sender = request.get_response_sender()
+            if self.free.acquire(blocking=False):
+                threading.Thread(target=self._answer, args=(request, sender), daemon=True).start()
+            else:
+                _send_error(sender, f"{self.limits['max_streams']} streams are open", pb_utils.TritonError.UNAVAILABLE)
+
+    def _answer(self, request: Any, sender: Any) -> None:
+        try:
+            self._stream(request, sender)
+        except UnknownVariant as error:
+            _send_error(sender, str(error), pb_utils.TritonError.NOT_FOUND)
+        except (Refused, UnicodeDecodeError) as error:
+            _send_error(sender, str(error), pb_utils.TritonError.INVALID_ARG)
+        except Stopped as error:
+            pb_utils.Logger.log_info(f"request {_id(request)}: {error}")
+            _send_error(sender, str(error), pb_utils.TritonError.CANCELLED)
+        except _SwinirError as error:
+            pb_utils.Logger.log_warn(f"request {_id(request)}: {error}")
+            _send_error(sender, str(error), error.code)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client must not wait for ever
+            pb_utils.Logger.log_error(f"request {_id(request)}: {type(error).__name__}: {error}")
+            _send_error(sender, f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
+        finally:
+            self.free.release()
+
+    def _stream(self, request: Any, sender: Any) -> None:
+        began = time.monotonic()
+        image = pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy()
+        given = pb_utils.get_input_tensor_by_name(request, "VARIANT")
+        variant = given.as_numpy()[0].decode() if given else DEFAULT_VARIANT
+        height, width = image.shape[:2]
+        row, grid = admit(height, width, variant, limits=self.limits, weights_dir=self.weights_dir)
+
+        def restore(tiles: Any) -> tuple[Any, Any]:
+            return _ask_swinir(tiles, row.name, request.request_id())
+
+        for band in stream_bands(image, grid, row.scale, restore, request.is_cancelled):
+            place = [band.top, len(band.pixels), height * row.scale, width * row.scale]
+            tensors = {
+                "ROWS": band.pixels,
+                "BAND": np.array(place, np.int32),
+                "COMPUTE_US": np.array([band.compute_us], np.int64),
+                "SOUNDNESS": band.soundness,
+            }
+            sender.send(pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors.items()]))
+        sender.send(flags=FINAL)
+        pb_utils.Logger.log_info(
+            f"request {_id(request)}: {width}x{height} through {variant}, {grid.rows} bands of {grid.columns} tiles "
+            f"in {time.monotonic() - began:.2f} s"
+        )
+
+
+def _ask_swinir(tiles: Any, variant: str, request_id: str) -> tuple[Any, Any]:
+    names = np.full((len(tiles), 1), variant.encode(), dtype=np.object_)
+    response = pb_utils.InferenceRequest(
+        model_name="swinir",
+        request_id=request_id,
+        requested_output_names=["UPSCALED_TILES", "SOUNDNESS"],
+        inputs=[pb_utils.Tensor("TILES", np.ascontiguousarray(tiles)), pb_utils.Tensor("VARIANT", names)],
+        preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
+    ).exec()
+    if response.has_error():
+        raise _SwinirError(response.error().message(), response.error().code())
+    restored, soundness = (
+        pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in ("UPSCALED_TILES", "SOUNDNESS")
+    )
+    return restored, soundness
+
+
+def _id(request: Any) -> str:
+    """The request's id as it may stand in a log: a raw client chooses it."""
+    return ascii(request.request_id()[:64])
+
+
+def _send_error(sender: Any, text: str, code: int) -> None:
+    sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(text, code)), flags=FINAL)

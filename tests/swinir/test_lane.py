@@ -1,0 +1,143 @@
+"""The specification of swinir.lane."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import Any
+
+import numpy as np
+
+from swinir.batching import Job
+from swinir.engine import Cancelled, EngineError, Restored
+from swinir.lane import Lane
+
+LIMIT_S = 30.0
+
+
+def tiles(count: int, value: int, side: int = 4) -> Any:
+    return np.full((count, side, side, 3), value, np.uint8)
+
+
+class Recorder:
+    """Runs jobs by adding one to every pixel; remembers who shared a pass; waits at `gate` before each."""
+
+    def __init__(self) -> None:
+        self.passes: list[list[tuple[int, int]]] = []
+        """(value, tiles) of each job of each pass."""
+        self.gate = threading.Semaphore(0)
+        self.answers: queue.Queue[Job] = queue.Queue()
+        self.broken: set[int] = set()
+
+    def run(self, jobs: list[Job]) -> None:
+        assert self.gate.acquire(timeout=LIMIT_S)
+        self.passes.append([(int(job.tiles[0, 0, 0, 0]), len(job.tiles)) for job in jobs])
+        for job in jobs:
+            if int(job.tiles[0, 0, 0, 0]) in self.broken:
+                job.error = EngineError("broken")
+            else:
+                job.restored = Restored(job.tiles + np.uint8(1), job.tiles[:, 0, 0, :1].astype(np.float32))
+
+    def release(self, passes: int) -> None:
+        for _ in range(passes):
+            self.gate.release()
+
+    def answer(self) -> Job:
+        return self.answers.get(timeout=LIMIT_S)
+
+
+def lane_of(recorder: Recorder, tiles_a_pass: int) -> Lane:
+    return Lane(recorder.run, tiles_a_pass * 4 * 4)
+
+
+def test_a_job_comes_back_whole_however_many_passes_it_took() -> None:
+    recorder = Recorder()
+    given = np.arange(5 * 4 * 4 * 3, dtype=np.uint8).reshape(5, 4, 4, 3)
+    lane_of(recorder, 2).put(Job(given, {"a"}), recorder.answers.put)
+    recorder.release(3)
+
+    job = recorder.answer()
+
+    assert job.error is None
+    assert job.restored is not None
+    assert np.array_equal(job.restored.tiles, given + 1)
+    assert np.array_equal(job.restored.soundness, given[:, 0, 0, :1])
+    assert [count for each in recorder.passes for _, count in each] == [2, 2, 1]
+
+
+def test_jobs_take_turns_a_micro_batch_each() -> None:
+    """Different variants share nothing: the second does not wait for the end of the first."""
+    recorder = Recorder()
+    lane = lane_of(recorder, 1)
+    lane.put(Job(tiles(3, 1), {"a"}), recorder.answers.put)
+    lane.put(Job(tiles(1, 2), {"b"}), recorder.answers.put)
+    recorder.release(4)
+
+    finished = [int(recorder.answer().tiles[0, 0, 0, 0]) for _ in range(2)]
+
+    assert finished == [2, 1]
+    assert [value for each in recorder.passes for value, _ in each][:3] in ([1, 2, 1], [1, 1, 2])
+
+
+def test_jobs_of_one_variant_and_shape_share_a_pass() -> None:
+    recorder = Recorder()
+    lane = lane_of(recorder, 4)
+    lane.put(Job(tiles(4, 9), {"first"}), recorder.answers.put)  # while it is held at the gate, the others gather
+    for value in (1, 2):
+        lane.put(Job(tiles(2, value), {"a"}), recorder.answers.put)
+    lane.put(Job(tiles(2, 3, side=8), {"a"}), recorder.answers.put)
+    recorder.release(4)
+
+    for _ in range(4):
+        recorder.answer()
+
+    assert [(1, 2), (2, 2)] in recorder.passes
+
+
+def test_a_job_whose_client_left_ends_before_its_next_pass() -> None:
+    recorder, left = Recorder(), threading.Event()
+    lane_of(recorder, 1).put(Job(tiles(5, 1), {"a"}, left.is_set), recorder.answers.put)
+    recorder.release(1)
+    while not recorder.passes:
+        pass
+    left.set()
+    recorder.release(9)
+
+    job = recorder.answer()
+
+    assert isinstance(job.error, Cancelled)
+    assert job.restored is None
+    assert len([each for each in recorder.passes if each]) <= 2, "the pass that was under way, and no other"
+
+
+def test_a_job_that_fails_fails_alone_and_the_lane_goes_on() -> None:
+    recorder = Recorder()
+    recorder.broken = {1}
+    lane = lane_of(recorder, 2)
+    for value in (1, 2):
+        lane.put(Job(tiles(1, value), {"a"}), recorder.answers.put)
+    recorder.release(2)
+
+    jobs = sorted((recorder.answer() for _ in range(2)), key=lambda job: int(job.tiles[0, 0, 0, 0]))
+
+    assert isinstance(jobs[0].error, EngineError)
+    assert jobs[1].restored is not None
+
+
+def test_a_bug_fails_its_jobs_and_not_the_lane() -> None:
+    answers: queue.Queue[Job] = queue.Queue()
+    calls = []
+
+    def run(jobs: list[Job]) -> None:
+        calls.append(len(jobs))
+        if len(calls) == 1:
+            raise KeyError("a bug")
+        for job in jobs:
+            job.restored = Restored(job.tiles, np.zeros((len(job.tiles), 6), np.float32))
+
+    lane = Lane(run, 16)
+    lane.put(Job(tiles(1, 1), {"a"}), answers.put)
+    assert isinstance(answers.get(timeout=LIMIT_S).error, KeyError)
+
+    lane.put(Job(tiles(1, 1), {"a"}), answers.put)
+    assert answers.get(timeout=LIMIT_S).restored is not None
