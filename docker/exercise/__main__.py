@@ -141,8 +141,20 @@ def live(podman: Podman) -> None:
             expect(not answers(), "with dead stubs no image is upscaled, and none is made up")
             wait_for(answers, 120, "the health check saw it, Triton was restarted, and images are upscaled")
 
+        def one_stub_dies() -> None:
+            started = podman("inspect", "-f", "{{.State.StartedAt}}", compose("ps", "-q", "triton").strip())
+            find = "grep -l '[u]pscale_stream' /proc/[0-9]*/cmdline | cut -d/ -f3"  # [u]: not this command itself
+            compose("exec", "-T", "triton", "sh", "-c", f"kill -9 $({find})")
+
+            def is_new() -> bool:
+                return podman("inspect", "-f", "{{.State.StartedAt}}", compose("ps", "-q", "triton").strip()) != started
+
+            wait_for(is_new, 60, "the stub of a model that no health check calls died, and Triton was restarted")
+            wait_for(answers, 120, "and images are upscaled")
+
         step("Redis killed and back", redis_down_and_up)
         step("Triton's stubs killed", stub_dies)
+        step("one stub killed", one_stub_dies)
     except ExerciseError:
         print(compose("logs", "--no-color", "--tail", "30"), file=sys.stderr)
         raise

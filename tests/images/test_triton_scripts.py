@@ -76,6 +76,7 @@ def test_start_guards_every_api_but_health() -> None:
 def load_alive(port: int, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setenv("HTTP_PORT", str(port))
     monkeypatch.setenv("MODEL_KEY_FILE", str(key_file))
+    monkeypatch.setenv("PROCESSES", str(key_file.parent))  # not this machine's, where other tests kill stubs
     loader = importlib.machinery.SourceFileLoader("alive", str(TRITON / "alive"))
     spec = importlib.util.spec_from_loader("alive", loader)
     assert spec
@@ -185,6 +186,24 @@ def test_alive_ends_a_server_only_when_told_and_only_for_a_dead_stub(
             assert calls == ended
 
 
+def test_a_defunct_stub_is_dead_whatever_its_model(
+    tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = load_alive(0, key_file, monkeypatch)
+    for number, name, state in (
+        (1, "start", "S"),
+        (7, "tritonserver", "S"),
+        (20, "triton_python_b", "S"),
+        (21, "sh", "Z"),
+    ):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "stat").write_text(f"{number} ({name}) {state} 1 1 0\n")
+    assert alive.find_dead_stub() == ""
+    (tmp_path / "20" / "stat").write_text("20 (triton_python_b) Z 7 1 0\n")
+    assert "20 is not healthy" in alive.find_dead_stub()
+    assert alive.main() == 1
+
+
 def test_alive_passes_on_the_real_triton_and_fails_with_a_wrong_key(
     triton_server: TritonServer, tmp_path: Path, key_file: Path
 ) -> None:
@@ -192,5 +211,10 @@ def test_alive_passes_on_the_real_triton_and_fails_with_a_wrong_key(
     wrong = tmp_path / "wrong_key"
     wrong.write_text("wrong")
     for path, code in ((key_file, 0), (wrong, 1)):
-        environ = {"PATH": os.environ["PATH"], "HTTP_PORT": port, "MODEL_KEY_FILE": str(path)}
+        environ = {
+            "PATH": os.environ["PATH"],
+            "HTTP_PORT": port,
+            "MODEL_KEY_FILE": str(path),
+            "PROCESSES": str(tmp_path),
+        }
         assert subprocess.run([TRITON / "alive"], env=environ, capture_output=True, check=False).returncode == code
