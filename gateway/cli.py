@@ -1,4 +1,4 @@
-"""The command `superres`: serve, upscale, keys, settings. What each does lives in the module of its noun."""
+"""The command `superres`: serve, upscale, keys, block, settings, weights. What each does lives in its noun's module."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from gateway.keys import KeyFile, KeysError
+from gateway.door_commands import block, keys
 from gateway.settings import SETTINGS, SettingsError, SettingsRead, read_settings
 from swinir.cli import COMMANDS
 
@@ -55,42 +55,6 @@ def upscale(paths: tuple[Path, ...], *, overwrite: bool, **parameters: str | Non
     sys.exit(upscale_command.run(_settings({}).settings, list(paths), chosen, overwrite=overwrite))
 
 
-@cli.group()
-def keys() -> None:
-    """Make, list and revoke the keys of the API; a running server honours each change at once."""
-
-
-@keys.command()
-@click.argument("name")
-def new(name: str) -> None:
-    """Make a key for the client NAME and print it, alone. It is shown this once; only its hash is kept."""
-    try:
-        click.echo(_key_file().new(name))
-    except KeysError as error:
-        _fail(error)
-
-
-@keys.command("list")
-def list_keys() -> None:
-    """List id, date and name of every key."""
-    try:
-        for client in _key_file().clients():
-            click.echo(f"{client.id}  {client.created}  {client.name}")
-    except KeysError as error:
-        _fail(error)
-
-
-@keys.command()
-@click.argument("id_or_name")
-def revoke(id_or_name: str) -> None:
-    """Revoke the key with that id, or every key of that name."""
-    try:
-        for client in _key_file().revoke(id_or_name):
-            click.echo(f"revoked {client.id}  {client.name}")
-    except KeysError as error:
-        _fail(error)
-
-
 @cli.command()
 def settings() -> None:
     """Show every setting: its value, where that comes from, what it means. Secrets are not shown."""
@@ -110,12 +74,10 @@ def weights(context: click.Context) -> None:
     context.obj = _settings({}).settings.path_of_weights()
 
 
+cli.add_command(keys)
+cli.add_command(block)
 for _command in COMMANDS:
     weights.add_command(_command)
-
-
-def _key_file() -> KeyFile:
-    return KeyFile(_settings({}).settings.path_of_keys())
 
 
 def _settings(options: dict[str, Any]) -> SettingsRead:

@@ -34,6 +34,12 @@ def one_line(value: str) -> str:
     return "" if value.isascii() and value.isprintable() and ";" not in value else "must be one line of origins"
 
 
+def redis_address(value: str) -> str:
+    """Check that a value is empty or the URL of a Redis; does not repeat it, for it may hold a password."""
+    known = ("redis://", "rediss://", "unix://")
+    return "" if not value or value.startswith(known) else f"must begin with {', '.join(known)}"
+
+
 def variant_names(value: str) -> str:
     """Check that a comma-separated value names rows of the zoo."""
     unknown = [name for name in split_list(value) if name not in VARIANTS]
@@ -86,7 +92,7 @@ class Setting:
     def complain(self, value: Value) -> str:
         """Return what is wrong with a value, as a sentence; empty when nothing is."""
         wrong = self.check(value) if self.check else ""
-        return f"{self.name} is {value!r}: it {wrong}." if wrong else ""
+        return f"{self.name} is {self.show(value) if self.is_secret else repr(value)}: it {wrong}." if wrong else ""
 
     def show(self, value: Value) -> str:
         """Return the value as it may be shown to anyone: of a secret, only whether it is set."""

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import cast
 
+from gateway.allowances import check_amounts
 from gateway.setting_rows import (
     PREFIX,
     Setting,
@@ -22,6 +23,7 @@ from gateway.setting_rows import (
     between,
     one_line,
     one_of,
+    redis_address,
     setting,
     split_list,
     variant_names,
@@ -37,7 +39,7 @@ MAX_SECRET_BYTES = 4_096
 
 @dataclass(frozen=True)
 class Settings:
-    """The table. Reading order: where we listen, limits of an upload, time, work, results, backend, keys, log."""
+    """The table. Reading order: where we listen, limits of an upload, time, work, results, backend, doors, log."""
 
     host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 or :: for every one.")
     port: int = setting(
@@ -85,6 +87,14 @@ class Settings:
     queue_places: int = setting(
         8, "Images that may wait for their turn; the next is sent away.", check=between(0, 1_000)
     )
+    queue_places_each: int = setting(
+        4, "Of these, those that one visitor may hold; visitors take turns.", check=between(1, 1_000)
+    )
+    pixels_in_flight: int = setting(
+        67_108_864,
+        "Most pixels of the results worked on at once; a larger one is worked on alone.",
+        check=between(1, 10_000_000_000),
+    )
 
     results_max_bytes: int = setting(
         268_435_456, "Memory for results of the form that wait for their download.", check=between(1, 64_000_000_000)
@@ -115,6 +125,36 @@ class Settings:
 
     state_dir: str = setting("", "Keys and logs; empty for superres/ in $XDG_STATE_HOME or ~/.local/state.")
     keys_file: str = setting("", "Hashes of the API's keys; empty for keys.json in state_dir.")
+    blocks_file: str = setting("", "Networks that get nothing; empty for blocks.txt in state_dir.")
+    redis_url: str = setting(
+        "",
+        "Redis in which several gateways count together (redis://...); empty counts in this one's memory.",
+        check=redis_address,
+        is_secret=True,
+    )
+    anonymous_requests: str = setting(
+        "60 per minute", "Of an IPv4 address or IPv6 /64 without a key; empty for no limit.", check=check_amounts
+    )
+    anonymous_megapixels: str = setting(
+        "120 per hour; 600 per day", "Of the same, in megapixels of uploads.", check=check_amounts
+    )
+    client_requests: str = setting(
+        "120 per minute", "Of a client with a key that has no allowance of its own.", check=check_amounts
+    )
+    client_megapixels: str = setting("1000 per hour", "Of the same, in megapixels of uploads.", check=check_amounts)
+    wake_requests: str = setting(
+        "10 per 10 minutes", "How often one visitor may wake the backend.", check=check_amounts
+    )
+    ban_after: str = setting(
+        "30 per 10 minutes",
+        "Refusals by a limit after which a visitor gets nothing until the first of them is that old.",
+        check=check_amounts,
+    )
+    form_secret: str = setting(
+        "", "Signs the form's tokens; the same in every replica. Empty makes one at each start.", is_secret=True
+    )
+    form_max_age_s: float = setting(7_200.0, "How long a form that was opened can be sent.", check=between(10, 604_800))
+
     log_file: str = setting("", "Where the log goes: a path, - for standard error; empty for gateway.log in state_dir.")
     log_level: str = setting("info", "Least serious line that is logged.", check=one_of(LOG_LEVELS))
 
@@ -152,6 +192,10 @@ class Settings:
     def path_of_weights(self) -> Path:
         """Return where fetched and imported weights lie."""
         return Path(self.weights_dir) if self.weights_dir else Path(self.state_dir) / "weights"
+
+    def path_of_blocks(self) -> Path:
+        """Return where the blocked networks lie."""
+        return Path(self.blocks_file) if self.blocks_file else Path(self.state_dir) / "blocks.txt"
 
     def path_of_log(self) -> Path | None:
         """Return where the log goes; None for standard error."""

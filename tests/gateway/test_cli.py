@@ -86,3 +86,57 @@ def test_serve_refuses_a_port_that_does_not_exist(tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert "port is 70000: it must be between 0 and 65,535." in result.stderr
+
+
+def test_keys_rotate_prints_the_new_key_and_the_old_one_ends_later(tmp_path: Path) -> None:
+    old = run(tmp_path, "keys", "new", "a phone", "--requests", "5 per minute").stdout.strip()
+
+    new = run(tmp_path, "keys", "rotate", "a phone", "--keep-hours", "1").stdout.strip()
+
+    keys = KeyFile(tmp_path / "keys.json")
+    assert keys.identify(old) is not None
+    assert keys.identify(new) is not None
+    lines = run(tmp_path, "keys", "list").stdout.splitlines()
+    assert "[requests 5 per minute]  [ends 2" in lines[0]
+    assert lines[1].endswith("a phone  [requests 5 per minute]")
+    run(tmp_path, "keys", "rotate", "a phone", "--keep-hours", "0")
+    assert keys.identify(new) is None
+
+
+def test_keys_limit_gives_and_takes_an_allowance(tmp_path: Path) -> None:
+    run(tmp_path, "keys", "new", "a")
+
+    assert "[megapixels 9 per day]" in run(tmp_path, "keys", "limit", "a", "--megapixels", "9 per day").stdout
+    assert "[" not in run(tmp_path, "keys", "limit", "a", "--megapixels", "").stdout
+
+
+def test_block_add_list_and_remove(tmp_path: Path) -> None:
+    assert run(tmp_path, "block", "add", "203.0.113.0/24", "--why", "scraping").stdout == "blocked 203.0.113.0/24\n"
+    run(tmp_path, "block", "add", "2001:db8::7")
+
+    lines = run(tmp_path, "block", "list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["203.0.113.0/24", "2001:db8::7/128"]
+    assert lines[0].endswith(": scraping")
+    assert run(tmp_path, "block", "remove", "203.0.113.0/24").stdout == "unblocked 203.0.113.0/24\n"
+    assert len(run(tmp_path, "block", "list").stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("block", "add", "everybody"), "is no network"),
+        (("block", "add", "203.0.113.1/24"), "did you mean 203.0.113.0/24?"),
+        (("block", "remove", "203.0.113.0/24"), "has no line of its own"),
+        (("keys", "new", "a", "--requests", "many"), "'many' is no limit"),
+        (("keys", "rotate", "nobody"), "There is no key"),
+        (("keys", "limit", "nobody", "--requests", "1 per day"), "There is no key"),
+    ],
+)
+def test_what_cannot_be_done_at_the_doors_is_said_in_words(
+    tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    result = run(tmp_path, *arguments)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("superres: ")
+    assert words in result.stderr

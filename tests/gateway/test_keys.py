@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -172,3 +172,116 @@ def test_a_folder_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> Non
     with pytest.raises(KeysError, match="cannot be changed: "):
         KeyFile(tmp_path / "file" / "keys.json").new("a")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+class Calendar:
+    """A date that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 22, tzinfo=timezone.utc)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def test_a_rotated_key_counts_on_for_its_time_and_the_new_one_is_the_same_client(path: Path) -> None:
+    calendar = Calendar()
+    keys = KeyFile(path, now=calendar)
+    old = keys.new("phone", requests="5 per minute", megapixels="9 per hour")
+    other = keys.new("tablet")
+
+    new = keys.rotate("phone", timedelta(hours=24))
+
+    assert [client.name for key in (old, new, other) if (client := keys.identify(key))] == ["phone", "phone", "tablet"]
+    before, after = keys.identify(old), keys.identify(new)
+    assert before is not None
+    assert after is not None
+    assert (before.expires, after.expires) == ("2026-11-23T00:00:00+00:00", "")
+    assert (after.requests, after.megapixels) == ("5 per minute", "9 per hour")
+    calendar.now += timedelta(hours=24)
+    assert keys.identify(old) is None
+    assert keys.identify(new) is not None
+    assert keys.identify(other) is not None
+
+
+def test_a_key_rotated_without_time_ends_at_once_and_leaves_the_file(path: Path) -> None:
+    keys = KeyFile(path)
+    old = keys.new("phone")
+
+    new = keys.rotate(keys.clients()[0].id, timedelta(0))
+
+    assert keys.identify(old) is None
+    assert keys.identify(new) is not None
+    assert len(keys.clients()) == 1
+
+
+def test_rotating_twice_does_not_lengthen_the_life_of_the_first(path: Path) -> None:
+    calendar = Calendar()
+    keys = KeyFile(path, now=calendar)
+    first = keys.new("phone")
+    keys.rotate("phone", timedelta(hours=1))
+
+    third = keys.rotate("phone", timedelta(hours=48))
+    calendar.now += timedelta(hours=1)
+
+    assert keys.identify(first) is None
+    assert keys.identify(third) is not None
+    with pytest.raises(KeysError, match="There is no key"):
+        keys.rotate("nobody", timedelta(0))
+
+
+def test_an_allowance_is_given_with_the_key_or_later(path: Path) -> None:
+    keys = KeyFile(path)
+    key = keys.new("phone", requests=" 5 per minute ")
+
+    keys.allow("phone", requests=None, megapixels="100 per day; 20 per hour")
+
+    client = keys.identify(key)
+    assert client is not None
+    assert (client.requests, client.megapixels) == ("5 per minute", "100 per day; 20 per hour")
+
+
+@pytest.mark.parametrize("text", ["many", "5", "0 per minute", "-1 per day", "5 per fortnight", "1000000 per day"])
+def test_an_allowance_that_is_none_is_refused_and_nothing_is_written(path: Path, text: str) -> None:
+    keys = KeyFile(path)
+    keys.new("phone")
+    content = path.read_text()
+
+    with pytest.raises(KeysError, match=r"^'"):
+        keys.new("other", megapixels=text)
+    with pytest.raises(KeysError, match=r"^'"):
+        keys.allow("phone", requests=text, megapixels=None)
+
+    assert path.read_text() == content
+
+
+def test_the_file_of_the_first_version_is_understood(path: Path) -> None:
+    keys = KeyFile(path)
+    key = keys.new("phone")
+    row = {name: json.loads(path.read_text())["keys"][0][name] for name in ("id", "name", "created", "sha256")}
+    path.write_text(json.dumps({"version": 1, "keys": [row]}))
+
+    client = keys.identify(key)
+
+    assert client is not None
+    assert (client.requests, client.megapixels, client.expires) == ("", "", "")
+
+
+def test_whatever_is_presented_every_hash_is_compared(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same work for no key, a wrong one, a revoked one and the first or last of the list: so the same time."""
+    keys = KeyFile(path)
+    made = [keys.new(name) for name in "abc"]
+    revoked = keys.new("d")
+    keys.revoke("d")
+    compared: list[int] = []
+
+    def compare(one: str, other: str) -> bool:
+        compared.append(len(other))
+        return one == other
+
+    monkeypatch.setattr("gateway.keys.hmac.compare_digest", compare)
+
+    for presented in ("", "ssr_wrong", revoked, made[0], made[2]):
+        compared.clear()
+        keys.identify(presented)
+        assert compared == [64, 64, 64]

@@ -60,6 +60,8 @@ def test_the_port_comes_from_the_option_then_its_variable_then_port(
         ({"PORT": "70000"}, "port is 70000: it must be between 0 and 65,535."),
         ({"SUPERRES_LOG_LEVEL": "loud"}, "log_level is 'loud': it must be one of: debug, info, warning, error."),
         ({"SUPERRES_FRAME_ANCESTORS": "'self'; script-src *"}, "it must be one line of origins."),
+        ({"SUPERRES_CLIENT_REQUESTS": "many"}, "it is refused: 'many' is no limit: write it as \"60 per minute\""),
+        ({"SUPERRES_REDIS_URL": "hunter2"}, "redis_url is (set): it must begin with redis://, rediss://, unix://."),
         ({"SUPERRES_VARIANTS": "compact_x4,compact_x5"}, "it names compact_x5, and there are only: "),
         ({"SUPERRES_VARIANTS": "real_x4"}, "default_variant is 'compact_x4': variants offers real_x4."),
         (
