@@ -5,6 +5,7 @@ Each step lives in the module of its noun (`upload`, `decoder`, `image`, `encode
 
 from __future__ import annotations
 
+from preprocessing.band_encoder import BandEncoder
 from preprocessing.container import InputFormat
 from preprocessing.decoder import decode
 from preprocessing.encoder import (
@@ -24,6 +25,7 @@ __all__ = [
     "DEFAULT_QUALITY",
     "MAX_DECODED_PIXELS",
     "MAX_OUTPUT_SIDES",
+    "BandEncoder",
     "Image",
     "InputFormat",
     "Limits",

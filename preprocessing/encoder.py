@@ -46,7 +46,7 @@ def describe_losses(image: Image, format: OutputFormat) -> tuple[str, ...]:  # n
     notes = []
     if image.alpha is not None and format == "jpeg":
         notes.append("JPEG has no transparency: the image was laid on white.")
-    if image.icc_profile is not None and _profile_for(image, format) is None:
+    if image.icc_profile is not None and profile_for(image, format) is None:
         notes.append(f"{_NAMES[format]} stores these pixels as colour: the profile for greyscale was dropped.")
     return tuple(notes)
 
@@ -57,7 +57,7 @@ def encode(image: Image, format: OutputFormat, quality: int = DEFAULT_QUALITY) -
     `quality` counts for JPEG (4:4:4) and WebP (lossy). Raises UnsupportedOutput when the format cannot hold the image.
     """
     check_output(image.width, image.height, format, quality)
-    profile = _profile_for(image, format)
+    profile = profile_for(image, format)
     if format == "png":
         return _encode_png(image, profile)
     keywords = {} if profile is None else {"icc_profile": profile}
@@ -103,7 +103,7 @@ def _lay_on_white(image: Image) -> PilImage.Image:
     return drawn.convert("L") if image.is_grey else drawn
 
 
-def _profile_for(image: Image, format: OutputFormat) -> bytes | None:  # noqa: A002
+def profile_for(image: Image, format: OutputFormat) -> bytes | None:  # noqa: A002
     """Return the profile when it describes the pixels as they are written: WebP has no greyscale."""
     if image.icc_profile is None:
         return None

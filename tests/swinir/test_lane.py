@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ def test_a_job_whose_client_left_ends_before_its_next_pass() -> None:
     lane_of(recorder, 1).put(Job(tiles(5, 1), {"a"}, left.is_set), recorder.answers.put)
     recorder.release(1)
     while not recorder.passes:
-        pass
+        time.sleep(0.01)
     left.set()
     recorder.release(9)
 
