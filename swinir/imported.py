@@ -52,8 +52,8 @@ def find_row(name: str, weights_dir: Path | None) -> Variant:
         if path.is_file():
             try:
                 return read_row(path)
-            except BadRow:
-                raise UnknownVariant(name, tuple(read_rows(weights_dir))) from None
+            except BadRow as error:
+                raise UnknownVariant(name, tuple(read_rows(weights_dir)), str(error)) from error
     raise UnknownVariant(name, tuple(read_rows(weights_dir)))
 
 

@@ -23,10 +23,11 @@ TASKS = ("classical_sr", "lightweight_sr", "real_sr", "gray_denoise", "color_den
 
 
 class UnknownVariant(LookupError):
-    """No row of the zoo has that name."""
+    """Nothing that can be served has that name."""
 
-    def __init__(self, name: str, imported: tuple[str, ...] = ()) -> None:
-        super().__init__(f"There is no variant {name[:80]!r}. There are: {', '.join((*VARIANTS, *imported))}.")
+    def __init__(self, name: str, imported: tuple[str, ...] = (), because: str = "") -> None:
+        what = f"There is no variant {name[:80]!r}" + (f" that can be served: {because}" if because else "")
+        super().__init__(f"{what}. There are: {', '.join((*VARIANTS, *imported))}.")
 
 
 @dataclass(frozen=True)

@@ -64,3 +64,26 @@ def metric(server: TritonServer, name: str, model: str = "swinir") -> float:
 def count_of(server: TritonServer, library: str) -> int:
     """How many of the server's stubs have mapped a library."""
     return sum(library in Path(f"/proc/{stub}/maps").read_text() for stub in children(server.process.pid))
+
+
+def upscale_with_soundness(server: TritonServer, pixels: Any, variant: str) -> tuple[Any, Any]:
+    """One picture through the ensemble, and what was checked of it: float32 [tiles, 6]."""
+    outputs = [grpc_client.InferRequestedOutput(name) for name in ("UPSCALED", "SOUNDNESS")]
+    with grpc_client.InferenceServerClient(server.grpc_address) as client:
+        result = client.infer(
+            "upscale",
+            upscale_request(grpc_client, pixels, variant),
+            outputs=outputs,
+            headers={"triton-grpc-protocol-model-key": server.model_key},
+            client_timeout=TIMEOUT_S,
+        )
+    return result.as_numpy("UPSCALED"), result.as_numpy("SOUNDNESS")
+
+
+def custom_metric(server: TritonServer, name: str) -> float:
+    """One of the engine's own counters, as Triton tells it: tiles, seconds, reruns, halvings, loads, evictions."""
+    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    values = [float(line.split()[-1]) for line in lines if line.startswith(f"superres_{name}_total{{")]
+    assert len(values) == 1, f"superres_{name}_total appears {len(values)} times"
+    return values[0]
