@@ -124,6 +124,8 @@ def live(podman: Podman) -> None:
             return checks.upscale(url, key, photo)[0] == 200
 
         def redis_down_and_up() -> None:
+            counted = compose("exec", "-T", "redis", "redis-cli", "dbsize").split()[-1]
+            expect(int(counted) > 0, "the gateway counts in Redis")
             compose("kill", "redis")
             expect(answers(), "without Redis images are still upscaled")
             compose("up", "-d", "--no-build", "--wait", "--wait-timeout", "60", "redis")

@@ -91,7 +91,7 @@ def test_secrets_are_files_and_stand_nowhere_else() -> None:
         for variable in service.get("environment") or {}:
             secret = re.search(r"KEY|SECRET|TOKEN|PASSWORD", variable)
             assert not secret or variable.endswith("_FILE"), f"{variable} of {name}"
-    assert {each["source"] for each in services()["gateway"]["secrets"]} == {"model_key"}, (
+    assert {each["source"] for each in services()["gateway"]["secrets"]} == {"model_key", "form_secret"}, (
         "administration is not its business"
     )
     assert "docker/secrets" in (ROOT / ".gitignore").read_text()
@@ -101,7 +101,7 @@ def test_secrets_are_files_and_stand_nowhere_else() -> None:
 
 def test_the_gateway_understands_its_environment_and_answers_before_triton_is_killed() -> None:
     given = services()["gateway"]["environment"]
-    settings = read_settings({name: value for name, value in given.items() if not name.endswith("KEY_FILE")}).settings
+    settings = read_settings({name: value for name, value in given.items() if not name.endswith("_FILE")}).settings
     known = {row.variable for row in SETTINGS} | {f"{row.variable}_FILE" for row in SETTINGS if row.is_secret}
     assert given.keys() <= known
     host, _, port = settings.backend_address.partition(":")

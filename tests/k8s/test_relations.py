@@ -34,7 +34,9 @@ IMAGE = re.compile(r"[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64}")
 def settings_of(overlay: str) -> Settings:
     """What the gateway makes of the overlay's environment; a secret's file stands elsewhere here."""
     given = environment(find_service(f"overlays/{overlay}", "gateway"))
-    return read_settings({name: value for name, value in given.items() if not name.endswith("KEY_FILE")}).settings
+    return read_settings(
+        {name: value for name, value in given.items() if not re.search(r"(KEY|SECRET)_FILE$", name)}
+    ).settings
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
