@@ -11,7 +11,7 @@ from gateway.results import Pair, Picture
 from gateway.uploads import read_order
 from gateway.views.envelope import request_id
 from gateway.views.pictures import send_picture
-from preprocessing.codec import DEFAULT_QUALITY
+from preprocessing.codec import DEFAULT_QUALITY, MAX_OUTPUT_SIDES
 
 blueprint = Blueprint("form", __name__)
 
@@ -31,6 +31,7 @@ def index() -> str:
         settings=settings,
         variants=settings.offered().values(),
         formats={name: _FORMAT_LINES[name] for name in FORMATS},
+        output_sides=MAX_OUTPUT_SIDES,
         default_quality=DEFAULT_QUALITY,
         api_url=url_for("api.upscale", _external=True),
     )

@@ -1,0 +1,88 @@
+// What the first bytes of a file say: its type and its size in pixels. Decodes nothing, so that no bomb goes off here.
+
+import { bytes, number } from "./words.js";
+
+const HEAD_BYTES = 1_048_576; // a JPEG's size may stand behind large metadata
+
+const OTHER_TYPES = [
+  ["GIF8", 0, "a GIF"], ["BM", 0, "a BMP"], ["II*\0", 0, "a TIFF"], ["MM\0*", 0, "a TIFF"], ["%PDF", 0, "a PDF"],
+  ["ftypheic", 4, "a HEIC"], ["ftypheix", 4, "a HEIC"], ["ftypmif1", 4, "a HEIF"], ["ftypavif", 4, "an AVIF"],
+  ["<svg", 0, "an SVG"], ["\0\0\x01\0", 0, "an icon"], ["\xff\x0a", 0, "a JPEG XL"],
+];
+
+const text = (view, at, length) => String.fromCharCode(...new Uint8Array(view.buffer, at, Math.max(0, Math.min(length, view.byteLength - at))));
+
+function sizeOfPng(view) {
+  return view.byteLength < 24 ? null : { width: view.getUint32(16), height: view.getUint32(20) };
+}
+
+function sizeOfJpeg(view) {
+  for (let at = 2; at + 9 < view.byteLength; ) {
+    if (view.getUint8(at) !== 0xff) return null;
+    const marker = view.getUint8(at + 1);
+    const isFrame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker);
+    if (isFrame) return { width: view.getUint16(at + 7), height: view.getUint16(at + 5) };
+    if (marker === 0xff) at += 1; // fill byte
+    else if (marker === 0x01 || (marker >= 0xd0 && marker <= 0xd8)) at += 2;
+    else if (marker === 0xd9 || marker === 0xda) return null;
+    else at += 2 + view.getUint16(at + 2);
+  }
+  return null;
+}
+
+function sizeOfWebp(view) {
+  if (view.byteLength < 30) return null;
+  const chunk = text(view, 12, 4);
+  if (chunk === "VP8 ") return { width: view.getUint16(26, true) & 0x3fff, height: view.getUint16(28, true) & 0x3fff };
+  if (chunk === "VP8L") {
+    const bits = view.getUint32(21, true);
+    return { width: (bits & 0x3fff) + 1, height: ((bits >> 14) & 0x3fff) + 1 };
+  }
+  const side = (at) => 1 + view.getUint16(at, true) + (view.getUint8(at + 2) << 16);
+  return chunk === "VP8X" ? { width: side(24), height: side(27) } : null;
+}
+
+const TYPES = [
+  ["PNG", (view) => text(view, 0, 8) === "\x89PNG\r\n\x1a\n", sizeOfPng],
+  ["JPEG", (view) => text(view, 0, 3) === "\xff\xd8\xff", sizeOfJpeg],
+  ["WebP", (view) => text(view, 0, 4) === "RIFF" && text(view, 8, 4) === "WEBP", sizeOfWebp],
+];
+
+/** Return {type, width, height}; the sizes are 0 where the head does not tell, type is null where none is known. */
+export async function readHeader(file) {
+  const view = new DataView(await file.slice(0, HEAD_BYTES).arrayBuffer());
+  for (const [type, matches, sizeOf] of TYPES) {
+    if (matches(view)) return { type, ...(sizeOf(view) ?? { width: 0, height: 0 }) };
+  }
+  const other = OTHER_TYPES.find(([mark, at]) => text(view, at, mark.length) === mark);
+  return { type: null, other: other?.[2], width: 0, height: 0 };
+}
+
+/** Return in words why a file cannot be taken, with the number, the limit and what to do; "" when it can. */
+export function findFault(file, header, limits) {
+  const { type, other, width, height } = header;
+  if (file.size === 0) return "The file is empty. Choose another.";
+  if (!type) return `This is ${other ?? "no picture that is read here"}. Save it as JPEG, PNG or WebP and choose that.`;
+  if (file.size > limits.bytes) {
+    return `The file has ${number(file.size)} bytes; ${number(limits.bytes)} (${bytes(limits.bytes)}) is the limit. Save it smaller, or as JPEG or WebP.`;
+  }
+  if (width * height > limits.pixels) {
+    return `It has ${number(width)} × ${number(height)} = ${number(width * height)} pixels; ${number(limits.pixels)} is the limit. Send a part of it.`;
+  }
+  if (Math.max(width, height) > limits.side) {
+    return `It has ${number(width)} × ${number(height)} pixels; ${number(limits.side)} is the limit for a side. Send a part of it.`;
+  }
+  return "";
+}
+
+/** Return in words why the result cannot be made with these choices; "" when it can. */
+export function findFaultOfResult({ width, height }, { scale, format, formatSide }, limits) {
+  const [w, h] = [width * scale, height * scale];
+  if (w * h > limits.outputPixels) {
+    return `The result would have ${number(w)} × ${number(h)} = ${number(w * h)} pixels; ${number(limits.outputPixels)} is the limit. Send a part of it.`;
+  }
+  if (Math.max(w, h) > formatSide) {
+    return `The result would have ${number(w)} × ${number(h)} pixels, and ${format} holds ${number(formatSide)} a side. Choose PNG.`;
+  }
+  return "";
+}

@@ -1,0 +1,182 @@
+// The form's page: takes pictures by click, drop, paste and example, and works through them one after another.
+
+import { Backend } from "./backend.js";
+import { tellHeight } from "./frame.js";
+import { findFault, findFaultOfResult, readHeader } from "./header.js";
+import { Job } from "./job.js";
+import { count } from "./words.js";
+
+const MAX_JOBS = 20; // each finished one holds its file in the tab's memory
+
+const form = document.getElementById("form");
+const input = document.getElementById("image");
+const drop = document.getElementById("drop");
+const go = document.getElementById("go");
+const chosen = document.getElementById("chosen");
+const list = document.getElementById("jobs");
+const limits = {
+  bytes: Number(form.dataset.maxBytes),
+  pixels: Number(form.dataset.maxPixels),
+  side: Number(form.dataset.maxSide),
+  outputPixels: Number(form.dataset.maxOutputPixels),
+};
+const backend = new Backend({
+  badge: document.getElementById("backend"),
+  sentence: document.getElementById("state"),
+  statusUrl: form.dataset.statusUrl,
+  wakeUrl: form.dataset.wakeUrl,
+});
+let jobs = [];
+let isRunning = false;
+
+const owner = {
+  backend,
+  say(text) {
+    document.getElementById("news").textContent = text;
+  },
+  changed() {
+    refresh();
+  },
+  /** A finished picture opens itself, unless somebody is looking at another. */
+  mayOpen: (job) => !jobs.some((other) => other !== job && other.isOpen),
+  remove(job) {
+    const next = job.element.nextElementSibling ?? job.element.previousElementSibling;
+    job.close();
+    job.element.remove();
+    jobs = jobs.filter((other) => other !== job);
+    refresh();
+    (next?.querySelector(".job-name") ?? input).focus();
+  },
+  retry(job) {
+    job.become("ready", "Ready.");
+    job.find(".job-name").focus();
+    run();
+  },
+};
+
+function choices() {
+  const variant = form.querySelector("input[name=variant]:checked");
+  const format = form.querySelector("input[name=format]:checked");
+  return { scale: Number(variant.dataset.scale), format: format.value.toUpperCase(), formatSide: Number(format.dataset.maxSide) };
+}
+
+function refresh() {
+  const waiting = jobs.filter((job) => job.isWaiting).length;
+  document.getElementById("work").hidden = !jobs.length;
+  document.documentElement.classList.toggle("has-work", jobs.length > 0);
+  input.required = !waiting;
+  go.disabled = isRunning;
+  go.textContent = isRunning ? "Working" : waiting > 1 ? `Make ${waiting} pictures larger` : "Make it larger";
+  chosen.textContent = waiting && !isRunning ? `${count(waiting, "picture is", "pictures are")} ready.` : "";
+  chosen.classList.remove("is-wrong");
+}
+
+function complain(text) {
+  chosen.textContent = text;
+  chosen.classList.add("is-wrong");
+  owner.say(text);
+}
+
+/** Take files into the list; returns the jobs of those that may be sent. */
+async function take(files) {
+  const taken = [...files].slice(0, MAX_JOBS - jobs.length);
+  const added = await Promise.all(
+    taken.map(async (file) => {
+      const job = new Job(file, owner);
+      jobs.push(job);
+      list.append(job.element);
+      const header = await readHeader(file).catch(() => ({ type: null, other: "no file that can be read", width: 0, height: 0 }));
+      job.checked(header, findFault(file, header, limits));
+      return job;
+    }),
+  );
+  refresh();
+  const good = added.filter((job) => job.isWaiting);
+  if (good.length) backend.wake();
+  else if (added.length) added[0].find(".job-name").focus();
+  if (files.length > taken.length) complain(`The list holds ${MAX_JOBS} pictures. Remove one to add another.`);
+  return good;
+}
+
+/** Work through the list, one after another; a refusal that holds for all of them stops it. */
+async function run() {
+  if (isRunning) return;
+  isRunning = true;
+  for (let job; (job = jobs.find((one) => one.isWaiting)); ) {
+    const { scale, ...others } = choices();
+    const fault = findFaultOfResult(job.header, { scale, ...others }, limits);
+    if (fault) {
+      job.become("failed", fault);
+      continue;
+    }
+    const fields = new FormData(form);
+    fields.delete("image");
+    if (owner.mayOpen(job)) job.prepare(scale);
+    refresh();
+    const problem = await job.run(form.action, fields);
+    if (problem && (problem.isBroken || problem.status === 429 || problem.status === 503)) break;
+  }
+  isRunning = false;
+  refresh();
+}
+
+function begin() {
+  const first = jobs.find((job) => job.isWaiting);
+  if (!first) return;
+  run();
+  first.find(".job-name").focus({ preventScroll: true });
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  first.element.scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  begin();
+});
+
+input.multiple = true;
+input.addEventListener("change", async () => {
+  const files = [...input.files];
+  input.value = ""; // the same file may be chosen again
+  await take(files);
+});
+
+let depth = 0; // of dragenter: children fire it too
+const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+document.addEventListener("dragenter", (event) => {
+  if (hasFiles(event)) drop.classList.toggle("is-over", ++depth > 0);
+});
+document.addEventListener("dragleave", (event) => {
+  if (hasFiles(event)) drop.classList.toggle("is-over", --depth > 0);
+});
+document.addEventListener("dragover", (event) => {
+  event.preventDefault(); // else a picture dropped beside would open instead of the page
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  depth = 0;
+  drop.classList.remove("is-over");
+  if (event.dataTransfer.files.length) take(event.dataTransfer.files);
+  else complain("That is no file. Save the picture first, then drop the file here.");
+});
+
+document.addEventListener("paste", (event) => {
+  const files = [...(event.clipboardData?.files ?? [])];
+  if (!files.length) return;
+  event.preventDefault();
+  take(files.map((file) => (file.name === "image.png" ? new File([file], "pasted.png", { type: file.type }) : file)));
+});
+
+document.getElementById("examples").addEventListener("click", async (event) => {
+  const example = event.target.closest(".example");
+  if (!example) return;
+  const response = await fetch(example.dataset.url).catch(() => null);
+  if (!response?.ok) return complain("The example could not be fetched. Try again.");
+  const blob = await response.blob();
+  await take([new File([blob], example.dataset.name, { type: blob.type })]);
+  begin();
+  return undefined;
+});
+
+tellHeight(form.dataset.frameAncestors);
+refresh();
