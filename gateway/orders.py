@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-from gateway import problems
+from gateway import causes, problems
 from gateway.settings import Settings
 from preprocessing.codec import DEFAULT_QUALITY, Limits, OutputFormat, Upload, check_output, probe
 from preprocessing.errors import ImageError, SideTooLong, TooManyPixels, UnknownFormat
@@ -87,7 +87,7 @@ def make_order(data: bytes, filename: str, choices: Choices, settings: Settings)
             )
         check_output(width, height, choices.format, choices.quality)
     except ImageError as error:
-        raise problems.of_image_error(error) from error
+        raise causes.of_image_error(error) from error
     return Order(upload=upload, choices=choices, stem=_stem(filename))
 
 
@@ -96,7 +96,7 @@ def refuse_early(head: bytes, settings: Settings) -> None:
     try:
         probe(head, limits_of(settings))
     except (UnknownFormat, TooManyPixels, SideTooLong) as error:
-        raise problems.of_image_error(error) from error
+        raise causes.of_image_error(error) from error
     except ImageError:
         return  # truncated, as a head is
 

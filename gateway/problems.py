@@ -8,6 +8,9 @@ Problem                       status  anything that is answered with an error
     BadParameter                 400  variant, format or quality is none of those there are
     EmptyUpload                  400  no bytes
   KeyRequired                    401  no key, a wrong key, a revoked key: alike
+  Blocked                        403  the address is in a blocked network
+  ForeignOrigin                  403  another site sent the form
+  StaleForm                      403  the form was opened too long ago, or never
   NotFound                       404  no such page
     ResultGone                   404  the result was never there, or its time is over
   MethodNotAllowed               405  the page exists, but not for this method
@@ -17,10 +20,14 @@ Problem                       status  anything that is answered with an error
     TooManyPixels                413  its pixels
     SideTooLong                  413  one of its sides
     ResultTooLarge               413  what it would become
+    OverAllowance                413  it alone costs more than the visitor's limit
   UnknownFormat                  415  not a JPEG, PNG or WebP
   UnreadableImage                422  truncated or corrupt
   UnsupportedOutput              422  the asked-for format cannot hold the result
   RefusedByBackend               422  the backend found the request wrong, and said why
+  LimitReached                   429  the visitor has used up what it may ask for
+    Banned                       429  it was refused so often that it gets nothing for a while
+    TooManyAtOnce                429  it has as many requests or places as one may have
   InternalError                  500  our own bug; its text stays in the log
   BackendFault                   502  the backend failed; the reason stays in the log
   QueueFull                      503  every place in the queue is taken
@@ -34,11 +41,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
-
-from werkzeug.exceptions import HTTPException
-
-from gateway import upscaler
-from preprocessing.errors import ImageError
 
 TYPE_PREFIX = "/problems/"
 
@@ -111,6 +113,24 @@ class KeyRequired(Problem):
     status, slug, title = 401, "key-required", "A valid key is needed"
 
 
+class Blocked(Problem):
+    """Whoever runs this service has blocked the network that the request comes from."""
+
+    status, slug, title = 403, "blocked", "Nothing is served to your network"
+
+
+class ForeignOrigin(Problem):
+    """A form of another site was sent here by a browser. The form works on our own page, wherever that is framed."""
+
+    status, slug, title = 403, "foreign-origin", "The form was sent by another site"
+
+
+class StaleForm(Problem):
+    """The form's token is missing, too old or not ours. A fresh one comes with this answer, as `form_token`."""
+
+    status, slug, title = 403, "stale-form", "The form was open for too long"
+
+
 class NotFound(Problem):
     """There is nothing at this address."""
 
@@ -165,6 +185,12 @@ class ResultTooLarge(TooLarge):
     slug, title = "result-too-large", "The result would be too large"
 
 
+class OverAllowance(TooLarge):
+    """The image alone costs more megapixels than the limit allows in its whole time: waiting would not help."""
+
+    slug, title = "over-allowance", "The image costs more than you may use"
+
+
 class UnknownFormat(Problem):
     """The first bytes of the upload are those of no format that is read here, whatever its name says."""
 
@@ -187,6 +213,24 @@ class RefusedByBackend(Problem):
     """The backend found the request wrong, although the gateway did not."""
 
     status, slug, title = 422, "refused-by-backend", "The backend refuses this image"
+
+
+class LimitReached(Problem):
+    """A limit of requests, megapixels or wake-ups is used up; Retry-After says when this request would pass."""
+
+    status, slug, title = 429, "limit-reached", "You have reached a limit"
+
+
+class Banned(LimitReached):
+    """Limits refused so many requests in a row that nothing is taken for a while; Retry-After says how long."""
+
+    slug, title = "banned", "You were refused too often"
+
+
+class TooManyAtOnce(LimitReached):
+    """One visitor has as many requests open, or pictures waiting, as one may: others take their turns."""
+
+    slug, title = "too-many-at-once", "You ask for too much at once"
 
 
 class InternalError(Problem):
@@ -231,57 +275,6 @@ def retry_later(kind: type[Problem], detail: str, retry_after_s: float) -> Probl
     """Return a problem that says when to come back, also in Retry-After (RFC 9110 section 10.2.3)."""
     seconds = max(1, round(retry_after_s))
     return kind(detail, headers={"Retry-After": str(seconds)}, retry_after_s=seconds)
-
-
-_OF_IMAGE_KIND = {
-    kind.slug: kind
-    for kind in (
-        EmptyUpload, UnknownFormat, TooManyBytes, TooManyPixels, SideTooLong, UnreadableImage, UnsupportedOutput
-    )
-}  # fmt: skip
-
-BOOT_RETRY_S = 10.0
-"""A boot takes 10-15 s (the original's figure); issue 5 replaces it by what is measured."""
-
-
-def of_image_error(error: ImageError) -> Problem:
-    """Return the problem of what the codec refused; its sentence is kept."""
-    return _OF_IMAGE_KIND.get(error.kind, UnreadableImage)(str(error))
-
-
-def of_backend_error(error: upscaler.BackendError) -> Problem:
-    """Return the problem of a backend that did not answer; its words are kept only where meant for the visitor."""
-    if isinstance(error, upscaler.BackendRefused):
-        return RefusedByBackend(str(error))
-    if isinstance(error, upscaler.BackendTimeout):
-        return DeadlineExceeded(
-            "The picture was not ready before the deadline. Try again later, or send a smaller image."
-        )
-    if isinstance(error, upscaler.BackendUnavailable):
-        return retry_later(
-            BackendUnavailable,
-            f"The backend cannot be reached just now: it may be booting. Try again in {BOOT_RETRY_S:.0f} seconds.",
-            BOOT_RETRY_S,
-        )
-    return BackendFault("The backend failed at this picture, which says nothing about the picture. Try again once.")
-
-
-_OF_STATUS: dict[int, tuple[type[Problem], str]] = {
-    404: (NotFound, "There is nothing at this address. Check it, or begin at the first page."),
-    405: (MethodNotAllowed, "This address does not take this method; the header Allow lists those it takes."),
-    408: (SlowBody, "The request took too long to arrive. Try again on a faster connection."),
-    413: (TooLarge, "The request is larger than is read here. Send a smaller image."),
-}
-
-
-def of_http_error(error: HTTPException) -> Problem:
-    """Return the problem of an error that Werkzeug raised; 4xx without a class of their own become BadRequest."""
-    status = error.code or 500
-    headers = {name: value for name, value in error.get_headers() if name.lower() in {"allow", "retry-after"}}
-    if status >= 500:
-        return InternalError(INTERNAL_DETAIL)
-    kind, detail = _OF_STATUS.get(status, (BadRequest, f"{error.name}: the request cannot be understood."))
-    return kind(detail, headers=headers)
 
 
 INTERNAL_DETAIL = "Something broke on our side and was logged. Try again; if it stays, tell us the request's id."

@@ -12,9 +12,10 @@ import time
 from flask import Flask, Response, current_app, g, render_template, request
 from werkzeug.exceptions import HTTPException
 
+from gateway.causes import of_http_error
 from gateway.journal import log_request
 from gateway.parts import parts_of
-from gateway.problems import INTERNAL_DETAIL, InternalError, Problem, of_http_error
+from gateway.problems import INTERNAL_DETAIL, InternalError, Problem
 
 _requests = logging.getLogger("gateway.request")
 _log = logging.getLogger(__name__)

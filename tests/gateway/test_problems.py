@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from gateway import problems
+from gateway import causes, problems
 from gateway.problems import Problem, walk
 from gateway.upscaler import BackendFault, BackendRefused, BackendTimeout, BackendUnavailable
 from gateway.views.envelope import SECURITY_HEADERS
@@ -45,7 +45,7 @@ def test_every_kind_of_image_error_has_its_problem() -> None:
 
     for kind in kinds:
         if issubclass(kind, errors.ImageError):
-            problem = problems.of_image_error(kind("The sentence of the codec."))
+            problem = causes.of_image_error(kind("The sentence of the codec."))
             assert (problem.slug, problem.detail) == (kind.kind, "The sentence of the codec.")
 
 

@@ -1,0 +1,80 @@
+"""Causes: which problem a failure from elsewhere is to whoever asked: the codec's, the backend's, Werkzeug's."""
+
+from __future__ import annotations
+
+from werkzeug.exceptions import HTTPException
+
+from gateway import upscaler
+from gateway.problems import (
+    INTERNAL_DETAIL,
+    BackendFault,
+    BackendUnavailable,
+    BadRequest,
+    DeadlineExceeded,
+    EmptyUpload,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    RefusedByBackend,
+    SideTooLong,
+    SlowBody,
+    TooLarge,
+    TooManyBytes,
+    TooManyPixels,
+    UnknownFormat,
+    UnreadableImage,
+    UnsupportedOutput,
+    retry_later,
+)
+from preprocessing.errors import ImageError
+
+_OF_IMAGE_KIND = {
+    kind.slug: kind
+    for kind in (
+        EmptyUpload, UnknownFormat, TooManyBytes, TooManyPixels, SideTooLong, UnreadableImage, UnsupportedOutput
+    )
+}  # fmt: skip
+
+BOOT_RETRY_S = 10.0
+"""A boot takes 10-15 s (the original's figure); issue 5 replaces it by what is measured."""
+
+
+def of_image_error(error: ImageError) -> Problem:
+    """Return the problem of what the codec refused; its sentence is kept."""
+    return _OF_IMAGE_KIND.get(error.kind, UnreadableImage)(str(error))
+
+
+def of_backend_error(error: upscaler.BackendError) -> Problem:
+    """Return the problem of a backend that did not answer; its words are kept only where meant for the visitor."""
+    if isinstance(error, upscaler.BackendRefused):
+        return RefusedByBackend(str(error))
+    if isinstance(error, upscaler.BackendTimeout):
+        return DeadlineExceeded(
+            "The picture was not ready before the deadline. Try again later, or send a smaller image."
+        )
+    if isinstance(error, upscaler.BackendUnavailable):
+        return retry_later(
+            BackendUnavailable,
+            f"The backend cannot be reached just now: it may be booting. Try again in {BOOT_RETRY_S:.0f} seconds.",
+            BOOT_RETRY_S,
+        )
+    return BackendFault("The backend failed at this picture, which says nothing about the picture. Try again once.")
+
+
+_OF_STATUS: dict[int, tuple[type[Problem], str]] = {
+    404: (NotFound, "There is nothing at this address. Check it, or begin at the first page."),
+    405: (MethodNotAllowed, "This address does not take this method; the header Allow lists those it takes."),
+    408: (SlowBody, "The request took too long to arrive. Try again on a faster connection."),
+    413: (TooLarge, "The request is larger than is read here. Send a smaller image."),
+}
+
+
+def of_http_error(error: HTTPException) -> Problem:
+    """Return the problem of an error that Werkzeug raised; 4xx without a class of their own become BadRequest."""
+    status = error.code or 500
+    headers = {name: value for name, value in error.get_headers() if name.lower() in {"allow", "retry-after"}}
+    if status >= 500:
+        return InternalError(INTERNAL_DETAIL)
+    kind, detail = _OF_STATUS.get(status, (BadRequest, f"{error.name}: the request cannot be understood."))
+    return kind(detail, headers=headers)
