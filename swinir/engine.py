@@ -163,6 +163,7 @@ class Engine:
 
     def _run_checked(self, network: SwinIR, row: Variant, tiles: Tiles) -> tuple[Tiles, Rows]:
         with torch.inference_mode():
+            tiles = tiles if tiles.flags.writeable else tiles.copy()  # torch warns of arrays that it must not write to
             images = torch.from_numpy(tiles).to(self.device).permute(0, 3, 1, 2).float().div_(255.0)
             given = images if row.channels == 3 else _luminance(images)
             restored = self._forward(network, given, self.precision)

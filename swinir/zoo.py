@@ -121,6 +121,32 @@ def _compact_sr(scale: int) -> Variant:
     )
 
 
+def _compact_denoise(sigma: int, *, grey: bool) -> Variant:
+    colour = "gray" if grey else "color"
+    return Variant(
+        name=f"compact_{colour}_denoise_{sigma}",
+        task=f"{colour}_denoise",
+        scale=1,
+        strength=sigma,
+        summary=f"Same size, {'grey' if grey else 'colour'} noise of strength {sigma} (of 255) removed; small.",
+        config=_config(2, 4, 48, 4, 1, "", in_chans=1 if grey else 3),
+        **_COMPACT,
+    )
+
+
+def _compact_jpeg(quality: int, *, grey: bool) -> Variant:
+    colour = "gray" if grey else "color"
+    return Variant(
+        name=f"compact_{colour}_jpeg_{quality}",
+        task=f"{colour}_jpeg",
+        scale=1,
+        strength=quality,
+        summary=f"Same size, blocks and ringing of {'grey ' if grey else ''}JPEG quality {quality} removed; small.",
+        config=_config(2, 4, 48, 4, 1, "", in_chans=1 if grey else 3, **_JPEG),
+        **{**_COMPACT, "halo": 21, "max_tile_px": 252},
+    )
+
+
 def _classical(scale: int, training_set: str, **checkpoint: Any) -> Variant:
     infix, patch = ("_div2k", 48) if training_set == "DIV2K" else ("", 64)
     return Variant(
@@ -207,6 +233,8 @@ def _pin(size_bytes: int, sha256: str, sources: str) -> dict[str, Any]:
 
 _ROWS = (
     _compact_sr(4),
+    _compact_sr(2),
+    _compact_denoise(25, grey=False),
     _classical(
         2,
         "DF2K",

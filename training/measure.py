@@ -1,0 +1,110 @@
+"""Measure the shipped weights on pictures they never saw: ``python -m training.measure --data DIR [NAME...]``.
+
+Through the engine that serves, uint8 in and uint8 out; prints the table of docs/variants.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from PIL import Image
+
+from swinir.engine import Engine
+from swinir.weights import find_weights
+from swinir.zoo import VARIANTS, Variant
+from training.data import add_noise, jpeg, resize
+from training.metrics import luminance_psnr, psnr
+
+Pair = tuple[Any, Any]
+"""(what the variant is given, what it should give), uint8 [H, W, 3]."""
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Holds bench/.")
+@click.option("--threads", default=2, show_default=True)
+def measure(names: tuple[str, ...], data: Path, threads: int) -> None:
+    """Print a line of the table for each bundled variant, or for those NAMED."""
+    engine = Engine(device="cpu", threads=threads)
+    print("| variant | file | measured on | before, dB | after, dB | gain, dB |\n|---|---|---|---|---|---|")
+    for row in VARIANTS.values():
+        if row.is_bundled and (not names or row.name in names):
+            for title, pairs in benchmarks_of(row, data / "bench"):
+                before, after = score(engine, row, list(pairs))
+                size_kb = find_weights(row, None).stat().st_size / 1000
+                figures = f"{before:.2f} | {after:.2f} | {after - before:+.2f} |"
+                print(f"| `{row.name}` | {size_kb:.0f} kB | {title} | {figures}", flush=True)
+
+
+def benchmarks_of(row: Variant, bench: Path) -> Iterator[tuple[str, Iterator[Pair]]]:
+    """Yield (title, pairs) for a variant: sets that nobody trained on, degraded with a fixed seed."""
+    set5 = sorted((bench / "Set5" / "HR").iterdir())
+    if row.task == "real_sr":
+        yield f"Set5 x{row.scale}, bicubic, noise 5, JPEG 70", (_degraded(read(path), row.scale) for path in set5)
+        yield f"Set5 x{row.scale}, bicubic alone", published_pairs(bench, row.scale)
+    elif row.task.endswith("_sr"):
+        yield f"Set5 x{row.scale}, luminance", published_pairs(bench, row.scale)
+    else:
+        greys = {"gray_denoise": "Set12", "gray_jpeg": "classic5"}
+        folder = greys.get(row.task)
+        paths = sorted((bench / folder).iterdir()) if folder else set5
+        what = f"noise of {row.strength}" if row.task.endswith("denoise") else f"JPEG quality {row.strength}"
+        yield f"{folder or 'Set5'}, {what}", same_size_pairs(row, paths)
+
+
+def published_pairs(bench: Path, scale: int) -> Iterator[Pair]:
+    """Set5 and its bicubic inputs as published."""
+    for path in sorted((bench / "Set5" / f"x{scale}").iterdir()):
+        given = read(path)
+        reference = read(bench / "Set5" / "HR" / path.name)
+        yield given, reference[: given.shape[0] * scale, : given.shape[1] * scale]
+
+
+def same_size_pairs(row: Variant, paths: list[Path]) -> Iterator[Pair]:
+    """Pictures with noise, or a round through JPEG, of the variant's strength; grey ones in three equal channels."""
+    rng = np.random.default_rng(0)
+    strength = row.strength or 0
+    for path in paths:
+        target = read(path)
+        if row.channels == 1:
+            grey = target[..., :1]
+            given = add_noise(grey, strength, rng) if row.task == "gray_denoise" else jpeg(grey, strength)
+            yield given.repeat(3, axis=2), grey.repeat(3, axis=2)
+        else:
+            yield add_noise(target, strength, rng) if row.task == "color_denoise" else jpeg(target, strength), target
+
+
+def score(engine: Engine, row: Variant, pairs: list[Pair]) -> tuple[float, float]:
+    """Mean PSNR in dB of doing nothing (or bicubic) and of the variant, over (given, wanted) pairs."""
+    before: list[float] = []
+    after: list[float] = []
+    for given, target in pairs:
+        plain = resize(given, target.shape[0], target.shape[1]) if row.scale > 1 else given
+        restored = engine.restore(given[None], row.name).tiles[0]
+        for scores, picture in ((before, plain), (after, restored)):
+            if row.scale > 1:
+                scores.append(luminance_psnr(picture, target, border=row.scale))
+            else:
+                scores.append(psnr(picture, target))
+    return float(np.mean(before)), float(np.mean(after))
+
+
+def read(path: Path) -> Any:
+    """Read a picture as uint8 [H, W, 3]."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _degraded(reference: Any, scale: int) -> Pair:
+    height, width = reference.shape[0] // scale, reference.shape[1] // scale
+    reference = reference[: height * scale, : width * scale]
+    rng = np.random.default_rng(height * width)
+    return jpeg(add_noise(resize(reference, height, width), 5.0, rng), 70), reference
+
+
+if __name__ == "__main__":
+    measure()
