@@ -29,7 +29,7 @@ def serve(**options: Any) -> None:
 
     def await_ready(backend: Any) -> None:
         if isinstance(backend, embedded.EmbeddedBackend):
-            backend.wait_until_ready(time.monotonic() + embedded.BOOT_LIMIT_S * embedded.MAX_FAILED_BOOTS)
+            backend.wait_until_ready(time.monotonic() + embedded.READY_LIMIT_S)
 
     settings = _settings(options).settings
     try:

@@ -1,7 +1,8 @@
-"""The embedded backend: keeps one real Triton alive on this machine and asks it.
+"""The embedded backend: keeps one real Triton on this machine, awake while it is used, and asks it.
 
 Owns the server's life: started in the background, replaced when it or one of its Python stubs dies (Triton itself
-would call a dead stub ready for ever), ended with the gateway. A request waits for the boot within its own deadline.
+would call a dead stub ready for ever), put to sleep after an idle time, woken when somebody asks, ended with the
+gateway. A request waits for the boot within its own deadline.
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ import logging
 import secrets
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.backend import TritonBackend
+from gateway.external import ExternalBackend
 from gateway.settings import Settings
+from gateway.states import BOOT_LIMIT_S, States
+from gateway.stop import Stop
 from gateway.triton_process import (
     PROJECT_ROOT,
     EmbeddedServerError,
@@ -21,22 +27,23 @@ from gateway.triton_process import (
     find_free_ports,
     find_triton,
 )
-from gateway.upscaler import BackendFault, BackendTimeout, BackendUnavailable, Upscaler
+from gateway.upscaler import BackendFault, BackendTimeout, BackendUnavailable, Band, Upscaler
 from preprocessing.image import Pixels
 
 log = logging.getLogger(__name__)
 
-BOOT_LIMIT_S = 120.0
-"""A boot takes 3 to 6 s here; one that takes this long is taken for failed."""
 WATCH_INTERVAL_S = 0.25
 MAX_FAILED_BOOTS = 3
 """Boots that fail in a row before we stop trying until somebody asks again."""
+READY_LIMIT_S = BOOT_LIMIT_S * MAX_FAILED_BOOTS
+"""After which a first boot has surely failed."""
 
 
 def make_backend(settings: Settings) -> Upscaler:
     """Return the backend that the settings name: the Triton at ``backend_address``, else one of our own."""
     if settings.backend_address:
-        return TritonBackend(settings.backend_address, settings.model_keys())
+        states = States(settings.path_of_boots(), presumed_asleep_after_s=settings.idle_sleep_s)
+        return ExternalBackend(TritonBackend(settings.backend_address, settings.model_keys()), states)
     backend = EmbeddedBackend(settings)
     backend.start()
     return backend
@@ -50,12 +57,16 @@ class EmbeddedBackend:
         self._settings = settings
         self.model_key = next(iter(settings.model_keys()), "") or secrets.token_urlsafe(24)
         self.api_key = settings.api_key or secrets.token_urlsafe(24)
+        self._states = States(settings.path_of_boots())
         self._changed = threading.Condition()
         self._process: TritonProcess | None = None
         self._client: TritonBackend | None = None
         self._failure = ""
         self._wanted = True
         self._closed = False
+        self._asking = 0
+        """Requests that need the server now: while there are any, it does not sleep."""
+        self._last_used = time.monotonic()
         # The kernel's death signal follows the thread that starts the server, so one thread does it for life.
         self._keeper = threading.Thread(target=self._keep, name="triton-keeper", daemon=True)
 
@@ -69,13 +80,27 @@ class EmbeddedBackend:
         with self._changed:
             return self._process
 
-    def wait_until_ready(self, deadline: float) -> TritonBackend:
-        """Return a client of a ready server, waiting for its boot; raises BackendTimeout or BackendFault."""
+    @property
+    def states(self) -> States:
+        """What is known of the server."""
+        return self._states
+
+    def wake(self) -> None:
+        """Boot if it sleeps or failed to boot; returns at once. Counts as use: it does not fall asleep right after."""
         with self._changed:
-            if self._failure and not self._closed:  # somebody asks: try once more
+            self._last_used = time.monotonic()
+            if not self._wanted:
                 self._failure, self._wanted = "", True
+                self._states.begin_boot()
                 self._changed.notify_all()
+
+    def wait_until_ready(self, deadline: float, stop: Stop | None = None) -> TritonBackend:
+        """Return a client of a ready server, waking it if need be; raises BackendTimeout, BackendFault or Stopped."""
+        stop = stop or Stop()
+        self.wake()
+        with stop.calling(self._notify), self._changed:
             while self._client is None:
+                stop.check()
                 if self._closed:
                     raise BackendUnavailable("the server is being shut down")
                 if self._failure:
@@ -86,15 +111,18 @@ class EmbeddedBackend:
                 self._changed.wait(remaining_s)
             return self._client
 
-    def upscale(self, pixels: Pixels, variant: str, *, deadline: float, request_id: str) -> Pixels:
-        """Return [H * scale, W * scale, 3] uint8 for [H, W, 3] uint8 before `deadline`, boot included."""
-        client = self.wait_until_ready(deadline)
-        try:
-            return client.upscale(pixels, variant, deadline=deadline, request_id=request_id)
-        except (BackendFault, BackendUnavailable) as error:
-            if self._retire_if_broken(client):
-                raise BackendFault("Triton or a part of it died at work") from error
-            raise
+    def upscale_bands(
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+    ) -> Iterator[Band]:
+        """Yield the bands of [H * scale, W * scale, 3] uint8 for [H, W, 3] uint8 before `deadline`, boot included."""
+        with self._in_use():
+            client = self.wait_until_ready(deadline, stop)
+            try:
+                yield from client.upscale_bands(pixels, variant, deadline=deadline, request_id=request_id, stop=stop)
+            except (BackendFault, BackendUnavailable) as error:
+                if self._retire_if_broken(client):
+                    raise BackendFault("Triton or a part of it died at work") from error
+                raise
 
     def close(self) -> None:
         """End the server and wait until it is gone."""
@@ -103,6 +131,21 @@ class EmbeddedBackend:
             self._changed.notify_all()
         if self._keeper.is_alive():
             self._keeper.join()
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        with self._changed:
+            self._asking += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._asking -= 1
+                self._last_used = time.monotonic()
 
     def _retire_if_broken(self, client: TritonBackend) -> bool:
         """Whether the server that just failed somebody is broken; if so it is handed out no more."""
@@ -149,16 +192,19 @@ class EmbeddedBackend:
             ports=find_free_ports(settings.triton_grpc_port, settings.triton_http_port),
         )
         began = time.monotonic()
+        self._states.begin_boot()
         try:
             process.wait_until_ready(began + BOOT_LIMIT_S, lambda: self._closed)
         except BaseException:
             process.kill()
             raise
+        log.info("Triton %d is up after %.1f s on %s", process.pid, time.monotonic() - began, process.grpc_address)
         client = TritonBackend(process.grpc_address, [self.model_key])
         with self._changed:
             self._process, self._client = process, client
+            self._last_used = time.monotonic()
+            self._states.note_answer()
             self._changed.notify_all()
-        log.info("Triton %d is up after %.1f s on %s", process.pid, time.monotonic() - began, process.grpc_address)
         return process
 
     def _watch(self, process: TritonProcess) -> None:
@@ -168,9 +214,23 @@ class EmbeddedBackend:
                 self._changed.wait_for(lambda: self._closed or self._client is None, WATCH_INTERVAL_S)
                 if self._closed:
                     return
+                if self._falls_asleep():
+                    return
             if fault := process.find_fault():
                 log.error("replacing Triton: %s\n%s", fault, process.log_tail())
+                self._states.note_sleep()
                 return
+
+    def _falls_asleep(self) -> bool:
+        """Whether nobody has used it for so long; from here on, who asks waits for the next boot."""
+        limit_s, idle_s = self._settings.idle_sleep_s, time.monotonic() - self._last_used
+        if not limit_s or self._asking or self._client is None or idle_s < limit_s:
+            return False
+        log.info("Triton goes to sleep after %.0f s without work", idle_s)
+        self._client.close()
+        self._client, self._wanted = None, False
+        self._states.note_sleep()
+        return True
 
     def _retire(self, process: TritonProcess) -> None:
         with self._changed:
@@ -181,11 +241,12 @@ class EmbeddedBackend:
         if orderly:
             process.stop()
         else:
-            process.kill()  # a server with a dead stub would use up its whole exit time-out
+            process.kill()  # at once: of a broken server, or one without work, nothing is worth waiting for
 
     def _give_up(self, reason: str) -> None:
         with self._changed:
             self._failure, self._wanted = reason, False
+            self._states.note_failure()
             self._changed.notify_all()
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from gateway.stop import Stop
+
 Clock = Callable[[], float]
 
 _WEIGHT_OF_LATEST = 0.2
@@ -50,7 +52,7 @@ class Places:
         self._clock = clock
         self._lock = threading.Lock()
         self._at_work = 0
-        self._queue: deque[threading.Event] = deque()
+        self._queue: deque[Ticket] = deque()
         self._usual_s = usual_s
         """Seconds a job takes: a moving average of those seen, a guess before the first."""
 
@@ -61,44 +63,85 @@ class Places:
             full = self._at_work >= self._most_at_work and waiting >= self._most_waiting
             return State(self._at_work, waiting, full, self._estimate_s())
 
+    def enter(self) -> Ticket:
+        """Take a place, or the last one in the queue; raises NoPlace at once when the queue is full.
+
+        Whoever enters must leave.
+        """
+        with self._lock:
+            ticket = Ticket(self)
+            if self._at_work < self._most_at_work:
+                self._at_work += 1
+                ticket.begin(self._clock())
+            elif len(self._queue) >= self._most_waiting:
+                raise NoPlace(len(self._queue), self._estimate_s())
+            else:
+                self._queue.append(ticket)
+            return ticket
+
+    def ahead_of(self, ticket: Ticket) -> int:
+        """Return how many images are worked on or wait before this one; 0 once it has its place."""
+        with self._lock:
+            return self._at_work + self._queue.index(ticket) if ticket in self._queue else 0
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give the place up, or the wait for it."""
+        with self._lock:
+            if ticket in self._queue:
+                self._queue.remove(ticket)
+                return
+            seconds = self._clock() - ticket.began
+            self._usual_s += _WEIGHT_OF_LATEST * (seconds - self._usual_s)
+            if self._queue:
+                self._queue.popleft().begin(self._clock())  # to the first in the queue, never back to the crowd
+            else:
+                self._at_work -= 1
+
     @contextmanager
     def take(self, deadline: float) -> Iterator[None]:
         """Hold a place for the body of a `with`, waiting for it until `deadline`, a moment of the clock.
 
         Raises NoPlace at once when the queue is full, WaitedTooLong at the deadline.
         """
-        self._enter(deadline)
-        began = self._clock()
+        ticket = self.enter()
         try:
+            ticket.wait(max(0.0, deadline - self._clock()), Stop())
             yield
         finally:
-            self._leave(self._clock() - began)
-
-    def _enter(self, deadline: float) -> None:
-        with self._lock:
-            if self._at_work < self._most_at_work:
-                self._at_work += 1
-                return
-            if len(self._queue) >= self._most_waiting:
-                raise NoPlace(len(self._queue), self._estimate_s())
-            turn = threading.Event()
-            self._queue.append(turn)
-        if turn.wait(max(0.0, deadline - self._clock())):
-            return
-        with self._lock:
-            if turn.is_set():  # the turn came just as the wait ended
-                return
-            self._queue.remove(turn)
-        raise WaitedTooLong
+            self.leave(ticket)
 
     def _estimate_s(self) -> float:
         """Return when the first of those waiting now will have a place, at the usual pace."""
         return self._usual_s / self._most_at_work
 
-    def _leave(self, seconds: float) -> None:
-        with self._lock:
-            self._usual_s += _WEIGHT_OF_LATEST * (seconds - self._usual_s)
-            if self._queue:
-                self._queue.popleft().set()  # the place goes to the first in the queue, never back to the crowd
-            else:
-                self._at_work -= 1
+
+class Ticket:
+    """A place, or a place in the queue."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._turn = threading.Event()
+        self.began = 0.0
+        """When the work began, a moment of the clock."""
+
+    @property
+    def ahead(self) -> int:
+        """Images at work or waiting before this one; 0 once it has its place."""
+        return self._places.ahead_of(self)
+
+    def begin(self, now: float) -> None:
+        """Note that the turn has come; called by `Places`."""
+        self.began = now
+        self._turn.set()
+
+    def wait(self, timeout_s: float, stop: Stop) -> None:
+        """Return when the turn has come; raise WaitedTooLong or Stopped."""
+        with stop.calling(self._turn.set):  # woken by either
+            came = self._turn.wait(timeout_s)
+        stop.check()
+        if not came:
+            raise WaitedTooLong
+
+    def leave(self) -> None:
+        """Give the place up, or the wait for it."""
+        self._places.leave(self)

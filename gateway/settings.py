@@ -87,6 +87,9 @@ class Settings:
     queue_places: int = setting(
         8, "Images that may wait for their turn; the next is sent away.", check=between(0, 1_000)
     )
+    requests_at_once: int = setting(
+        8, "Requests of one visitor that are served at once, slow uploads included.", check=between(1, 1_024)
+    )
     queue_places_each: int = setting(
         4, "Of these, those that one visitor may hold; visitors take turns.", check=between(1, 1_000)
     )
@@ -111,6 +114,11 @@ class Settings:
         is_secret=True,
     )
     api_key: str = setting("", "Secret for Triton's administration.", is_secret=True)
+    idle_sleep_s: float = setting(
+        300.0,
+        "Without work until the embedded server sleeps, or one elsewhere is taken for asleep; 0: never.",
+        check=between(0, 86_400),
+    )
     model_repository: str = setting("", "Triton's models, for the embedded server; empty for the project's own.")
     triton_grpc_port: int = setting(
         0, "Loopback port of the embedded server's gRPC; 0 takes a free one.", check=between(0, 65_535)
@@ -196,6 +204,10 @@ class Settings:
     def path_of_blocks(self) -> Path:
         """Return where the blocked networks lie."""
         return Path(self.blocks_file) if self.blocks_file else Path(self.state_dir) / "blocks.txt"
+
+    def path_of_boots(self) -> Path:
+        """Return where the lengths of the backend's last boots are kept."""
+        return Path(self.state_dir) / "boots.json"
 
     def path_of_log(self) -> Path | None:
         """Return where the log goes; None for standard error."""

@@ -90,7 +90,7 @@ class _Work:
             self._backend = embedded.make_backend(self._settings)
             if isinstance(self._backend, embedded.EmbeddedBackend):
                 click.echo("\nStarting the embedded Triton ...", err=True)
-                self._backend.wait_until_ready(time.monotonic() + embedded.BOOT_LIMIT_S * embedded.MAX_FAILED_BOOTS)
+                self._backend.wait_until_ready(time.monotonic() + embedded.READY_LIMIT_S)
         return Upscaling(self._backend, Places(1, 0), deadline_s=self._settings.deadline_s)
 
 

@@ -12,9 +12,14 @@ BackendError             anything that kept an answer from coming
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.states import States
+from gateway.stop import Stop
 from preprocessing.image import Pixels
+from swinir.soundness import Rows
 
 
 class BackendError(Exception):
@@ -41,14 +46,38 @@ class BackendFault(BackendError):
     """A sound request failed."""
 
 
+@dataclass(frozen=True, eq=False)
+class Band:
+    """Rows of the output that are final."""
+
+    top: int
+    """First row of the output."""
+    pixels: Pixels = field(repr=False)
+    """uint8 [h, W * scale, 3]."""
+    soundness: Rows | None = field(default=None, repr=False)
+    """float32 [n, 6], a row a tile (`swinir.soundness`); None where it was not checked."""
+
+
 class Upscaler(Protocol):
     """A backend, seen from the gateway. Safe to call from several threads."""
 
-    def upscale(self, pixels: Pixels, variant: str, *, deadline: float, request_id: str) -> Pixels:
-        """Return [H * scale, W * scale, 3] uint8 for [H, W, 3] uint8; `deadline` is a moment of `time.monotonic`.
+    @property
+    def states(self) -> States:
+        """What is known of it."""
+        ...
 
-        Raises a BackendError.
+    def upscale_bands(
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+    ) -> Iterator[Band]:
+        """Yield the bands of [H * scale, W * scale, 3] for [H, W, 3] uint8, top to bottom, none missing.
+
+        `deadline` is a moment of `time.monotonic` and covers the boot of a backend that sleeps. Raises a BackendError,
+        or Stopped soon after `stop` is set.
         """
+        ...
+
+    def wake(self) -> None:
+        """Begin to boot if it sleeps; returns at once."""
         ...
 
     def close(self) -> None:

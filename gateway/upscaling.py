@@ -1,6 +1,7 @@
 """Upscaling: an order becomes a result. decode -> backend -> alpha -> encode, all of it while holding a place.
 
-The one deadline begins here and covers the wait for a place, the backend's boot and its work.
+The one deadline begins here and covers the wait for a place, the backend's boot and its work. A picture is encoded as
+its bands come, and whoever waits may watch them come.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gateway import problems
+import numpy as np
+
+from gateway import causes, problems
 from gateway.orders import Order
-from gateway.places import NoPlace, Places, WaitedTooLong
-from gateway.upscaler import BackendError, BackendFault, BackendMisconfigured, Upscaler
-from preprocessing.alpha import scale_alpha
-from preprocessing.codec import Image, Pixels, decode, describe_losses, encode
+from gateway.places import NoPlace, Places, Ticket, WaitedTooLong
+from gateway.stop import Stop
+from gateway.upscaler import BackendError, BackendFault, BackendMisconfigured, Band, Upscaler
+from preprocessing.codec import BandEncoder, Image, decode, describe_losses
 from preprocessing.errors import ImageError
+from preprocessing.tiling import choose_grid
+from swinir.soundness import Rows, Soundness, summarise
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +39,27 @@ class Result:
     """What was changed, dropped or invented, as sentences for the person who asked."""
     seconds: float
     """From the order to the encoded picture, the wait for a place included."""
+    soundness: Soundness | None = None
+    """What was checked of it; None where the backend does not say."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A band more is done."""
+
+    bands_done: int
+    bands: int
+    elapsed_s: float
+    """Since the order."""
+    left_s: float
+    """At the pace of the bands so far."""
+    band: Band
+    width: int
+    """Of the whole output, as `height` is."""
+    height: int
+
+
+Watch = Callable[[Progress], None]
 
 
 class Upscaling:
@@ -42,75 +68,115 @@ class Upscaling:
     def __init__(
         self, upscaler: Upscaler, places: Places, *, deadline_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._upscaler = upscaler
+        self.upscaler = upscaler
+        self.deadline_s = deadline_s
+        self.clock = clock
         self._places = places
-        self._deadline_s = deadline_s
-        self._clock = clock
 
-    def run(self, order: Order, request_id: str) -> Result:
-        """Make the picture; raise a Problem when that cannot be done before the deadline."""
-        began = self._clock()
-        deadline = began + self._deadline_s
+    def begin(self, order: Order, request_id: str) -> Work:
+        """Take a place or one in the queue; raise QueueFull when there is none. Whoever begins must `run`."""
         try:
-            with self._places.take(deadline):
-                made, data = self._make(order, deadline, request_id)
+            return Work(self, order, request_id, self._places.enter())
         except NoPlace as error:
             raise problems.retry_later(
                 problems.QueueFull,
                 f"Every place is taken and {error.waiting} pictures are waiting, as many as may. Try again later.",
                 error.retry_after_s,
             ) from error
+
+    def run(self, order: Order, request_id: str) -> Result:
+        """Make the picture; raise a Problem when that cannot be done before the deadline."""
+        return self.begin(order, request_id).run()
+
+
+class Work:
+    """One order on its way. Setting `stop` ends it from another thread, wherever it is."""
+
+    def __init__(self, upscaling: Upscaling, order: Order, request_id: str, ticket: Ticket) -> None:
+        self.order = order
+        self.stop = Stop()
+        self.ticket = ticket
+        self.request_id = request_id
+        self._upscaler = upscaling.upscaler
+        self._clock = upscaling.clock
+        self._deadline_s = upscaling.deadline_s
+        self._began = upscaling.clock()
+        self._deadline = self._began + upscaling.deadline_s
+
+    def run(self, watch: Watch = lambda _: None) -> Result:
+        """Make the picture, telling `watch` of each band; raise a Problem, or Stopped."""
+        try:
+            self.ticket.wait(self._deadline - self._clock(), self.stop)
+            image = decode(self.order.upload)  # colour comes bled under alpha 0
+            data, rows = self._ask(image, watch)
         except WaitedTooLong as error:
             raise problems.DeadlineExceeded(
                 f"No place became free within {self._deadline_s:g} seconds. Try again later."
             ) from error
         except ImageError as error:
-            raise problems.of_image_error(error) from error
-        notice = order.choices.variant.notice
+            raise causes.of_image_error(error) from error
+        finally:
+            self.ticket.leave()
+        choices = self.order.choices
+        notes = (*image.notes, *describe_losses(image, choices.format), choices.variant.notice)
         return Result(
             data=data,
-            media_type=f"image/{order.choices.format}",
-            filename=order.filename,
-            width=made.width,
-            height=made.height,
-            notes=(*made.notes, notice) if notice else made.notes,
-            seconds=self._clock() - began,
+            media_type=f"image/{choices.format}",
+            filename=self.order.filename,
+            width=image.width * choices.variant.scale,
+            height=image.height * choices.variant.scale,
+            notes=tuple(note for note in notes if note),
+            seconds=self._clock() - self._began,
+            soundness=summarise(np.concatenate(rows)) if rows else None,
         )
 
-    def _make(self, order: Order, deadline: float, request_id: str) -> tuple[Image, bytes]:
-        """Return the picture and its file; only here are pixels in memory."""
-        choices = order.choices
-        image = decode(order.upload)  # colour comes bled under alpha 0
-        pixels = self._ask(image.pixels, order, deadline, request_id)
-        made = Image(
-            pixels=pixels,
-            alpha=None if image.alpha is None else scale_alpha(image.alpha, choices.variant.scale),
-            is_grey=image.is_grey,
-            icc_profile=image.icc_profile,
-            notes=(*image.notes, *describe_losses(image, choices.format)),
-        )
-        return made, encode(made, choices.format, choices.quality)
-
-    def _ask(self, pixels: Pixels, order: Order, deadline: float, request_id: str) -> Pixels:
+    def _ask(self, image: Image, watch: Watch) -> tuple[bytes, list[Rows]]:
         """Ask the backend, and once more after a fault: the same pixels give the same picture, so that is safe."""
         began = self._clock()
         try:
             try:
-                return self._ask_once(pixels, order, deadline, request_id)
+                return self._ask_once(image, watch)
             except BackendFault as error:
-                if deadline - self._clock() < self._clock() - began:
+                if self._deadline - self._clock() < self._clock() - began:
                     raise  # a second try of the same length would not fit
-                _log.warning("%s: asking the backend again after a fault: %s", request_id, error)
-                return self._ask_once(pixels, order, deadline, request_id)
+                _log.warning("%s: asking the backend again after a fault: %s", self.request_id, error)
+                return self._ask_once(image, watch)
         except BackendError as error:
             level = logging.ERROR if isinstance(error, BackendFault | BackendMisconfigured) else logging.WARNING
-            _log.log(level, "%s: %s: %s", request_id, type(error).__name__, error)
-            raise problems.of_backend_error(error) from error
+            _log.log(level, "%s: %s: %s", self.request_id, type(error).__name__, error)
+            raise causes.of_backend_error(error) from error
 
-    def _ask_once(self, pixels: Pixels, order: Order, deadline: float, request_id: str) -> Pixels:
-        variant = order.choices.variant
-        upscaled = self._upscaler.upscale(pixels, variant.name, deadline=deadline, request_id=request_id)
-        height, width = (side * variant.scale for side in pixels.shape[:2])
-        if upscaled.shape != (height, width, 3):
-            raise BackendFault(f"the answer has shape {list(upscaled.shape)}, not [{height}, {width}, 3]")
-        return upscaled
+    def _ask_once(self, image: Image, watch: Watch) -> tuple[bytes, list[Rows]]:
+        """Return the file and the rows of soundness, encoding each band before the next one is taken."""
+        choices = self.order.choices
+        variant = choices.variant
+        encoder = BandEncoder(image, variant.scale, choices.format, choices.quality)
+        count = _count_bands(self.order)
+        rows: list[Rows] = []
+        asked = self._clock()
+        bands = self._upscaler.upscale_bands(
+            image.pixels, variant.name, deadline=self._deadline, request_id=self.request_id, stop=self.stop
+        )
+        for done, band in enumerate(bands, 1):
+            try:
+                encoder.add(band.pixels)
+            except ValueError as error:
+                raise BackendFault(f"the bands do not make the picture: {error}") from error
+            if band.soundness is not None:
+                rows.append(band.soundness)
+            now, bottom = self._clock(), band.top + len(band.pixels)
+            left_s = (now - asked) * (encoder.height - bottom) / bottom
+            watch(Progress(done, max(done, count), now - self._began, left_s, band, encoder.width, encoder.height))
+        try:
+            return encoder.finish(), rows
+        except ValueError as error:
+            raise BackendFault(f"the bands do not make the picture: {error}") from error
+
+
+def _count_bands(order: Order) -> int:
+    """Return how many bands the backend will make: it chooses the same grid."""
+    variant, upload = order.choices.variant, order.upload
+    grid = choose_grid(
+        upload.height, upload.width, window=variant.window, halo=variant.halo, max_tile_px=variant.max_tile_px
+    )
+    return grid.rows

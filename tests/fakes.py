@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from gateway.upscaler import BackendTimeout
+from gateway.states import States
+from gateway.stop import Stop
+from gateway.upscaler import BackendTimeout, Band
 from preprocessing.codec import Pixels
 from swinir.zoo import find_variant
 
 
 class FakeUpscaler:
-    """Enlarges by repeating pixels. Raises the given failures first, one a call; waits at `gate` where there is one."""
+    """Enlarges by repeating pixels, in two bands. Raises the given failures first, one a call.
+
+    Waits at `gate`, where there is one, before the first band, and ends the wait when it is stopped.
+    """
 
     def __init__(self, *, failures: Sequence[Exception] = (), gate: threading.Event | None = None) -> None:
         self._failures = list(failures)
@@ -24,21 +29,57 @@ class FakeUpscaler:
         self.arrived = threading.Semaphore(0)
         """Released once a call: whoever acquires it knows that a call is at the gate."""
         self.is_closed = False
+        self.states = States()
+        self.wakes = 0
+        """Calls of `wake`."""
+        self.stops = 0
+        """Calls that were stopped at the gate."""
 
-    def upscale(self, pixels: Pixels, variant: str, *, deadline: float, request_id: str) -> Pixels:
-        """Return every pixel `scale` times on each side."""
+    def upscale_bands(
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+    ) -> Iterator[Band]:
+        """Yield every pixel `scale` times on each side: the upper half, then the rest."""
         self.asked.append((pixels.shape, variant, request_id))
         self.arrived.release()
         if self._failures:
             raise self._failures.pop(0)
-        if self._gate is not None and not self._gate.wait(max(0.0, deadline - time.monotonic())):
-            raise BackendTimeout("the gate stayed shut")
-        scale = find_variant(variant).scale
-        return np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)
+        if self._gate is not None:
+            self._wait(self._gate, deadline, stop)
+        self.states.note_answer()
+        yield from cut_in_two(enlarge(pixels, variant))
+
+    def wake(self) -> None:
+        """Count, and begin a boot that goes on until somebody asks for a picture."""
+        self.wakes += 1
+        self.states.begin_boot()
+
+    def _wait(self, gate: threading.Event, deadline: float, stop: Stop) -> None:
+        woken = threading.Event()
+        with stop.calling(woken.set):
+            while not gate.wait(0.005):
+                if woken.is_set():
+                    self.stops += 1
+                    stop.check()
+                if time.monotonic() > deadline:
+                    raise BackendTimeout("the gate stayed shut")
 
     def close(self) -> None:
         """Remember it."""
         self.is_closed = True
+
+
+def enlarge(pixels: Pixels, variant: str) -> Pixels:
+    """Return every pixel `scale` times on each side."""
+    scale = find_variant(variant).scale
+    return np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)
+
+
+def cut_in_two(pixels: Pixels) -> Iterator[Band]:
+    """Yield the upper half and the rest as bands."""
+    half = len(pixels) // 2
+    if half:
+        yield Band(0, pixels[:half])
+    yield Band(half, pixels[half:])
 
 
 class HandClock:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 from io import BytesIO
 
 import numpy as np
@@ -13,6 +15,7 @@ from gateway import problems
 from gateway.orders import Order, make_order, read_choices
 from gateway.places import Places
 from gateway.settings import Settings
+from gateway.stop import Stop, Stopped
 from gateway.upscaler import (
     BackendError,
     BackendFault,
@@ -20,8 +23,9 @@ from gateway.upscaler import (
     BackendRefused,
     BackendTimeout,
     BackendUnavailable,
+    Band,
 )
-from gateway.upscaling import Upscaling
+from gateway.upscaling import Progress, Upscaling
 from preprocessing.codec import Pixels
 from tests import builders
 from tests.fakes import FakeUpscaler, HandClock
@@ -108,9 +112,11 @@ def test_a_fault_so_late_that_a_second_try_would_not_fit_is_final() -> None:
     clock = HandClock()
 
     class Late(FakeUpscaler):
-        def upscale(self, pixels: Pixels, variant: str, *, deadline: float, request_id: str) -> Pixels:
+        def upscale_bands(
+            self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+        ) -> Iterator[Band]:
             clock.now += 16
-            return super().upscale(pixels, variant, deadline=deadline, request_id=request_id)
+            return super().upscale_bands(pixels, variant, deadline=deadline, request_id=request_id, stop=stop)
 
     late = Late(failures=[BackendFault("a stub died")])
 
@@ -142,14 +148,83 @@ def test_each_failure_of_the_backend_is_its_problem_and_keeps_its_words_to_the_l
     assert len(upscaler.asked) == 1, "only a fault is worth a second try"
 
 
-def test_an_answer_of_the_wrong_size_is_a_fault() -> None:
-    class Lazy(FakeUpscaler):
-        def upscale(self, pixels: Pixels, variant: str, *, deadline: float, request_id: str) -> Pixels:
-            del variant, deadline, request_id
-            return pixels
+class Wrong(FakeUpscaler):
+    """Answers with the bands it is given, whatever is asked."""
+
+    def __init__(self, bands: list[Band]) -> None:
+        super().__init__()
+        self._bands = bands
+
+    def upscale_bands(
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+    ) -> Iterator[Band]:
+        del pixels, variant, deadline, request_id, stop
+        yield from self._bands
+
+
+@pytest.mark.parametrize("rows", [(), (24,), (95,), (97,), (48, 49)])
+@pytest.mark.parametrize("format_", ["png", "jpeg"])
+def test_bands_that_do_not_make_the_picture_are_a_fault(rows: tuple[int, ...], format_: str) -> None:
+    bands = [Band(0, np.zeros((count, 128, 3), np.uint8)) for count in rows]
 
     with pytest.raises(problems.BackendFault):
-        upscaling(Lazy()).run(order(), "id")
+        upscaling(Wrong(bands)).run(order(format=format_), "id")
+
+
+def test_whoever_watches_sees_each_band_and_how_far_the_work_is() -> None:
+    seen: list[Progress] = []
+
+    result = upscaling(FakeUpscaler()).begin(order(), "id").run(seen.append)
+
+    assert [(each.bands_done, each.band.top, each.width, each.height) for each in seen] == [
+        (1, 0, 128, 96),
+        (2, 48, 128, 96),
+    ]
+    assert seen[0].left_s >= 0.0
+    assert seen[1].left_s == 0.0
+    picture = read_picture(result.data)
+    assert np.array_equal(np.concatenate([each.band.pixels for each in seen]), picture)
+
+
+def test_what_was_checked_of_the_bands_is_summed_up() -> None:
+    rows = np.zeros((3, 6), np.float32)
+    rows[1, 0] = 1.0  # one tile was run again
+    bands = [Band(0, np.zeros((96, 128, 3), np.uint8), rows)]
+
+    soundness = upscaling(Wrong(bands)).run(order(), "id").soundness
+
+    assert soundness is not None
+    assert (soundness.tiles, soundness.reruns) == (3, 1)
+
+
+def test_a_stop_ends_the_work_at_the_backend_and_frees_the_place() -> None:
+    upscaler, places, ends = FakeUpscaler(gate=threading.Event()), Places(1, 1), []
+    work = upscaling(upscaler, places).begin(order(), "id")
+
+    def run() -> None:
+        try:
+            work.run()
+        except Stopped as stopped:
+            ends.append(stopped)
+
+    worker = threading.Thread(target=run)
+    worker.start()
+    assert upscaler.arrived.acquire(timeout=30)
+    work.stop.set()
+    worker.join(30)
+
+    assert (len(ends), upscaler.stops, places.state().at_work) == (1, 1, 0)
+
+
+def test_a_stop_ends_the_wait_for_a_place() -> None:
+    places = Places(1, 1)
+    with places.take(time.monotonic() + 30):
+        work = upscaling(FakeUpscaler(), places).begin(order(), "id")
+        assert work.ticket.ahead == 1
+        work.stop.set()
+        with pytest.raises(Stopped):
+            work.run()
+        assert places.state().waiting == 0
 
 
 def test_when_all_places_are_taken_the_next_is_sent_away_with_a_time() -> None:

@@ -1,0 +1,80 @@
+"""An external backend: a Triton somewhere else that sleeps and boots by itself, as behind Knative's activator.
+
+Nobody tells us how it is, so its state is inferred from requests and wake calls: before a request to a backend that may
+be asleep, one call asks whether it is ready, which wakes it and is held until it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+from gateway.backend import TritonBackend
+from gateway.states import BOOT_LIMIT_S, States
+from gateway.stop import Stop, Stopped
+from gateway.upscaler import BackendError, BackendTimeout, BackendUnavailable, Band
+from preprocessing.image import Pixels
+
+_log = logging.getLogger(__name__)
+
+
+class ExternalBackend:
+    """The `Upscaler` for a server that others run. Safe to use from several threads."""
+
+    def __init__(self, client: TritonBackend, states: States) -> None:
+        self._client = client
+        self._states = states
+        self._closing = Stop()
+
+    @property
+    def states(self) -> States:
+        """What is known of the server."""
+        return self._states
+
+    def upscale_bands(
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+    ) -> Iterator[Band]:
+        """Yield the bands, after waiting for a boot if need be."""
+        self._await_up(deadline, stop)
+        try:
+            for band in self._client.upscale_bands(
+                pixels, variant, deadline=deadline, request_id=request_id, stop=stop
+            ):
+                self._states.note_answer()
+                yield band
+        except BackendUnavailable:
+            self._states.note_sleep()  # it went away since we last heard of it: the next request asks first
+            raise
+
+    def wake(self) -> None:
+        """Ask the server whether it is ready, in the background, if it may be asleep."""
+        if self._states.begin_boot():
+            threading.Thread(target=self._wake, name="wake", daemon=True).start()
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._closing.set()
+        self._client.close()
+
+    def _wake(self) -> None:
+        try:
+            self._ask(time.monotonic() + BOOT_LIMIT_S, self._closing)
+        except (BackendError, Stopped) as error:
+            _log.warning("the backend did not wake: %s", error)
+
+    def _await_up(self, deadline: float, stop: Stop) -> None:
+        self._states.begin_boot()
+        if self._states.now().name != "up":
+            self._ask(deadline, stop)
+
+    def _ask(self, deadline: float, stop: Stop) -> None:
+        try:
+            self._client.await_ready(deadline, stop)
+        except BackendTimeout:
+            raise  # slow is not failed: whether it is, the state says after BOOT_LIMIT_S
+        except BackendError:
+            self._states.note_failure()
+            raise
+        self._states.note_answer()

@@ -1,0 +1,149 @@
+"""The backend's four states: asleep, booting since when, up, failed; and how long its boots usually take.
+
+Fed by real requests and wake calls alone: asking a sleeping backend how it is would wake it. The last boots are kept in
+a file, so that the first visitor after a restart is told a usual time too.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+StateName = Literal["asleep", "booting", "up", "failed"]
+
+KEPT_BOOTS = 50
+BOOT_LIMIT_S = 120.0
+"""A boot takes 3 to 15 s; one that takes this long is taken for failed."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BackendState:
+    """The state of a moment."""
+
+    name: StateName
+    since_s: float
+    """How long it has been in it."""
+    usual_boot_s: tuple[float, float] | None
+    """Median and 90th percentile of past boots; None before the first."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as `GET /api/v1/status` tells it."""
+        return {"state": self.name, "since_s": round(self.since_s, 1), "usual_boot_s": self.describe_usual()}
+
+    def describe_usual(self) -> dict[str, float] | None:
+        """Return the usual time of a boot, or None."""
+        if self.usual_boot_s is None:
+            return None
+        return {"p50": round(self.usual_boot_s[0], 1), "p90": round(self.usual_boot_s[1], 1)}
+
+
+class States:
+    """What is known of one backend. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        presumed_asleep_after_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin asleep. `path` keeps the boots; None keeps them in memory.
+
+        `presumed_asleep_after_s` is for a backend that falls asleep without telling: so long after its last answer it
+        is taken for asleep (0: never).
+        """
+        self._path = path
+        self._presumed_asleep_after_s = presumed_asleep_after_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._name: StateName = "asleep"
+        self._since = self._last_answer = clock()
+        self._boots = deque(_read_boots(path), maxlen=KEPT_BOOTS)
+
+    def now(self) -> BackendState:
+        """Return the state of this moment."""
+        with self._lock:
+            self._let_time_pass()
+            return BackendState(self._name, self._clock() - self._since, _usual(list(self._boots)))
+
+    def begin_boot(self) -> bool:
+        """Note that the backend was asked to boot; false when it is up or booting already."""
+        with self._lock:
+            self._let_time_pass()
+            if self._name in ("up", "booting"):
+                return False
+            self._enter("booting")
+            return True
+
+    def note_answer(self) -> None:
+        """Note a sign of life: a boot, if there was one, is over."""
+        with self._lock:
+            boots = None
+            if self._name == "booting":
+                self._boots.append(self._clock() - self._since)
+                boots = list(self._boots)
+            if self._name != "up":
+                self._enter("up")
+            self._last_answer = self._clock()
+        if boots is not None:
+            self._keep(boots)
+
+    def note_sleep(self) -> None:
+        """Note that the backend was put to sleep, or is gone."""
+        with self._lock:
+            self._enter("asleep")
+
+    def note_failure(self) -> None:
+        """Note that a boot ended without a backend."""
+        with self._lock:
+            self._enter("failed")
+
+    def _enter(self, name: StateName) -> None:
+        self._name, self._since = name, self._clock()
+
+    def _let_time_pass(self) -> None:
+        now = self._clock()
+        if self._name == "booting" and now - self._since > BOOT_LIMIT_S:
+            self._enter("failed")
+        idle_s = now - self._last_answer
+        if self._name == "up" and 0 < self._presumed_asleep_after_s < idle_s:
+            self._name, self._since = "asleep", self._last_answer + self._presumed_asleep_after_s
+
+    def _keep(self, boots: list[float]) -> None:
+        if self._path is None:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            replacement = self._path.with_suffix(".new")
+            replacement.write_text(json.dumps([round(boot, 2) for boot in boots]))
+            replacement.replace(self._path)
+        except OSError as error:
+            _log.warning("the boots cannot be kept in %s: %s", self._path, error.strerror)
+
+
+def _read_boots(path: Path | None) -> list[float]:
+    try:
+        read = json.loads(path.read_text()) if path else []
+        return [float(boot) for boot in read if 0 < float(boot) <= BOOT_LIMIT_S]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        _log.warning("the boots in %s cannot be read: %s", path, error)
+        return []
+
+
+def _usual(boots: list[float]) -> tuple[float, float] | None:
+    """Median and 90th percentile, each a boot that was: the nearest rank."""
+    if not boots:
+        return None
+    ordered = sorted(boots)
+    return ordered[(len(ordered) - 1) // 2], ordered[-(-9 * len(ordered) // 10) - 1]
