@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 from pathlib import Path
@@ -47,26 +48,47 @@ def test_every_setting_named_exists_and_is_accepted(overlay: str) -> None:
     assert settings_of(overlay).host == "0.0.0.0"  # noqa: S104 - a container's own network
 
 
-@pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_the_timeouts_are_one_ordered_chain(overlay: str) -> None:
-    """The gateway's own answer comes before anybody else's 504, and a pod that ends finishes what it has."""
-    settings = settings_of(overlay)
-    gateway, backend = (find_service(f"overlays/{overlay}", name) for name in ("gateway", "backend"))
+def broken_links(settings: Settings, gateway: Manifest, backend: Manifest) -> list[str]:
+    """Return where the chain of time-outs breaks: our own answer comes first, a pod that ends finishes its work."""
     of_backend_s, of_gateway_s = (revision(each)["timeoutSeconds"] for each in (backend, gateway))
     exit_s = int(environment(backend)["EXIT_TIMEOUT_S"])
-    progress_s = duration_s(
-        backend["spec"]["template"]["metadata"]["annotations"]["serving.knative.dev/progress-deadline"]
-    )
-    assert settings.deadline_s < of_backend_s, "the activator would answer before the gateway"
-    assert settings.body_timeout_s + settings.deadline_s < of_gateway_s, "Knative would cut the visitor off"
-    assert DRAIN_S + exit_s + 5 <= of_backend_s, (
-        "Kubernetes' grace is Knative's timeoutSeconds: SIGKILL would come first"
-    )
-    assert progress_s is not None
-    assert of_backend_s < progress_s, "a boot that requests still wait for would be marked as failed"
-    for each in (backend, gateway):
-        start_s = revision(each).get("responseStartTimeoutSeconds", 300)
-        assert start_s >= min(revision(each)["timeoutSeconds"], settings.deadline_s), "a slow boot would die at 300 s"
+    annotations = backend["spec"]["template"]["metadata"]["annotations"]
+    progress_s = duration_s(annotations["serving.knative.dev/progress-deadline"]) or 0
+    links = {
+        "the activator would answer before the gateway": settings.deadline_s < of_backend_s,
+        "Knative would cut the visitor off": settings.body_timeout_s + settings.deadline_s < of_gateway_s,
+        "SIGKILL would come before Triton's end": DRAIN_S + exit_s + 5 <= of_backend_s,  # timeoutSeconds is the grace
+        "a boot that requests wait for would count as failed": of_backend_s < progress_s,
+        "a slow boot would die at 300 s": all(
+            revision(each).get("responseStartTimeoutSeconds", 300)
+            >= min(revision(each)["timeoutSeconds"], settings.deadline_s)
+            for each in (backend, gateway)
+        ),
+    }
+    return [broken for broken, holds in links.items() if not holds]
+
+
+@pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
+def test_the_timeouts_are_one_ordered_chain(overlay: str) -> None:
+    gateway, backend = (find_service(f"overlays/{overlay}", name) for name in ("gateway", "backend"))
+    assert broken_links(settings_of(overlay), gateway, backend) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value", "words"),
+    [
+        ("backend", "timeoutSeconds", 110, "the activator would answer"),
+        ("backend", "timeoutSeconds", 90, "SIGKILL"),
+        ("backend", "timeoutSeconds", 900, "count as failed"),
+        ("gateway", "timeoutSeconds", 170, "cut the visitor off"),
+        ("gateway", "responseStartTimeoutSeconds", 60, "die at 300 s"),
+    ],
+)
+def test_a_chain_out_of_order_is_seen(name: str, field: str, value: int, words: str) -> None:
+    services = {each: copy.deepcopy(find_service("overlays/gpu", each)) for each in ("gateway", "backend")}
+    revision(services[name])[field] = value
+    broken = broken_links(settings_of("gpu"), services["gateway"], services["backend"])
+    assert any(words in line for line in broken), broken
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
