@@ -86,17 +86,23 @@ def _water(pen: ImageDraw.ImageDraw, chance: random.Random) -> None:
     for y in range(192 * OVER, HEIGHT * OVER):
         part = (y / OVER - 192) / (HEIGHT - 192)
         pen.line((0, y, WIDTH * OVER, y), fill=(int(96 - 55 * part), int(122 - 45 * part), int(142 - 30 * part)))
-    for x in range(0, WIDTH, 9):
+    for left in range(0, WIDTH, 9):
         for row in range(2):
             shade = chance.choice(("#6f6a63", "#7d776f", "#666059"))
-            start = x + 4.5 * row
+            start = left + 4.5 * row
             pen.rounded_rectangle(_box(start, 186 + 5 * row, start + 8.4, 190.4 + 5 * row), radius=OVER, fill=shade)
     for _ in range(420):
-        x, y = chance.uniform(0, WIDTH), chance.uniform(200, HEIGHT)
-        size = 1 + (y - 195) / 14
+        x, wave_y = chance.uniform(0, WIDTH), chance.uniform(200, HEIGHT)
+        size = 1 + (wave_y - 195) / 14
         colour = chance.choice(("#f2d9a0", "#c9d4d6", "#35556b", "#2c465a"))
-        wave = [(x - size, y), (x - size / 2, y - 0.5), (x, y), (x + size / 2, y + 0.5), (x + size, y)]
-        _line(pen, wave, colour, 0.35 + (y - 195) / 260)
+        wave = [
+            (x - size, wave_y),
+            (x - size / 2, wave_y - 0.5),
+            (x, wave_y),
+            (x + size / 2, wave_y + 0.5),
+            (x + size, wave_y),
+        ]
+        _line(pen, wave, colour, 0.35 + (wave_y - 195) / 260)
 
 
 def _boat(pen: ImageDraw.ImageDraw, x: float, y: float, size: float, colour: str) -> None:

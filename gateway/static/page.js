@@ -134,6 +134,7 @@ form.addEventListener("submit", (event) => {
   begin();
 });
 
+document.documentElement.classList.add("is-live");
 input.multiple = true;
 input.addEventListener("change", async () => {
   const files = [...input.files];
