@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from benchmarks.plain import PlainSwinIR
-from tests.swinir.networks import CASES, PARITY, SMALL, draw_images, reference_network, reference_tensors, relative_error
+from tests.swinir.networks import (
+    CASES,
+    PARITY,
+    SMALL,
+    draw_images,
+    reference_network,
+    reference_tensors,
+    relative_error,
+)
 
 TOLERANCE = 1e-5
 

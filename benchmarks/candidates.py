@@ -1,0 +1,76 @@
+"""What is measured: the plain formulation and ours, with the same deterministic weights, on the same noise.
+
+Speed does not depend on what the weights say, so every architecture of the zoo can be measured without its checkpoint.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.plain import PlainSwinIR
+from swinir.network import SwinIR
+from swinir.zoo import find_variant
+
+TOLERANCE = 1e-5
+"""Largest difference over the largest magnitude at which two networks count as the same."""
+
+
+class Disagreement(Exception):
+    """Ours and the plain formulation gave different pictures: their times mean nothing."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both networks of a variant, with equal weights."""
+
+    variant: str
+    plain: nn.Module
+    ours: nn.Module
+
+
+def make_pair(variant: str) -> Pair:
+    """Return the networks, ready to serve."""
+    config = find_variant(variant).config
+    generator = torch.Generator().manual_seed(0)
+    plain, ours = PlainSwinIR(**config), SwinIR(**config)
+    with torch.no_grad():
+        for name, parameter in plain.named_parameters():
+            parameter.copy_(_draw(name, parameter, generator))
+    ours.load_state_dict(plain.state_dict(), strict=True)
+    for network in (plain, ours):
+        network.eval().requires_grad_(requires_grad=False)
+    return Pair(variant, plain, ours)
+
+
+def make_runs(pair: Pair, side: int) -> dict[str, Callable[[], Tensor]]:
+    """Return {"plain": run, "ours": run} on one image of noise, or raise Disagreement."""
+    channels = find_variant(pair.variant).channels
+    images = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(1))
+    runs: dict[str, Callable[[], Tensor]] = {
+        "plain": functools.partial(_run, pair.plain, images),
+        "ours": functools.partial(_run, pair.ours, images),
+    }
+    wanted, got = runs["plain"](), runs["ours"]()
+    error = ((got - wanted).abs().max() / wanted.abs().max()).item()
+    if not error <= TOLERANCE:
+        raise Disagreement(f"{pair.variant} at {side}x{side}: ours is {error:.1e} from the plain formulation")
+    return runs
+
+
+@torch.inference_mode()
+def _run(network: nn.Module, images: Tensor) -> Tensor:
+    return network(images)
+
+
+def _draw(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw values that keep activations near 1, whatever the depth: no infinities, no denormals."""
+    noise = torch.randn(parameter.shape, generator=generator)
+    if parameter.ndim > 1:
+        spread = 0.5 if name.endswith("bias_table") else (0.25 / parameter[0].numel()) ** 0.5
+        return spread * noise
+    return 1.0 + 0.1 * noise if name.endswith("weight") else 0.05 * noise

@@ -1,0 +1,52 @@
+"""What the choices inside the network are worth: how much of a block is done at once, how long a head is padded.
+
+Each choice is measured beside its alternatives in turn, everything else as shipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from benchmarks.candidates import make_pair, make_runs
+from benchmarks.rounds import Timing, measure_in_turn
+from swinir import blocks
+
+CHUNKS = (256, 512, 1024, 2048, 4096, 8192, 1 << 30)
+
+
+def measure_chunks(variant: str, side: int, rounds: int, chunks: Sequence[int] = CHUNKS) -> dict[str, Timing]:
+    """Return a timing for each number of tokens that a block handles at once."""
+    run = make_runs(make_pair(variant), side)["ours"]
+
+    def make(tokens: int) -> Callable[[], Tensor]:
+        def run_so() -> Tensor:
+            with _set("CPU_CHUNK_TOKENS", tokens):
+                return run()
+
+        return run_so
+
+    return measure_in_turn({"all" if tokens == 1 << 30 else str(tokens): make(tokens) for tokens in chunks}, rounds)
+
+
+def measure_heads(variant: str, side: int, rounds: int, lengths: Sequence[int]) -> dict[str, Timing]:
+    """Return a timing for each length to which a head is padded; the time to pad is not in it."""
+    runs = {}
+    for length in lengths:
+        with _set("padded_length", lambda _head_dim, _device, length=length: length):
+            runs[str(length)] = make_runs(make_pair(variant), side)[
+                "ours"
+            ]  # its first run pads, and keeps what it made
+    return measure_in_turn(runs, rounds)
+
+
+@contextmanager
+def _set(name: str, value: object) -> Iterator[None]:
+    before = getattr(blocks, name)
+    setattr(blocks, name, value)
+    try:
+        yield
+    finally:
+        setattr(blocks, name, before)

@@ -1,0 +1,160 @@
+"""What `make bench` runs: our network against the plain formulation, its memory, Triton's overhead, our choices.
+
+    python -m benchmarks.network [--rounds 7] [--parts speed,memory,triton,choices] [--threads 2]
+
+Writes benchmarks/results/network.json and, from it, the tables and plots of docs/benchmarks.md. Protocol: everything
+that is compared runs in turn (A B A B ...) in one process, one warm-up round, medians of the rest, threads fixed,
+torch.inference_mode, and both must agree within 1e-5 before they are timed. Use a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.candidates import make_pair, make_runs
+from benchmarks.choices import measure_chunks, measure_heads
+from benchmarks.machine import describe_machine, restart_with_sleeping_threads
+from benchmarks.peak_memory import measure_peak
+from benchmarks.report import write_report
+from benchmarks.rounds import Timing, compare, measure_in_turn
+from benchmarks.triton_overhead import measure_triton
+from swinir.processors import count_processors
+
+RESULTS = Path(__file__).parent / "results" / "network.json"
+ROUNDS = 7
+SPEED: Mapping[str, tuple[int, ...]] = {
+    "compact_x4": (64, 128, 256),
+    "lightweight_x4": (64, 128, 256),
+    "classical_x4": (64,),
+    "real_x4": (64,),
+}
+MEMORY: Mapping[str, tuple[int, ...]] = {"compact_x4": (256,), "lightweight_x4": (256,)}
+TRITON = {"compact_x4": (256,)}
+CHUNKS = {"compact_x4": (128,), "lightweight_x4": (128,)}
+HEADS = {"lightweight_x4": (10, 12, 16), "compact_x4": (12, 16), "real_x4": (30, 32)}
+HEADS_SIDE = 64
+
+Sizes = Mapping[str, tuple[int, ...]]
+
+
+def measure_speed(sizes: Sizes, rounds: int) -> list[dict[str, Any]]:
+    """Time ours against the plain formulation."""
+    rows: list[dict[str, Any]] = []
+    for variant, sides in sizes.items():
+        pair = make_pair(variant)
+        for side in sides:
+            timings = measure_in_turn(make_runs(pair, side), rounds)
+            ratio = compare(timings["plain"], timings["ours"])
+            rows.append({"variant": variant, "side": side, "ratio": ratio.to_json(), **_to_json(timings)})
+            _say(f"{variant} at {side}: {ratio.median:.2f}x ({ratio.cpu:.2f}x of CPU time)")
+    return rows
+
+
+def measure_memory(sizes: Sizes, threads: int) -> list[dict[str, Any]]:
+    """Compare the peaks of one pass, each in a process of its own."""
+    rows: list[dict[str, Any]] = []
+    for variant, sides in sizes.items():
+        for side in sides:
+            peaks = {name: measure_peak(name, variant, side, threads) for name in ("plain", "ours")}
+            rows.append(
+                {"variant": variant, "side": side, "bytes": peaks, "ratio": round(peaks["ours"] / peaks["plain"], 3)}
+            )
+            _say(f"memory of {variant} at {side}: {rows[-1]['ratio']}x")
+    return rows
+
+
+def measure_overhead(sizes: Sizes, rounds: int, threads: int) -> list[dict[str, Any]]:
+    """Compare what stands around the network with the network alone."""
+    rows: list[dict[str, Any]] = []
+    for variant, sides in sizes.items():
+        for side in sides:
+            timings = measure_triton(variant, side, rounds, threads)
+            rows.append(
+                {
+                    "variant": variant,
+                    "side": side,
+                    "over_network": {
+                        name: compare(timing, timings["network"]).to_json()
+                        for name, timing in timings.items()
+                        if name != "network"
+                    },
+                    "timings": _to_json(timings),
+                }
+            )
+            _say(f"over the network alone, {variant} at {side}: {rows[-1]['over_network']}")
+    return rows
+
+
+def measure_choices(chunks: Sizes, heads: Sizes, rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """Time the alternatives of each choice."""
+    by_chunk = [
+        {"variant": variant, "side": side, "tokens": _to_json(measure_chunks(variant, side, rounds))}
+        for variant, sides in chunks.items()
+        for side in sides
+    ]
+    by_head = [
+        {
+            "variant": variant,
+            "side": HEADS_SIDE,
+            "lengths": _to_json(measure_heads(variant, HEADS_SIDE, rounds, lengths)),
+        }
+        for variant, lengths in heads.items()
+    ]
+    return {"chunks": by_chunk, "heads": by_head}
+
+
+def measure(parts: list[str], rounds: int, threads: int) -> dict[str, Any]:
+    """Run the parts and return what goes into the results file."""
+    torch.set_num_threads(threads)
+    work: dict[str, Callable[[], Any]] = {
+        "speed": lambda: measure_speed(SPEED, rounds),
+        "memory": lambda: measure_memory(MEMORY, threads),
+        "triton": lambda: measure_overhead(TRITON, rounds, threads),
+        "choices": lambda: measure_choices(CHUNKS, HEADS, rounds),
+    }
+    results: dict[str, Any] = {}
+    for part in parts:
+        machine = describe_machine()
+        if not machine["quiet"]:
+            _say(f"other work runs here (load {machine['load_before']}): CPU seconds will say more than wall ones")
+        rows = work[part]()
+        machine["load_after"] = round(os.getloadavg()[0], 2)
+        results[part] = {"machine": machine, "rounds": rounds, "rows": rows}
+    return results
+
+
+def main() -> None:
+    """Measure, keep the results, write the page."""
+    if "--started" not in sys.argv[1:]:
+        restart_with_sleeping_threads("benchmarks.network", sys.argv[1:])
+    parser = argparse.ArgumentParser(description="Measure our network against the plain formulation.")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--parts", default="speed,memory,triton,choices")
+    parser.add_argument("--threads", type=int, default=count_processors())
+    parser.add_argument("--started", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    results = measure(arguments.parts.split(","), arguments.rounds, arguments.threads)
+    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps({**before, **results}, indent=1) + "\n")
+    write_report()
+
+
+def _to_json(timings: Mapping[str, Timing]) -> dict[str, Any]:
+    return {name: timing.to_json() for name, timing in timings.items()}
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()

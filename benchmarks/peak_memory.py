@@ -1,0 +1,54 @@
+"""How much memory one forward pass takes at its peak, each in a process of its own.
+
+    python -m benchmarks.peak_memory plain|ours VARIANT SIDE
+
+The peak is Linux's VmHWM of the process (what ru_maxrss shows too, but that counts from the parent's size on), less
+what it was before the pass: interpreter, torch, weights and a warm-up on one window.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks.candidates import make_pair
+from swinir.zoo import find_variant
+
+
+def measure_peak(candidate: str, variant: str, side: int, threads: int) -> int:
+    """Return bytes, measured in a new process."""
+    command = [sys.executable, "-m", "benchmarks.peak_memory", candidate, variant, str(side), str(threads)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{finished.stderr}")
+    return int(json.loads(finished.stdout)["peak_bytes"])
+
+
+def _peak_bytes() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/self/status has no VmHWM: peak memory can be measured on Linux alone")
+
+
+def main() -> None:
+    """Measure in this process."""
+    candidate, variant, side, threads = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    pair = make_pair(variant)
+    network = pair.plain if candidate == "plain" else pair.ours
+    row = find_variant(variant)
+    with torch.inference_mode():
+        network(torch.rand(1, row.channels, row.window, row.window))
+        images = torch.rand(1, row.channels, int(side), int(side))
+        before = _peak_bytes()
+        network(images)
+    print(json.dumps({"peak_bytes": _peak_bytes() - before}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""What halo and alignment are worth: tiled against whole, in dB, in levels and in pixels computed twice.
+
+    python -m benchmarks.tiling PHOTO_DIR [--variant compact_x4]
+
+Photographs, a smooth gradient and a flat field go through the shipped grid and engine, whole (one tile) and in tiles of
+at most 96 px, with several halos; once more with inner tiles half a window off the grid, as a tiler would lay them that
+knows nothing of windows. Writes benchmarks/results/tiling.json and the table of docs/tiling.md. No clock is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PilImage
+
+from benchmarks.machine import describe_machine
+from benchmarks.report import write_seams
+from preprocessing.tiling import Grid, choose_grid, pad_to_window, split, stitch
+from swinir.engine import Engine
+from swinir.zoo import DEFAULT_VARIANT, find_variant
+
+RESULTS = Path(__file__).parent / "results" / "tiling.json"
+HALOS = (0, 8, 16, 24, 32)
+MAX_TILE_PX = 96
+MIN_SIDE_PX = 2 * MAX_TILE_PX + 8
+"""Smaller photographs are left out: they would have no inner tile."""
+MAX_SIDE_PX = 400
+"""Larger ones are cut to this: the whole still fits one pass."""
+SYNTHETIC_SIDE_PX = 384
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Seam:
+    """How far a tiled result is from the whole."""
+
+    decibels: float
+    """PSNR against the whole; infinite where they are equal."""
+    levels: int
+    """Largest difference of one sample."""
+    wrong_samples: float
+    """Share of samples that differ at all."""
+
+
+def compare_images(tiled: Pixels, whole: Pixels) -> Seam:
+    """Return how far `tiled` is from `whole`."""
+    difference = np.abs(tiled.astype(np.int16) - whole)
+    error = float(np.mean(difference.astype(np.float64) ** 2))
+    decibels = 10 * math.log10(255**2 / error) if error else math.inf
+    return Seam(decibels, int(difference.max()), float(np.mean(difference > 0)))
+
+
+def upscale_whole(engine: Engine, image: Pixels, variant: str) -> Pixels:
+    """Return the image upscaled as one tile."""
+    row = find_variant(variant)
+    restored = engine.restore(pad_to_window(image, row.window)[np.newaxis], variant).tiles[0]
+    return restored[: image.shape[0] * row.scale, : image.shape[1] * row.scale]
+
+
+def upscale_tiled(engine: Engine, image: Pixels, variant: str, grid: Grid) -> Pixels:
+    """Return the image upscaled in the tiles of the grid."""
+    return stitch(engine.restore(split(image, grid), variant).tiles, grid, find_variant(variant).scale)
+
+
+def upscale_off_grid(engine: Engine, image: Pixels, variant: str, grid: Grid) -> Pixels:
+    """Return the image upscaled in tiles a window larger, the inner ones moved by half a window; cores move with them.
+
+    So every tile has at least the halo it has on the grid, and the same pixels and more.
+    """
+    scale = find_variant(variant).scale
+    padded = pad_to_window(image, grid.window)
+    tops, lefts = (_move(offsets, grid.window) for offsets in (grid.tops, grid.lefts))
+    tile_height, tile_width = grid.tile_height + grid.window, grid.tile_width + grid.window
+    cut = [padded[top : top + tile_height, left : left + tile_width] for top in tops for left in lefts]
+    tiles = engine.restore(np.stack(cut), variant).tiles
+    rows = _edges(tops, tile_height, grid.height)
+    columns = _edges(lefts, tile_width, grid.width)
+    upscaled = np.empty((grid.height * scale, grid.width * scale, 3), np.uint8)
+    for i, (top, (first, last)) in enumerate(zip(tops, pairwise(rows), strict=True)):
+        for j, (left, (start, stop)) in enumerate(zip(lefts, pairwise(columns), strict=True)):
+            tile = tiles[i * len(lefts) + j]
+            core = tile[scale * (first - top) : scale * (last - top), scale * (start - left) : scale * (stop - left)]
+            upscaled[scale * first : scale * last, scale * start : scale * stop] = core
+    return upscaled
+
+
+def measure_image(engine: Engine, image: Pixels, variant: str, halos: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Return a row for every halo, on the window grid and off it."""
+    height, width = image.shape[:2]
+    whole = upscale_whole(engine, image, variant)
+    rows: list[dict[str, Any]] = []
+    for halo in halos:
+        grid = choose_grid(height, width, window=find_variant(variant).window, halo=halo, max_tile_px=MAX_TILE_PX)
+        for is_aligned, upscale in ((True, upscale_tiled), (False, upscale_off_grid)):
+            seam = compare_images(upscale(engine, image, variant, grid), whole)
+            rows.append(
+                {
+                    "halo": halo,
+                    "aligned": is_aligned,
+                    "decibels": None if math.isinf(seam.decibels) else round(seam.decibels, 2),
+                    "levels": seam.levels,
+                    "wrong_samples": round(seam.wrong_samples, 7),
+                    "tiles": grid.rows * grid.columns,
+                    "computed_ratio": round(grid.computed_ratio, 3),
+                }
+            )
+    return rows
+
+
+def read_photographs(folder: Path) -> dict[str, Pixels]:
+    """Return the photographs of a folder that are large enough, as RGB, cut in the middle to MAX_SIDE_PX."""
+    photographs = {}
+    for path in sorted(folder.iterdir()):
+        with PilImage.open(path) as opened:
+            pixels = np.asarray(opened.convert("RGB"))
+        if min(pixels.shape[:2]) < MIN_SIDE_PX:
+            continue
+        top, left = (max(0, side - MAX_SIDE_PX) // 2 for side in pixels.shape[:2])
+        photographs[path.stem] = np.ascontiguousarray(pixels[top : top + MAX_SIDE_PX, left : left + MAX_SIDE_PX])
+    return photographs
+
+
+def make_synthetic(side: int) -> dict[str, Pixels]:
+    """Return the fields on which an eye sees a seam first."""
+    down, across = np.mgrid[0:side, 0:side] / (side - 1)
+    gradient = np.stack([across, down, (across + down) / 2], axis=2) * 200 + 20
+    return {"gradient": np.round(gradient).astype(np.uint8), "flat": np.full((side, side, 3), 128, np.uint8)}
+
+
+def measure(images: Mapping[str, Pixels], variant: str, halos: tuple[int, ...] = HALOS) -> dict[str, Any]:
+    """Return what goes into the results file."""
+    engine = Engine(device="cpu")
+    rows: dict[str, Any] = {}
+    for name, image in images.items():
+        rows[name] = {"size": [image.shape[1], image.shape[0]], "rows": measure_image(engine, image, variant, halos)}
+        print(f"{name}: {rows[name]['rows']}", flush=True)
+    return {"machine": describe_machine(), "variant": variant, "max_tile_px": MAX_TILE_PX, "images": rows}
+
+
+def main() -> None:
+    """Measure, keep the results, write the table."""
+    parser = argparse.ArgumentParser(description="Measure seams against halo and alignment.")
+    parser.add_argument("photographs", type=Path, help="a folder of photographs")
+    parser.add_argument("--variant", default=DEFAULT_VARIANT)
+    arguments = parser.parse_args()
+    images = {**read_photographs(arguments.photographs), **make_synthetic(SYNTHETIC_SIDE_PX)}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(measure(images, arguments.variant), indent=1) + "\n")
+    write_seams()
+
+
+def _move(offsets: tuple[int, ...], window: int) -> tuple[int, ...]:
+    return (offsets[0], *(offset - window // 2 for offset in offsets[1:-1]), offsets[-1] - window)
+
+
+def _edges(offsets: tuple[int, ...], tile: int, side: int) -> tuple[int, ...]:
+    return (0, *((before + tile + after) // 2 for before, after in pairwise(offsets)), side)
+
+
+if __name__ == "__main__":
+    main()

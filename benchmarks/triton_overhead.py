@@ -1,0 +1,99 @@
+"""What Triton, its ensemble and gRPC add to the network: one image, run here and asked of the real server, in turn.
+
+The server is the embedded one, with the shipped model repository and bundled weights, on loopback. Beside the network
+alone (float in, float out) are measured: our engine around it (checks and uint8), the ensemble `upscale`, and
+`upscale_stream`, which the gateway uses.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import tritonclient.grpc as triton
+
+from benchmarks.machine import OMP_WAIT_POLICY
+from benchmarks.rounds import Timing, measure_in_turn
+from gateway.backend import MAX_MESSAGE_BYTES, MODEL_KEY_HEADER, TritonBackend
+from gateway.stop import Stop
+from gateway.triton_process import PROJECT_ROOT, TritonProcess, find_free_ports
+from swinir.engine import Engine
+from swinir.weights import find_weights, load_network
+from swinir.zoo import find_variant
+
+KEY = "of this benchmark"
+BOOT_LIMIT_S = 120.0
+ANSWER_LIMIT_S = 300.0
+
+
+def measure_triton(variant: str, side: int, rounds: int, threads: int) -> dict[str, Timing]:
+    """Return the timings of "network", "engine", "ensemble" and "stream" for one image of side x side."""
+    row = find_variant(variant)
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    network = load_network(row, find_weights(row, None))
+    images = torch.from_numpy(pixels[np.newaxis]).permute(0, 3, 1, 2).float() / 255.0
+    engine = Engine(device="cpu", threads=threads)
+
+    @torch.inference_mode()
+    def run_network() -> object:
+        return network(images)
+
+    with tempfile.TemporaryDirectory() as folder:
+        server = TritonProcess(
+            model_repository=PROJECT_ROOT / "model_repository",
+            model_key=KEY,
+            api_key=KEY,
+            log_path=Path(folder) / "triton.log",
+            environ={
+                "OMP_WAIT_POLICY": OMP_WAIT_POLICY,
+                "SUPERRES_DEFAULT_VARIANT": variant,
+                "SUPERRES_ENGINE_THREADS": str(threads),
+            },
+            ports=find_free_ports(),
+        )
+        try:
+            server.wait_until_ready(time.monotonic() + BOOT_LIMIT_S)
+            client, backend = _connect(server.grpc_address), TritonBackend(server.grpc_address, [KEY])
+
+            def run_stream() -> object:
+                deadline = time.monotonic() + ANSWER_LIMIT_S
+                return list(
+                    backend.upscale_bands(pixels, variant, deadline=deadline, request_id="benchmark", stop=Stop())
+                )
+
+            runs = {
+                "network": run_network,
+                "engine": lambda: engine.restore(pixels[np.newaxis], variant),
+                "ensemble": lambda: _ask_ensemble(client, pixels, variant),
+                "stream": run_stream,
+            }
+            timings = measure_in_turn(runs, rounds)
+            backend.close()
+            client.close()
+        finally:
+            server.stop()
+    return timings
+
+
+def _connect(address: str) -> triton.InferenceServerClient:
+    limits = [(f"grpc.max_{way}_message_length", MAX_MESSAGE_BYTES) for way in ("send", "receive")]
+    return triton.InferenceServerClient(address, channel_args=limits)
+
+
+def _ask_ensemble(
+    client: triton.InferenceServerClient, pixels: npt.NDArray[np.uint8], variant: str
+) -> npt.NDArray[np.uint8]:
+    image = triton.InferInput("IMAGE", list(pixels.shape), "UINT8")
+    image.set_data_from_numpy(pixels)
+    name = triton.InferInput("VARIANT", [1], "BYTES")
+    name.set_data_from_numpy(np.array([variant.encode()], dtype=np.object_))
+    answer = client.infer("upscale", [image, name], headers={MODEL_KEY_HEADER: KEY}, client_timeout=ANSWER_LIMIT_S)
+    upscaled: npt.NDArray[np.uint8] = answer.as_numpy("UPSCALED")
+    scale = find_variant(variant).scale
+    if upscaled.shape != (pixels.shape[0] * scale, pixels.shape[1] * scale, 3):
+        raise RuntimeError(f"the ensemble answered with shape {upscaled.shape} for {pixels.shape}")
+    return upscaled
