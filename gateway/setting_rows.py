@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from swinir.zoo import VARIANTS
-
 PREFIX = "SUPERRES_"
 
 Value: TypeAlias = str | int | float
@@ -38,12 +36,6 @@ def redis_address(value: str) -> str:
     """Check that a value is empty or the URL of a Redis; does not repeat it, for it may hold a password."""
     known = ("redis://", "rediss://", "unix://")
     return "" if not value or value.startswith(known) else f"must begin with {', '.join(known)}"
-
-
-def variant_names(value: str) -> str:
-    """Check that a comma-separated value names rows of the zoo."""
-    unknown = [name for name in split_list(value) if name not in VARIANTS]
-    return f"names {', '.join(unknown)}, and there are only: {', '.join(VARIANTS)}" if unknown else ""
 
 
 def split_list(value: str) -> list[str]:

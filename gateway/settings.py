@@ -26,9 +26,9 @@ from gateway.setting_rows import (
     redis_address,
     setting,
     split_list,
-    variant_names,
 )
 from preprocessing.codec import MAX_DECODED_PIXELS
+from swinir.imported import find_offered, read_rows
 from swinir.zoo import DEFAULT_VARIANT, VARIANTS, Variant
 
 __all__ = ["SETTINGS", "Setting", "Settings", "SettingsError", "SettingsRead", "Value", "read_settings"]
@@ -70,9 +70,7 @@ class Settings:
     )  # fmt: skip
 
     variants: str = setting(
-        "",
-        "Variants offered, separated by commas; empty for those whose weights ship with the project.",
-        check=variant_names,
+        "", "Variants offered, separated by commas; empty for those that ship, or were fetched or imported here."
     )
 
     deadline_s: float = setting(
@@ -174,20 +172,29 @@ class Settings:
 
     def _contradictions(self) -> list[str]:
         wrong = []
+        offered = self.offered()
+        if unknown := [name for name in split_list(self.variants) if name not in offered]:
+            there_are = ", ".join((*VARIANTS, *read_rows(self._local_weights())))
+            wrong.append(
+                f"variants is {self.variants!r}: it names {', '.join(unknown)}, and there are only: {there_are}."
+            )
         needed = self.jobs_in_flight + self.queue_places + 2
         if self.threads < needed:
             wrong.append(
                 f"threads is {self.threads}: it must be at least {needed}, one for each of jobs_in_flight "
                 f"({self.jobs_in_flight}) and queue_places ({self.queue_places}) and 2 for pages and health."
             )
-        if self.default_variant not in self.offered():
-            wrong.append(f"default_variant is {self.default_variant!r}: variants offers {', '.join(self.offered())}.")
+        if not unknown and self.default_variant not in offered:
+            wrong.append(f"default_variant is {self.default_variant!r}: variants offers {', '.join(offered)}.")
         return wrong
 
     def offered(self) -> Mapping[str, Variant]:
-        """Return the rows of the zoo that may be asked for, by name."""
-        names = split_list(self.variants) or [name for name, variant in VARIANTS.items() if variant.is_bundled]
-        return {name: VARIANTS[name] for name in names}
+        """Return the variants that may be asked for, by name: those named, else all that have their weights here."""
+        return find_offered(split_list(self.variants), self._local_weights())
+
+    def _local_weights(self) -> Path | None:
+        """Where weights lie for a backend of our own; None where the backend is elsewhere or nothing is set."""
+        return self.path_of_weights() if (self.weights_dir or self.state_dir) and not self.backend_address else None
 
     def model_keys(self) -> list[str]:
         """Return the values of MODEL_KEY in the order in which they are tried: one, or two during a rotation."""

@@ -70,6 +70,7 @@ def _run_together(engine: Engine, variant: str, group: list[Job]) -> bool:
     first = 0
     for job in group:
         own = slice(first, first + len(job.tiles))
-        job.restored, job.error = Restored(restored.tiles[own], restored.soundness[own]), None
+        job.restored = Restored(restored.tiles[own], restored.soundness[own], restored.work_us[own])
+        job.error = None
         first = own.stop
     return True

@@ -72,6 +72,8 @@ class Restored:
     """uint8 [N, T * scale, T' * scale, 3]."""
     soundness: Rows
     """float32 [N, 6]: a row a tile, as `swinir.soundness.FIELDS` names them."""
+    work_us: npt.NDArray[np.int64]
+    """int64 [N]: each tile's share of what its forward pass took, the checks around it included."""
 
 
 class Engine:
@@ -133,6 +135,7 @@ class Engine:
         count, height, width, _ = tiles.shape
         restored = np.empty((count, height * row.scale, width * row.scale, 3), np.uint8)
         soundness = np.zeros((count, len(FIELDS)), np.float32)
+        work_us = np.zeros(count, np.int64)
         size = max(1, min(count, self._micro_batch_pixels // (height * width)))
         first = halvings = 0
         while first < count:
@@ -156,10 +159,12 @@ class Engine:
                 continue
             soundness[part, FIELDS.index("halvings")] = halvings
             first = part.stop
+            seconds = time.perf_counter() - began
+            work_us[part] = round(1e6 * seconds / (part.stop - part.start))
             with self._counting:  # the lane's thread and Triton's restore at the same time
                 self.counters.tiles += part.stop - part.start
-                self.counters.seconds += time.perf_counter() - began
-        return Restored(restored, soundness)
+                self.counters.seconds += seconds
+        return Restored(restored, soundness, work_us)
 
     def _run_checked(self, network: SwinIR, row: Variant, tiles: Tiles) -> tuple[Tiles, Rows]:
         with torch.inference_mode():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,22 @@ def read_rows(weights_dir: Path | None) -> Mapping[str, Variant]:
         except BadRow:
             continue
     return rows
+
+
+def find_offered(names: Sequence[str], weights_dir: Path | None) -> Mapping[str, Variant]:
+    """Return the rows of those names, of the zoo or imported; of no names: those whose weights are on this machine.
+
+    Names that are none are left out.
+    """
+    rows = {**VARIANTS, **read_rows(weights_dir)}
+    return {
+        name: rows[name] for name in names or rows if name in rows and (names or has_weights(rows[name], weights_dir))
+    }
+
+
+def has_weights(row: Variant, weights_dir: Path | None) -> bool:
+    """Whether the weights of a variant are on this machine; looks for the file and no further."""
+    return row.is_bundled or (weights_dir is not None and (weights_dir / f"{row.name}.safetensors").is_file())
 
 
 def read_row(path: Path) -> Variant:

@@ -98,9 +98,11 @@ def _advance(entry: _Entry, part: Job) -> bool:
             job.restored = Restored(
                 np.empty((count, *made.tiles.shape[1:]), made.tiles.dtype),
                 np.empty((count, *made.soundness.shape[1:]), made.soundness.dtype),
+                np.empty(count, np.int64),
             )
         own = slice(entry.done, entry.done + len(part.tiles))
         job.restored.tiles[own], job.restored.soundness[own] = made.tiles, made.soundness
+        job.restored.work_us[own] = made.work_us
         entry.done = own.stop
         if entry.done < len(job.tiles):
             return False

@@ -19,8 +19,9 @@ from preprocessing.tiling import Grid, bands, split_band, stitch_band
 from swinir.soundness import Rows
 
 Tiles = npt.NDArray[np.uint8]
-Restore = Callable[[Tiles], tuple[Tiles, Rows]]
-"""Tiles uint8 [n, T, T', 3] -> restored tiles and their rows of soundness; called from several threads."""
+Restore = Callable[[Tiles], tuple[Tiles, Rows, int]]
+"""Tiles uint8 [n, T, T', 3] -> restored tiles, their rows of soundness, and the microseconds that the network took for
+them; called from several threads."""
 
 MOST_IN_FLIGHT = 2
 """Sub-batches of one image: one at work, one on its way."""
@@ -49,7 +50,7 @@ class Band:
     soundness: Rows
     """float32 [columns, 6]: a row a tile of this band."""
     compute_us: int
-    """What its sub-batches took, the wait among others' tiles included."""
+    """What the network took for its tiles: of a forward pass that others share, its share; no wait."""
 
 
 class Pace:
@@ -75,12 +76,12 @@ def stream_bands(
     """
     pace, done = Pace(), 0
     with ThreadPoolExecutor(MOST_IN_FLIGHT, thread_name_prefix="sub-batch") as pool:
-        sent: deque[Future[tuple[Tiles, Rows, float]]] = deque()
+        sent: deque[Future[tuple[Tiles, Rows, int, float]]] = deque()
         source = _sub_batches(image, grid, pace)
         for row, (top, _) in enumerate(bands(grid)):
             tiles: list[Tiles] = []
             rows: list[Rows] = []
-            seconds = 0.0
+            compute_us = 0
             while sum(map(len, tiles)) < grid.columns:
                 while len(sent) < pace.in_flight:
                     if is_cancelled():
@@ -88,14 +89,14 @@ def stream_bands(
                     if (part := next(source, None)) is None:
                         break
                     sent.append(pool.submit(_time, restore, part))
-                restored, soundness, took_s = sent.popleft().result()
+                restored, soundness, work_us, took_s = sent.popleft().result()
                 tiles.append(restored)
                 rows.append(soundness)
-                seconds += took_s
+                compute_us += work_us
                 done += len(restored)
                 pace.learn(len(restored), took_s)
             band = stitch_band(np.concatenate(tiles), grid, row, scale)
-            yield Band(top * scale, band, np.concatenate(rows), round(1e6 * seconds))
+            yield Band(top * scale, band, np.concatenate(rows), compute_us)
 
 
 def _sub_batches(image: Tiles, grid: Grid, pace: Pace) -> Iterator[Tiles]:
@@ -108,7 +109,6 @@ def _sub_batches(image: Tiles, grid: Grid, pace: Pace) -> Iterator[Tiles]:
             yield part
 
 
-def _time(restore: Restore, tiles: Tiles) -> tuple[Tiles, Rows, float]:
+def _time(restore: Restore, tiles: Tiles) -> tuple[Tiles, Rows, int, float]:
     began = time.monotonic()
-    restored, soundness = restore(tiles)
-    return restored, soundness, time.monotonic() - began
+    return *restore(tiles), time.monotonic() - began

@@ -32,7 +32,7 @@ class Recorder:
             raise MissingWeights("no file")
         if (tiles[:, 0, 0, 0] == 66).any():
             raise NotFinite("a tile gave no number")
-        return Restored(tiles + 1, np.zeros((len(tiles), len(FIELDS)), np.float32))
+        return Restored(tiles + 1, np.zeros((len(tiles), len(FIELDS)), np.float32), np.full(len(tiles), 7))
 
 
 def run(jobs: list[Job]) -> list[tuple[str, tuple[int, ...]]]:

@@ -37,7 +37,11 @@ class Recorder:
             if int(job.tiles[0, 0, 0, 0]) in self.broken:
                 job.error = EngineError("broken")
             else:
-                job.restored = Restored(job.tiles + np.uint8(1), job.tiles[:, 0, 0, :1].astype(np.float32))
+                job.restored = Restored(
+                    job.tiles + np.uint8(1),
+                    job.tiles[:, 0, 0, :1].astype(np.float32),
+                    np.full(len(job.tiles), 7),
+                )
 
     def release(self, passes: int) -> None:
         for _ in range(passes):
@@ -134,7 +138,7 @@ def test_a_bug_fails_its_jobs_and_not_the_lane() -> None:
         if len(calls) == 1:
             raise KeyError("a bug")
         for job in jobs:
-            job.restored = Restored(job.tiles, np.zeros((len(job.tiles), 6), np.float32))
+            job.restored = Restored(job.tiles, np.zeros((len(job.tiles), 6), np.float32), np.full(len(job.tiles), 7))
 
     lane = Lane(run, 16)
     lane.put(Job(tiles(1, 1), {"a"}), answers.put)

@@ -21,10 +21,10 @@ def grid_of(height: int, width: int) -> Grid:
     return choose_grid(height, width, window=8, halo=8, max_tile_px=48)
 
 
-def enlarge(tiles: Any) -> tuple[Any, Any]:
+def enlarge(tiles: Any) -> tuple[Any, Any, int]:
     """A network whose answer tells where a tile comes from."""
     restored = tiles.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
-    return restored, np.repeat(tiles[:, 0, 0, :1].astype(np.float32), 6, axis=1)
+    return restored, np.repeat(tiles[:, 0, 0, :1].astype(np.float32), 6, axis=1), 7 * len(tiles)
 
 
 def never() -> bool:
@@ -38,7 +38,8 @@ def test_bands_make_the_image_that_stitching_makes(height: int, width: int) -> N
 
     bands = list(stream_bands(image, grid, SCALE, enlarge, never))
 
-    restored, soundness = enlarge(split(image, grid))
+    restored, soundness, work_us = enlarge(split(image, grid))
+    assert sum(band.compute_us for band in bands) == work_us
     assert np.array_equal(np.concatenate([band.pixels for band in bands]), stitch(restored, grid, SCALE))
     assert np.array_equal(np.concatenate([band.soundness for band in bands]), soundness)
     assert [band.top for band in bands] == [edge * SCALE for edge in grid.row_edges[:-1]]
@@ -47,7 +48,7 @@ def test_bands_make_the_image_that_stitching_makes(height: int, width: int) -> N
 def test_no_more_than_two_sub_batches_are_under_way() -> None:
     lock, under_way, most = threading.Lock(), 0, 0
 
-    def restore(tiles: Any) -> tuple[Any, Any]:
+    def restore(tiles: Any) -> tuple[Any, Any, int]:
         nonlocal under_way, most
         with lock:
             under_way += 1
@@ -65,7 +66,7 @@ def test_no_more_than_two_sub_batches_are_under_way() -> None:
 def test_after_a_cancel_nothing_more_is_sent() -> None:
     left, sent = threading.Event(), []
 
-    def restore(tiles: Any) -> tuple[Any, Any]:
+    def restore(tiles: Any) -> tuple[Any, Any, int]:
         sent.append(len(tiles))
         if len(sent) == 3:
             left.set()
@@ -79,7 +80,7 @@ def test_after_a_cancel_nothing_more_is_sent() -> None:
 
 
 def test_a_failure_ends_the_stream_with_itself() -> None:
-    def restore(tiles: Any) -> tuple[Any, Any]:
+    def restore(tiles: Any) -> tuple[Any, Any, int]:
         raise MemoryError(f"no room for {len(tiles)}")
 
     with pytest.raises(MemoryError, match="no room for 1"):
