@@ -10,27 +10,34 @@ from pathlib import Path
 import pytest
 
 from gateway.backend import TritonBackend
-from gateway.upscaler import BackendMisconfigured
+from gateway.stop import Stop
+from gateway.upscaler import BackendMisconfigured, Band
 from tests.builders import draw_photo
 from tests.conftest import ROOT, TritonServer
+
+
+def upscale(backend: TritonBackend) -> list[Band]:
+    deadline = time.monotonic() + 60
+    return list(
+        backend.upscale_bands(draw_photo(16, 16), "compact_x4", deadline=deadline, request_id="rotation", stop=Stop())
+    )
 
 
 @pytest.mark.parametrize("keys", [["{model_key}"], ["{model_key}", "the-next-one"], ["the-next-one", "{model_key}"]])
 def test_a_gateway_with_either_order_of_two_values_is_served(triton_server: TritonServer, keys: list[str]) -> None:
     backend = TritonBackend(triton_server.grpc_address, [key.format(model_key=triton_server.model_key) for key in keys])
     try:
-        pixels = draw_photo(16, 16)
-        upscaled = backend.upscale(pixels, "compact_x4", deadline=time.monotonic() + 60, request_id="rotation")
+        bands = upscale(backend)
     finally:
         backend.close()
-    assert upscaled.shape == (64, 64, 3)
+    assert sum(band.pixels.shape[0] for band in bands) == 64
 
 
 def test_two_wrong_values_are_our_fault_and_not_tried_for_ever(triton_server: TritonServer) -> None:
     backend = TritonBackend(triton_server.grpc_address, ["neither-this", "nor-that"])
     try:
         with pytest.raises(BackendMisconfigured):
-            backend.upscale(draw_photo(16, 16), "compact_x4", deadline=time.monotonic() + 60, request_id="rotation")
+            upscale(backend)
     finally:
         backend.close()
 
