@@ -27,6 +27,7 @@ from tests.k8s.manifests import (
     revision,
 )
 
+TAIL = ("window", "scale-to-zero-pod-retention-period")
 DRAIN_S = 30
 """What a Knative pod waits without requests before SIGTERM (queue-proxy's drain; guide/kpa.md)."""
 IMAGE = re.compile(r"[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64}")
@@ -97,6 +98,10 @@ def test_the_backend_has_the_places_that_gateways_fill(overlay: str) -> None:
     settings = settings_of(overlay)
     assert revision(backend)["containerConcurrency"] >= settings.jobs_in_flight
     assert revision(gateway)["containerConcurrency"] < settings.threads
+    pauses = (
+        backend["spec"]["template"]["metadata"]["annotations"][f"autoscaling.knative.dev/{name}"] for name in TAIL
+    )
+    assert settings.idle_sleep_s == sum(duration_s(pause) or 0 for pause in pauses), "asleep is not when it sleeps"
     annotations = backend["spec"]["template"]["metadata"]["annotations"]
     assert int(annotations["autoscaling.knative.dev/min-scale"]) == 0, "somebody pays while nobody asks"
     assert int(annotations["autoscaling.knative.dev/max-scale"]) >= 1, "without a ceiling there is no bound on cost"
