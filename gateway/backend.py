@@ -128,10 +128,11 @@ def _read_band(response: service_pb2.ModelInferResponse) -> tuple[Band, tuple[in
         top, rows, height, width = (int(number) for number in np.frombuffer(raw["BAND"], np.int32))
         pixels = np.frombuffer(raw["ROWS"], np.uint8).reshape(rows, width, 3)
         soundness = np.frombuffer(raw["SOUNDNESS"], np.float32).reshape(-1, len(FIELDS))
-    except (KeyError, ValueError) as error:
+        work_s = int(np.frombuffer(raw["COMPUTE_US"], np.int64)[0]) / 1e6
+    except (KeyError, ValueError, IndexError) as error:
         # numpy 2 beside the 2.51 server gives the right shape and no data: never let that pass for a picture.
         raise BackendFault(f"a response is no band: {error}") from error
-    return Band(top, pixels, soundness), (height, width)
+    return Band(top, pixels, soundness, work_s), (height, width)
 
 
 def _checked(bands: Iterator[tuple[Band, tuple[int, int]]], pixels: Pixels) -> Iterator[Band]:

@@ -56,6 +56,8 @@ class Band:
     """uint8 [h, W * scale, 3]."""
     soundness: Rows | None = field(default=None, repr=False)
     """float32 [n, 6], a row a tile (`swinir.soundness`); None where it was not checked."""
+    work_s: float = 0.0
+    """What the network took for it; the meter counts it."""
 
 
 class Upscaler(Protocol):

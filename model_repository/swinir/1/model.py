@@ -106,7 +106,11 @@ def _job(request: Any) -> Job:
 
 def _response(job: Job) -> Any:
     if job.restored is not None:
-        restored = {"UPSCALED_TILES": job.restored.tiles, "SOUNDNESS": job.restored.soundness}
+        restored = {
+            "UPSCALED_TILES": job.restored.tiles,
+            "SOUNDNESS": job.restored.soundness,
+            "WORK_US": job.restored.work_us[:, np.newaxis],
+        }
         return pb_utils.InferenceResponse(
             [pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in restored.items()]
         )

@@ -72,7 +72,7 @@ class TritonPythonModel:
         height, width = image.shape[:2]
         row, grid = admit(height, width, variant, limits=self.limits, weights_dir=self.weights_dir)
 
-        def restore(tiles: Any) -> tuple[Any, Any]:
+        def restore(tiles: Any) -> tuple[Any, Any, int]:
             return _ask_swinir(tiles, row.name, request.request_id())
 
         for band in stream_bands(image, grid, row.scale, restore, request.is_cancelled):
@@ -91,21 +91,22 @@ class TritonPythonModel:
         )
 
 
-def _ask_swinir(tiles: Any, variant: str, request_id: str) -> tuple[Any, Any]:
+def _ask_swinir(tiles: Any, variant: str, request_id: str) -> tuple[Any, Any, int]:
     names = np.full((len(tiles), 1), variant.encode(), dtype=np.object_)
     response = pb_utils.InferenceRequest(
         model_name="swinir",
         request_id=request_id,
-        requested_output_names=["UPSCALED_TILES", "SOUNDNESS"],
+        requested_output_names=["UPSCALED_TILES", "SOUNDNESS", "WORK_US"],
         inputs=[pb_utils.Tensor("TILES", np.ascontiguousarray(tiles)), pb_utils.Tensor("VARIANT", names)],
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
     ).exec()
     if response.has_error():
         raise _SwinirError(response.error().message(), response.error().code())
-    restored, soundness = (
-        pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in ("UPSCALED_TILES", "SOUNDNESS")
+    restored, soundness, work_us = (
+        pb_utils.get_output_tensor_by_name(response, name).as_numpy()
+        for name in ("UPSCALED_TILES", "SOUNDNESS", "WORK_US")
     )
-    return restored, soundness
+    return restored, soundness, int(work_us.sum())
 
 
 def _id(request: Any) -> str:
