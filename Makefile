@@ -31,6 +31,9 @@ fix: .setup-test-$(PINS) ## Let ruff mend what it can
 bench: .setup-test-$(PINS) ## Measure the network against the plain formulation (minutes; a quiet machine)
 	$(BIN)/python -m benchmarks.network
 
+bill: .setup-test-$(PINS) ## Make the tables and plots of docs/bill.md and docs/scale.md anew (minutes)
+	$(BIN)/python -m planning.report
+
 containers: .setup-test-$(PINS) ## Build both images and live through docker-compose.yml (root, Debian 12; 5 minutes)
 	$(BIN)/python -m docker.exercise
 
@@ -42,4 +45,4 @@ containers: .setup-test-$(PINS) ## Build both images and live through docker-com
 	@sh scripts/setup.sh "$(PYTHON)" test
 	@rm -f .setup-test-*; touch $@
 
-.PHONY: help setup run test check fix bench containers
+.PHONY: help setup run test check fix bench bill containers

@@ -16,6 +16,8 @@ COPY pyproject.toml ./
 COPY preprocessing preprocessing
 # Its table of variants and what else imports no torch.
 COPY swinir swinir
+# `superres plan`
+COPY planning planning
 COPY gateway gateway
 RUN touch README.md \
     && python3 -m pip --python /opt/superres/venv/bin/python3 install --no-cache-dir --no-deps .

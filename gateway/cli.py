@@ -1,4 +1,4 @@
-"""The command `superres`: serve, upscale, keys, block, settings, weights. What each does lives in its noun's module."""
+"""The command `superres`: serve, upscale, keys, block, settings, weights, plan; each lives in its noun's module."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from gateway.door_commands import block, keys
 from gateway.settings import SETTINGS, SettingsError, SettingsRead, read_settings
+from planning.cli import plan
 from swinir.cli import COMMANDS
 
 
@@ -76,6 +77,7 @@ def weights(context: click.Context) -> None:
 
 cli.add_command(keys)
 cli.add_command(block)
+cli.add_command(plan)
 for _command in COMMANDS:
     weights.add_command(_command)
 

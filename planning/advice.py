@@ -14,6 +14,7 @@ from planning.traffic import DAY_S, Traffic
 LADDER: Sequence[tuple[int, float]] = (
     (6, 0.0),
     (15, 0.0),
+    (15, 15.0),
     (15, 30.0),
     (15, 60.0),
     (15, 120.0),
@@ -30,6 +31,7 @@ KNOBS: Mapping[str, Sequence[float]] = {
     "max_scale": (1, 2, 4),
     "min_scale": (0, 1),
     "boot_s": (5, 12, 30, 180),
+    "gpus": (0, 1),
 }
 """What the sweep tries of each knob, one at a time, the others left as they are."""
 

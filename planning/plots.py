@@ -20,6 +20,8 @@ _INK, _BLUE, _ORANGE, _GREEN, _GREY = "#222222", "#2a6fbb", "#d9822b", "#3a8f4d"
 _PARTS = (("work", _GREEN), ("boot", _ORANGE), ("idle", _BLUE), ("drain", _GREY), ("linger", _INK))
 _LONGEST_BAR_S = 315
 """Longer tails would flatten the bars of the others."""
+_STEEP_S = 75
+"""Up to here the curve falls steeply and its labels stand beside it."""
 
 
 class PlotUnavailable(RuntimeError):
@@ -99,7 +101,8 @@ def _draw_waiting(axes: Any, months: Sequence[Month]) -> None:
     shares = [100 * month.cold_share for month in months]
     axes.plot(hours, shares, "o-", color=_ORANGE)
     for x, y, tail in zip(hours, shares, _tails(months), strict=True):
-        axes.annotate(f"{tail:g} s", (x, y), textcoords="offset points", xytext=(0, 8), ha="center", color=_INK)
+        beside = {"xytext": (8, 2)} if tail <= _STEEP_S else {"xytext": (0, -16), "ha": "center"}
+        axes.annotate(f"{tail:g} s", (x, y), textcoords="offset points", color=_INK, **beside)
     axes.set_title("what the tail buys")
     axes.set_xlabel("GPU hours billed (log)")
     if all(hours):
