@@ -59,6 +59,7 @@ def configure_log(path: Path | None, level: str) -> None:
         spoken.addFilter(logging.Filter("gateway"))  # what gunicorn says besides is for the file
         handlers.append(spoken)
     logging.basicConfig(level=level.upper(), handlers=handlers, force=True)
+    logging.getLogger("flask-limiter").setLevel(logging.WARNING)  # it would log whole addresses
 
 
 def log_request(

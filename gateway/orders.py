@@ -40,6 +40,11 @@ class Order:
     """The upload's name without its extension, fit for any file system."""
 
     @property
+    def pixels(self) -> int:
+        """Of the upload: what it costs."""
+        return self.upload.width * self.upload.height
+
+    @property
     def filename(self) -> str:
         """What the result is called: photo_compact_x4.png."""
         variant = self.choices.variant

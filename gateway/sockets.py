@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+HANG_UP = "superres.hang_up"
+"""Set in the WSGI environment of a request whose client is not worth waiting for: it is blocked."""
 LINGER_S = 5.0
 """A refused body is read and thrown away this long: browsers show no answer before they have sent everything."""
 
@@ -99,15 +101,18 @@ class TimedBodies:
         has_body = environ.get("CONTENT_LENGTH", "0") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ
         if sock is None or not has_body:
             return self._app(environ, start_response)
-        body = _TimedBody(environ["wsgi.input"], sock, self._curfew, self._body_timeout_s)
+        length = int(environ["CONTENT_LENGTH"]) if environ.get("CONTENT_LENGTH", "").isdigit() else None
+        body = _TimedBody(environ["wsgi.input"], sock, self._curfew, self._body_timeout_s, length)
         environ["wsgi.input"] = body
         answer = self._app(environ, start_response)
-        return _Answer(answer, lambda: body.finish(self._max_linger_bytes))
+        return _Answer(answer, lambda: body.finish(0 if environ.get(HANG_UP) else self._max_linger_bytes))
 
 
 class _TimedBody:
-    def __init__(self, inner: Any, sock: socket.socket, curfew: Curfew, timeout_s: float) -> None:
+    def __init__(self, inner: Any, sock: socket.socket, curfew: Curfew, timeout_s: float, length: int | None) -> None:
         self._inner = inner
+        self._missing = length
+        """Bytes that have yet to arrive; None where nobody announced how many."""
         self._sock = sock
         self._curfew = curfew
         self._timeout_s = timeout_s
@@ -127,12 +132,18 @@ class _TimedBody:
         if self._alarm.fired:
             self._ended = True
             raise TimeoutError("the body was late")
-        self._ended = not data
+        if self._missing is not None:
+            self._missing -= len(data)
+        if not data or self._missing == 0:
+            self._ended = True
+            self._disarm()  # the work that follows may take longer than a body may
         return data
 
     def finish(self, max_bytes: int) -> None:
         """Throw away what was not read, within bounds of bytes and time, so that the client gets to see the answer."""
         self._disarm()
+        if not max_bytes:
+            _shut(self._sock, socket.SHUT_RD)  # else gunicorn would wait for the rest before the next request
         self._timeout_s = LINGER_S
         with contextlib.suppress(Exception):  # whatever it is, the answer has been sent
             while not self._ended and max_bytes > 0:

@@ -7,8 +7,9 @@ next, and no more is ever read or kept than the limit; nothing is written to dis
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
-from typing import IO, Any, cast
+from typing import IO, Any, TypeAlias, cast
 
 from flask import Request
 from werkzeug.datastructures import FileStorage, MultiDict
@@ -30,8 +31,15 @@ HEAD_BYTES = 65_536
 READ_BYTES = 65_536
 
 
-def read_order(request: Request, settings: Settings) -> Order:
-    """Read a request's image and parameters, in the order of doors; raise a Problem at the first that is closed."""
+Fields: TypeAlias = dict[str, str]
+"""Parameters by name."""
+
+
+def read_order(request: Request, settings: Settings, *, take_own: Callable[[Fields], None] = lambda _: None) -> Order:
+    """Read a request's image and parameters, in the order of doors; raise a Problem at the first that is closed.
+
+    `take_own` takes the fields that are no choices, the form's own, out of the parameters.
+    """
     query = _once(request.args)
     if request.mimetype == "multipart/form-data":
         data, filename, fields = _read_multipart(request, settings)
@@ -39,7 +47,10 @@ def read_order(request: Request, settings: Settings) -> Order:
             raise problems.BadParameter(
                 f"The parameter {min(both)[:40]!r} stands in the form and in the address: send it once."
             )
-        return make_order(data, filename, read_choices({**query, **fields}, settings), settings)
+        parameters = {**query, **fields}
+        take_own(parameters)
+        return make_order(data, filename, read_choices(parameters, settings), settings)
+    take_own(query)
     choices = read_choices(query, settings)
     return make_order(_read_raw(request, settings), "", choices, settings)
 

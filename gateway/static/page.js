@@ -28,6 +28,7 @@ const backend = new Backend({
 });
 let jobs = [];
 let isRunning = false;
+let taking = Promise.resolve(); // the files chosen last are being looked at until it resolves
 
 const owner = {
   backend,
@@ -64,7 +65,7 @@ function refresh() {
   const waiting = jobs.filter((job) => job.isWaiting).length;
   document.getElementById("work").hidden = !jobs.length;
   document.documentElement.classList.toggle("has-work", jobs.length > 0);
-  input.required = !waiting;
+  input.required = !jobs.some((job) => job.isWaiting || job.state === "checking");
   go.disabled = isRunning;
   go.textContent = isRunning ? "Working" : waiting > 1 ? `Make ${waiting} pictures larger` : "Make it larger";
   chosen.textContent = waiting && !isRunning ? `${count(waiting, "picture is", "pictures are")} ready.` : "";
@@ -77,25 +78,29 @@ function complain(text) {
   owner.say(text);
 }
 
-/** Take files into the list; returns the jobs of those that may be sent. */
-async function take(files) {
+async function check(job) {
+  const unreadable = { type: null, other: "no file that can be read", width: 0, height: 0 };
+  const header = await readHeader(job.file).catch(() => unreadable);
+  job.checked(header, findFault(job.file, header, limits));
+}
+
+/** Take files into the list and look at what they are; the good ones wake the backend. */
+function take(files) {
+  taking = look(files);
+  return taking;
+}
+
+async function look(files) {
   const taken = [...files].slice(0, MAX_JOBS - jobs.length);
-  const added = await Promise.all(
-    taken.map(async (file) => {
-      const job = new Job(file, owner);
-      jobs.push(job);
-      list.append(job.element);
-      const header = await readHeader(file).catch(() => ({ type: null, other: "no file that can be read", width: 0, height: 0 }));
-      job.checked(header, findFault(file, header, limits));
-      return job;
-    }),
-  );
+  const added = taken.map((file) => new Job(file, owner));
+  jobs.push(...added);
+  list.append(...added.map((job) => job.element));
   refresh();
+  await Promise.all(added.map(check));
   const good = added.filter((job) => job.isWaiting);
   if (good.length) backend.wake();
   else if (added.length) added[0].find(".job-name").focus();
   if (files.length > taken.length) complain(`The list holds ${MAX_JOBS} pictures. Remove one to add another.`);
-  return good;
 }
 
 /** Work through the list, one after another; a refusal that holds for all of them stops it. */
@@ -113,14 +118,20 @@ async function run() {
     fields.delete("image");
     if (owner.mayOpen(job)) job.prepare(scale);
     refresh();
-    const problem = await job.run(form.action, fields);
+    let problem = await job.run(form.action, fields);
+    if (problem?.form_token) { // the page was open for too long: once more with the fresh token
+      form.elements.token.value = problem.form_token;
+      fields.set("token", problem.form_token);
+      problem = await job.run(form.action, fields);
+    }
     if (problem && (problem.isBroken || problem.status === 429 || problem.status === 503)) break;
   }
   isRunning = false;
   refresh();
 }
 
-function begin() {
+async function begin() {
+  await taking;
   const first = jobs.find((job) => job.isWaiting);
   if (!first) return;
   run();

@@ -21,6 +21,7 @@ from gateway.keys import KeyFile
 from gateway.settings import Settings
 from tests.conftest import ROOT
 from tests.fakes import FakeUpscaler, HandClock
+from tests.gateway.requests import FORM_SECRET
 
 START_LIMIT_S = 30.0
 MakeApp = Callable[..., Flask]
@@ -43,7 +44,9 @@ def make_app(tmp_path: Path, upscaler: FakeUpscaler) -> MakeApp:
     def make(**changes: object) -> Flask:
         given = changes.pop("upscaler", upscaler)
         clock = changes.pop("clock", time.monotonic)
-        settings = Settings(**{"state_dir": str(tmp_path), **changes})  # type: ignore[arg-type]
+        # The test client closes no answer, so each request seems open for ever.
+        usual = {"state_dir": str(tmp_path), "form_secret": FORM_SECRET, "requests_at_once": 1_000}
+        settings = Settings(**{**usual, **changes})  # type: ignore[arg-type]
         return create_app(settings, given, clock=clock)  # type: ignore[arg-type]
 
     return make

@@ -10,15 +10,24 @@ from flask.testing import FlaskClient
 from PIL import Image as PilImage
 from werkzeug.test import TestResponse
 
+from gateway.form_tokens import FormTokens
 from preprocessing.codec import Pixels
 from tests.builders import draw_photo, encode_png
 
+FORM_SECRET = "the secret of the tests' forms"
 PHOTO = encode_png(draw_photo(24, 32))
 """A PNG of 32 x 24 pixels."""
 
 
 def form(data: bytes = PHOTO, filename: str = "photo.png", **fields: str) -> dict[str, Any]:
-    """Return the arguments of a post of the form."""
+    """Return the arguments of a post of the form, as a page that was just opened sends it."""
+    token = FormTokens(FORM_SECRET, 60).make()
+    data_of_form = {"token": token, "image": (BytesIO(data), filename), **fields}
+    return {"data": data_of_form, "content_type": "multipart/form-data"}
+
+
+def api_form(data: bytes = PHOTO, filename: str = "photo.png", **fields: str) -> dict[str, Any]:
+    """Return the arguments of a post of a form to the API."""
     return {"data": {"image": (BytesIO(data), filename), **fields}, "content_type": "multipart/form-data"}
 
 

@@ -17,7 +17,7 @@ from swinir.zoo import VARIANTS
 from tests import builders
 from tests.fakes import FakeUpscaler
 from tests.gateway.conftest import MakeApp
-from tests.gateway.requests import PHOTO, ask_api, form, problem_of
+from tests.gateway.requests import PHOTO, api_form, ask_api, problem_of
 
 PIXELS = builders.draw_photo(24, 32)
 
@@ -75,7 +75,7 @@ def test_a_bad_image_is_refused_by_name_and_the_backend_hears_nothing(
     if way == "raw":
         response = ask_api(client, key, data)
     else:
-        response = client.post("/api/v1/upscale", headers={"X-API-Key": key}, **form(data))
+        response = client.post("/api/v1/upscale", headers={"X-API-Key": key}, **api_form(data))
 
     assert problem_of(response) == (status, slug)
     assert upscaler.asked == []
@@ -260,7 +260,7 @@ def test_a_choice_that_does_not_exist_is_refused_with_what_there_is(
 
 
 def test_a_parameter_in_the_form_and_in_the_address_is_refused(client: FlaskClient, key: str) -> None:
-    response = client.post("/api/v1/upscale?format=png", headers={"X-API-Key": key}, **form(format="png"))
+    response = client.post("/api/v1/upscale?format=png", headers={"X-API-Key": key}, **api_form(format="png"))
 
     assert problem_of(response) == (400, "bad-parameter")
 

@@ -19,7 +19,7 @@ from gateway.settings import Settings
 from tests import builders
 from tests.fakes import FakeUpscaler, HandClock
 from tests.gateway.conftest import MakeApp
-from tests.gateway.requests import PHOTO, ask_api, form, problem_of, read_picture
+from tests.gateway.requests import PHOTO, api_form, ask_api, form, problem_of, read_picture
 
 ENLARGED = builders.draw_photo(24, 32).repeat(4, 0).repeat(4, 1)
 
@@ -46,7 +46,7 @@ def test_the_form_works_by_itself_and_states_every_limit(make_app: MakeApp) -> N
     assert (form_element["method"], form_element["action"]) == ("post", "/")
     assert form_element["enctype"] == "multipart/form-data"
     names = {(field["name"], field["type"]) for field in elements["input"]}
-    assert names == {("image", "file"), ("variant", "radio"), ("format", "radio"), ("quality", "number")}
+    assert names == {("token", "hidden"), ("image", "file"), ("variant", "radio"), ("format", "radio"), ("quality", "number")}
     for limit in ("7.0 MB", "3 megapixels", "4,321 pixels a side"):
         assert limit in page
     for words in ("compact_x4", "Apache-2.0", "No cookies", "curl -F image=@photo.jpg", "/api/v1/upscale"):
@@ -133,7 +133,7 @@ def test_the_form_and_the_api_give_the_same_bytes(client: FlaskClient, key: str)
 @pytest.mark.parametrize("way", ["raw", "multipart", "as curl --data-binary sends it"])
 def test_the_api_takes_multipart_and_raw_and_answers_with_the_picture(client: FlaskClient, key: str, way: str) -> None:
     if way == "multipart":
-        response = client.post("/api/v1/upscale", headers={"X-API-Key": key}, **form())
+        response = client.post("/api/v1/upscale", headers={"X-API-Key": key}, **api_form())
     elif way == "raw":
         response = ask_api(client, key, content_type="image/png")
     else:
@@ -281,7 +281,7 @@ def test_a_request_is_one_line_without_key_name_id_or_whole_address(
     client = make_app(trusted_hops=1).test_client()
     headers = {"X-API-Key": key, "X-Forwarded-For": "10.1.1.1, 203.0.113.77"}
 
-    response = client.post("/api/v1/upscale?format=webp", headers=headers, **form(filename="holiday.png"))
+    response = client.post("/api/v1/upscale?format=webp", headers=headers, **api_form(filename="holiday.png"))
     response.close()
 
     [record] = [record for record in caplog.records if record.name == "gateway.request"]

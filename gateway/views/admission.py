@@ -1,0 +1,67 @@
+"""Admission: what the doors have to know of a request, and the visit that they let in, for the rest of the request."""
+
+from __future__ import annotations
+
+from flask import current_app, g, request
+
+from gateway.parts import parts_of
+from gateway.sockets import HANG_UP
+from gateway.visits import Visit
+
+
+def admit_to_api() -> Visit:
+    """Let a client in, or raise a Problem."""
+    doors = parts_of(current_app).doors
+    return _remember(doors.admit_to_api(_address(), *_keys()))
+
+
+def admit_to_form() -> Visit:
+    """Let a visitor in who sends the form, or raise a Problem."""
+    doors = parts_of(current_app).doors
+    return _remember(doors.admit_to_form(_address(), **_whence()))
+
+
+def admit_to_wake() -> Visit:
+    """Let somebody in who wakes the backend, or raise a Problem."""
+    doors = parts_of(current_app).doors
+    x_api_key, authorization = _keys()
+    visit = doors.admit_to_wake(_address(), x_api_key=x_api_key, authorization=authorization, **_whence())
+    return _remember(visit)
+
+
+def refuse_blocked(request_id: str) -> None:
+    """Raise Blocked for a request from a blocked network; of its body not even the rest is waited for."""
+    try:
+        parts_of(current_app).doors.refuse_blocked(_address(), request_id)
+    except Exception:
+        request.environ[HANG_UP] = True
+        raise
+
+
+def current_visit() -> Visit | None:
+    """Return the visit of this request; None when none was let in."""
+    visit: Visit | None = g.get("visit")
+    return visit
+
+
+def _remember(visit: Visit) -> Visit:
+    g.visit = visit
+    return visit
+
+
+def _address() -> str:
+    return request.remote_addr or ""
+
+
+def _keys() -> tuple[str | None, str | None]:
+    return request.headers.get("X-API-Key"), request.headers.get("Authorization")
+
+
+def _whence() -> dict[str, str]:
+    """Return what a browser says of the page that sent it here; a header that is missing is an empty text."""
+    headers = request.headers
+    return {
+        "sec_fetch_site": headers.get("Sec-Fetch-Site", ""),
+        "origin": headers.get("Origin", ""),
+        "host": request.host,
+    }
