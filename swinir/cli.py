@@ -21,12 +21,16 @@ from swinir.zoo import RELEASE_URL, TASKS, VARIANTS, UnknownVariant, Variant
 
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, one object a variant.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="As the table of docs/variants.md.")
 @click.pass_obj
-def list_(folder: Path, *, as_json: bool) -> None:
+def list_(folder: Path, *, as_json: bool, as_markdown: bool) -> None:
     """List every variant: what it is for, how it is built, whether its weights are here."""
     rows = describe_rows(folder)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
+        return
+    if as_markdown:
+        click.echo("\n".join(markdown_table()))
         return
     columns = ("name", "task", "scale", "architecture", "window", "here", "megabytes", "hash")
     table = [columns, *(tuple(str(row[column]) for column in columns) for row in rows)]
@@ -110,6 +114,26 @@ def import_(folder: Path, /, source: Path, *, is_replacing: bool, **described: A
 
 
 COMMANDS = (list_, fetch, verify, convert, import_)
+
+
+def markdown_table() -> list[str]:
+    """Return the lines of the table of docs/variants.md: the zoo, whatever is on this machine."""
+    lines = ["| variant | scale | network | window | MB | sha256 | for what |", "|---|---|---|---|---|---|---|"]
+    for variant in VARIANTS.values():
+        row = _describe(variant, Path())
+        digest = f"`{variant.sha256[:12]}` {row['hash']}" if variant.sha256 else row["hash"]
+        what = variant.summary + (" " + variant.notice if variant.notice else "")
+        cells = (
+            f"`{variant.name}`",
+            variant.scale,
+            row["architecture"],
+            variant.window,
+            row["megabytes"],
+            digest,
+            what,
+        )
+        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return lines
 
 
 def describe_rows(folder: Path) -> list[dict[str, Any]]:
