@@ -31,6 +31,8 @@ Problem                       status  anything that is answered with an error
   InternalError                  500  our own bug; its text stays in the log
   BackendFault                   502  the backend failed; the reason stays in the log
   QueueFull                      503  every place in the queue is taken
+    UploadsFull                  503  other uploads fill the memory there is for them
+  BudgetSpent                    503  this month's GPU seconds are used up
   BackendUnavailable             503  the backend is not there
   DeadlineExceeded               504  no answer in time
 
@@ -249,6 +251,21 @@ class QueueFull(Problem):
     """Every place in the queue is taken; Retry-After says when one may be free."""
 
     status, slug, title = 503, "queue-full", "Too many pictures are waiting"
+
+
+class UploadsFull(QueueFull):
+    """Other uploads fill the memory there is for them; nothing of this one was read. Retry-After says when to ask."""
+
+    slug, title = "uploads-full", "Too many uploads at once"
+
+
+class BudgetSpent(Problem):
+    """This month's GPU seconds are used up: what is kept is still answered, nothing new is made until the next month.
+
+    Retry-After says when that begins.
+    """
+
+    status, slug, title = 503, "budget-spent", "The budget of this month is spent"
 
 
 class BackendUnavailable(Problem):

@@ -60,6 +60,9 @@ class Settings:
     )
 
     max_upload_bytes: int = setting(20_000_000, "Largest upload.", check=between(1_024, 1_000_000_000))
+    uploads_in_memory_bytes: int = setting(
+        100_000_000, "Memory for uploads, all requests together; more wait unread.", check=between(1_024, 10**12)
+    )
     max_pixels: int = setting(
         4_194_304, "Most pixels (width x height) of an upload.", check=between(1, MAX_DECODED_PIXELS)
     )
@@ -102,6 +105,14 @@ class Settings:
     )
     results_max_count: int = setting(64, "How many such results.", check=between(1, 100_000))
     results_max_age_s: float = setting(900.0, "How long such a result is kept.", check=between(1, 86_400))
+    cache_max_bytes: int = setting(
+        67_108_864, "Memory for results that are answered again at once; 0: none.", check=between(0, 64_000_000_000)
+    )
+    cache_max_count: int = setting(256, "How many such results.", check=between(1, 100_000))
+    cache_max_age_s: float = setting(86_400.0, "How long it is answered again.", check=between(1, 31_536_000))
+    month_budget_gpu_s: float = setting(
+        0.0, "GPU seconds that may be spent in a calendar month (UTC); 0: no end.", check=between(0, 100_000_000)
+    )
 
     backend_address: str = setting(
         "", "host:port of Triton's gRPC; empty starts an embedded server on this machine."
@@ -161,6 +172,8 @@ class Settings:
     )
     form_max_age_s: float = setting(7_200.0, "How long a form that was opened can be sent.", check=between(10, 604_800))
 
+    metrics_host: str = setting("127.0.0.1", "Address of the metrics; not one that the public reaches.")
+    metrics_port: int = setting(0, "Port of Prometheus' metrics; 0: none.", check=between(0, 65_535))
     log_file: str = setting("", "Where the log goes: a path, - for standard error; empty for gateway.log in state_dir.")
     log_level: str = setting("info", "Least serious line that is logged.", check=one_of(LOG_LEVELS))
 
@@ -215,6 +228,10 @@ class Settings:
     def path_of_boots(self) -> Path:
         """Return where the lengths of the backend's last boots are kept."""
         return Path(self.state_dir) / "boots.json"
+
+    def path_of_meter(self) -> Path:
+        """Return where the GPU seconds of each month are kept, unless a Redis keeps them."""
+        return Path(self.state_dir) / "meter.json"
 
     def path_of_log(self) -> Path | None:
         """Return where the log goes; None for standard error."""

@@ -1,0 +1,232 @@
+"""The specification of gateway.meter and gateway.ledger: what a month of GPU costs, and that none of it is lost."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.ledger import MAX_CLIENTS, OTHERS, Batch, FileLedger, Ledger, LedgerError, Month, RedisLedger, Span, Use
+from gateway.meter import Meter
+from gateway.states import BackendState, StateName, States
+from tests.fakes import HandClock
+from tests.gateway.redis_server import RedisServer, redis_server
+
+__all__ = ["redis_server"]
+
+NOVEMBER_30 = 1_796_083_100.0
+"""Mon, 30 Nov 2026, 23:58:20 UTC: 100 s before December."""
+MakeLedger = Callable[[], Ledger]
+
+
+@pytest.fixture(params=["file", "redis"])
+def make_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> MakeLedger:
+    """Return a factory of ledgers that all write into one place, as replicas or restarts do."""
+    if request.param == "file":
+        return lambda: FileLedger(tmp_path / "meter.json")
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return lambda: RedisLedger(server.url)
+
+
+class Life:
+    """A backend's states and a meter on one clock."""
+
+    def __init__(self, ledger: Ledger, now: float, budget_s: float = 0.0) -> None:
+        self.clock = HandClock()
+        self.clock.now = now
+        self.states = States(clock=self.clock)
+        self.meter = Meter(self.states.now, ledger, budget_s=budget_s, clock=self.clock)
+
+    def picture(self, *, boot_s: float, work_s: float, idle_s: float, client: str = "alice") -> None:
+        """Live through a boot, a picture and the idle tail, looking once in each."""
+        self.states.begin_boot()
+        self.meter.observe()
+        self.clock.now += boot_s
+        self.states.note_answer()
+        self.clock.now += work_s
+        self.meter.charge(client, work_s, pictures=1)
+        self.meter.observe()
+        self.clock.now += idle_s
+        self.states.note_sleep()
+        self.clock.now += 1000
+        self.meter.observe()
+
+
+def seconds_of(month: Month) -> tuple[float, float, float, float]:
+    return tuple(round(value, 3) for value in (month.boot_s, month.work_s, month.idle_s, month.gpu_s))  # type: ignore[return-value]
+
+
+def test_boot_work_and_idle_tail_are_counted_and_sleep_is_not(make_ledger: MakeLedger) -> None:
+    life = Life(make_ledger(), 1_790_000_000.0)
+
+    life.picture(boot_s=12, work_s=3, idle_s=300)
+
+    assert seconds_of(life.meter.month()) == (12, 3, 300, 315)
+    life.meter.write()
+    assert seconds_of(life.meter.month()) == (12, 3, 300, 315)
+
+
+def test_a_restart_goes_on_where_the_last_process_ended(make_ledger: MakeLedger) -> None:
+    first = Life(make_ledger(), 1_790_000_000.0)
+    first.picture(boot_s=12, work_s=3, idle_s=300)
+    first.meter.close()
+
+    second = Life(make_ledger(), first.clock.now)
+    second.meter.write()
+    second.picture(boot_s=10, work_s=1, idle_s=300, client="bob")
+
+    assert seconds_of(second.meter.month()) == (22, 4, 600, 626)
+    assert second.meter.month().clients == {"alice": Use(1, 3.0), "bob": Use(1, 1.0)}
+
+
+def test_an_awake_second_that_two_gateways_saw_counts_once(make_ledger: MakeLedger) -> None:
+    lives = [Life(make_ledger(), 1_790_000_000.0) for _ in range(2)]
+    for life in lives:  # the same backend, seen by each; each with a picture of its own
+        life.picture(boot_s=12, work_s=3, idle_s=300)
+    for life in lives:
+        life.meter.write()
+    lives[0].meter.write()
+
+    assert seconds_of(lives[0].meter.month()) == (12, 6, 297, 315)
+    assert lives[0].meter.month().clients == {"alice": Use(2, 6.0)}
+
+
+def test_a_batch_that_arrives_twice_counts_once(make_ledger: MakeLedger) -> None:
+    ledger = make_ledger()
+    batch = Batch((Span("2026-09", "up_s", 100.0, 160.0),), {("2026-09", "alice"): Use(1, 2.5)})
+
+    ledger.add(batch)
+    ledger.add(batch)
+
+    assert ledger.read() == {"2026-09": Month("2026-09", 0.0, 60.0, {"alice": Use(1, 2.5)})}
+
+
+def test_clients_are_bounded_and_the_seconds_of_further_ones_are_not_lost(make_ledger: MakeLedger) -> None:
+    ledger = make_ledger()
+    uses = {("2026-09", f"client {number}"): Use(1, 0.5) for number in range(MAX_CLIENTS + 5)}
+
+    ledger.add(Batch((), uses))
+
+    month = ledger.read()["2026-09"]
+    assert len(month.clients) == MAX_CLIENTS + 1
+    assert month.clients[OTHERS] == Use(5, 2.5)
+    assert month.work_s == pytest.approx(0.5 * (MAX_CLIENTS + 5))
+
+
+def test_many_threads_lose_nothing(make_ledger: MakeLedger) -> None:
+    life = Life(make_ledger(), 1_790_000_000.0)
+
+    def work() -> None:
+        for number in range(50):
+            life.meter.charge("alice", 0.25, pictures=1)
+            if number % 10 == 0:
+                life.meter.write()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    life.meter.write()
+
+    assert life.meter.month().clients == {"alice": Use(200, 50.0)}
+
+
+def test_a_new_month_begins_at_zero_and_the_budget_with_it(tmp_path: Path) -> None:
+    life = Life(FileLedger(tmp_path / "meter.json"), NOVEMBER_30, budget_s=50)
+    life.states.note_answer()
+    life.meter.observe()
+    life.clock.now += 60
+    assert life.meter.is_spent()
+    assert life.meter.next_month_in_s() == 40
+
+    life.clock.now += 41
+    life.meter.observe()
+
+    assert life.meter.month().name == "2026-12"
+    assert not life.meter.is_spent()
+    life.meter.write()
+    assert set(life.meter._known) == {"2026-11", "2026-12"}
+
+
+def test_december_is_followed_by_january(tmp_path: Path) -> None:
+    life = Life(FileLedger(tmp_path / "meter.json"), NOVEMBER_30 + 100 + 30 * 86_400)
+
+    assert life.meter.month().name == "2026-12"
+    assert life.meter.next_month_in_s() == 86_400
+
+
+def test_without_a_budget_nothing_is_ever_spent(tmp_path: Path) -> None:
+    life = Life(FileLedger(tmp_path / "meter.json"), 1_790_000_000.0)
+    life.picture(boot_s=12, work_s=3, idle_s=1_000_000)
+
+    assert not life.meter.is_spent()
+    assert life.meter.describe()["budget_gpu_s"] is None
+
+
+def test_the_moment_of_a_change_is_exact_however_late_one_looks(tmp_path: Path) -> None:
+    states: list[tuple[StateName, float]] = [("booting", 2.0), ("up", 5.0), ("asleep", 7.0)]
+    clock = HandClock()
+    seen = iter(states)
+
+    def now() -> BackendState:
+        name, since_s = next(seen)
+        return BackendState(name, since_s, None)
+
+    meter = Meter(now, FileLedger(tmp_path / "meter.json"), clock=clock)
+    for _ in states:
+        clock.now += 10
+        meter.observe()
+
+    assert [(span.kind, span.begin, span.end) for span in meter._spans] == [
+        ("boot_s", 1008.0, 1015.0),
+        ("up_s", 1015.0, 1023.0),
+    ]
+
+
+def test_what_cannot_be_written_is_kept_counts_and_is_written_later(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    life = Life(RedisLedger(redis_server.url), 1_790_000_000.0, budget_s=310)
+    redis_server.kill()
+    life.picture(boot_s=12, work_s=3, idle_s=300)
+    life.meter.write()
+    life.meter.write()
+
+    assert life.meter.is_spent()
+    assert [record.getMessage() for record in caplog.records if "Redis" in record.getMessage()] == [
+        "Redis, which keeps the meter, is away (ConnectionError). What is spent meanwhile is kept in memory."
+    ]
+    redis_server.start()
+    life.picture(boot_s=10, work_s=3, idle_s=300)
+    life.meter.write()
+    life.meter.write()
+
+    assert seconds_of(life.meter.month()) == (22, 6, 600, 628)
+    assert seconds_of(RedisLedger(redis_server.url).read()["2026-09"]) == (22, 6, 600, 628)
+
+
+def test_a_damaged_file_is_not_overwritten_and_counting_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "meter.json"
+    path.write_text('{"version": 1, "months": ')
+    life = Life(FileLedger(path), 1_790_000_000.0)
+    life.picture(boot_s=12, work_s=3, idle_s=300)
+    life.meter.write()
+
+    assert life.meter.month().gpu_s == pytest.approx(315)
+    assert path.read_text() == '{"version": 1, "months": '
+    with pytest.raises(LedgerError, match="damaged"):
+        FileLedger(path).read()
+
+
+def test_thirteen_months_are_kept(tmp_path: Path) -> None:
+    ledger = FileLedger(tmp_path / "meter.json")
+    for number in range(20):
+        name = f"{2026 + number // 12}-{number % 12 + 1:02d}"
+        ledger.add(Batch((), {(name, "alice"): Use(1, 1.0)}))
+
+    months = json.loads((tmp_path / "meter.json").read_text())["months"]
+    assert (len(months), min(months), max(months)) == (13, "2026-08", "2027-08")
