@@ -31,7 +31,7 @@ def make_stand_ins(podman: Podman, cache: Path) -> None:
     """Give podman the four base images."""
     base = _debian(cache)
     podman("import", base, PYTHON)
-    _derive(podman, REDIS, ["RUN ln -s /usr/bin/redis-server /usr/local/bin/redis-server"])
+    _derive(podman, REDIS, ["RUN install -d -o 999 -g 1000 /data", "WORKDIR /data", "VOLUME /data"])
     nginx = ["RUN rm -rf /usr/share/nginx/html/*", 'CMD ["nginx", "-g", "daemon off;"]']
     _derive(podman, NGINX, nginx)
     folder = podman.folder / "triton"
