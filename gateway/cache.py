@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gateway.orders import Order
-from gateway.upscaling import Result
+from gateway.stop import Stop
+from gateway.upscaling import Result, Watch
 
 Clock = Callable[[], float]
 
@@ -28,6 +29,25 @@ class CacheState:
     n_bytes: int
     hits: int
     misses: int
+
+
+class Kept:
+    """A work that was done before: what `gateway.upscaling.Work` is, for a result of the cache."""
+
+    turn = (0, 0)
+    """It waits for no place."""
+
+    def __init__(self, order: Order, request_id: str, result: Result) -> None:
+        self.order = order
+        self.stop = Stop()
+        self.request_id = request_id
+        self.ticket = self
+        self._result = result
+
+    def run(self, watch: Watch = lambda _: None) -> Result:
+        """Return the result at once."""
+        del watch
+        return self._result
 
 
 class Cache:
@@ -58,7 +78,7 @@ class Cache:
                 return None
             self._kept.move_to_end(key)
             self._hits += 1
-        return replace(result, filename=order.filename, seconds=0.0)
+        return replace(result, filename=order.filename, seconds=0.0, cache="hit")
 
     def keep(self, order: Order, result: Result) -> None:
         """Keep a result, unless it is larger than the whole cache."""

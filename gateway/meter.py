@@ -21,8 +21,6 @@ WATCH_INTERVAL_S = 1.0
 WRITE_INTERVAL_S = 10.0
 """Between two writes: what a killed process loses at most, and by how much replicas may overspend."""
 COMPLAIN_INTERVAL_S = 300.0
-ANONYMOUS = "(anonymous)"
-
 _AWAKE: dict[str, SpanKind] = {"booting": "boot_s", "up": "up_s"}
 
 _log = logging.getLogger(__name__)
@@ -78,8 +76,8 @@ class Meter:
             self._note(state.name, changed, now)
             self._seen = (now, state.name)
 
-    def charge(self, client: str, work_s: float, *, pictures: int) -> None:
-        """Note what the backend worked for a client."""
+    def charge(self, client: str, work_s: float, pictures: int) -> None:
+        """Note what the network worked for a client, and its pictures that are finished."""
         with self._lock:
             key = (month_of(self._clock()), client)
             before = self._uses.get(key, Use())

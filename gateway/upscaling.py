@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -41,6 +42,8 @@ class Result:
     """From the order to the encoded picture, the wait for a place included."""
     soundness: Soundness | None = None
     """What was checked of it; None where the backend does not say."""
+    cache: Literal["hit", "miss"] = "miss"
+    """A hit was made for an earlier order of the same content."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +63,32 @@ class Progress:
 
 
 Watch = Callable[[Progress], None]
+Charge = Callable[[str, float, int], object]
+"""Takes (client, seconds that the network worked, pictures that are finished)."""
+Keep = Callable[[Order, Result], object]
+"""Takes what was made, for whoever may ask for it again."""
+ANONYMOUS = "(anonymous)"
+"""Whoever has no key, as a client; no name of a key has parentheses."""
 
 
 class Upscaling:
     """Makes results, as many at once as there are places. Safe to use from several threads."""
 
     def __init__(
-        self, upscaler: Upscaler, places: Places, *, deadline_s: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+        self, upscaler: Upscaler, places: Places, *, deadline_s: float, clock: Callable[[], float] = time.monotonic,
+        charge: Charge = lambda *_: None, keep: Keep = lambda *_: None,
+    ) -> None:  # fmt: skip
         self.upscaler = upscaler
+        self.charge = charge
+        self.keep = keep
         self.deadline_s = deadline_s
         self.clock = clock
         self._places = places
 
-    def begin(self, order: Order, request_id: str) -> Work:
+    def begin(self, order: Order, request_id: str, client: str = ANONYMOUS) -> Work:
         """Take a place or one in the queue; raise QueueFull when there is none. Whoever begins must `run`."""
         try:
-            return Work(self, order, request_id, self._places.enter())
+            return Work(self, order, request_id, client, self._places.enter())
         except NoPlace as error:
             raise problems.retry_later(
                 problems.QueueFull,
@@ -92,12 +104,15 @@ class Upscaling:
 class Work:
     """One order on its way. Setting `stop` ends it from another thread, wherever it is."""
 
-    def __init__(self, upscaling: Upscaling, order: Order, request_id: str, ticket: Ticket) -> None:
+    def __init__(self, upscaling: Upscaling, order: Order, request_id: str, client: str, ticket: Ticket) -> None:
         self.order = order
         self.stop = Stop()
         self.ticket = ticket
         self.request_id = request_id
+        self._client = client
         self._upscaler = upscaling.upscaler
+        self._charge = upscaling.charge
+        self._keep = upscaling.keep
         self._clock = upscaling.clock
         self._deadline_s = upscaling.deadline_s
         self._began = upscaling.clock()
@@ -119,7 +134,7 @@ class Work:
             self.ticket.leave()
         choices = self.order.choices
         notes = (*image.notes, *describe_losses(image, choices.format), choices.variant.notice)
-        return Result(
+        result = Result(
             data=data,
             media_type=f"image/{choices.format}",
             filename=self.order.filename,
@@ -129,6 +144,9 @@ class Work:
             seconds=self._clock() - self._began,
             soundness=summarise(np.concatenate(rows)) if rows else None,
         )
+        self._charge(self._client, 0.0, 1)
+        self._keep(self.order, result)
+        return result
 
     def _ask(self, image: Image, watch: Watch) -> tuple[bytes, list[Rows]]:
         """Ask the backend, and once more after a fault: the same pixels give the same picture, so that is safe."""
@@ -158,6 +176,7 @@ class Work:
             image.pixels, variant.name, deadline=self._deadline, request_id=self.request_id, stop=self.stop
         )
         for done, band in enumerate(bands, 1):
+            self._charge(self._client, band.work_s, 0)  # also of a picture that nobody waits for to its end
             try:
                 encoder.add(band.pixels)
             except ValueError as error:

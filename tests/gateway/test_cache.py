@@ -36,7 +36,7 @@ def test_the_same_order_finds_the_result_under_its_own_name(clock: HandClock) ->
 
     found = kept.find(order(name="holiday.png"))
 
-    assert found == Result(bytes(10), "image/png", "holiday_compact_x4.png", 4, 4, ("a note",), 0.0)
+    assert found == Result(bytes(10), "image/png", "holiday_compact_x4.png", 4, 4, ("a note",), 0.0, cache="hit")
 
 
 @pytest.mark.parametrize(

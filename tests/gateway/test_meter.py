@@ -47,7 +47,7 @@ class Life:
         self.clock.now += boot_s
         self.states.note_answer()
         self.clock.now += work_s
-        self.meter.charge(client, work_s, pictures=1)
+        self.meter.charge(client, work_s, 1)
         self.meter.observe()
         self.clock.now += idle_s
         self.states.note_sleep()
@@ -121,7 +121,7 @@ def test_many_threads_lose_nothing(make_ledger: MakeLedger) -> None:
 
     def work() -> None:
         for number in range(50):
-            life.meter.charge("alice", 0.25, pictures=1)
+            life.meter.charge("alice", 0.25, 1)
             if number % 10 == 0:
                 life.meter.write()
 
