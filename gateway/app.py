@@ -8,8 +8,10 @@ from collections.abc import Callable
 from flask import Flask
 
 from gateway.addresses import TrustedHops
+from gateway.departures import Departures
 from gateway.doors import Doors
-from gateway.keys import KeyFile
+from gateway.form_tokens import FormTokens
+from gateway.limits import Limits
 from gateway.parts import Parts
 from gateway.places import Places
 from gateway.results import Results
@@ -17,7 +19,7 @@ from gateway.settings import Settings
 from gateway.uploads import FORM_OVERHEAD_BYTES, MAX_FIELD_BYTES, MAX_FORM_PARTS
 from gateway.upscaler import Upscaler
 from gateway.upscaling import Upscaling
-from gateway.views import api, envelope, form, health, pages
+from gateway.views import api, envelope, form, health, pages, status
 
 
 def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], float] = time.monotonic) -> Flask:
@@ -36,7 +38,7 @@ def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], fl
     places = Places(settings.jobs_in_flight, settings.queue_places, clock=clock)
     parts = Parts(
         settings=settings,
-        doors=Doors(KeyFile(settings.path_of_keys())),
+        doors=Doors(settings, Limits(app, settings), FormTokens(settings.form_secret, settings.form_max_age_s)),
         places=places,
         upscaling=Upscaling(upscaler, places, deadline_s=settings.deadline_s, clock=clock),
         results=Results(
@@ -45,10 +47,11 @@ def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], fl
             max_age_s=settings.results_max_age_s,
             clock=clock,
         ),
+        departures=Departures(),
     )
     parts.give_to(app)
     envelope.wrap(app)
-    for views in (form, api, health, pages):
+    for views in (form, api, status, health, pages):
         app.register_blueprint(views.blueprint)
     app.wsgi_app = TrustedHops(app.wsgi_app, settings.trusted_hops)  # type: ignore[method-assign]
     return app

@@ -7,6 +7,7 @@ from typing import cast
 
 from flask import Flask
 
+from gateway.departures import Departures
 from gateway.doors import Doors
 from gateway.places import Places
 from gateway.results import Results
@@ -25,6 +26,7 @@ class Parts:
     places: Places
     upscaling: Upscaling
     results: Results
+    departures: Departures
 
     def give_to(self, app: Flask) -> None:
         """Make these the parts of an application."""

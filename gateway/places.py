@@ -79,10 +79,13 @@ class Places:
                 self._queue.append(ticket)
             return ticket
 
-    def ahead_of(self, ticket: Ticket) -> int:
-        """Return how many images are worked on or wait before this one; 0 once it has its place."""
+    def turn_of(self, ticket: Ticket) -> tuple[int, int]:
+        """Return (place in the queue from 1, images at work or waiting before it); (0, 0) once it has its place."""
         with self._lock:
-            return self._at_work + self._queue.index(ticket) if ticket in self._queue else 0
+            if ticket not in self._queue:
+                return 0, 0
+            waiting_before = self._queue.index(ticket)
+            return waiting_before + 1, self._at_work + waiting_before
 
     def leave(self, ticket: Ticket) -> None:
         """Give the place up, or the wait for it."""
@@ -125,9 +128,9 @@ class Ticket:
         """When the work began, a moment of the clock."""
 
     @property
-    def ahead(self) -> int:
-        """Images at work or waiting before this one; 0 once it has its place."""
-        return self._places.ahead_of(self)
+    def turn(self) -> tuple[int, int]:
+        """(place in the queue from 1, images at work or waiting before this one); (0, 0) once it has its place."""
+        return self._places.turn_of(self)
 
     def begin(self, now: float) -> None:
         """Note that the turn has come; called by `Places`."""

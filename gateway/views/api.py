@@ -11,24 +11,36 @@ from gateway.parts import parts_of
 from gateway.settings import Settings
 from gateway.uploads import read_order
 from gateway.upscaling import Result
+from gateway.views.admission import admit_to_api
 from gateway.views.envelope import request_id
+from gateway.views.making import make, send_events, wants_events
 from gateway.views.pictures import send_picture
 from preprocessing.codec import DEFAULT_QUALITY, MAX_OUTPUT_SIDES
+from swinir.zoo import VARIANTS, Variant
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 
 
 @blueprint.post("/upscale")
 def upscale() -> Response:
-    """Answer with the picture itself; what is to be known beside it stands in headers."""
+    """Answer with the picture itself, and in headers what is to be known beside it; or with events, if asked."""
     parts = parts_of(current_app)
-    parts.doors.admit_to_api(request.headers.get("X-API-Key"), request.headers.get("Authorization"))
-    order = read_order(request, parts.settings)
-    result = parts.upscaling.run(order, request_id())
+    visit = admit_to_api()
+    own: dict[str, str] = {}
+    order = read_order(request, parts.settings, take_own=lambda fields: own.update(bands=fields.pop("bands", "")))
+    visit.charge_pixels(order.pixels)
+    work = parts.upscaling.begin(order, request_id())
+    if wants_events():
+        return send_events(work, with_bands=own["bands"] == "1")
+    result = make(work)
+    if isinstance(result, Response):
+        return result
     response = send_picture(result.data, result.media_type, result.filename, as_download=True)
     response.headers["X-Superres-Variant"] = order.choices.variant.name
     response.headers["X-Superres-Size"] = f"{result.width}x{result.height}"
     response.headers["X-Superres-Seconds"] = f"{result.seconds:.3f}"
+    if result.soundness is not None:
+        response.headers["X-Superres-Soundness"] = result.soundness.describe()
     if result.notes:
         response.headers["X-Superres-Notes"] = _header_text(result)
     return response
@@ -42,19 +54,10 @@ def variants() -> dict[str, Any]:
 
 def describe_service(settings: Settings) -> dict[str, Any]:
     """Return everything that a client, or the page, needs to know before it sends an image."""
+    offered = settings.offered()
     return {
-        "variants": [
-            {
-                "name": variant.name,
-                "task": variant.task,
-                "scale": variant.scale,
-                "summary": variant.summary,
-                "notice": variant.notice,
-                "credit": variant.credit,
-                "licence": variant.licence,
-            }
-            for variant in settings.offered().values()
-        ],
+        "variants": [_describe(variant) for variant in offered.values()],
+        "not_offered": [_describe(variant) for name, variant in VARIANTS.items() if name not in offered],
         "default_variant": settings.default_variant,
         "formats": {name: {"max_side": MAX_OUTPUT_SIDES[name]} for name in FORMATS},
         "default_format": FORMATS[0],
@@ -66,6 +69,18 @@ def describe_service(settings: Settings) -> dict[str, Any]:
             "max_output_pixels": settings.max_output_pixels,
             "deadline_s": settings.deadline_s,
         },
+    }
+
+
+def _describe(variant: Variant) -> dict[str, Any]:
+    return {
+        "name": variant.name,
+        "task": variant.task,
+        "scale": variant.scale,
+        "summary": variant.summary,
+        "notice": variant.notice,
+        "credit": variant.credit,
+        "licence": variant.licence,
     }
 
 

@@ -14,8 +14,11 @@ from werkzeug.exceptions import HTTPException
 
 from gateway.causes import of_http_error
 from gateway.journal import log_request
+from gateway.limits import describe_standings
 from gateway.parts import parts_of
 from gateway.problems import INTERNAL_DETAIL, InternalError, Problem
+from gateway.views.admission import current_visit, refuse_blocked
+from gateway.views.making import wants_events
 
 _requests = logging.getLogger("gateway.request")
 _log = logging.getLogger(__name__)
@@ -31,7 +34,10 @@ CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors {frame_ancestors}"
 )
-JSON_PATHS = ("/api/", "/healthz", "/readyz")
+HEALTH_PATHS = ("/healthz", "/readyz")
+"""Asked by the cluster, which no block should cut off."""
+JSON_PATHS = ("/api/", *HEALTH_PATHS)
+HSTS = f"max-age={2 * 365 * 86_400}"
 
 
 def wrap(app: Flask) -> None:
@@ -49,6 +55,8 @@ def request_id() -> str:
 def _begin() -> None:
     g.request_id = secrets.token_hex(8)
     g.began = time.monotonic()
+    if request.path not in HEALTH_PATHS:
+        refuse_blocked(g.request_id)
 
 
 def _seal(response: Response) -> Response:
@@ -58,6 +66,12 @@ def _seal(response: Response) -> Response:
         response.headers.setdefault(name, value)
     policy = CONTENT_POLICY.format(frame_ancestors=settings.frame_ancestors)
     response.headers.setdefault("Content-Security-Policy", policy)
+    if request.is_secure:
+        response.headers.setdefault("Strict-Transport-Security", HSTS)
+    if visit := current_visit():
+        for name, value in describe_standings(visit.standings(time.time()), time.time()).items():
+            response.headers.setdefault(name, value)
+        response.call_on_close(visit.end)
     if request.endpoint != "static":
         response.headers.setdefault("Cache-Control", "no-store")
     _log_when_sent(response)
@@ -88,7 +102,9 @@ def _answer_error(error: Exception) -> Response | HTTPException:
     if isinstance(error, HTTPException) and (error.code is None or error.code < 400):
         return error  # a redirect
     problem = _problem_of(error)
-    return _render(problem, as_json=_wants_json())
+    if visit := current_visit():
+        visit.settle(problem)
+    return _render(problem, as_json=wants_json())
 
 
 def _problem_of(error: Exception) -> Problem:
@@ -100,8 +116,9 @@ def _problem_of(error: Exception) -> Problem:
     return InternalError(INTERNAL_DETAIL)
 
 
-def _wants_json() -> bool:
-    if request.path.startswith(JSON_PATHS):
+def wants_json() -> bool:
+    """Whether an error of the request being served is answered to a program."""
+    if request.path.startswith(JSON_PATHS) or wants_events():
         return True
     best = request.accept_mimetypes.best_match(("text/html", "application/problem+json", "application/json"))
     return best in ("application/problem+json", "application/json")

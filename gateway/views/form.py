@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from flask import Blueprint, Response, current_app, render_template, request, url_for
 
 from gateway.orders import FORMATS
 from gateway.parts import parts_of
-from gateway.problems import ResultGone
+from gateway.problems import ResultGone, StaleForm
 from gateway.results import Pair, Picture
 from gateway.uploads import read_order
-from gateway.views.envelope import request_id
+from gateway.views.admission import admit_to_form
+from gateway.views.envelope import request_id, wants_json
+from gateway.views.making import make, send_events, wants_events
 from gateway.views.pictures import send_picture
 from preprocessing.codec import DEFAULT_QUALITY, MAX_OUTPUT_SIDES
 
 blueprint = Blueprint("form", __name__)
+
+TOKEN_FIELD = "token"  # noqa: S105 - its name
 
 _FORMAT_LINES = {
     "png": "PNG: every pixel as computed; large files.",
@@ -25,14 +31,24 @@ _FORMAT_LINES = {
 @blueprint.get("/")
 def index() -> str:
     """Show the form, with every limit that the upload will meet."""
-    settings = parts_of(current_app).settings
+    return _show_form({}, None)
+
+
+def _show_form(chosen: Mapping[str, str], problem: StaleForm | None) -> str:
+    """Return the form's page, with the choices that were made before and what was wrong, if anything."""
+    parts = parts_of(current_app)
+    settings = parts.settings
     return render_template(
         "form.html",
+        token=parts.doors.tokens.make(),
+        problem=problem,
+        chosen_variant=_known(chosen.get("variant"), settings.offered(), settings.default_variant),
+        chosen_format=_known(chosen.get("format"), FORMATS, FORMATS[0]),
+        chosen_quality=_known(chosen.get("quality"), [str(n) for n in range(1, 101)], str(DEFAULT_QUALITY)),
         settings=settings,
         variants=settings.offered().values(),
         formats={name: _FORMAT_LINES[name] for name in FORMATS},
         output_sides=MAX_OUTPUT_SIDES,
-        default_quality=DEFAULT_QUALITY,
         api_url=url_for("api.upscale", _external=True),
     )
 
@@ -41,8 +57,27 @@ def index() -> str:
 def upscale() -> Response | str:
     """Make the picture and show it beside the upload; hand it over as a download where it is too large to be kept."""
     parts = parts_of(current_app)
-    order = read_order(request, parts.settings)
-    result = parts.upscaling.run(order, request_id())
+    visit = admit_to_form()
+    chosen: dict[str, str] = {}
+
+    def take_own(fields: dict[str, str]) -> None:
+        token = fields.pop(TOKEN_FIELD, "")
+        chosen.update(fields)
+        parts.doors.check_token(token)
+
+    try:
+        order = read_order(request, parts.settings, take_own=take_own)
+    except StaleForm as problem:
+        if wants_json():
+            raise
+        return Response(_show_form(chosen, problem), problem.status, mimetype="text/html")
+    visit.charge_pixels(order.pixels)
+    work = parts.upscaling.begin(order, request_id())
+    if wants_events():
+        return send_events(work, with_bands=True)
+    result = make(work)
+    if isinstance(result, Response):
+        return result
     upload = order.upload
     extension = upload.format.lower()
     before = Picture(upload.data, f"image/{extension}", f"{order.stem}.{extension}")
@@ -72,6 +107,10 @@ def after(result_id: str) -> Response:
     """Send the picture made; with ?download=1 as a file to save."""
     picture = _find(result_id).after
     return send_picture(picture.data, picture.media_type, picture.filename, as_download="download" in request.args)
+
+
+def _known(chosen: str | None, known: Collection[str], default: str) -> str:
+    return chosen if chosen is not None and chosen in known else default
 
 
 def _find(result_id: str) -> Pair:

@@ -220,7 +220,7 @@ def test_a_stop_ends_the_wait_for_a_place() -> None:
     places = Places(1, 1)
     with places.take(time.monotonic() + 30):
         work = upscaling(FakeUpscaler(), places).begin(order(), "id")
-        assert work.ticket.ahead == 1
+        assert work.ticket.turn == (1, 1)
         work.stop.set()
         with pytest.raises(Stopped):
             work.run()

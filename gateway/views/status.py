@@ -1,0 +1,36 @@
+"""How the backend is, and the wish to have it awake. Neither view waits for it; only the wish wakes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, current_app
+
+from gateway.parts import parts_of
+from gateway.views.admission import admit_to_wake
+
+blueprint = Blueprint("status", __name__, url_prefix="/api/v1")
+
+
+@blueprint.get("/status")
+def status() -> dict[str, Any]:
+    """Tell the backend's state, as far as it is known without asking it, and how full the queue is."""
+    parts = parts_of(current_app)
+    places = parts.places.state()
+    return {
+        "backend": parts.upscaling.upscaler.states.now().describe(),
+        "queue": {
+            "at_work": places.at_work,
+            "waiting": places.waiting,
+            "places": parts.settings.queue_places,
+        },
+    }
+
+
+@blueprint.post("/wake")
+def wake() -> tuple[dict[str, str], int]:
+    """Have the backend boot if it sleeps: a visitor has chosen a file, and the upload takes a while."""
+    admit_to_wake()
+    upscaler = parts_of(current_app).upscaling.upscaler
+    upscaler.wake()
+    return {"state": upscaler.states.now().name}, 202

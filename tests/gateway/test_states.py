@@ -1,0 +1,113 @@
+"""The specification of gateway.states and gateway.stop."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from gateway.states import BOOT_LIMIT_S, KEPT_BOOTS, States
+from gateway.stop import Stop, Stopped
+from tests.fakes import HandClock
+
+
+def boot(states: States, clock: HandClock, seconds: float) -> None:
+    states.note_sleep()
+    states.begin_boot()
+    clock.now += seconds
+    states.note_answer()
+
+
+def test_a_backend_sleeps_until_somebody_asks_and_boots_until_it_answers() -> None:
+    clock = HandClock()
+    states = States(clock=clock)
+    assert states.now().name == "asleep"
+
+    assert states.begin_boot()
+    clock.now += 4
+    assert (states.now().name, states.now().since_s) == ("booting", 4)
+    assert not states.begin_boot(), "one boot, however many ask"
+
+    states.note_answer()
+    assert (states.now().name, states.now().since_s) == ("up", 0)
+    assert not states.begin_boot()
+
+
+def test_the_usual_time_is_that_of_past_boots() -> None:
+    clock = HandClock()
+    states = States(clock=clock)
+    assert states.now().usual_boot_s is None
+
+    for seconds in (9, 1, 2, 3, 4, 5, 6, 7, 8, 30):
+        boot(states, clock, seconds)
+
+    assert states.now().usual_boot_s == (5, 9)
+    assert states.now().describe() == {"state": "up", "since_s": 0.0, "usual_boot_s": {"p50": 5, "p90": 9}}
+
+
+def test_boots_outlive_a_restart_in_a_bounded_file(tmp_path: Path) -> None:
+    clock, path = HandClock(), tmp_path / "new" / "boots.json"
+    states = States(path, clock=clock)
+    for number in range(KEPT_BOOTS + 20):
+        boot(states, clock, 1 + number)
+
+    assert len(json.loads(path.read_text())) == KEPT_BOOTS
+    assert States(path, clock=clock).now().usual_boot_s == states.now().usual_boot_s
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"a": 1}', '["x"]', "[null]", "7"])
+def test_a_damaged_file_of_boots_is_no_boots(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "boots.json"
+    path.write_text(content)
+    assert States(path).now().usual_boot_s is None
+
+
+def test_a_boot_that_takes_for_ever_has_failed_and_one_that_is_slow_has_not() -> None:
+    clock = HandClock()
+    states = States(clock=clock)
+    states.begin_boot()
+
+    clock.now += BOOT_LIMIT_S
+    assert states.now().name == "booting"
+    clock.now += 1
+    assert states.now().name == "failed"
+
+    assert states.begin_boot(), "whoever asks after a failure tries again"
+
+
+def test_a_boot_that_failed_tells_nothing_of_usual_times() -> None:
+    states = States()
+    states.begin_boot()
+    states.note_failure()
+    assert (states.now().name, states.now().usual_boot_s) == ("failed", None)
+
+
+def test_a_backend_that_does_not_tell_is_taken_for_asleep_after_its_idle_time() -> None:
+    clock = HandClock()
+    states = States(presumed_asleep_after_s=60, clock=clock)
+    states.begin_boot()
+    states.note_answer()
+    clock.now += 50
+    states.note_answer()
+    clock.now += 60
+    assert states.now().name == "up"
+
+    clock.now += 5
+    assert (states.now().name, states.now().since_s) == ("asleep", 5)
+
+
+def test_a_stop_calls_who_waits_once_and_at_once() -> None:
+    stop, called = Stop(), []
+    with stop.calling(lambda: called.append("early")):
+        stop.check()
+    with stop.calling(lambda: called.append("waiting")):
+        threading.Thread(target=stop.set).start()
+        while not stop.is_set or not called:
+            pass
+        stop.set()
+    with stop.calling(lambda: called.append("late")):
+        assert called == ["waiting", "late"]
+    with pytest.raises(Stopped):
+        stop.check()
