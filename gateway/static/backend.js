@@ -4,6 +4,7 @@ import { seconds, ticking } from "./words.js";
 
 const LOOK_WHILE_BOOTING_MS = 2_000;
 const LOOK_AT_REST_MS = 30_000;
+const WAKE_AGAIN_MS = 90_000; // well within what `wake_requests` allows
 
 export const usual = (times) => (times ? `usually ${seconds(times.p50)}` : "some 10 to 15 s");
 
@@ -53,6 +54,8 @@ export class Backend {
 
   /** Boot now, behind the choosing and the upload: called when somebody chose a picture, never on a mere view. */
   async wake() {
+    if (this.wokenAt && performance.now() - this.wokenAt < WAKE_AGAIN_MS) return;
+    this.wokenAt = performance.now();
     await fetch(this.wakeUrl, { method: "POST" }).catch(() => null);
     this.look();
   }

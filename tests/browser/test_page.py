@@ -1,0 +1,228 @@
+"""The page at work: an upload, the backend's state, bands as they come, the result, one after another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests import builders
+from tests.browser import scripted
+from tests.browser.conftest import MakePage
+from tests.browser.scripted import Bands, Broken, Event, Gate, ScriptedGateway, Whole
+from tests.browser.states import BROKEN, BUTTERFLY, HARBOUR, await_state, choose, file, start
+
+CANVAS_PIXELS = """points => {
+  const canvas = document.querySelector(".growing-canvas");
+  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
+  copy.drawImage(canvas, 0, 0);
+  return points.map(([x, y]) => [...copy.getImageData(x, y, 1, 1).data]);
+}"""
+
+
+def words(page: Page, index: int = 0) -> Any:
+    return expect(page.locator(".job-state").nth(index))
+
+
+def saved(page: Page, index: int = 0) -> tuple[str, bytes]:
+    """Press Download; return the name and the bytes."""
+    with page.expect_download() as download:
+        page.locator(".job-save").nth(index).click()
+    path = download.value.path()
+    return download.value.suggested_filename, Path(path).read_bytes()
+
+
+def test_an_upload_tells_boot_queue_bands_and_ends_with_the_bytes_of_the_api(
+    page: Page, gateway: ScriptedGateway
+) -> None:
+    gateway.script.plays.append(
+        (scripted.ASLEEP, Gate("asleep"), scripted.booting(7), Gate("booting"), scripted.UP, scripted.queued(2),
+         Gate("queued"), Bands(1, 2, 4), Gate("half"), Bands(3, 4, 4), Whole())
+    )  # fmt: skip
+    choose(page, file("my holiday.png", HARBOUR))
+    start(page)
+
+    words(page).to_have_text("The machine is asleep: the first picture usually takes 12 s more.")
+    gateway.script.open("asleep")
+    words(page).to_contain_text("The machine is waking:")
+    words(page).to_contain_text("s so far, usually 12 s.")
+    expect(page.locator("#backend")).to_have_text("Waking")
+    gateway.script.open("booting")
+    words(page).to_have_text("In the queue: 2 pictures are ahead of yours.")
+    gateway.script.open("queued")
+    words(page).to_contain_text("Band 2 of 4 is done")
+    words(page).to_contain_text("left.")
+    expect(page.locator(".growing")).to_have_attribute("data-rows", "600")
+    with_band, without = page.evaluate(CANVAS_PIXELS, [[800, 300], [800, 900]])
+    assert with_band[3] == 255, "the upper half must be painted before the end"
+    assert without == [0, 0, 0, 0], "the lower half must not be"
+    gateway.script.open("half")
+    await_state(page, "done")
+
+    name, data = saved(page)
+    assert name == "my_holiday_compact_x4.png"
+    assert data == gateway.api(HARBOUR)
+
+
+def test_what_is_known_of_the_result_stands_beside_it(page: Page, gateway: ScriptedGateway) -> None:
+    gateway.script.extra = {"notes": ["The image is animated: the first of its 2 frames was taken."], "seconds": 3.24}
+    choose(page, file("butterfly.png"))
+    start(page)
+    await_state(page, "done")
+
+    expect(page.locator(".job-size")).to_have_text("64 × 64 became 256 × 256 pixels, 16 kB")
+    words(page).to_have_text("Done in 3.2 s, by compact_x4.")
+    expect(page.locator(".job-notes li")).to_have_text(
+        ["The image is animated: the first of its 2 frames was taken.",
+         "2 tiles checked: every number is finite. Shrunk back, the result matches your upload at 41.2 dB."]
+    )  # fmt: skip
+
+
+def test_a_result_kept_from_earlier_says_so(page: Page, gateway: ScriptedGateway) -> None:
+    gateway.script.extra = {"cache": "hit"}
+    choose(page, file("butterfly.png"))
+    start(page)
+
+    words(page).to_have_text("Done kept from an earlier time, so the machine slept on, by compact_x4.")
+
+
+def test_stop_stops_and_try_again_tries_again(page: Page, gateway: ScriptedGateway) -> None:
+    gateway.script.plays.append((scripted.UP, Bands(1, 1, 4), Gate("never"), Whole()))
+    choose(page, file("harbour.png", HARBOUR))
+    start(page)
+    await_state(page, "working")
+
+    page.click(".job-stop")
+
+    await_state(page, "stopped")
+    words(page).to_contain_text("Stopped after")
+    assert gateway.script.cancelled.wait(20), "the gateway must see the connection close"
+    page.click(".job-retry")
+    await_state(page, "done")
+    assert len(gateway.script.uploads) == 2
+
+
+def test_choosing_wakes_the_backend_and_looking_does_not(page: Page, gateway: ScriptedGateway) -> None:
+    gateway.script.state = "asleep"
+    page.reload()
+    expect(page.locator("#state")).to_have_text("The machine is asleep: the first picture usually takes 12 s more.")
+    assert gateway.script.woken == 0
+
+    choose(page, file("notes.txt", b"words"), file("butterfly.png"))
+
+    expect(page.locator("#backend")).to_have_text("Waking")
+    assert gateway.script.woken == 1
+    assert gateway.script.uploads == []
+
+
+def test_a_file_that_is_refused_wakes_nothing(page: Page, gateway: ScriptedGateway) -> None:
+    choose(page, file("notes.txt", b"words"))
+    await_state(page, "refused")
+
+    page.wait_for_load_state("networkidle")
+    assert gateway.script.woken == 0
+
+
+def test_several_pictures_are_worked_on_one_after_another(page: Page, gateway: ScriptedGateway) -> None:
+    gateway.script.plays += [
+        (scripted.UP, Gate("first"), Whole()),
+        (scripted.UP, Event("problem", {"status": 502, **BROKEN})),
+    ]
+    choose(page, file("a.png"), file("b.png"), file("c.png"))
+    expect(page.locator("#go")).to_have_text("Make 3 pictures larger")
+    start(page)
+    await_state(page, "sending", 0)
+    await_state(page, "ready", 1)
+    assert len(gateway.script.uploads) == 1
+
+    gateway.script.open("first")
+
+    for index, state in enumerate(("done", "failed", "done")):
+        await_state(page, state, index)
+    words(page, 1).to_have_text(f"{BROKEN['title']}. {BROKEN['detail']}")
+    assert [saved(page, index)[0] for index in (0, 2)] == ["a_compact_x4.png", "c_compact_x4.png"]
+    page.locator(".job-retry").nth(1).click()
+    await_state(page, "done", 1)
+
+
+def test_a_refusal_that_holds_for_all_stops_the_list(make_page: MakePage, gateway: ScriptedGateway) -> None:
+    page = make_page(refusals=True)
+    problem = {"title": "Too many pictures", "detail": "12 megapixels in an hour is the limit. Try again in 90 s."}
+    gateway.script.refusals.append((429, problem, {"Retry-After": "90"}))
+    choose(page, file("a.png"), file("b.png"))
+    start(page)
+
+    await_state(page, "failed", 0)
+    await_state(page, "ready", 1)
+    words(page).to_have_text("Too many pictures. 12 megapixels in an hour is the limit. Try again in 90 s.")
+    expect(page.locator(".job-notes li").first).to_have_text("It may work again in 90 s.")
+    expect(page.locator("#go")).to_be_enabled()
+    assert len(gateway.script.uploads) == 1
+
+
+@pytest.mark.parametrize("steps", [(scripted.UP, Bands(1, 1, 2), Broken()), (Broken(),)])
+def test_a_connection_that_breaks_is_told_in_words(page: Page, gateway: ScriptedGateway, steps: Any) -> None:
+    gateway.script.plays.append(steps)
+    choose(page, file("butterfly.png"))
+    start(page)
+
+    await_state(page, "failed")
+    words(page).to_have_text("The connection broke before the picture was there. Try again: nothing was kept.")
+
+
+def test_a_removed_picture_is_gone_and_its_work_stopped(page: Page, gateway: ScriptedGateway) -> None:
+    choose(page, file("a.png"), file("b.png"))
+    expect(page.locator(".job")).to_have_count(2)
+
+    page.get_by_role("button", name="Remove a.png").click()
+
+    expect(page.locator(".job-name")).to_have_text(["b.png"])
+    start(page)
+    await_state(page, "done")
+    assert len(gateway.script.uploads) == 1
+
+
+def test_pictures_are_dropped_and_pasted_and_taken_from_examples(page: Page, gateway: ScriptedGateway) -> None:
+    give = """([kind, bytes]) => {
+      const data = new DataTransfer();
+      data.items.add(new File([new Uint8Array(bytes)], "image.png", { type: "image/png" }));
+      const event = kind === "paste"
+        ? new ClipboardEvent("paste", { clipboardData: data, bubbles: true })
+        : new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
+      document.body.dispatchEvent(event);
+    }"""
+    page.evaluate(give, ["dragenter", list(BUTTERFLY)])
+    expect(page.locator("#drop")).to_have_class("drop is-over")
+    page.evaluate(give, ["drop", list(BUTTERFLY)])
+    expect(page.locator("#drop")).to_have_class("drop")
+    page.evaluate(give, ["paste", list(BUTTERFLY)])
+    expect(page.locator(".job-name")).to_have_text(["image.png", "pasted.png"])
+
+    page.get_by_role("button", name="Harbour").click()
+
+    for index in range(3):
+        await_state(page, "done", index)
+    assert saved(page, 2)[1] == gateway.api(HARBOUR)
+
+
+def test_format_and_quality_are_sent_as_chosen(page: Page, gateway: ScriptedGateway) -> None:
+    page.get_by_label("WebP: the smallest").check()
+    page.get_by_label("Quality of JPEG and WebP").fill("70")
+    choose(page, file("butterfly.png"))
+    start(page)
+    await_state(page, "done")
+
+    name, data = saved(page)
+    assert name == "butterfly_compact_x4.webp"
+    assert data == gateway.api(BUTTERFLY, "?format=webp&quality=70")
+
+
+def test_a_large_result_comes_whole(page: Page, gateway: ScriptedGateway) -> None:
+    noise = builders.encode_png(builders.draw_photo(300, 320))
+    choose(page, file("noise.png", noise))
+    start(page)
+    await_state(page, "done")
+
+    assert saved(page)[1] == gateway.api(noise)
