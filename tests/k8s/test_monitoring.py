@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from tests.conftest import ROOT, TritonServer
-from tests.k8s.manifests import find, find_service, render
+from tests.k8s.manifests import environment, find, find_service, render
 
 # Triton gives these on hosts with a GPU alone (Triton's metrics documentation); none could be asked here.
 GPU_METRICS = {"nv_gpu_utilization", "nv_gpu_memory_used_bytes"}
@@ -59,7 +59,9 @@ def dashboard() -> dict[str, Any]:
 def expressions() -> list[str]:
     """Every PromQL expression that the project shows or recommends: the dashboard's, and those of docs/operate.md."""
     shown = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
-    recommended = re.findall(r"`([^`\n]*\bnv_[^`\n]*)`", (ROOT / "docs" / "operate.md").read_text())
+    recommended = re.findall(
+        r"`([^`\n]*\b(?:nv|superres_gateway)_[^`\n]*)`", (ROOT / "docs" / "operate.md").read_text()
+    )
     assert shown
     assert recommended
     return shown + recommended
@@ -71,6 +73,15 @@ def test_every_metric_exists_in_the_running_triton(triton_server: TritonServer) 
     named = {name for expression in expressions() for name in re.findall(r"\bnv_\w+", expression)}
     assert named - known - GPU_METRICS == set()
     assert "nv_inference_request_succes" not in known  # a typo would be seen
+
+
+def test_every_metric_of_the_gateway_is_one_of_those_it_documents() -> None:
+    documented = set(
+        re.findall(r"^\| `(superres_gateway_\w+)`", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)
+    )
+    named = {name for expression in expressions() for name in re.findall(r"\bsuperres_gateway_\w+", expression)}
+    assert len(named) >= 5
+    assert {name.removesuffix("_bucket") for name in named} <= documented
 
 
 def test_the_dashboard_is_one_that_grafana_reads() -> None:
@@ -86,14 +97,17 @@ def test_the_dashboard_is_one_that_grafana_reads() -> None:
     assert find("monitoring", "ConfigMap", "dashboard")["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
-def test_the_scrape_job_finds_the_backends_pods_on_the_port_that_policies_open() -> None:
-    monitor = find("monitoring", "PodMonitor", "backend")
-    labels = find_service("overlays/gpu", "backend")["spec"]["template"]["metadata"]["labels"]
+@pytest.mark.parametrize("name", ["backend", "gateway"])
+def test_a_scrape_job_finds_its_pods_on_the_port_that_policies_open(name: str) -> None:
+    monitor = find("monitoring", "PodMonitor", name)
+    labels = find_service("overlays/gpu", name)["spec"]["template"]["metadata"]["labels"]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
     replacement = monitor["spec"]["podMetricsEndpoints"][0]["relabelings"][0]["replacement"]
-    policy = find("overlays/gpu", "NetworkPolicy", "backend")
+    policy = find("overlays/gpu", "NetworkPolicy", name)
     ports = [port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]]
-    assert int(replacement.rpartition(":")[2]) in ports
+    port = int(replacement.rpartition(":")[2])
+    assert port in ports
+    assert name == "backend" or environment(find_service("overlays/gpu", name))["SUPERRES_METRICS_PORT"] == str(port)
     assert monitor["metadata"]["namespace"] == "superres"
 
 

@@ -36,6 +36,7 @@ ALLOWED = [
     (PROMETHEUS, BACKEND, 8002),
     (ACTIVATOR, GATEWAY, 8012),
     (AUTOSCALER, GATEWAY, 9090),
+    (PROMETHEUS, GATEWAY, 9095),
     (GATEWAY, KOURIER, 8081),
     (KOURIER, ACTIVATOR, 8012),
     (KOURIER, ACTIVATOR, 8013),
@@ -56,7 +57,7 @@ REFUSED = [
     ),
     *((source, KOURIER, 8081) for source in (NEIGHBOUR, STRANGER, OUTSIDE, GRAFANA, REDIS)),  # the door to the backend
     *((source, ACTIVATOR, port) for source in (NEIGHBOUR, STRANGER, GATEWAY, OUTSIDE) for port in (8012, 8013)),
-    *((source, GATEWAY, port) for source in (STRANGER, NEIGHBOUR, OUTSIDE) for port in (8012, 8080)),
+    *((source, GATEWAY, port) for source in (STRANGER, NEIGHBOUR, OUTSIDE, GRAFANA) for port in (8012, 8080, 9095)),
     *((GATEWAY, target, port) for target in (OUTSIDE, BACKEND) for port in (80, 443, 8001, 8012)),
     (GATEWAY, KOURIER, 8080),
     (STRANGER, NEIGHBOUR, 8080),  # a pod of the namespace that nobody wrote a policy for

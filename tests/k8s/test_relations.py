@@ -185,6 +185,11 @@ def test_the_shared_memory_fits_into_the_memory() -> None:
         assert int(shm["sizeLimit"].removesuffix("Gi")) * 3 <= int(limit.removesuffix("Gi"))
 
 
+def test_the_showcase_has_an_end_to_what_it_may_cost() -> None:
+    for overlay in ("gpu", "gpu-node-at-zero", "replicas"):
+        assert 0 < settings_of(overlay).month_budget_gpu_s <= 31 * 86_400, overlay
+
+
 def test_a_component_for_http_clients_adds_a_service_of_its_own(tmp_path: Path) -> None:
     overlay = copy_with_overlay(tmp_path, components=("triton-http", "gpu", "images"))
     services = {m["metadata"]["name"]: m for m in render_folder(overlay) if m["apiVersion"].startswith("serving")}
