@@ -23,6 +23,7 @@ from preprocessing.codec import BandEncoder, Image, decode, describe_losses
 from preprocessing.errors import ImageError
 from preprocessing.tiling import choose_grid
 from swinir.soundness import Rows, Soundness, summarise
+from swinir.zoo import CHROMA_NOTE
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ Charge = Callable[[str, float, int], object]
 Keep = Callable[[Order, Result], object]
 """Takes what was made, for whoever may ask for it again."""
 ANONYMOUS = "(anonymous)"
-"""Whoever has no key, as a client; no name of a key has parentheses."""
+"""Whoever has no key, as a client. A key of that name would be counted with them."""
 
 
 class Upscaling:
@@ -133,13 +134,15 @@ class Work:
         finally:
             self.ticket.leave()
         choices = self.order.choices
-        notes = (*image.notes, *describe_losses(image, choices.format), choices.variant.notice)
+        variant = choices.variant
+        kept = CHROMA_NOTE if variant.channels == 1 and not image.is_grey else ""
+        notes = (*image.notes, *describe_losses(image, choices.format), kept, variant.notice)
         result = Result(
             data=data,
             media_type=f"image/{choices.format}",
             filename=self.order.filename,
-            width=image.width * choices.variant.scale,
-            height=image.height * choices.variant.scale,
+            width=image.width * variant.scale,
+            height=image.height * variant.scale,
             notes=tuple(note for note in notes if note),
             seconds=self._clock() - self._began,
             soundness=summarise(np.concatenate(rows)) if rows else None,

@@ -39,6 +39,14 @@ class Soundness:
     back_db: float
     """PSNR of the answer, shrunk back, against the image given: high when nothing was moved or recoloured."""
 
+    def tell(self) -> str:
+        """One sentence for people."""
+        again = f"; {self.reruns} of them were computed again in full precision" if self.reruns else ""
+        return (
+            f"Checked: {self.tiles} tile(s), every number finite{again}. "
+            f"Shrunk back, the result matches the upload at {self.back_db:.1f} dB."
+        )
+
     def describe(self) -> str:
         """One line for a header: every figure with its name."""
         return (

@@ -19,6 +19,7 @@ RELEASE_URL = "https://github.com/JingyunLiang/SwinIR/releases/download/v0.0/"
 PUBLISHED_CREDIT = "SwinIR by Jingyun Liang et al. (2021), published weights"
 OWN_CREDIT = "Serverless SuperRes, trained for this project; architecture SwinIR by Jingyun Liang et al. (2021)"
 GAN_NOTICE = "This variant invents plausible texture: details in its answer may never have been in front of the camera."
+CHROMA_NOTE = "This variant restores luminance alone; the picture keeps the colours of the upload."
 TASKS = ("classical_sr", "lightweight_sr", "real_sr", "gray_denoise", "color_denoise", "gray_jpeg", "color_jpeg")
 
 

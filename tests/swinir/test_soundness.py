@@ -30,6 +30,14 @@ def test_an_image_is_as_sound_as_its_tiles() -> None:
     )
 
 
+def test_people_are_told_in_a_sentence() -> None:
+    assert summarise(rows((0, 0, 0, 255, 0, 1.0))).tell() == (
+        "Checked: 1 tile(s), every number finite. Shrunk back, the result matches the upload at 48.1 dB."
+    )
+    told = summarise(rows((1, 0, 0, 255, 0, 1.0), (0, 0, 0, 255, 0, 1.0))).tell()
+    assert "2 tile(s), every number finite; 1 of them were computed again in full precision." in told
+
+
 def test_no_difference_has_a_number_too() -> None:
     assert summarise(rows((0, 0, 0, 255, 0, 0))).back_db == IDENTICAL_DB
 
