@@ -53,10 +53,11 @@ def swinir_request(server: TritonServer, tiles: Any, variants: str | Sequence[st
 
 
 def metric(server: TritonServer, name: str, model: str = "swinir") -> float:
-    """One of Triton's own counters."""
+    """One of Triton's own counters, or of the model's."""
     with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=5) as answer:
         lines = answer.read().decode().splitlines()
-    values = [float(line.split()[-1]) for line in lines if line.startswith(f'{name}{{model="{model}"')]
+    lines = [line for line in lines if line.startswith(f"{name}{{") and f'model="{model}"' in line]
+    values = [float(line.split()[-1]) for line in lines]
     assert len(values) == 1, f"{name} of {model} appears {len(values)} times"
     return values[0]
 

@@ -1,0 +1,245 @@
+"""The contract of `upscale_stream` on the real server: pixels of `upscale`, a band a response, small before large."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc_client
+
+from gateway.backend import TritonBackend
+from gateway.stop import Stop, Stopped
+from gateway.upscaler import (
+    BackendFault,
+    BackendMisconfigured,
+    BackendRefused,
+    BackendTimeout,
+    BackendUnavailable,
+    Band,
+)
+from preprocessing.tiling import choose_grid
+from swinir.soundness import summarise
+from swinir.zoo import DEFAULT_VARIANT, VARIANTS
+from tests.builders import draw_photo
+from tests.conftest import TritonServer, levels_apart
+from tests.triton.clients import metric, upscale
+
+LIMIT_S = 120.0
+LARGE = (300, 520)
+"""Two rows of three tiles."""
+
+
+@pytest.fixture(scope="module")
+def backend(triton_server: TritonServer) -> Iterator[TritonBackend]:
+    backend = TritonBackend(triton_server.grpc_address, [triton_server.model_key])
+    yield backend
+    backend.close()
+
+
+def ask(backend: TritonBackend, pixels: Any, variant: str = DEFAULT_VARIANT, **others: Any) -> list[Band]:
+    """Every band of one picture."""
+    given = {"deadline": time.monotonic() + LIMIT_S, "request_id": "tests", "stop": Stop(), **others}
+    return list(backend.upscale_bands(pixels, variant, **given))
+
+
+def join(bands: list[Band]) -> Any:
+    return np.concatenate([band.pixels for band in bands])
+
+
+def share_that_differs(a: Any, b: Any) -> float:
+    """What the contract bounds by one in 10,000; and no pixel by more than a level."""
+    assert levels_apart(a, b) <= 1
+    return float((a != b).any(axis=2).mean())
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (33, 2), (7, 9), (72, 64), (130, 257)])
+def test_bands_are_the_picture_that_upscale_gives(
+    triton_server: TritonServer, backend: TritonBackend, shape: tuple[int, int]
+) -> None:
+    pixels = draw_photo(*shape, seed=1)
+
+    bands = ask(backend, pixels)
+
+    assert share_that_differs(join(bands), upscale(triton_server, pixels)) <= 1e-4
+
+
+@pytest.mark.parametrize("variant", [name for name, row in VARIANTS.items() if row.is_bundled])
+def test_every_bundled_variant_streams(triton_server: TritonServer, backend: TritonBackend, variant: str) -> None:
+    pixels = draw_photo(40, 56, seed=2)
+
+    bands = ask(backend, pixels, variant)
+
+    assert share_that_differs(join(bands), upscale(triton_server, pixels, variant)) <= 1e-4
+
+
+def test_a_large_picture_comes_in_a_band_a_row_of_tiles(triton_server: TritonServer, backend: TritonBackend) -> None:
+    pixels, row = draw_photo(*LARGE, seed=3), VARIANTS[DEFAULT_VARIANT]
+    grid = choose_grid(*LARGE, window=row.window, halo=row.halo, max_tile_px=row.max_tile_px)
+    assert grid.rows > 1, "this picture would prove nothing: it is one band"
+
+    bands = ask(backend, pixels)
+
+    assert [band.top for band in bands] == [row.scale * edge for edge in grid.row_edges[:-1]]
+    assert share_that_differs(join(bands), upscale(triton_server, pixels)) <= 1e-4
+    rows = np.concatenate([band.soundness for band in bands if band.soundness is not None])
+    assert summarise(rows).tiles == grid.rows * grid.columns
+
+
+def test_streams_at_once_share_batches_and_each_gets_its_own_picture(
+    triton_server: TritonServer, backend: TritonBackend
+) -> None:
+    pictures = [draw_photo(64, 64, seed=seed) for seed in range(24)]
+    alone = [join(ask(backend, pixels)) for pixels in pictures]
+    before = (metric(triton_server, "nv_inference_request_success"), metric(triton_server, "nv_inference_exec_count"))
+
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda pixels: join(ask(backend, pixels)), pictures))
+
+    requests = metric(triton_server, "nv_inference_request_success") - before[0]
+    executions = metric(triton_server, "nv_inference_exec_count") - before[1]
+    assert requests == len(pictures)
+    assert executions < requests, f"{requests:.0f} requests took {executions:.0f} executions: no batch was shared"
+    for own, got in zip(alone, together, strict=True):
+        assert share_that_differs(own, got) <= 1e-4
+
+
+def test_ten_small_pictures_pass_a_large_one(triton_server: TritonServer, backend: TritonBackend) -> None:
+    """By order and counters, not by the clock: they end while the large one is still at its tiles."""
+    small, began, ended = draw_photo(64, 64, seed=4), threading.Event(), threading.Event()
+    row = VARIANTS[DEFAULT_VARIANT]
+    grid = choose_grid(700, 760, window=row.window, halo=row.halo, max_tile_px=row.max_tile_px)
+
+    def ask_large() -> int:
+        began.set()
+        try:
+            return len(ask(backend, draw_photo(700, 760, seed=5)))
+        finally:
+            ended.set()
+
+    before = metric(triton_server, "superres_tiles_total")
+    with ThreadPoolExecutor(1) as pool:
+        large = pool.submit(ask_large)
+        assert began.wait(LIMIT_S)
+        while metric(triton_server, "superres_tiles_total") < before + 1:  # the first of its tiles is done
+            time.sleep(0.02)
+        for _ in range(10):
+            ask(backend, small)
+        tiles = metric(triton_server, "superres_tiles_total") - before - 10
+        assert not ended.is_set(), "the small ones waited for the large one"
+        assert tiles < grid.rows * grid.columns, f"{tiles:.0f} of {grid.rows * grid.columns} tiles were done by then"
+        assert large.result() == grid.rows
+
+
+def test_a_stop_ends_the_work_within_a_micro_batch(triton_server: TritonServer, backend: TritonBackend) -> None:
+    stop, before = Stop(), metric(triton_server, "superres_tiles_total")
+    bands = backend.upscale_bands(
+        draw_photo(300, 1000, seed=6), DEFAULT_VARIANT, deadline=time.monotonic() + LIMIT_S, request_id="s", stop=stop
+    )
+    next(bands)
+    stop.set()
+    with pytest.raises(Stopped):
+        list(bands)
+
+    at_stop = metric(triton_server, "superres_tiles_total")
+    settled = wait_until_quiet(triton_server)
+    assert settled - at_stop <= 1, "a micro-batch is one tile of this size on a CPU"
+    assert settled - before < 10, "all tiles of this picture"
+
+
+def test_a_client_that_closes_the_stream_ends_the_work_too(triton_server: TritonServer, backend: TritonBackend) -> None:
+    bands = backend.upscale_bands(
+        draw_photo(300, 1000, seed=6), DEFAULT_VARIANT, deadline=time.monotonic() + LIMIT_S, request_id="c", stop=Stop()
+    )
+    next(bands)
+    bands.close()  # type: ignore[attr-defined]  # a generator
+
+    at_close = metric(triton_server, "superres_tiles_total")
+    assert wait_until_quiet(triton_server) - at_close <= 1
+
+
+def wait_until_quiet(server: TritonServer) -> float:
+    """Return the tiles counted once the count has stood for longer than a tile takes, machine's load included."""
+    end, count, since = time.monotonic() + LIMIT_S, -1.0, 0.0
+    while time.monotonic() < end:
+        now = metric(server, "superres_tiles_total")
+        if now != count:
+            count, since = now, time.monotonic()
+        elif time.monotonic() - since > 4.0:
+            return count
+        time.sleep(0.1)
+    raise AssertionError(f"tiles went on being made: {count:.0f}")
+
+
+REFUSED = {
+    "too many pixels": (np.zeros((2049, 2049, 3), np.uint8), DEFAULT_VARIANT, BackendRefused, "limit .* is 4194304"),
+    "no pixels": (np.zeros((0, 5, 3), np.uint8), DEFAULT_VARIANT, BackendRefused, "no pixels|byte size"),
+    "too many channels": (np.zeros((8, 8, 4), np.uint8), DEFAULT_VARIANT, BackendFault, r"\[-1,-1,3\]"),
+    "an unknown variant": (np.zeros((8, 8, 3), np.uint8), "swin_ultra", BackendMisconfigured, "compact_x4"),
+    "a variant without weights": (np.zeros((8, 8, 3), np.uint8), "real_x4", BackendMisconfigured, "weights fetch"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused_with_the_number_and_the_stream_model_goes_on(backend: TritonBackend, case: str) -> None:
+    pixels, variant, kind, text = REFUSED[case]
+
+    with pytest.raises(kind, match=text):
+        ask(backend, pixels, variant)
+
+    assert join(ask(backend, draw_photo(8, 8, seed=7))).shape == (32, 32, 3)
+
+
+def test_the_deadline_ends_a_stream(backend: TritonBackend) -> None:
+    with pytest.raises(BackendTimeout):
+        ask(backend, draw_photo(500, 500, seed=8), deadline=time.monotonic() + 0.2)
+    with pytest.raises(BackendTimeout, match="before the backend was asked"):
+        ask(backend, draw_photo(8, 8), deadline=time.monotonic() - 1)
+
+
+def test_two_keys_are_tried_while_they_are_rotated_and_none_is_an_error_of_ours(triton_server: TritonServer) -> None:
+    for keys in (["old", triton_server.model_key], [triton_server.model_key, "new"]):
+        rotating = TritonBackend(triton_server.grpc_address, keys)
+        assert len(ask(rotating, draw_photo(8, 8))) == 1
+        rotating.close()
+    for keys in (["old"], []):
+        wrong = TritonBackend(triton_server.grpc_address, keys)
+        with pytest.raises(BackendMisconfigured):
+            ask(wrong, draw_photo(8, 8))
+        wrong.close()
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    nobody = TritonBackend("127.0.0.1:9", ["key"])
+    with pytest.raises(BackendUnavailable):
+        ask(nobody, draw_photo(8, 8))
+    with pytest.raises(BackendUnavailable):
+        nobody.await_ready(time.monotonic() + 5, Stop())
+    nobody.close()
+
+
+def test_readiness_is_told_without_a_key(backend: TritonBackend) -> None:
+    backend.await_ready(time.monotonic() + LIMIT_S, Stop())
+
+
+def test_the_requests_id_is_in_tritons_log(triton_server: TritonServer, backend: TritonBackend) -> None:
+    ask(backend, draw_photo(8, 8), request_id="find-me-in-the-log")
+    end = time.monotonic() + LIMIT_S
+    while "find-me-in-the-log" not in triton_server.process.log_path.read_text():
+        assert time.monotonic() < end, "the line follows the last band"
+        time.sleep(0.02)
+
+
+def test_a_unary_call_of_the_stream_is_refused_by_triton(triton_server: TritonServer) -> None:
+    image = grpc_client.InferInput("IMAGE", [8, 8, 3], "UINT8")
+    image.set_data_from_numpy(draw_photo(8, 8))
+    headers = {"triton-grpc-protocol-model-key": triton_server.model_key}
+    with (
+        grpc_client.InferenceServerClient(triton_server.grpc_address) as client,
+        pytest.raises(grpc_client.InferenceServerException, match="decoupled"),
+    ):
+        client.infer("upscale_stream", [image], headers=headers)
