@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests import builders
 from tests.browser import scripted
-from tests.browser.conftest import MakePage
+from tests.browser.conftest import REFUSALS, MakePage
 from tests.browser.scripted import Bands, Broken, Event, Gate, ScriptedGateway, Whole
 from tests.browser.states import BROKEN, BUTTERFLY, HARBOUR, await_state, choose, file, start
 
@@ -148,7 +148,7 @@ def test_several_pictures_are_worked_on_one_after_another(page: Page, gateway: S
 
 
 def test_a_refusal_that_holds_for_all_stops_the_list(make_page: MakePage, gateway: ScriptedGateway) -> None:
-    page = make_page(refusals=True)
+    page = make_page(refusals=REFUSALS)
     problem = {"title": "Too many pictures", "detail": "12 megapixels in an hour is the limit. Try again in 90 s."}
     gateway.script.refusals.append((429, problem, {"Retry-After": "90"}))
     choose(page, file("a.png"), file("b.png"))

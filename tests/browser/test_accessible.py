@@ -1,0 +1,69 @@
+"""axe finds no violation of WCAG 2.2 A and AA in any state of the page and of the front, in light and in dark."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import PHONE, FrontServer, MakePage
+from tests.browser.scripted import ScriptedGateway
+from tests.browser.states import STATES, choose, file, start
+
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+AXE = Axe()
+
+
+def check(page: Page) -> None:
+    """Fail with what axe found, and where."""
+    found = AXE.run(page, options={"runOnly": {"type": "tag", "values": RULES}, "resultTypes": ["violations"]})
+    told = [
+        f"{one['id']}: {one['help']}\n  " + "\n  ".join(node["html"][:160] for node in one["nodes"])
+        for one in found.response["violations"]
+    ]
+    assert not told, "\n".join(told)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_no_state_has_a_violation_in_light_or_dark(make_page: MakePage, gateway: ScriptedGateway, state: str) -> None:
+    page = make_page()
+    STATES[state](page, gateway)
+
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        check(page)
+
+
+@pytest.mark.parametrize("way", ["phone", "framed"])
+def test_neither_has_a_phone_nor_the_front(
+    make_page: MakePage, gateway: ScriptedGateway, front: FrontServer, way: str
+) -> None:
+    options: dict[str, Any] = {"viewport": PHONE, "has_touch": True, "is_mobile": True} if way == "phone" else {}
+    page = make_page(gateway.url if way == "phone" else front.origin, **options)
+    if way == "framed":
+        expect(page.locator("#frame")).to_have_attribute("data-state", "here")
+
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        check(page)
+
+
+def test_neither_have_the_pages_without_javascript(make_page: MakePage, gateway: ScriptedGateway) -> None:
+    """axe is a script itself: so the page's own are kept away instead of all."""
+    page = make_page("about:blank")
+    page.route("**/*.js", lambda route: route.fulfill(body="", content_type="text/javascript"))
+    page.goto(gateway.url)
+    choose(page, file("butterfly.png"))
+    start(page)
+    expect(page.locator("h1")).to_have_text("Here it is")
+
+    check(page)
+
+
+def test_axe_would_see_a_fault(page: Page) -> None:
+    page.evaluate("document.querySelector('#go').textContent = ''")
+
+    with pytest.raises(AssertionError, match="button-name"):
+        check(page)
