@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from gateway.triton_process import TritonProcess, find_free_ports
+from tests.stack.running import Stack, start_stack, stop_stack
 
 # Before torch starts its threads: waiting threads that spin cost 10x on a machine that does something else as well.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -63,6 +64,17 @@ def triton_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonSe
         assert not process.find_fault(), f"{process.find_fault()}\n{process.log_tail()}"
     finally:
         process.stop()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One running service a session; at its end it must have stopped cleanly."""
+    running = start_stack(tmp_path_factory.mktemp("stack"))
+    try:
+        yield running
+    finally:
+        code = stop_stack(running)
+    assert code == 0, f"superres serve ended with {code}:\n{running.log()}"
 
 
 def read_pixels(path: Path) -> npt.NDArray[np.uint8]:

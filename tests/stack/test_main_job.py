@@ -18,7 +18,7 @@ from swinir.engine import Engine
 from swinir.zoo import DEFAULT_VARIANT
 from tests import builders
 from tests.conftest import SET5, SET5_NAMES, levels_apart, read_pixels, set5_pair
-from tests.stack.conftest import Stack, superres
+from tests.stack.running import Stack, superres
 from training.metrics import luminance_psnr
 
 LEAST_SET5_DB = 31.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gateway.triton_process import children
 from tests.builders import draw_photo, encode_png
-from tests.stack.conftest import Stack, start_stack, stop_stack
+from tests.stack.running import Stack, start_stack, stop_stack
 
 
 def wait_for(condition: Callable[[], bool], what: str, limit_s: float = 60.0) -> None:

@@ -13,7 +13,7 @@ import pytest
 from swinir.weights import build_network, write_weights
 from swinir.zoo import GAN_NOTICE, VARIANTS
 from tests import builders
-from tests.stack.conftest import Stack, start_stack, stop_stack
+from tests.stack.running import Stack, start_stack, stop_stack
 from tests.stack.test_main_job import pixels_of
 from tests.swinir.networks import install_small, reference_tensors
 

@@ -10,12 +10,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 READY = re.compile(r"ready at (http://\S+)")
 BOOT_LIMIT_S = 120.0
@@ -95,14 +92,3 @@ def _await_url(stack: Stack, deadline: float) -> str:
             return found[1]
     rest = "".join(stack.printed) + (output.read() if stack.process.poll() is not None else "")
     raise AssertionError(f"superres serve did not become ready. It printed:\n{rest}\nIts log:\n{stack.log()}")
-
-
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One running service a session; at its end it must have stopped cleanly."""
-    running = start_stack(tmp_path_factory.mktemp("stack"))
-    try:
-        yield running
-    finally:
-        code = stop_stack(running)
-    assert code == 0, f"superres serve ended with {code}:\n{running.log()}"
