@@ -29,6 +29,7 @@ from gateway.setting_rows import (
 )
 from preprocessing.codec import MAX_DECODED_PIXELS
 from swinir.imported import find_offered, read_rows
+from swinir.settings import MAX_WEIGHTS_BYTES
 from swinir.zoo import DEFAULT_VARIANT, VARIANTS, Variant
 
 __all__ = ["SETTINGS", "Setting", "Settings", "SettingsError", "SettingsRead", "Value", "read_settings"]
@@ -138,6 +139,10 @@ class Settings:
     engine_threads: int = setting(
         0, "Threads of the embedded server's engine; 0 for one a core.", check=between(0, 1_024)
     )
+    max_weights_bytes: int = setting(
+        MAX_WEIGHTS_BYTES, "Memory of the embedded server for weights; the least recently used make room.",
+        check=between(1, 10**12),
+    )  # fmt: skip
     weights_dir: str = setting("", "Fetched weights, for the embedded server; empty for weights/ in state_dir.")
 
     state_dir: str = setting("", "Keys and logs; empty for superres/ in $XDG_STATE_HOME or ~/.local/state.")

@@ -57,6 +57,8 @@ def download(
 
     ``size_bytes`` is the length that is known beforehand: any other is refused. ``on_progress`` gets bytes and total.
     """
+    if not url.startswith(("http://", "https://")):
+        raise FetchFailed(f"{url} is no address of the web: it must begin with http:// or https://")
     patience = patience or Patience()
     failures, pause_s = 0, patience.first_pause_s
     while True:

@@ -173,6 +173,11 @@ def test_nobody_there_is_said_with_the_address(tmp_path: Path) -> None:
         fetch(UNPINNED, tmp_path, base_url=base_url, patience=QUICK)
 
 
+def test_an_address_that_is_none_of_the_web_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FetchFailed, match=r"^file:///etc/small\.pth is no address of the web"):
+        fetch(UNPINNED, tmp_path, base_url="file:///etc/")
+
+
 def test_an_endless_file_is_cut_at_the_length_that_was_said(tmp_path: Path) -> None:
     """urllib reads no further than Content-Length; what is shorter than expected is begun again and given up."""
     with pytest.raises(FetchFailed, match="has 100 bytes"):
