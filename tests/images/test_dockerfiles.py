@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sysconfig
@@ -12,6 +13,7 @@ import tomllib
 from packaging.requirements import Requirement
 
 from tests.conftest import ROOT
+from tests.test_architecture import ROOMS, imports
 
 DOCKER = ROOT / "docker"
 NAMES = ("triton", "gateway")
@@ -78,6 +80,20 @@ def test_every_file_that_a_dockerfile_copies_is_let_into_the_build(name: str) ->
                 assert any(inside.match(rule) or rule in map(str, inside.parents) for rule in allowed), (
                     f"{inside} stays out"
                 )
+
+
+@pytest.mark.parametrize(("name", "start"), [("gateway", "gateway"), ("triton", "model_repository")])
+def test_an_image_has_every_room_that_its_code_imports(name: str, start: str) -> None:
+    recipe = (DOCKER / f"{name}.Dockerfile").read_text()
+    wanted, seen = [start], set()
+    while wanted:
+        room = wanted.pop()
+        seen.add(room)
+        for path in (ROOT / room).rglob("*.py"):
+            imported = {module.split(".")[0] for _, module in imports(ast.parse(path.read_text()))}
+            wanted += [other for other in imported & set(ROOMS) if other not in seen and other not in wanted]
+    copied = set(re.findall(r"^COPY (\w+) \w+$", recipe, re.MULTILINE))
+    assert seen <= copied, f"docker/{name}.Dockerfile does not copy {sorted(seen - copied)}"
 
 
 @pytest.mark.parametrize("name", NAMES)
