@@ -8,10 +8,15 @@ from collections.abc import Callable
 from flask import Flask
 
 from gateway.addresses import TrustedHops
+from gateway.cache import Cache
 from gateway.departures import Departures
 from gateway.doors import Doors
 from gateway.form_tokens import FormTokens
+from gateway.intake import Intake
+from gateway.ledger import open_ledger
 from gateway.limits import Limits
+from gateway.meter import Meter
+from gateway.metrics import Metrics, Sources
 from gateway.parts import Parts
 from gateway.places import Places
 from gateway.results import Results
@@ -36,11 +41,22 @@ def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], fl
     app.add_template_filter("{:,}".format, "thousands")
     app.add_template_filter(lambda number: f"{number / 1e6:.2g}" if number < 1e7 else f"{number / 1e6:.0f}", "millions")
     places = Places(settings.jobs_in_flight, settings.queue_places, clock=clock)
+    cache = Cache(
+        max_bytes=settings.cache_max_bytes,
+        max_count=settings.cache_max_count,
+        max_age_s=settings.cache_max_age_s,
+        clock=clock,
+    )
+    ledger = open_ledger(settings.path_of_meter(), settings.redis_url)
+    meter = Meter(upscaler.states.now, ledger, budget_s=settings.month_budget_gpu_s)
+    intake = Intake(settings.uploads_in_memory_bytes)
     parts = Parts(
         settings=settings,
         doors=Doors(settings, Limits(app, settings), FormTokens(settings.form_secret, settings.form_max_age_s)),
         places=places,
-        upscaling=Upscaling(upscaler, places, deadline_s=settings.deadline_s, clock=clock),
+        upscaling=Upscaling(
+            upscaler, places, deadline_s=settings.deadline_s, clock=clock, charge=meter.charge, keep=cache.keep
+        ),
         results=Results(
             max_bytes=settings.results_max_bytes,
             max_count=settings.results_max_count,
@@ -48,6 +64,19 @@ def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], fl
             clock=clock,
         ),
         departures=Departures(),
+        cache=cache,
+        meter=meter,
+        intake=intake,
+        metrics=Metrics(
+            Sources(
+                backend=upscaler.states.now,
+                places=places.state,
+                cache=cache.state,
+                month=meter.month,
+                upload_bytes=intake.taken,
+                budget_gpu_s=settings.month_budget_gpu_s,
+            )
+        ),
     )
     parts.give_to(app)
     envelope.wrap(app)

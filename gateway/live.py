@@ -18,6 +18,7 @@ from typing import Any
 
 from PIL import Image as PilImage
 
+from gateway.cache import Kept
 from gateway.problems import INTERNAL_DETAIL, InternalError, Problem
 from gateway.states import States
 from gateway.stop import Stopped
@@ -43,7 +44,7 @@ class Live:
 
     def __init__(
         self,
-        work: Work,
+        work: Work | Kept,
         states: States,
         *,
         with_bands: bool,
@@ -173,7 +174,7 @@ def _result(result: Result, variant: str) -> Iterator[bytes]:
         "variant": variant,
         "notes": list(result.notes),
         "soundness": None if result.soundness is None else vars(result.soundness),
-        "cache": "miss",
+        "cache": result.cache,
     }
     yield f'event: result\ndata: {json.dumps(about)[:-1]}, "data": "'.encode()
     view = memoryview(result.data)

@@ -7,8 +7,12 @@ from typing import cast
 
 from flask import Flask
 
+from gateway.cache import Cache
 from gateway.departures import Departures
 from gateway.doors import Doors
+from gateway.intake import Intake
+from gateway.meter import Meter
+from gateway.metrics import Metrics
 from gateway.places import Places
 from gateway.results import Results
 from gateway.settings import Settings
@@ -27,6 +31,10 @@ class Parts:
     upscaling: Upscaling
     results: Results
     departures: Departures
+    cache: Cache
+    meter: Meter
+    intake: Intake
+    metrics: Metrics
 
     def give_to(self, app: Flask) -> None:
         """Make these the parts of an application."""

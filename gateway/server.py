@@ -21,6 +21,9 @@ from gunicorn.arbiter import Arbiter
 
 from gateway.app import create_app
 from gateway.journal import configure_log
+from gateway.meter import Meter
+from gateway.metrics import MetricsError
+from gateway.parts import Parts, parts_of
 from gateway.settings import Settings
 from gateway.sockets import Curfew, QuietLogger, TimedBodies, TimedWorker
 from gateway.upscaler import Upscaler
@@ -99,6 +102,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         self._make_backend = make_backend
         self._await_ready = await_ready
         self._backend: Upscaler | None = None
+        self._meter: Meter | None = None
         self._exit_code = 0
         super().__init__()
 
@@ -130,12 +134,24 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         except Exception as error:  # noqa: BLE001 - whatever it is, its words go to the operator
             _log.error("%s", error, exc_info=error)
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
+        app = create_app(self.settings, self._backend)
+        self._start_counting(parts_of(app))
         return TimedBodies(
-            create_app(self.settings, self._backend),
+            app,
             self.curfew,
             body_timeout_s=self.settings.body_timeout_s,
             max_linger_bytes=4 * self.settings.max_upload_bytes,  # a browser shows nothing before it has sent all
         )
+
+    def _start_counting(self, parts: Parts) -> None:
+        self._meter = parts.meter
+        parts.meter.start()
+        if self.settings.metrics_port:
+            try:
+                parts.metrics.serve(self.settings.metrics_host, self.settings.metrics_port)
+            except MetricsError as error:
+                _log.error("%s", error)
+                sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     def _after_start(self, worker: Any) -> None:
         worker.cfg.set("graceful_timeout", REQUESTS_GRACE_S)  # the worker's copy: the arbiter keeps its own
@@ -156,6 +172,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def _before_exit(self, _arbiter: Arbiter, worker: Any) -> None:
         if os.getpid() != worker.pid:
             return  # gunicorn calls this in its master too
+        if self._meter is not None:
+            self._meter.close()
         if self._backend is not None:
             self._backend.close()
         logging.shutdown()

@@ -13,7 +13,7 @@ from gateway.uploads import read_order
 from gateway.upscaling import Result
 from gateway.views.admission import admit_to_api
 from gateway.views.envelope import request_id
-from gateway.views.making import make, send_events, wants_events
+from gateway.views.making import begin, make, send_events, take_room, wants_events
 from gateway.views.pictures import send_picture
 from preprocessing.codec import DEFAULT_QUALITY, MAX_OUTPUT_SIDES
 from swinir.zoo import VARIANTS, Variant
@@ -26,10 +26,10 @@ def upscale() -> Response:
     """Answer with the picture itself, and in headers what is to be known beside it; or with events, if asked."""
     parts = parts_of(current_app)
     visit = admit_to_api()
+    share = take_room()
     own: dict[str, str] = {}
     order = read_order(request, parts.settings, take_own=lambda fields: own.update(bands=fields.pop("bands", "")))
-    visit.charge_pixels(order.pixels)
-    work = parts.upscaling.begin(order, request_id())
+    work = begin(order, visit, share, request_id())
     if wants_events():
         return send_events(work, with_bands=own["bands"] == "1")
     result = make(work)
@@ -39,6 +39,7 @@ def upscale() -> Response:
     response.headers["X-Superres-Variant"] = order.choices.variant.name
     response.headers["X-Superres-Size"] = f"{result.width}x{result.height}"
     response.headers["X-Superres-Seconds"] = f"{result.seconds:.3f}"
+    response.headers["X-Superres-Cache"] = result.cache
     if result.soundness is not None:
         response.headers["X-Superres-Soundness"] = result.soundness.describe()
     if result.notes:

@@ -80,6 +80,7 @@ def _seal(response: Response) -> Response:
 
 def _log_when_sent(response: Response) -> None:
     request_id, began, method = g.request_id, g.began, request.method
+    metrics = parts_of(current_app).metrics
     route = request.url_rule.rule if request.url_rule else "-"
     address = request.remote_addr or ""
 
@@ -94,6 +95,7 @@ def _log_when_sent(response: Response) -> None:
             size=response.content_length or 0,
             address=address,
         )
+        metrics.count_request(method, route, response.status_code, time.monotonic() - began)
 
     response.call_on_close(log)
 
@@ -102,6 +104,7 @@ def _answer_error(error: Exception) -> Response | HTTPException:
     if isinstance(error, HTTPException) and (error.code is None or error.code < 400):
         return error  # a redirect
     problem = _problem_of(error)
+    parts_of(current_app).metrics.count_problem(problem.slug)
     if visit := current_visit():
         visit.settle(problem)
     return _render(problem, as_json=wants_json())

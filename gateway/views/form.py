@@ -8,12 +8,12 @@ from flask import Blueprint, Response, current_app, render_template, request, ur
 
 from gateway.orders import FORMATS
 from gateway.parts import parts_of
-from gateway.problems import ResultGone, StaleForm
+from gateway.problems import Problem, ResultGone, StaleForm
 from gateway.results import Pair, Picture
 from gateway.uploads import read_order
 from gateway.views.admission import admit_to_form
 from gateway.views.envelope import request_id, wants_json
-from gateway.views.making import make, send_events, wants_events
+from gateway.views.making import begin, find_spent, make, send_events, take_room, wants_events
 from gateway.views.pictures import send_picture
 from preprocessing.codec import DEFAULT_QUALITY, MAX_OUTPUT_SIDES
 
@@ -31,10 +31,10 @@ _FORMAT_LINES = {
 @blueprint.get("/")
 def index() -> str:
     """Show the form, with every limit that the upload will meet."""
-    return _show_form({}, None)
+    return _show_form({}, find_spent())
 
 
-def _show_form(chosen: Mapping[str, str], problem: StaleForm | None) -> str:
+def _show_form(chosen: Mapping[str, str], problem: Problem | None) -> str:
     """Return the form's page, with the choices that were made before and what was wrong, if anything."""
     parts = parts_of(current_app)
     settings = parts.settings
@@ -58,6 +58,7 @@ def upscale() -> Response | str:
     """Make the picture and show it beside the upload; hand it over as a download where it is too large to be kept."""
     parts = parts_of(current_app)
     visit = admit_to_form()
+    share = take_room()
     chosen: dict[str, str] = {}
 
     def take_own(fields: dict[str, str]) -> None:
@@ -71,8 +72,7 @@ def upscale() -> Response | str:
         if wants_json():
             raise
         return Response(_show_form(chosen, problem), problem.status, mimetype="text/html")
-    visit.charge_pixels(order.pixels)
-    work = parts.upscaling.begin(order, request_id())
+    work = begin(order, visit, share, request_id())
     if wants_events():
         return send_events(work, with_bands=True)
     result = make(work)

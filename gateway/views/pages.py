@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
-from flask import Blueprint, Response, current_app, render_template
+from flask import Blueprint, Response, current_app, render_template, send_file
 
 from gateway.problems import NotFound, walk
 
@@ -18,6 +19,12 @@ def problem(slug: str) -> str:
         if kind.slug == slug:
             return render_template("about_problem.html", kind=kind, meaning=inspect.getdoc(kind))
     raise NotFound(f"There is no problem called {slug[:40]!r}.")
+
+
+@blueprint.get("/api/openapi.yaml")
+def openapi() -> Response:
+    """Send what the gateway answers, for programs."""
+    return send_file(Path(current_app.root_path) / "openapi.yaml", mimetype="application/yaml")
 
 
 @blueprint.get("/favicon.ico")

@@ -8,13 +8,14 @@ from flask import Blueprint, current_app
 
 from gateway.parts import parts_of
 from gateway.views.admission import admit_to_wake
+from gateway.views.making import find_spent
 
 blueprint = Blueprint("status", __name__, url_prefix="/api/v1")
 
 
 @blueprint.get("/status")
 def status() -> dict[str, Any]:
-    """Tell the backend's state, as far as it is known without asking it, and how full the queue is."""
+    """Tell the backend's state, as far as it is known without asking it, how full the queue is, what the month cost."""
     parts = parts_of(current_app)
     places = parts.places.state()
     return {
@@ -24,6 +25,7 @@ def status() -> dict[str, Any]:
             "waiting": places.waiting,
             "places": parts.settings.queue_places,
         },
+        "month": parts.meter.describe(),
     }
 
 
@@ -31,6 +33,8 @@ def status() -> dict[str, Any]:
 def wake() -> tuple[dict[str, str], int]:
     """Have the backend boot if it sleeps: a visitor has chosen a file, and the upload takes a while."""
     admit_to_wake()
+    if problem := find_spent():
+        raise problem
     upscaler = parts_of(current_app).upscaling.upscaler
     upscaler.wake()
     return {"state": upscaler.states.now().name}, 202

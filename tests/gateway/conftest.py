@@ -39,14 +39,17 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def make_app(tmp_path: Path, upscaler: FakeUpscaler) -> MakeApp:
-    """Return a factory: settings by name, `upscaler` and `clock` to replace the usual ones."""
+    """Return a factory: settings by name, `upscaler` and `clock` to replace the usual ones.
+
+    Nothing is cached unless a test asks for it: most count what reaches the backend.
+    """
 
     def make(**changes: object) -> Flask:
         given = changes.pop("upscaler", upscaler)
         clock = changes.pop("clock", time.monotonic)
         # The test client closes no answer, so each request seems open for ever.
         usual = {"state_dir": str(tmp_path), "form_secret": FORM_SECRET, "requests_at_once": 1_000}
-        settings = Settings(**{**usual, **changes})  # type: ignore[arg-type]
+        settings = Settings(**{"cache_max_bytes": 0, **usual, **changes})  # type: ignore[arg-type]
         return create_app(settings, given, clock=clock)  # type: ignore[arg-type]
 
     return make
@@ -87,7 +90,8 @@ class Served:
 def serving(state_dir: Path, *arguments: str, **variables: str) -> Iterator[Served]:
     """Serve in a process of its own until the block ends; `arguments` go to tests.gateway.serve_fake."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("SUPERRES_", "PORT"))}
-    environ |= {"SUPERRES_STATE_DIR": str(state_dir), "SUPERRES_PORT": "0", **variables}
+    environ |= {"SUPERRES_STATE_DIR": str(state_dir), "SUPERRES_PORT": "0", "SUPERRES_CACHE_MAX_BYTES": "0"}
+    environ |= variables
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.gateway.serve_fake", *arguments],
         cwd=ROOT, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -72,7 +72,8 @@ ROUTES = {
     "/": ("GET", False), "/#post": ("POST", False), "/results/x/before": ("GET", False),
     "/results/x/after": ("GET", False), "/problems/x": ("GET", False), "/favicon.ico": ("GET", False),
     "/static/page.css": ("GET", False), "/api/v1/upscale": ("POST", True), "/api/v1/variants": ("GET", True),
-    "/api/v1/status": ("GET", True), "/api/v1/wake": ("POST", True), "/healthz": ("GET", True), "/readyz": ("GET", True),
+    "/api/v1/status": ("GET", True), "/api/openapi.yaml": ("GET", True),
+    "/api/v1/wake": ("POST", True), "/healthz": ("GET", True), "/readyz": ("GET", True),
 }  # fmt: skip
 """Every route, by an address of it: its method, and whether its errors are JSON whoever asks."""
 
