@@ -25,6 +25,8 @@ SHOTS: dict[str, tuple[str, dict[str, Any]]] = {
     "phone-grows": ("grows", PHONE_OPTIONS),
     "phone-done": ("done", PHONE_OPTIONS),
 }
+TALL = {"width": 1180, "height": 3_400}
+"""A frame's page is painted as far as it is on the screen."""
 MAX_COLOURS = 256
 
 
@@ -42,7 +44,8 @@ def take(folder: Path, wanted: list[str]) -> None:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         front = FrontServer(Path(state) / "front")
         gateway = ScriptedGateway(
-            Path(state), frame_ancestors=f"'self' {front.origin}", max_pixels=250_000, max_side=1_000
+            Path(state), frame_ancestors=f"'self' {front.origin}", max_pixels=250_000, max_side=1_000,
+            anonymous_requests="", client_requests="",
         )  # fmt: skip
         front.point_at(gateway.url)
         for name, (reach, options) in SHOTS.items():
@@ -52,8 +55,7 @@ def take(folder: Path, wanted: list[str]) -> None:
                 STATES[reach](page, gateway)
                 page.wait_for_timeout(400)
                 save(page.screenshot(full_page=reach != "lens"), folder / f"page-{name}.png")
-                for gate in ("end",):
-                    gateway.script.open(gate)
+                gateway.script.open("end")
                 page.context.close()
         if not wanted or "no-script" in wanted:
             page = _open(browser, gateway.url, {"java_script_enabled": False})
@@ -62,7 +64,11 @@ def take(folder: Path, wanted: list[str]) -> None:
             page.click("#go")
             page.wait_for_selector(".pair")
             save(page.screenshot(full_page=True), folder / "page-no-script-result.png")
-        for name, options in (("front", {}), ("front-dark", DARK), ("front-phone", PHONE_OPTIONS)):
+        for name, options in (
+            ("front", {"viewport": TALL}),
+            ("front-dark", {**DARK, "viewport": TALL}),
+            ("front-phone", PHONE_OPTIONS),
+        ):
             if not wanted or name in wanted:
                 gateway.script = Script()
                 page = _open(browser, front.origin, options)

@@ -1,0 +1,139 @@
+"""The page on the whole thing: `superres serve` with its real Triton, which is asleep when the visitor comes."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Frame, Page, expect
+
+from tests.browser.conftest import FrontServer, MakePage
+from tests.browser.states import BUTTERFLY, HARBOUR, choose, file
+from tests.stack.running import Stack, start_stack, stop_stack
+
+BOOT_MS = 90_000
+WATCH_STATES = """() => {
+  window.seen = [];
+  const look = () => {
+    const job = document.querySelector(".job");
+    if (!job) return;
+    const rows = Number(document.querySelector(".growing")?.dataset.rows ?? 0);
+    const last = window.seen.at(-1);
+    if (last?.[0] !== job.dataset.state || last?.[1] !== rows) window.seen.push([job.dataset.state, rows]);
+  };
+  const everything = { subtree: true, childList: true, attributes: true };
+  new MutationObserver(look).observe(document.getElementById("jobs"), everything);
+}"""
+
+
+class SleepyStack:
+    """A running service whose Triton sleeps after two seconds, and a front that may show it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.front = FrontServer(folder / "front")
+        self.stack: Stack = start_stack(
+            folder / "state",
+            SUPERRES_IDLE_SLEEP_S="2", SUPERRES_FRAME_ANCESTORS=f"'self' {self.front.origin}",
+        )  # fmt: skip
+        self.front.point_at(self.stack.url + "/")
+
+    def status(self) -> Any:
+        with urllib.request.urlopen(f"{self.stack.url}/api/v1/status", timeout=10) as answer:
+            return json.load(answer)
+
+    def await_status(self, room: str, name: str, value: object, limit_s: float = 60.0) -> None:
+        deadline = time.monotonic() + limit_s
+        while (now := self.status())[room][name] != value:
+            assert time.monotonic() < deadline, (
+                f"{room}.{name} must become {value!r}: {now}\n{self.stack.log()[-3000:]}"
+            )
+            time.sleep(0.1)
+
+    def api(self, upload: bytes) -> bytes:
+        with self.stack.post(upload) as answer:
+            data: bytes = answer.read()
+            return data
+
+
+@pytest.fixture(scope="module")
+def sleepy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SleepyStack]:
+    running = SleepyStack(tmp_path_factory.mktemp("sleepy"))
+    yield running
+    running.front.close()
+    assert stop_stack(running.stack) == 0, running.stack.log()
+
+
+def await_done(page: Page | Frame) -> None:
+    expect(page.locator(".job")).to_have_attribute("data-state", "done", timeout=BOOT_MS)
+
+
+def test_a_sleeping_backend_boots_bands_arrive_and_the_download_is_what_the_api_answers(
+    make_page: MakePage, sleepy: SleepyStack
+) -> None:
+    sleepy.await_status("backend", "state", "asleep")
+    page = make_page(sleepy.stack.url)
+    expect(page.locator("#backend")).to_have_text("Asleep")
+    expect(page.locator("#state")).to_contain_text("usually takes")  # it has booted once, at the start
+    assert sleepy.status()["backend"]["state"] == "asleep", "a view must not wake it"
+    page.evaluate(WATCH_STATES)
+
+    choose(page, file("harbour.png", HARBOUR))
+    page.click("#go")
+    await_done(page)
+
+    seen = page.evaluate("window.seen")
+    assert "booting" in [state for state, _ in seen], seen
+    rows = sorted({rows for state, rows in seen if state == "working" and rows})
+    assert len(rows) >= 2, f"bands must be painted before the end: {seen}"
+    assert rows[-1] == 1200
+    expect(page.locator(".job-notes")).to_contain_text("every number is finite")
+    page.locator(".divider").focus()
+    page.keyboard.press("End")
+    with page.expect_download() as download:
+        page.click(".job-save")
+    assert download.value.suggested_filename == "harbour_compact_x4.png"
+    assert Path(download.value.path()).read_bytes() == sleepy.api(HARBOUR)
+
+
+def test_the_same_inside_the_front(make_page: MakePage, sleepy: SleepyStack) -> None:
+    page = make_page(sleepy.front.origin)
+    expect(page.locator("#frame")).to_have_attribute("data-state", "here")
+    frame = page.frame(url=lambda url: url.startswith(sleepy.stack.url))
+    assert frame is not None
+
+    frame.set_input_files("#image", [file("butterfly.png")])
+    frame.click("#go")
+    await_done(frame)
+
+    with page.expect_download() as download:
+        frame.click(".job-save")
+    assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)
+
+
+def test_stop_ends_the_work_and_frees_its_place(make_page: MakePage, sleepy: SleepyStack) -> None:
+    page = make_page(sleepy.stack.url)
+    page.check("input[value=compact_x2]")
+    choose(page, file("harbour.png", HARBOUR))
+    page.click("#go")
+    page.wait_for_selector(".job:is([data-state=booting], [data-state=waiting], [data-state=working])", timeout=BOOT_MS)
+    page.click(".job-stop")
+
+    expect(page.locator(".job")).to_have_attribute("data-state", "stopped")
+    sleepy.await_status("queue", "at_work", 0, limit_s=10)
+
+
+def test_the_same_without_javascript(make_page: MakePage, sleepy: SleepyStack) -> None:
+    page = make_page(sleepy.stack.url, java_script_enabled=False)
+    page.set_default_timeout(BOOT_MS)
+    choose(page, file("butterfly.png"))
+    page.click("#go")
+
+    expect(page.locator("h1")).to_have_text("Here it is", timeout=BOOT_MS)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)
