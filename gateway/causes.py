@@ -37,7 +37,7 @@ _OF_IMAGE_KIND = {
 }  # fmt: skip
 
 BOOT_RETRY_S = 10.0
-"""A boot takes 10-15 s (the original's figure); issue 5 replaces it by what is measured."""
+"""Until a boot was measured: it takes 10-15 s (the original's figure)."""
 
 
 def of_image_error(error: ImageError) -> Problem:
@@ -45,19 +45,23 @@ def of_image_error(error: ImageError) -> Problem:
     return _OF_IMAGE_KIND.get(error.kind, UnreadableImage)(str(error))
 
 
-def of_backend_error(error: upscaler.BackendError) -> Problem:
-    """Return the problem of a backend that did not answer; its words are kept only where meant for the visitor."""
+def of_backend_error(error: upscaler.BackendError, usual_boot_s: tuple[float, float] | None = None) -> Problem:
+    """Return the problem of a backend that did not answer; its words are kept only where meant for the visitor.
+
+    `usual_boot_s`, median and 90th percentile, says when it is worth asking again.
+    """
     if isinstance(error, upscaler.BackendRefused):
         return RefusedByBackend(str(error))
     if isinstance(error, upscaler.BackendTimeout):
         return DeadlineExceeded(
             "The picture was not ready before the deadline. Try again later, or send a smaller image."
         )
-    if isinstance(error, upscaler.BackendUnavailable):
+    if isinstance(error, upscaler.BackendUnavailable | upscaler.BackendDied):
+        seconds = max(1, round(usual_boot_s[1] if usual_boot_s else BOOT_RETRY_S))
         return retry_later(
             BackendUnavailable,
-            f"The backend cannot be reached just now: it may be booting. Try again in {BOOT_RETRY_S:.0f} seconds.",
-            BOOT_RETRY_S,
+            f"The backend cannot be reached just now: it may be booting. Try again in {seconds} seconds.",
+            seconds,
         )
     return BackendFault("The backend failed at this picture, which says nothing about the picture. Try again once.")
 

@@ -27,7 +27,7 @@ from gateway.triton_process import (
     find_free_ports,
     find_triton,
 )
-from gateway.upscaler import BackendFault, BackendTimeout, BackendUnavailable, Band, Upscaler
+from gateway.upscaler import BackendDied, BackendFault, BackendTimeout, BackendUnavailable, Band, Upscaler
 from preprocessing.image import Pixels
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class EmbeddedBackend:
                 yield from client.upscale_bands(pixels, variant, deadline=deadline, request_id=request_id, stop=stop)
             except (BackendFault, BackendUnavailable) as error:
                 if self._retire_if_broken(client):
-                    raise BackendFault("Triton or a part of it died at work") from error
+                    raise BackendDied("Triton or a part of it died at work") from error
                 raise
 
     def close(self) -> None:

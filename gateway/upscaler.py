@@ -7,7 +7,8 @@ BackendError             anything that kept an answer from coming
   BackendTimeout         the deadline passed before the answer came
   BackendRefused         it found the request itself wrong, and says why in words fit for the person who asked
   BackendMisconfigured   our side is set up wrongly (a wrong MODEL_KEY, a missing model): for the operator alone
-  BackendFault           it failed at a request that seems sound (a stub that died, an answer of the wrong shape)
+  BackendFault           it failed at a request that seems sound (an answer of the wrong shape)
+    BackendDied          it or a part of it died at work; another one is booting
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ class BackendMisconfigured(BackendError):
 
 class BackendFault(BackendError):
     """A sound request failed."""
+
+
+class BackendDied(BackendFault):
+    """It died at work, and is being replaced."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -165,7 +165,7 @@ class Work:
         except BackendError as error:
             level = logging.ERROR if isinstance(error, BackendFault | BackendMisconfigured) else logging.WARNING
             _log.log(level, "%s: %s: %s", self.request_id, type(error).__name__, error)
-            raise causes.of_backend_error(error) from error
+            raise causes.of_backend_error(error, self._upscaler.states.now().usual_boot_s) from error
 
     def _ask_once(self, image: Image, watch: Watch) -> tuple[bytes, list[Rows]]:
         """Return the file and the rows of soundness, encoding each band before the next one is taken."""

@@ -15,8 +15,10 @@ from gateway import problems
 from gateway.orders import Order, make_order, read_choices
 from gateway.places import Places
 from gateway.settings import Settings
+from gateway.states import States
 from gateway.stop import Stop, Stopped
 from gateway.upscaler import (
+    BackendDied,
     BackendError,
     BackendFault,
     BackendMisconfigured,
@@ -106,6 +108,19 @@ def test_a_second_fault_is_not() -> None:
     with pytest.raises(problems.BackendFault):
         upscaling(upscaler).run(order(), "id")
     assert len(upscaler.asked) == 2
+
+
+def test_a_backend_that_died_twice_is_not_there_until_another_has_booted() -> None:
+    upscaler, clock = FakeUpscaler(failures=[BackendDied("killed")] * 2), HandClock()
+    upscaler.states = States(clock=clock)
+    upscaler.states.begin_boot()
+    clock.now += 4.2
+    upscaler.states.note_answer()
+
+    with pytest.raises(problems.BackendUnavailable) as caught:
+        upscaling(upscaler).run(order(), "id")
+
+    assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "4"})
 
 
 def test_a_fault_so_late_that_a_second_try_would_not_fit_is_final() -> None:
