@@ -79,6 +79,14 @@ def read_choices(parameters: Mapping[str, str], settings: Settings) -> Choices:
     return Choices(variant=variant, format=next(f for f in FORMATS if f == format_), quality=int(quality))
 
 
+def read_switch(parameters: dict[str, str], name: str) -> bool:
+    """Take a switch, 1 or 0, out of the parameters and return it; raise BadParameter for anything else."""
+    given = parameters.pop(name, "") or "0"
+    if given not in ("0", "1"):
+        raise _bad(name, f"{name} is {given[:40]!r}, a switch", ("0", "1"))
+    return given == "1"
+
+
 def make_order(data: bytes, filename: str, choices: Choices, settings: Settings) -> Order:
     """Look at an upload's header and return what is to be done; raise a Problem for whatever cannot be done."""
     try:

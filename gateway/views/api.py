@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, request
 
-from gateway.orders import FORMATS
+from gateway.orders import FORMATS, read_switch
 from gateway.parts import parts_of
 from gateway.settings import Settings
 from gateway.uploads import read_order
@@ -27,11 +27,16 @@ def upscale() -> Response:
     parts = parts_of(current_app)
     visit = admit_to_api()
     share = take_room()
-    own: dict[str, str] = {}
-    order = read_order(request, parts.settings, take_own=lambda fields: own.update(bands=fields.pop("bands", "")))
+    with_bands = False
+
+    def take_own(fields: dict[str, str]) -> None:
+        nonlocal with_bands
+        with_bands = read_switch(fields, "bands")
+
+    order = read_order(request, parts.settings, take_own=take_own)
     work = begin(order, visit, share, request_id())
     if wants_events():
-        return send_events(work, with_bands=own["bands"] == "1")
+        return send_events(work, with_bands=with_bands)
     result = make(work)
     if isinstance(result, Response):
         return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-from flask import Blueprint, Response, current_app, render_template, send_file
+from flask import Blueprint, Response, current_app, render_template
 
 from gateway.problems import NotFound, walk
 
@@ -24,7 +24,7 @@ def problem(slug: str) -> str:
 @blueprint.get("/api/openapi.yaml")
 def openapi() -> Response:
     """Send what the gateway answers, for programs."""
-    return send_file(Path(current_app.root_path) / "openapi.yaml", mimetype="application/yaml")
+    return Response((Path(current_app.root_path) / "openapi.yaml").read_bytes(), mimetype="application/yaml")
 
 
 @blueprint.get("/favicon.ico")
