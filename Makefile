@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8080
-# One stamp a set of pins: a changed pyproject.toml installs again, an unchanged one costs nothing.
-PINS := $(shell sha256sum pyproject.toml 2>/dev/null | cut -c1-12)
+# One stamp a set of pins: a changed pyproject.toml or C source installs again, an unchanged one costs nothing.
+PINS := $(shell cat pyproject.toml swinir/fused_block.c 2>/dev/null | sha256sum | cut -c1-12)
 
 .DEFAULT_GOAL := help
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swinir import fused
 from swinir.windows import WindowOrders, relative_position_index, shift_mask
 
 # Tokens a block handles at once on a CPU: measured in docs/benchmarks.md ("Chunk of windows").
@@ -58,6 +59,7 @@ class SwinBlock(nn.Module):
         self.attn = WindowAttention(dim, num_heads, window_size)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = _Mlp(dim, int(dim * mlp_ratio))
+        self._kept: tuple[tuple[object, ...], fused.FusedBlock] | None = None
 
     def forward(self, tokens: Tensor, gather: Tensor, kinds: Sequence[tuple[int, int, int]]) -> Tensor:
         """Gather ``tokens`` [B*H*W, C] into this block's window order and run the block.
@@ -66,6 +68,8 @@ class SwinBlock(nn.Module):
         """
         if torch.is_grad_enabled() or tokens.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return torch.cat([self._run(tokens.index_select(0, gather[a:b]), kind) for kind, a, b in kinds])
+        if tokens.dtype == torch.float32 and fused.is_available():
+            return self._packed().run(tokens, gather, kinds, torch.get_num_threads())
         out = torch.empty_like(tokens)
         area = self.attn.window_size**2
         step = max(area, CPU_CHUNK_TOKENS // area * area)
@@ -74,6 +78,14 @@ class SwinBlock(nn.Module):
                 b = min(a + step, end)
                 self._run_in_place(torch.index_select(tokens, 0, gather[a:b], out=out[a:b]), kind)
         return out
+
+    def _packed(self) -> fused.FusedBlock:
+        """Return the weights as the fused block wants them: kept until one of them changes."""
+        source = tuple(_identify(parameter) for parameter in self.parameters())
+        kept = self._kept  # read once, written once: another thread may renew it at any moment
+        if kept is None or source != kept[0]:
+            kept = self._kept = (source, fused.FusedBlock(self))
+        return kept[1]
 
     def _run(self, x: Tensor, kind: int) -> Tensor:
         x = x + self.attn(self.norm1(x), kind)
@@ -122,9 +134,7 @@ class WindowAttention(nn.Module):
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.qkv = nn.Linear(dim, dim * 3)
         self.proj = nn.Linear(dim, dim)
-        self._biases: dict[int, Tensor] = {}
-        self._heads: PaddedHeads | None = None
-        self._source: tuple[object, ...] = ()
+        self._kept: tuple[tuple[object, ...], dict[int, Tensor], PaddedHeads] | None = None
 
     def forward(self, x: Tensor, kind: int) -> Tensor:
         """[nW*N, C] window by window, all of one kind of window -> [nW*N, C]."""
@@ -143,17 +153,19 @@ class WindowAttention(nn.Module):
     def _bias_and_heads(self, kind: int) -> tuple[Tensor, PaddedHeads]:
         """Return what follows from the parameters: kept when serving, until a parameter changes."""
         if torch.is_grad_enabled():
-            return self._make_bias(kind), self._pad_heads(self.head_dim)
+            return self.make_bias(kind), self._pad_heads(self.head_dim)
         parameters = (self.relative_position_bias_table, self.qkv.weight, self.qkv.bias, self.proj.weight)
         source = tuple(_identify(parameter) for parameter in parameters)
-        if source != self._source or self._heads is None:
+        kept = self._kept  # read once, written once: another thread may renew it at any moment
+        if kept is None or source != kept[0]:
             length = padded_length(self.head_dim, self.qkv.weight.device.type)
-            self._source, self._biases, self._heads = source, {}, self._pad_heads(length)
-        if kind not in self._biases:
-            self._biases[kind] = self._make_bias(kind).contiguous()
-        return self._biases[kind], self._heads
+            kept = self._kept = (source, {}, self._pad_heads(length))
+        _, biases, heads = kept
+        if kind not in biases:
+            biases[kind] = self.make_bias(kind).contiguous()
+        return biases[kind], heads
 
-    def _make_bias(self, kind: int) -> Tensor:
+    def make_bias(self, kind: int) -> Tensor:
         """Relative position bias plus the shift mask of this kind of window: [heads, N, N]."""
         table = self.relative_position_bias_table
         index = relative_position_index(self.window_size).to(table.device)

@@ -45,13 +45,27 @@ typedef struct {
 static inline int64_t padded(int64_t n) { return (n + PANEL - 1) / PANEL * PANEL; }
 static inline vec load(const float *p) { return *(const loose *)p; }
 static inline void store(float *p, vec v) { *(loose *)p = v; }
-static inline vec all(float x) { return (vec){0} + x; }
+static inline vec all(float x) { return (vec){x, x, x, x, x, x, x, x}; }
 static inline vec choose(ivec mask, vec yes, vec no) { return (vec)(((ivec)yes & mask) | ((ivec)no & ~mask)); }
 
+#define HALVES(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3)
+#define PAIRS(v) __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5)
+#define NEIGHBOURS(v) __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6)
+
+static inline vec larger(vec a, vec b) { return choose(a > b, a, b); }
+
 static inline float sum(vec v) {
-    float total = 0;
-    for (int i = 0; i < LANES; i++) total += v[i];
-    return total;
+    v += HALVES(v);
+    v += PAIRS(v);
+    v += NEIGHBOURS(v);
+    return v[0];
+}
+
+static inline float largest(vec v) {
+    v = larger(v, HALVES(v));
+    v = larger(v, PAIRS(v));
+    v = larger(v, NEIGHBOURS(v));
+    return v[0];
 }
 
 /* e^x within 2 units in the last place for x <= 88; 0 below -87 (Cephes' expf: reduction by ln 2, then a polynomial). */
@@ -162,17 +176,17 @@ static inline __attribute__((always_inline)) void multiply_matrix(
 /* Rows of x beyond dim hold zeros up to the pitch, and so do the norm's weight and bias. */
 static void normalise(const float *x, int64_t rows, int64_t dim, const float *weight, const float *bias, float *out) {
     int64_t pitch = padded(dim);
+    const ivec places = {0, 1, 2, 3, 4, 5, 6, 7};
     for (int64_t r = 0; r < rows; r++, x += pitch, out += pitch) {
         vec total = all(0);
         for (int64_t c = 0; c < pitch; c += LANES) total += load(x + c);
         float mean = sum(total) / dim;
         vec squares = all(0);
         for (int64_t c = 0; c < pitch; c += LANES) {
-            vec distance = load(x + c) - mean;
+            vec distance = choose(places + (int32_t)c < (int32_t)dim, load(x + c) - mean, all(0));
             squares += distance * distance;
         }
-        float variance = (sum(squares) - (pitch - dim) * mean * mean) / dim; /* the zeros at the end were counted */
-        float factor = 1.0f / sqrtf(variance + 1e-5f);
+        float factor = 1.0f / sqrtf(sum(squares) / dim + 1e-5f);
         for (int64_t c = 0; c < pitch; c += LANES)
             store(out + c, (load(x + c) - mean) * factor * load(weight + c) + load(bias + c));
     }
@@ -182,12 +196,8 @@ static void normalise(const float *x, int64_t rows, int64_t dim, const float *we
 static void exponentiate(float *scores, int64_t rows, int64_t pitch, float *inverse) {
     for (int64_t r = 0; r < rows; r++, scores += pitch) {
         vec most = load(scores);
-        for (int64_t c = LANES; c < pitch; c += LANES) {
-            vec value = load(scores + c);
-            most = choose(value > most, value, most);
-        }
-        float highest = most[0];
-        for (int i = 1; i < LANES; i++) highest = most[i] > highest ? most[i] : highest;
+        for (int64_t c = LANES; c < pitch; c += LANES) most = larger(load(scores + c), most);
+        float highest = largest(most);
         vec total = all(0);
         for (int64_t c = 0; c < pitch; c += LANES) {
             vec value = exp_vec(load(scores + c) - highest);
@@ -227,7 +237,10 @@ static void run_window(const Work *work, int64_t window, const Scratch *s) {
     const Kind *kind = work->kinds;
     while (window >= kind->end) kind++;
     const int64_t *gather = work->gather + window * n;
-    for (int64_t j = 0; j < n; j++) memcpy(s->x + j * pitch, work->tokens + gather[j] * dim, dim * sizeof(float));
+    for (int64_t j = 0; j < n; j++) {
+        memcpy(s->x + j * pitch, work->tokens + gather[j] * dim, dim * sizeof(float));
+        memset(s->x + j * pitch + dim, 0, (pitch - dim) * sizeof(float)); /* a NaN of the last window reached these */
+    }
 
     normalise(s->x, n, dim, b->norm1_weight, b->norm1_bias, s->normal);
     multiply_matrix(s->normal, pitch, n, dim, b->qkv_weight, padded(3 * dim), b->qkv_bias, 0, s->qkv, padded(3 * dim), WRITE);
@@ -250,12 +263,12 @@ static void *run_thread(void *argument) {
                        across * b->head_dim, n * deep, n * across, across, n * deep};
     int64_t total = 0;
     for (int i = 0; i < 10; i++) total += padded(sizes[i]);
-    float *memory = NULL;
-    if (posix_memalign((void **)&memory, 64, total * sizeof(float))) {
+    float *memory = aligned_alloc(64, total * sizeof(float));
+    if (!memory) {
         __atomic_store_n(&work->failed, 1, __ATOMIC_RELAXED);
         return NULL;
     }
-    memset(memory, 0, total * sizeof(float)); /* what lies beyond a row's end must be zero, never NaN */
+    memset(memory, 0, total * sizeof(float)); /* keys and values beyond the last stay zero */
     float *parts[10], *part = memory;
     for (int i = 0; i < 10; part += padded(sizes[i++])) parts[i] = part;
     Scratch scratch = {parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6], parts[7], parts[8], parts[9]};

@@ -1,15 +1,24 @@
-"""The blocks: heads padded for the device, and caches that follow the parameters."""
+"""The blocks in PyTorch: heads padded for the device, and caches that follow the parameters."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 import torch
 
-from swinir import blocks
+from swinir import blocks, fused
 from tests.swinir.networks import SMALL, draw_images, reference_network, relative_error
 
 TOLERANCE = 1e-5
 LIGHT_HEADS = {**SMALL, "embed_dim": 20}  # head length 10, as in lightweight
+
+
+@pytest.fixture(autouse=True)
+def in_pytorch() -> Iterator[None]:
+    """The fused blocks have their own tests."""
+    with fused.disabled():
+        yield
 
 
 def run(network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -37,9 +46,9 @@ def test_padded_heads_change_nothing(monkeypatch: pytest.MonkeyPatch, length: in
     network = reference_network(LIGHT_HEADS)
 
     assert relative_error(run(network, images), expected) <= TOLERANCE
-    heads = first_attention(network)._heads
-    assert heads is not None
-    assert heads.head_dim == length
+    kept = first_attention(network)._kept
+    assert isinstance(kept, tuple)
+    assert kept[2].head_dim == length
 
 
 def test_padded_heads_follow_an_update_in_place() -> None:

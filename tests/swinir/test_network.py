@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import PlainSwinIR, make_shift_mask
-from swinir import blocks
+from swinir import blocks, fused
 from swinir.network import SwinIR, pad_to_window
 from swinir.windows import relative_position_index
 from tests.swinir.networks import (
@@ -41,6 +42,18 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     "window 5, unequal groups": {"window_size": 5, "depths": [3, 1], "num_heads": [2, 3]},
     "mlp ratio 4": {"mlp_ratio": 4},
 }
+
+
+@pytest.fixture(autouse=True, params=["fused", "in PyTorch"])
+def how_blocks_run(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything here holds for the fused blocks and for those in PyTorch."""
+    if request.param == "fused":
+        fused.compile_library()
+        assert fused.is_available()
+        yield
+    else:
+        with fused.disabled():
+            yield
 
 
 def run(network: torch.nn.Module, images: Tensor) -> Tensor:
