@@ -1,0 +1,171 @@
+"""Asleep, booting, up; events; a closed tab; a Triton that is killed: lived on the whole stack."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.triton_process import children
+from tests.builders import draw_photo, encode_png
+from tests.stack.running import Stack, start_stack, stop_stack
+
+LIMIT_S = 90.0
+IDLE_S = 3.0
+
+
+@pytest.fixture(scope="module")
+def sleeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A service that falls asleep soon, keeps no results and lets one client hold every place."""
+    running = start_stack(
+        tmp_path_factory.mktemp("sleeper"),
+        SUPERRES_IDLE_SLEEP_S=str(IDLE_S), SUPERRES_CACHE_MAX_BYTES="0", SUPERRES_QUEUE_PLACES_EACH="16",
+        SUPERRES_QUEUE_PLACES="16", SUPERRES_REQUESTS_AT_ONCE="32",
+    )  # fmt: skip
+    try:
+        yield running
+    finally:
+        code = stop_stack(running)
+    assert code == 0, f"superres serve ended with {code}:\n{running.log()}"
+
+
+def status(stack: Stack) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=10) as answer:
+        backend: dict[str, Any] = json.loads(answer.read())["backend"]
+        return backend
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {LIMIT_S:.0f} s in vain for {what}"
+        time.sleep(0.05)
+
+
+def is_in(stack: Stack, name: str) -> Callable[[], bool]:
+    return lambda: bool(status(stack)["state"] == name)
+
+
+def count_tiles(stack: Stack) -> float:
+    """The tiles that the stack's Triton has restored, by its own counter."""
+    command = Path(f"/proc/{stack.triton_pid()}/cmdline").read_text().split("\0")
+    port = next(word.partition("=")[2] for word in command if word.startswith("--metrics-port="))
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        found = re.search(r"^superres_tiles_total\{.*\} (\S+)$", answer.read().decode(), re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def wait_until_quiet(stack: Stack) -> float:
+    """Return the tiles once their count has stood for longer than a tile takes."""
+    count, since = -1.0, time.monotonic()
+    while time.monotonic() - since < 2.5:
+        if (now := count_tiles(stack)) != count:
+            count, since = now, time.monotonic()
+        time.sleep(0.1)
+    return count
+
+
+def stream(stack: Stack, image: bytes) -> list[tuple[str, dict[str, Any]]]:
+    """Post an image and return its events."""
+    with stack.post(image, headers={"Accept": "text/event-stream"}) as answer:
+        blocks = answer.read().decode().strip().split("\n\n")
+    pairs = [block.split("\n", 1) for block in blocks if not block.startswith(":")]
+    return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in pairs]
+
+
+def test_it_sleeps_when_idle_and_nobody_but_who_asks_for_it_wakes_it(sleeper: Stack) -> None:
+    wait_for(is_in(sleeper, "asleep"), "sleep")
+    server = sleeper.triton_pid()
+    wait_for(lambda: not Path(f"/proc/{server}").exists(), "the end of its process")
+
+    for path in ("/", "/healthz", "/readyz", "/api/v1/status", "/api/v1/variants", "/static/page.css"):
+        urllib.request.urlopen(f"{sleeper.url}{path}", timeout=10).close()
+    assert status(sleeper)["state"] == "asleep"
+
+    request = urllib.request.Request(f"{sleeper.url}/api/v1/wake", b"", {"X-API-Key": sleeper.key})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert (answer.status, json.loads(answer.read())) == (202, {"state": "booting"})
+    wait_for(is_in(sleeper, "up"), "the boot")
+    assert sleeper.triton_pid() != server
+    assert status(sleeper)["usual_boot_s"]["p50"] > 0
+    assert json.loads((sleeper.state_dir / "boots.json").read_text()), "kept for the next start"
+
+
+def test_a_picture_wakes_it_and_its_boot_is_told(sleeper: Stack) -> None:
+    wait_for(is_in(sleeper, "asleep"), "sleep")
+    image = encode_png(draw_photo(64, 80, seed=1))
+
+    events = stream(sleeper, image)
+
+    states = [data["state"] for name, data in events if name == "state"]
+    assert states[0] in ("asleep", "booting")
+    assert "booting" in states
+    assert states[-1] == "up"
+    booting = [data for name, data in events if name == "state" and data["state"] == "booting"]
+    assert booting[0]["usual_s"]["p50"] > 0
+    assert events[-1][0] == "result"
+    with sleeper.post(image) as plain:
+        assert base64.b64decode(events[-1][1]["data"]) == plain.read()
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
+def test_a_closed_tab_ends_the_work_within_a_micro_batch(stack: Stack, accept: str) -> None:
+    stack.post(encode_png(draw_photo(8, 8))).close()  # up
+    image, before = encode_png(draw_photo(300, 1300, seed=2)), count_tiles(stack)
+    host, port = stack.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=LIMIT_S) as tab:
+        head = f"POST /api/v1/upscale HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {stack.key}\r\nAccept: {accept}\r\n"
+        tab.sendall(f"{head}Content-Length: {len(image)}\r\n\r\n".encode() + image)
+        wait_for(lambda: count_tiles(stack) >= before + 2, "its first tiles")
+
+    at_close = count_tiles(stack)
+    settled = wait_until_quiet(stack)
+
+    assert settled - at_close <= 2, "the tile under way, and one more if it ended before the close was noticed"
+    assert settled - before < 12, "all tiles of this picture"
+    assert stack.post(encode_png(draw_photo(8, 8))).status == 200
+
+
+def test_kill_9_while_ten_pictures_are_made_leaves_each_with_its_picture_or_a_clear_503(sleeper: Stack) -> None:
+    images = [encode_png(draw_photo(128, 136, seed=seed)) for seed in range(10)]
+    expected = [sleeper.post(image).read() for image in images]
+    server = sleeper.triton_pid()
+    stub = next(pid for pid in children(server) if "libtorch" in Path(f"/proc/{pid}/maps").read_text())
+
+    def ask(image: bytes) -> bytes | dict[str, Any]:
+        try:
+            with sleeper.post(image) as answer:
+                picture: bytes = answer.read()
+                return picture
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return {**json.loads(refused.read()), "retry_after": refused.headers["Retry-After"]}
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = [pool.submit(ask, image) for image in images]
+        time.sleep(0.3)
+        os.kill(stub, signal.SIGKILL)
+        wait_for(lambda: sleeper.triton_pid() != server, "another Triton")
+        os.kill(sleeper.triton_pid(), signal.SIGKILL)
+        outcomes = [answer.result() for answer in answers]
+
+    for own, outcome in zip(expected, outcomes, strict=True):
+        if isinstance(outcome, bytes):
+            assert outcome == own
+        else:
+            assert outcome["status"] == 503, outcome
+            assert int(outcome["retry_after"]) >= 1
+    assert any(isinstance(outcome, bytes) for outcome in outcomes)
+    assert sleeper.post(images[0]).read() == expected[0]
