@@ -51,7 +51,8 @@ IMPORTED = "anime_x4"
 MOST_OFF = 5e-4
 """Share of values that may be a level off, where a sum in another order falls on the other side of a half.
 
-Two float32 formulations differ by up to 2e-6 of a magnitude of 1, or 0.0005 levels: a value in 1,000 lies so near a half.
+Two float32 formulations differ by up to 2e-6 of a magnitude of 1, or 0.0005 levels:
+one value in 1,000 lies so near to a half.
 """
 
 
