@@ -68,6 +68,18 @@ def settings() -> None:
         click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
 
 
+@cli.command()
+@click.option("--month", default="", metavar="YYYY-MM", help="Of which to show the clients; this one when left out.")
+def usage(month: str) -> None:
+    """Show the GPU seconds of each month, and what each client's pictures took of one."""
+    from gateway import ledger, meter, usage_command  # noqa: PLC0415 - `keys` need not wait for them
+
+    try:
+        click.echo(usage_command.describe(_settings({}).settings, month, meter.month_of(time.time())))
+    except ledger.LedgerError as error:
+        _fail(error)
+
+
 @cli.group()
 @click.pass_context
 def weights(context: click.Context) -> None:

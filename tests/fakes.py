@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,7 +22,11 @@ class FakeUpscaler:
     Waits at `gate`, where there is one, before the first band, and ends the wait when it is stopped.
     """
 
-    def __init__(self, *, failures: Sequence[Exception] = (), gate: threading.Event | None = None) -> None:
+    def __init__(
+        self, *, failures: Sequence[Exception] = (), gate: threading.Event | None = None, work_s: float = 0.0
+    ) -> None:
+        """`work_s` is what it says that each band took."""
+        self._work_s = work_s
         self._failures = list(failures)
         self._gate = gate
         self.asked: list[tuple[tuple[int, ...], str, str]] = []
@@ -46,7 +51,8 @@ class FakeUpscaler:
         if self._gate is not None:
             self._wait(self._gate, deadline, stop)
         self.states.note_answer()
-        yield from cut_in_two(enlarge(pixels, variant))
+        for band in cut_in_two(enlarge(pixels, variant)):
+            yield replace(band, work_s=self._work_s)
 
     def wake(self) -> None:
         """Count, and begin a boot that goes on until somebody asks for a picture."""
