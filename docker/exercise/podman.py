@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -55,10 +57,12 @@ class Podman:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._has_rules_of_others = bool(_firewall_rules())
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "containers.conf").write_text(
             '[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n'
             '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+            f'tmp_dir = "{folder}/tmp"\n'
             f'[network]\nnetwork_config_dir = "{folder}/networks"\n'
         )
         (folder / "storage.conf").write_text(
@@ -116,4 +120,29 @@ class Podman:
         self._say("network", "prune", "-f")
         self._say("rmi", "-fa")
         subprocess.run(["umount", "-l", self.folder / "storage" / "overlay"], capture_output=True, check=False)
+        for line in Path("/proc").glob("[0-9]*/cmdline"):  # monitors of ended `exec`s linger for 300 s
+            with contextlib.suppress(OSError):  # it ended while we looked
+                words = line.read_bytes().decode(errors="replace").split("\0")
+                if words[0].endswith("conmon") and any(word.startswith(f"{self.folder}/") for word in words):
+                    os.kill(int(line.parent.name), signal.SIGKILL)
         shutil.rmtree(self.folder)
+        if not self._has_rules_of_others:
+            _remove_firewall_rules()
+
+
+def _firewall_rules() -> list[list[str]]:
+    """Return the rules and chains of podman's networks, as iptables -S of each table prints them, after "-t TABLE"."""
+    found = []
+    for table in ("filter", "nat"):
+        said = subprocess.run(["iptables", "-t", table, "-S"], capture_output=True, text=True, check=False).stdout
+        found += [["-t", table, *shlex.split(line)] for line in said.splitlines() if "NETAVARK" in line]
+    return found
+
+
+def _remove_firewall_rules() -> None:
+    """Remove what netavark leaves in the machine's firewall when its last network is gone."""
+    rules = _firewall_rules()
+    for kind, flag in (("-A", "-D"), ("-N", "-X")):  # every rule, then the chains
+        for table, name, word, *rest in rules:
+            if word == kind:
+                subprocess.run(["iptables", table, name, flag, *rest], capture_output=True, check=False)
