@@ -62,7 +62,7 @@ class Podman:
         (folder / "containers.conf").write_text(
             '[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n'
             '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
-            f'tmp_dir = "{folder}/tmp"\n'
+            f'tmp_dir = "{folder}/temporary"\n'
             f'[network]\nnetwork_config_dir = "{folder}/networks"\n'
         )
         (folder / "storage.conf").write_text(
