@@ -59,28 +59,43 @@ class Advice:
     tried: int
 
 
-def sweep(service: Service, traffic: Traffic, *, seed: int = 0) -> Iterator[Trial]:
+class Months:
+    """Months of one traffic under many settings; each setting is simulated once."""
+
+    def __init__(self, traffic: Traffic, *, seed: int = 0) -> None:
+        self.traffic = traffic
+        self.seed = seed
+        self._done: dict[Service, Month] = {}
+
+    def simulate(self, service: Service) -> Month:
+        """The month under a setting; raises BadService."""
+        if service not in self._done:
+            self._done[service] = simulate(service, self.traffic, seed=self.seed)
+        return self._done[service]
+
+
+def sweep(months: Months, service: Service) -> Iterator[Trial]:
     """Turn one knob at a time."""
     for knob, values in KNOBS.items():
         for value in values:
             if knob == "min_scale" and value > service.max_scale:
                 continue
-            yield Trial(knob, value, simulate(_turned(service, knob, value), traffic, seed=seed))
+            yield Trial(knob, value, months.simulate(_turned(service, knob, value)))
 
 
-def recommend(service: Service, traffic: Traffic, price: Price, budget_usd: float, *, seed: int = 0) -> Advice:
+def recommend(months: Months, service: Service, price: Price, budget_usd: float) -> Advice:
     """The best setting whose bill is within the budget: fewest cold visits, then the shortest wait, then the cheapest.
 
     Every rung is tried: the bill does not always grow with the tail, as a longer tail saves boots and drains.
     """
-    tried = [simulate(_on_rung(service, rung), traffic, seed=seed) for rung in LADDER]
-    if price.dollars(traffic.days * DAY_S) <= budget_usd:
-        tried.append(simulate(replace(service, min_scale=1, max_scale=max(1, service.max_scale)), traffic, seed=seed))
+    tried = [months.simulate(_on_rung(service, rung)) for rung in LADDER]
+    if price.dollars(months.traffic.days * DAY_S) <= budget_usd:
+        tried.append(months.simulate(replace(service, min_scale=1, max_scale=max(1, service.max_scale))))
     best = _best_within(tried, price, budget_usd)
     if best is not None and not _waits_little(best):
         base = best.service
         scales = [scale for scale in _MAX_SCALES if scale > base.max_scale > 0]
-        tried += [simulate(replace(base, max_scale=scale), traffic, seed=seed) for scale in scales]
+        tried += [months.simulate(replace(base, max_scale=scale)) for scale in scales]
         best = _best_within(tried, price, budget_usd)
     if best is not None:
         return Advice(best, fits=True, tried=len(tried))

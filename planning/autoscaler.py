@@ -97,6 +97,11 @@ class Autoscaler:
         """Whether decisions to scale down are held back."""
         return self._delay is not None
 
+    def extend_panic(self, until_ns: int, panic: float, ready: int) -> None:
+        """As if evaluations up to this moment had seen the same panic mean and ready pods again (rule 5)."""
+        if is_over_threshold(self._revision, math.ceil(panic / self._revision.target_value), ready):
+            self.panic_since_ns = until_ns
+
     def panic_ends_ns(self) -> int:
         """The moment after which (strictly) the panic may be left, if nothing goes over the threshold again."""
         return (self.panic_since_ns or 0) + self._window_ns

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planning.advice import recommend, sweep
+from planning.advice import Months, recommend, sweep
 from planning.prices import DEFAULT_PRICE, HOURS_A_MONTH, PRICES, find_price
 from planning.simulation import Month, Service, simulate
 from planning.traffic import TRACES, Traffic, draw_traffic, draw_visitors
@@ -64,9 +64,9 @@ def _visitors(per_day: float) -> Traffic:
 
 
 @functools.cache
-def named_traffic(name: str) -> Traffic:
+def named_months(name: str) -> Months:
     """A named trace for a month."""
-    return draw_traffic(name, days=30, seed=SEED)
+    return Months(draw_traffic(name, days=30, seed=SEED), seed=SEED)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -134,7 +134,7 @@ def make_traces() -> str:
     """The named traces under the shipped setting."""
     rows = []
     for name, trace in TRACES.items():
-        month = simulate(Service(), named_traffic(name), seed=SEED)
+        month = named_months(name).simulate(Service())
         latency = [f"{month.latency_s(percent):.1f} s" if month.served else "-" for percent in (50, 95, 99)]
         rows.append(
             [f"`{name}`: {trace.summary}", str(month.traffic.images), f"{month.gpu_hours:.2f}",
@@ -150,7 +150,7 @@ def make_knobs() -> str:
         [f"`{trial.knob.removesuffix('_s').replace('_', '-')}` {trial.value:g}", f"${trial.month.dollars(PRICE):.2f}",
          f"{trial.month.gpu_hours:.2f}", f"{trial.month.cold_share:.0%}", f"{trial.month.latency_s(50):.1f} s",
          f"{trial.month.latency_s(95):.1f} s"]
-        for trial in sweep(Service(), named_traffic("quiet"), seed=SEED)
+        for trial in sweep(named_months("quiet"), Service())
     ]  # fmt: skip
     return table(("knob (seconds for times)", "bill", "GPU h", "cold", "p50", "p95"), rows)
 
@@ -160,7 +160,7 @@ def make_budgets() -> str:
     rows = []
     for name in ("quiet", "spikes", "front-page"):
         for budget in (3.0, 10.0, 30.0):
-            advice = recommend(Service(), named_traffic(name), PRICE, budget, seed=SEED)
+            advice = recommend(named_months(name), Service(), PRICE, budget)
             service = advice.month.service
             setting = f"window {service.window_s}, retention {service.retention_s:g}, max-scale {service.max_scale}"
             rows.append(
@@ -181,7 +181,7 @@ def make_nodes() -> str:
     }
     rows = []
     for name, service in cases.items():
-        month = simulate(service, named_traffic("quiet"), seed=SEED)
+        month = named_months("quiet").simulate(service)
         usd = PRICE.dollars(30 * 86_400) if service.node_linger_s == 86_400 else month.dollars(PRICE)
         rows.append(
             [

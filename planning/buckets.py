@@ -53,6 +53,15 @@ class WindowMean:
             self._clear(last + 1, until + 1)
             self._last = until
 
+    def record_series(self, start: int, until: int, value: float) -> None:
+        """Record the same value in every second from `start` to `until`."""
+        for second in range(max(start, until - self.length_s), until + 1):
+            self.record(second, value)
+
+    def is_at_most(self, value: float) -> bool:
+        """Whether no second of the window up to the last record holds more than this."""
+        return max(self._buckets) <= value
+
     def has_data(self, second: int) -> bool:
         """Whether anything was recorded within the window; at exactly its length it still counts (BK:126)."""
         return self._last is not None and second - self._last <= self.length_s

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import click
 
 from planning import answer
-from planning.advice import recommend, sweep
+from planning.advice import Months, recommend, sweep
 from planning.plots import PlotUnavailable, plot_trade
 from planning.prices import DEFAULT_PRICE, PRICES, Price, find_price, price_per_hour
-from planning.simulation import BadService, Service, simulate
+from planning.simulation import BadService, Service
 from planning.traffic import TRACES, BadTrace, Traffic, draw_traffic, read_traffic
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -86,10 +86,10 @@ def plan(
     chosen = price_per_hour(usd_per_hour) if usd_per_hour is not None else find_price(price)
     service = Service(**knobs)
     try:
-        traffic = _read_trace(trace, days, seed)
-        _answer(service, traffic, chosen, budget_usd, seed, is_sweep=is_sweep, is_json=is_json)
+        months = Months(_read_trace(trace, days, seed), seed=seed)
+        _answer(months, service, chosen, budget_usd, is_sweep=is_sweep, is_json=is_json)
         if plot_path is not None:
-            plot_trade(plot_path, service, traffic, chosen, seed=seed)
+            plot_trade(plot_path, months, service, chosen)
             click.echo(f"Drawn: {plot_path}", err=True)
     except (BadTrace, BadService, PlotUnavailable) as error:
         raise click.ClickException(str(error)) from error
@@ -104,20 +104,19 @@ def _read_trace(trace: str, days: float | None, seed: int) -> Traffic:
 
 
 def _answer(
+    months: Months,
     service: Service,
-    traffic: Traffic,
     price: Price,
     budget_usd: float | None,
-    seed: int,
     *,
     is_sweep: bool,
     is_json: bool,
 ) -> None:
     began_s = time.monotonic()
-    month = simulate(service, traffic, seed=seed)
+    month = months.simulate(service)
     took_s = time.monotonic() - began_s
-    trials = list(sweep(service, traffic, seed=seed)) if is_sweep else []
-    advice = None if budget_usd is None else recommend(service, traffic, price, budget_usd, seed=seed)
+    trials = list(sweep(months, service)) if is_sweep else []
+    advice = None if budget_usd is None else recommend(months, service, price, budget_usd)
     if is_json:
         record = answer.month_record(month, price)
         if trials:

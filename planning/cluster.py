@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from planning.clock import Phases
 from planning.control import Control, Tick
 from planning.pods import Deployment, Request
-from planning.quiet import skip_quiet
+from planning.quiet import skip_quiet, skip_steady
 from planning.revision import Revision
 from planning.router import Router
 from planning.timeline import Timeline
@@ -69,5 +69,6 @@ class Cluster:
                 control.scrape(now_ns)
             else:
                 control.tick(now_ns)
-                if self._skips_quiet and not router.in_system:
-                    skip_quiet(control, min(router.due_ns, timeline.due_ns, until_ns + 1))
+                if self._skips_quiet:
+                    skip = skip_steady if router.in_system else skip_quiet
+                    skip(control, min(router.due_ns, timeline.due_ns, until_ns + 1))

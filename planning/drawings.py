@@ -70,7 +70,7 @@ def draw_visit(path: Path) -> None:
 
 def draw_tail(path: Path) -> None:
     """What a longer tail costs and buys on the quiet showcase."""
-    plot_trade(path, Service(), bill_tables.named_traffic("quiet"), bill_tables.PRICE, seed=bill_tables.SEED)
+    plot_trade(path, bill_tables.named_months("quiet"), Service(), bill_tables.PRICE)
 
 
 def draw_layers(path: Path) -> None:

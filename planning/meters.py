@@ -33,6 +33,15 @@ class Meter:
         self._since_ns = now_ns
         return mean
 
+    def steady_since_report(self) -> int | None:
+        """How many are in flight if that did not change since the last report, else None."""
+        return self.in_flight if self._changed_ns == self._since_ns else None
+
+    def skip_to(self, report_ns: int) -> None:
+        """As if reports had been made up to this one, with nothing changing in between."""
+        self._request_ns = 0
+        self._since_ns = self._changed_ns = report_ns
+
 
 class ActivatorMeter:
     """What the activator reports of one revision: at once for the first request after idle, then every second.
@@ -59,6 +68,15 @@ class ActivatorMeter:
             self._is_first_period = True
         self._meter.change(now_ns, 1)
         return is_first
+
+    def steady_load(self) -> int | None:
+        """What every further report will say if nobody comes or goes; None if that is not known yet."""
+        return None if self._meter is None or self._is_first_period else self._meter.steady_since_report()
+
+    def skip_to(self, report_ns: int) -> None:
+        """As if the reports up to this one had been made, with nobody coming or going in between."""
+        if self._meter is not None:
+            self._meter.skip_to(report_ns)
 
     def leave(self, now_ns: int) -> None:
         """A request went, served or not."""

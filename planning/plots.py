@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from planning.advice import LADDER
+from planning.advice import LADDER, Months
 from planning.prices import Price
-from planning.simulation import Month, Service, simulate
-from planning.traffic import DAY_S, Traffic
+from planning.simulation import Month, Service
+from planning.traffic import DAY_S
 
 _INK, _BLUE, _ORANGE, _GREEN, _GREY = "#222222", "#2a6fbb", "#d9822b", "#3a8f4d", "#8a8f98"
 
@@ -58,13 +58,14 @@ def save(figure: Any, path: Path) -> None:
         plt.close(figure)
 
 
-def plot_trade(path: Path, service: Service, traffic: Traffic, price: Price, *, seed: int = 0) -> None:
+def plot_trade(path: Path, trials: Months, service: Service, price: Price) -> None:
     """What a longer tail (window + retention) costs, and what it saves of waiting, for one traffic."""
     plt = load_pyplot()
     months = [
-        simulate(replace(service, window_s=window_s, retention_s=retention_s, min_scale=0), traffic, seed=seed)
+        trials.simulate(replace(service, window_s=window_s, retention_s=retention_s, min_scale=0))
         for window_s, retention_s in LADDER
     ]
+    traffic = trials.traffic
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8))
     title = f"{traffic.name}: {traffic.images} images in {traffic.days:g} days, boot {service.boot_s:g} s"
     figure.suptitle(title, x=0.02, ha="left")

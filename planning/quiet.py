@@ -5,7 +5,7 @@ something new can be worked out instead of waited for; `tests/planning/test_quie
 run.
 """
 
-from planning.autoscaler import Autoscaler
+from planning.autoscaler import Autoscaler, excess_burst, wanted_scales
 from planning.clock import NEVER_NS, REPORT_NS, SECOND_NS, TICK_NS, first_at_or_after
 from planning.control import DIRECT_MEMORY_NS, Control
 
@@ -34,6 +34,40 @@ def skip_quiet(control: Control, limit_ns: int) -> None:
         control.stable.record_zeros(start, until)
         control.panic.record_zeros(start, until)
     control.tick_ns = first_at_or_after(stop_ns, control.tick_ns, TICK_NS)
+
+
+def skip_steady(control: Control, limit_ns: int) -> None:
+    """Right after an evaluation with the same requests in the system until `limit_ns`, all through the activator.
+
+    Every further report says that load again. While no second of the windows holds more, the means can only rise
+    towards it; if they would decide at the load itself as they did just now, so they do in between: a boot is waited
+    for at once.
+    """
+    load = control.activator.steady_load()
+    autoscaler, revision = control.autoscaler, control.revision
+    if limit_ns <= control.tick_ns or not load or control.scrape_ns != NEVER_NS or autoscaler is None:
+        return
+    if control.fed_ready != len(control.deployment.ready) or autoscaler.has_delay or revision.weighted:
+        return
+    now_ns = control.tick_ns - TICK_NS
+    second = now_ns // SECOND_NS
+    if autoscaler.is_panicking and autoscaler.panic_since_ns != now_ns:
+        return  # the panic may end on its way
+    if control.stable.last != second or not control.stable.is_at_most(load) or not control.panic.is_at_most(load):
+        return
+    ready, stable, panic = control.fed_ready, control.stable.mean(second), control.panic.mean(second)
+    if wanted_scales(revision, stable, panic, ready) != wanted_scales(revision, load, load, ready):
+        return
+    if (excess_burst(revision, panic, ready) < 0) != (excess_burst(revision, load, ready) < 0):
+        return
+    start = control.report_ns // SECOND_NS
+    control.report_ns = first_at_or_after(limit_ns, control.report_ns, REPORT_NS)
+    control.tick_ns = first_at_or_after(limit_ns, control.tick_ns, TICK_NS)
+    last_report_ns = control.report_ns - REPORT_NS
+    control.activator.skip_to(last_report_ns)
+    control.stable.record_series(start, last_report_ns // SECOND_NS, load)
+    control.panic.record_series(start, last_report_ns // SECOND_NS, load)
+    autoscaler.extend_panic(control.tick_ns - TICK_NS, load, control.fed_ready)
 
 
 def _next_news_ns(control: Control) -> int:

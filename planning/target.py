@@ -14,8 +14,6 @@ UNKNOWN = -1
 """A desired scale that nobody knows yet."""
 _DEADLINE_BUFFER_NS = 30 * SECOND_NS
 """A start is given up this long after the progress deadline (SC:206-213)."""
-_RECHECK_NS = 3 * SECOND_NS
-"""A PodAutoscaler that became inactive behind the activator is looked at again after this (seen in every trace)."""
 _PROBE_RETRY_NS = 2 * SECOND_NS
 """A failed probe for the activator is tried again after this (the reference model's stand-in for the prober)."""
 
@@ -119,8 +117,7 @@ class PodAutoscaler:
         """Rule 8b (SC:214-235): hold one pod until active for a window, then become inactive without scaling yet."""
         window_ns = to_ns(self._revision.window_s)
         if now_ns - self._stamp_ns >= window_ns:
-            recheck_ns = NEVER_NS if self.is_serving else now_ns + _RECHECK_NS
-            return _Want(0, is_applied=False, recheck_ns=recheck_ns)
+            return _Want(0, is_applied=False)
         return _Want(1, is_applied=True, recheck_ns=self._stamp_ns + window_ns)
 
     def _release_last_pod(self, now_ns: int, seen: Surroundings) -> _Want:

@@ -18,6 +18,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 DAY_S = 86_400.0
 _MAX_MEGAPIXELS = 100.0
 """A line above this is taken for a mistake (pixels given for megapixels)."""
+_HEADINGS = {"at_s", "at_s,megapixels", "seconds", "seconds,megapixels"}
 _SESSION_IMAGES = (0.45, 0.25, 0.15, 0.10, 0.05)
 """Assumed shares of visitors who upload 1, 2, 3, 4, 5 images; mean 2.05."""
 _THINK_S = 25.0
@@ -176,7 +177,8 @@ def draw_images(
 def read_traffic(path: Path, *, days: float | None = None) -> Traffic:
     """A trace file: CSV "seconds[,megapixels]" or JSON lines (a number, or {"at_s": ..., "megapixels": ...}).
 
-    Blank lines, lines that begin with # and one CSV heading are skipped. Raises BadTrace with the line's number.
+    Blank lines, lines that begin with # and a heading (`seconds,megapixels` or `at_s,megapixels`) are skipped. Raises
+    BadTrace with the line's number.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -197,7 +199,7 @@ def _read_rows(path: Path, text: str) -> Iterator[tuple[float, float]]:
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
-        if number == 1 and stripped[0].isalpha() and "," in stripped + ",":
+        if stripped.lower().replace(" ", "") in _HEADINGS:
             continue
         try:
             yield _check_row(*_split_row(stripped))

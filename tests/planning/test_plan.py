@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from planning.advice import KNOBS, LADDER, recommend, sweep
+from planning.advice import KNOBS, LADDER, Months, recommend, sweep
 from planning.cli import plan
 from planning.prices import find_price
 from planning.simulation import Service, simulate
@@ -111,7 +111,7 @@ def test_what_cannot_be_simulated_is_refused_in_words(options: tuple[str, ...], 
 
 def test_sweep_turns_every_knob_and_changes_nothing_else() -> None:
     service, traffic = Service(), draw_traffic("quiet", days=3, seed=1)
-    trials = list(sweep(service, traffic))
+    trials = list(sweep(Months(traffic), service))
 
     assert [(trial.knob, trial.value) for trial in trials] == [
         (knob, value) for knob, values in KNOBS.items() for value in values
@@ -138,8 +138,8 @@ def test_longer_tail_makes_fewer_visits_cold() -> None:
 
 def test_recommended_setting_is_within_the_budget_and_better_than_the_thriftiest() -> None:
     traffic, price = draw_traffic("quiet", days=30, seed=1), find_price("l4-high")
-    advice = recommend(Service(), traffic, price, 5)
-    thrifty = recommend(Service(), traffic, price, 0.01)
+    advice = recommend(Months(traffic), Service(), price, 5)
+    thrifty = recommend(Months(traffic), Service(), price, 0.01)
 
     assert advice.fits
     assert advice.month.dollars(price) <= 5
@@ -163,7 +163,7 @@ def test_budget_of_an_always_on_gpu_recommends_one() -> None:
 
 def test_crowd_that_waits_in_a_queue_is_given_more_pods() -> None:
     traffic = images_at(*[100 + 0.5 * index for index in range(60)], megapixels=4)
-    advice = recommend(Service(timeout_s=900, queue_places=100), traffic, find_price("l4-high"), 5)
+    advice = recommend(Months(traffic), Service(timeout_s=900, queue_places=100), find_price("l4-high"), 5)
 
     assert advice.month.service.max_scale > 1
 

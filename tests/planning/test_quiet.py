@@ -88,3 +88,59 @@ def test_skipping_quiet_time_moves_no_event(
     slow = events_of(revision, arrivals, boot_s, is_serial=is_serial, skips_quiet=False)
 
     assert fast == slow
+
+
+bursts = st.lists(st.tuples(st.sampled_from([0.3, 5.0, 20.0, 70.0]), st.integers(1, 6)), min_size=1, max_size=4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    crowds=bursts,
+    phase_s=st.floats(0, 2).map(lambda phase: round(phase, 3)),
+    apart_s=st.sampled_from([0.0, 0.013, 0.4, 1.7]),
+    boot_s=st.sampled_from([20.0, 75.0]),
+    window_s=st.sampled_from([6, 15, 60]),
+    utilisation=st.sampled_from(["70", "100"]),
+    burst_capacity=st.sampled_from(["-1", "2", "211"]),
+    max_scale=st.sampled_from(["0", "4"]),
+)
+def test_skipping_a_boot_moves_no_event(
+    crowds: list[tuple[float, int]],
+    phase_s: float,
+    apart_s: float,
+    boot_s: float,
+    window_s: int,
+    utilisation: str,
+    burst_capacity: str,
+    max_scale: str,
+) -> None:
+    revision = resolve_revision(
+        {
+            "window": f"{window_s}s",
+            "target-utilization-percentage": utilisation,
+            "target-burst-capacity": burst_capacity,
+            "max-scale": max_scale,
+        },
+        container_concurrency=1,
+    )
+    arrivals, moment = [], 10 + phase_s
+    for gap_s, size in crowds:
+        arrivals += [(round(moment + index * apart_s, 4), 3.0) for index in range(size)]
+        moment = arrivals[-1][0] + gap_s
+
+    fast = events_of(revision, arrivals, boot_s, is_serial=False, skips_quiet=True)
+    slow = events_of(revision, arrivals, boot_s, is_serial=False, skips_quiet=False)
+
+    assert fast == slow
+
+
+def test_panic_is_extended_through_a_boot_that_is_skipped() -> None:
+    # one request at 70 % asks for two pods and is a panic until they are ready: the panic's end decides when one goes
+    revision = resolve_revision({"window": "15s"}, container_concurrency=1)
+
+    fast, slow = (
+        events_of(revision, [(10.35, 3.0)], 40.0, is_serial=False, skips_quiet=skips_quiet)
+        for skips_quiet in (True, False)
+    )
+
+    assert fast == slow

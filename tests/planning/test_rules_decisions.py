@@ -66,6 +66,13 @@ def test_panic_never_scales_down_and_ends_strictly_after_a_window() -> None:
     assert (autoscaler.is_panicking, autoscaler.panic_maximum) == (False, 0)
 
 
+def test_panic_takes_the_stable_mean_where_it_asks_for_more() -> None:
+    autoscaler = Autoscaler(ONE_EACH, 0, 1)
+    autoscaler.decide(to_ns(10.5), 2, 8, 1)
+
+    assert autoscaler.decide(to_ns(12.5), 12, 3, 8).desired == 12
+
+
 def test_second_panic_begins_from_a_cleared_maximum() -> None:
     autoscaler = Autoscaler(ONE_EACH, 0, 1)
     autoscaler.decide(to_ns(10.5), 8, 8, 1)

@@ -113,6 +113,11 @@ def test_bad_line_is_named_by_its_number_and_its_fault(tmp_path: Path, line: str
     assert words in str(caught.value)
 
 
+def test_first_line_that_is_neither_a_heading_nor_an_arrival_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadTrace, match="line 1"):
+        read_traffic(written(tmp_path, "when,size\n5,1\n"))
+
+
 def test_long_bad_line_is_shown_shortened(tmp_path: Path) -> None:
     with pytest.raises(BadTrace) as caught:
         read_traffic(written(tmp_path, "5\n" + "x" * 10_000))
