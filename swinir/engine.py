@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from swinir import fused
 from swinir.imported import find_row
 from swinir.network import SwinIR
 from swinir.processors import count_processors
@@ -105,7 +106,12 @@ class Engine:
     def describe(self) -> str:
         """Device, precision and threads in one line, for the log."""
         card = f" ({torch.cuda.get_device_name(self.device)})" if self.device.type == "cuda" else ""
-        return f"engine on {self.device}{card}, {self.precision}, {torch.get_num_threads()} threads"
+        blocks = "" if self.device.type != "cpu" else f", blocks {'fused' if fused.is_available() else 'in PyTorch'}"
+        return f"engine on {self.device}{card}, {self.precision}, {torch.get_num_threads()} threads{blocks}"
+
+    def load(self, variant: str) -> None:
+        """Load ``variant``'s weights, as its first tile would; raises UnknownVariant, WeightsError."""
+        self.shelf.take(find_row(variant, self._weights_dir))
 
     def warm_up(self, variant: str) -> None:
         """Load ``variant`` and run one small tile, so that no visitor pays for it."""

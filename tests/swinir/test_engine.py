@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from swinir import fused
 from swinir.engine import Cancelled, Engine, EngineError, NotFinite, OutOfMemory, choose_precision, is_out_of_memory
 from swinir.soundness import FIELDS, summarise
 from swinir.zoo import UnknownVariant
@@ -245,7 +246,8 @@ def test_a_name_that_is_a_path_is_unknown(engine: Engine, name: str) -> None:
 
 
 def test_it_says_what_it_runs_on(engine: Engine) -> None:
-    assert engine.describe() == "engine on cpu, torch.float32, 1 threads"
+    how = "fused" if fused.is_available() else "in PyTorch"
+    assert engine.describe() == f"engine on cpu, torch.float32, 1 threads, blocks {how}"
 
 
 def test_it_counts_tiles_seconds_and_loads(engine: Engine) -> None:
