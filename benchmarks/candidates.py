@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.plain import PlainSwinIR
+from swinir import fused
 from swinir.network import SwinIR
 from swinir.zoo import find_variant
 
@@ -48,23 +49,33 @@ def make_pair(variant: str) -> Pair:
 
 
 def make_runs(pair: Pair, side: int) -> dict[str, Callable[[], Tensor]]:
-    """Return {"plain": run, "ours": run} on one image of noise, or raise Disagreement."""
+    """Return {"plain": run, "ours": run, "pytorch": run} on one image of noise, or raise Disagreement.
+
+    "ours" is the network as it is served on this machine, "pytorch" the same with every block in PyTorch.
+    """
     channels = find_variant(pair.variant).channels
     images = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(1))
     runs: dict[str, Callable[[], Tensor]] = {
         "plain": functools.partial(_run, pair.plain, images),
         "ours": functools.partial(_run, pair.ours, images),
+        "pytorch": functools.partial(_run_in_pytorch, pair.ours, images),
     }
-    wanted, got = runs["plain"](), runs["ours"]()
-    error = ((got - wanted).abs().max() / wanted.abs().max()).item()
-    if not error <= TOLERANCE:
-        raise Disagreement(f"{pair.variant} at {side}x{side}: ours is {error:.1e} from the plain formulation")
+    wanted = runs["plain"]()
+    for name in ("ours", "pytorch"):
+        error = ((runs[name]() - wanted).abs().max() / wanted.abs().max()).item()
+        if not error <= TOLERANCE:
+            raise Disagreement(f"{pair.variant} at {side}x{side}: {name} is {error:.1e} from the plain formulation")
     return runs
 
 
 @torch.inference_mode()
 def _run(network: nn.Module, images: Tensor) -> Tensor:
     return network(images)
+
+
+def _run_in_pytorch(network: nn.Module, images: Tensor) -> Tensor:
+    with fused.disabled():
+        return _run(network, images)
 
 
 def _draw(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the choices inside the network are worth: how much of a block is done at once, how long a head is padded.
+"""What the choices of the blocks in PyTorch are worth: how much is done at once, how long a head is padded.
 
 Each choice is measured beside its alternatives in turn, everything else as shipped.
 """
@@ -19,7 +19,7 @@ CHUNKS = (256, 512, 1024, 2048, 4096, 8192, 1 << 30)
 
 def measure_chunks(variant: str, side: int, rounds: int, chunks: Sequence[int] = CHUNKS) -> dict[str, Timing]:
     """Return a timing for each number of tokens that a block handles at once."""
-    run = make_runs(make_pair(variant), side)["ours"]
+    run = make_runs(make_pair(variant), side)["pytorch"]
 
     def make(tokens: int) -> Callable[[], Tensor]:
         def run_so() -> Tensor:
@@ -36,9 +36,8 @@ def measure_heads(variant: str, side: int, rounds: int, lengths: Sequence[int]) 
     runs = {}
     for length in lengths:
         with _set("padded_length", lambda _head_dim, _device, length=length: length):
-            runs[str(length)] = make_runs(make_pair(variant), side)[
-                "ours"
-            ]  # its first run pads, and keeps what it made
+            # its first run pads, and keeps what it made
+            runs[str(length)] = make_runs(make_pair(variant), side)["pytorch"]
     return measure_in_turn(runs, rounds)
 
 

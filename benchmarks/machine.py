@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from swinir import fused
 from swinir.processors import count_processors
 
 # Waiting OpenMP threads that spin cost 10x beside busy processes; the server sets the same (gateway/embedded.py).
@@ -41,6 +42,7 @@ def describe_machine() -> dict[str, object]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        "blocks": "fused" if fused.is_available() else "in PyTorch",
         "omp_wait_policy": OMP_WAIT_POLICY,
         "commit": _commit(),
         "load_before": round(load, 2),

@@ -52,9 +52,17 @@ def measure_speed(sizes: Sizes, rounds: int) -> list[dict[str, Any]]:
         pair = make_pair(variant)
         for side in sides:
             timings = measure_in_turn(make_runs(pair, side), rounds)
-            ratio = compare(timings["plain"], timings["ours"])
-            rows.append({"variant": variant, "side": side, "ratio": ratio.to_json(), **_to_json(timings)})
-            _say(f"{variant} at {side}: {ratio.median:.2f}x ({ratio.cpu:.2f}x of CPU time)")
+            ratios = {name: compare(timings["plain"], timings[name]) for name in ("ours", "pytorch")}
+            rows.append(
+                {
+                    "variant": variant,
+                    "side": side,
+                    "ratios": {name: ratio.to_json() for name, ratio in ratios.items()},
+                    "timings": _to_json(timings),
+                }
+            )
+            said = [f"{name} {ratio.median:.2f}x ({ratio.cpu:.2f}x of CPU time)" for name, ratio in ratios.items()]
+            _say(f"{variant} at {side}: {', '.join(said)}")
     return rows
 
 
@@ -63,11 +71,10 @@ def measure_memory(sizes: Sizes, threads: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for variant, sides in sizes.items():
         for side in sides:
-            peaks = {name: measure_peak(name, variant, side, threads) for name in ("plain", "ours")}
-            rows.append(
-                {"variant": variant, "side": side, "bytes": peaks, "ratio": round(peaks["ours"] / peaks["plain"], 3)}
-            )
-            _say(f"memory of {variant} at {side}: {rows[-1]['ratio']}x")
+            names = ("plain", "ours", "pytorch")
+            peaks = {name: measure_peak(name, variant, side, threads) for name in names}
+            rows.append({"variant": variant, "side": side, "bytes": peaks})
+            _say(f"memory of {variant} at {side}: {peaks}")
     return rows
 
 

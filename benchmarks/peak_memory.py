@@ -1,6 +1,6 @@
 """How much memory one forward pass takes at its peak, each in a process of its own.
 
-    python -m benchmarks.peak_memory plain|ours VARIANT SIDE
+    python -m benchmarks.peak_memory plain|ours|pytorch VARIANT SIDE THREADS
 
 The peak is Linux's VmHWM of the process (what ru_maxrss shows too, but that counts from the parent's size on), less
 what it was before the pass: interpreter, torch, weights and a warm-up on one window.
@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from benchmarks.candidates import make_pair
+from swinir import fused
 from swinir.zoo import find_variant
 
 
@@ -42,7 +44,7 @@ def main() -> None:
     pair = make_pair(variant)
     network = pair.plain if candidate == "plain" else pair.ours
     row = find_variant(variant)
-    with torch.inference_mode():
+    with fused.disabled() if candidate == "pytorch" else nullcontext(), torch.inference_mode():
         network(torch.rand(1, row.channels, row.window, row.window))
         images = torch.rand(1, row.channels, int(side), int(side))
         before = _peak_bytes()

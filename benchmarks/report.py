@@ -70,6 +70,7 @@ def describe(part: Mapping[str, Any]) -> str:
     quiet = "" if machine["quiet"] else " (other work ran beside it: CPU seconds are the better witness)"
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, {machine['instructions']}, "
+        f"blocks {machine['blocks']}, "
         f"torch {machine['torch']}, Python {machine['python']}; {part['rounds']} rounds after a warm-up; "
         f"{machine['date'][:16].replace('T', ' ')} UTC, commit {machine['commit']}, {load}{quiet}."
     )
@@ -81,18 +82,20 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _speed(part: Mapping[str, Any]) -> list[str]:
+    head = ["network", "side", "ratio", "spread", "ratio of CPU time", "asked for", "ratio in PyTorch alone"]
     return _table(
-        ["network", "side", "ratio", "spread", "ratio of CPU time", "asked for", "ours, s", "plain, s"],
+        [*head, "plain, s", "ours, s"],
         (
             [
                 row["variant"],
                 str(row["side"]),
-                f"**{row['ratio']['median']:.2f}**",
-                f"{row['ratio']['low']:.2f} to {row['ratio']['high']:.2f}",
-                f"{row['ratio']['cpu']:.2f}",
+                f"**{row['ratios']['ours']['median']:.2f}**",
+                f"{row['ratios']['ours']['low']:.2f} to {row['ratios']['ours']['high']:.2f}",
+                f"{row['ratios']['ours']['cpu']:.2f}",
                 f"{TARGETS[row['variant'], row['side']]:.2f}",
-                f"{row['ours']['median_s']:.3f}",
-                f"{row['plain']['median_s']:.3f}",
+                f"{row['ratios']['pytorch']['median']:.2f} (CPU time {row['ratios']['pytorch']['cpu']:.2f})",
+                f"{row['timings']['plain']['median_s']:.3f}",
+                f"{row['timings']['ours']['median_s']:.3f}",
             ]
             for row in part["rows"]
         ),
@@ -101,15 +104,16 @@ def _speed(part: Mapping[str, Any]) -> list[str]:
 
 def _memory(part: Mapping[str, Any]) -> list[str]:
     return _table(
-        ["network", "side", "ours, MB", "plain, MB", "ratio", "asked for"],
+        ["network", "side", "plain, MB", "ours, MB", "ratio", "asked for", "in PyTorch alone"],
         (
             [
                 row["variant"],
                 str(row["side"]),
-                f"{row['bytes']['ours'] / 1e6:.0f}",
                 f"{row['bytes']['plain'] / 1e6:.0f}",
-                f"**{row['ratio']:.2f}**",
+                f"{row['bytes']['ours'] / 1e6:.0f}",
+                f"**{row['bytes']['ours'] / row['bytes']['plain']:.2f}**",
                 f"at most {MAX_MEMORY_RATIO}",
+                f"{row['bytes']['pytorch'] / row['bytes']['plain']:.2f}",
             ]
             for row in part["rows"]
         ),
