@@ -85,7 +85,7 @@ class Settings:
         20.0, "Without a byte from or to a client; also for the request's headers to arrive.", check=between(0.1, 3_600)
     )
 
-    jobs_in_flight: int = setting(2, "Images worked on at once; each holds its result in memory.", check=between(1, 64))
+    jobs_in_flight: int = setting(4, "Images worked on at once; each holds its result in memory.", check=between(1, 64))
     queue_places: int = setting(
         8, "Images that may wait for their turn; the next is sent away.", check=between(0, 1_000)
     )

@@ -6,8 +6,11 @@ answers follow when they are ready (a response sender in a model that is not dec
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +38,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Choose the device, load the default variant and run it once, all before Triton says ready."""
-        settings = read_settings()
+        settings, age_s, began = read_settings(), _age_s(), time.monotonic()
         gpu = args["model_instance_kind"] == "GPU"
         device = f"cuda:{args['model_instance_device_id']}" if gpu else "cpu"
         self.engine = Engine(settings.weights_dir, device, settings.threads, settings.max_weights_bytes)
@@ -49,10 +52,16 @@ class TritonPythonModel:
         self.metrics = {name: family.Metric(labels=labels) for name, family in self.families.items()}
         self.told = dict.fromkeys(METRICS, 0.0)
         self.telling = threading.Lock()
+        self.engine.load(settings.default_variant)
+        loaded = time.monotonic()
         self.engine.warm_up(settings.default_variant)
+        warm = time.monotonic()
         self._tell_metrics()
         self.lane = Lane(self._run, self.engine.micro_batch_pixels)
-        pb_utils.Logger.log_info(f"{self.engine.describe()}; warmed up with {settings.default_variant}")
+        pb_utils.Logger.log_info(
+            f"{self.engine.describe()}; {settings.default_variant}: imports {age_s:.2f} s, "
+            f"weights {loaded - began:.2f} s, warm-up {warm - loaded:.2f} s"
+        )
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the small jobs, which share forward passes, and leave the large ones to the lane."""
@@ -85,6 +94,12 @@ class TritonPythonModel:
                 if done[name] > self.told[name]:
                     metric.increment(done[name] - self.told[name])
                     self.told[name] = done[name]
+
+
+def _age_s() -> float:
+    """Return how long ago this process began: the interpreter and the imports (proc(5): starttime, field 22)."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _answer_later(request: Any) -> Callable[[Job], None]:

@@ -1,0 +1,150 @@
+"""What streaming promises, measured on the real stack: small pictures behind a large one, and memory that is bounded.
+
+`python -m benchmarks.streaming` writes the tables of docs/streaming.md. Waiting is measured through the gateway's own
+API, so that its queue, codec and backend client are in it.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from benchmarks.machine import describe_machine
+from benchmarks.report import ROOT, replace_part
+from gateway.triton_process import children
+from tests.builders import draw_photo, encode_png
+from tests.stack.running import Stack, start_stack, stop_stack
+
+SMALL_PX = 64
+SMALL_COUNT = 10
+LARGE = (1280, 1632)
+"""2.1 megapixels."""
+HUGE = (2048, 2048)
+"""4.2 megapixels: the largest that is taken."""
+SETTINGS = {
+    "SUPERRES_CACHE_MAX_BYTES": "0", "SUPERRES_QUEUE_PLACES": "16", "SUPERRES_QUEUE_PLACES_EACH": "16",
+    "SUPERRES_REQUESTS_AT_ONCE": "32", "SUPERRES_CLIENT_REQUESTS": "", "SUPERRES_CLIENT_MEGAPIXELS": "",
+    "SUPERRES_DEADLINE_S": "3600", "SUPERRES_IDLE_TIMEOUT_S": "3600",
+}  # fmt: skip
+
+
+def measure_waits(stack: Stack) -> list[str]:
+    """Return a table of what small pictures take, alone and behind a large one."""
+    small = [encode_png(draw_photo(SMALL_PX, SMALL_PX, seed=seed)) for seed in range(SMALL_COUNT)]
+    large = encode_png(draw_photo(*LARGE, seed=99))
+    stack.post(small[0]).close()
+    idle, idle_together = _one_by_one(stack, small), _together(stack, small)
+    with _in_flight(stack, large):
+        busy, busy_together = _one_by_one(stack, small), _together(stack, small)
+    rows = (("one after another", idle, busy), ("ten at once", idle_together, busy_together))
+    lines = [
+        "| ten 64x64 pictures | idle: median s | behind a large one: median s | longest | ratio | of the longest |"
+    ]
+    lines.append("|---|---|---|---|---|---|")
+    for name, alone, behind in rows:
+        middle, most = statistics.median(behind), max(behind)
+        reference = statistics.median(alone) if alone is idle else max(alone)
+        median_ratio = middle / statistics.median(alone)
+        lines.append(
+            f"| {name} | {statistics.median(alone):.3f} | {middle:.3f} | {most:.3f} "
+            f"| {median_ratio:.2f} | {most / reference:.2f} |"
+        )
+    return lines
+
+
+def measure_memory(stack: Stack) -> list[str]:
+    """Return a table of the most memory that each process held: idle, and after the largest picture that is taken."""
+    server = stack.triton_pid()
+    gateway = int(Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[1])
+    stubs = {_model_of(pid): pid for pid in children(server)}
+    processes = {
+        "gateway": gateway,
+        "upscale_stream": stubs["upscale_stream"],
+        "swinir": stubs["swinir"],
+        "tritonserver": server,
+    }
+    stack.post(encode_png(draw_photo(SMALL_PX, SMALL_PX))).close()
+    before = {name: _peak_mib(pid) for name, pid in processes.items()}
+    with stack.post(encode_png(draw_photo(*HUGE, seed=1))) as answer:
+        size_mib = len(answer.read()) / 2**20
+    lines = ["| process | most MiB before | after a 2048x2048 picture, as PNG | more by |", "|---|---|---|---|"]
+    for name, pid in processes.items():
+        after = _peak_mib(pid)
+        lines.append(f"| {name} | {before[name]:.0f} | {after:.0f} | {after - before[name]:.0f} |")
+    return [*lines, "", f"The PNG has {size_mib:.0f} MiB; the pixels of the result would be 192 MiB."]
+
+
+class _in_flight:  # noqa: N801 - reads as a statement
+    """A large picture at work for the length of a block; it is given up at the end."""
+
+    def __init__(self, stack: Stack, image: bytes) -> None:
+        self._stack, self._image = stack, image
+
+    def __enter__(self) -> None:
+        headers = {"Accept": "text/event-stream"}
+        self._answer = self._stack.post(self._image, headers=headers)
+        for line in self._answer:
+            if line.startswith(b"event: state"):
+                state = json.loads(next(self._answer).removeprefix(b"data: "))
+                if state["state"] == "up":
+                    break
+        time.sleep(2.0)  # into its tiles
+
+    def __exit__(self, *_: object) -> None:
+        self._answer.close()
+
+
+def _one_by_one(stack: Stack, images: list[bytes]) -> list[float]:
+    return [_ask(stack, image) for image in images]
+
+
+def _together(stack: Stack, images: list[bytes]) -> list[float]:
+    with ThreadPoolExecutor(len(images)) as pool:
+        return list(pool.map(lambda image: _ask(stack, image), images))
+
+
+def _ask(stack: Stack, image: bytes) -> float:
+    began = time.monotonic()
+    with stack.post(image) as answer:
+        answer.read()
+    return time.monotonic() - began
+
+
+def _peak_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def _model_of(pid: int) -> str:
+    """The model that a stub runs: its command line names the model's file."""
+    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return next(word for word in words if word.endswith("/1/model.py")).split("/")[-3]
+
+
+def main() -> None:
+    """Measure what is asked for (`waits`, `memory`; both when nothing is) and write it down."""
+    machine = describe_machine()
+    about = (
+        f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; "
+        f"{str(machine['date'])[:16].replace('T', ' ')} UTC, commit {machine['commit']}, load {machine['load_before']} "
+        "before" + ("." if machine["quiet"] else " (other work ran beside it).")
+    )
+    measures = {"waits": measure_waits, "memory": measure_memory}
+    for name in sys.argv[1:] or measures:
+        with tempfile.TemporaryDirectory() as folder:
+            stack = start_stack(Path(folder), **SETTINGS)
+            try:
+                lines = measures[name](stack)
+            finally:
+                stop_stack(stack)
+        print("\n".join(lines))
+        replace_part(ROOT / "docs" / "streaming.md", name, [*lines, "", about])
+
+
+if __name__ == "__main__":
+    main()
