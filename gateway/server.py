@@ -21,6 +21,7 @@ from gunicorn.arbiter import Arbiter
 
 from gateway.app import create_app
 from gateway.journal import configure_log
+from gateway.memory import return_large_blocks
 from gateway.meter import Meter
 from gateway.metrics import MetricsError
 from gateway.parts import Parts, parts_of
@@ -56,6 +57,7 @@ def serve(settings: Settings, make_backend: MakeBackend, await_ready: AwaitReady
             "Set SUPERRES_LOG_FILE (- for standard error) or SUPERRES_STATE_DIR."
         ) from error
     listener = bind(settings.host, settings.port)
+    return_large_blocks()
     try:
         Arbiter(Server(settings, listener, make_backend, await_ready)).run()
     except SystemExit as error:
