@@ -1,5 +1,7 @@
 // Tells the page around us how high we are: only an origin that `frame_ancestors` names is told.
 
+const LEAST_WIDTH_PX = 120; // a frame that is not laid out yet is nearly 0 wide, and the page in it 20,000 high
+
 /** Start telling, where we are in a frame; `ancestors` is the setting, as in CSP. */
 export function tellHeight(ancestors) {
   if (window.parent === window) return;
@@ -10,7 +12,7 @@ export function tellHeight(ancestors) {
   let told = 0;
   const tell = () => {
     const height = Math.ceil(document.body.getBoundingClientRect().height);
-    if (height === told) return;
+    if (height === told || window.innerWidth < LEAST_WIDTH_PX) return;
     told = height;
     for (const origin of origins) window.parent.postMessage({ type: "superres:height", height }, origin);
   };

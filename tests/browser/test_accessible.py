@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -14,6 +14,7 @@ from tests.browser.states import STATES, choose, file, start
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 AXE = Axe()
+SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 
 
 def check(page: Page) -> None:
@@ -31,21 +32,21 @@ def test_no_state_has_a_violation_in_light_or_dark(make_page: MakePage, gateway:
     page = make_page()
     STATES[state](page, gateway)
 
-    for scheme in ("light", "dark"):
+    for scheme in SCHEMES:
         page.emulate_media(color_scheme=scheme)
         check(page)
 
 
-@pytest.mark.parametrize("way", ["phone", "framed"])
+@pytest.mark.parametrize("way", ["the page on a phone", "the front", "the front on a phone"])
 def test_neither_has_a_phone_nor_the_front(
     make_page: MakePage, gateway: ScriptedGateway, front: FrontServer, way: str
 ) -> None:
-    options: dict[str, Any] = {"viewport": PHONE, "has_touch": True, "is_mobile": True} if way == "phone" else {}
-    page = make_page(gateway.url if way == "phone" else front.origin, **options)
-    if way == "framed":
+    phone = {"viewport": PHONE, "has_touch": True, "is_mobile": True} if "phone" in way else {}
+    page = make_page(front.origin if "front" in way else gateway.url, **phone)
+    if "front" in way:
         expect(page.locator("#frame")).to_have_attribute("data-state", "here")
 
-    for scheme in ("light", "dark"):
+    for scheme in SCHEMES:
         page.emulate_media(color_scheme=scheme)
         check(page)
 

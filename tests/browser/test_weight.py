@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,3 +36,24 @@ def test_the_front_weighs_less_as_well() -> None:
 
     assert {"index.html", "front.js", "front.css", "icon.svg"} == set(sizes)
     assert sum(sizes.values()) < MAX_BYTES, sizes
+
+
+def test_what_the_front_says_of_cost_stands_in_the_bill() -> None:
+    said = re.findall(r"<b>(\$[\d.]+)</b>", (ROOT / "front" / "index.html").read_text())
+    bill = (ROOT / "docs" / "bill.md").read_text()
+
+    of_four_visitors = re.search(r"^\| 4 \| [^|]+\| (\$[\d.]+) \|", bill, re.MULTILINE)
+    never_asleep = re.search(r"^\| `min-scale` 1 \| (\$[\d.]+) \|", bill, re.MULTILINE)
+    assert of_four_visitors is not None
+    assert never_asleep is not None
+    assert said == [of_four_visitors[1], never_asleep[1]]
+
+
+def test_every_picture_of_the_page_in_the_documents_is_small() -> None:
+    large = {
+        path.name: path.stat().st_size
+        for path in (ROOT / "docs" / "images").glob("page-*.png")
+        if path.stat().st_size >= 200_000
+    }
+
+    assert not large
