@@ -158,7 +158,7 @@ class Engine:
                 if tried == 1:
                     raise OutOfMemory(f"one {height}x{width} tile of {variant} does not fit in memory") from error
                 size, halvings = tried // 2, halvings + 1
-                self.counters.halvings += 1
+                self._count(halvings=1)
                 log.warning("out of memory at %s: micro-batch halved to %d tiles", variant, size)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
@@ -167,10 +167,13 @@ class Engine:
             first = part.stop
             seconds = time.perf_counter() - began
             work_us[part] = round(1e6 * seconds / (part.stop - part.start))
-            with self._counting:  # the lane's thread and Triton's restore at the same time
-                self.counters.tiles += part.stop - part.start
-                self.counters.seconds += seconds
+            self._count(tiles=part.stop - part.start, seconds=seconds)
         return Restored(restored, soundness, work_us)
+
+    def _count(self, **more: float) -> None:
+        with self._counting:  # the lane's thread and Triton's restore at the same time
+            for name, amount in more.items():
+                setattr(self.counters, name, getattr(self.counters, name) + amount)
 
     def _run_checked(self, network: SwinIR, row: Variant, tiles: Tiles) -> tuple[Tiles, Rows]:
         with torch.inference_mode():
@@ -180,7 +183,7 @@ class Engine:
             restored = self._forward(network, given, self.precision)
             rerun = ~torch.isfinite(restored.flatten(1)).all(dim=1)
             for index in torch.nonzero(rerun).flatten().tolist():
-                self.counters.reruns += 1
+                self._count(reruns=1)
                 log.warning("a tile of %s was not finite: running it again in float32", row.name)
                 again = self._forward(network, given[index : index + 1], torch.float32)
                 if not torch.isfinite(again).all():
