@@ -118,10 +118,9 @@ def live(podman: Podman) -> None:
         step("the main job", lambda: checks.check_main_job(url, key))
         step("doors", lambda: checks.check_doors(url, front_url, compose))
         step("containers", lambda: checks.check_containers(compose, lambda name: podman("inspect", name)))
-        photo = checks.SET5 / "x4" / "butterfly.png"
 
         def answers() -> bool:
-            return checks.upscale(url, key, photo)[0] == 200
+            return checks.upscale(url, key, checks.draw_new())[0] == 200
 
         def redis_down_and_up() -> None:
             counted = compose("exec", "-T", "redis", "redis-cli", "dbsize").split()[-1]
