@@ -236,6 +236,7 @@ _ROWS = (
     _compact_sr(4),
     _compact_sr(2),
     _compact_denoise(25, grey=False),
+    _compact_jpeg(20, grey=False),
     _classical(
         2,
         "DF2K",
