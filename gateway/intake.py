@@ -1,14 +1,17 @@
 """The intake: how many bytes of uploads may be in memory at once, all requests together.
 
-A request takes its share before a byte of its body is read and holds it until its answer is on its way; one that would
+A request takes its share before a byte of its body is read and holds it until its answer has been sent; one that would
 be too much waits, unread, for a short time. Without it as many uploads are read at once as there are threads: 640 MB.
+No visitor holds more than half, so that nobody keeps others out by announcing much and sending little.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 WAIT_S = 10.0
 """For others' uploads to end. Longer would be longer than browsers and proxies like to send into silence."""
@@ -38,6 +41,12 @@ class Share:
         self.shrink(0)
 
 
+@dataclass(eq=False, frozen=True)
+class _Turn:
+    visitor: str
+    n_bytes: int
+
+
 class Intake:
     """A number of bytes that requests share. Safe to use from several threads."""
 
@@ -46,35 +55,44 @@ class Intake:
         self._wait_s = wait_s
         self._clock = clock
         self._changed = threading.Condition()
-        self._taken = 0
-        self._turns: list[object] = []
+        self._taken: Counter[str] = Counter()
+        """By visitor."""
+        self._turns: list[_Turn] = []
         """Those who wait, in the order in which they came: a large upload is not overtaken for ever by small ones."""
 
-    def take(self, n_bytes: int) -> Share:
+    def take(self, n_bytes: int, visitor: str) -> Share:
         """Return a share of that many bytes, of all there are at most; raise IntakeFull after a wait in vain."""
-        wanted = min(n_bytes, self.max_bytes)
-        turn = object()
+        turn = _Turn(visitor, min(n_bytes, self.max_bytes))
         end = self._clock() + self._wait_s
         with self._changed:
             self._turns.append(turn)
             try:
-                while self._turns[0] is not turn or self._taken + wanted > self.max_bytes:
+                while self._find_next() is not turn or self._taken.total() + turn.n_bytes > self.max_bytes:
                     remaining_s = end - self._clock()
                     if remaining_s <= 0:
                         raise IntakeFull
                     self._changed.wait(remaining_s)
-                self._taken += wanted
+                self._taken[visitor] += turn.n_bytes
             finally:
                 self._turns.remove(turn)
                 self._changed.notify_all()
-        return Share(wanted, self._release)
+        return Share(turn.n_bytes, lambda surplus: self._release(visitor, surplus))
 
     def taken(self) -> int:
         """Return how many bytes are taken."""
         with self._changed:
-            return self._taken
+            return self._taken.total()
 
-    def _release(self, n_bytes: int) -> None:
+    def _find_next(self) -> _Turn | None:
+        """Return who is next: the first to have come whose visitor may hold so much."""
+        for turn in self._turns:
+            held = self._taken[turn.visitor]
+            if not held or held + turn.n_bytes <= self.max_bytes // 2:
+                return turn
+        return None
+
+    def _release(self, visitor: str, n_bytes: int) -> None:
         with self._changed:
-            self._taken -= n_bytes
+            self._taken[visitor] -= n_bytes
+            self._taken += Counter()  # forgets whoever holds nothing
             self._changed.notify_all()

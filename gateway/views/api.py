@@ -26,7 +26,7 @@ def upscale() -> Response:
     """Answer with the picture itself, and in headers what is to be known beside it; or with events, if asked."""
     parts = parts_of(current_app)
     visit = admit_to_api()
-    share = take_room()
+    share = take_room(visit)
     with_bands = False
 
     def take_own(fields: dict[str, str]) -> None:

@@ -58,7 +58,7 @@ def upscale() -> Response | str:
     """Make the picture and show it beside the upload; hand it over as a download where it is too large to be kept."""
     parts = parts_of(current_app)
     visit = admit_to_form()
-    share = take_room()
+    share = take_room(visit)
     chosen: dict[str, str] = {}
 
     def take_own(fields: dict[str, str]) -> None:

@@ -36,7 +36,7 @@ def wants_events() -> bool:
     return any(media_type == EVENT_STREAM for media_type in request.accept_mimetypes.values())
 
 
-def take_room() -> Share | None:
+def take_room(visit: Visit) -> Share | None:
     """Take room in memory for the body that is announced, before any of it is read; raise UploadsFull.
 
     None for a body that is too long: it is not going to be read. The room is given back when the answer has been sent.
@@ -47,7 +47,7 @@ def take_room() -> Share | None:
     if announced > most:
         return None
     try:
-        share = parts.intake.take(announced)
+        share = parts.intake.take(announced, visit.visitor.id)
     except IntakeFull:
         raise retry_later(
             UploadsFull,

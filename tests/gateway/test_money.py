@@ -191,7 +191,7 @@ def test_without_room_an_upload_is_refused_unread(make_app: MakeApp, key: str) -
     app = make_app()
     intake = parts_of(app).intake
     intake._wait_s = 0.01
-    held = intake.take(intake.max_bytes)
+    held = intake.take(intake.max_bytes, "somebody else")
 
     refused = ask_api(app.test_client(), key)
     held.end()
