@@ -93,23 +93,24 @@ class TritonBackend:
         """Yield each band with the size (rows, columns) of the output it belongs to."""
         metadata = [STATUS_HEADER, *([(MODEL_KEY_HEADER, key)] if key else [])]
         call = self._stub.ModelStreamInfer(iter([request]), metadata=metadata, timeout=_remaining_s(deadline))
+        refusal, is_whole = "", False
         try:
             with stop.calling(call.cancel):
-                for message in call:
-                    if message.error_message:
-                        raise BackendFault(message.error_message)
+                for message in call:  # to its end: a stream cancelled after its last response upsets Triton 2.51
+                    refusal = refusal or message.error_message
                     response = message.infer_response
                     if response.outputs:
                         yield _read_band(response)
-                    if response.parameters["triton_final_response"].bool_param:
-                        return
+                    is_whole = is_whole or response.parameters["triton_final_response"].bool_param
         except grpc.RpcError as error:
             stop.check()
             raise translate(error) from error
-        finally:
+        except (GeneratorExit, BackendFault):
             call.cancel()
+            raise
         stop.check()
-        raise BackendFault("the stream ended without its final response")
+        if not is_whole:
+            raise BackendFault(refusal or "the stream ended without its final response")
 
 
 def _request(pixels: Pixels, variant: str, request_id: str) -> service_pb2.ModelInferRequest:
