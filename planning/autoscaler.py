@@ -5,7 +5,7 @@ nothing of where the means come from nor of what becomes of the decision (`targe
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from planning.clock import SECOND_NS, to_ns
 from planning.revision import Revision
@@ -14,8 +14,7 @@ _DELAY_SLOT_S = 2
 """Scale-down delay is kept in slots as long as a tick (aggregation/max/timewindow.go)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What one evaluation asks for, before the bounds."""
 
     desired: int

@@ -5,7 +5,7 @@ something new can be worked out instead of waited for; `tests/planning/test_quie
 run.
 """
 
-from planning.autoscaler import Autoscaler, excess_burst, wanted_scales
+from planning.autoscaler import Autoscaler, wanted_scales
 from planning.clock import NEVER_NS, REPORT_NS, SECOND_NS, TICK_NS, first_at_or_after
 from planning.control import DIRECT_MEMORY_NS, Control
 
@@ -18,7 +18,7 @@ def skip_quiet(control: Control, limit_ns: int) -> None:
 
     `limit_ns` is the next arrival or single event. Does nothing where it cannot prove that nothing is lost.
     """
-    if limit_ns <= control.tick_ns or not control.activator.is_idle or control.deployment.pending:
+    if limit_ns <= control.tick_ns or not control.activator.is_idle:
         return
     if control.fed_ready != len(control.deployment.ready):
         return
@@ -41,7 +41,7 @@ def skip_steady(control: Control, limit_ns: int) -> None:
 
     Every further report says that load again. While no second of the windows holds more, the means can only rise
     towards it; if they would decide at the load itself as they did just now, so they do in between: a boot is waited
-    for at once.
+    for at once. The burst capacity keeps its sign: with no pod scraped none is ready, or it is -1 for good.
     """
     load = control.activator.steady_load()
     autoscaler, revision = control.autoscaler, control.revision
@@ -57,8 +57,6 @@ def skip_steady(control: Control, limit_ns: int) -> None:
         return
     ready, stable, panic = control.fed_ready, control.stable.mean(second), control.panic.mean(second)
     if wanted_scales(revision, stable, panic, ready) != wanted_scales(revision, load, load, ready):
-        return
-    if (excess_burst(revision, panic, ready) < 0) != (excess_burst(revision, load, ready) < 0):
         return
     start = control.report_ns // SECOND_NS
     control.report_ns = first_at_or_after(limit_ns, control.report_ns, REPORT_NS)

@@ -135,8 +135,9 @@ class Router:
             self._end(request, Fate.TIMED_OUT, now_ns)
 
     def _leave(self, request: Request, now_ns: int) -> None:
-        """The prescribed moment: the client goes, served or not."""
-        self._end(request, Fate.SERVED if request.start_ns >= 0 else Fate.LEFT, now_ns)
+        """The prescribed moment: the client goes, served or not; a refused one has gone."""
+        if request.fate is None:
+            self._end(request, Fate.SERVED if request.start_ns >= 0 else Fate.LEFT, now_ns)
 
     def _end(self, request: Request, fate: Fate, now_ns: int) -> None:
         """The one end of a request; a place in a pod that comes free goes to whoever waits longest."""

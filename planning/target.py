@@ -4,8 +4,8 @@ Owns the PodAutoscaler object and its reconciler: kpa.md rules 7 (activator in t
 Knows nothing of means or panic (`autoscaler.py`), nor of how pods start and stop (`pods.py`).
 """
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from planning.clock import NEVER_NS, SECOND_NS, to_ns
 from planning.revision import Revision
@@ -26,8 +26,7 @@ class Condition(Enum):
     INACTIVE = "Inactive"
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What a reconcile sees of the world."""
 
     desired: int
@@ -41,8 +40,7 @@ class Surroundings:
     """Since when it has been, cut to whole seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a reconcile did."""
 
     replicas: int
@@ -53,8 +51,7 @@ class Outcome:
     """Whether the object's status changed, which brings a reconcile of its own."""
 
 
-@dataclass(slots=True)
-class _Want:
+class _Want(NamedTuple):
     """The answer of `scale`: what is wanted, whether to apply it, when to look again."""
 
     scale: int

@@ -106,6 +106,15 @@ def test_client_that_left_before_the_boot_frees_its_place() -> None:
     assert (cluster.router.held_count, cluster.router.in_system) == (0, 0)
 
 
+def test_refused_request_ends_once_though_its_client_would_have_left_later() -> None:
+    requests = [Request(to_ns(10 + 0.1 * index), leave_ns=to_ns(14)) for index in range(3)]
+    cluster = run({"max-scale": "1"}, requests, queue_places=2)
+
+    assert [request.fate for request in requests] == [Fate.LEFT, Fate.LEFT, Fate.REFUSED]
+    assert ends(requests)[2] == 10.2
+    assert (cluster.router.held_count, cluster.router.in_system) == (0, 0)
+
+
 def removed_of(deployment: Deployment) -> list[int]:
     return [pod.number for pod in deployment.pods if pod.removed_ns != NEVER_NS]
 

@@ -38,6 +38,13 @@ def events_of(
 ) -> tuple[object, ...]:
     """Everything that a run did, as plain values: replicas, conditions, requests, pods."""
     requests = [Request(to_ns(at_s), to_ns(work_s), deadline_ns=to_ns(at_s + 90)) for at_s, work_s in arrivals]
+    return events_of_requests(revision, requests, boot_s, is_serial=is_serial, skips_quiet=skips_quiet)
+
+
+def events_of_requests(
+    revision: Revision, requests: list[Request], boot_s: float, *, is_serial: bool = False, skips_quiet: bool
+) -> tuple[object, ...]:
+    """The same for requests of any kind."""
     deployment = Deployment(
         boot_ns=lambda number: to_ns(boot_s) + 10_000 * number,
         concurrency=revision.container_concurrency,
@@ -52,7 +59,7 @@ def events_of(
         skips_quiet=skips_quiet,
         queue_places=5,
     )
-    cluster.run(to_ns((arrivals[-1][0] if arrivals else 0) + 900))
+    cluster.run((requests[-1].arrive_ns if requests else 0) + to_ns(900))
     return (
         cluster.control.history.replicas,
         cluster.control.history.conditions,
@@ -144,3 +151,46 @@ def test_panic_is_extended_through_a_boot_that_is_skipped() -> None:
     )
 
     assert fast == slow
+
+
+def staying_and_leaving(stays_at_s: float, work_s: float, *leaving_s: tuple[float, float]) -> list[Request]:
+    """One request that stays until its work is done, and some (arrival, end) whose clients go."""
+    requests = [Request(to_ns(at_s), leave_ns=to_ns(end_s)) for at_s, end_s in leaving_s]
+    return sorted([*requests, Request(to_ns(stays_at_s), to_ns(work_s))], key=lambda request: request.arrive_ns)
+
+
+def assert_nothing_moves(revision: Revision, rows: tuple[tuple[float, float], ...], stays: tuple[float, float]) -> None:
+    fast, slow = (
+        events_of_requests(revision, staying_and_leaving(*stays, *rows), 40.0, skips_quiet=skips_quiet)
+        for skips_quiet in (True, False)
+    )
+    assert fast == slow
+
+
+def test_load_that_was_higher_within_the_window_is_not_skipped() -> None:
+    # seconds 6 to 9 are silent, 10 and 11 hold two: at 12.5 the mean is below the load of 1, at 14.5 above it
+    revision = resolve_revision(
+        {"window": "6s", "target-utilization-percentage": "100", "panic-threshold-percentage": "1000"},
+        container_concurrency=1,
+    )
+
+    assert_nothing_moves(revision, ((5.0, 5.2), (10.05, 11.09)), stays=(10.0, 3.0))
+
+
+def test_end_of_a_panic_is_not_skipped_while_one_long_request_goes_on() -> None:
+    # five ask for eight pods, four leave, one keeps the panic up until all are ready; then it works for a minute
+    revision = resolve_revision({"window": "15s", "target-burst-capacity": "-1"}, container_concurrency=1)
+
+    assert_nothing_moves(revision, tuple((10.01 + 0.01 * index, 13.0) for index in range(4)), stays=(10.0, 60.0))
+
+
+def test_pod_tells_of_its_last_direct_requests_before_quiet_is_skipped() -> None:
+    revision = resolve_revision({"window": "6s", "target-burst-capacity": "0"})
+
+    for third_work_s in (0.9, 1.4, 2.5, 3.1):
+        arrivals = [(1.0, 1.0), (2.0, 1.0), (3.0, third_work_s)]
+        fast, slow = (
+            events_of(revision, arrivals, 1.0, is_serial=False, skips_quiet=skips_quiet)
+            for skips_quiet in (True, False)
+        )
+        assert fast == slow
