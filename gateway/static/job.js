@@ -165,8 +165,8 @@ export class Job {
       `${number(this.header.width)} × ${number(this.header.height)} became ${number(result.width)} × ${number(result.height)} pixels, ${bytes(blob.size)}`;
     this.showNotes([...result.notes, ...soundness(result.soundness)]);
     this.progress(1);
-    const how = result.cache === "hit" ? "kept from an earlier time, so the machine slept on" : `in ${seconds(result.seconds)}`;
-    this.become("done", `Done ${how}, by ${result.variant}.`);
+    const isKept = result.cache === "hit";
+    this.become("done", isKept ? `Done at once: ${result.variant} made it before, and it was kept.` : `Done in ${seconds(result.seconds)}, by ${result.variant}.`);
     this.open(this.owner.mayOpen(this));
   }
 

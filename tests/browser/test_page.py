@@ -85,7 +85,7 @@ def test_a_result_kept_from_earlier_says_so(page: Page, gateway: ScriptedGateway
     choose(page, file("butterfly.png"))
     start(page)
 
-    words(page).to_have_text("Done kept from an earlier time, so the machine slept on, by compact_x4.")
+    words(page).to_have_text("Done at once: compact_x4 made it before, and it was kept.")
 
 
 def test_stop_stops_and_try_again_tries_again(page: Page, gateway: ScriptedGateway) -> None:
@@ -160,6 +160,21 @@ def test_a_refusal_that_holds_for_all_stops_the_list(make_page: MakePage, gatewa
     expect(page.locator(".job-notes li").first).to_have_text("It may work again in 90 s.")
     expect(page.locator("#go")).to_be_enabled()
     assert len(gateway.script.uploads) == 1
+
+
+def test_a_page_that_was_open_for_too_long_is_sent_again_with_a_fresh_token(
+    make_page: MakePage, gateway: ScriptedGateway
+) -> None:
+    page = make_page(refusals=REFUSALS)
+    stale = {"title": "The form is too old", "detail": "Send it again.", "form_token": "a-fresh-token"}
+    gateway.script.refusals.append((403, stale, {}))
+    choose(page, file("butterfly.png"))
+    start(page)
+
+    await_state(page, "done")
+    assert len(gateway.script.tokens) == 2
+    assert gateway.script.tokens[0] not in ("", "a-fresh-token")
+    assert gateway.script.tokens[1] == "a-fresh-token"
 
 
 @pytest.mark.parametrize("steps", [(scripted.UP, Bands(1, 1, 2), Broken()), (Broken(),)])
