@@ -120,7 +120,7 @@ def test_half_sent_headers_leave_room_for_others(served: Served) -> None:
 
 
 def test_silent_connections_cost_no_thread(tmp_path: Path) -> None:
-    """Unparked, gunicorn gives each 5 s of a thread: 400 of them on 12 threads would keep others out for minutes."""
+    """Unparked, gunicorn gives each 5 s of a thread: 400 of them on 14 threads would keep others out for minutes."""
     with (
         serving(tmp_path, SUPERRES_THREADS="14", SUPERRES_IDLE_TIMEOUT_S="600") as server,
         many_connected(server, 400),
