@@ -113,8 +113,9 @@ def test_only_settings_modules_read_the_environment() -> None:
             if str(path.relative_to(ROOT)) in MAY_READ_ENVIRONMENT:
                 continue
             for node in ast.walk(parse(path)):
-                reads = isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb")
-                if reads and isinstance(node.value, ast.Name) and node.value.id == "os":
+                if not isinstance(node, ast.Attribute) or node.attr not in ("environ", "getenv", "environb"):
+                    continue
+                if isinstance(node.value, ast.Name) and node.value.id == "os":
                     broken.append(
                         f"{path.relative_to(ROOT)}:{node.lineno}: only a settings module reads the environment"
                     )
