@@ -20,7 +20,8 @@ SMALL_PIXELS = 128 * 128
 """Jobs of at most this many pixels pass by; a quarter of a micro-batch on a CPU."""
 
 NICENESS = 5
-"""Of the lane's thread and of those that torch starts for it: a small job gets three quarters of a core they share."""
+"""More than others, for the lane's thread and those that torch starts for it: a small job gets three quarters of a core
+that they share."""
 
 Run = Callable[[list[Job]], None]
 """`swinir.batching.run_jobs` with its engine: ends each job with `restored` or `error`."""
@@ -51,7 +52,8 @@ class Lane:
             self._filled.notify()
 
     def _work(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)  # Linux: of this thread alone
+        own = threading.get_native_id()  # Linux: priorities are a thread's
+        os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + NICENESS)
         while True:
             with self._filled:
                 self._filled.wait_for(lambda: self._entries)
