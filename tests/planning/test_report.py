@@ -1,6 +1,8 @@
 """docs/bill.md and docs/scale.md against what makes them: tables, pictures, options, the shipped setting."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -64,6 +66,14 @@ def test_commands_of_the_document_use_options_that_there_are() -> None:
     there_are = {option for param in plan.params if isinstance(param, click.Option) for option in param.opts}
 
     assert used <= there_are
+
+
+def test_python_of_the_document_runs_and_prints_the_ticks() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", document("bill.md"), re.DOTALL)
+    finished = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    assert "100.5 1.011666 1.116662 2 True 2" in finished.stdout
+    assert len(finished.stdout.splitlines()) == 242
 
 
 def test_document_names_every_trace_and_price() -> None:
