@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import tritonclient.grpc as grpc_client
+from safetensors.torch import load, save
+from torch import Tensor
 
 from swinir.soundness import summarise
 from tests.builders import draw_photo
@@ -143,11 +148,32 @@ def test_the_least_recently_used_makes_room(server: TritonServer) -> None:
     assert (told["loads"], told["evictions"]) == (0, 0)
 
 
+def resave(change: Callable[[dict[str, Tensor]], object]) -> Callable[[bytes], bytes]:
+    """Spoil the tensors of a file and leave its description as it is."""
+
+    def spoil(data: bytes) -> bytes:
+        tensors = load(data)
+        change(tensors)
+        length = int.from_bytes(data[:8], "little")
+        return save(tensors, json.loads(data[8 : 8 + length])["__metadata__"])
+
+    return spoil
+
+
 SPOILT: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "truncated": (lambda data: data[: len(data) // 2], r"late\.safetensors cannot be read as safetensors"),
     "garbage": (
         lambda data: data[:8] + b"{" * 64 + data[72:],
         r"no variant 'late' that can be served: late\.safetensors is no safetensors file",
+    ),
+    "a pickle": (lambda _: pickle.dumps({"params": Path}), "is no safetensors file"),
+    "one extra tensor": (
+        resave(lambda tensors: tensors.update(extra=torch.ones(2))),
+        r"late\.safetensors holds unknown 1 tensors, the first is extra",
+    ),
+    "one wrong shape": (
+        resave(lambda tensors: tensors.update({"norm.bias": torch.ones(2)})),
+        r"late\.safetensors: norm\.bias has shape \[2\], wanted \[12\]",
     ),
     "not finite": (lambda data: data[:-8] + np.full(2, np.nan, "<f4").tobytes(), "holds values that are not finite"),
 }
