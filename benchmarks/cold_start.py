@@ -96,7 +96,8 @@ def main() -> None:
         "",
         f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}, Python {machine['python']}; "
         f"{len(rounds)} rounds; {str(machine['date'])[:16].replace('T', ' ')} UTC, commit {machine['commit']}, "
-        f"load {machine['load_before']} before" + ("." if machine["quiet"] else " (other work ran beside it)."),
+        f"load {machine['load_before']} before, niceness {os.getpriority(os.PRIO_PROCESS, 0)}"
+        + ("." if machine["quiet"] else " (other work ran beside it)."),
     ]
     replace_part(ROOT / "docs" / "cold-start.md", "cold start", lines)
 

@@ -7,6 +7,7 @@ API, so that its queue, codec and backend client are in it.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import sys
@@ -161,7 +162,8 @@ def main() -> None:
     about = (
         f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; "
         f"{str(machine['date'])[:16].replace('T', ' ')} UTC, commit {machine['commit']}, load {machine['load_before']} "
-        "before" + ("." if machine["quiet"] else " (other work ran beside it).")
+        f"before, niceness {os.getpriority(os.PRIO_PROCESS, 0)}"
+        + ("." if machine["quiet"] else " (other work ran beside it).")
     )
     measures = {"waits": measure_waits, "memory": measure_memory}
     for name in sys.argv[1:] or measures:
