@@ -46,7 +46,13 @@ def test_the_form_works_by_itself_and_states_every_limit(make_app: MakeApp) -> N
     assert (form_element["method"], form_element["action"]) == ("post", "/")
     assert form_element["enctype"] == "multipart/form-data"
     names = {(field["name"], field["type"]) for field in elements["input"]}
-    assert names == {("token", "hidden"), ("image", "file"), ("variant", "radio"), ("format", "radio"), ("quality", "number")}
+    assert names == {
+        ("token", "hidden"),
+        ("image", "file"),
+        ("variant", "radio"),
+        ("format", "radio"),
+        ("quality", "number"),
+    }
     for limit in ("7.0 MB", "3 megapixels", "4,321 pixels a side"):
         assert limit in page
     for words in ("compact_x4", "Apache-2.0", "No cookies", "curl -F image=@photo.jpg", "/api/v1/upscale"):
