@@ -28,8 +28,9 @@ def draw_speed(rows: Sequence[Mapping[str, Any]], targets: Mapping[tuple[str, in
             [max(0.0, ratio["high"] - ratio["median"]) for ratio in ratios],
         ]
         places = [index + (number - 0.5) * width for index in range(len(rows))]
-        bars = axes.bar(places, medians, width, yerr=spread, color=colour, ecolor="#222222", capsize=3, label=label)
-        axes.bar_label(bars, labels=[f"{value:.2f}" for value in medians], label_type="center", color="white", size=8)
+        axes.bar(places, medians, width, yerr=spread, color=colour, ecolor="#222222", capsize=3, label=label)
+        for place, value in zip(places, medians, strict=True):
+            axes.text(place, 0.06, f"{value:.2f}", color="white", size=8, ha="center")  # below every error bar
     for index, row in enumerate(rows):
         asked = targets[row["variant"], row["side"]]
         axes.hlines(asked, index - width, index + width, colors=RED, label="_nolegend_" if index else "asked for")

@@ -212,9 +212,10 @@ def _seams(measured: Mapping[str, Any]) -> list[str]:
             rows,
         ),
         "",
-        '"no": tiles a window larger, the inner ones moved by half a window, as a tiler lays them that knows nothing',
-        f"of windows. Made by `python -m benchmarks.tiling PHOTO_DIR` on {machine['date'][:10]},",
-        f"commit {machine['commit']}.",
+        '"no": tiles a window larger, the inner ones moved by half a window, as a tiler lays them that knows nothing of',
+        "windows: more halo then buys nothing.",
+        "",
+        f"Made by `python -m benchmarks.tiling PHOTO_DIR` on {machine['date'][:10]}, commit {machine['commit']}.",
     ]
 
 
