@@ -103,7 +103,7 @@ class Limits:
             storage_options=cast("dict[str, str | int]", {"redis_url": settings.redis_url, "clock": clock}),
         )
         self._counters = cast("Counters", self._limiter.storage)
-        bans = [MetaLimit(settings.ban_after, scope=BANS)] if settings.ban_after.strip() else []
+        bans = [MetaLimit(settings.ban_after, scope=BANS)] if settings.ban_after.strip() else None
 
         # flask-limiter tells limits apart by the function that they are put on.
         def requests() -> None: ...
