@@ -184,3 +184,10 @@ def test_memory_is_bounded_however_many_ask() -> None:
 @pytest.mark.parametrize(("pixels", "cost"), [(1, 1), (1_000_000, 1), (1_000_001, 2), (4_194_304, 5)])
 def test_an_upload_costs_whole_megapixels(pixels: int, cost: int) -> None:
     assert count_megapixels(pixels) == cost
+
+
+def test_visitors_are_named_without_their_secrets() -> None:
+    counting = Counting()
+    visitor: Visitor = counting.limits.visitor("2001:db8:1:2:3::4")
+
+    assert visitor.id == "address:2001:db8:1:2::/64"

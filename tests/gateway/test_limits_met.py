@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from gateway.keys import KeyFile
-from gateway.limits import Visitor
 from gateway.upscaler import BackendFault, BackendUnavailable
 from tests import builders
 from tests.fakes import FakeUpscaler
@@ -171,10 +170,3 @@ def test_a_visitor_is_whoever_the_proxies_name(make_app: MakeApp) -> None:
     assert ask("203.0.113.7") == 200
     assert ask("198.51.100.1, 203.0.113.7") == 429, "a forged entry gains nothing"
     assert ask("203.0.113.8") == 200
-
-
-def test_visitors_are_named_without_their_secrets() -> None:
-    counting = Counting()
-    visitor: Visitor = counting.limits.visitor("2001:db8:1:2:3::4")
-
-    assert visitor.id == "address:2001:db8:1:2::/64"
