@@ -188,6 +188,6 @@ def test_an_upload_costs_whole_megapixels(pixels: int, cost: int) -> None:
 
 def test_visitors_are_named_without_their_secrets() -> None:
     counting = Counting()
-    visitor: Visitor = counting.limits.visitor("2001:db8:1:2:3::4")
+    visitor = counting.limits.visitor("2001:db8:1:2:3::4")
 
     assert visitor.id == "address:2001:db8:1:2::/64"
