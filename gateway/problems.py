@@ -230,7 +230,7 @@ class Banned(LimitReached):
 
 
 class TooManyAtOnce(LimitReached):
-    """One visitor has as many requests open, or pictures waiting, as one may: others take their turns."""
+    """One visitor has as many requests open as one may, those in the queue included."""
 
     slug, title = "too-many-at-once", "You ask for too much at once"
 

@@ -92,14 +92,6 @@ class Settings:
     requests_at_once: int = setting(
         8, "Requests of one visitor that are served at once, slow uploads included.", check=between(1, 1_024)
     )
-    queue_places_each: int = setting(
-        4, "Of these, those that one visitor may hold; visitors take turns.", check=between(1, 1_000)
-    )
-    pixels_in_flight: int = setting(
-        67_108_864,
-        "Most pixels of the results worked on at once; a larger one is worked on alone.",
-        check=between(1, 10_000_000_000),
-    )
 
     results_max_bytes: int = setting(
         268_435_456, "Memory for results of the form that wait for their download.", check=between(1, 64_000_000_000)

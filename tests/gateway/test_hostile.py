@@ -44,7 +44,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server with the limits on images that ship, and none on how often one may ask."""
     names = ("ANONYMOUS_REQUESTS", "ANONYMOUS_MEGAPIXELS", "CLIENT_REQUESTS", "CLIENT_MEGAPIXELS", "BAN_AFTER")
     ample = {f"SUPERRES_{name}": AMPLE for name in names}
-    each = {"SUPERRES_QUEUE_PLACES_EACH": "1000", "SUPERRES_REQUESTS_AT_ONCE": "1000"}
+    each = {"SUPERRES_REQUESTS_AT_ONCE": "1000"}
     with serving(tmp_path_factory.mktemp("exposed"), **ample, **each) as server:
         yield server
 
@@ -241,7 +241,7 @@ def test_sixteen_uploads_of_twenty_megabytes_at_once_stay_within_the_memory(
 ) -> None:
     """Without the intake all of them are read at once, 320 MB; with it 100 MB are, and the others wait unread."""
     large = builders.insert_png_chunk(PNG, b"teSt", bytes(19_900_000))
-    ample = {"SUPERRES_QUEUE_PLACES_EACH": "1000", "SUPERRES_REQUESTS_AT_ONCE": "1000"}
+    ample = {"SUPERRES_REQUESTS_AT_ONCE": "1000"}
     with serving(tmp_path, **ample) as server:
         key = KeyFile(tmp_path / "keys.json").new("tests")
         pid = worker_of(server)

@@ -144,7 +144,7 @@ def test_waking_has_a_limit_of_its_own(make_app: MakeApp) -> None:
 def test_one_visitor_has_so_many_requests_open_and_no_more(make_app: MakeApp, key: str) -> None:
     gate = threading.Event()
     upscaler = FakeUpscaler(gate=gate)
-    app = make_app(upscaler=upscaler, jobs_in_flight=8, requests_at_once=2, queue_places_each=8)
+    app = make_app(upscaler=upscaler, jobs_in_flight=8, requests_at_once=2)
     workers = [threading.Thread(target=lambda: ask_api(app.test_client(), key).close()) for _ in range(2)]
     for worker in workers:
         worker.start()

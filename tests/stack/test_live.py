@@ -31,7 +31,7 @@ def sleeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A service that falls asleep soon, keeps no results and lets one client hold every place."""
     running = start_stack(
         tmp_path_factory.mktemp("sleeper"),
-        SUPERRES_IDLE_SLEEP_S=str(IDLE_S), SUPERRES_CACHE_MAX_BYTES="0", SUPERRES_QUEUE_PLACES_EACH="16",
+        SUPERRES_IDLE_SLEEP_S=str(IDLE_S), SUPERRES_CACHE_MAX_BYTES="0",
         SUPERRES_QUEUE_PLACES="16", SUPERRES_REQUESTS_AT_ONCE="32",
     )  # fmt: skip
     try:
