@@ -212,8 +212,8 @@ def _seams(measured: Mapping[str, Any]) -> list[str]:
             rows,
         ),
         "",
-        '"no": tiles a window larger, the inner ones moved by half a window, as a tiler lays them that knows nothing of',
-        "windows: more halo then buys nothing.",
+        '"no": tiles a window larger, the inner ones moved by half a window, as a tiler lays them that knows nothing',
+        "of windows: more halo then buys nothing.",
         "",
         f"Made by `python -m benchmarks.tiling PHOTO_DIR` on {machine['date'][:10]}, commit {machine['commit']}.",
     ]
