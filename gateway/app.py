@@ -18,7 +18,7 @@ from gateway.limits import Limits
 from gateway.meter import Meter
 from gateway.metrics import Metrics, Sources
 from gateway.parts import Parts
-from gateway.places import Places
+from gateway.places import Places, Room
 from gateway.results import Results
 from gateway.settings import Settings
 from gateway.uploads import FORM_OVERHEAD_BYTES, MAX_FIELD_BYTES, MAX_FORM_PARTS
@@ -40,7 +40,15 @@ def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], fl
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.add_template_filter("{:,}".format, "thousands")
     app.add_template_filter(lambda number: f"{number / 1e6:.2g}" if number < 1e7 else f"{number / 1e6:.0f}", "millions")
-    places = Places(settings.jobs_in_flight, settings.queue_places, clock=clock)
+    places = Places(
+        Room(
+            at_work=settings.jobs_in_flight,
+            waiting=settings.queue_places,
+            waiting_each=settings.queue_places_each,
+            pixels=settings.pixels_in_flight,
+        ),
+        clock=clock,
+    )
     cache = Cache(
         max_bytes=settings.cache_max_bytes,
         max_count=settings.cache_max_count,

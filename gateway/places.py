@@ -1,13 +1,15 @@
-"""Places: how many images are worked on at once and how many may wait, first come first served.
+"""Places: how many images, and pixels, are worked on at once; how many may wait, and whose turn is next.
 
-Everything that costs memory or the backend's time is done while holding a place, so these two numbers bound both.
+Everything that costs memory or the backend's time is done while holding a place, so these numbers bound both. A place
+that becomes free goes to the visitor who holds fewest, among equals to the one whose last turn is longest ago, then to
+whoever came first: whoever sends many images waits behind its own, never others behind them.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,12 +22,16 @@ _WEIGHT_OF_LATEST = 0.2
 
 
 class NoPlace(Exception):
-    """Every place is taken; `retry_after_s` is an estimate of when one will be free."""
+    """Nobody more may wait; `retry_after_s` is when whoever waits now will have been served, at the usual pace."""
 
     def __init__(self, waiting: int, retry_after_s: float) -> None:
         super().__init__(f"{waiting} are waiting, which is as many as may.")
         self.waiting = waiting
         self.retry_after_s = retry_after_s
+
+
+class NoPlaceForVisitor(NoPlace):
+    """This visitor has as many waiting as one may, whatever places are free for others."""
 
 
 class WaitedTooLong(Exception):
@@ -40,43 +46,62 @@ class State:
     waiting: int
     is_full: bool
     retry_after_s: float
-    """When a place may be free, if it is full."""
+    """When whoever waits now will have been served, at the usual pace."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """The most there may be, of each kind. All are images but the last."""
+
+    at_work: int
+    waiting: int
+    waiting_each: int = 1_000_000
+    """Of one visitor."""
+    pixels: int = 1 << 62
+    """At work, all images together. One image that has more is worked on alone."""
 
 
 class Places:
-    """A bounded queue in front of a bounded number of jobs. Safe to use from several threads."""
+    """A bounded, fair queue in front of a bounded number of jobs. Safe to use from several threads."""
 
-    def __init__(self, at_work: int, waiting: int, *, clock: Clock = time.monotonic, usual_s: float = 5.0) -> None:
-        self._most_at_work = at_work
-        self._most_waiting = waiting
+    def __init__(self, room: Room, *, clock: Clock = time.monotonic, usual_s: float = 5.0) -> None:
+        self._room = room
         self._clock = clock
         self._lock = threading.Lock()
-        self._at_work = 0
-        self._queue: deque[Ticket] = deque()
+        self._at_work: Counter[str] = Counter()
+        """Images by visitor; whoever has none is not in it."""
+        self._pixels = 0
+        self._last_turns: dict[str, int] = {}
+        """Number of the latest turn of each visitor who is at work or waiting."""
+        self._turns = 0
+        self._queue: list[Ticket] = []
+        """In the order of arrival."""
         self._usual_s = usual_s
         """Seconds a job takes: a moving average of those seen, a guess before the first."""
 
     def state(self) -> State:
         """Return how full the places are now."""
         with self._lock:
-            waiting = len(self._queue)
-            full = self._at_work >= self._most_at_work and waiting >= self._most_waiting
-            return State(self._at_work, waiting, full, self._estimate_s())
+            at_work, waiting = self._at_work.total(), len(self._queue)
+            full = at_work >= self._room.at_work and waiting >= self._room.waiting
+            return State(at_work, waiting, full, self._estimate_s(waiting))
 
-    def enter(self) -> Ticket:
-        """Take a place, or the last one in the queue; raises NoPlace at once when the queue is full.
+    def enter(self, visitor: str = "", pixels: int = 0) -> Ticket:
+        """Take a place, or one in the queue; raise NoPlace or NoPlaceForVisitor at once when there is none.
 
         Whoever enters must leave.
         """
         with self._lock:
-            ticket = Ticket(self)
-            if self._at_work < self._most_at_work:
-                self._at_work += 1
-                ticket.begin(self._clock())
-            elif len(self._queue) >= self._most_waiting:
-                raise NoPlace(len(self._queue), self._estimate_s())
-            else:
-                self._queue.append(ticket)
+            ticket = Ticket(self, visitor, pixels)
+            if not self._queue and self._fits(ticket):
+                self._begin(ticket)
+                return ticket
+            mine = sum(other.visitor == visitor for other in self._queue)
+            if mine >= self._room.waiting_each:
+                raise NoPlaceForVisitor(mine, self._estimate_s(mine))
+            if len(self._queue) >= self._room.waiting:
+                raise NoPlace(len(self._queue), self._estimate_s(len(self._queue)))
+            self._queue.append(ticket)
             return ticket
 
     def turn_of(self, ticket: Ticket) -> tuple[int, int]:
@@ -84,46 +109,81 @@ class Places:
         with self._lock:
             if ticket not in self._queue:
                 return 0, 0
-            waiting_before = self._queue.index(ticket)
-            return waiting_before + 1, self._at_work + waiting_before
+            before = self._in_turn().index(ticket)
+            return before + 1, self._at_work.total() + before
 
     def leave(self, ticket: Ticket) -> None:
         """Give the place up, or the wait for it."""
         with self._lock:
             if ticket in self._queue:
                 self._queue.remove(ticket)
-                return
-            seconds = self._clock() - ticket.began
-            self._usual_s += _WEIGHT_OF_LATEST * (seconds - self._usual_s)
-            if self._queue:
-                self._queue.popleft().begin(self._clock())  # to the first in the queue, never back to the crowd
             else:
-                self._at_work -= 1
+                seconds = self._clock() - ticket.began
+                self._usual_s += _WEIGHT_OF_LATEST * (seconds - self._usual_s)
+                self._pixels -= ticket.pixels
+                self._at_work[ticket.visitor] -= 1
+                self._at_work += Counter()  # forgets whoever has none
+            self._forget(ticket.visitor)
+            # The next may be one that the one who leaves stood before: a large image holds small ones up, else it
+            # would wait for as long as small ones come.
+            while self._queue and self._fits(chosen := self._in_turn()[0]):
+                self._queue.remove(chosen)
+                self._begin(chosen)
 
     @contextmanager
-    def take(self, deadline: float) -> Iterator[None]:
+    def take(self, deadline: float, visitor: str = "", pixels: int = 0) -> Iterator[None]:
         """Hold a place for the body of a `with`, waiting for it until `deadline`, a moment of the clock.
 
         Raises NoPlace at once when the queue is full, WaitedTooLong at the deadline.
         """
-        ticket = self.enter()
+        ticket = self.enter(visitor, pixels)
         try:
             ticket.wait(max(0.0, deadline - self._clock()), Stop())
             yield
         finally:
             self.leave(ticket)
 
-    def _estimate_s(self) -> float:
-        """Return when the first of those waiting now will have a place, at the usual pace."""
-        return self._usual_s / self._most_at_work
+    def _fits(self, ticket: Ticket) -> bool:
+        at_work = self._at_work.total()
+        return not at_work or (at_work < self._room.at_work and self._pixels + ticket.pixels <= self._room.pixels)
+
+    def _forget(self, visitor: str) -> None:
+        if visitor not in self._at_work and all(other.visitor != visitor for other in self._queue):
+            self._last_turns.pop(visitor, None)
+
+    def _begin(self, ticket: Ticket) -> None:
+        self._turns += 1
+        self._last_turns[ticket.visitor] = self._turns
+        self._pixels += ticket.pixels
+        self._at_work[ticket.visitor] += 1
+        ticket.begin(self._clock())
+
+    def _in_turn(self) -> list[Ticket]:
+        """Return who waits in the order of their turns, if nobody else comes."""
+        waiting: Counter[str] = Counter()
+        heads: dict[str, int] = {}
+        keys = []
+        for arrival, ticket in enumerate(self._queue):
+            who = ticket.visitor
+            mine, head = waiting[who], heads.setdefault(who, arrival)
+            keys.append((self._at_work[who] + mine, mine, self._last_turns.get(who, 0), head))
+            waiting[who] += 1
+        return [ticket for _, ticket in sorted(zip(keys, self._queue, strict=True), key=lambda pair: pair[0])]
+
+    def _estimate_s(self, waiting: int) -> float:
+        """Return when one who came after `waiting` others would have a place, at the usual pace."""
+        return self._usual_s * (waiting + 1) / self._room.at_work
 
 
 class Ticket:
     """A place, or a place in the queue."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, visitor: str, pixels: int) -> None:
         self._places = places
         self._turn = threading.Event()
+        self.visitor = visitor
+        self.pixels = pixels
+        """Of the upload."""
         self.began = 0.0
         """When the work began, a moment of the clock."""
 

@@ -86,9 +86,14 @@ class Settings:
     )
 
     jobs_in_flight: int = setting(4, "Images worked on at once; each holds its result in memory.", check=between(1, 64))
+    pixels_in_flight: int = setting(
+        8_388_608, "Pixels of uploads worked on at once; one that has more is worked on alone.",
+        check=between(1, 10**12),
+    )  # fmt: skip
     queue_places: int = setting(
-        8, "Images that may wait for their turn; the next is sent away.", check=between(0, 1_000)
+        12, "Images that may wait for their turn; the next is sent away.", check=between(0, 1_000)
     )
+    queue_places_each: int = setting(4, "How many of them may be one visitor's.", check=between(1, 1_000))
     requests_at_once: int = setting(
         8, "Requests of one visitor that are served at once, slow uploads included.", check=between(1, 1_024)
     )

@@ -16,7 +16,7 @@ import click
 
 from gateway import embedded
 from gateway.orders import FORMATS, Choices, Order, make_order, read_choices
-from gateway.places import Places
+from gateway.places import Places, Room
 from gateway.problems import Problem
 from gateway.settings import Settings
 from gateway.triton_process import EmbeddedServerError
@@ -91,7 +91,7 @@ class _Work:
             if isinstance(self._backend, embedded.EmbeddedBackend):
                 click.echo("\nStarting the embedded Triton ...", err=True)
                 self._backend.wait_until_ready(time.monotonic() + embedded.READY_LIMIT_S)
-        return Upscaling(self._backend, Places(1, 0), deadline_s=self._settings.deadline_s)
+        return Upscaling(self._backend, Places(Room(at_work=1, waiting=0)), deadline_s=self._settings.deadline_s)
 
 
 def _read_paths(paths: list[Path]) -> tuple[list[Path], Path, bool]:

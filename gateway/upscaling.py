@@ -16,7 +16,7 @@ import numpy as np
 
 from gateway import causes, problems
 from gateway.orders import Order
-from gateway.places import NoPlace, Places, Ticket, WaitedTooLong
+from gateway.places import NoPlace, NoPlaceForVisitor, Places, Ticket, WaitedTooLong
 from gateway.stop import Stop
 from gateway.upscaler import BackendError, BackendFault, BackendMisconfigured, Band, Upscaler
 from preprocessing.codec import BandEncoder, Image, decode, describe_losses
@@ -86,10 +86,19 @@ class Upscaling:
         self.clock = clock
         self._places = places
 
-    def begin(self, order: Order, request_id: str, client: str = ANONYMOUS) -> Work:
-        """Take a place or one in the queue; raise QueueFull when there is none. Whoever begins must `run`."""
+    def begin(self, order: Order, request_id: str, client: str = ANONYMOUS, visitor: str = "") -> Work:
+        """Take a place or one in the queue; raise QueueFull or TooManyAtOnce when there is none.
+
+        `client` is who is charged, `visitor` is whose turn it is. Whoever begins must `run`.
+        """
         try:
-            return Work(self, order, request_id, client, self._places.enter())
+            return Work(self, order, request_id, client, self._places.enter(visitor, order.pixels))
+        except NoPlaceForVisitor as error:
+            raise problems.retry_later(
+                problems.TooManyAtOnce,
+                f"You have {error.waiting} in the queue, as many as one may have there. Send more when they are done.",
+                error.retry_after_s,
+            ) from error
         except NoPlace as error:
             raise problems.retry_later(
                 problems.QueueFull,

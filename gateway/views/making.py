@@ -69,7 +69,7 @@ def begin(order: Order, visit: Visit, share: Share | None, request_id: str) -> W
         raise problem
     visit.charge_pixels(order.pixels)
     client = visit.visitor.client
-    return parts.upscaling.begin(order, request_id, client.name if client else ANONYMOUS)
+    return parts.upscaling.begin(order, request_id, client.name if client else ANONYMOUS, visit.visitor.id)
 
 
 def find_spent() -> BudgetSpent | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -170,3 +171,37 @@ def test_a_visitor_is_whoever_the_proxies_name(make_app: MakeApp) -> None:
     assert ask("203.0.113.7") == 200
     assert ask("198.51.100.1, 203.0.113.7") == 429, "a forged entry gains nothing"
     assert ask("203.0.113.8") == 200
+
+
+def test_one_visitor_has_so_many_waiting_and_the_megapixels_of_the_next_are_given_back(
+    make_app: MakeApp, key: str
+) -> None:
+    gate = threading.Event()
+    upscaler = FakeUpscaler(gate=gate)
+    app = make_app(upscaler=upscaler, jobs_in_flight=1, queue_places=8, queue_places_each=1)
+    answers: list[int] = []
+    workers = [threading.Thread(target=lambda: answers.append(ask_api(app.test_client(), key).status_code))]
+    workers[0].start()
+    assert upscaler.arrived.acquire(timeout=30)
+
+    def wait_for(waiting: int) -> None:
+        end = time.monotonic() + 30
+        while app.test_client().get("/api/v1/status").get_json()["queue"]["waiting"] != waiting:
+            assert time.monotonic() < end, "the queue did not fill"
+            time.sleep(0.01)
+
+    workers.append(threading.Thread(target=lambda: answers.append(ask_api(app.test_client(), key).status_code)))
+    workers[1].start()
+    wait_for(1)
+    refused = ask_api(app.test_client(), key)
+    workers.append(threading.Thread(target=lambda: answers.append(app.test_client().post("/", **form()).status_code)))
+    workers[2].start()
+    wait_for(2)
+    gate.set()
+    for worker in workers:
+        worker.join(30)
+
+    assert problem_of(refused) == (429, "too-many-at-once")
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert '"megapixels-3600";r=998' in refused.headers["RateLimit"], "the two before it are charged, this one is not"
+    assert answers == [200, 200, 200]

@@ -17,7 +17,7 @@ from PIL import Image as PilImage
 
 from gateway.live import Live
 from gateway.orders import make_order, read_choices
-from gateway.places import Places
+from gateway.places import Places, Room
 from gateway.settings import Settings
 from gateway.upscaler import BackendMisconfigured
 from gateway.upscaling import Upscaling, Work
@@ -42,7 +42,7 @@ def read_events(data: bytes) -> list[tuple[str, dict[str, Any]]]:
 def work_on(upscaler: FakeUpscaler, places: Places | None = None, data: bytes = PHOTO, **choices: str) -> Work:
     settings = Settings()
     order = make_order(data, "photo.png", read_choices(choices, settings), settings)
-    return Upscaling(upscaler, places or Places(1, 3), deadline_s=30.0).begin(order, "the-id")
+    return Upscaling(upscaler, places or Places(Room(at_work=1, waiting=3)), deadline_s=30.0).begin(order, "the-id")
 
 
 def test_the_stream_tells_progress_and_ends_with_the_bytes_of_the_plain_answer(client: FlaskClient, key: str) -> None:
@@ -136,7 +136,7 @@ def take(events: Iterator[bytes], name: str) -> dict[str, Any]:
 
 
 def test_the_place_in_the_queue_is_told_as_it_changes() -> None:
-    gate, places = threading.Event(), Places(1, 3)
+    gate, places = threading.Event(), Places(Room(at_work=1, waiting=3))
     upscaler = FakeUpscaler(gate=gate)
     lives = [Live(work_on(upscaler, places), upscaler.states, with_bands=False) for _ in range(3)]
     for live in lives:
@@ -187,7 +187,7 @@ def test_a_silent_stream_says_now_and_then_that_it_is_alive() -> None:
 
 
 def test_closing_the_stream_stops_the_work_at_the_backend() -> None:
-    upscaler, places = FakeUpscaler(gate=threading.Event()), Places(1, 1)
+    upscaler, places = FakeUpscaler(gate=threading.Event()), Places(Room(at_work=1, waiting=1))
     live = Live(work_on(upscaler, places), upscaler.states, with_bands=False)
     live.start()
     events = live.events()

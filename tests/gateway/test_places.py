@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.places import NoPlace, Places, State, WaitedTooLong
+from gateway.places import NoPlace, NoPlaceForVisitor, Places, Room, State, Ticket, WaitedTooLong
 from tests.fakes import HandClock
 
 LIMIT_S = 30.0
@@ -26,7 +26,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_no_more_work_at_once_than_there_are_places() -> None:
-    places, lock, now, most = Places(3, 100), threading.Lock(), [0], [0]
+    places, lock, now, most = Places(Room(at_work=3, waiting=100)), threading.Lock(), [0], [0]
 
     def work() -> None:
         with places.take(soon()):
@@ -48,7 +48,7 @@ def test_no_more_work_at_once_than_there_are_places() -> None:
 
 
 def test_whoever_came_first_works_first() -> None:
-    places, order = Places(1, 10), []
+    places, order = Places(Room(at_work=1, waiting=10)), []
 
     def work(number: int) -> None:
         with places.take(soon()):
@@ -67,7 +67,7 @@ def test_whoever_came_first_works_first() -> None:
 
 
 def test_the_one_too_many_is_sent_away_at_once_with_an_estimate() -> None:
-    places = Places(2, 0, usual_s=8.0)
+    places = Places(Room(at_work=2, waiting=0), usual_s=8.0)
 
     with places.take(soon()), places.take(soon()), pytest.raises(NoPlace) as caught, places.take(soon()):
         pass
@@ -77,7 +77,7 @@ def test_the_one_too_many_is_sent_away_at_once_with_an_estimate() -> None:
 
 def test_the_estimate_follows_what_is_measured() -> None:
     clock = HandClock()
-    places = Places(1, 0, clock=clock, usual_s=5.0)
+    places = Places(Room(at_work=1, waiting=0), clock=clock, usual_s=5.0)
     for _ in range(50):
         with places.take(clock.now):
             clock.now += 60
@@ -86,7 +86,7 @@ def test_the_estimate_follows_what_is_measured() -> None:
 
 
 def test_a_wait_ends_at_the_deadline_and_gives_its_place_in_the_queue_back() -> None:
-    places = Places(1, 1)
+    places = Places(Room(at_work=1, waiting=1))
 
     with places.take(soon()):
         with pytest.raises(WaitedTooLong), places.take(time.monotonic() + 0.01):
@@ -95,7 +95,7 @@ def test_a_wait_ends_at_the_deadline_and_gives_its_place_in_the_queue_back() -> 
 
 
 def test_a_place_is_given_back_when_the_work_fails() -> None:
-    places = Places(1, 0)
+    places = Places(Room(at_work=1, waiting=0))
 
     with pytest.raises(ValueError, match="bad"), places.take(soon()):
         raise ValueError("bad")
@@ -103,3 +103,86 @@ def test_a_place_is_given_back_when_the_work_fails() -> None:
     with places.take(soon()):
         assert places.state().is_full
     assert not places.state().is_full
+
+
+def test_whoever_sends_many_waits_behind_its_own() -> None:
+    places = Places(Room(at_work=2, waiting=10))
+    greedy = [places.enter("greedy") for _ in range(5)]  # two at work, three waiting
+    modest = [places.enter(name) for name in ("one", "two")]
+
+    assert [ticket.turn[0] for ticket in modest] == [1, 2]
+    assert [ticket.turn[0] for ticket in greedy[2:]] == [3, 4, 5]
+    greedy[0].leave()
+    assert [ticket.turn for ticket in (*modest, *greedy[2:])] == [(0, 0), (1, 2), (2, 3), (3, 4), (4, 5)]
+
+
+def test_the_order_of_turns_is_the_order_in_which_places_are_given() -> None:
+    places = Places(Room(at_work=1, waiting=20))
+    at_work = places.enter("a")
+    waiting = [places.enter(name) for name in "aabacbcd"]
+    told = sorted(waiting, key=lambda ticket: ticket.turn)
+
+    served: list[Ticket] = []
+    for _ in waiting:
+        at_work.leave()
+        (at_work,) = (ticket for ticket in waiting if ticket.turn == (0, 0) and ticket not in served)
+        served.append(at_work)
+
+    assert [ticket.visitor for ticket in served] == ["b", "c", "d", "a", "b", "c", "a", "a"]
+    assert told == served
+
+
+def test_one_visitor_cannot_fill_the_queue() -> None:
+    places = Places(Room(at_work=1, waiting=6, waiting_each=2), usual_s=8.0)
+    for _ in range(3):
+        places.enter("greedy")
+
+    with pytest.raises(NoPlaceForVisitor) as caught:
+        places.enter("greedy")
+    places.enter("modest")
+
+    assert (caught.value.waiting, caught.value.retry_after_s) == (2, 24.0)
+
+
+def test_when_to_come_again_grows_with_the_queue() -> None:
+    places = Places(Room(at_work=2, waiting=3), usual_s=10.0)
+    estimates = []
+    for number in range(5):
+        estimates.append(places.state().retry_after_s)
+        places.enter(f"visitor {number}")
+
+    assert estimates == [5.0, 5.0, 5.0, 10.0, 15.0]
+    with pytest.raises(NoPlace) as caught:
+        places.enter("one more")
+    assert caught.value.retry_after_s == 20.0
+
+
+def test_pixels_at_work_are_bounded_and_a_large_image_is_not_passed_by_small_ones() -> None:
+    places = Places(Room(at_work=4, waiting=9, pixels=100))
+    first, second = places.enter("a", 60), places.enter("b", 40)
+    large, small = places.enter("c", 90), places.enter("d", 1)
+    assert [ticket.turn[0] for ticket in (first, second, large, small)] == [0, 0, 1, 2]
+
+    first.leave()
+    assert [ticket.turn[0] for ticket in (large, small)] == [1, 2]
+    second.leave()
+    assert [ticket.turn[0] for ticket in (large, small)] == [0, 0]
+
+
+def test_an_image_of_more_pixels_than_there_may_be_is_worked_on_alone() -> None:
+    places = Places(Room(at_work=4, waiting=9, pixels=100))
+    huge, small = places.enter("a", 1_000), places.enter("b", 1)
+    assert [ticket.turn[0] for ticket in (huge, small)] == [0, 1]
+
+    huge.leave()
+    assert small.turn == (0, 0)
+
+
+def test_when_a_large_image_stops_waiting_those_behind_it_begin() -> None:
+    places = Places(Room(at_work=4, waiting=9, pixels=100))
+    places.enter("a", 60)
+    large, small = places.enter("b", 90), places.enter("c", 10)
+
+    large.leave()
+
+    assert small.turn == (0, 0)

@@ -13,7 +13,7 @@ from PIL import Image as PilImage
 
 from gateway import problems
 from gateway.orders import Order, make_order, read_choices
-from gateway.places import Places
+from gateway.places import Places, Room
 from gateway.settings import Settings
 from gateway.states import States
 from gateway.stop import Stop, Stopped
@@ -41,7 +41,7 @@ def order(data: bytes = PHOTO, **parameters: str) -> Order:
 
 
 def upscaling(upscaler: FakeUpscaler, places: Places | None = None, deadline_s: float = 30.0) -> Upscaling:
-    return Upscaling(upscaler, places or Places(1, 1), deadline_s=deadline_s)
+    return Upscaling(upscaler, places or Places(Room(at_work=1, waiting=1)), deadline_s=deadline_s)
 
 
 def test_a_picture_comes_back_at_its_scale_with_name_and_type() -> None:
@@ -136,7 +136,7 @@ def test_a_fault_so_late_that_a_second_try_would_not_fit_is_final() -> None:
     late = Late(failures=[BackendFault("a stub died")])
 
     with pytest.raises(problems.BackendFault):
-        Upscaling(late, Places(1, 0, clock=clock), deadline_s=30, clock=clock).run(order(), "id")
+        Upscaling(late, Places(Room(at_work=1, waiting=0), clock=clock), deadline_s=30, clock=clock).run(order(), "id")
     assert len(late.asked) == 1
 
 
@@ -213,7 +213,7 @@ def test_what_was_checked_of_the_bands_is_summed_up() -> None:
 
 
 def test_a_stop_ends_the_work_at_the_backend_and_frees_the_place() -> None:
-    upscaler, places, ends = FakeUpscaler(gate=threading.Event()), Places(1, 1), []
+    upscaler, places, ends = FakeUpscaler(gate=threading.Event()), Places(Room(at_work=1, waiting=1)), []
     work = upscaling(upscaler, places).begin(order(), "id")
 
     def run() -> None:
@@ -232,7 +232,7 @@ def test_a_stop_ends_the_work_at_the_backend_and_frees_the_place() -> None:
 
 
 def test_a_stop_ends_the_wait_for_a_place() -> None:
-    places = Places(1, 1)
+    places = Places(Room(at_work=1, waiting=1))
     with places.take(time.monotonic() + 30):
         work = upscaling(FakeUpscaler(), places).begin(order(), "id")
         assert work.ticket.turn == (1, 1)
@@ -245,7 +245,7 @@ def test_a_stop_ends_the_wait_for_a_place() -> None:
 def test_when_all_places_are_taken_the_next_is_sent_away_with_a_time() -> None:
     gate = threading.Event()
     upscaler = FakeUpscaler(gate=gate)
-    busy = upscaling(upscaler, Places(1, 0))
+    busy = upscaling(upscaler, Places(Room(at_work=1, waiting=0)))
     worker = threading.Thread(target=busy.run, args=(order(), "id"))
     worker.start()
     assert upscaler.arrived.acquire(timeout=30)
@@ -262,7 +262,7 @@ def test_when_all_places_are_taken_the_next_is_sent_away_with_a_time() -> None:
 def test_a_wait_for_a_place_ends_at_the_deadline() -> None:
     gate = threading.Event()
     upscaler = FakeUpscaler(gate=gate)
-    places = Places(1, 1)
+    places = Places(Room(at_work=1, waiting=1))
     worker = threading.Thread(target=upscaling(upscaler, places).run, args=(order(), "id"))
     worker.start()
     assert upscaler.arrived.acquire(timeout=30)
