@@ -1,8 +1,8 @@
 """Train one compact variant: ``python -m training.train compact_x4 --data DIR --run DIR``.
 
 Resumable (kill it when you like: the last checkpoint is at most ``--save-every`` steps old), warm-started from any
-weights whose shapes fit, L1 loss, Adam with warm-up and cosine decay, exponential moving average. What is written to
-``RUN/weights.safetensors`` is the moving average, under the published parameter names, buffers left out.
+weights whose shapes fit, L1 loss, Muon and Adam with warm-up and cosine decay, exponential moving average. What is
+written to ``RUN/weights.safetensors`` is the moving average, under the published parameter names, buffers left out.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from swinir.network import SwinIR
 from training.data import Crops, add_noise, jpeg, read_photographs, resize
+from training.forward import TrainingForward
 from training.initialise import grey_from_colour, start_as_upsampler
 from training.metrics import luminance_psnr, psnr
 from training.recipes import RECIPES, Recipe
@@ -35,9 +36,10 @@ EMA_DECAY = 0.999
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Where checkpoints and the log go.")
 @click.option("--start", type=click.Path(path_type=Path, exists=True), help="Weights to start from (shapes that fit).")
 @click.option("--steps", default=20_000, show_default=True)
+@click.option("--minutes", type=float, help="Let the rate follow the clock instead, and end then; runs add up.")
 @click.option("--patch", default=32, show_default=True, help="Side of an input crop, pixels.")
 @click.option("--batch", default=8, show_default=True)
-@click.option("--rate", default=1e-3, show_default=True, help="Adam's peak learning rate.")
+@click.option("--rate", default=1e-3, show_default=True, help="Adam's peak learning rate; Muon's is three times that.")
 @click.option("--warm-up", default=200, show_default=True, help="Steps of linear warm-up.")
 @click.option("--save-every", default=250, show_default=True)
 @click.option("--threads", default=2, show_default=True)
@@ -71,28 +73,34 @@ class Trainer:
 
     def __init__(self, variant: str, recipe: Recipe, network: SwinIR, run: Path, options: dict[str, Any]) -> None:
         self.variant, self.recipe, self.network, self.run, self.options = variant, recipe, network, run, options
-        self.optimiser = torch.optim.Adam(network.parameters(), options["rate"], betas=(0.9, 0.99))
+        self.forward = TrainingForward(network, options["patch"])
+        self.optimisers = make_optimisers(network, options["rate"])
+        self.peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in self.optimisers]
         self.average = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
         self.step = 0
+        self.seconds = 0.0
         checkpoint = run / "checkpoint.pt"
         if checkpoint.exists():
             state = torch.load(checkpoint, weights_only=True)
             network.load_state_dict(state["network"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.average, self.step = state["average"], state["step"]
+            for optimiser, held in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(held)
+            self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
             print(f"resumed at step {self.step}", flush=True)
 
     def train(self, photographs: list[Any], bench: Path) -> None:
         """Run until ``--steps``; every ``--save-every`` steps judge the average and save everything."""
         options = self.options
         crops = Crops(photographs, self.recipe.degradation, self.recipe.scale, options["seed"] + self.step)
-        total, began, first = 0.0, time.monotonic(), self.step
+        total, first, held = 0.0, self.step, self.seconds
+        began = time.monotonic()
         for given, target in crops.batches(options["patch"], options["batch"]):
-            if self.step >= options["steps"]:
+            if self.share_done() >= 1:
                 break
             total += self.take_step(given, target)
-            if self.step % options["save_every"] == 0 or self.step == options["steps"]:
-                seconds = (time.monotonic() - began) / (self.step - first)
+            self.seconds = held + time.monotonic() - began
+            if self.step % options["save_every"] == 0 or self.share_done() >= 1:
+                seconds = (self.seconds - held) / (self.step - first)
                 self.save()
                 score = judge(self.average_network(), self.recipe, bench)
                 line = {"step": self.step, "loss": total / options["save_every"], "seconds_per_step": seconds, **score}
@@ -102,13 +110,16 @@ class Trainer:
 
     def take_step(self, given: Any, target: Any) -> float:
         """One optimiser step; returns the L1 loss."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.options["rate"] * self.rate_now()
-        self.optimiser.zero_grad()
-        loss = (self.network(to_tensor(given)) - to_tensor(target)).abs().mean()
-        loss.backward()
+        rate = self.rate_now()
+        for optimiser, peaks in zip(self.optimisers, self.peaks, strict=True):
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                group["lr"] = peak * rate
+            optimiser.zero_grad()
+        loss = (self.forward(to_tensor(given)) - to_tensor(target)).abs().mean()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         self.step += 1
         decay = min(EMA_DECAY, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -116,12 +127,15 @@ class Trainer:
                 self.average[name].lerp_(tensor, 1 - decay)
         return float(loss.detach())
 
+    def share_done(self) -> float:
+        """How much of the run is behind, by the clock when ``--minutes`` says so, else by steps."""
+        minutes = self.options["minutes"]
+        return self.seconds / (60 * minutes) if minutes else self.step / self.options["steps"]
+
     def rate_now(self) -> float:
-        """Linear warm-up, then half a cosine down to 1 %: a share of the peak rate."""
-        warm_up, steps = self.options["warm_up"], self.options["steps"]
-        if self.step < warm_up:
-            return (self.step + 1) / warm_up
-        return max(0.01, 0.5 * (1 + math.cos(math.pi * (self.step - warm_up) / max(1, steps - warm_up))))
+        """Linear warm-up over a cosine from 1 down to 1 %: a share of the peak rate."""
+        cosine = max(0.01, 0.5 * (1 + math.cos(math.pi * min(1.0, self.share_done()))))
+        return cosine * min(1.0, (self.step + 1) / self.options["warm_up"])
 
     def average_network(self) -> SwinIR:
         """A copy of the network that holds the moving average."""
@@ -133,9 +147,10 @@ class Trainer:
         """Write the checkpoint and the weights, each by atomic rename."""
         state = {
             "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "average": self.average,
             "step": self.step,
+            "seconds": self.seconds,
         }
         torch.save(state, self.run / "checkpoint.tmp")
         (self.run / "checkpoint.tmp").replace(self.run / "checkpoint.pt")
@@ -143,6 +158,20 @@ class Trainer:
         metadata = {"variant": self.variant, "step": str(self.step), **config}
         save_file({n: t.contiguous() for n, t in self.average.items()}, self.run / "weights.tmp", metadata)
         (self.run / "weights.tmp").replace(self.run / "weights.safetensors")
+
+
+def make_optimisers(network: SwinIR, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, Adam for all else (convolutions, norms, biases, bias tables).
+
+    Measured from the same start on the same crops: docs/training.md, "Muon and Adam".
+    """
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
+    for name, parameter in network.named_parameters():
+        is_matrix = parameter.ndim == 2 and not name.endswith("relative_position_bias_table")
+        (matrices if is_matrix else others).append(parameter)
+    muon = torch.optim.Muon(matrices, lr=3 * rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    return [muon, torch.optim.Adam(others, rate, betas=(0.9, 0.99))]
 
 
 def to_tensor(pixels: Any) -> Tensor:
