@@ -34,6 +34,10 @@ class Doors:
         self._visits = Visits(limits, settings.requests_at_once)
         self._origins = allowed_origins(settings.frame_ancestors)
 
+    def count_open(self) -> int:
+        """Return how many requests are let in whose answers are not sent yet."""
+        return self._visits.count()
+
     def refuse_blocked(self, address: str, request_id: str) -> None:
         """Raise Blocked for an address in a blocked network: the first door of every page but health."""
         if block := self._blocks.find(address):

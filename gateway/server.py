@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,6 @@ from gunicorn.arbiter import Arbiter
 from gateway.app import create_app
 from gateway.journal import configure_log
 from gateway.memory import return_large_blocks
-from gateway.meter import Meter
 from gateway.metrics import MetricsError
 from gateway.parts import Parts, parts_of
 from gateway.settings import Settings
@@ -37,6 +37,8 @@ SHUTDOWN_S = 15
 """For the worker to end its requests, close the backend and go; then it is killed."""
 REQUESTS_GRACE_S = 3
 """Of that, for requests to end by themselves."""
+ANSWERS_S = 2
+"""Of that, for those that did not to be told so, and given back what they were charged."""
 BACKLOG = 256
 MAX_CONNECTIONS = 512
 
@@ -104,7 +106,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         self._make_backend = make_backend
         self._await_ready = await_ready
         self._backend: Upscaler | None = None
-        self._meter: Meter | None = None
+        self._parts: Parts | None = None
         self._exit_code = 0
         super().__init__()
 
@@ -146,7 +148,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         )
 
     def _start_counting(self, parts: Parts) -> None:
-        self._meter = parts.meter
+        self._parts = parts
         parts.meter.start()
         if self.settings.metrics_port:
             try:
@@ -154,6 +156,13 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             except MetricsError as error:
                 _log.error("%s", error)
                 sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+    @staticmethod
+    def _end_requests(parts: Parts) -> None:
+        parts.upscaling.end()
+        end = time.monotonic() + ANSWERS_S
+        while parts.doors.count_open() and time.monotonic() < end:
+            time.sleep(0.01)
 
     def _after_start(self, worker: Any) -> None:
         worker.cfg.set("graceful_timeout", REQUESTS_GRACE_S)  # the worker's copy: the arbiter keeps its own
@@ -174,8 +183,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def _before_exit(self, _arbiter: Arbiter, worker: Any) -> None:
         if os.getpid() != worker.pid:
             return  # gunicorn calls this in its master too
-        if self._meter is not None:
-            self._meter.close()
+        if self._parts is not None:
+            self._end_requests(self._parts)
+            self._parts.meter.close()
         if self._backend is not None:
             self._backend.close()
         logging.shutdown()

@@ -7,6 +7,7 @@ its bands come, and whoever waits may watch them come.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import numpy as np
 from gateway import causes, problems
 from gateway.orders import Order
 from gateway.places import NoPlace, NoPlaceForVisitor, Places, Ticket, WaitedTooLong
-from gateway.stop import Stop
+from gateway.stop import Stop, Stopped
 from gateway.upscaler import BackendError, BackendFault, BackendMisconfigured, Band, Upscaler
 from preprocessing.codec import BandEncoder, Image, decode, describe_losses
 from preprocessing.errors import ImageError
@@ -68,6 +69,8 @@ Charge = Callable[[str, float, int], object]
 """Takes (client, seconds that the network worked, pictures that are finished)."""
 Keep = Callable[[Order, Result], object]
 """Takes what was made, for whoever may ask for it again."""
+RESTART_RETRY_S = 10.0
+"""When to come again while the gateway ends: whoever ended it starts another, as a rule."""
 ANONYMOUS = "(anonymous)"
 """Whoever has no key, as a client. A key of that name would be counted with them."""
 
@@ -84,7 +87,10 @@ class Upscaling:
         self.keep = keep
         self.deadline_s = deadline_s
         self.clock = clock
+        self.is_ending = False
         self._places = places
+        self._lock = threading.Lock()
+        self._works: set[Work] = set()
 
     def begin(self, order: Order, request_id: str, client: str = ANONYMOUS, visitor: str = "") -> Work:
         """Take a place or one in the queue; raise QueueFull or TooManyAtOnce when there is none.
@@ -92,7 +98,7 @@ class Upscaling:
         `client` is who is charged, `visitor` is whose turn it is. Whoever begins must `run`.
         """
         try:
-            return Work(self, order, request_id, client, self._places.enter(visitor, order.pixels))
+            work = Work(self, order, request_id, client, self._places.enter(visitor, order.pixels))
         except NoPlaceForVisitor as error:
             raise problems.retry_later(
                 problems.TooManyAtOnce,
@@ -105,6 +111,26 @@ class Upscaling:
                 f"Every place is taken and {error.waiting} pictures are waiting, as many as may. Try again later.",
                 error.retry_after_s,
             ) from error
+        with self._lock:
+            self._works.add(work)
+            is_ending = self.is_ending
+        if is_ending:
+            work.stop.set()
+        return work
+
+    def end(self) -> None:
+        """Stop every work, those to come too; whoever waits for one is told that the gateway ends."""
+        with self._lock:
+            self.is_ending = True
+            works = list(self._works)
+        for work in works:
+            work.stop.set()
+
+    def leave(self, work: Work) -> None:
+        """Give up the place of a work, or its wait for one; called by the work."""
+        with self._lock:
+            self._works.discard(work)
+        work.ticket.leave()
 
     def run(self, order: Order, request_id: str) -> Result:
         """Make the picture; raise a Problem when that cannot be done before the deadline."""
@@ -120,6 +146,7 @@ class Work:
         self.ticket = ticket
         self.request_id = request_id
         self._client = client
+        self._upscaling = upscaling
         self._upscaler = upscaling.upscaler
         self._charge = upscaling.charge
         self._keep = upscaling.keep
@@ -129,7 +156,7 @@ class Work:
         self._deadline = self._began + upscaling.deadline_s
 
     def run(self, watch: Watch = lambda _: None) -> Result:
-        """Make the picture, telling `watch` of each band; raise a Problem, or Stopped."""
+        """Make the picture, telling `watch` of each band; raise a Problem, or Stopped when nobody waits for it."""
         try:
             self.ticket.wait(self._deadline - self._clock(), self.stop)
             image = decode(self.order.upload)  # colour comes bled under alpha 0
@@ -140,8 +167,16 @@ class Work:
             ) from error
         except ImageError as error:
             raise causes.of_image_error(error) from error
+        except Stopped:
+            if not self._upscaling.is_ending:
+                raise
+            raise problems.retry_later(
+                problems.BackendUnavailable,
+                "The gateway is being restarted. This picture costs you nothing. Send it again in a moment.",
+                RESTART_RETRY_S,
+            ) from None
         finally:
-            self.ticket.leave()
+            self._upscaling.leave(self)
         choices = self.order.choices
         variant = choices.variant
         kept = CHROMA_NOTE if variant.channels == 1 and not image.is_grey else ""

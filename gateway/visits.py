@@ -88,6 +88,6 @@ class Visits:
         return Visit(visitor, self._limits, end)
 
     def count(self) -> int:
-        """Return how many requests are open."""
+        """Return how many requests are open: let in, and their answers not sent yet."""
         with self._lock:
             return sum(self._open.values())

@@ -122,7 +122,7 @@ def test_half_sent_headers_leave_room_for_others(served: Served) -> None:
 def test_silent_connections_cost_no_thread(tmp_path: Path) -> None:
     """Unparked, gunicorn gives each 5 s of a thread: 400 of them on 14 threads would keep others out for minutes."""
     with (
-        serving(tmp_path, SUPERRES_THREADS="14", SUPERRES_IDLE_TIMEOUT_S="600") as server,
+        serving(tmp_path, SUPERRES_THREADS="18", SUPERRES_IDLE_TIMEOUT_S="600") as server,
         many_connected(server, 400),
     ):
         assert ask_health(server) == 200
@@ -300,8 +300,12 @@ def test_it_ends_although_a_picture_is_being_made(tmp_path: Path) -> None:
                 assert time.monotonic() < end
 
         code, _, complaints, seconds = stop(server, signal.SIGTERM)
+        status, headers, body = read_answer(busy)
 
     assert (code, complaints) == (0, "")
+    assert (status, headers["retry-after"]) == (503, "10"), "whoever waited is told, not cut off"
+    assert b"The gateway is being restarted." in body
+    assert b"/problems/backend-unavailable" in body
     assert seconds < START_LIMIT_S / 2, "the deadline of the picture is 300 s; the server must not wait for it"
     assert (tmp_path / "closed").exists()
 

@@ -27,7 +27,7 @@ from gateway.upscaler import (
     BackendUnavailable,
     Band,
 )
-from gateway.upscaling import Progress, Upscaling
+from gateway.upscaling import Progress, Upscaling, Work
 from preprocessing.codec import Pixels
 from tests import builders
 from tests.fakes import FakeUpscaler, HandClock
@@ -240,6 +240,29 @@ def test_a_stop_ends_the_wait_for_a_place() -> None:
         with pytest.raises(Stopped):
             work.run()
         assert places.state().waiting == 0
+
+
+def test_when_the_gateway_ends_whoever_waits_is_told_to_come_again() -> None:
+    upscaler, told = FakeUpscaler(gate=threading.Event()), []
+    ending = upscaling(upscaler, Places(Room(at_work=1, waiting=1)))
+    works = [ending.begin(order(), "id") for _ in range(2)]  # one at work, one in the queue
+
+    def run(work: Work) -> None:
+        with pytest.raises(problems.BackendUnavailable) as caught:
+            work.run()
+        told.append(int(caught.value.headers["Retry-After"]))
+
+    workers = [threading.Thread(target=run, args=(work,)) for work in works]
+    for worker in workers:
+        worker.start()
+    assert upscaler.arrived.acquire(timeout=30)
+    ending.end()
+    for worker in workers:
+        worker.join(30)
+
+    assert (told, upscaler.stops) == ([10, 10], 1)
+    with pytest.raises(problems.BackendUnavailable):
+        ending.run(order(), "id")
 
 
 def test_when_all_places_are_taken_the_next_is_sent_away_with_a_time() -> None:
