@@ -15,6 +15,9 @@ from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
 
+NOISY_SHARE = 0.7
+"""Of the real-world crops, those that have noise in the small picture."""
+
 TRAINING_SETS = ("BSDS500_train", "BSDS500_test", "T91", "SunHays80")  # never BSDS500's val: that is BSD100
 
 
@@ -72,7 +75,9 @@ def real_world(pixels: Pixels, scale: int, rng: np.random.Generator) -> Pixels:
         else:
             pixels = jpeg(pixels, int(rng.integers(40, 96)))
     pixels = resize(pixels, height, width)
-    return jpeg(pixels, int(rng.integers(50, 96)))
+    if rng.random() < NOISY_SHARE:  # what is added before shrinking is averaged away: small sensors are noisy at last
+        pixels = _sensor_noise(pixels, rng)
+    return jpeg(pixels, int(rng.integers(35, 96)))
 
 
 def blur(pixels: Pixels, rng: np.random.Generator) -> Pixels:
@@ -93,7 +98,7 @@ def blur(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _sensor_noise(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    sigma = rng.uniform(1.0, 15.0)
+    sigma = rng.uniform(1.0, 25.0) if rng.random() < 0.5 else rng.uniform(1.0, 8.0)
     if rng.random() < 0.4:  # the same noise in every channel
         shared = rng.normal(0.0, sigma, (*pixels.shape[:2], 1))
         return np.clip(np.rint(pixels + shared), 0, 255).astype(np.uint8)
