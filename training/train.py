@@ -92,21 +92,22 @@ class Trainer:
         """Run until ``--steps``; every ``--save-every`` steps judge the average and save everything."""
         options = self.options
         crops = Crops(photographs, self.recipe.degradation, self.recipe.scale, options["seed"] + self.step)
-        total, first, held = 0.0, self.step, self.seconds
+        losses: list[float] = []
+        first, held = self.step, self.seconds
         began = time.monotonic()
         for given, target in crops.batches(options["patch"], options["batch"]):
             if self.share_done() >= 1:
                 break
-            total += self.take_step(given, target)
+            losses.append(self.take_step(given, target))
             self.seconds = held + time.monotonic() - began
             if self.step % options["save_every"] == 0 or self.share_done() >= 1:
                 seconds = (self.seconds - held) / (self.step - first)
                 self.save()
                 score = judge(self.average_network(), self.recipe, bench)
-                line = {"step": self.step, "loss": total / options["save_every"], "seconds_per_step": seconds, **score}
+                line = {"step": self.step, "loss": float(np.mean(losses)), "seconds_per_step": seconds, **score}
                 with (self.run / "log.jsonl").open("a") as log:
                     log.write(json.dumps({name: round(value, 5) for name, value in line.items()}) + "\n")
-                total = 0.0
+                losses.clear()
 
     def take_step(self, given: Any, target: Any) -> float:
         """One optimiser step; returns the L1 loss."""
