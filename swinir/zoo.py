@@ -237,6 +237,7 @@ _ROWS = (
     _compact_sr(2),
     _compact_denoise(25, grey=False),
     _compact_jpeg(20, grey=False),
+    _compact_denoise(25, grey=True),
     _classical(
         2,
         "DF2K",

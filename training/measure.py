@@ -71,7 +71,7 @@ def same_size_pairs(row: Variant, paths: list[Path]) -> Iterator[Pair]:
     for path in paths:
         target = read(path)
         if row.channels == 1:
-            grey = target[..., :1]
+            grey = np.asarray(Image.fromarray(target).convert("L"))[..., None]
             given = add_noise(grey, strength, rng) if row.task == "gray_denoise" else jpeg(grey, strength)
             yield given.repeat(3, axis=2), grey.repeat(3, axis=2)
         else:
