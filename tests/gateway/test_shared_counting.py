@@ -1,0 +1,137 @@
+"""Two gateway processes on one real Redis: exact together, alone while it is away, together again when it is back."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from gateway.keys import KeyFile
+from tests.gateway.conftest import Served, serving
+from tests.gateway.redis_server import RedisServer, redis_server
+from tests.gateway.requests import PHOTO
+
+THREADS = 8
+"""Of clients, on each gateway."""
+LIMIT_S = 60.0
+"""For what must come at all; no measure of speed."""
+
+__all__ = ["redis_server"]
+
+
+class Pair:
+    """Two gateways that count in one Redis, and clients that ask them."""
+
+    def __init__(self, keys: KeyFile, gateways: tuple[Served, Served], server: RedisServer) -> None:
+        self.redis = server
+        self._keys = keys
+        self._ports = [gateway.port for gateway in gateways]
+        self._names = itertools.count()
+
+    def new_key(self, requests: str) -> str:
+        return self._keys.new(f"client {next(self._names)}", requests=requests, megapixels="")
+
+    def ask(self, port: int, key: str) -> int:
+        """Ask for a picture; return the status."""
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
+        try:
+            connection.request("POST", "/api/v1/upscale", PHOTO, {"X-API-Key": key})
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status
+        finally:
+            connection.close()
+
+    def storm(
+        self, key: str, each: int, pause_s: float = 0.0, meanwhile: Callable[[], object] = lambda: None
+    ) -> list[Counter[int]]:
+        """Have 8 threads on each gateway ask `each` times; return the statuses that each gateway answered."""
+        statuses: list[Counter[int]] = [Counter() for _ in self._ports]
+        lock = threading.Lock()
+
+        def run(index: int) -> None:
+            for _ in range(each):
+                status = self.ask(self._ports[index], key)
+                with lock:
+                    statuses[index][status] += 1
+                time.sleep(pause_s)
+
+        threads = [threading.Thread(target=run, args=(index,)) for index in range(2) for _ in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        meanwhile()
+        for thread in threads:
+            thread.join(LIMIT_S)
+        assert sum(sum(answers.values()) for answers in statuses) == 2 * THREADS * each, "an answer is missing"
+        return statuses
+
+    def await_shared(self) -> None:
+        """Ask each gateway until it counts in Redis: a gateway looks for a lost Redis once a second."""
+        for port in self._ports:
+            end = time.monotonic() + LIMIT_S
+            while not self._counts_in_redis(port):
+                assert time.monotonic() < end, "the gateway does not come back to Redis"
+                time.sleep(0.1)
+
+    def _counts_in_redis(self, port: int) -> bool:
+        key = self.new_key("10 per hour")
+        with redis.Redis(port=self.redis.port) as client:
+            before = client.dbsize()
+            assert self.ask(port, key) == 200
+            return bool(client.dbsize() > before)
+
+
+@contextmanager
+def two_gateways(folder: Path, server: RedisServer) -> Iterator[Pair]:
+    environ = {
+        "SUPERRES_REDIS_URL": server.url,
+        "SUPERRES_KEYS_FILE": str(folder / "keys.json"),
+        "SUPERRES_REQUESTS_AT_ONCE": "100",
+        "SUPERRES_QUEUE_PLACES": "20",
+        "SUPERRES_QUEUE_PLACES_EACH": "20",
+        "SUPERRES_THREADS": "40",
+        "SUPERRES_BAN_AFTER": "",
+    }
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+    with serving(folder / "one", **environ) as one, serving(folder / "two", **environ) as two:
+        yield Pair(KeyFile(folder / "keys.json"), (one, two), server)
+
+
+def test_exactly_as_many_pass_as_the_limit_says(tmp_path: Path, redis_server: RedisServer) -> None:
+    with two_gateways(tmp_path, redis_server) as pair:
+        statuses = pair.storm(pair.new_key("40 per hour"), each=10)
+
+    assert statuses[0] + statuses[1] == {200: 40, 429: 120}
+    assert all(answers[200] for answers in statuses), "one gateway alone answered"
+
+
+@pytest.mark.parametrize("loss", ["killed", "frozen"])
+def test_a_redis_lost_under_load_costs_no_error_and_is_shared_again_when_it_is_back(
+    tmp_path: Path, redis_server: RedisServer, loss: str
+) -> None:
+    lose = redis_server.kill if loss == "killed" else redis_server.freeze
+    bring_back = redis_server.start if loss == "killed" else redis_server.thaw
+
+    def lose_it_under_load() -> None:
+        time.sleep(0.2)
+        lose()
+
+    with two_gateways(tmp_path, redis_server) as pair:
+        under_load = pair.storm(pair.new_key("100000 per hour"), each=10, pause_s=0.05, meanwhile=lose_it_under_load)
+        alone = pair.storm(pair.new_key("20 per hour"), each=5)
+        bring_back()
+        pair.await_shared()
+        together = pair.storm(pair.new_key("20 per hour"), each=5)
+
+    assert under_load == [{200: 80}, {200: 80}]
+    assert alone == [{200: 20, 429: 20}] * 2, "each limits for itself"
+    assert together[0] + together[1] == {200: 20, 429: 60}
