@@ -2,7 +2,8 @@
 
 Everything that costs memory or the backend's time is done while holding a place, so these numbers bound both. A place
 that becomes free goes to the visitor who holds fewest, among equals to the one whose last turn is longest ago, then to
-whoever came first: whoever sends many images waits behind its own, never others behind them.
+whoever came first: whoever sends many images waits behind its own, never others behind them. Whoever is sent away from
+a full queue is promised a place in it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from gateway.promises import Promises
 from gateway.stop import Stop
 
 Clock = Callable[[], float]
@@ -22,7 +24,7 @@ _WEIGHT_OF_LATEST = 0.2
 
 
 class NoPlace(Exception):
-    """Nobody more may wait; `retry_after_s` is when whoever waits now will have been served, at the usual pace."""
+    """Nobody more may wait; `retry_after_s` is when there will be a place for this visitor, at the usual pace."""
 
     def __init__(self, waiting: int, retry_after_s: float) -> None:
         super().__init__(f"{waiting} are waiting, which is as many as may.")
@@ -46,7 +48,7 @@ class State:
     waiting: int
     is_full: bool
     retry_after_s: float
-    """When whoever waits now will have been served, at the usual pace."""
+    """When a newcomer would have a place in the queue, at the usual pace."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Places:
         self._at_work: Counter[str] = Counter()
         """Images by visitor; whoever has none is not in it."""
         self._pixels = 0
+        self._promises = Promises()
         self._last_turns: dict[str, int] = {}
         """Number of the latest turn of each visitor who is at work or waiting."""
         self._turns = 0
@@ -83,8 +86,10 @@ class Places:
         """Return how full the places are now."""
         with self._lock:
             at_work, waiting = self._at_work.total(), len(self._queue)
-            full = at_work >= self._room.at_work and waiting >= self._room.waiting
-            return State(at_work, waiting, full, self._estimate_s(waiting))
+            promised = self._promises.count_before("", self._clock())
+            has_room = at_work < self._room.at_work and not waiting
+            full = not has_room and waiting + promised >= self._room.waiting
+            return State(at_work, waiting, full, self._estimate_s(promised))
 
     def enter(self, visitor: str = "", pixels: int = 0) -> Ticket:
         """Take a place, or one in the queue; raise NoPlace or NoPlaceForVisitor at once when there is none.
@@ -92,15 +97,20 @@ class Places:
         Whoever enters must leave.
         """
         with self._lock:
-            ticket = Ticket(self, visitor, pixels)
-            if not self._queue and self._fits(ticket):
+            ticket, now = Ticket(self, visitor, pixels), self._clock()
+            if not self._queue and self._fits(ticket):  # no promise is worth an idle backend
+                self._promises.keep(visitor)
                 self._begin(ticket)
                 return ticket
             mine = sum(other.visitor == visitor for other in self._queue)
             if mine >= self._room.waiting_each:
                 raise NoPlaceForVisitor(mine, self._estimate_s(mine))
-            if len(self._queue) >= self._room.waiting:
-                raise NoPlace(len(self._queue), self._estimate_s(len(self._queue)))
+            before = self._promises.count_before(visitor, now)
+            if len(self._queue) + before >= self._room.waiting:
+                retry_after_s = self._estimate_s(before)
+                self._promises.give(visitor, now + retry_after_s)
+                raise NoPlace(len(self._queue), retry_after_s)
+            self._promises.keep(visitor)
             self._queue.append(ticket)
             return ticket
 
@@ -170,9 +180,9 @@ class Places:
             waiting[who] += 1
         return [ticket for _, ticket in sorted(zip(keys, self._queue, strict=True), key=lambda pair: pair[0])]
 
-    def _estimate_s(self, waiting: int) -> float:
-        """Return when one who came after `waiting` others would have a place, at the usual pace."""
-        return self._usual_s * (waiting + 1) / self._room.at_work
+    def _estimate_s(self, before: int) -> float:
+        """Return when so many and one more images will have been finished, at the usual pace."""
+        return self._usual_s * (before + 1) / self._room.at_work
 
 
 class Ticket:

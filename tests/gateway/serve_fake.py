@@ -1,23 +1,40 @@
-"""Serves the real gateway with the fake backend: `python -m tests.gateway.serve_fake [slow|broken|never-ready]`."""
+"""Serves the real gateway with the fake backend: `python -m tests.gateway.serve_fake [HOW]`.
+
+HOW is slow (for ever), takes=SECONDS (an image), broken or never-ready.
+"""
 
 from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.server import ServeError, serve
 from gateway.settings import Settings, read_settings
-from gateway.upscaler import Upscaler
+from gateway.stop import Stop
+from gateway.upscaler import Band, Upscaler
+from preprocessing.codec import Pixels
 from tests.fakes import FakeUpscaler
 
 
 class Marked(FakeUpscaler):
     """Leaves a file when it is closed."""
 
-    def __init__(self, marker: Path, gate: threading.Event | None) -> None:
+    def __init__(self, marker: Path, gate: threading.Event | None, takes_s: float) -> None:
         super().__init__(gate=gate)
         self._marker = marker
+        self._takes_s = takes_s
+
+    def upscale_bands(
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+    ) -> Iterator[Band]:
+        """Yield the bands after the time that an image takes, or end when it is stopped."""
+        stopped = threading.Event()
+        with stop.calling(stopped.set):
+            stopped.wait(self._takes_s)
+        stop.check()
+        yield from super().upscale_bands(pixels, variant, deadline=deadline, request_id=request_id, stop=stop)
 
     def close(self) -> None:
         """Leave the file."""
@@ -28,7 +45,9 @@ def make_backend(settings: Settings) -> Upscaler:
     """Return the backend that the first argument names."""
     if "broken" in sys.argv:
         raise RuntimeError("No Triton to be had. Install one.")
-    return Marked(Path(settings.state_dir) / "closed", threading.Event() if "slow" in sys.argv else None)
+    takes_s = sum(float(given.removeprefix("takes=")) for given in sys.argv if given.startswith("takes="))
+    gate = threading.Event() if "slow" in sys.argv else None
+    return Marked(Path(settings.state_dir) / "closed", gate, takes_s)
 
 
 def await_ready(_upscaler: Upscaler) -> None:

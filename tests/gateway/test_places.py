@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.places import NoPlace, NoPlaceForVisitor, Places, Room, State, Ticket, WaitedTooLong
+from gateway.promises import GRACE_S, MAX_PROMISES
 from tests.fakes import HandClock
 
 LIMIT_S = 30.0
@@ -144,17 +145,66 @@ def test_one_visitor_cannot_fill_the_queue() -> None:
     assert (caught.value.waiting, caught.value.retry_after_s) == (2, 24.0)
 
 
-def test_when_to_come_again_grows_with_the_queue() -> None:
-    places = Places(Room(at_work=2, waiting=3), usual_s=10.0)
-    estimates = []
-    for number in range(5):
-        estimates.append(places.state().retry_after_s)
+def told(places: Places, visitor: str) -> float:
+    """Return when a visitor who is sent away is told to come again, in seconds."""
+    with pytest.raises(NoPlace) as caught:
+        places.enter(visitor)
+    return caught.value.retry_after_s
+
+
+def test_when_to_come_again_grows_with_those_who_were_told_before() -> None:
+    places = Places(Room(at_work=2, waiting=1), usual_s=10.0)
+    for number in range(3):
         places.enter(f"visitor {number}")
 
-    assert estimates == [5.0, 5.0, 5.0, 10.0, 15.0]
-    with pytest.raises(NoPlace) as caught:
-        places.enter("one more")
-    assert caught.value.retry_after_s == 20.0
+    assert [told(places, name) for name in ("a", "b", "c", "b", "a")] == [5.0, 10.0, 15.0, 10.0, 5.0]
+    assert places.state().retry_after_s == 20.0
+
+
+def test_whoever_was_sent_away_comes_before_whoever_was_just_served() -> None:
+    clock = HandClock()
+    places = Places(Room(at_work=1, waiting=1), clock=clock, usual_s=1.0)
+    served, waiting = places.enter("served"), places.enter("waiting")
+    assert told(places, "sent away") == 1.0
+
+    clock.now += 1
+    served.leave()
+    assert waiting.turn == (0, 0)
+    assert told(places, "served") > 1.0, "the place is kept for the one who was told to come"
+    assert places.state().is_full
+    assert places.enter("sent away").turn[0] == 1
+
+
+def test_a_promise_is_void_some_seconds_after_its_time() -> None:
+    clock = HandClock()
+    places = Places(Room(at_work=1, waiting=1), clock=clock, usual_s=1.0)
+    first = places.enter("first")
+    places.enter("second")
+    told(places, "never seen again")
+    first.leave()
+
+    clock.now += 1 + GRACE_S + 0.1
+
+    assert places.enter("newcomer").turn[0] == 1
+
+
+def test_no_promise_keeps_the_backend_idle() -> None:
+    places = Places(Room(at_work=1, waiting=0))
+    first = places.enter("first")
+    told(places, "promised")
+    first.leave()
+
+    assert places.enter("newcomer").turn == (0, 0)
+
+
+def test_the_line_of_promises_is_bounded() -> None:
+    places = Places(Room(at_work=1, waiting=0), usual_s=1.0)
+    places.enter("first")
+    for number in range(MAX_PROMISES + 50):
+        with pytest.raises(NoPlace) as caught:
+            places.enter(f"visitor {number}")
+
+    assert caught.value.retry_after_s == MAX_PROMISES + 1
 
 
 def test_pixels_at_work_are_bounded_and_a_large_image_is_not_passed_by_small_ones() -> None:
