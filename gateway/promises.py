@@ -1,7 +1,8 @@
 """Promises: who was sent away from a full queue and told when to come again, in the order in which they were told.
 
 A line beyond the queue that costs no connection. Without it whoever was just served and asks at once takes the place
-that others were told to come for: of 50 clients that asked for a minute, half got nothing and one 16 pictures (measured).
+that others were told to come for: of 50 clients that asked for a minute, half got nothing and one got 16 pictures
+(measured).
 """
 
 from __future__ import annotations
