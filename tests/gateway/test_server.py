@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import socket
 import subprocess
@@ -23,40 +22,9 @@ from tests import builders
 from tests.conftest import ROOT
 from tests.gateway.conftest import START_LIMIT_S, Served, serving
 from tests.gateway.requests import PHOTO
+from tests.gateway.wire import LIMIT_S, connected, head, read_answer, slug_of
 
-LIMIT_S = 30.0
 NOISE = builders.encode_png(np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8))
-Answer = tuple[int, dict[str, str], bytes]
-
-
-@contextmanager
-def connected(server: Served) -> Iterator[socket.socket]:
-    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT_S)) as sock:
-        yield sock
-
-
-def read_answer(sock: socket.socket) -> Answer:
-    """Read one answer: status, headers by lower-case name, body."""
-    file = sock.makefile("rb")
-    status = int(file.readline().split()[1])
-    headers: dict[str, str] = {}
-    while line := file.readline().strip():
-        name, _, value = line.decode().partition(": ")
-        headers[name.lower()] = value
-    return status, headers, file.read(int(headers["content-length"]))
-
-
-def slug_of(answer: Answer) -> tuple[int, str]:
-    status, headers, body = answer
-    assert headers["content-type"] == "application/problem+json", body
-    problem = json.loads(body)
-    assert problem["status"] == status
-    assert problem["request_id"] == headers["x-request-id"]
-    return status, problem["type"].removeprefix("/problems/")
-
-
-def head(key: str, *lines: str, path: str = "/api/v1/upscale") -> bytes:
-    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: here", f"X-API-Key: {key}", *lines, "", ""]).encode()
 
 
 @pytest.fixture(scope="module")
