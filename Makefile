@@ -31,6 +31,9 @@ fix: .setup-test-$(PINS) ## Let ruff mend what it can
 bench: .setup-test-$(PINS) ## Measure the network against the plain formulation (minutes; a quiet machine)
 	$(BIN)/python -m benchmarks.network
 
+gpu: .setup-test-$(PINS) ## Measure on a CUDA card what a CPU cannot tell, and write docs/gpu.md (minutes)
+	$(BIN)/python -m benchmarks.gpu
+
 bill: .setup-test-$(PINS) ## Make the tables and plots of docs/bill.md and docs/scale.md anew (minutes)
 	$(BIN)/python -m planning.report
 
@@ -45,4 +48,4 @@ containers: .setup-test-$(PINS) ## Build both images and live through docker-com
 	@sh scripts/setup.sh "$(PYTHON)" test
 	@rm -f .setup-test-*; touch $@
 
-.PHONY: help setup run test check fix bench bill containers
+.PHONY: help setup run test check fix bench gpu bill containers

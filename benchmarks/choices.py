@@ -23,7 +23,7 @@ def measure_chunks(variant: str, side: int, rounds: int, chunks: Sequence[int] =
 
     def make(tokens: int) -> Callable[[], Tensor]:
         def run_so() -> Tensor:
-            with _set("CPU_CHUNK_TOKENS", tokens):
+            with set_choice("CPU_CHUNK_TOKENS", tokens):
                 return run()
 
         return run_so
@@ -35,14 +35,15 @@ def measure_heads(variant: str, side: int, rounds: int, lengths: Sequence[int]) 
     """Return a timing for each length to which a head is padded; the time to pad is not in it."""
     runs = {}
     for length in lengths:
-        with _set("padded_length", lambda _head_dim, _device, length=length: length):
+        with set_choice("padded_length", lambda _head_dim, _device, length=length: length):
             # its first run pads, and keeps what it made
             runs[str(length)] = make_runs(make_pair(variant), side)["pytorch"]
     return measure_in_turn(runs, rounds)
 
 
 @contextmanager
-def _set(name: str, value: object) -> Iterator[None]:
+def set_choice(name: str, value: object) -> Iterator[None]:
+    """Have a name of `swinir.blocks` mean something else within the block."""
     before = getattr(blocks, name)
     setattr(blocks, name, value)
     try:

@@ -76,14 +76,15 @@ def describe(part: Mapping[str, Any]) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def _speed(part: Mapping[str, Any]) -> list[str]:
     head = ["network", "side", "ratio", "spread", "ratio of CPU time", "asked for", "ratio in PyTorch alone"]
-    return _table(
+    return table(
         [*head, "plain, s", "ours, s"],
         (
             [
@@ -103,7 +104,7 @@ def _speed(part: Mapping[str, Any]) -> list[str]:
 
 
 def _memory(part: Mapping[str, Any]) -> list[str]:
-    return _table(
+    return table(
         ["network", "side", "plain, MB", "ours, MB", "ratio", "asked for", "in PyTorch alone"],
         (
             [
@@ -121,7 +122,7 @@ def _memory(part: Mapping[str, Any]) -> list[str]:
 
 
 def _triton(part: Mapping[str, Any]) -> list[str]:
-    return _table(
+    return table(
         ["variant", "side", "asked of", "over the network", "spread", "asked for", "s", "network alone, s"],
         (
             [
@@ -144,9 +145,9 @@ def _choices(part: Mapping[str, Any]) -> list[str]:
     chunks = part["rows"]["chunks"]
     names = list(chunks[0]["tokens"])
     lines = ["Time by tokens that a block handles at once, against the quickest of the row:", ""]
-    lines += _table(["network", "side", *names], (_relative(row, row["tokens"]) for row in chunks))
+    lines += table(["network", "side", *names], (_relative(row, row["tokens"]) for row in chunks))
     lines += ["", "Time by the length to which a head is padded, against the first (no padding):", ""]
-    return lines + _table(
+    return lines + table(
         ["network", "side", "length: time"],
         (
             [row["variant"], str(row["side"]), ", ".join(_against_first(row["lengths"]))]
@@ -199,7 +200,7 @@ def _seams(measured: Mapping[str, Any]) -> list[str]:
         f"in tiles of at most {measured['max_tile_px']} px (so that a small picture has many seams), against the same",
         "picture run whole; uint8 output of the shipped engine.",
         "",
-        *_table(
+        *table(
             [
                 "halo, px",
                 "on the window grid",

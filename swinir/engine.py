@@ -96,12 +96,8 @@ class Engine:
         self.shelf = Shelf(weights_dir, self.device, max_weights_bytes)
         self._weights_dir = weights_dir
         on_cpu = self.device.type == "cpu"
-        self._micro_batch_pixels = CPU_MICRO_BATCH_PIXELS if on_cpu else CUDA_MICRO_BATCH_PIXELS
-
-    @property
-    def micro_batch_pixels(self) -> int:
+        self.micro_batch_pixels = CPU_MICRO_BATCH_PIXELS if on_cpu else CUDA_MICRO_BATCH_PIXELS
         """Most pixels of the tiles that go through the network at once."""
-        return self._micro_batch_pixels
 
     def describe(self) -> str:
         """Device, precision and threads in one line, for the log."""
@@ -142,7 +138,7 @@ class Engine:
         restored = np.empty((count, height * row.scale, width * row.scale, 3), np.uint8)
         soundness = np.zeros((count, len(FIELDS)), np.float32)
         work_us = np.zeros(count, np.int64)
-        size = max(1, min(count, self._micro_batch_pixels // (height * width)))
+        size = max(1, min(count, self.micro_batch_pixels // (height * width)))
         first = halvings = 0
         while first < count:
             if is_cancelled():

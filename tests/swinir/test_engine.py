@@ -222,7 +222,7 @@ def test_an_answer_that_shrinks_back_to_its_input_has_a_high_back_db(tmp_path: P
 
 
 def test_work_nobody_waits_for_ends_between_micro_batches(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_micro_batch_pixels", 2 * 16 * 16)
+    monkeypatch.setattr(engine, "micro_batch_pixels", 2 * 16 * 16)
     asked: list[int] = []
 
     def is_cancelled() -> bool:

@@ -1,0 +1,94 @@
+"""From what a card was measured at to docs/gpu.md; without a result the page says that there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import ROOT, replace_part, table
+
+NOTHING_YET = ["Nothing yet: no machine that this project was made on had a card. Yours has? `make gpu` fills this in."]
+
+
+def write_gpu_report(results: Path, page: Path = ROOT / "docs" / "gpu.md") -> None:
+    """Write the measured part of docs/gpu.md."""
+    lines = make_lines(json.loads(results.read_text())) if results.exists() else NOTHING_YET
+    replace_part(page, "gpu", lines)
+
+
+def make_lines(measured: Mapping[str, Any]) -> list[str]:
+    """Return the tables of a result, and where it was measured."""
+    machine, agreement = measured["machine"], measured["agreement"]
+    where = (
+        f"{machine['card']} (compute capability {machine['capability']}, driver {machine['driver']}, "
+        f"CUDA {machine['cuda']}), torch {machine['torch']}; {measured['rounds']} rounds after a warm-up; "
+        f"{machine['date'][:16].replace('T', ' ')} UTC, commit {machine['commit']}."
+    )
+    return [
+        where,
+        "",
+        "### Ours over the plain formulation",
+        "",
+        *_networks(measured["networks"]),
+        "",
+        "### Tiles that go through the network at once",
+        "",
+        *_micro_batches(measured["micro_batches"]),
+        "",
+        "### Heads, padded or not",
+        "",
+        *_heads(measured["heads"]),
+        "",
+        "### Agreement",
+        "",
+        "Largest difference between the card's float32 and the CPU's, over the largest magnitude: "
+        + ", ".join(f"{name} {apart:.1e}" for name, apart in agreement["largest_difference"].items())
+        + f". bfloat16 against float32, {agreement['picture']} by compact_x4: {agreement['bfloat16_db']:.2f} dB.",
+    ]
+
+
+def _networks(rows: list[dict[str, Any]]) -> list[str]:
+    head = ["network", "side", "ratio, float32", "spread", "ratio, bfloat16", "plain, ms", "ours, ms", "bfloat16, ms"]
+    return table(
+        head,
+        (
+            [
+                row["variant"],
+                str(row["side"]),
+                f"**{row['ratios']['ours']['median']:.2f}**",
+                f"{row['ratios']['ours']['low']:.2f} to {row['ratios']['ours']['high']:.2f}",
+                f"**{row['ratios']['bfloat16']['median']:.2f}**",
+                *(f"{1000 * row['timings'][name]['median_s']:.1f}" for name in ("plain", "ours", "bfloat16")),
+            ]
+            for row in rows
+        ),
+    )
+
+
+def _micro_batches(rows: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for row in rows:
+        if row.get("out_of_memory"):
+            lines.append([row["variant"], str(row["tiles"]), "memory ends here", "", ""])
+            continue
+        low, high = row["spread_s"]
+        peak = f"{row['peak_bytes'] / 1e6:.0f}" if row["peak_bytes"] is not None else ""
+        spread = f"{1000 * low:.1f} to {1000 * high:.1f}"
+        lines.append([row["variant"], str(row["tiles"]), f"**{1000 * row['tile_s']:.1f}**", spread, peak])
+    return table(["variant", "tiles", "ms a tile", "spread", "peak, MB"], lines)
+
+
+def _heads(rows: list[dict[str, Any]]) -> list[str]:
+    return table(
+        ["network", "side", "length of a head: ms"],
+        (
+            [
+                row["variant"],
+                str(row["side"]),
+                ", ".join(f"{name}: {1000 * timing['median_s']:.1f}" for name, timing in row["lengths"].items()),
+            ]
+            for row in rows
+        ),
+    )
