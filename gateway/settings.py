@@ -30,7 +30,7 @@ from gateway.setting_rows import (
 from preprocessing.codec import MAX_DECODED_PIXELS
 from swinir.imported import find_offered, read_rows
 from swinir.settings import MAX_WEIGHTS_BYTES
-from swinir.zoo import DEFAULT_VARIANT, VARIANTS, Variant
+from swinir.zoo import DEFAULT_VARIANT, PHOTO_VARIANT, VARIANTS, Variant
 
 __all__ = ["SETTINGS", "Setting", "Settings", "SettingsError", "SettingsRead", "Value", "read_settings"]
 
@@ -73,6 +73,9 @@ class Settings:
         DEFAULT_VARIANT, "The variant when none is asked for.", check=one_of(tuple(VARIANTS))
     )  # fmt: skip
 
+    form_variant: str = setting(
+        PHOTO_VARIANT, "The variant that a fresh form has chosen; default_variant where it is not offered."
+    )
     variants: str = setting(
         "", "Variants offered, separated by commas; empty for those that ship, or were fetched or imported here."
     )
@@ -202,6 +205,10 @@ class Settings:
         if not unknown and self.default_variant not in offered:
             wrong.append(f"default_variant is {self.default_variant!r}: variants offers {', '.join(offered)}.")
         return wrong
+
+    def variant_of_form(self) -> str:
+        """Return the name of the variant that a fresh form has chosen."""
+        return self.form_variant if self.form_variant in self.offered() else self.default_variant
 
     def offered(self) -> Mapping[str, Variant]:
         """Return the variants that may be asked for, by name: those named, else all that have their weights here."""

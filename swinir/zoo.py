@@ -10,11 +10,13 @@ paper's tables (architectures). None of the published files could be hashed here
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 DEFAULT_VARIANT = "compact_x4"
+PHOTO_VARIANT = "compact_real_x4"
+"""What a form begins with: people bring photographs from phones and the web (the sheet in docs/variants.md)."""
 RELEASE_URL = "https://github.com/JingyunLiang/SwinIR/releases/download/v0.0/"
 PUBLISHED_CREDIT = "SwinIR by Jingyun Liang et al. (2021), published weights"
 OWN_CREDIT = "Serverless SuperRes, trained for this project; architecture SwinIR by Jingyun Liang et al. (2021)"
@@ -119,6 +121,15 @@ def _compact_sr(scale: int) -> Variant:
         summary=f"{scale}x, small and quick: clean pictures, on any machine.",
         config=_config(2, 4, 48, 4, scale, "pixelshuffledirect"),
         **_COMPACT,
+    )
+
+
+def _compact_real(scale: int) -> Variant:
+    return replace(
+        _compact_sr(scale),
+        name=f"compact_real_x{scale}",
+        task="real_sr",
+        summary=f"{scale}x for photographs from phones and the web (blur, noise, JPEG): small, quick, invents nothing.",
     )
 
 
@@ -235,6 +246,7 @@ def _pin(size_bytes: int, sha256: str, sources: str) -> dict[str, Any]:
 _ROWS = (
     _compact_sr(4),
     _compact_sr(2),
+    _compact_real(4),
     _compact_denoise(25, grey=False),
     _compact_jpeg(20, grey=False),
     _compact_denoise(25, grey=True),

@@ -42,7 +42,7 @@ def _show_form(chosen: Mapping[str, str], problem: Problem | None) -> str:
         "form.html",
         token=parts.doors.tokens.make(),
         problem=problem,
-        chosen_variant=_known(chosen.get("variant"), settings.offered(), settings.default_variant),
+        chosen_variant=_known(chosen.get("variant"), settings.offered(), settings.variant_of_form()),
         chosen_format=_known(chosen.get("format"), FORMATS, FORMATS[0]),
         chosen_quality=_known(chosen.get("quality"), [str(n) for n in range(1, 101)], str(DEFAULT_QUALITY)),
         settings=settings,
