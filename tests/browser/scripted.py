@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Flask
 from PIL import Image
@@ -24,6 +25,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from gateway.app import create_app
 from gateway.keys import KeyFile
 from gateway.settings import Settings
+from swinir.zoo import PHOTO_VARIANT
 from tests.fakes import FakeUpscaler
 
 GATE_LIMIT_S = 30.0
@@ -122,10 +124,10 @@ class ScriptedGateway:
         self.server.shutdown()
         self.server.server_close()
 
-    def api(self, upload: bytes, query: str = "") -> bytes:
-        """What the API answers for an upload."""
+    def api(self, upload: bytes, **fields: object) -> bytes:
+        """What the API answers for an upload with the form's variant and these fields."""
         with self.app.test_client() as client:
-            path = f"/api/v1/upscale{query}"
+            path = f"/api/v1/upscale?{urlencode({'variant': PHOTO_VARIANT, **fields})}"
             answer = client.post(path, data=upload, headers={"X-API-Key": self.key}, buffered=True)
         assert answer.status_code == 200, answer.get_data(as_text=True)
         return answer.data

@@ -62,7 +62,7 @@ def test_an_upload_tells_boot_queue_bands_and_ends_with_the_bytes_of_the_api(
     await_state(page, "done")
 
     name, data = saved(page)
-    assert name == "my_holiday_compact_x4.png"
+    assert name == "my_holiday_compact_real_x4.png"
     assert data == gateway.api(HARBOUR)
 
 
@@ -73,7 +73,7 @@ def test_what_is_known_of_the_result_stands_beside_it(page: Page, gateway: Scrip
     await_state(page, "done")
 
     expect(page.locator(".job-size")).to_have_text("64 × 64 became 256 × 256 pixels, 16 kB")
-    words(page).to_have_text("Done in 3.2 s, by compact_x4.")
+    words(page).to_have_text("Done in 3.2 s, by compact_real_x4.")
     expect(page.locator(".job-notes li")).to_have_text(
         ["The image is animated: the first of its 2 frames was taken.",
          "2 tiles checked: every number is finite. Shrunk back, the result matches your upload at 41.2 dB."]
@@ -85,7 +85,7 @@ def test_a_result_kept_from_earlier_says_so(page: Page, gateway: ScriptedGateway
     choose(page, file("butterfly.png"))
     start(page)
 
-    words(page).to_have_text("Done at once: compact_x4 made it before, and it was kept.")
+    words(page).to_have_text("Done at once: compact_real_x4 made it before, and it was kept.")
 
 
 def test_stop_stops_and_try_again_tries_again(page: Page, gateway: ScriptedGateway) -> None:
@@ -142,7 +142,7 @@ def test_several_pictures_are_worked_on_one_after_another(page: Page, gateway: S
     for index, state in enumerate(("done", "failed", "done")):
         await_state(page, state, index)
     words(page, 1).to_have_text(f"{BROKEN['title']}. {BROKEN['detail']}")
-    assert [saved(page, index)[0] for index in (0, 2)] == ["a_compact_x4.png", "c_compact_x4.png"]
+    assert [saved(page, index)[0] for index in (0, 2)] == ["a_compact_real_x4.png", "c_compact_real_x4.png"]
     page.locator(".job-retry").nth(1).click()
     await_state(page, "done", 1)
 
@@ -230,8 +230,8 @@ def test_format_and_quality_are_sent_as_chosen(page: Page, gateway: ScriptedGate
     await_state(page, "done")
 
     name, data = saved(page)
-    assert name == "butterfly_compact_x4.webp"
-    assert data == gateway.api(BUTTERFLY, "?format=webp&quality=70")
+    assert name == "butterfly_compact_real_x4.webp"
+    assert data == gateway.api(BUTTERFLY, format="webp", quality=70)
 
 
 def test_a_large_result_comes_whole(page: Page, gateway: ScriptedGateway) -> None:

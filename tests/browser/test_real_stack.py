@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Frame, Page, expect
 
+from swinir.zoo import PHOTO_VARIANT
 from tests.browser.conftest import FrontServer, MakePage
 from tests.browser.states import BUTTERFLY, HARBOUR, choose, file
 from tests.stack.running import Stack, start_stack, stop_stack
@@ -55,7 +56,7 @@ class SleepyStack:
             time.sleep(0.1)
 
     def api(self, upload: bytes) -> bytes:
-        with self.stack.post(upload) as answer:
+        with self.stack.post(upload, f"?variant={PHOTO_VARIANT}") as answer:
             data: bytes = answer.read()
             return data
 
@@ -96,7 +97,7 @@ def test_a_sleeping_backend_boots_bands_arrive_and_the_download_is_what_the_api_
     page.keyboard.press("End")
     with page.expect_download() as download:
         page.click(".job-save")
-    assert download.value.suggested_filename == "harbour_compact_x4.png"
+    assert download.value.suggested_filename == "harbour_compact_real_x4.png"
     assert Path(download.value.path()).read_bytes() == sleepy.api(HARBOUR)
 
 

@@ -60,7 +60,7 @@ def test_everything_can_be_done_by_keyboard_alone(page: Page, gateway: ScriptedG
     press_until(page, ".job-save", "Shift+Tab")
     with page.expect_download() as download:
         page.keyboard.press("Enter")
-    assert download.value.suggested_filename == "harbour_compact_x4.jpeg"
+    assert download.value.suggested_filename == "harbour_compact_real_x4.jpeg"
 
 
 def test_the_focus_is_always_visible(page: Page) -> None:
@@ -111,7 +111,7 @@ def test_without_javascript_the_plain_form_leads_to_a_plain_result(
 
     expect(page.locator("h1")).to_have_text("Here it is")
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download butterfly_compact_x4.png").click()
+        page.get_by_role("link", name="Download butterfly_compact_real_x4.png").click()
     assert Path(download.value.path()).read_bytes() == gateway.api(BUTTERFLY)
 
 
