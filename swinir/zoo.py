@@ -250,6 +250,7 @@ _ROWS = (
     _compact_denoise(25, grey=False),
     _compact_jpeg(20, grey=False),
     _compact_denoise(25, grey=True),
+    _compact_jpeg(20, grey=True),
     _classical(
         2,
         "DF2K",

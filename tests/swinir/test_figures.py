@@ -13,7 +13,7 @@ from tests.conftest import ROOT, SET5
 from training.measure import benchmarks_of, published_pairs, same_size_pairs, score
 
 BENCH = ROOT / "tests" / "data"
-LEAST_DB = {"compact_x4": 31.0}
+LEAST_DB = {"compact_x4": 31.5}
 """Of the luminance of Set5, where a figure is promised; bicubic x4 has 28.43."""
 LEAST_GAIN_DB = {"classical_sr": 2.5, "lightweight_sr": 2.5, "denoise": 8.0, "jpeg": 0.7}
 """Over bicubic, or over the noisy or blocky input."""
