@@ -24,18 +24,17 @@ from gateway.settings import Settings
 from gateway.uploads import FORM_OVERHEAD_BYTES, MAX_FIELD_BYTES, MAX_FORM_PARTS
 from gateway.upscaler import Upscaler
 from gateway.upscaling import Upscaling
-from gateway.views import api, envelope, form, health, pages, status
+from gateway.views import api, envelope, files, form, health, pages, status
 
 
 def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], float] = time.monotonic) -> Flask:
     """Return the gateway as a WSGI application that sends its images to `upscaler`."""
-    app = Flask("gateway")
+    app = Flask("gateway", static_folder=None)
     app.config.update(
         # Bodies are read by `gateway.uploads` alone; these hold should anything else ever read one.
         MAX_CONTENT_LENGTH=settings.max_upload_bytes + FORM_OVERHEAD_BYTES,
         MAX_FORM_MEMORY_SIZE=MAX_FIELD_BYTES,
         MAX_FORM_PARTS=MAX_FORM_PARTS,
-        SEND_FILE_MAX_AGE_DEFAULT=3600,
     )
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.add_template_filter("{:,}".format, "thousands")
@@ -88,7 +87,7 @@ def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], fl
     )
     parts.give_to(app)
     envelope.wrap(app)
-    for views in (form, api, status, health, pages):
+    for views in (form, api, status, health, pages, files):
         app.register_blueprint(views.blueprint)
     app.wsgi_app = TrustedHops(app.wsgi_app, settings.trusted_hops)  # type: ignore[method-assign]
     return app

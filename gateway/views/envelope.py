@@ -72,8 +72,7 @@ def _seal(response: Response) -> Response:
         for name, value in describe_standings(visit.standings(time.time()), time.time()).items():
             response.headers.setdefault(name, value)
         response.call_on_close(visit.end)
-    if request.endpoint != "static":
-        response.headers.setdefault("Cache-Control", "no-store")
+    response.headers.setdefault("Cache-Control", "no-store")
     _log_when_sent(response)
     return response
 

@@ -1,4 +1,4 @@
-"""Small pages: what each problem means, under the address that is its `type`, and the icon that browsers ask for."""
+"""Small pages: what each problem means, under the address that is its `type`; and the API for programs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,3 @@ def problem(slug: str) -> str:
 def openapi() -> Response:
     """Send what the gateway answers, for programs."""
     return Response((Path(current_app.root_path) / "openapi.yaml").read_bytes(), mimetype="application/yaml")
-
-
-@blueprint.get("/favicon.ico")
-def favicon() -> Response:
-    """Send the icon."""
-    return current_app.send_static_file("icon.svg")

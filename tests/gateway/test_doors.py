@@ -43,7 +43,7 @@ class Inputs(HTMLParser):
     ("method", "path", "status"),
     [
         ("GET", "/", 403), ("POST", "/", 403), ("POST", "/api/v1/upscale", 403), ("GET", "/api/v1/variants", 403),
-        ("POST", "/api/v1/wake", 403), ("GET", "/static/page.css", 403), ("GET", "/nothing", 403),
+        ("POST", "/api/v1/wake", 403), ("GET", "/static/x/page.css", 403), ("GET", "/nothing", 403),
         ("GET", "/healthz", 200), ("GET", "/readyz", 200),
     ],
 )  # fmt: skip

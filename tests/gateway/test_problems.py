@@ -71,7 +71,7 @@ def broken_app(make_app: MakeApp, failure: Exception) -> Flask:
 ROUTES = {
     "/": ("GET", False), "/#post": ("POST", False), "/results/x/before": ("GET", False),
     "/results/x/after": ("GET", False), "/problems/x": ("GET", False), "/favicon.ico": ("GET", False),
-    "/static/page.css": ("GET", False), "/api/v1/upscale": ("POST", True), "/api/v1/variants": ("GET", True),
+    "/static/x/page.css": ("GET", False), "/api/v1/upscale": ("POST", True), "/api/v1/variants": ("GET", True),
     "/api/v1/status": ("GET", True), "/api/openapi.yaml": ("GET", True),
     "/api/v1/wake": ("POST", True), "/healthz": ("GET", True), "/readyz": ("GET", True),
 }  # fmt: skip
@@ -132,7 +132,7 @@ def test_a_bug_is_logged_with_its_id_and_shown_without_its_words(
     [
         ("GET", "/nothing", 404, "not-found"), ("GET", "/api/v1/nothing", 404, "not-found"),
         ("GET", "/api/v1/upscale", 405, "method-not-allowed"), ("DELETE", "/", 405, "method-not-allowed"),
-        ("POST", "/healthz", 405, "method-not-allowed"), ("GET", "/static/../app.py", 404, "not-found"),
+        ("POST", "/healthz", 405, "method-not-allowed"), ("GET", "/static/x/../app.py", 404, "not-found"),
         ("GET", "/results/x/after", 404, "result-gone"),
     ],
 )  # fmt: skip

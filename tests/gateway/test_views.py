@@ -260,7 +260,7 @@ def test_a_full_gateway_is_alive_but_not_ready(make_app: MakeApp, key: str) -> N
 
 
 def test_every_answer_has_an_id_of_its_own_and_the_security_headers(client: FlaskClient) -> None:
-    paths = ("/", "/healthz", "/static/page.css", "/favicon.ico", "/nothing", "/")
+    paths = ("/", "/healthz", "/static/x/page.css", "/favicon.ico", "/nothing", "/")
     answers = [client.get(path, buffered=True) for path in paths]
 
     assert len({answer.headers["X-Request-Id"] for answer in answers}) == len(answers)

@@ -90,7 +90,7 @@ def test_it_sleeps_when_idle_and_nobody_but_who_asks_for_it_wakes_it(sleeper: St
     server = sleeper.triton_pid()
     wait_for(lambda: not Path(f"/proc/{server}").exists(), "the end of its process")
 
-    for path in ("/", "/healthz", "/readyz", "/api/v1/status", "/api/v1/variants", "/static/page.css"):
+    for path in ("/", "/healthz", "/readyz", "/api/v1/status", "/api/v1/variants", "/static/x/page.css"):
         urllib.request.urlopen(f"{sleeper.url}{path}", timeout=10).close()
     assert status(sleeper)["state"] == "asleep"
 
