@@ -47,7 +47,7 @@ class Settings:
         8080, "Port to listen on; 0 takes a free one.", check=between(0, 65_535), also="PORT"
     )  # fmt: skip
     threads: int = setting(
-        32,
+        64,
         "Requests served at once, those waiting in the queue included; the others wait to be accepted.",
         check=between(2, 1_024),
     )
@@ -94,11 +94,11 @@ class Settings:
         check=between(1, 10**12),
     )  # fmt: skip
     queue_places: int = setting(
-        12, "Images that may wait for their turn; the next is sent away.", check=between(0, 1_000)
+        24, "Images that may wait for their turn; the next is sent away.", check=between(0, 1_000)
     )
-    queue_places_each: int = setting(4, "How many of them may be one visitor's.", check=between(1, 1_000))
+    queue_places_each: int = setting(12, "How many of them may be one visitor's.", check=between(1, 1_000))
     requests_at_once: int = setting(
-        8, "Requests of one visitor that are served at once, slow uploads included.", check=between(1, 1_024)
+        16, "Requests of one visitor that are served at once, slow uploads included.", check=between(1, 1_024)
     )
 
     results_max_bytes: int = setting(

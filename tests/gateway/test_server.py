@@ -91,7 +91,7 @@ def test_half_sent_headers_leave_room_for_others(served: Served) -> None:
 def test_silent_connections_cost_no_thread(tmp_path: Path) -> None:
     """Unparked, gunicorn gives each 5 s of a thread: 400 of them on 14 threads would keep others out for minutes."""
     with (
-        serving(tmp_path, SUPERRES_THREADS="18", SUPERRES_IDLE_TIMEOUT_S="600") as server,
+        serving(tmp_path, SUPERRES_THREADS="18", SUPERRES_QUEUE_PLACES="12", SUPERRES_IDLE_TIMEOUT_S="600") as server,
         many_connected(server, 400),
     ):
         assert ask_health(server) == 200

@@ -66,7 +66,7 @@ def test_the_port_comes_from_the_option_then_its_variable_then_port(
         ({"SUPERRES_VARIANTS": "real_x4"}, "default_variant is 'compact_x4': variants offers real_x4."),
         (
             {"SUPERRES_THREADS": "4"},
-            "it must be at least 18, one for each of jobs_in_flight (4) and queue_places (12) and 2 for pages and",
+            "it must be at least 30, one for each of jobs_in_flight (4) and queue_places (24) and 2 for pages and",
         ),
     ],
 )

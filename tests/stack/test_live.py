@@ -28,11 +28,10 @@ IDLE_S = 3.0
 
 @pytest.fixture(scope="module")
 def sleeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A service that falls asleep soon, keeps no results and lets one client hold every place."""
+    """A service that falls asleep soon and keeps no results."""
     running = start_stack(
         tmp_path_factory.mktemp("sleeper"),
         SUPERRES_IDLE_SLEEP_S=str(IDLE_S), SUPERRES_CACHE_MAX_BYTES="0",
-        SUPERRES_QUEUE_PLACES="16", SUPERRES_REQUESTS_AT_ONCE="32",
     )  # fmt: skip
     try:
         yield running
