@@ -15,7 +15,8 @@ from playwright.sync_api import Frame, Page, expect
 from swinir.zoo import PHOTO_VARIANT
 from tests.browser.conftest import FrontServer, MakePage
 from tests.browser.states import BUTTERFLY, HARBOUR, choose, file
-from tests.stack.running import Stack, start_stack, stop_stack
+from tests.builders import draw_photo, encode_png
+from tests.stack.running import Stack, count_tiles, start_stack, stop_stack, wait_for, wait_until_quiet
 
 BOOT_MS = 90_000
 WATCH_STATES = """() => {
@@ -116,16 +117,22 @@ def test_the_same_inside_the_front(make_page: MakePage, sleepy: SleepyStack) -> 
     assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)
 
 
-def test_stop_ends_the_work_and_frees_its_place(make_page: MakePage, sleepy: SleepyStack) -> None:
-    page = make_page(sleepy.stack.url)
-    page.check("input[value=compact_x2]")
-    choose(page, file("harbour.png", HARBOUR))
+def test_stop_ends_tritons_work_within_a_micro_batch_and_frees_the_place(make_page: MakePage, stack: Stack) -> None:
+    stack.post(encode_png(draw_photo(8, 8))).close()  # up
+    before = count_tiles(stack)
+    page = make_page(stack.url)
+    choose(page, file("long.png", encode_png(draw_photo(300, 1300, seed=3))))
     page.click("#go")
-    page.wait_for_selector(".job:is([data-state=booting], [data-state=waiting], [data-state=working])", timeout=BOOT_MS)
+    wait_for(lambda: count_tiles(stack) >= before + 2, "its first tiles")
     page.click(".job-stop")
 
     expect(page.locator(".job")).to_have_attribute("data-state", "stopped")
-    sleepy.await_status("queue", "at_work", 0, limit_s=10)
+    at_stop = count_tiles(stack)
+    settled = wait_until_quiet(stack)
+    assert settled - at_stop <= 2, "the tile under way, and one more if it ended before Stop was noticed"
+    assert settled - before < 12, "all tiles of this picture"
+    with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=10) as answer:
+        assert json.load(answer)["queue"]["at_work"] == 0
 
 
 def test_the_same_without_javascript(make_page: MakePage, sleepy: SleepyStack) -> None:

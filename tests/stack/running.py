@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,3 +93,29 @@ def _await_url(stack: Stack, deadline: float) -> str:
             return found[1]
     rest = "".join(stack.printed) + (output.read() if stack.process.poll() is not None else "")
     raise AssertionError(f"superres serve did not become ready. It printed:\n{rest}\nIts log:\n{stack.log()}")
+
+
+def wait_for(condition: Callable[[], bool], what: str, limit_s: float = 90.0) -> None:
+    """Return when a condition holds; fail with what was waited for when it does not in time."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {limit_s:.0f} s in vain for {what}"
+        time.sleep(0.05)
+
+
+def count_tiles(stack: Stack) -> float:
+    """The tiles that the stack's Triton has restored, of all variants, by its own counter."""
+    command = Path(f"/proc/{stack.triton_pid()}/cmdline").read_text().split("\0")
+    port = next(word.partition("=")[2] for word in command if word.startswith("--metrics-port="))
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return sum(map(float, re.findall(r"^superres_tiles_total\{.*\} (\S+)$", answer.read().decode(), re.MULTILINE)))
+
+
+def wait_until_quiet(stack: Stack) -> float:
+    """Return the tiles once their count has stood for longer than a tile takes."""
+    count, since = -1.0, time.monotonic()
+    while time.monotonic() - since < 2.5:
+        if (now := count_tiles(stack)) != count:
+            count, since = now, time.monotonic()
+        time.sleep(0.1)
+    return count

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import signal
 import socket
 import time
@@ -20,9 +19,8 @@ import pytest
 
 from gateway.triton_process import children
 from tests.builders import draw_photo, encode_png
-from tests.stack.running import Stack, start_stack, stop_stack
+from tests.stack.running import Stack, count_tiles, start_stack, stop_stack, wait_for, wait_until_quiet
 
-LIMIT_S = 90.0
 IDLE_S = 3.0
 
 
@@ -46,34 +44,8 @@ def status(stack: Stack) -> dict[str, Any]:
         return backend
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {LIMIT_S:.0f} s in vain for {what}"
-        time.sleep(0.05)
-
-
 def is_in(stack: Stack, name: str) -> Callable[[], bool]:
     return lambda: bool(status(stack)["state"] == name)
-
-
-def count_tiles(stack: Stack) -> float:
-    """The tiles that the stack's Triton has restored, by its own counter."""
-    command = Path(f"/proc/{stack.triton_pid()}/cmdline").read_text().split("\0")
-    port = next(word.partition("=")[2] for word in command if word.startswith("--metrics-port="))
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        found = re.search(r"^superres_tiles_total\{.*\} (\S+)$", answer.read().decode(), re.MULTILINE)
-    return float(found[1]) if found else 0.0
-
-
-def wait_until_quiet(stack: Stack) -> float:
-    """Return the tiles once their count has stood for longer than a tile takes."""
-    count, since = -1.0, time.monotonic()
-    while time.monotonic() - since < 2.5:
-        if (now := count_tiles(stack)) != count:
-            count, since = now, time.monotonic()
-        time.sleep(0.1)
-    return count
 
 
 def stream(stack: Stack, image: bytes) -> list[tuple[str, dict[str, Any]]]:
@@ -124,7 +96,7 @@ def test_a_closed_tab_ends_the_work_within_a_micro_batch(stack: Stack, accept: s
     stack.post(encode_png(draw_photo(8, 8))).close()  # up
     image, before = encode_png(draw_photo(300, 1300, seed=2)), count_tiles(stack)
     host, port = stack.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=LIMIT_S) as tab:
+    with socket.create_connection((host, int(port)), timeout=90) as tab:
         head = f"POST /api/v1/upscale HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {stack.key}\r\nAccept: {accept}\r\n"
         tab.sendall(f"{head}Content-Length: {len(image)}\r\n\r\n".encode() + image)
         wait_for(lambda: count_tiles(stack) >= before + 2, "its first tiles")

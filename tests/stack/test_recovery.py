@@ -5,20 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gateway.triton_process import children
 from tests.builders import draw_photo, encode_png
-from tests.stack.running import Stack, start_stack, stop_stack
-
-
-def wait_for(condition: Callable[[], bool], what: str, limit_s: float = 60.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {limit_s:.0f} s in vain for {what}"
-        time.sleep(0.05)
+from tests.stack.running import Stack, start_stack, stop_stack, wait_for
 
 
 def swinir_stub(server: int) -> int:
