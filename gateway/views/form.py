@@ -38,15 +38,16 @@ def _show_form(chosen: Mapping[str, str], problem: Problem | None) -> str:
     """Return the form's page, with the choices that were made before and what was wrong, if anything."""
     parts = parts_of(current_app)
     settings = parts.settings
+    usual = settings.variant_of_form()
     return render_template(
         "form.html",
         token=parts.doors.tokens.make(),
         problem=problem,
-        chosen_variant=_known(chosen.get("variant"), settings.offered(), settings.variant_of_form()),
+        chosen_variant=_known(chosen.get("variant"), settings.offered(), usual),
         chosen_format=_known(chosen.get("format"), FORMATS, FORMATS[0]),
         chosen_quality=_known(chosen.get("quality"), [str(n) for n in range(1, 101)], str(DEFAULT_QUALITY)),
         settings=settings,
-        variants=settings.offered().values(),
+        variants=sorted(settings.offered().values(), key=lambda row: row.name != usual),
         formats={name: _FORMAT_LINES[name] for name in FORMATS},
         output_sides=MAX_OUTPUT_SIDES,
         api_url=url_for("api.upscale", _external=True),

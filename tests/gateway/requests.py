@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html.parser import HTMLParser
 from io import BytesIO
 from typing import Any
 
@@ -57,3 +58,15 @@ def check_problem(response: TestResponse) -> None:
     assert body["request_id"] == response.headers["X-Request-Id"]
     assert body["detail"][0].isupper(), f"a detail is a sentence: {body['detail']!r}"
     assert body["detail"].endswith("."), f"a detail is a sentence: {body['detail']!r}"
+
+
+class Elements(HTMLParser):
+    """Collects the elements of a page, by tag, as dictionaries of their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.by_tag: dict[str, list[dict[str, str | None]]] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.by_tag.setdefault(tag, []).append(dict(attrs))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
@@ -19,21 +18,9 @@ from gateway.settings import Settings
 from tests import builders
 from tests.fakes import FakeUpscaler, HandClock
 from tests.gateway.conftest import MakeApp
-from tests.gateway.requests import PHOTO, api_form, ask_api, form, problem_of, read_picture
+from tests.gateway.requests import PHOTO, Elements, api_form, ask_api, form, problem_of, read_picture
 
 ENLARGED = builders.draw_photo(24, 32).repeat(4, 0).repeat(4, 1)
-
-
-class Elements(HTMLParser):
-    """Collects the elements of a page, by tag, as dictionaries of their attributes."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.by_tag: dict[str, list[dict[str, str | None]]] = {}
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.by_tag.setdefault(tag, []).append(dict(attrs))
 
 
 def test_the_form_works_by_itself_and_states_every_limit(make_app: MakeApp) -> None:
@@ -57,14 +44,6 @@ def test_the_form_works_by_itself_and_states_every_limit(make_app: MakeApp) -> N
         assert limit in page
     for words in ("compact_x4", "Apache-2.0", "No cookies", "curl -F image=@photo.jpg", "/api/v1/upscale"):
         assert words in page
-
-
-def test_the_form_offers_the_variants_of_the_settings_with_their_words(make_app: MakeApp) -> None:
-    page = make_app(variants="compact_x4,real_x4").test_client().get("/").get_data(as_text=True)
-
-    values = [field["value"] for field in Elements(page).by_tag["input"] if field.get("name") == "variant"]
-    assert values == ["compact_x4", "real_x4"]
-    assert "invents plausible texture" in page
 
 
 @pytest.mark.parametrize("path", ["/", "/problems/queue-full", "/nothing"])
