@@ -18,7 +18,7 @@ from benchmarks.report import ROOT, replace_part
 from gateway.embedded import EmbeddedBackend
 from gateway.settings import Settings
 from gateway.stop import Stop
-from gateway.triton_process import children
+from gateway.triton_stubs import children
 from tests.builders import draw_photo
 
 ROUNDS = 7

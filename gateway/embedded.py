@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 WATCH_INTERVAL_S = 0.25
 MAX_FAILED_BOOTS = 3
 """Boots that fail in a row before we stop trying until somebody asks again."""
+DYING_S = 2.0
+"""A process that is killed closes its sockets before it can be seen to have ended (under load by more than 70 ms)."""
 READY_LIMIT_S = BOOT_LIMIT_S * MAX_FAILED_BOOTS
 """After which a first boot has surely failed."""
 
@@ -120,7 +122,7 @@ class EmbeddedBackend:
             try:
                 yield from client.upscale_bands(pixels, variant, deadline=deadline, request_id=request_id, stop=stop)
             except (BackendFault, BackendUnavailable) as error:
-                if self._retire_if_broken(client):
+                if self._retire_if_broken(client, DYING_S if isinstance(error, BackendUnavailable) else 0.0):
                     raise BackendDied("Triton or a part of it died at work") from error
                 raise
 
@@ -147,15 +149,19 @@ class EmbeddedBackend:
                 self._asking -= 1
                 self._last_used = time.monotonic()
 
-    def _retire_if_broken(self, client: TritonBackend) -> bool:
-        """Whether the server that just failed somebody is broken; if so it is handed out no more."""
+    def _retire_if_broken(self, client: TritonBackend, patience_s: float) -> bool:
+        """Whether the server that just failed somebody is broken, or soon turns out so; then nobody gets it any more."""
+        deadline = time.monotonic() + patience_s
         with self._changed:
-            if self._closed:
-                return False
-            if client is self._client and self._process is not None and self._process.find_fault():
-                self._client = None
-                self._changed.notify_all()
-            return client is not self._client
+            while client is self._client and not self._closed:
+                if self._process is not None and self._process.find_fault():
+                    self._client = None
+                    self._changed.notify_all()
+                elif time.monotonic() > deadline:
+                    return False
+                else:
+                    self._changed.wait(0.02)
+            return not self._closed
 
     def _keep(self) -> None:
         failed_boots = 0

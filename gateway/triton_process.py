@@ -22,9 +22,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.triton_stubs import FOLDER_PREFIX, Stub, children, find_stubs, note, sweep, sweep_orphans
+
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 SUPPORTED_PYTHONS = ((3, 11), (3, 12))
 EXIT_TIMEOUT_S = 10
+STUBS_GRACE_S = 2.0
+"""Within which stubs follow a server that ended politely (1.5 s seen)."""
 # One group of APIs a secret. Health is in neither: it stays open.
 MODEL_APIS = "inference,metadata"
 ADMIN_APIS = "shared-memory,model-config,model-repository,statistics,trace,logging"
@@ -129,7 +133,9 @@ class TritonProcess:
             raise EmbeddedServerError(f"There is no model repository at {model_repository}.")
         self.ports = ports
         self.log_path = log_path
-        self._folder = tempfile.TemporaryDirectory(prefix="superres-triton-")
+        self._noted_stubs = log_path.with_suffix(".stubs")
+        sweep_orphans(self._noted_stubs)
+        self._folder = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
         command = _command(_lay_out_backend(Path(self._folder.name), paths), paths, ports, model_repository)
         command += _restrictions("grpc-restricted-protocol", model_key, api_key)
         command += _restrictions("http-restricted-api", model_key, api_key)
@@ -146,7 +152,7 @@ class TritonProcess:
                 env={**environ, **_library_paths(paths)},
                 start_new_session=True,  # a Ctrl-C in the terminal is ours to pass on, in order
             )
-        self._stubs: frozenset[int] = frozenset()
+        self._stubs: frozenset[Stub] = frozenset()
 
     @property
     def pid(self) -> int:
@@ -169,7 +175,8 @@ class TritonProcess:
         finally:
             connection.close()  # one idle connection would hold up Triton's shutdown for its whole time-out
         if ready and not self._stubs:
-            self._stubs = children(self.pid)
+            self._stubs = frozenset(stub for stub in find_stubs() if stub.server == self.pid)
+            note(self._noted_stubs, self._stubs)
         return ready
 
     def wait_until_ready(self, deadline: float, is_cancelled: Callable[[], bool] = lambda: False) -> None:
@@ -187,7 +194,7 @@ class TritonProcess:
         """Say what died, or nothing. Triton itself calls a dead stub ready and never restarts it (2.51, measured)."""
         if (status := self._process.poll()) is not None:
             return f"tritonserver ended with status {status}"
-        if missing := self._stubs - children(self.pid):
+        if missing := {stub.pid for stub in self._stubs} - children(self.pid):
             return f"{len(missing)} of Triton's {len(self._stubs)} Python stubs died"
         return ""
 
@@ -202,21 +209,27 @@ class TritonProcess:
         return "\n".join(errors[-lines:] + text[-lines:] + [f"(whole log: {self.log_path})"])
 
     def stop(self, *, grace_s: float = EXIT_TIMEOUT_S + 2.0) -> None:
-        """End the server: politely, then not. Its stubs follow it and remove their shared memory within 1.5 s."""
+        """End the server: politely, then not; and its stubs with it."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
                 self._process.wait(grace_s)
             except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._folder.cleanup()
+                pass
+            else:
+                self._clear_up(stubs_grace_s=STUBS_GRACE_S)
+                return
+        self.kill()
 
     def kill(self) -> None:
         """End the server at once: nothing it holds is worth waiting for."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        self._clear_up(stubs_grace_s=0.0)
+
+    def _clear_up(self, *, stubs_grace_s: float) -> None:
+        sweep(self._folder.name, grace_s=stubs_grace_s, regions=frozenset(stub.region for stub in self._stubs))
         self._folder.cleanup()
 
 
@@ -270,16 +283,3 @@ def _with_death_signal(command: list[str]) -> list[str]:
     """Have the kernel kill the server when we die without saying so, where util-linux is there to arrange it."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else command
-
-
-def children(pid: int) -> frozenset[int]:
-    """Live children of a process: zombies are not among them."""
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except OSError:  # it ended while we looked
-            continue
-        if int(parent) == pid and state != "Z":
-            found.add(int(stat.parent.name))
-    return frozenset(found)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from gateway.triton_process import children
+from gateway.triton_stubs import children
 from tests.builders import draw_photo, encode_png
 from tests.stack.running import Stack, count_tiles, start_stack, stop_stack, wait_for, wait_until_quiet
 

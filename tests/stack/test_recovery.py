@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from gateway.triton_process import children
+from gateway.triton_stubs import SHARED_MEMORY, children, find_stubs
 from tests.builders import draw_photo, encode_png
 from tests.stack.running import Stack, start_stack, stop_stack, wait_for
 
@@ -39,6 +39,7 @@ def test_a_picture_in_flight_survives_the_death_of_the_server_and_of_a_stub(stac
             os.kill(pid, signal.SIGKILL)
             assert [picture.result() == expected for picture in pictures] == [True, True]
         wait_for(lambda old=server: stack.triton_pid() != old, "another Triton")  # type: ignore[misc]
+        assert not [stub for stub in find_stubs() if stub.server == server], "nothing of the old one is left"
 
 
 def test_shutdown_is_quick_and_leaves_no_process_behind(tmp_path: Path) -> None:
@@ -62,3 +63,31 @@ def test_triton_does_not_outlive_a_gateway_that_is_killed(tmp_path: Path) -> Non
     running.process.communicate()
 
     wait_for(lambda: not is_alive(server), "Triton to end with its gateway", 10)
+
+
+def test_what_killed_servers_leave_behind_is_swept_up(tmp_path: Path) -> None:
+    running = start_stack(tmp_path, SUPERRES_CACHE_MAX_BYTES="0")
+    image = encode_png(draw_photo(300, 300, seed=2))
+    servers, regions = [], set()
+    for _ in range(2):
+        running.post(encode_png(draw_photo(8, 8))).close()  # up
+        servers.append(server := running.triton_pid())
+        regions |= {stub.region for stub in find_stubs() if stub.server == server}
+        with ThreadPoolExecutor(1) as pool:
+            picture = pool.submit(lambda: running.post(image).read())
+            time.sleep(0.5)  # at work, which is when a stub outlives its server
+            os.kill(server, signal.SIGKILL)
+            assert picture.result()
+    worker = int(Path(f"/proc/{running.triton_pid()}/stat").read_text().rpartition(")")[2].split()[1])
+    servers.append(running.triton_pid())
+    regions |= {stub.region for stub in find_stubs() if stub.server == servers[-1]}
+    running.process.kill()
+    os.kill(worker, signal.SIGKILL)
+    running.process.communicate()
+    wait_for(lambda: not is_alive(servers[-1]), "Triton to end with its gateway", 10)
+
+    assert stop_stack(start_stack(tmp_path)) == 0
+
+    assert not [stub for stub in find_stubs() if stub.server in servers]
+    assert not [region for region in regions if (SHARED_MEMORY / region).exists()]
+    assert len(regions) == 3 * 4

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tritonclient.grpc as grpc_client
 
-from gateway.triton_process import children
+from gateway.triton_stubs import children
 from tests.conftest import TritonServer
 
 TIMEOUT_S = 120.0

@@ -1,0 +1,69 @@
+"""What the embedded backend makes of a server that fails, without one; with one: tests/triton and tests/stack."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway import embedded
+from gateway.embedded import EmbeddedBackend
+from gateway.settings import Settings
+from gateway.stop import Stop
+from gateway.upscaler import BackendDied, BackendError, BackendFault, BackendUnavailable
+
+PIXELS = np.zeros((8, 8, 3), np.uint8)
+
+
+class Failing:
+    """A client whose server fails everybody."""
+
+    def __init__(self, error: BackendError) -> None:
+        self.error = error
+
+    def upscale_bands(self, *_: Any, **__: Any) -> list[Any]:
+        raise self.error
+
+
+def backend_of(state_dir: Path, error: BackendError, faults: list[str]) -> EmbeddedBackend:
+    """A backend whose server's process is seen to be so, look after look; the last for ever."""
+    backend = EmbeddedBackend(Settings(state_dir=str(state_dir)))
+    looks = iter(faults)
+    process: Any = SimpleNamespace(find_fault=lambda: next(looks, faults[-1]))
+    client: Any = Failing(error)
+    backend._process, backend._client = process, client
+    return backend
+
+
+def ask(backend: EmbeddedBackend) -> None:
+    list(backend.upscale_bands(PIXELS, "x", deadline=time.monotonic() + 60, request_id="id", stop=Stop()))
+
+
+def test_a_server_that_closed_its_socket_and_is_seen_to_have_ended_later_has_died(tmp_path: Path) -> None:
+    backend = backend_of(tmp_path, BackendUnavailable("Socket closed"), ["", "", "tritonserver ended with status -9"])
+
+    with pytest.raises(BackendDied):
+        ask(backend)
+    assert backend._client is None, "nobody else gets it"
+
+
+def test_a_server_that_is_alive_after_all_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "DYING_S", 0.1)
+    backend = backend_of(tmp_path, BackendUnavailable("Socket closed"), [""])
+
+    with pytest.raises(BackendUnavailable):
+        ask(backend)
+    assert backend._client is not None
+
+
+def test_a_fault_of_a_server_that_is_alive_is_told_at_once(tmp_path: Path) -> None:
+    backend = backend_of(tmp_path, BackendFault("INTERNAL: no"), [""])
+    began = time.monotonic()
+
+    with pytest.raises(BackendFault, match="INTERNAL"):
+        ask(backend)
+    assert time.monotonic() - began < embedded.DYING_S / 2
