@@ -150,7 +150,7 @@ class EmbeddedBackend:
                 self._last_used = time.monotonic()
 
     def _retire_if_broken(self, client: TritonBackend, patience_s: float) -> bool:
-        """Whether the server that just failed somebody is broken, or soon turns out so; then nobody gets it any more."""
+        """Whether the server that just failed somebody is broken, or soon turns out so; then nobody gets it again."""
         deadline = time.monotonic() + patience_s
         with self._changed:
             while client is self._client and not self._closed:
