@@ -109,6 +109,7 @@ class Live:
         except Exception as error:  # noqa: BLE001 - a bug must end the stream in words
             _log.exception("%s: %s", self._work.request_id, type(error).__name__)
             ending = InternalError(INTERNAL_DETAIL)
+            self._settle(ending)
         self._happened.put(ending)
 
     def _watch(self, progress: Progress) -> None:

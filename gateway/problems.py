@@ -28,6 +28,7 @@ Problem                       status  anything that is answered with an error
   LimitReached                   429  the visitor has used up what it may ask for
     Banned                       429  it was refused so often that it gets nothing for a while
     TooManyAtOnce                429  it has as many requests or places as one may have
+  HeadTooLong                    431  the request's line or headers are longer than is read
   InternalError                  500  our own bug; its text stays in the log
   BackendFault                   502  the backend failed; the reason stays in the log
   QueueFull                      503  every place in the queue is taken
@@ -233,6 +234,12 @@ class TooManyAtOnce(LimitReached):
     """One visitor has as many requests open as one may, those in the queue included."""
 
     slug, title = "too-many-at-once", "You ask for too much at once"
+
+
+class HeadTooLong(Problem):
+    """The request's line, one of its headers, or all of them together are longer than is read."""
+
+    status, slug, title = 431, "head-too-long", "The headers are too long"
 
 
 class InternalError(Problem):

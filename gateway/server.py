@@ -26,8 +26,9 @@ from gateway.memory import return_large_blocks
 from gateway.metrics import MetricsError
 from gateway.parts import Parts, parts_of
 from gateway.settings import Settings
-from gateway.sockets import Curfew, QuietLogger, TimedBodies, TimedWorker
+from gateway.sockets import Curfew, TimedBodies
 from gateway.upscaler import Upscaler
+from gateway.worker import QuietLogger, TimedWorker
 
 MakeBackend = Callable[[Settings], Upscaler]
 AwaitReady = Callable[[Upscaler], None]

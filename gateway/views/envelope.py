@@ -10,6 +10,7 @@ import secrets
 import time
 
 from flask import Flask, Response, current_app, g, render_template, request
+from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
 from gateway.causes import of_http_error
@@ -121,6 +122,8 @@ def _problem_of(error: Exception) -> Problem:
 def wants_json() -> bool:
     """Whether an error of the request being served is answered to a program."""
     if request.path.startswith(JSON_PATHS) or wants_events():
+        return True
+    if request_ctx.url_adapter is None:  # a Host that is none: no page can be drawn, for it could not be linked
         return True
     best = request.accept_mimetypes.best_match(("text/html", "application/problem+json", "application/json"))
     return best in ("application/problem+json", "application/json")

@@ -17,6 +17,7 @@ from PIL import Image as PilImage
 
 from gateway.live import Live
 from gateway.orders import make_order, read_choices
+from gateway.parts import parts_of
 from gateway.places import Places, Room
 from gateway.settings import Settings
 from gateway.upscaler import BackendMisconfigured
@@ -106,12 +107,12 @@ def test_a_full_queue_refuses_before_the_stream_begins(make_app: MakeApp, key: s
 
 @pytest.mark.parametrize(
     ("failure", "status", "slug"),
-    [(BackendMisconfigured("a secret"), 502, "backend-fault")],
+    [(BackendMisconfigured("a secret"), 502, "backend-fault"), (RuntimeError("a secret"), 500, "internal-error")],
 )
 def test_what_fails_later_is_a_problem_in_the_stream(
     make_app: MakeApp, key: str, failure: Exception, status: int, slug: str
 ) -> None:
-    app = make_app(upscaler=FakeUpscaler(failures=[failure]))
+    app = make_app(upscaler=FakeUpscaler(failures=[failure]), client_requests="9 per hour", client_megapixels="")
 
     streamed = ask_api(app.test_client(), key, headers=EVENTS)
 
@@ -120,6 +121,8 @@ def test_what_fails_later_is_a_problem_in_the_stream(
     assert (name, problem["status"], problem["type"]) == ("problem", status, f"/problems/{slug}")
     assert problem["request_id"] == streamed.headers["X-Request-Id"]
     assert "secret" not in problem["detail"]
+    assert f'superres_gateway_problems_total{{slug="{slug}"}} 1.0' in parts_of(app).metrics.text()
+    assert "r=8;" in ask_api(app.test_client(), key).headers["RateLimit"], "what failed by our fault costs nothing"
 
 
 def take(events: Iterator[bytes], name: str) -> dict[str, Any]:

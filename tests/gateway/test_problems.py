@@ -127,6 +127,17 @@ def test_a_bug_is_logged_with_its_id_and_shown_without_its_words(
     assert "hunter2" in caplog.text
 
 
+@pytest.mark.parametrize("host", ["a..b", ".a", "a" * 64 + ".b"])
+@pytest.mark.parametrize("path", ["/", "/nothing", "/healthz"])
+def test_a_host_that_is_none_is_the_clients_fault(
+    client: FlaskClient, path: str, host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = client.get(path, headers={"Host": host, "Accept": "text/html"})
+
+    assert problem_of(response) == (400, "bad-request")
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "slug"),
     [

@@ -8,8 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -69,48 +68,6 @@ def test_a_body_that_drips_ends_in_408_too(served: Served, served_key: str, fram
         sock.settimeout(LIMIT_S)
 
         assert slug_of(read_answer(sock)) == (408, "slow-body")
-
-
-def test_headers_that_do_not_end_are_hung_up_on(served: Served) -> None:
-    with connected(served) as sock:
-        sock.sendall(b"GET / HTTP/1.1\r\nHost: he")
-
-        assert sock.recv(100) == b""
-
-
-def test_half_sent_headers_leave_room_for_others(served: Served) -> None:
-    """Sixty connections that say half a header, on twelve threads; each is hung up on after idle_timeout_s."""
-    with many_connected(served, 60) as socks:
-        for sock in socks:
-            sock.sendall(b"GET / HT")
-
-        assert ask_health(served) == 200
-        assert {sock.recv(100) for sock in socks} == {b""}
-
-
-def test_silent_connections_cost_no_thread(tmp_path: Path) -> None:
-    """Unparked, gunicorn gives each 5 s of a thread: 400 of them on 14 threads would keep others out for minutes."""
-    with (
-        serving(tmp_path, SUPERRES_THREADS="18", SUPERRES_QUEUE_PLACES="12", SUPERRES_IDLE_TIMEOUT_S="600") as server,
-        many_connected(server, 400),
-    ):
-        assert ask_health(server) == 200
-
-
-@contextmanager
-def many_connected(server: Served, count: int) -> Iterator[list[socket.socket]]:
-    socks = [socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT_S) for _ in range(count)]
-    try:
-        yield socks
-    finally:
-        for sock in socks:
-            sock.close()
-
-
-def ask_health(server: Served) -> int:
-    with connected(server) as sock:
-        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
-        return read_answer(sock)[0]
 
 
 def test_a_length_over_the_limit_is_refused_before_a_byte_is_sent(served: Served, served_key: str) -> None:
@@ -203,7 +160,6 @@ def test_a_length_that_lies_low_spoils_nothing_but_itself(served: Served, served
 @pytest.mark.parametrize(
     "request_",
     [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nBad Header: x\r\n\r\n",
-     b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
      b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: 5, 6\r\n\r\n",
      b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"],
 )  # fmt: skip
@@ -212,6 +168,19 @@ def test_what_is_not_http_is_refused_in_the_same_shape(served: Served, request_:
         sock.sendall(request_)
 
         assert slug_of(read_answer(sock)) == (400, "bad-request")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+     b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 8_000],
+    ids=["line", "header", "all of them, without an end"],
+)  # fmt: skip
+def test_a_head_that_is_too_long_is_refused_at_once(served: Served, request_: bytes) -> None:
+    with connected(served) as sock:
+        sock.sendall(request_)
+
+        assert slug_of(read_answer(sock)) == (431, "head-too-long")
 
 
 def test_a_connection_is_used_again_also_after_a_refusal(served: Served, served_key: str) -> None:

@@ -1,0 +1,172 @@
+"""Connections that cost a stranger nothing must cost the gateway nothing: others are served meanwhile, at once."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from typing import Any, cast
+
+import pytest
+
+from gateway import sockets
+from gateway.sockets import Curfew, TimedBodies
+from tests.gateway.conftest import Served, serving
+from tests.gateway.wire import LIMIT_S, connected
+
+AT_ONCE_S = 3.0
+"""For a health check beside the strangers, on a machine with other work; before, each of them took 5 to 40 s."""
+UNENDED = b"GET / HTTP/1.1\r\nHost: he"
+WHOLE = b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n"
+
+
+@contextmanager
+def many_connected(server: Served, count: int, data: bytes = b"") -> Iterator[list[socket.socket]]:
+    socks = []
+    try:
+        for _ in range(count):
+            socks.append(sock := socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT_S))
+            sock.sendall(data)
+        yield socks
+    finally:
+        for sock in socks:
+            sock.close()
+
+
+def ask_health(server: Served) -> tuple[int, float]:
+    """The status of a health check, and how long it took."""
+    began = time.monotonic()
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=LIMIT_S)
+    connection.request("GET", "/healthz")
+    status = connection.getresponse().status
+    connection.close()
+    return status, time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server with the time-outs and threads of every day."""
+    with serving(tmp_path_factory.mktemp("usual")) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("count", "data"),
+    [
+        (400, b""),
+        (200, UNENDED),
+        (100, WHOLE + UNENDED),
+        (100, b"GET / HTTP/1.1\r\nX: " + b"x" * 32_768),
+        (30, b"GET /healthz HTTP/1.0\r\n\r\n"),
+        (200, b"POST /nothing HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n"),
+        (200, b"POST /api/v1/upscale HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n"),
+    ],
+    ids=["silent", "half a head", "a head and a half", "endless head", "never hang up", "404 unread", "401 unread"],
+)
+def test_others_are_served_at_once_beside(usual: Served, count: int, data: bytes) -> None:
+    with many_connected(usual, count, data):
+        time.sleep(0.3)  # they are all there
+        answers = [ask_health(usual) for _ in range(3)]
+
+    assert [status for status, _ in answers] == [200] * 3
+    assert max(seconds for _, seconds in answers) < AT_ONCE_S
+
+
+def test_in_a_full_table_who_waits_for_nothing_makes_room(usual: Served) -> None:
+    with many_connected(usual, 700, UNENDED):
+        status, seconds = ask_health(usual)
+
+    assert status == 200
+    assert seconds < AT_ONCE_S
+
+
+def test_headers_that_do_not_end_are_hung_up_on(served: Served) -> None:
+    with many_connected(served, 60, UNENDED) as socks:
+        assert {sock.recv(100) for sock in socks} == {b""}
+
+
+def test_a_head_may_come_in_pieces_and_two_may_come_as_one(served: Served) -> None:
+    with connected(served) as sock:
+        for piece in (WHOLE[:10], WHOLE[10:] + WHOLE, WHOLE[:-2], WHOLE[-2:]):
+            sock.sendall(piece)
+            time.sleep(0.1)
+        sock.shutdown(socket.SHUT_WR)
+        answers = b""
+        while data := sock.recv(65_536):
+            answers += data
+
+    assert answers.count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_who_waits_to_be_told_sends_its_body_only_past_the_doors(served: Served) -> None:
+    head = b"POST /api/v1/upscale HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n\r\n"
+    with connected(served) as sock:
+        sock.sendall(head)
+        assert sock.recv(100).startswith(b"HTTP/1.1 401 ")
+
+
+class Inner:
+    """gunicorn's body: returns only when it has all it was asked for, or at the end."""
+
+    def __init__(self, sock: socket.socket, length: int) -> None:
+        self._file = sock.makefile("rb", buffering=0)
+        self._left = length
+
+    def read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < min(size, self._left) and (more := self._file.read(min(size, self._left) - len(data))):
+            data += more
+        self._left -= len(data)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@pytest.mark.parametrize(("bytes_per_s", "is_late"), [(2_000, True), (40_000, False)])
+def test_a_body_has_to_come_at_a_pace(monkeypatch: pytest.MonkeyPatch, bytes_per_s: int, is_late: bool) -> None:
+    monkeypatch.setattr(sockets, "BODY_GRACE_S", 0.5)
+    monkeypatch.setattr(sockets, "LEAST_BYTES_PER_S", 10_000.0)
+    ours, theirs = socket.socketpair()
+    length = 40_000
+
+    def drip() -> None:
+        try:
+            for _ in range(length * 20 // bytes_per_s):
+                theirs.sendall(bytes(bytes_per_s // 20))
+                time.sleep(0.05)
+        except OSError:
+            return
+
+    outcome: list[Any] = []
+
+    def app(environ: dict[str, Any], _: Any) -> list[bytes]:
+        try:
+            while data := environ["wsgi.input"].read(65_536):
+                outcome.append(len(data))
+        except TimeoutError as error:
+            outcome.append(error)
+        return []
+
+    bodies = TimedBodies(cast("Any", app), Curfew(), body_timeout_s=60, max_linger_bytes=0)
+    sender = threading.Thread(target=drip)
+    sender.start()
+    began = time.monotonic()
+    inner = Inner(ours, length)
+    environ = {"gunicorn.socket": ours, "wsgi.input": inner, "CONTENT_LENGTH": str(length)}
+    answer = bodies(environ, cast("Any", None))
+    answer.close()  # type: ignore[attr-defined]
+    seconds = time.monotonic() - began
+    inner.close()
+    ours.close()
+    theirs.close()
+    sender.join()
+
+    if is_late:
+        assert isinstance(outcome[-1], TimeoutError)
+        assert seconds < 5, "long before it would have ended, and before body_timeout_s"
+    else:
+        assert sum(outcome) == length
