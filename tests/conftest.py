@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from gateway.triton_process import TritonProcess, find_free_ports
+from swinir.streaming import MOST_IN_FLIGHT, SUB_BATCH_S
 from tests.stack.running import Stack, start_stack, stop_stack
 
 # Before torch starts its threads: waiting threads that spin cost 10x on a machine that does something else as well.
@@ -96,3 +98,8 @@ def levels_apart(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> int:
     """Return the largest difference of two pictures of one shape, in levels."""
     assert a.shape == b.shape, f"{a.shape} against {b.shape}"
     return int(np.abs(a.astype(np.int16) - b.astype(np.int16)).max())
+
+
+def tiles_in_flight(tile_s: float) -> int:
+    """Return how many tiles of one picture may be under way where one takes that long: what a Stop cannot call back."""
+    return MOST_IN_FLIGHT * math.ceil(SUB_BATCH_S / tile_s)

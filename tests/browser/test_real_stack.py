@@ -16,9 +16,11 @@ from swinir.zoo import PHOTO_VARIANT
 from tests.browser.conftest import FrontServer, MakePage
 from tests.browser.states import BUTTERFLY, HARBOUR, choose, file
 from tests.builders import draw_photo, encode_png
-from tests.stack.running import Stack, count_tiles, start_stack, stop_stack, wait_for, wait_until_quiet
+from tests.conftest import tiles_in_flight
+from tests.stack.running import Stack, count_tiles, start_stack, stop_stack, triton_metrics, wait_for, wait_until_quiet
 
 BOOT_MS = 90_000
+TILES, SECONDS = "superres_tiles_total", "superres_seconds_total"
 WATCH_STATES = """() => {
   window.seen = [];
   const look = () => {
@@ -117,20 +119,21 @@ def test_the_same_inside_the_front(make_page: MakePage, sleepy: SleepyStack) -> 
     assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)
 
 
-def test_stop_ends_tritons_work_within_a_micro_batch_and_frees_the_place(make_page: MakePage, stack: Stack) -> None:
+def test_stop_ends_tritons_work_within_what_is_in_flight_and_frees_the_place(make_page: MakePage, stack: Stack) -> None:
     stack.post(encode_png(draw_photo(8, 8))).close()  # up
-    before = count_tiles(stack)
+    before = triton_metrics(stack)
     page = make_page(stack.url)
-    choose(page, file("long.png", encode_png(draw_photo(300, 1300, seed=3))))
+    choose(page, file("long.png", encode_png(draw_photo(1300, 800, seed=3))))
     page.click("#go")
-    wait_for(lambda: count_tiles(stack) >= before + 2, "its first tiles")
+    wait_for(lambda: count_tiles(stack) >= before[TILES] + 2, "its first tiles")
     page.click(".job-stop")
 
     expect(page.locator(".job")).to_have_attribute("data-state", "stopped")
     at_stop = count_tiles(stack)
     settled = wait_until_quiet(stack)
-    assert settled - at_stop <= 2, "the tile under way, and one more if it ended before Stop was noticed"
-    assert settled - before < 12, "all tiles of this picture"
+    tile_s = (triton_metrics(stack)[SECONDS] - before[SECONDS]) / (settled - before[TILES])
+    assert settled - at_stop <= tiles_in_flight(tile_s)
+    assert settled - before[TILES] < 24, "all tiles of this picture"
     with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=10) as answer:
         assert json.load(answer)["queue"]["at_work"] == 0
 

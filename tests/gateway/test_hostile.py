@@ -223,16 +223,22 @@ def test_two_thousand_hostile_uploads_end_in_words_and_within_the_memory(exposed
 
 
 @pytest.mark.parametrize(
-    "line", [b"X-Pad: " + b"a" * 100_000, b"X: y\r\n" * 5_000, b"\0" * 500, b"Cookie: " + b"\xff" * 9_000]
+    ("line", "expected"),
+    [
+        (b"X-Pad: " + b"a" * 100_000, b"431"),
+        (b"X: y\r\n" * 5_000, b"431"),
+        (b"Cookie: " + b"\xff" * 9_000, b"431"),
+        (b"\0" * 500, b"400"),
+    ],
 )
-def test_headers_without_end_are_refused(exposed: Served, line: bytes) -> None:
+def test_headers_without_end_are_refused(exposed: Served, line: bytes, expected: bytes) -> None:
     with socket.create_connection(("127.0.0.1", exposed.port), timeout=LIMIT_S) as sock:
         sock.sendall(b"POST /api/v1/upscale HTTP/1.1\r\nHost: here\r\n" + line)
         sock.sendall(b"\r\nContent-Length: 0\r\n\r\n")
 
         status = sock.recv(100).split()[1]
 
-    assert status in (b"400", b"401"), status
+    assert status == expected
 
 
 @pytest.mark.parametrize("way", [raw, lambda data: multipart(image_part(data))], ids=["raw", "form"])

@@ -103,12 +103,19 @@ def wait_for(condition: Callable[[], bool], what: str, limit_s: float = 90.0) ->
         time.sleep(0.05)
 
 
+def triton_metrics(stack: Stack) -> dict[str, float]:
+    """The counters of the stack's Triton for `swinir` by name, from the port that its command line names."""
+    command = Path(f"/proc/{stack.triton_pid()}/cmdline").read_bytes().decode().split("\0")
+    port = next(part.partition("=")[2] for part in command if part.startswith("--metrics-port="))
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+        text = answer.read().decode()
+    found = re.findall(r'^(\w+)\{[^}]*model="swinir"[^}]*\} (\S+)$', text, re.MULTILINE)
+    return {name: float(value) for name, value in found}
+
+
 def count_tiles(stack: Stack) -> float:
     """The tiles that the stack's Triton has restored, of all variants, by its own counter."""
-    command = Path(f"/proc/{stack.triton_pid()}/cmdline").read_text().split("\0")
-    port = next(word.partition("=")[2] for word in command if word.startswith("--metrics-port="))
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        return sum(map(float, re.findall(r"^superres_tiles_total\{.*\} (\S+)$", answer.read().decode(), re.MULTILINE)))
+    return triton_metrics(stack)["superres_tiles_total"]
 
 
 def wait_until_quiet(stack: Stack) -> float:
