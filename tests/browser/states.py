@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Frame, Page, expect
 
 from tests import builders
 from tests.browser import scripted
@@ -32,6 +32,14 @@ def file(name: str, data: bytes = BUTTERFLY, media_type: str = "image/png") -> A
 def choose(page: Page, *files: Any) -> None:
     """Choose files in the form's field."""
     page.set_input_files("#image", list(files))
+
+
+def choose_in_front(page: Page, frame: Frame, chosen: Any) -> None:
+    """Choose a file in the frame, and wait until the front has made room for it: a click lands where the button was."""
+    height = page.eval_on_selector("#gateway", "frame => frame.offsetHeight")
+    frame.set_input_files("#image", [chosen])
+    expect(frame.locator(".job")).to_have_attribute("data-state", "ready")
+    page.wait_for_function("height => document.querySelector('#gateway').offsetHeight > height", arg=height)
 
 
 def start(page: Page) -> None:

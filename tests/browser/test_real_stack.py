@@ -14,7 +14,7 @@ from playwright.sync_api import Frame, Page, expect
 
 from swinir.zoo import PHOTO_VARIANT
 from tests.browser.conftest import FrontServer, MakePage
-from tests.browser.states import BUTTERFLY, HARBOUR, choose, file
+from tests.browser.states import BUTTERFLY, HARBOUR, choose, choose_in_front, file
 from tests.builders import draw_photo, encode_png
 from tests.conftest import tiles_in_flight
 from tests.stack.running import Stack, count_tiles, start_stack, stop_stack, triton_metrics, wait_for, wait_until_quiet
@@ -110,7 +110,7 @@ def test_the_same_inside_the_front(make_page: MakePage, sleepy: SleepyStack) -> 
     frame = page.frame(url=lambda url: url.startswith(sleepy.stack.url))
     assert frame is not None
 
-    frame.set_input_files("#image", [file("butterfly.png")])
+    choose_in_front(page, frame, file("butterfly.png"))
     frame.click("#go")
     await_done(frame)
 
