@@ -16,6 +16,8 @@ from swinir.zoo import Variant
 FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 PARAMETERS = ("variant", "format", "quality")
 MAX_STEM_LENGTH = 80
+MAX_STEM_BYTES = 160
+"""In UTF-8: with the variant and the extension behind it a name stays below the 255 bytes of most file systems."""
 
 _UNSAFE = re.compile(r"[^\w.-]+")
 
@@ -124,4 +126,5 @@ def _stem(filename: str) -> str:
     """Return the last part of a path from any system, without its extension and what file systems dislike."""
     name = re.split(r"[/\\]", filename)[-1]
     stem = name.rpartition(".")[0] or name
-    return _UNSAFE.sub("_", stem).strip("._")[:MAX_STEM_LENGTH] or "image"
+    stem = _UNSAFE.sub("_", stem).strip("._")[:MAX_STEM_LENGTH]
+    return stem.encode()[:MAX_STEM_BYTES].decode(errors="ignore") or "image"

@@ -92,6 +92,10 @@ def _read_multipart(request: Request, settings: Settings) -> tuple[bytes, str, d
         raise problems.MalformedForm(
             f"The multipart body cannot be taken apart ({str(error)[:80]}). Send it as browsers and curl -F do."
         ) from error
+    if None in fields or None in files:  # what the parser makes of a part without a name
+        raise problems.MalformedForm(
+            f"A part of the form has no name. The image goes into `{IMAGE_FIELD}`. Send it as browsers and curl -F do."
+        )
     while body.read(READ_BYTES):  # an epilogue, bounded like the rest
         pass
     image = _find_image(files, fields)

@@ -18,7 +18,13 @@ from http import HTTPStatus
 from typing import Any
 
 from gunicorn.glogging import Logger
-from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
+from gunicorn.http.errors import (
+    InvalidResponseHeader,
+    InvalidResponseHeaderName,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    ParseException,
+)
 from gunicorn.workers.gthread import ThreadWorker
 
 from gateway.problems import INTERNAL_DETAIL, BadRequest, HeadTooLong, InternalError, Problem
@@ -122,7 +128,7 @@ class TimedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 def _problem_of(error: BaseException) -> Problem:
     if isinstance(error, LimitRequestLine | LimitRequestHeaders):
         return HeadTooLong("The request's line or one of its headers is longer than is read. Send less.")
-    if isinstance(error, ParseException):
+    if isinstance(error, ParseException) and not isinstance(error, InvalidResponseHeader | InvalidResponseHeaderName):
         return BadRequest("The request is malformed.")
     return InternalError(INTERNAL_DETAIL)
 

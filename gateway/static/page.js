@@ -85,12 +85,12 @@ async function check(job) {
 }
 
 /** Take files into the list and look at what they are; the good ones wake the backend. */
-function take(files) {
-  taking = look(files);
+function take(files, { isKept = false } = {}) {
+  taking = look(files, isKept);
   return taking;
 }
 
-async function look(files) {
+async function look(files, isKept) {
   const taken = [...files].slice(0, MAX_JOBS - jobs.length);
   const added = taken.map((file) => new Job(file, owner));
   jobs.push(...added);
@@ -98,8 +98,8 @@ async function look(files) {
   refresh();
   await Promise.all(added.map(check));
   const good = added.filter((job) => job.isWaiting);
-  if (good.length) backend.wake();
-  else if (added.length) added[0].find(".job-name").focus();
+  if (good.length && !isKept) backend.wake();
+  else if (added.length && !good.length) added[0].find(".job-name").focus();
   if (files.length > taken.length) complain(`The list holds ${MAX_JOBS} pictures. Remove one to add another.`);
 }
 
@@ -185,7 +185,8 @@ document.getElementById("examples").addEventListener("click", async (event) => {
   const response = await fetch(example.dataset.url).catch(() => null);
   if (!response?.ok) return complain("The example could not be fetched. Try again.");
   const blob = await response.blob();
-  await take([new File([blob], example.dataset.name, { type: blob.type })]);
+  // Its answer is kept as a rule, and then nothing need wake; where it is not, the upload itself wakes.
+  await take([new File([blob], example.dataset.name, { type: blob.type })], { isKept: true });
   begin();
   return undefined;
 });

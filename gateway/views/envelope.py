@@ -8,6 +8,8 @@ import json
 import logging
 import secrets
 import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, current_app, g, render_template, request
 from flask.globals import request_ctx
@@ -20,6 +22,9 @@ from gateway.parts import parts_of
 from gateway.problems import INTERNAL_DETAIL, InternalError, Problem
 from gateway.views.admission import current_visit, refuse_blocked
 from gateway.views.making import wants_events
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _requests = logging.getLogger("gateway.request")
 _log = logging.getLogger(__name__)
@@ -38,6 +43,8 @@ CONTENT_POLICY = (
 HEALTH_PATHS = ("/healthz", "/readyz")
 """Asked by the cluster, which no block should cut off."""
 JSON_PATHS = ("/api/", *HEALTH_PATHS)
+SEALED = "superres.sealed"
+"""Where the WSGI environment holds the answer, once it is ready to be sent."""
 HSTS = f"max-age={2 * 365 * 86_400}"
 
 
@@ -46,6 +53,21 @@ def wrap(app: Flask) -> None:
     app.before_request(_begin)
     app.after_request(_seal)
     app.register_error_handler(Exception, _answer_error)
+    app.wsgi_app = _closing(app.wsgi_app)  # type: ignore[assignment,method-assign]  # Flask's documented place for middleware
+
+
+def _closing(inner: WSGIApplication) -> WSGIApplication:
+    """Close an answer that the server would not even begin to send: places and rooms end with it."""
+
+    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            return inner(environ, start_response)
+        except BaseException:
+            if sealed := environ.get(SEALED):
+                sealed.close()
+            raise
+
+    return serve
 
 
 def request_id() -> str:
@@ -75,6 +97,7 @@ def _seal(response: Response) -> Response:
         response.call_on_close(visit.end)
     response.headers.setdefault("Cache-Control", "no-store")
     _log_when_sent(response)
+    request.environ[SEALED] = response
     return response
 
 

@@ -125,6 +125,15 @@ def test_a_file_that_is_refused_wakes_nothing(page: Page, gateway: ScriptedGatew
     assert gateway.script.woken == 0
 
 
+def test_an_example_wakes_nothing_by_itself_for_its_answer_may_be_kept(page: Page, gateway: ScriptedGateway) -> None:
+    page.get_by_role("button", name="Harbour").click()
+    await_state(page, "done")
+
+    page.wait_for_load_state("networkidle")
+    assert gateway.script.woken == 0
+    assert len(gateway.script.uploads) == 1
+
+
 def test_several_pictures_are_worked_on_one_after_another(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays += [
         (scripted.UP, Gate("first"), Whole()),

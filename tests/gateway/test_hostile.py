@@ -169,6 +169,12 @@ def long_names(dice: Dice) -> Request:
     return multipart(part + PNG)
 
 
+def nameless_parts(dice: Dice) -> Request:
+    said = dice.choice((b": form-data", b":", b": form-data; filename=x", b": form-data; filename*=utf-8''x"))
+    part = b"Content-Disposition" + said + b"\r\n\r\n" + PNG
+    return multipart(*dice.choice(((part,), (image_part(PNG), part))))
+
+
 def odd_boundaries(dice: Dice) -> Request:
     boundary = dice.choice(("", "x" * 5_000, '"', "boundary; boundary=b", "--", "bound"))
     return multipart(image_part(PNG), boundary=boundary)
@@ -192,7 +198,7 @@ def odd_parameters(dice: Dice) -> Request:
 
 HURTFUL: tuple[Callable[[Dice], Request], ...] = (
     pixel_bomb, text_bomb, wild_profile, many_frames, many_segments, many_chunks, many_parts, long_part_headers,
-    long_names, odd_boundaries, open_part, noise, odd_parameters,
+    long_names, nameless_parts, odd_boundaries, open_part, noise, odd_parameters,
 )  # fmt: skip
 
 
