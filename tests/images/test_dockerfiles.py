@@ -21,10 +21,13 @@ NAMES = ("triton", "gateway")
 LEAST_TRITON = (26, 7)
 
 
-def pins(name: str) -> dict[str, Requirement]:
+def listed(name: str) -> list[Requirement]:
     lines = (DOCKER / f"requirements-{name}.txt").read_text().splitlines()
-    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    return {requirement.name: requirement for requirement in found}
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def pins(name: str) -> dict[str, Requirement]:
+    return {requirement.name: requirement for requirement in listed(name)}
 
 
 def dependencies() -> dict[str, Requirement]:
@@ -40,6 +43,14 @@ def test_an_image_installs_what_pyproject_names(name: str) -> None:
         version = str(pin.specifier).removeprefix("==")
         assert version in dependencies()[package].specifier, f"{package} {version} against {dependencies()[package]}"
         assert pin.extras == dependencies()[package].extras
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_lists_each_package_once_and_names_a_test_that_exists(name: str) -> None:
+    names = [requirement.name for requirement in listed(name)]
+    assert names == sorted(set(names)), "a second line would hide that it differs from the first"
+    comments = (DOCKER / f"requirements-{name}.txt").read_text()
+    assert all((ROOT / path).is_file() for path in re.findall(r"tests/[\w/]+\.py", comments))
 
 
 def test_the_gateways_image_has_every_dependency_but_torch() -> None:
