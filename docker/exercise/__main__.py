@@ -6,6 +6,7 @@ docker-compose.yml, secrets, health checks. Leaves nothing behind but a tar of D
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -120,7 +121,8 @@ def live(podman: Podman) -> None:
         step("containers", lambda: checks.check_containers(compose, lambda name: podman("inspect", name)))
 
         def answers() -> bool:
-            return checks.upscale(url, key, checks.draw_new())[0] == 200
+            # Asked again and again while Triton restarts: one question that hangs must not use up the wait for all.
+            return checks.upscale(url, key, checks.draw_new(), timeout_s=30)[0] == 200
 
         def redis_down_and_up() -> None:
             counted = compose("exec", "-T", "redis", "redis-cli", "dbsize").split()[-1]
@@ -156,8 +158,9 @@ def live(podman: Podman) -> None:
         step("Redis killed and back", redis_down_and_up)
         step("Triton's stubs killed", stub_dies)
         step("one stub killed", one_stub_dies)
-    except ExerciseError:
-        print(compose("logs", "--no-color", "--tail", "30"), file=sys.stderr)
+    except Exception:  # whatever it was, the logs are about to go
+        with contextlib.suppress(ExerciseError):
+            print(compose("logs", "--no-color", "--tail", "30"), file=sys.stderr)
         raise
     finally:
         step("docker compose down", lambda: compose("down", "--volumes", "--timeout", "20"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import time
@@ -18,6 +19,8 @@ from docker.exercise.podman import ExerciseError
 ROOT = Path(__file__).resolve().parents[2]
 SET5 = ROOT / "tests" / "data" / "Set5"
 SERVICES = ("triton", "gateway", "redis", "front")
+ANSWER_TIMEOUT_S = 310.0
+"""Longer than the gateway's deadline_s in docker-compose.yml: its own answer comes first."""
 
 Compose = Callable[..., str]
 Answer = tuple[int, bytes]
@@ -48,19 +51,26 @@ def expect(holds: bool, words: str) -> None:  # noqa: FBT001 - reads as a senten
     print(f"  ok: {words}", flush=True)
 
 
-def ask(url: str, *, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
-    """Return status and body, whatever the status."""
+def ask(
+    url: str, *, body: bytes | None = None, headers: dict[str, str] | None = None, timeout_s: float = ANSWER_TIMEOUT_S
+) -> Answer:
+    """Return status and body, whatever the status; 0 and the reason where no answer came, as from what restarts."""
     request = urllib.request.Request(url, data=body, headers=headers or {})  # noqa: S310 - our own loopback URL
     try:
-        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
+        try:
+            answer = urllib.request.urlopen(request, timeout=timeout_s)  # noqa: S310
+        except urllib.error.HTTPError as error:  # an answer all the same
+            answer = error
+        with answer:
             return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
+    except (OSError, http.client.HTTPException) as error:
+        return 0, repr(error).encode()
 
 
-def upscale(url: str, key: str, png: bytes) -> Answer:
+def upscale(url: str, key: str, png: bytes, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Answer:
     """POST a PNG to the API."""
-    return ask(f"{url}/api/v1/upscale", body=png, headers={"X-API-Key": key, "Content-Type": "image/png"})
+    headers = {"X-API-Key": key, "Content-Type": "image/png"}
+    return ask(f"{url}/api/v1/upscale", body=png, headers=headers, timeout_s=timeout_s)
 
 
 def draw_new() -> bytes:

@@ -29,12 +29,16 @@ class ExerciseError(Exception):
 
 def run(*command: str | Path, environ: dict[str, str] | None = None, limit_s: float = 900) -> str:
     """Run a command and return its output; raise ExerciseError with the end of what it said."""
-    done = subprocess.run(
-        [str(word) for word in command], env=environ, text=True, capture_output=True, timeout=limit_s, check=False
-    )
+    shown = " ".join(map(str, command))[:200]
+    try:
+        done = subprocess.run(
+            [str(word) for word in command], env=environ, text=True, capture_output=True, timeout=limit_s, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ExerciseError(f"{shown} did not end within {limit_s:.0f} s") from error
     if done.returncode:
         said = (done.stdout + done.stderr).strip()[-3000:]
-        raise ExerciseError(f"{' '.join(map(str, command))[:200]} ended with {done.returncode}:\n{said}")
+        raise ExerciseError(f"{shown} ended with {done.returncode}:\n{said}")
     return done.stdout
 
 
