@@ -118,7 +118,7 @@ def check_doors(url: str, front_url: str, compose: Compose) -> None:
 
 
 def check_containers(compose: Compose, inspect: Callable[[str], str]) -> None:
-    """Each runs without root, capability or a root it could write; two are published, on loopback."""
+    """Each runs bounded, without root, capability or a root it could write; two are published, on loopback."""
     published = {}
     for service in SERVICES:
         status = compose("exec", "-T", service, "cat", "/proc/1/status")
@@ -128,7 +128,10 @@ def check_containers(compose: Compose, inspect: Callable[[str], str]) -> None:
         expect(all(limits), f"{service}: uid {facts['Uid'].split()[0]}, no capability, no new privileges")
         expect(tried.count("Read-only file system") == 2, f"{service}: its root cannot be written")
         details = json.loads(inspect(compose("ps", "-q", service).strip()))[0]
-        ports = details["HostConfig"]["PortBindings"] or {}
+        host = details["HostConfig"]
+        bounded = [host["Memory"] > 0, host["PidsLimit"] > 0, host["NanoCpus"] > 0 or host["CpuQuota"] > 0]
+        expect(all(bounded), f"{service}: memory, processes and processors are bounded")
+        ports = host["PortBindings"] or {}
         published[service] = sorted({binding["HostIp"] for bindings in ports.values() for binding in bindings or []})
     wanted: dict[str, list[str]] = {"triton": [], "gateway": ["127.0.0.1"], "redis": [], "front": ["127.0.0.1"]}
     expect(published == wanted, f"published: {published}")

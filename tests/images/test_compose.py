@@ -62,11 +62,21 @@ def test_a_service_is_confined_limited_and_watched(name: str) -> None:
     assert service["restart"] == "unless-stopped"
     assert int(service["mem_limit"]) > 0
     assert int(service["pids_limit"]) > 0
+    # Docker refuses a container that asks for more cores than there are, and the tutorial asks for a machine of two.
+    assert 0 < float(service["cpus"]) <= 2
     assert service["logging"]["options"]["max-size"], "a log that grows for ever"
     recipe = service.get("build", {}).get("dockerfile")
     built_in = recipe and "HEALTHCHECK " in (ROOT / recipe).read_text()
     assert service.get("healthcheck") or built_in, "nobody would see it die"
     assert not service.get("privileged")
+
+
+def test_triton_gets_the_cores_that_the_reader_names() -> None:
+    read = json.loads(compose("--profile", "*", "config", "--format", "json", TRITON_CPUS="6.5").stdout)["services"]
+    assert {name: row["cpus"] for name, row in read.items() if name.startswith("triton")} == {
+        "triton": 6.5,
+        "triton-gpu": 6.5,
+    }
 
 
 def test_only_gateway_and_front_are_published_and_on_loopback() -> None:
