@@ -117,6 +117,7 @@ def live(podman: Podman) -> None:
         step("docker compose up --wait", lambda: compose("up", "-d", "--no-build", "--wait", "--wait-timeout", "180"))
         key = compose("exec", "-T", "gateway", "superres", "keys", "new", "exercise").strip()
         step("the main job", lambda: checks.check_main_job(url, key))
+        step("the engine", lambda: checks.check_engine(compose))
         step("doors", lambda: checks.check_doors(url, front_url, compose))
         step("containers", lambda: checks.check_containers(compose, lambda name: podman("inspect", name)))
 

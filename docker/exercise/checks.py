@@ -117,6 +117,13 @@ def check_doors(url: str, front_url: str, compose: Compose) -> None:
         expect(line in said, f"Triton: {line}" if line in said else f"Triton: {line} ({list(said)})")
 
 
+def check_engine(compose: Compose) -> None:
+    """The image compiled the fused block, and it runs on the machine that built it."""
+    ask_engine = "from swinir import fused; print(fused.is_available())"
+    said = compose("exec", "-T", "triton", "python3", "-c", ask_engine)
+    expect(said.strip() == "True", "the fused block is compiled, agrees with PyTorch and is used")
+
+
 def check_containers(compose: Compose, inspect: Callable[[str], str]) -> None:
     """Each runs bounded, without root, capability or a root it could write; two are published, on loopback."""
     published = {}
