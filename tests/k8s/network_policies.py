@@ -22,9 +22,17 @@ class Pod:
 
 def may_reach(source: Pod, target: Pod, port: int, policies: list[Policy], protocol: str = "TCP") -> bool:
     """Whether the policies of both namespaces let `source` connect to `port` of `target`."""
-    return _allows("Egress", source, target, port, protocol, policies) and _allows(
-        "Ingress", target, source, port, protocol, policies
-    )
+    return may_leave(source, target, port, policies, protocol) and may_enter(source, target, port, policies, protocol)
+
+
+def may_leave(source: Pod, target: Pod, port: int, policies: list[Policy], protocol: str = "TCP") -> bool:
+    """Whether the policies of the source's namespace let it out."""
+    return _allows("Egress", source, target, port, protocol, policies)
+
+
+def may_enter(source: Pod, target: Pod, port: int, policies: list[Policy], protocol: str = "TCP") -> bool:
+    """Whether the policies of the target's namespace let `source` in."""
+    return _allows("Ingress", target, source, port, protocol, policies)
 
 
 def _allows(direction: str, subject: Pod, peer: Pod, port: int, protocol: str, policies: list[Policy]) -> bool:
@@ -46,13 +54,16 @@ def _selects(policy: Policy, pod: Pod) -> bool:
 
 
 def _matches_port(rule: dict[str, Any], port: int, protocol: str) -> bool:
-    return "ports" not in rule or any(
-        each.get("port", port) == port and each.get("protocol", "TCP") == protocol for each in rule["ports"]
+    ports = rule.get("ports")  # missing or empty: all of them
+    if any(each.keys() - {"port", "protocol"} for each in ports or []):
+        raise NotImplementedError("no policy of the project uses endPort")
+    return not ports or any(
+        each.get("port", port) == port and each.get("protocol", "TCP") == protocol for each in ports
     )
 
 
 def _matches_peer(peers: list[dict[str, Any]] | None, pod: Pod, namespace: str) -> bool:
-    if peers is None:
+    if not peers:  # missing or empty: everybody
         return True
     for peer in peers:
         if "ipBlock" in peer:
