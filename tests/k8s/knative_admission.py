@@ -74,7 +74,8 @@ ANNOTATIONS: dict[str, Check] = {
     "activation-scale": _integer(2),
     "scale-down-delay": _duration(0, 3600),
     "metric": _one_of("concurrency", "rps"),
-    "metric-aggregation-algorithm": _one_of("linear", "weighted-exponential"),
+    # Knative itself looks at it only where the class is written out as kpa.
+    "metric-aggregation-algorithm": _one_of("linear", "weightedExponential", "weighted-exponential"),
     "target": _number(0.01),
     "target-utilization-percentage": _number(1, 100),
     "target-burst-capacity": lambda text: text == "-1" or _number(0)(text),

@@ -38,6 +38,19 @@ def render_folder(folder: Path) -> list[Manifest]:
     return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
 
 
+def render_with(folder: Path, components: tuple[str, ...]) -> list[Manifest]:
+    """Return what an overlay of one's own renders, made in a copy of k8s/ in `folder` as an operator would."""
+    shutil.copytree(K8S, folder / "k8s")
+    overlay = folder / "k8s" / "overlays" / "mine"
+    overlay.mkdir()
+    kustomization: Manifest = {
+        "resources": ["../../base"],
+        "components": [f"../../components/{name}" for name in components],
+    }
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return render_folder(overlay)
+
+
 @cache
 def _render(folder: str) -> tuple[Manifest, ...]:
     return tuple(render_folder(K8S / folder))

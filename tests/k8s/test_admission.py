@@ -145,6 +145,14 @@ def test_knative_refuses(fault: str) -> None:
     assert any(words in line for line in complaints), f"{fault}: {complaints}"
 
 
+@pytest.mark.parametrize("algorithm", ["linear", "weightedExponential", "weighted-exponential"])
+def test_knative_admits_every_spelling_of_an_aggregation(algorithm: str) -> None:
+    service = copy.deepcopy(find_service("overlays/gpu", "backend"))
+    _annotate("class", "kpa.autoscaling.knative.dev")(service)
+    _annotate("metric-aggregation-algorithm", algorithm)(service)
+    assert complain(service) == []
+
+
 def test_go_durations_are_read_as_go_reads_them() -> None:
     assert [duration_s(text) for text in ("0", "15s", "1m30s", "1h", "1500ms", "0.5m")] == [0, 15, 90, 3600, 1.5, 30]
     assert [duration_s(text) for text in ("", "15", "s", "1d", "-5s", "1 m")] == [None] * 6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,22 @@ import pytest
 import yaml
 
 from gateway.settings import SETTINGS, Settings, read_settings
-from tests.k8s.knative_admission import duration_s
+from tests.k8s.knative_admission import complain, duration_s
 from tests.k8s.manifests import (
     ALL,
     CLUSTER_OVERLAYS,
     K8S,
+    KNATIVE,
     OVERLAYS,
     ROOT,
     Manifest,
     environment,
     find_service,
     render,
-    render_folder,
+    render_with,
     revision,
 )
+from tests.k8s.test_schemas import schema_errors
 
 TAIL = ("window", "scale-to-zero-pod-retention-period")
 DRAIN_S = 30
@@ -221,8 +222,8 @@ def test_the_month_ends_before_its_bill_passes_what_the_overlay_says(overlay: st
 
 
 def test_a_component_for_http_clients_adds_a_service_of_its_own(tmp_path: Path) -> None:
-    overlay = copy_with_overlay(tmp_path, components=("triton-http", "gpu", "images"))
-    services = {m["metadata"]["name"]: m for m in render_folder(overlay) if m["apiVersion"].startswith("serving")}
+    rendered = render_with(tmp_path, components=("triton-http", "gpu", "images"))
+    services = {m["metadata"]["name"]: m for m in rendered if m["apiVersion"] == KNATIVE}
     assert services.keys() == {"backend", "backend-http", "gateway"}
     http, grpc = (revision(services[name])["containers"][0] for name in ("backend-http", "backend"))
     assert http.pop("ports") == [{"name": "http1", "containerPort": 8000}]
@@ -230,19 +231,8 @@ def test_a_component_for_http_clients_adds_a_service_of_its_own(tmp_path: Path) 
     assert http == grpc
     assert http["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert services["backend-http"]["metadata"]["labels"]["networking.knative.dev/visibility"] == "cluster-local"
-
-
-def copy_with_overlay(folder: Path, components: tuple[str, ...]) -> Path:
-    """Copy k8s/ and add an overlay of one's own, as an operator would."""
-    shutil.copytree(K8S, folder / "k8s")
-    overlay = folder / "k8s" / "overlays" / "mine"
-    overlay.mkdir()
-    kustomization: Manifest = {
-        "resources": ["../../base"],
-        "components": [f"../../components/{name}" for name in components],
-    }
-    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    return overlay
+    assert complain(services["backend-http"]) == []
+    assert schema_errors(services["backend-http"]) == []
 
 
 def test_patches_are_short() -> None:
