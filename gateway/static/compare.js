@@ -218,7 +218,7 @@ export class Compare {
     const { offsetWidth, offsetHeight } = this.lens;
     const above = y - offsetHeight - 28;
     this.lens.style.left = `${this.view.offsetLeft + clamp(x - offsetWidth / 2, 4, this.view.clientWidth - offsetWidth - 4)}px`;
-    this.lens.style.top = `${this.view.offsetTop + (above > 4 ? above : Math.min(y + 28, this.view.clientHeight - 4))}px`;
+    this.lens.style.top = `${this.view.offsetTop + (above > 4 ? above : Math.max(4, Math.min(y + 28, this.view.clientHeight - offsetHeight - 4)))}px`;
     for (const glass of this.lens.children) {
       const [w, h] = [across * LENS_TIMES, down * LENS_TIMES];
       const [gx, gy] = [glass.clientWidth / 2 - this.glass.x * w, glass.clientHeight / 2 - this.glass.y * h];

@@ -20,7 +20,7 @@ export class Job {
     act(".job-remove", () => this.owner.remove(this));
     act(".job-show", () => this.open(!this.isOpen));
     this.find(".job-remove").setAttribute("aria-label", `Remove ${file.name}`);
-    for (const [selector, verb] of [[".job-stop", "Stop"], [".job-retry", "Try again"], [".job-show", "Show"]]) {
+    for (const [selector, verb] of [[".job-stop", "Stop"], [".job-show", "Show"]]) {
       this.find(selector).setAttribute("aria-label", `${verb} ${file.name}`);
     }
   }
@@ -33,17 +33,36 @@ export class Job {
   checked(header, fault) {
     this.header = header;
     this.url = fault ? null : URL.createObjectURL(this.file);
-    const size = header.width ? `${header.type}, ${number(header.width)} × ${number(header.height)} pixels, ` : "";
-    this.find(".job-size").textContent = `${size}${bytes(this.file.size)}`;
-    if (this.url) this.find(".job-thumb").src = this.url;
+    this.sayUpload();
+    const thumb = this.find(".job-thumb");
+    thumb.addEventListener("load", () => this.turn(thumb.naturalWidth, thumb.naturalHeight));
+    if (this.url) thumb.src = this.url;
     this.become(fault ? "refused" : "ready", fault || "Ready.");
+  }
+
+  sayUpload() {
+    const { type, width, height } = this.header;
+    this.find(".job-size").textContent = `${width ? `${type}, ${number(width)} × ${number(height)} pixels, ` : ""}${bytes(this.file.size)}`;
+  }
+
+  /** Take the size that the browser found: it turns a photograph as its camera noted, as the gateway does. */
+  turn(width, height) {
+    const { header } = this;
+    if (header.width && !(width === header.height && height === header.width)) return;
+    Object.assign(header, { width, height });
+    if (this.isWaiting) this.sayUpload();
   }
 
   become(state, words) {
     const isNew = state !== this.state;
+    const hadFocus = this.find(".job-actions").contains(document.activeElement);
     this.state = state;
     this.element.dataset.state = state;
+    if (hadFocus && !document.activeElement.offsetWidth) this.find(".job-name").focus(); // its button has gone
     this.find(".job-state").textContent = words;
+    const [again, how] = state === "done" ? ["Again", "with what is chosen below"] : ["Try again", ""];
+    this.find(".job-retry").textContent = again;
+    this.find(".job-retry").setAttribute("aria-label", `${again} ${this.file.name} ${how}`.trim());
     if (isNew && (NEWS.includes(state) || state === "booting" || state === "working")) this.owner.say(`${this.file.name}: ${words}`);
     if (isNew) this.owner.changed(this);
   }
@@ -58,6 +77,9 @@ export class Job {
     this.stop = new AbortController();
     this.progress(null);
     this.showNotes([]);
+    this.forget();
+    this.boot = null;
+    this.line = "";
     this.become("sending", `Sending ${bytes(this.file.size)}.`);
     this.clock = setInterval(() => this.tick(), 1000);
     try {
@@ -87,33 +109,43 @@ export class Job {
 
   follow({ state, elapsed_s: elapsed, usual_s: times }) {
     this.owner.backend.show(state, elapsed, times);
-    if (state === "up") return this.state === "booting" && this.become("waiting", "The machine is awake.");
-    this.ticks = (more) => describe(state, elapsed === null ? null : elapsed + more, times).long;
-    this.heard = performance.now();
-    this.progress(state === "booting" && times ? Math.min(0.97, elapsed / times.p90) : null);
-    return this.become(state === "failed" ? this.state : "booting", this.ticks(0));
+    if (state === "up" && this.state === "working") return;
+    const heard = performance.now();
+    const now = () => (elapsed === null ? null : elapsed + (performance.now() - heard) / 1000);
+    this.boot = state === "up" ? null : () => describe(state, now(), times).long;
+    const part = state === "booting" && times ? Math.min(0.97, elapsed / times.p90) : null;
+    this.expect({ up: "waiting", failed: this.state }[state] ?? "booting", part);
   }
 
-  queue({ ahead }) {
-    this.ticks = () => (ahead ? `In the queue: ${count(ahead, "picture is", "pictures are")} ahead of yours.` : "In the queue: yours is next.");
-    this.heard = performance.now();
-    this.progress(null);
-    this.become("waiting", this.ticks());
+  queue({ place, ahead }) {
+    if (!place) this.line = "";
+    else this.line = ahead ? `In the queue: ${count(ahead, "picture is", "pictures are")} ahead of yours.` : "In the queue: yours is next.";
+    this.expect(this.boot ? this.state : "waiting", null);
+  }
+
+  /** Say what is waited for: the boot, a place, both, or the first band. */
+  expect(state, part) {
+    const since = performance.now();
+    const work = () => `The machine works on your picture, ${ticking((performance.now() - since) / 1000)} so far.`;
+    this.ticks = () => [this.boot?.(), this.line].filter(Boolean).join(" ") || work();
+    this.progress(part);
+    this.become(state, this.ticks());
   }
 
   work({ bands_done: done, bands, elapsed_s: elapsed, left_s: left }) {
-    this.heard = performance.now();
-    this.ticks = (more) => {
+    const heard = performance.now();
+    this.ticks = () => {
+      const more = (performance.now() - heard) / 1000;
       const rest = left === null ? "" : left - more > 0.5 ? `, about ${ticking(Math.ceil(left - more))} left` : ", nearly there";
       return `Band ${done} of ${bands} is done, ${ticking(elapsed + more)} so far${rest}.`;
     };
     this.progress(done / bands);
-    this.become("working", this.ticks(0));
+    this.become("working", this.ticks());
   }
 
   tick() {
     if (!this.ticks || !["booting", "waiting", "working"].includes(this.state)) return;
-    this.find(".job-state").textContent = this.ticks((performance.now() - this.heard) / 1000);
+    this.find(".job-state").textContent = this.ticks();
   }
 
   progress(part) {
@@ -125,7 +157,7 @@ export class Job {
   /** Paint a band where it belongs, on the upload itself, enlarged. */
   async paint({ top, rows, width, height, media_type: type, data }) {
     const stage = this.growing(width, height);
-    const bitmap = await createImageBitmap(toBlob(data, type));
+    const bitmap = await createImageBitmap(await toBlob(data, type));
     const { canvas, scale } = stage;
     const [from, to] = [Math.floor(top * scale), Math.ceil((top + rows) * scale)];
     canvas.getContext("2d").drawImage(bitmap, 0, from, canvas.width, to - from);
@@ -135,7 +167,7 @@ export class Job {
   }
 
   growing(width, height) {
-    if (this.stage) return this.stage;
+    if (this.stage?.width === width && this.stage.height === height) return this.stage;
     const element = document.getElementById("growing").content.firstElementChild.cloneNode(true);
     const canvas = element.querySelector("canvas");
     const scale = Math.min(1, CANVAS_MAX_SIDE / Math.max(width, height));
@@ -144,7 +176,7 @@ export class Job {
     element.style.setProperty("--height", height);
     element.querySelector("img").src = this.url;
     this.find(".job-stage").replaceChildren(element);
-    this.stage = { element, canvas, scale };
+    this.stage = { element, canvas, scale, width, height };
     return this.stage;
   }
 
@@ -153,17 +185,19 @@ export class Job {
     if (this.header.width) this.growing(this.header.width * scale, this.header.height * scale);
   }
 
-  finish(result) {
-    this.result = result;
-    const blob = toBlob(result.data, result.media_type);
+  async finish(result) {
+    const blob = await toBlob(result.data, result.media_type);
     delete result.data;
+    this.result = result;
     this.resultUrl = URL.createObjectURL(blob);
     const save = this.find(".job-save");
     Object.assign(save, { href: this.resultUrl, download: result.filename });
     save.setAttribute("aria-label", `Download ${result.filename}`);
-    this.find(".job-size").textContent =
-      `${number(this.header.width)} × ${number(this.header.height)} became ${number(result.width)} × ${number(result.height)} pixels, ${bytes(blob.size)}`;
-    this.showNotes([...result.notes, ...soundness(result.soundness)]);
+    const { width, height } = this.header;
+    const isLarger = result.width !== width;
+    const became = isLarger ? ` became ${number(result.width)} × ${number(result.height)}` : "";
+    this.find(".job-size").textContent = `${number(width)} × ${number(height)}${became} pixels, ${bytes(blob.size)}`;
+    this.showNotes([...result.notes, ...soundness(result.soundness, isLarger)]);
     this.progress(1);
     const isKept = result.cache === "hit";
     this.become("done", isKept ? `Done at once: ${result.variant} made it before, and it was kept.` : `Done in ${seconds(result.seconds)}, by ${result.variant}.`);
@@ -189,6 +223,13 @@ export class Job {
     const offline = navigator.onLine === false ? " You seem to be offline." : "";
     this.become("failed", `The connection broke before the picture was there.${offline} Try again: nothing was kept.`);
     return { isBroken: true };
+  }
+
+  /** Let go of what was made before. */
+  forget() {
+    this.closeStage();
+    if (this.resultUrl) URL.revokeObjectURL(this.resultUrl);
+    this.resultUrl = this.result = null;
   }
 
   get isOpen() {
@@ -218,16 +259,17 @@ export class Job {
   /** Stop what runs and free what is held. */
   close() {
     this.stop?.abort(new Error("stopped"));
-    this.closeStage();
-    for (const url of [this.url, this.resultUrl]) if (url) URL.revokeObjectURL(url);
+    this.forget();
+    if (this.url) URL.revokeObjectURL(this.url);
   }
 }
 
 /** Say what was checked of an answer, for people. */
-function soundness(checked) {
+function soundness(checked, isLarger) {
   if (!checked) return [];
   const tiles = checked.tiles ? `${count(checked.tiles, "tile", "tiles")} checked: every number is finite` : "Every number was checked and is finite";
   const rerun = checked.reruns ? `, ${count(checked.reruns, "tile was", "tiles were")} computed again in full precision` : "";
-  const back = Number.isFinite(checked.back_db) ? `. Shrunk back, the result matches your upload at ${checked.back_db.toFixed(1)} dB` : "";
+  // Of the same size it would praise a variant that changes nothing: noise is there to be taken away.
+  const back = isLarger && Number.isFinite(checked.back_db) ? `. Shrunk back, the result matches your upload at ${checked.back_db.toFixed(1)} dB` : "";
   return [`${tiles}${rerun}${back}.`];
 }

@@ -26,6 +26,7 @@ const backend = new Backend({
   statusUrl: form.dataset.statusUrl,
   wakeUrl: form.dataset.wakeUrl,
 });
+const { title } = document;
 let jobs = [];
 let isRunning = false;
 let taking = Promise.resolve(); // the files chosen last are being looked at until it resolves
@@ -67,7 +68,11 @@ function refresh() {
   document.documentElement.classList.toggle("has-work", jobs.length > 0);
   input.required = !jobs.some((job) => job.isWaiting || job.state === "checking");
   go.disabled = isRunning;
-  go.textContent = isRunning ? "Working" : waiting > 1 ? `Make ${waiting} pictures larger` : "Make it larger";
+  const [one, many] = choices().scale > 1 ? ["Make it larger", `Make ${waiting} pictures larger`] : ["Clean it up", `Clean ${waiting} pictures up`];
+  go.textContent = isRunning ? "Working" : waiting > 1 ? many : one;
+  document.documentElement.classList.toggle("is-ready", waiting > 0 && !isRunning);
+  const last = jobs.length && jobs.every((job) => job.state === "done") ? "Done: " : "";
+  document.title = `${isRunning ? "Working: " : last}${title}`;
   chosen.textContent = waiting && !isRunning ? `${count(waiting, "picture is", "pictures are")} ready.` : "";
   chosen.classList.remove("is-wrong");
 }
@@ -140,6 +145,7 @@ async function begin() {
   first.element.scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
 }
 
+form.addEventListener("change", (event) => event.target.name === "variant" && refresh());
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   begin();

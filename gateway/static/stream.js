@@ -64,11 +64,15 @@ async function* lines(body, stop) {
   }
 }
 
-/** Return the Blob of a base64 text, in slices, so that a large file is never held as one string of characters more. */
-export function toBlob(base64, type) {
+/** Return the Blob of a base64 text, slice by slice, with a turn for the page between: a large file takes a second or more. */
+export async function toBlob(base64, type) {
   const slices = [];
   for (let at = 0; at < base64.length; at += SLICE_CHARS) {
-    slices.push(Uint8Array.from(atob(base64.slice(at, at + SLICE_CHARS)), (character) => character.charCodeAt(0)));
+    if (at) await new Promise((resolve) => setTimeout(resolve));
+    const text = atob(base64.slice(at, at + SLICE_CHARS));
+    const slice = new Uint8Array(text.length);
+    for (let index = 0; index < text.length; index += 1) slice[index] = text.charCodeAt(index);
+    slices.push(slice);
   }
   return new Blob(slices, { type });
 }

@@ -10,6 +10,7 @@ from gateway.orders import FORMATS
 from gateway.parts import parts_of
 from gateway.problems import Problem, ResultGone, StaleForm
 from gateway.results import Pair, Picture
+from gateway.settings import Settings
 from gateway.uploads import read_order
 from gateway.views.admission import admit_to_form
 from gateway.views.envelope import request_id, wants_json
@@ -47,11 +48,18 @@ def _show_form(chosen: Mapping[str, str], problem: Problem | None) -> str:
         chosen_format=_known(chosen.get("format"), FORMATS, FORMATS[0]),
         chosen_quality=_known(chosen.get("quality"), [str(n) for n in range(1, 101)], str(DEFAULT_QUALITY)),
         settings=settings,
+        kept_for=_kept_for(settings),
         variants=sorted(settings.offered().values(), key=lambda row: row.name != usual),
         formats={name: _FORMAT_LINES[name] for name in FORMATS},
         output_sides=MAX_OUTPUT_SIDES,
         api_url=url_for("api.upscale", _external=True),
     )
+
+
+def _kept_for(settings: Settings) -> str:
+    """Return in words how long a picture may stay in memory: in the store of results, or in the cache."""
+    seconds = max(settings.results_max_age_s, settings.cache_max_age_s if settings.cache_max_bytes else 0)
+    return f"{seconds / 3600:.0f} hours" if seconds >= 2 * 3600 else f"{max(1, round(seconds / 60))} minutes"
 
 
 @blueprint.post("/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ def test_several_pictures_are_worked_on_one_after_another(page: Page, gateway: S
     choose(page, file("a.png"), file("b.png"), file("c.png"))
     expect(page.locator("#go")).to_have_text("Make 3 pictures larger")
     start(page)
-    await_state(page, "sending", 0)
+    await_state(page, "waiting", 0)
     await_state(page, "ready", 1)
     assert len(gateway.script.uploads) == 1
 
@@ -154,6 +155,83 @@ def test_several_pictures_are_worked_on_one_after_another(page: Page, gateway: S
     assert [saved(page, index)[0] for index in (0, 2)] == ["a_compact_real_x4.png", "c_compact_real_x4.png"]
     page.locator(".job-retry").nth(1).click()
     await_state(page, "done", 1)
+
+
+def test_what_is_waited_for_is_said_from_the_boot_to_the_first_band(page: Page, gateway: ScriptedGateway) -> None:
+    gateway.script.plays.append(
+        (scripted.booting(3.0), scripted.queued(3), Gate("boots"), scripted.booting(4.0), Gate("up"), scripted.UP,
+         Gate("turn"), Event("queue", {"place": 0, "ahead": 0}), Gate("bands"), Bands(1, 1, 2), scripted.booting(0.0),
+         Gate("again"), scripted.UP, Gate("end"), Bands(1, 2, 2), Whole())
+    )  # fmt: skip
+    choose(page, file("harbour.png", HARBOUR))
+    start(page)
+    ahead = "In the queue: 3 pictures are ahead of yours."
+    words(page).to_have_text(re.compile(rf"^The machine is waking: .*{ahead}$"))
+    gateway.script.open("boots")
+    words(page).to_have_text(re.compile(rf"^The machine is waking: [4-9] s so far, usually 12 s\. {ahead}$"))
+    gateway.script.open("up")
+    words(page).to_have_text(ahead)
+    gateway.script.open("turn")
+    words(page).to_have_text(re.compile(r"^The machine works on your picture, [2-9] s so far\.$"))  # also when it ticks
+    gateway.script.open("bands")
+    words(page).to_contain_text("The machine is waking")  # after a band: it died, and another one boots
+    gateway.script.open("again")
+    words(page).to_have_text(re.compile(r"^The machine works on your picture, [2-9] s so far\.$"))
+    gateway.script.open("end")
+    await_state(page, "done")
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_photograph_grows_the_way_its_camera_was_held(page: Page, gateway: ScriptedGateway, orientation: int) -> None:
+    photo = builders.encode_jpeg_with_orientation(builders.draw_photo(120, 60), orientation)
+    gateway.script.plays.append((scripted.UP, Bands(1, 1, 2), Gate("half"), Bands(2, 2, 2), Whole()))
+    choose(page, file("phone.jpg", photo, "image/jpeg"))
+    start(page)
+    await_state(page, "working")
+
+    assert page.eval_on_selector(".growing-canvas", "canvas => [canvas.width, canvas.height]") == [240, 480]
+    gateway.script.open("half")
+    await_state(page, "done")
+    expect(page.locator(".job-size")).to_contain_text("60 × 120 became 240 × 480 pixels")
+
+
+def test_a_variant_of_the_same_size_is_told_as_one(page: Page) -> None:
+    page.locator(".more summary").click()
+    page.check("input[value=compact_color_denoise_25]")
+    choose(page, file("butterfly.png"))
+    expect(page.locator("#go")).to_have_text("Clean it up")
+    start(page)
+    await_state(page, "done")
+
+    expect(page.locator(".job-size")).to_have_text(re.compile(r"^64 × 64 pixels, \d+ kB$"))
+    expect(page.locator(".job-notes")).not_to_contain_text("Shrunk back")
+
+
+def test_a_finished_picture_is_made_again_as_is_chosen_then(page: Page, gateway: ScriptedGateway) -> None:
+    choose(page, file("butterfly.png"))
+    start(page)
+    await_state(page, "done")
+    expect(page).to_have_title(re.compile("^Done: "))
+
+    page.get_by_label("WebP: the smallest").check()
+    page.get_by_role("button", name="Again butterfly.png").click()
+    await_state(page, "done")
+
+    name, data = saved(page)
+    assert name == "butterfly_compact_real_x4.webp"
+    assert data == gateway.api(BUTTERFLY, format="webp")
+
+
+def test_the_button_is_in_sight_once_a_picture_is_ready(make_page: MakePage) -> None:
+    page = make_page(viewport={"width": 320, "height": 640})
+    choose(page, file("butterfly.png"))
+    await_state(page, "ready")
+
+    expect(page.locator("#go")).to_be_in_viewport()
+
+
+def test_the_page_tells_how_long_a_picture_may_stay_in_memory(page: Page) -> None:
+    expect(page.locator(".notes")).to_contain_text("kept in memory for 24 hours at most")
 
 
 def test_a_refusal_that_holds_for_all_stops_the_list(make_page: MakePage, gateway: ScriptedGateway) -> None:

@@ -48,6 +48,7 @@ def test_everything_can_be_done_by_keyboard_alone(page: Page, gateway: ScriptedG
     press_until(page, ".job-stop")
     page.keyboard.press("Enter")
     await_state(page, "stopped")
+    expect(page.locator(".job-name")).to_be_focused()  # the button that had the focus is gone
     press_until(page, ".job-retry")
     page.keyboard.press("Space")
     await_state(page, "done")
