@@ -1,19 +1,26 @@
-"""Takes the pictures of docs/images/page-*.png: `python -m tests.browser.screenshots FOLDER [NAME...]`."""
+"""Takes the pictures of docs/images/page-*.webp: `python -m tests.browser.screenshots FOLDER [NAME...]`."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
+from gateway.stop import Stop
+from gateway.upscaler import Band
+from preprocessing.codec import Pixels
+from swinir.engine import Engine
 from tests.browser.conftest import DESKTOP, FLAGS, PHONE, FrontServer, find_chromium
 from tests.browser.scripted import Script, ScriptedGateway
 from tests.browser.states import HARBOUR, STATES, file
+from tests.fakes import FakeUpscaler, cut_in_two
 
 DARK: dict[str, Any] = {"color_scheme": "dark"}
 PHONE_OPTIONS: dict[str, Any] = {"viewport": PHONE, "has_touch": True, "is_mobile": True, "device_scale_factor": 1.5}
@@ -27,16 +34,40 @@ SHOTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 TALL = {"width": 1180, "height": 3_400}
 """A frame's page is painted as far as it is on the screen."""
-COLOURS = 128
+QUALITY = 88
 MOST_PX = 2_500
 """Of a picture's height: what comes below is the same in all of them."""
 
 
 def save(shot: bytes, path: Path) -> None:
-    """Write a screenshot with a palette: a third of the size, no difference that matters in documentation."""
+    """Write a screenshot as WebP: a fifth of a PNG. A palette takes the green of the dot or the white of the card."""
     with Image.open(BytesIO(shot)) as image:
         seen = image.convert("RGB").crop((0, 0, image.width, min(image.height, MOST_PX)))
-        seen.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+        seen.save(path, quality=QUALITY, method=6)
+
+
+class Restoring(FakeUpscaler):
+    """Makes the pictures with the shipped weights, so that they look like what a visitor gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._engine = Engine()
+        self._made: dict[tuple[bytes, str], Pixels] = {}
+
+    def upscale_bands(
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+    ) -> Iterator[Band]:
+        """Yield the whole image as two bands."""
+        del deadline, request_id, stop
+        height, width = pixels.shape[:2]
+        if (made := self._made.get((pixels.tobytes(), variant))) is not None:
+            yield from cut_in_two(made)
+            return
+        padded = np.pad(pixels, ((0, -height % 8), (0, -width % 8), (0, 0)), mode="edge")
+        made = self._engine.restore(padded[None], variant).tiles[0]
+        scale = len(made) // len(padded)
+        self._made[pixels.tobytes(), variant] = made = made[: height * scale, : width * scale]
+        yield from cut_in_two(made)
 
 
 def take(folder: Path, wanted: list[str]) -> None:
@@ -47,7 +78,7 @@ def take(folder: Path, wanted: list[str]) -> None:
         front = FrontServer(Path(state) / "front")
         gateway = ScriptedGateway(
             Path(state), frame_ancestors=f"'self' {front.origin}", max_pixels=250_000, max_side=1_000,
-            anonymous_requests="", client_requests="",
+            anonymous_requests="", client_requests="", upscaler=Restoring(),
         )  # fmt: skip
         front.point_at(gateway.url)
         for name, (reach, options) in SHOTS.items():
@@ -56,16 +87,16 @@ def take(folder: Path, wanted: list[str]) -> None:
                 page = _open(browser, gateway.url, options)
                 STATES[reach](page, gateway)
                 page.wait_for_timeout(400)
-                save(page.screenshot(full_page=reach != "lens"), folder / f"page-{name}.png")
+                save(page.screenshot(full_page=reach != "lens"), folder / f"page-{name}.webp")
                 gateway.script.open("end")
                 page.context.close()
         if not wanted or "no-script" in wanted:
             page = _open(browser, gateway.url, {"java_script_enabled": False})
-            save(page.screenshot(full_page=True), folder / "page-no-script.png")
+            save(page.screenshot(full_page=True), folder / "page-no-script.webp")
             page.set_input_files("#image", [file("harbour.png", HARBOUR)])
             page.click("#go")
             page.wait_for_selector(".pair")
-            save(page.screenshot(full_page=True), folder / "page-no-script-result.png")
+            save(page.screenshot(full_page=True), folder / "page-no-script-result.webp")
         for name, options in (
             ("front", {"viewport": TALL}),
             ("front-dark", {**DARK, "viewport": TALL}),
@@ -76,7 +107,7 @@ def take(folder: Path, wanted: list[str]) -> None:
                 page = _open(browser, front.origin, options)
                 page.frame_locator("iframe").locator("#go").wait_for()
                 page.wait_for_timeout(800)
-                save(page.screenshot(), folder / f"page-{name}.png")  # full_page would lay the frame out anew
+                save(page.screenshot(), folder / f"page-{name}.webp")  # full_page would lay the frame out anew
         browser.close()
         gateway.close()
         front.close()

@@ -110,9 +110,9 @@ class Script:
 class ScriptedGateway:
     """Serves it on a free port, in threads of this process."""
 
-    def __init__(self, state_dir: Path, **changes: Any) -> None:
+    def __init__(self, state_dir: Path, *, upscaler: FakeUpscaler | None = None, **changes: Any) -> None:
         self.key = KeyFile(state_dir / "keys.json").new("browser")
-        self.app: Flask = create_app(Settings(state_dir=str(state_dir), **changes), FakeUpscaler())
+        self.app: Flask = create_app(Settings(state_dir=str(state_dir), **changes), upscaler or FakeUpscaler())
         self._inner = self.app.wsgi_app
         self.app.wsgi_app = self._answer  # type: ignore[method-assign,assignment]
         self.script = Script()

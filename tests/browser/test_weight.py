@@ -52,7 +52,7 @@ def test_what_the_front_says_of_cost_stands_in_the_bill() -> None:
 def test_every_picture_of_the_page_in_the_documents_is_small() -> None:
     large = {
         path.name: path.stat().st_size
-        for path in (ROOT / "docs" / "images").glob("page-*.png")
+        for path in (ROOT / "docs" / "images").glob("page-*.webp")
         if path.stat().st_size >= 200_000
     }
 
