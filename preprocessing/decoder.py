@@ -20,6 +20,7 @@ from preprocessing.alpha import bleed_colour
 from preprocessing.colour_profile import keep_profile
 from preprocessing.errors import ImageError, TooManyPixels, UnreadableImage
 from preprocessing.image import Image, Pixels
+from preprocessing.png_pixels import check_pixels
 from preprocessing.upload import Upload
 
 PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
@@ -92,6 +93,8 @@ def _open(upload: Upload) -> PilImage.Image:
             f"The {container.format} says {container.width} x {container.height} pixels in its header "
             f"and {opened.width} x {opened.height} in its data: it is corrupt."
         )
+    if container.format == "PNG":
+        check_pixels(container.essence)
     opened.load()
     return opened
 

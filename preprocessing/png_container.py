@@ -19,6 +19,7 @@ _MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _GREY_MODES = {1: "1", 16: "I;16"}
 _PALETTE = 3
+_MAX_PALETTE_BYTES = 768
 _MAX_SIDE = 2**31 - 1
 
 
@@ -33,6 +34,10 @@ def read_png(data: bytes) -> Container:
         if kind in (b"IHDR", b"IDAT", b"IEND") or (colour == _PALETTE and kind in (b"PLTE", b"tRNS")):
             if kind in (b"IHDR", b"PLTE", b"tRNS") and kind in seen:
                 flaw = flaw or f"The PNG has a second {kind.decode()} chunk: it is corrupt."
+            if kind == b"PLTE" and (len(body) % 3 or not 3 <= len(body) <= _MAX_PALETTE_BYTES):
+                flaw = flaw or f"The PNG's palette has {len(body):,} bytes, not 1 to 256 times three: it is corrupt."
+            if kind == b"IDAT" and colour == _PALETTE and b"PLTE" not in seen:
+                flaw = flaw or "The PNG's pixels need a palette and none comes before them: it is corrupt."
             if zlib.crc32(chunk[4:-4]) != struct.unpack(">I", chunk[-4:])[0]:
                 flaw = (
                     flaw or f"The checksum of the PNG's {kind.decode()} chunk is wrong: it is corrupt, send it again."

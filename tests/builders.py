@@ -19,6 +19,9 @@ Pixels = npt.NDArray[np.uint8]
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+"""First row, first column, step down, step right of each pass of an interlaced PNG (W3C PNG section 8.1)."""
+
 # How upright pixels are stored for each EXIF orientation (EXIF 2.32 section 4.6.4), so that a viewer turns them back.
 _STORE: dict[int, Callable[[Pixels], Pixels]] = {
     1: lambda upright: upright,
@@ -162,8 +165,7 @@ def raw_png(height: int, width: int, depth: int, colour_type: int, rows: bytes, 
 
 def interlaced_png(pixels: Pixels) -> bytes:
     """Encode RGB pixels with Adam7 interlacing (W3C PNG section 8.1), which Pillow reads and does not write."""
-    passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
-    parts = [pixels[top::down, left::right] for top, left, down, right in passes]
+    parts = [pixels[top::down, left::right] for top, left, down, right in ADAM7]
     filtered = b"".join(b"\0" + row.tobytes() for part in parts if part.size for row in part)
     size = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 8, 2, 0, 0, 1)
     chunks = ((b"IHDR", size), (b"IDAT", zlib.compress(filtered)), (b"IEND", b""))
