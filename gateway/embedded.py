@@ -22,7 +22,6 @@ from gateway.states import BOOT_LIMIT_S, States
 from gateway.stop import Stop
 from gateway.triton_process import (
     PROJECT_ROOT,
-    EmbeddedServerError,
     TritonProcess,
     find_free_ports,
     find_triton,
@@ -166,20 +165,23 @@ class EmbeddedBackend:
     def _keep(self) -> None:
         failed_boots = 0
         while self._wait_until_wanted():
-            process = None
             try:
-                process = self._boot()
+                self._keep_one()
                 failed_boots = 0
-                self._watch(process)
-            except (EmbeddedServerError, OSError) as error:
+            except Exception as error:  # whatever it is: with this thread's end nobody would ever boot or be told again
                 failed_boots += 1
                 log.exception("Triton failed to boot (%d of %d)", failed_boots, MAX_FAILED_BOOTS)
                 if failed_boots >= MAX_FAILED_BOOTS:
                     failed_boots = 0
-                    self._give_up(str(error).splitlines()[0])
-            finally:
-                if process is not None:
-                    self._retire(process)
+                    self._give_up((str(error).splitlines() or [type(error).__name__])[0])
+
+    def _keep_one(self) -> None:
+        """Boot one server, and end it when it must be replaced or nobody needs it."""
+        process = self._boot()
+        try:
+            self._watch(process)
+        finally:
+            self._retire(process)
 
     def _wait_until_wanted(self) -> bool:
         with self._changed:

@@ -55,15 +55,23 @@ def sweep(folder: str, *, grace_s: float, regions: frozenset[str] = frozenset())
 
 
 def note(path: Path, stubs: frozenset[Stub]) -> None:
-    """Write down whose shared memory is whose, for `sweep_orphans` of whoever comes after us."""
-    path.write_text("".join(f"{stub.server} {stub.region}\n" for stub in stubs))
+    """Write down whose shared memory is whose, for `sweep_orphans` of whoever comes after us: all of it or nothing."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text("".join(f"{stub.server} {stub.region}\n" for stub in stubs))
+    partial.replace(path)
 
 
 def sweep_orphans(noted: Path) -> None:
     """End the stubs of servers that are gone with their gateways; remove the shared memory that the last one noted."""
-    lines = [line.split() for line in noted.read_text().splitlines()] if noted.exists() else []
-    regions = {region for server, region in lines if region.startswith(_REGION_PREFIX) and _is_gone(int(server))}
+    lines = noted.read_text(errors="replace").splitlines() if noted.exists() else []
+    # A full disk or a hand may have left anything here: what is not a line of ours is passed over.
+    pairs = [words for words in map(str.split, lines) if len(words) == 2 and words[0].isdecimal()]
+    regions = {region for server, region in pairs if _is_region(region) and _is_gone(int(server))}
     _end(lambda stub: _is_gone(stub.server), 0.0, frozenset(regions))
+
+
+def _is_region(name: str) -> bool:
+    return name.startswith(_REGION_PREFIX) and "/" not in name
 
 
 def _is_gone(pid: int) -> bool:
@@ -94,7 +102,7 @@ def _find_stubs() -> Iterator[Stub]:
         folder = program.parent.parent
         if program.name != _STUB or not folder.name.startswith(FOLDER_PREFIX) or len(words) < 6:
             continue
-        if words[2].startswith(_REGION_PREFIX) and "/" not in words[2] and words[5].isdecimal():
+        if _is_region(words[2]) and words[5].isdecimal():
             yield Stub(int(path.parent.name), str(folder), words[2], int(words[5]))
 
 

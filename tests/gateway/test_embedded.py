@@ -67,3 +67,33 @@ def test_a_fault_of_a_server_that_is_alive_is_told_at_once(tmp_path: Path) -> No
     with pytest.raises(BackendFault, match="INTERNAL"):
         ask(backend)
     assert time.monotonic() - began < embedded.DYING_S / 2
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("not enough values\nmore"), "not enough values"),
+        (ValueError(), "ValueError"),
+        (OSError("disk"), "disk"),
+    ],
+)
+def test_whatever_keeps_the_server_from_starting_is_told_and_the_next_who_asks_has_it_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    starts: list[None] = []
+
+    def start(**_: Any) -> None:
+        starts.append(None)
+        raise error
+
+    monkeypatch.setattr(embedded, "TritonProcess", start)
+    backend = EmbeddedBackend(Settings(state_dir=str(tmp_path)))
+    backend.start()
+    try:
+        for _ in range(2):
+            seen = len(starts)
+            with pytest.raises(BackendFault, match=rf"^Triton does not start: {words}$"):
+                backend.wait_until_ready(time.monotonic() + 10)
+        assert len(starts) == seen + embedded.MAX_FAILED_BOOTS
+    finally:
+        backend.close()
