@@ -23,6 +23,9 @@ from preprocessing.image import Image, Pixels
 from preprocessing.png_pixels import check_pixels
 from preprocessing.upload import Upload
 
+Key = npt.NDArray[Any]
+"""One sample for a grey, three for a colour."""
+
 PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 """Imported so that Pillow finds them registered: otherwise it imports all of its sixty plugins to look for WebP."""
 
@@ -49,10 +52,7 @@ def decode(upload: Upload) -> Image:
     Raises UnreadableImage when the bytes are truncated or corrupt, and nothing else of what Pillow may raise.
     """
     with _failures_named(upload):
-        opened = _open(upload)
-        if upload.orientation in _TRANSPOSITIONS:
-            opened = opened.transpose(_TRANSPOSITIONS[upload.orientation])
-        pixels, alpha, is_grey = _read_pixels(opened, upload)
+        pixels, alpha, is_grey = _read_pixels(upload)
         if alpha is not None:
             pixels = bleed_colour(pixels, alpha)
     found = None if upload.mode == "CMYK" else upload.container.icc_profile  # no profile describes converted pixels
@@ -85,7 +85,8 @@ def _failures_named(upload: Upload) -> Iterator[None]:
         ) from error
 
 
-def _open(upload: Upload) -> PilImage.Image:
+def _open(upload: Upload, *, low_bytes: bool = False) -> PilImage.Image:
+    """Return the image upright; 16-bit colour by its high bytes, which is all that Pillow gives, or by the low ones."""
     container = upload.container
     opened = PilImage.open(BytesIO(b"".join(container.essence)), formats=[container.format])
     if opened.size != (container.width, container.height):
@@ -93,14 +94,19 @@ def _open(upload: Upload) -> PilImage.Image:
             f"The {container.format} says {container.width} x {container.height} pixels in its header "
             f"and {opened.width} x {opened.height} in its data: it is corrupt."
         )
-    if container.format == "PNG":
+    if low_bytes:
+        opened.tile = [tile._replace(args="RGB;16L") for tile in opened.tile]  # as if the other byte were the high one
+    elif container.format == "PNG":
         check_pixels(container.essence)
     opened.load()
+    if upload.orientation in _TRANSPOSITIONS:
+        return opened.transpose(_TRANSPOSITIONS[upload.orientation])
     return opened
 
 
-def _read_pixels(opened: PilImage.Image, upload: Upload) -> tuple[Pixels, Pixels | None, bool]:
-    """Return (pixels [H, W, 3], alpha [H, W] or None, is_grey) of an opened image in any mode that the plugins give."""
+def _read_pixels(upload: Upload) -> tuple[Pixels, Pixels | None, bool]:
+    """Return (pixels [H, W, 3], alpha [H, W] or None, is_grey) of an upload in any mode that the plugins give."""
+    opened = _open(upload)
     alpha: Pixels | None = None
     is_grey = upload.mode in ("1", "L", "LA", "I;16")
     if opened.mode == "P":
@@ -108,12 +114,16 @@ def _read_pixels(opened: PilImage.Image, upload: Upload) -> tuple[Pixels, Pixels
         opened = opened.convert("RGBA")  # applies a palette's tRNS too
     if upload.mode == "I;16":
         wide = np.asarray(opened).astype(np.uint32)
-        alpha = _alpha_of_key(wide, upload)
+        alpha = _alpha_of_key(wide, _read_key(upload)) if upload.container.transparent else None
         opened = PilImage.fromarray(((wide * 255 + 32_895) >> 16).astype(np.uint8))  # = round(v / 257), for every v
     elif opened.mode in ("LA", "RGBA"):
         alpha = np.array(opened.getchannel("A"))
+    elif upload.container.transparent and upload.container.bits == 16:
+        key = _read_key(upload)
+        alpha = _alpha_of_key(np.asarray(opened), key >> 8)
+        np.maximum(alpha, _alpha_of_key(np.asarray(_open(upload, low_bytes=True)), key & 0xFF), out=alpha)
     elif upload.container.transparent:
-        alpha = _alpha_of_key(np.asarray(opened.convert("L") if opened.mode == "1" else opened), upload)
+        alpha = _alpha_of_key(np.asarray(opened.convert("L") if opened.mode == "1" else opened), _read_key(upload))
     pixels: Pixels = np.array(opened if opened.mode == "RGB" else opened.convert("RGB"))
     if alpha is not None and alpha.min() == 255:
         alpha = None
@@ -125,19 +135,18 @@ def _has_grey_palette(opened: PilImage.Image) -> bool:
     return bool((colours == colours[:, :1]).all())
 
 
-def _alpha_of_key(samples: npt.NDArray[Any], upload: Upload) -> Pixels | None:
-    """Return alpha 0 where the samples are the PNG's one transparent grey or colour, 255 elsewhere.
+def _read_key(upload: Upload) -> Key:
+    """Return the PNG's one transparent grey or colour, as its samples come: in the file's own depth, 8 at the least.
 
-    The key is in the file's own depth (W3C PNG section 11.3.1.1); samples of fewer than 8 bits came spread over 0..255.
+    In the file it has that depth in 16 bits (W3C PNG section 11.3.1.1); samples of fewer than 8 bits are spread.
     """
-    key: npt.NDArray[Any] = np.frombuffer(upload.container.transparent, dtype=">u2").astype(np.uint32)
-    if key.size == 0:
-        return None
+    key: Key = np.frombuffer(upload.container.transparent, dtype=">u2").astype(np.uint32)
     bits = upload.container.bits
-    if bits < 8:
-        key = key * 255 // (2**bits - 1)
-    elif bits == 16 and samples.dtype == np.uint8:
-        key = key >> 8  # Pillow keeps the high byte of 16-bit colour
+    return key * 255 // (2**bits - 1) if bits < 8 else key
+
+
+def _alpha_of_key(samples: npt.NDArray[Any], key: Key) -> Pixels:
+    """Return alpha 0 where the samples are the key, 255 elsewhere."""
     if samples.ndim == 2:
         return np.where(samples == key[0], 0, 255).astype(np.uint8)
     if key.size < 3:

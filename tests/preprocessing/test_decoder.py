@@ -160,6 +160,21 @@ def test_a_transparent_16_bit_grey_is_found_in_its_own_depth() -> None:
     assert alpha_of(read(png)).tolist() == [[0, 255, 255, 255]]
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_transparent_16_bit_colour_is_found_in_its_own_depth_and_hides_no_colour_beside_it(orientation: int) -> None:
+    key = (1000, 2000, 3000)
+    samples = np.array([[key, (1001, 2001, 3001), (1000, 2000, 3001)], [(1000, 0, 3000), key, (65535, 0, 9)]], ">u2")
+    chunks = [
+        builders.png_chunk(b"tRNS", struct.pack(">3H", *key)),
+        builders.png_chunk(b"eXIf", builders.exif_with_orientation(orientation)),
+    ]
+    stored = builders.store_for_orientation(samples, orientation)
+    height, width = stored.shape[:2]
+    image = read(builders.raw_png(height, width, 16, 2, stored.tobytes(), chunks))
+    assert alpha_of(image).tolist() == [[0, 255, 255], [255, 0, 255]]
+    assert levels_apart(image, (samples >> 8).astype(np.uint8)) == 0
+
+
 def test_one_transparent_grey_or_colour_becomes_alpha() -> None:
     for opaque, key in ((GREY, (int(GREY[3, 4]),)), (PHOTO, tuple(int(level) for level in PHOTO[3, 4]))):
         image = read(builders.png_with_transparent_colour(opaque, key))
