@@ -31,6 +31,13 @@ class Choices:
     quality: int
     """1..100; counts for JPEG and WebP."""
 
+    def name_result(self, stem: str) -> str:
+        """Return what the result of an upload is called: photo_compact_x4.png."""
+        variant = self.variant
+        scale = f"_x{variant.scale}"
+        name = variant.name if variant.name.endswith(scale) else variant.name + scale
+        return f"{stem}_{name}.{self.format}"
+
 
 @dataclass(frozen=True)
 class Order:
@@ -49,10 +56,7 @@ class Order:
     @property
     def filename(self) -> str:
         """What the result is called: photo_compact_x4.png."""
-        variant = self.choices.variant
-        scale = f"_x{variant.scale}"
-        name = variant.name if variant.name.endswith(scale) else variant.name + scale
-        return f"{self.stem}_{name}.{self.choices.format}"
+        return self.choices.name_result(self.stem)
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -103,7 +107,7 @@ def make_order(data: bytes, filename: str, choices: Choices, settings: Settings)
         check_output(width, height, choices.format, choices.quality)
     except ImageError as error:
         raise causes.of_image_error(error) from error
-    return Order(upload=upload, choices=choices, stem=_stem(filename))
+    return Order(upload=upload, choices=choices, stem=stem_of(filename))
 
 
 def refuse_early(head: bytes, settings: Settings) -> None:
@@ -122,7 +126,7 @@ def _bad(parameter: str, what: str, allowed: tuple[str, ...]) -> problems.BadPar
     )
 
 
-def _stem(filename: str) -> str:
+def stem_of(filename: str) -> str:
     """Return the last part of a path from any system, without its extension and what file systems dislike."""
     name = re.split(r"[/\\]", filename)[-1]
     stem = name.rpartition(".")[0] or name

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from gateway import embedded
-from gateway.orders import FORMATS, Choices, Order, make_order, read_choices
+from gateway.orders import FORMATS, Choices, Order, make_order, read_choices, stem_of
 from gateway.places import Places, Room
 from gateway.problems import Problem
 from gateway.settings import Settings
@@ -47,12 +47,14 @@ def run(settings: Settings, paths: list[Path], parameters: dict[str, str], *, ov
     if not is_folder and _format_of(target) != choices.format:
         raise click.UsageError(f"{target} ends in {target.suffix}, but the format asked for is {choices.format}.")
 
+    destinations = _choose_destinations(sources, target, choices) if is_folder else [target]
+
     exit_code = EXIT_OK
-    with _Work(settings) as work, click.progressbar(sources, label="Upscaling", file=sys.stderr) as bar:
-        for source in bar:
+    pairs = list(zip(sources, destinations, strict=True))
+    with _Work(settings) as work, click.progressbar(pairs, label="Upscaling", file=sys.stderr) as bar:
+        for source, destination in bar:
             try:
                 order = _read_order(source, choices, settings)
-                destination = target / order.filename if is_folder else target
                 _check_place(destination, overwrite=overwrite)
                 result = work.upscaling().run(order, uuid.uuid4().hex[:16])
                 _write(destination, result.data)
@@ -103,6 +105,19 @@ def _read_paths(paths: list[Path]) -> tuple[list[Path], Path, bool]:
     if is_folder and target.exists() and not target.is_dir():
         raise click.UsageError(f"{target} is a file; several inputs need a folder.")
     return sources, target, is_folder
+
+
+def _choose_destinations(sources: list[Path], folder: Path, choices: Choices) -> list[Path]:
+    """Return where each input's result goes; two that would go to one place are refused before any work is done."""
+    taken: dict[Path, Path] = {}
+    for source in sources:
+        destination = folder / choices.name_result(stem_of(source.name))
+        if destination in taken:
+            raise click.UsageError(
+                f"{taken[destination]} and {source} would both become {destination}. Rename one, or give each a folder."
+            )
+        taken[destination] = source
+    return list(taken)
 
 
 def _format_of(target: Path) -> str:

@@ -1,0 +1,53 @@
+"""What `superres upscale` does before and around the backend; with one: tests/stack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from gateway import embedded, upscale_command
+from gateway.settings import Settings
+from tests import builders
+from tests.fakes import FakeUpscaler
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> FakeUpscaler:
+    """A backend in the place of a Triton."""
+    fake = FakeUpscaler()
+    monkeypatch.setattr(embedded, "make_backend", lambda *_, **__: fake)
+    return fake
+
+
+def draw(path: Path, seed: int) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(builders.encode_png(builders.draw_photo(8, 8, seed)))
+    return path
+
+
+@pytest.mark.parametrize(("one", "other"), [("bird.png", "bird.png"), ("bird.png", "bird.jpg"), ("a b.png", "a?b.png")])
+def test_two_inputs_of_one_result_are_refused_by_name_before_any_work(
+    tmp_path: Path, backend: FakeUpscaler, one: str, other: str
+) -> None:
+    x, y, z = draw(tmp_path / "x" / one, 1), draw(tmp_path / "y" / other, 2), draw(tmp_path / "z" / "z.png", 3)
+
+    with pytest.raises(click.UsageError) as caught:
+        upscale_command.run(Settings(state_dir=str(tmp_path)), [z, x, y, tmp_path / "out"], {}, overwrite=True)
+
+    assert caught.value.message.startswith(f"{x} and {y} would both become {tmp_path / 'out'}/")
+    assert backend.asked == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_inputs_of_different_names_are_each_made_in_the_folder(tmp_path: Path, backend: FakeUpscaler) -> None:
+    x, y = draw(tmp_path / "x" / "bird.png", 1), draw(tmp_path / "y" / "tree.png", 2)
+
+    code = upscale_command.run(
+        Settings(state_dir=str(tmp_path)), [x, y, tmp_path / "out"], {"format": "webp"}, overwrite=False
+    )
+
+    made = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert (code, made) == (0, ["bird_compact_x4.webp", "tree_compact_x4.webp"])
+    assert backend.is_closed
