@@ -31,6 +31,7 @@ from preprocessing.image import Pixels
 
 log = logging.getLogger(__name__)
 
+LOG_NAME = "triton.log"
 WATCH_INTERVAL_S = 0.25
 MAX_FAILED_BOOTS = 3
 """Boots that fail in a row before we stop trying until somebody asks again."""
@@ -40,12 +41,12 @@ READY_LIMIT_S = BOOT_LIMIT_S * MAX_FAILED_BOOTS
 """After which a first boot has surely failed."""
 
 
-def make_backend(settings: Settings) -> Upscaler:
+def make_backend(settings: Settings, log_name: str = LOG_NAME) -> Upscaler:
     """Return the backend that the settings name: the Triton at ``backend_address``, else one of our own."""
     if settings.backend_address:
         states = States(settings.path_of_boots(), presumed_asleep_after_s=settings.idle_sleep_s)
         return ExternalBackend(TritonBackend(settings.backend_address, settings.model_keys()), states)
-    backend = EmbeddedBackend(settings)
+    backend = EmbeddedBackend(settings, log_name)
     backend.start()
     return backend
 
@@ -53,9 +54,11 @@ def make_backend(settings: Settings) -> Upscaler:
 class EmbeddedBackend:
     """A Triton of our own behind the `Upscaler` protocol. Safe to use from several threads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, log_name: str = LOG_NAME) -> None:
+        """`log_name` is the log's in `state_dir`: no two servers at once may have the same."""
         find_triton()  # what cannot run here is said before anything is started
         self._settings = settings
+        self._log_path = Path(settings.state_dir) / log_name
         self.model_key = next(iter(settings.model_keys()), "") or secrets.token_urlsafe(24)
         self.api_key = settings.api_key or secrets.token_urlsafe(24)
         self._states = States(settings.path_of_boots())
@@ -195,7 +198,7 @@ class EmbeddedBackend:
             model_repository=Path(settings.model_repository or PROJECT_ROOT / "model_repository"),
             model_key=self.model_key,
             api_key=self.api_key,
-            log_path=Path(settings.state_dir) / "triton.log",
+            log_path=self._log_path,
             environ=_engine_environ(settings),
             ports=find_free_ports(settings.triton_grpc_port, settings.triton_http_port),
         )

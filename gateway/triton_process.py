@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.triton_stubs import FOLDER_PREFIX, Stub, children, find_stubs, note, sweep, sweep_orphans
+from gateway.triton_stubs import FOLDER_PREFIX, NOTE_SUFFIX, Stub, children, find_stubs, note, sweep, sweep_orphans
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 SUPPORTED_PYTHONS = ((3, 11), (3, 12))
@@ -127,14 +127,17 @@ class TritonProcess:
         environ: Mapping[str, str],
         ports: TritonPorts,
     ) -> None:
-        """Start the server; returns at once. `environ` is what its models get beside what they need to run."""
+        """Start the server; returns at once. `environ` is what its models get beside what they need to run.
+
+        `log_path` is its own: what lies there becomes `.previous.log`, and its stubs are noted beside it.
+        """
         paths = find_triton()
         if not model_repository.is_dir():
             raise EmbeddedServerError(f"There is no model repository at {model_repository}.")
         self.ports = ports
         self.log_path = log_path
-        self._noted_stubs = log_path.with_suffix(".stubs")
-        sweep_orphans(self._noted_stubs)
+        self._noted_stubs = log_path.with_suffix(NOTE_SUFFIX)
+        sweep_orphans(log_path.parent)
         self._folder = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
         command = _command(_lay_out_backend(Path(self._folder.name), paths), paths, ports, model_repository)
         command += _restrictions("grpc-restricted-protocol", model_key, api_key)
@@ -230,6 +233,7 @@ class TritonProcess:
 
     def _clear_up(self, *, stubs_grace_s: float) -> None:
         sweep(self._folder.name, grace_s=stubs_grace_s, regions=frozenset(stub.region for stub in self._stubs))
+        self._noted_stubs.unlink(missing_ok=True)
         self._folder.cleanup()
 
 

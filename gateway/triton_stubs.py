@@ -18,6 +18,7 @@ from pathlib import Path
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the kernel has it
 FOLDER_PREFIX = "superres-triton-"
 """Of the temporary folder that each of our servers has its backend in: by it a stub is known as ours."""
+NOTE_SUFFIX = ".stubs"
 _STUB = "triton_python_backend_stub"
 _REGION_PREFIX = "triton_python_backend_shm_region_"
 
@@ -61,12 +62,20 @@ def note(path: Path, stubs: frozenset[Stub]) -> None:
     partial.replace(path)
 
 
-def sweep_orphans(noted: Path) -> None:
-    """End the stubs of servers that are gone with their gateways; remove the shared memory that the last one noted."""
-    lines = noted.read_text(errors="replace").splitlines() if noted.exists() else []
-    # A full disk or a hand may have left anything here: what is not a line of ours is passed over.
-    pairs = [words for words in map(str.split, lines) if len(words) == 2 and words[0].isdecimal()]
-    regions = {region for server, region in pairs if _is_region(region) and _is_gone(int(server))}
+def sweep_orphans(folder: Path) -> None:
+    """End the stubs of servers that are gone with their gateways; remove the shared memory noted in `folder`."""
+    regions: set[str] = set()
+    for noted in folder.glob(f"*{NOTE_SUFFIX}"):
+        try:
+            lines = noted.read_text(errors="replace").splitlines()
+        except OSError:  # its owner ended while we looked; no file of ours
+            continue
+        # A full disk or a hand may have left anything here: what is not a line of ours is passed over.
+        pairs = [words for words in map(str.split, lines) if len(words) == 2 and words[0].isdecimal()]
+        gone = {region for server, region in pairs if _is_gone(int(server))}
+        regions |= {region for region in gone if _is_region(region)}
+        if len(gone) == len(pairs):  # a live server's own is not ours to remove
+            noted.unlink(missing_ok=True)
     _end(lambda stub: _is_gone(stub.server), 0.0, frozenset(regions))
 
 

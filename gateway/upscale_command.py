@@ -6,6 +6,7 @@ A file that fails does not stop the others; the exit code says what kind of thin
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 import tempfile
 import time
@@ -60,9 +61,11 @@ def run(settings: Settings, paths: list[Path], parameters: dict[str, str], *, ov
                 _write(destination, result.data)
             except (BackendError, EmbeddedServerError) as error:  # it does not start: no other file would fare better
                 click.echo(f"\nsuperres: {error}", err=True)
+                work.keep_log()
                 return EXIT_BACKEND
             except (Problem, FileProblem) as problem:
-                is_ours = isinstance(problem, Problem) and problem.status >= 500
+                if is_ours := isinstance(problem, Problem) and problem.status >= 500:
+                    work.keep_log()
                 exit_code = max(exit_code, EXIT_BACKEND if is_ours else EXIT_REFUSED)
                 click.echo(f"\n{source}: {problem}", err=True)
             else:
@@ -79,6 +82,9 @@ class _Work:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._backend: Upscaler | None = None
+        # A `superres serve` may run beside us in the same folder: its log is not ours to move away.
+        self._log_path = Path(settings.state_dir) / f"triton-{secrets.token_hex(4)}.log"
+        self._keeps_log = False
 
     def __enter__(self) -> _Work:
         return self
@@ -86,10 +92,17 @@ class _Work:
     def __exit__(self, *_: object) -> None:
         if self._backend is not None:
             self._backend.close()
+        if not self._keeps_log:
+            for path in (self._log_path, self._log_path.with_suffix(".previous.log")):
+                path.unlink(missing_ok=True)
+
+    def keep_log(self) -> None:
+        """Leave the server's log behind: it says why something failed."""
+        self._keeps_log = True
 
     def upscaling(self) -> Upscaling:
         if self._backend is None:
-            self._backend = embedded.make_backend(self._settings)
+            self._backend = embedded.make_backend(self._settings, self._log_path.name)
             if isinstance(self._backend, embedded.EmbeddedBackend):
                 click.echo("\nStarting the embedded Triton ...", err=True)
                 self._backend.wait_until_ready(time.monotonic() + embedded.READY_LIMIT_S)

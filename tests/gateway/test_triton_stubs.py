@@ -40,7 +40,7 @@ def test_shared_memory_is_removed_once_its_server_is_gone_and_not_before(
     stubs = {Stub(1, "folder", f"{REGION}dead", gone), Stub(2, "folder", f"{REGION}live", os.getpid())}
     note(tmp_path / "triton.stubs", frozenset(stubs))
 
-    sweep_orphans(tmp_path / "triton.stubs")
+    sweep_orphans(tmp_path)
 
     assert [path.name for path in shared_memory.iterdir()] == [f"{REGION}live"]
 
@@ -61,7 +61,7 @@ def test_a_torn_note_is_read_as_far_as_it_is_sound(shared_memory: Path, gone: in
     (shared_memory / f"{REGION}dead").touch()
     (tmp_path / "triton.stubs").write_bytes(b"%b\n%d %bdead\n%b" % (torn, gone, REGION.encode(), torn))
 
-    sweep_orphans(tmp_path / "triton.stubs")
+    sweep_orphans(tmp_path)
 
     assert list(shared_memory.iterdir()) == []
 
@@ -71,7 +71,7 @@ def test_a_note_never_names_what_lies_outside_the_shared_memory(shared_memory: P
     (tmp_path / "precious").touch()
     (tmp_path / "triton.stubs").write_text(f"{gone} {REGION}/../../precious\n")
 
-    sweep_orphans(tmp_path / "triton.stubs")
+    sweep_orphans(tmp_path)
 
     assert (tmp_path / "precious").exists()
 
@@ -84,3 +84,19 @@ def test_a_note_is_replaced_whole_and_never_seen_half_written(tmp_path: Path) ->
         assert reader.read() == f"7 {REGION}old\n"
     assert path.read_text() == f"7 {REGION}new\n"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_notes_of_servers_that_are_gone_are_swept_whatever_their_names_and_those_of_live_ones_stay(
+    shared_memory: Path, gone: int, tmp_path: Path
+) -> None:
+    for name in ("one", "two", "live"):
+        (shared_memory / f"{REGION}{name}").touch()
+    note(tmp_path / "triton.stubs", frozenset({Stub(1, "folder", f"{REGION}one", gone)}))
+    note(tmp_path / "triton-12ab.stubs", frozenset({Stub(1, "folder", f"{REGION}two", gone)}))
+    note(tmp_path / "triton-34cd.stubs", frozenset({Stub(1, "folder", f"{REGION}live", os.getpid())}))
+    (tmp_path / "folder.stubs").mkdir()
+
+    sweep_orphans(tmp_path)
+
+    assert [path.name for path in shared_memory.iterdir()] == [f"{REGION}live"]
+    assert sorted(path.name for path in tmp_path.glob("*.stubs")) == ["folder.stubs", "triton-34cd.stubs"]

@@ -9,15 +9,21 @@ import pytest
 
 from gateway import embedded, upscale_command
 from gateway.settings import Settings
+from gateway.upscaler import BackendFault
 from tests import builders
 from tests.fakes import FakeUpscaler
 
 
 @pytest.fixture
 def backend(monkeypatch: pytest.MonkeyPatch) -> FakeUpscaler:
-    """A backend in the place of a Triton."""
+    """A backend in the place of a Triton, which writes a log as one does."""
     fake = FakeUpscaler()
-    monkeypatch.setattr(embedded, "make_backend", lambda *_, **__: fake)
+
+    def make_backend(settings: Settings, log_name: str = embedded.LOG_NAME) -> FakeUpscaler:
+        (Path(settings.state_dir) / log_name).write_text("of a Triton")
+        return fake
+
+    monkeypatch.setattr(embedded, "make_backend", make_backend)
     return fake
 
 
@@ -51,3 +57,31 @@ def test_inputs_of_different_names_are_each_made_in_the_folder(tmp_path: Path, b
     made = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert (code, made) == (0, ["bird_compact_x4.webp", "tree_compact_x4.webp"])
     assert backend.is_closed
+
+
+def test_a_server_that_runs_beside_keeps_its_log_and_ours_goes_with_us(tmp_path: Path, backend: FakeUpscaler) -> None:
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    (state_dir / embedded.LOG_NAME).write_text("of the server beside")
+
+    source = draw(tmp_path / "x" / "bird.png", 1)
+    code = upscale_command.run(Settings(state_dir=str(state_dir)), [source, tmp_path / "out"], {}, overwrite=False)
+
+    assert (code, len(backend.asked)) == (0, 1)
+    assert [(path.name, path.read_text()) for path in state_dir.iterdir()] == [
+        (embedded.LOG_NAME, "of the server beside")
+    ]
+
+
+def test_the_log_of_a_server_that_failed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_backend(settings: Settings, log_name: str) -> FakeUpscaler:
+        (Path(settings.state_dir) / log_name).write_text("why it failed")
+        return FakeUpscaler(failures=[BackendFault("INTERNAL: no")] * 2)
+
+    monkeypatch.setattr(embedded, "make_backend", make_backend)
+
+    source = draw(tmp_path / "x" / "bird.png", 1)
+    code = upscale_command.run(Settings(state_dir=str(tmp_path)), [source, tmp_path / "out"], {}, overwrite=False)
+
+    assert code == upscale_command.EXIT_BACKEND
+    assert [path.read_text() for path in tmp_path.glob("triton-*.log")] == ["why it failed"]

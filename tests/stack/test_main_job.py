@@ -143,9 +143,14 @@ def test_the_command_line_makes_the_same_picture_and_says_how_each_file_ended(st
     (tmp_path / "notes.png").write_text("no picture")
     sources = [str(SET5 / "x4" / "woman.png"), str(tmp_path / "notes.png"), str(SET5 / "x4" / "head.png")]
 
+    servers_log = (stack.state_dir / "triton.log").stat().st_ino
+    beside = sorted(path.name for path in stack.state_dir.glob("triton*"))
+
     done = superres("upscale", *sources, str(tmp_path / "made"), environ=stack.environ)
 
     assert done.returncode == 3, done.stderr
+    assert (stack.state_dir / "triton.log").stat().st_ino == servers_log, "the server's log was taken away"
+    assert sorted(path.name for path in stack.state_dir.glob("triton*")) == beside
     assert "notes.png: The upload begins with" in done.stderr
     with stack.post(Path(sources[0]).read_bytes()) as answer:
         assert levels_apart(read_pixels(tmp_path / "made" / "woman_compact_x4.png"), pixels_of(answer.read())) <= 1
