@@ -113,33 +113,40 @@ class Crops:
         self._recipe = recipe
         self._scale = scale
         self._rng = np.random.default_rng(seed)
-        areas = np.array([p.shape[0] * p.shape[1] for p in photographs], np.float64)
-        self._chances = areas / areas.sum()
         self._small: list[Pixels] = []
         if recipe == "bicubic":  # deterministic: shrink whole photographs once
             self._photographs = [p[: p.shape[0] // scale * scale, : p.shape[1] // scale * scale] for p in photographs]
             self._small = [resize(p, p.shape[0] // scale, p.shape[1] // scale) for p in self._photographs]
 
     def batches(self, patch: int, batch: int) -> Iterator[tuple[Pixels, Pixels]]:
-        """Endless (input [B, patch, patch, C], target [B, patch * scale, patch * scale, C])."""
+        """Endless (input [B, patch, patch, C], target [B, patch * scale, patch * scale, C]); larger ones more often.
+
+        Raises ValueError when no photograph is as large as the target.
+        """
+        chances = self._chances(patch)
         while True:
-            pairs = [self._draw(patch) for _ in range(batch)]
+            pairs = [self._draw(patch, chances) for _ in range(batch)]
             yield np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
 
-    def _draw(self, patch: int) -> tuple[Pixels, Pixels]:
+    def _chances(self, patch: int) -> npt.NDArray[np.float64]:
+        least = patch * self._scale
+        sides = [photograph.shape[:2] for photograph in self._photographs]
+        areas = np.array([height * width if min(height, width) >= least else 0 for height, width in sides], np.float64)
+        if not areas.any():
+            raise ValueError(
+                f"None of {len(sides)} photographs has {least} pixels on both sides, as crops of {patch} pixels "
+                f"at scale {self._scale} take. Train on larger ones or with a smaller patch."
+            )
+        return areas / areas.sum()
+
+    def _draw(self, patch: int, chances: npt.NDArray[np.float64]) -> tuple[Pixels, Pixels]:
         rng, scale = self._rng, self._scale
+        index = int(rng.choice(len(self._photographs), p=chances))
+        target = self._photographs[index]
+        height, width = target.shape[0] // scale, target.shape[1] // scale
         # Real degradations see around the crop; 8 input pixels on each side are enough for their kernels.
         border = 8 if self._recipe.startswith(("real", "jpeg")) else 0
-        need = patch + 2 * border
-        while True:
-            index = int(rng.choice(len(self._photographs), p=self._chances))
-            target = self._photographs[index]
-            height, width = target.shape[0] // scale, target.shape[1] // scale
-            if min(height, width) >= need:
-                break
-            need = min(need, max(patch, min(height, width)))
-            if min(height, width) >= need:
-                break
+        need = min(patch + 2 * border, height, width)  # a photograph hardly larger than the crop has less around it
         top, left = int(rng.integers(0, height - need + 1)), int(rng.integers(0, width - need + 1))
         wide = target[top * scale : (top + need) * scale, left * scale : (left + need) * scale]
         given = self._small[index][top : top + need, left : left + need] if self._small else self._degrade(wide)

@@ -10,9 +10,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from safetensors.torch import load_file
 
 from swinir.network import SwinIR
+from swinir.weights import load_network
+from swinir.zoo import VARIANTS
 from training.data import TRAINING_SETS
 from training.recipes import RECIPES
 from training.train import make_optimisers, train
@@ -45,8 +46,9 @@ def test_a_run_that_ended_goes_on_from_its_checkpoint(data: Path, tmp_path: Path
     lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     assert "resumed at step 2" in output
     assert [line["step"] for line in lines] == [1, 2, 3]
-    network = SwinIR(**RECIPES[VARIANT].network_config())
-    network.load_state_dict(load_file(tmp_path / "run/weights.safetensors"), strict=False)
+    served = load_network(VARIANTS[VARIANT], tmp_path / "run/weights.safetensors")
+    average = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)["average"]
+    assert all(torch.equal(parameter, average[name]) for name, parameter in served.named_parameters())
 
 
 def test_a_run_by_the_clock_ends_by_it(data: Path, tmp_path: Path) -> None:
