@@ -5,7 +5,7 @@ Through the engine that serves, uint8 in and uint8 out; prints the table of docs
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +41,18 @@ def measure(names: tuple[str, ...], data: Path, threads: int) -> None:
 
 
 def benchmarks_of(row: Variant, bench: Path) -> Iterator[tuple[str, Iterator[Pair]]]:
-    """Yield (title, pairs) for a variant: sets that nobody trained on, degraded with a fixed seed."""
-    set5 = sorted((bench / "Set5" / "HR").iterdir())
+    """Yield (title, pairs) for a variant: sets nobody trained on, degraded with a fixed seed; the main one first."""
     if row.task == "real_sr":
-        yield f"Set5 x{row.scale}, bicubic, noise 5, JPEG 70", (_degraded(read(path), row.scale) for path in set5)
+        paths = sorted((bench / "Set5" / "HR").iterdir())
+        yield f"Set5 x{row.scale}, bicubic, noise 5, JPEG 70", (_degraded(read(path), row.scale) for path in paths)
         yield f"Set5 x{row.scale}, bicubic alone", published_pairs(bench, row.scale)
     elif row.task.endswith("_sr"):
         yield f"Set5 x{row.scale}, luminance", published_pairs(bench, row.scale)
     else:
-        greys = {"gray_denoise": "Set12", "gray_jpeg": "classic5"}
-        folder = greys.get(row.task)
-        paths = sorted((bench / folder).iterdir()) if folder else set5
+        folder = {"gray_denoise": "Set12", "gray_jpeg": "classic5"}.get(row.task, "Set5")
+        paths = sorted((bench / ("Set5/HR" if folder == "Set5" else folder)).iterdir())
         what = f"noise of {row.strength}" if row.task.endswith("denoise") else f"JPEG quality {row.strength}"
-        yield f"{folder or 'Set5'}, {what}", same_size_pairs(row, paths)
+        yield f"{folder}, {what}", same_size_pairs(row, paths)
 
 
 def published_pairs(bench: Path, scale: int) -> Iterator[Pair]:
@@ -78,16 +77,20 @@ def same_size_pairs(row: Variant, paths: list[Path]) -> Iterator[Pair]:
             yield add_noise(target, strength, rng) if row.task == "color_denoise" else jpeg(target, strength), target
 
 
-def score(engine: Engine, row: Variant, pairs: list[Pair]) -> tuple[float, float]:
-    """Mean PSNR in dB of doing nothing (or bicubic) and of the variant, over (given, wanted) pairs."""
+def score(engine: Engine, row: Variant, pairs: Iterable[Pair]) -> tuple[float, float]:
+    """Mean PSNR in dB of doing nothing (or bicubic) and of the variant as it is served, over (given, wanted) pairs."""
+    return compare(lambda given: engine.restore(given[None], row.name).tiles[0], row.scale, pairs)
+
+
+def compare(restore: Callable[[Any], Any], scale: int, pairs: Iterable[Pair]) -> tuple[float, float]:
+    """Mean PSNR in dB of doing nothing (or bicubic) and of what `restore` makes, over (given, wanted) pairs."""
     before: list[float] = []
     after: list[float] = []
     for given, target in pairs:
-        plain = resize(given, target.shape[0], target.shape[1]) if row.scale > 1 else given
-        restored = engine.restore(given[None], row.name).tiles[0]
-        for scores, picture in ((before, plain), (after, restored)):
-            if row.scale > 1:
-                scores.append(luminance_psnr(picture, target, border=row.scale))
+        plain = resize(given, target.shape[0], target.shape[1]) if scale > 1 else given
+        for scores, picture in ((before, plain), (after, restore(given))):
+            if scale > 1:
+                scores.append(luminance_psnr(picture, target, border=scale))
             else:
                 scores.append(psnr(picture, target))
     return float(np.mean(before)), float(np.mean(after))

@@ -16,15 +16,14 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from swinir.network import SwinIR
-from training.data import Crops, add_noise, jpeg, read_photographs, resize
+from training.data import Crops, read_photographs
 from training.forward import TrainingForward
 from training.initialise import grey_from_colour, start_as_upsampler
-from training.metrics import luminance_psnr, psnr
+from training.measure import benchmarks_of, compare
 from training.recipes import RECIPES, Recipe
 
 EMA_DECAY = 0.999
@@ -51,7 +50,7 @@ def train(variant: str, data: Path, run: Path, start: Path | None, **options: An
     recipe = RECIPES[variant]
     run.mkdir(parents=True, exist_ok=True)
     photographs = read_photographs(data / "train", grey=recipe.channels == 1)
-    network = SwinIR(**recipe.network_config())
+    network = SwinIR(**recipe.variant.config)
     if start:
         fitted = load_what_fits(network, grey_from_colour(network, load_file(start)))
         print(f"{fitted} tensors taken from {start}", flush=True)
@@ -140,7 +139,7 @@ class Trainer:
 
     def average_network(self) -> SwinIR:
         """A copy of the network that holds the moving average."""
-        network = SwinIR(**self.recipe.network_config())
+        network = SwinIR(**self.recipe.variant.config)
         network.load_state_dict(self.average)
         return network
 
@@ -155,7 +154,7 @@ class Trainer:
         }
         torch.save(state, self.run / "checkpoint.tmp")
         (self.run / "checkpoint.tmp").replace(self.run / "checkpoint.pt")
-        config = {name: str(value).strip("[]").replace(" ", "") for name, value in self.recipe.network_config().items()}
+        config = {name: str(value).strip("[]").replace(" ", "") for name, value in self.recipe.variant.config.items()}
         metadata = {"variant": self.variant, "step": str(self.step), **config}
         save_file({n: t.contiguous() for n, t in self.average.items()}, self.run / "weights.tmp", metadata)
         (self.run / "weights.tmp").replace(self.run / "weights.safetensors")
@@ -188,45 +187,14 @@ def restore(network: SwinIR, pixels: Any) -> Any:
 
 
 def judge(network: SwinIR, recipe: Recipe, bench: Path) -> dict[str, float]:
-    """Mean PSNR in dB on images never trained on, beside the PSNR of doing nothing (bicubic or the input itself)."""
-    before: list[float] = []
-    after: list[float] = []
-    for given, target in judged_pairs(recipe, bench):
-        plain = resize(given, target.shape[0], target.shape[1]) if recipe.scale > 1 else given
-        for scores, picture in ((before, plain), (after, restore(network, given))):
-            if recipe.scale > 1:
-                scores.append(luminance_psnr(picture, target, border=recipe.scale))
-            else:
-                scores.append(psnr(picture, target))
-    return {"plain_db": float(np.mean(before)), "db": float(np.mean(after))}
-
-
-def judged_pairs(recipe: Recipe, bench: Path) -> list[tuple[Any, Any]]:
-    """(input, reference) of the benchmark that fits the recipe; degradations drawn with a fixed seed."""
-    rng = np.random.default_rng(0)
-    folder = {1: bench / "Set12", 3: bench / "Set5" / "HR"}[recipe.channels]
-    pairs = []
-    for path in sorted(folder.iterdir()):
-        target = _read(path, grey=recipe.channels == 1)
-        name, _, strength = recipe.degradation.partition(":")
-        if name in ("bicubic", "real"):
-            height, width = target.shape[0] // recipe.scale, target.shape[1] // recipe.scale
-            target = target[: height * recipe.scale, : width * recipe.scale]
-            given = resize(target, height, width)
-            if name == "real":
-                given = jpeg(add_noise(given, 5.0, rng), 70)
-        elif name == "noise":
-            given = add_noise(target, float(strength), rng)
-        else:
-            given = jpeg(target, int(strength))
-        pairs.append((given, target))
-    return pairs
-
-
-def _read(path: Path, *, grey: bool) -> Any:
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    return pixels[..., None] if grey else pixels
+    """Mean PSNR in dB on the variant's main benchmark, beside that of doing nothing (bicubic or the input itself)."""
+    channels = recipe.channels
+    _, pairs = next(benchmarks_of(recipe.variant, bench))
+    # A benchmark's greys come in three equal channels.
+    before, after = compare(
+        lambda given: restore(network, given[..., :channels]).repeat(3 // channels, axis=2), recipe.scale, pairs
+    )
+    return {"plain_db": before, "db": after}
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from training.recipes import RECIPES
 def test_training_sees_the_pixels_that_the_network_serves(variant: str) -> None:
     torch.manual_seed(3)
     recipe = RECIPES[variant]
-    network = SwinIR(**recipe.network_config())
+    network = SwinIR(**recipe.variant.config)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)  # bias tables and masks count, norms are no identity
-    side = 3 * recipe.window
+    side = 3 * recipe.variant.window
     images = torch.rand(2, recipe.channels, side, side)
 
     with torch.inference_mode():

@@ -21,7 +21,7 @@ PHOTOGRAPHS = [builders.draw_photo(96, 112, seed) for seed in range(3)]
 
 def new_network(variant: str) -> SwinIR:
     torch.manual_seed(5)
-    return SwinIR(**RECIPES[variant].network_config())
+    return SwinIR(**RECIPES[variant].variant.config)
 
 
 def copies(network: SwinIR) -> dict[str, Tensor]:

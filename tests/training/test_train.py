@@ -11,12 +11,14 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from swinir.engine import Engine
 from swinir.network import SwinIR
-from swinir.weights import load_network
+from swinir.weights import find_weights, load_network
 from swinir.zoo import VARIANTS
 from training.data import TRAINING_SETS
+from training.measure import benchmarks_of, score
 from training.recipes import RECIPES
-from training.train import make_optimisers, train
+from training.train import judge, make_optimisers, train
 
 VARIANT = "compact_gray_jpeg_20"
 
@@ -25,7 +27,7 @@ VARIANT = "compact_gray_jpeg_20"
 def data(tmp_path: Path) -> Path:
     """A folder laid out like the training data, of noise: nothing is to be learnt from it."""
     rng = np.random.default_rng(5)
-    for folder in (*(Path("train") / name for name in TRAINING_SETS), Path("bench/Set12")):
+    for folder in (*(Path("train") / name for name in TRAINING_SETS), Path("bench/classic5")):
         (tmp_path / folder).mkdir(parents=True)
         pixels = rng.integers(0, 256, (64, 72), np.uint8)
         Image.fromarray(pixels).save(tmp_path / folder / "noise.png")
@@ -59,8 +61,18 @@ def test_a_run_by_the_clock_ends_by_it(data: Path, tmp_path: Path) -> None:
     assert len((tmp_path / "run/log.jsonl").read_text().splitlines()) == 1
 
 
+def test_a_run_is_judged_as_the_shipped_weights_are_measured(data: Path) -> None:
+    row = VARIANTS[VARIANT]
+    (_, pairs), *_ = benchmarks_of(row, data / "bench")
+    before, after = score(Engine(device="cpu"), row, pairs)
+
+    judged = judge(load_network(row, find_weights(row, None)), RECIPES[VARIANT], data / "bench")
+
+    assert judged == {"plain_db": before, "db": pytest.approx(after, abs=0.01)}
+
+
 def test_every_parameter_has_one_optimiser() -> None:
-    network = SwinIR(**RECIPES["compact_x4"].network_config())
+    network = SwinIR(**RECIPES["compact_x4"].variant.config)
 
     muon, adam = make_optimisers(network, 1e-3)
 
