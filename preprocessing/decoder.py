@@ -20,6 +20,7 @@ from preprocessing.alpha import bleed_colour
 from preprocessing.colour_profile import keep_profile
 from preprocessing.errors import ImageError, TooManyPixels, UnreadableImage
 from preprocessing.image import Image, Pixels
+from preprocessing.jpeg_pixels import are_alike, lengthen_last_scan
 from preprocessing.png_pixels import check_pixels
 from preprocessing.upload import Upload
 
@@ -99,6 +100,10 @@ def _open(upload: Upload, *, low_bytes: bool = False) -> PilImage.Image:
     elif container.format == "PNG":
         check_pixels(container.essence)
     opened.load()
+    if container.format == "JPEG" and (longer := lengthen_last_scan(container.essence)):
+        again = PilImage.open(BytesIO(b"".join(longer)), formats=["JPEG"])
+        if not are_alike(opened, again):
+            raise UnreadableImage("The JPEG is truncated or corrupt: its last scan lacks blocks. Send the whole file.")
     if upload.orientation in _TRANSPOSITIONS:
         return opened.transpose(_TRANSPOSITIONS[upload.orientation])
     return opened
