@@ -1,7 +1,8 @@
 """A small file that people or clusters change while we run: read again when it changes, replaced only as a whole.
 
-One that cannot be read or understood leaves what was read before in force, and is said in the log once. Works where a
-cluster mounts a Secret or ConfigMap, which swaps a link (`..data`) and never writes into the file.
+One that cannot be read or understood leaves what was read before in force, and is said in the log; one that could not
+be read is tried again at each look. Works where a cluster mounts a Secret or ConfigMap, which swaps a link (`..data`)
+and never writes into the file.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,9 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 MAX_FILE_BYTES = 4_194_304
+SAY_AGAIN_S = 60.0
+"""A file is looked at once a request: while it cannot be read, that is said this often and not each time."""
+_MISSING = (0,)
 
 _log = logging.getLogger(__name__)
 
@@ -33,31 +38,54 @@ class WatchedFile(Generic[T]):
     `error` is the FileError that its failures are raised as; `empty` is the content where there is no file.
     """
 
-    def __init__(self, path: Path, what: str, parse: Callable[[bytes], T], *, empty: T, error: type[FileError]) -> None:
+    def __init__(
+        self, path: Path, what: str, parse: Callable[[bytes], T], *, empty: T, error: type[FileError],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self.path = path
+        self._clock = clock
         self._what = what
         self._parse = parse
         self._empty = empty
         self._error = error
         self._lock = threading.Lock()
         self._seen: tuple[int, ...] | None = None
+        """Time, size and inode of what was read last; None before that."""
         self._content = empty
+        self._silent_until = 0.0
 
     def current(self) -> T:
         """Return the content, read again when the file has another time, size or inode than when it was last read."""
         with self._lock:
-            try:
-                stat = self.path.stat()
-                seen: tuple[int, ...] = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
-            except OSError:
-                seen = (0,)
-            if seen != self._seen:
-                self._seen = seen
+            seen = self._look()
+            if seen is None or seen != self._seen:
                 try:
                     self._content = self.read()
                 except FileError as error:
-                    _log.error("%s The %s read before stay in force.", error, self._what)
+                    may_pass = isinstance(error.__cause__, OSError)  # too many open files; the file itself is as it was
+                    self._complain(error, may_pass=may_pass)
+                    if may_pass:
+                        return self._content
+                else:
+                    if seen == _MISSING and self._seen not in (None, _MISSING):
+                        _log.warning("The %s file %s is gone: there are no %s now.", self._what, self.path, self._what)
+                self._seen, self._silent_until = seen, 0.0
             return self._content
+
+    def _look(self) -> tuple[int, ...] | None:
+        try:
+            stat = self.path.stat()
+        except FileNotFoundError:
+            return _MISSING
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
+
+    def _complain(self, error: FileError, *, may_pass: bool) -> None:
+        now = self._clock()
+        if not may_pass or now >= self._silent_until:
+            self._silent_until = now + SAY_AGAIN_S
+            _log.error("%s The %s read before stay in force.", error, self._what)
 
     def read(self) -> T:
         """Return the content as the file has it now; `empty` when there is no file."""
