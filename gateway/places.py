@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gateway.promises import Promises
+from gateway.promises import LINE_PER_PLACE, Promises
 from gateway.stop import Stop
 
 Clock = Callable[[], float]
@@ -73,7 +73,7 @@ class Places:
         self._at_work: Counter[str] = Counter()
         """Images by visitor; whoever has none is not in it."""
         self._pixels = 0
-        self._promises = Promises()
+        self._promises = Promises(LINE_PER_PLACE * (room.at_work + room.waiting))
         self._last_turns: dict[str, int] = {}
         """Number of the latest turn of each visitor who is at work or waiting."""
         self._turns = 0
@@ -86,10 +86,11 @@ class Places:
         """Return how full the places are now."""
         with self._lock:
             at_work, waiting = self._at_work.total(), len(self._queue)
-            promised = self._promises.count_before("", self._clock())
+            now = self._clock()
             has_room = at_work < self._room.at_work and not waiting
-            full = not has_room and waiting + promised >= self._room.waiting
-            return State(at_work, waiting, full, self._estimate_s(promised))
+            full = not has_room and not self._may_wait("", now)
+            before = self._promises.count_before("", now) if full else 0
+            return State(at_work, waiting, full, self._estimate_s(before))
 
     def enter(self, visitor: str = "", pixels: int = 0) -> Ticket:
         """Take a place, or one in the queue; raise NoPlace or NoPlaceForVisitor at once when there is none.
@@ -105,9 +106,8 @@ class Places:
             mine = sum(other.visitor == visitor for other in self._queue)
             if mine >= self._room.waiting_each:
                 raise NoPlaceForVisitor(mine, self._estimate_s(mine))
-            before = self._promises.count_before(visitor, now)
-            if len(self._queue) + before >= self._room.waiting:
-                retry_after_s = self._estimate_s(before)
+            if not self._may_wait(visitor, now):
+                retry_after_s = self._estimate_s(self._promises.count_before(visitor, now))
                 self._promises.give(visitor, now + retry_after_s)
                 raise NoPlace(len(self._queue), retry_after_s)
             self._promises.keep(visitor)
@@ -156,6 +156,12 @@ class Places:
     def _fits(self, ticket: Ticket) -> bool:
         at_work = self._at_work.total()
         return not at_work or (at_work < self._room.at_work and self._pixels + ticket.pixels <= self._room.pixels)
+
+    def _may_wait(self, visitor: str, now: float) -> bool:
+        """Whether the queue has a place that is promised to nobody who comes while this visitor would wait in it."""
+        waiting = len(self._queue)
+        its_turn = now + self._estimate_s(waiting)
+        return waiting + self._promises.count_before(visitor, now, its_turn) < self._room.waiting
 
     def _forget(self, visitor: str) -> None:
         if visitor not in self._at_work and all(other.visitor != visitor for other in self._queue):

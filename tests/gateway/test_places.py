@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.places import NoPlace, NoPlaceForVisitor, Places, Room, State, Ticket, WaitedTooLong
-from gateway.promises import GRACE_S, MAX_PROMISES
+from gateway.promises import GRACE_S, LINE_PER_PLACE
 from tests.fakes import HandClock
 
 LIMIT_S = 30.0
@@ -197,14 +197,48 @@ def test_no_promise_keeps_the_backend_idle() -> None:
     assert places.enter("newcomer").turn == (0, 0)
 
 
-def test_the_line_of_promises_is_bounded() -> None:
-    places = Places(Room(at_work=1, waiting=0), usual_s=1.0)
-    places.enter("first")
-    for number in range(MAX_PROMISES + 50):
-        with pytest.raises(NoPlace) as caught:
-            places.enter(f"visitor {number}")
+def test_the_line_of_promises_is_bounded_by_the_places_there_are() -> None:
+    places, most = Places(Room(at_work=2, waiting=3), usual_s=2.0), LINE_PER_PLACE * 5
+    for number in range(5):
+        places.enter(f"first {number}")
 
-    assert caught.value.retry_after_s == MAX_PROMISES + 1
+    retry_after_s = [told(places, f"visitor {number}") for number in range(most + 50)]
+
+    assert retry_after_s == [*range(1, most + 1), *[most + 1] * 50]
+
+
+def test_promises_that_nobody_keeps_do_not_shut_a_queue_that_has_drained() -> None:
+    clock = HandClock()
+    places = Places(Room(at_work=4, waiting=24), clock=clock, usual_s=5.0)
+    crowd = [places.enter(f"first {number}") for number in range(28)]
+    for number in range(1_000):
+        told(places, f"never seen again {number}")
+    assert places.state().is_full
+    while len(crowd) > 4:
+        clock.now += 5
+        for ticket in crowd[:4]:
+            ticket.leave()
+        del crowd[:4]
+
+    state = places.state()
+    assert (state.at_work, state.waiting, state.is_full) == (4, 0, False)
+    assert state.retry_after_s == pytest.approx(5 / 4)
+    newcomers = [places.enter(f"newcomer {number}") for number in range(8)]
+    assert [ticket.turn[0] for ticket in newcomers] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_newcomer_has_a_free_place_that_is_promised_to_nobody_while_it_would_wait() -> None:
+    clock = HandClock()
+    places = Places(Room(at_work=1, waiting=3), clock=clock, usual_s=10.0)
+    _, *waiting = (places.enter(f"first {number}") for number in range(4))
+    assert [told(places, name) for name in "abcde"] == [10.0, 20.0, 30.0, 40.0, 50.0]
+    for ticket in waiting:
+        ticket.leave()  # nobody wants to wait that long
+
+    clock.now += 10
+    assert places.enter("newcomer").turn[0] == 1, "a and b come within its 10 s"
+    assert told(places, "another") == 60.0, "a, b and c come within its 20 s"
+    assert [places.enter(name).turn[0] for name in "ab"] == [2, 3]
 
 
 def test_pixels_at_work_are_bounded_and_a_large_image_is_not_passed_by_small_ones() -> None:
