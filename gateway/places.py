@@ -11,8 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.promises import LINE_PER_PLACE, Promises
@@ -128,8 +127,9 @@ class Places:
             if ticket in self._queue:
                 self._queue.remove(ticket)
             else:
-                seconds = self._clock() - ticket.began
-                self._usual_s += _WEIGHT_OF_LATEST * (seconds - self._usual_s)
+                if ticket.has_finished:
+                    seconds = self._clock() - ticket.began
+                    self._usual_s += _WEIGHT_OF_LATEST * (seconds - self._usual_s)
                 self._pixels -= ticket.pixels
                 self._at_work[ticket.visitor] -= 1
                 self._at_work += Counter()  # forgets whoever has none
@@ -139,19 +139,6 @@ class Places:
             while self._queue and self._fits(chosen := self._in_turn()[0]):
                 self._queue.remove(chosen)
                 self._begin(chosen)
-
-    @contextmanager
-    def take(self, deadline: float, visitor: str = "", pixels: int = 0) -> Iterator[None]:
-        """Hold a place for the body of a `with`, waiting for it until `deadline`, a moment of the clock.
-
-        Raises NoPlace at once when the queue is full, WaitedTooLong at the deadline.
-        """
-        ticket = self.enter(visitor, pixels)
-        try:
-            ticket.wait(max(0.0, deadline - self._clock()), Stop())
-            yield
-        finally:
-            self.leave(ticket)
 
     def _fits(self, ticket: Ticket) -> bool:
         at_work = self._at_work.total()
@@ -202,6 +189,8 @@ class Ticket:
         """Of the upload."""
         self.began = 0.0
         """When the work began, a moment of the clock."""
+        self.has_finished = False
+        """Whether there is a picture: broken uploads and visitors who leave say nothing of how long one takes."""
 
     @property
     def turn(self) -> tuple[int, int]:

@@ -161,6 +161,7 @@ class Work:
             self.ticket.wait(self._deadline - self._clock(), self.stop)
             image = decode(self.order.upload)  # colour comes bled under alpha 0
             data, rows = self._ask(image, watch)
+            self.ticket.has_finished = True
         except WaitedTooLong as error:
             raise problems.DeadlineExceeded(
                 f"No place became free within {self._deadline_s:g} seconds. Try again later."

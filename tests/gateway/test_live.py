@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import threading
-import time
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
@@ -20,6 +19,7 @@ from gateway.orders import make_order, read_choices
 from gateway.parts import parts_of
 from gateway.places import Places, Room
 from gateway.settings import Settings
+from gateway.stop import Stop
 from gateway.upscaler import BackendMisconfigured
 from gateway.upscaling import Upscaling, Work
 from tests.builders import draw_photo, encode_png
@@ -199,8 +199,8 @@ def test_closing_the_stream_stops_the_work_at_the_backend() -> None:
 
     events.close()  # type: ignore[attr-defined]  # a generator, as gunicorn closes it
 
-    with places.take(time.monotonic() + 30):
-        assert upscaler.stops == 1
+    places.enter().wait(30, Stop())  # the place is free again
+    assert upscaler.stops == 1
 
 
 def test_the_status_is_told_without_waking_anything(client: FlaskClient, upscaler: FakeUpscaler) -> None:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from gateway.places import NoPlace, NoPlaceForVisitor, Places, Room, State, Ticket, WaitedTooLong
 from gateway.promises import GRACE_S, LINE_PER_PLACE
+from gateway.stop import Stop
 from tests.fakes import HandClock
 
 LIMIT_S = 30.0
 
 
-def soon() -> float:
-    return time.monotonic() + LIMIT_S
+@contextmanager
+def taken(places: Places, timeout_s: float = LIMIT_S) -> Iterator[Ticket]:
+    """Hold a place for the block, waiting for it that long at most."""
+    ticket = places.enter()
+    try:
+        ticket.wait(timeout_s, Stop())
+        yield ticket
+    finally:
+        ticket.leave()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -30,7 +39,7 @@ def test_no_more_work_at_once_than_there_are_places() -> None:
     places, lock, now, most = Places(Room(at_work=3, waiting=100)), threading.Lock(), [0], [0]
 
     def work() -> None:
-        with places.take(soon()):
+        with taken(places):
             with lock:
                 now[0] += 1
                 most[0] = max(most[0], now[0])
@@ -52,11 +61,11 @@ def test_whoever_came_first_works_first() -> None:
     places, order = Places(Room(at_work=1, waiting=10)), []
 
     def work(number: int) -> None:
-        with places.take(soon()):
+        with taken(places):
             order.append(number)
 
     threads = []
-    with places.take(soon()):
+    with taken(places):
         for number in range(6):
             threads.append(threading.Thread(target=work, args=(number,)))
             threads[-1].start()
@@ -70,7 +79,7 @@ def test_whoever_came_first_works_first() -> None:
 def test_the_one_too_many_is_sent_away_at_once_with_an_estimate() -> None:
     places = Places(Room(at_work=2, waiting=0), usual_s=8.0)
 
-    with places.take(soon()), places.take(soon()), pytest.raises(NoPlace) as caught, places.take(soon()):
+    with taken(places), taken(places), pytest.raises(NoPlace) as caught, taken(places):
         pass
 
     assert (caught.value.waiting, caught.value.retry_after_s) == (0, 4.0)
@@ -80,17 +89,28 @@ def test_the_estimate_follows_what_is_measured() -> None:
     clock = HandClock()
     places = Places(Room(at_work=1, waiting=0), clock=clock, usual_s=5.0)
     for _ in range(50):
-        with places.take(clock.now):
+        with taken(places) as ticket:
             clock.now += 60
+            ticket.has_finished = True
 
     assert places.state().retry_after_s == pytest.approx(60, abs=1)
+
+
+def test_the_estimate_learns_nothing_from_work_that_did_not_finish() -> None:
+    clock = HandClock()
+    places = Places(Room(at_work=1, waiting=0), clock=clock, usual_s=5.0)
+    for seconds in (0.0, 60.0) * 20:
+        with taken(places):
+            clock.now += seconds
+
+    assert places.state().retry_after_s == 5.0
 
 
 def test_a_wait_ends_at_the_deadline_and_gives_its_place_in_the_queue_back() -> None:
     places = Places(Room(at_work=1, waiting=1))
 
-    with places.take(soon()):
-        with pytest.raises(WaitedTooLong), places.take(time.monotonic() + 0.01):
+    with taken(places):
+        with pytest.raises(WaitedTooLong), taken(places, 0.01):
             pass
         assert places.state() == State(at_work=1, waiting=0, is_full=False, retry_after_s=5.0)
 
@@ -98,10 +118,10 @@ def test_a_wait_ends_at_the_deadline_and_gives_its_place_in_the_queue_back() -> 
 def test_a_place_is_given_back_when_the_work_fails() -> None:
     places = Places(Room(at_work=1, waiting=0))
 
-    with pytest.raises(ValueError, match="bad"), places.take(soon()):
+    with pytest.raises(ValueError, match="bad"), taken(places):
         raise ValueError("bad")
 
-    with places.take(soon()):
+    with taken(places):
         assert places.state().is_full
     assert not places.state().is_full
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from io import BytesIO
 
@@ -231,15 +230,31 @@ def test_a_stop_ends_the_work_at_the_backend_and_frees_the_place() -> None:
     assert (len(ends), upscaler.stops, places.state().at_work) == (1, 1, 0)
 
 
+def test_the_usual_time_is_learnt_from_pictures_that_were_made(clock: HandClock) -> None:
+    places = Places(Room(at_work=1, waiting=1), clock=clock, usual_s=5.0)
+    head = PHOTO[: PHOTO.index(b"IDAT") - 4]
+    broken = order(head + builders.png_chunk(b"IDAT", b"no pixels") + builders.png_chunk(b"IEND", b""))
+    fine = order()
+    failing = FakeUpscaler(failures=[BackendUnavailable("it is gone")] * 2)
+
+    for upscaler, asked in ((FakeUpscaler(), broken), (failing, fine)) * 2:
+        with pytest.raises(problems.Problem):
+            upscaling(upscaler, places).run(asked, "id")
+    assert places.state().retry_after_s == 5.0, "failures at once do not make the queue any quicker"
+
+    upscaling(FakeUpscaler(), places).run(fine, "id")
+    assert places.state().retry_after_s == 4.0
+
+
 def test_a_stop_ends_the_wait_for_a_place() -> None:
     places = Places(Room(at_work=1, waiting=1))
-    with places.take(time.monotonic() + 30):
-        work = upscaling(FakeUpscaler(), places).begin(order(), "id")
-        assert work.ticket.turn == (1, 1)
-        work.stop.set()
-        with pytest.raises(Stopped):
-            work.run()
-        assert places.state().waiting == 0
+    places.enter()
+    work = upscaling(FakeUpscaler(), places).begin(order(), "id")
+    assert work.ticket.turn == (1, 1)
+    work.stop.set()
+    with pytest.raises(Stopped):
+        work.run()
+    assert places.state().waiting == 0
 
 
 def test_when_the_gateway_ends_whoever_waits_is_told_to_come_again() -> None:
