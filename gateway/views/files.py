@@ -31,8 +31,8 @@ def release() -> str:
 def static(asked: str, filename: str) -> Response:
     """Send a file; under the address of another release, which a roll-out asks for, it is not to be kept."""
     if asked != release():
-        return send_from_directory(FOLDER, filename)  # no-cache is what it says by itself
-    response = send_from_directory(FOLDER, filename, max_age=YEAR_S)
+        return _send(filename, None)  # no-cache is what it says by itself
+    response = _send(filename, YEAR_S)
     response.cache_control.immutable = True
     return response
 
@@ -46,4 +46,10 @@ def _of_this_release(endpoint: str, values: dict[str, Any]) -> None:
 @blueprint.get("/favicon.ico")
 def favicon() -> Response:
     """Send the icon, which browsers ask for by this name."""
-    return send_from_directory(FOLDER, "icon.svg", max_age=3600)
+    return _send("icon.svg", 3600)
+
+
+def _send(filename: str, max_age_s: int | None) -> Response:
+    response = send_from_directory(FOLDER, filename, max_age=max_age_s)
+    response.direct_passthrough = False  # else the server is given the bare file, and nobody is told when it was sent
+    return response

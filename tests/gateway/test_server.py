@@ -42,6 +42,26 @@ def test_the_server_says_one_line_and_answers(served: Served, served_key: str) -
     assert (answer.status, answer.headers["X-Superres-Size"]) == (200, "128x96")
 
 
+def wait_for_log(server: Served, text: str) -> None:
+    end = time.monotonic() + LIMIT_S
+    while text not in server.log():
+        assert time.monotonic() < end, f"the log never said {text}"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [("/static/x/page.css", "/static/<asked>/<path:filename>"), ("/favicon.ico", "/favicon.ico"), ("/", "/")],
+)
+def test_every_answer_is_logged_when_it_has_been_sent(served: Served, path: str, route: str) -> None:
+    with connected(served) as sock:
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+        status, headers, body = read_answer(sock)
+
+    wait_for_log(served, f'"request_id": "{headers["x-request-id"]}", "method": "GET", "route": "{route}"')
+    assert (status, len(body)) == (200, int(headers["content-length"]))
+
+
 def test_a_body_that_stops_ends_in_408(served: Served, served_key: str) -> None:
     with connected(served) as sock:
         sock.sendall(head(served_key, "Content-Length: 1000") + b"\x89PNG")
@@ -203,10 +223,7 @@ def test_a_client_that_does_not_read_is_given_up_and_said_in_one_line(tmp_path: 
         with closing(sock):
             sock.connect(("127.0.0.1", server.port))
             sock.sendall(head(key, f"Content-Length: {len(data)}") + data)
-            end = time.monotonic() + LIMIT_S
-            while '"/api/v1/upscale"' not in server.log():
-                assert time.monotonic() < end, "the request never ended"
-                time.sleep(0.05)
+            wait_for_log(server, '"/api/v1/upscale"')
         assert "a client stopped reading its answer" in server.log(), "the picture fitted into the sockets' buffers"
         assert "Traceback" not in server.log()
 
