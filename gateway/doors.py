@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from gateway.blocks import BlockFile
 from gateway.form_tokens import FormTokens
+from gateway.journal import truncate_network
 from gateway.keys import Client, KeyFile
 from gateway.limits import Limits
 from gateway.origins import allowed_origins, is_foreign
@@ -41,7 +42,8 @@ class Doors:
     def refuse_blocked(self, address: str, request_id: str) -> None:
         """Raise Blocked for an address in a blocked network: the first door of every page but health."""
         if block := self._blocks.find(address):
-            _log.info("%s: refused by the block of %s", request_id, block.network)
+            network = truncate_network(block.network)
+            _log.info("%s: refused by the block of %s (line %d)", request_id, network, block.line)
             raise Blocked("Your network is blocked here. If that is a mistake, tell whoever runs this service.")
 
     def admit_to_api(self, address: str, x_api_key: str | None, authorization: str | None) -> Visit:

@@ -78,6 +78,12 @@ def log_request(
     logger.info("request", extra={_FIELDS: fields})
 
 
+def truncate_network(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+    """Return a network as the log may name it: one that is smaller than /24 or /48 names a person, too."""
+    longest = 24 if network.version == 4 else 48
+    return str(network if network.prefixlen <= longest else network.supernet(new_prefix=longest))
+
+
 def truncate_address(address: str) -> str:
     """Return the network that an address is in, /24 or /48: enough to see a pattern, too little to name a person."""
     try:

@@ -76,6 +76,25 @@ def test_a_block_is_said_in_one_shape_and_logged_without_the_address(
     assert "127.0.0.1" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("blocked", "address", "said"),
+    [
+        ("203.0.113.77", "203.0.113.77", "203.0.113.0/24"), ("203.0.113.64/26", "203.0.113.77", "203.0.113.0/24"),
+        ("2001:db8:1:2::7", "2001:db8:1:2::7", "2001:db8:1::/48"), ("2001:db8::/32", "2001:db8::7", "2001:db8::/32"),
+    ],
+)  # fmt: skip
+def test_a_small_block_is_logged_by_its_line_and_no_closer_than_addresses_are(
+    make_app: MakeApp, tmp_path: Path, caplog: pytest.LogCaptureFixture, blocked: str, address: str, said: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    (tmp_path / "blocks.txt").write_text(f"# who\n{blocked}\n")
+
+    make_app(trusted_hops=1).test_client().get("/", headers={"X-Forwarded-For": address})
+
+    assert f"refused by the block of {said} (line 2)" in caplog.text
+    assert address not in caplog.text
+
+
 def test_a_bad_line_in_the_blocks_keeps_the_old_list_and_the_gateway_serving(make_app: MakeApp, tmp_path: Path) -> None:
     client = make_app(trusted_hops=1).test_client()
     (tmp_path / "blocks.txt").write_text("203.0.113.0/24\n")
