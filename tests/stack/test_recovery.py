@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gateway.triton_stubs import SHARED_MEMORY, children, find_stubs
 from tests.builders import draw_photo, encode_png
-from tests.stack.running import Stack, start_stack, stop_stack, wait_for
+from tests.stack.running import count_tiles, start_stack, stop_stack, wait_for
 
 
 def swinir_stub(server: int) -> int:
@@ -25,21 +25,23 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_a_picture_in_flight_survives_the_death_of_the_server_and_of_a_stub(stack: Stack) -> None:
-    image = encode_png(draw_photo(256, 256, seed=1))
-    with stack.post(image) as answer:
-        expected = answer.read()
+def test_pictures_in_flight_survive_the_death_of_the_server_and_of_a_stub(tmp_path: Path) -> None:
+    running = start_stack(tmp_path, SUPERRES_CACHE_MAX_BYTES="0")  # else the same pictures are not made again
+    images = [encode_png(draw_photo(300, 520, seed=seed)) for seed in (3, 4)]
+    expected = [running.post(image).read() for image in images]
 
     for victim in (swinir_stub, lambda server: server):
-        server = stack.triton_pid()
+        server, before = running.triton_pid(), count_tiles(running)
         pid = victim(server)
         with ThreadPoolExecutor(2) as pool:
-            pictures = [pool.submit(lambda: stack.post(image).read()) for _ in range(2)]
-            time.sleep(0.3)  # into the network; whether it is there yet changes nothing that is asserted
+            pictures = [pool.submit(lambda image=image: running.post(image).read()) for image in images]  # type: ignore[misc]
+            wait_for(lambda: count_tiles(running) > before, "the first of their twelve tiles")  # noqa: B023 - called here
             os.kill(pid, signal.SIGKILL)
-            assert [picture.result() == expected for picture in pictures] == [True, True]
-        wait_for(lambda old=server: stack.triton_pid() != old, "another Triton")  # type: ignore[misc]
+            assert not all(picture.done() for picture in pictures), "all were made before the kill: this proves nothing"
+            assert [picture.result() for picture in pictures] == expected
+        wait_for(lambda old=server: running.triton_pid() != old, "another Triton")  # type: ignore[misc]
         assert not [stub for stub in find_stubs() if stub.server == server], "nothing of the old one is left"
+    assert stop_stack(running) == 0
 
 
 def test_shutdown_is_quick_and_leaves_no_process_behind(tmp_path: Path) -> None:
