@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import signal
 import socket
@@ -17,11 +18,14 @@ from typing import Any
 
 import pytest
 
+from gateway.departures import LOOK_EVERY_S
 from gateway.triton_stubs import children
 from tests.builders import draw_photo, encode_png
-from tests.stack.running import Stack, count_tiles, start_stack, stop_stack, wait_for, wait_until_quiet
+from tests.conftest import tiles_in_flight
+from tests.stack.running import Stack, count_tiles, start_stack, stop_stack, triton_metrics, wait_for, wait_until_quiet
 
 IDLE_S = 3.0
+TILES, SECONDS = "superres_tiles_total", "superres_seconds_total"
 
 
 @pytest.fixture(scope="module")
@@ -92,20 +96,23 @@ def test_a_picture_wakes_it_and_its_boot_is_told(sleeper: Stack) -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
-def test_a_closed_tab_ends_the_work_within_a_micro_batch(stack: Stack, accept: str) -> None:
+def test_a_closed_tab_ends_the_work_within_what_is_in_flight(stack: Stack, accept: str) -> None:
     stack.post(encode_png(draw_photo(8, 8))).close()  # up
-    image, before = encode_png(draw_photo(300, 1300, seed=2)), count_tiles(stack)
+    image, before = encode_png(draw_photo(1300, 800, seed=2)), triton_metrics(stack)
     host, port = stack.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=90) as tab:
         head = f"POST /api/v1/upscale HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {stack.key}\r\nAccept: {accept}\r\n"
         tab.sendall(f"{head}Content-Length: {len(image)}\r\n\r\n".encode() + image)
-        wait_for(lambda: count_tiles(stack) >= before + 2, "its first tiles")
+        wait_for(lambda: count_tiles(stack) >= before[TILES] + 2, "its first tiles")
 
     at_close = count_tiles(stack)
     settled = wait_until_quiet(stack)
 
-    assert settled - at_close <= 2, "the tile under way, and one more if it ended before the close was noticed"
-    assert settled - before < 12, "all tiles of this picture"
+    tile_s = (triton_metrics(stack)[SECONDS] - before[SECONDS]) / (settled - before[TILES])
+    assert settled - at_close <= tiles_in_flight(tile_s) + math.ceil(LOOK_EVERY_S / tile_s), (
+        "more than before it is seen"
+    )
+    assert settled - before[TILES] < 24, "all tiles of this picture"
     assert stack.post(encode_png(draw_photo(8, 8))).status == 200
 
 
