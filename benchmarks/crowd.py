@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -93,18 +94,24 @@ def make_client(keys: KeyFile, number: int, **behaviour: Any) -> Client:
     return Client(keys.new(f"client {number}"), draw_photo(16 + number % 7, 24, seed=number), **behaviour)
 
 
-def crowd(port: int, clients: list[Client], seconds: float) -> None:
-    """Let all of them ask, again and again, until the time is over; what was asked by then is waited for."""
-    end = time.monotonic() + seconds
+def crowd(port: int, clients: list[Client], seconds: float, pictures: float = math.inf) -> None:
+    """Let all of them ask, again and again, until the time is over or they have so many pictures together.
+
+    What was asked by then is waited for.
+    """
+    end, is_over = time.monotonic() + seconds, threading.Event()
 
     def run(client: Client) -> None:
         upload = encode_png(client.pixels)
-        while (now := time.monotonic()) < end:
-            time.sleep(min(client.ask(port, upload), max(0.0, end - now)))
+        while not is_over.is_set():
+            is_over.wait(client.ask(port, upload))
 
     threads = [threading.Thread(target=run, args=(client,)) for client in clients for _ in range(client.connections)]
     for thread in threads:
         thread.start()
+    while time.monotonic() < end and sum(len(client.waits_s) for client in clients) < pictures:
+        time.sleep(0.05)
+    is_over.set()
     for thread in threads:
         thread.join()
 

@@ -115,12 +115,20 @@ def serving(state_dir: Path, *arguments: str, **variables: str) -> Iterator[Serv
             process.kill()
 
 
+SMALL = {"SUPERRES_MAX_UPLOAD_BYTES": "300000", "SUPERRES_THREADS": "12", "SUPERRES_QUEUE_PLACES": "2"}
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server with short time-outs: 1 s of silence, 2 s for a body."""
+    """A small server with the time-outs of every day, which no test here reaches on any machine."""
+    with serving(tmp_path_factory.mktemp("served"), **SMALL) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A small server with short time-outs, for tests of these: 1 s of silence, 2 s for a body."""
     with serving(
-        tmp_path_factory.mktemp("served"),
-        SUPERRES_IDLE_TIMEOUT_S="1", SUPERRES_BODY_TIMEOUT_S="2", SUPERRES_MAX_UPLOAD_BYTES="300000",
-        SUPERRES_THREADS="12", SUPERRES_QUEUE_PLACES="2",
-    ) as server:  # fmt: skip
+        tmp_path_factory.mktemp("hasty"), SUPERRES_IDLE_TIMEOUT_S="1", SUPERRES_BODY_TIMEOUT_S="2", **SMALL
+    ) as server:
         yield server

@@ -16,16 +16,11 @@ from gateway.keys import KeyFile
 from tests.gateway.conftest import Served, serving
 from tests.gateway.redis_server import RedisServer, redis_server
 from tests.gateway.requests import PHOTO
+from tests.gateway.wire import held_port
 
 __all__ = ["redis_server"]
 
 LIMIT_S = 30.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def get(port: int, path: str) -> str:
@@ -83,8 +78,7 @@ def test_two_gateways_on_one_redis_see_one_month(tmp_path: Path, redis_server: R
 
 
 def test_metrics_have_a_port_of_their_own_and_the_public_one_has_none(tmp_path: Path) -> None:
-    port = free_port()
-    with serving(tmp_path, SUPERRES_METRICS_PORT=str(port)) as server:
+    with held_port() as port, serving(tmp_path, SUPERRES_METRICS_PORT=str(port)) as server:
         key = KeyFile(tmp_path / "keys.json").new("tests")
         make_picture(server, key)
 

@@ -60,7 +60,8 @@ def test_a_server_that_is_alive_after_all_is_unavailable(tmp_path: Path, monkeyp
     assert backend._client is not None
 
 
-def test_a_fault_of_a_server_that_is_alive_is_told_at_once(tmp_path: Path) -> None:
+def test_a_fault_of_a_server_that_is_alive_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "DYING_S", 60.0)
     backend = backend_of(tmp_path, BackendFault("INTERNAL: no"), [""])
     began = time.monotonic()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from gateway.metrics import METHODS, Metrics, MetricsError, Sources
 from gateway.places import State
 from gateway.states import BackendState
 from tests.conftest import ROOT
+from tests.gateway.wire import held_port
 
 MONTH = Month("2026-11", 12.0, 300.0, {"alice": Use(2, 5.0)})
 
@@ -88,20 +88,14 @@ def test_every_name_is_documented_and_no_other() -> None:
 
 def test_they_are_served_on_a_port_of_their_own() -> None:
     metrics = Metrics(sources())
-    free = _free_port()
-    stop = metrics.serve("127.0.0.1", free)
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{free}/metrics", timeout=10) as answer:
-            assert "superres_gateway_pictures_at_work" in answer.read().decode()
-        with pytest.raises(MetricsError, match="SUPERRES_METRICS_PORT"):
-            Metrics(sources()).serve("127.0.0.1", free)
-    finally:
-        stop()
-    with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(f"http://127.0.0.1:{free}/metrics", timeout=10)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with held_port() as port:
+        stop = metrics.serve("127.0.0.1", port)
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                assert "superres_gateway_pictures_at_work" in answer.read().decode()
+            with pytest.raises(MetricsError, match="SUPERRES_METRICS_PORT"):
+                Metrics(sources()).serve("127.0.0.1", port)
+        finally:
+            stop()
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10)

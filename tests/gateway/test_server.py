@@ -31,6 +31,11 @@ def served_key(served: Served) -> str:
     return KeyFile(served.state_dir / "keys.json").new("tests")
 
 
+@pytest.fixture(scope="module")
+def hasty_key(hasty: Served) -> str:
+    return KeyFile(hasty.state_dir / "keys.json").new("tests")
+
+
 def test_the_server_says_one_line_and_answers(served: Served, served_key: str) -> None:
     connection = HTTPConnection("127.0.0.1", served.port, timeout=LIMIT_S)
     connection.request("POST", "/api/v1/upscale", PHOTO, {"X-API-Key": served_key})
@@ -62,18 +67,18 @@ def test_every_answer_is_logged_when_it_has_been_sent(served: Served, path: str,
     assert (status, len(body)) == (200, int(headers["content-length"]))
 
 
-def test_a_body_that_stops_ends_in_408(served: Served, served_key: str) -> None:
-    with connected(served) as sock:
-        sock.sendall(head(served_key, "Content-Length: 1000") + b"\x89PNG")
+def test_a_body_that_stops_ends_in_408(hasty: Served, hasty_key: str) -> None:
+    with connected(hasty) as sock:
+        sock.sendall(head(hasty_key, "Content-Length: 1000") + b"\x89PNG")
 
         assert slug_of(read_answer(sock)) == (408, "slow-body")
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
-def test_a_body_that_drips_ends_in_408_too(served: Served, served_key: str, framing: str) -> None:
+def test_a_body_that_drips_ends_in_408_too(hasty: Served, hasty_key: str, framing: str) -> None:
     """Each byte comes well within idle_timeout_s (1 s), the whole never within body_timeout_s (2 s)."""
-    with connected(served) as sock:
-        sock.sendall(head(served_key, framing))
+    with connected(hasty) as sock:
+        sock.sendall(head(hasty_key, framing))
         sock.settimeout(0.1)
         drip, end = b"1\r\nx\r\n" if "chunked" in framing else b"x", time.monotonic() + LIMIT_S
         while time.monotonic() < end:

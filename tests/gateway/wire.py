@@ -19,6 +19,15 @@ def connected(server: Served) -> Iterator[socket.socket]:
         yield sock
 
 
+@contextmanager
+def held_port() -> Iterator[int]:
+    """A port that nobody else is given; a server that may reuse addresses, as that of metrics, can take it."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
+
+
 def read_answer(sock: socket.socket) -> Answer:
     """Read one answer: status, headers by lower-case name, body."""
     file = sock.makefile("rb")
