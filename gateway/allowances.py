@@ -12,6 +12,8 @@ from limits import RateLimitItem, parse_many
 
 MAX_AMOUNT = 100_000
 """A moving window keeps an entry a unit; 100,000 are 3 MB in Redis for whoever uses all of them."""
+MAX_WINDOW_S = 366 * 86_400
+"""Counts are kept for so long; Redis refuses an end that is centuries away."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ def read_amounts(text: str) -> list[RateLimitItem]:
     for item in items:
         if not 1 <= item.amount <= MAX_AMOUNT:
             raise ValueError(f"{text[:80]!r} asks for {item.amount:,}: an amount is from 1 to {MAX_AMOUNT:,}")
+        if item.get_expiry() > MAX_WINDOW_S:
+            raise ValueError(f"{text[:80]!r} counts for longer than a year: a time is at most 366 days")
     return items
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -68,8 +69,20 @@ def settings() -> None:
         click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
 
 
+def _month(_: click.Context, __: click.Parameter, month: str) -> str:
+    if month and not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", month):
+        raise click.BadParameter(f"{month[:80]!r} is no month: write it as 2026-11.")
+    return month
+
+
 @cli.command()
-@click.option("--month", default="", metavar="YYYY-MM", help="Of which to show the clients; this one when left out.")
+@click.option(
+    "--month",
+    default="",
+    metavar="YYYY-MM",
+    callback=_month,
+    help="Of which to show the clients; this one when left out.",
+)
 def usage(month: str) -> None:
     """Show the GPU seconds of each month, and what each client's pictures took of one."""
     from gateway import ledger, meter, usage_command  # noqa: PLC0415 - `keys` need not wait for them

@@ -30,6 +30,8 @@ Clock = Callable[[], float]
 SCHEME = "superres"
 RETRY_S = 1.0
 """Between two tries to reach a Redis that is away: one request in that time waits for CONNECT_S or ANSWER_S at most."""
+SAY_S = 60.0
+"""Between two lines of the log on commands that Redis refuses: a busy client's key would fill it."""
 CONNECT_S = 0.25
 ANSWER_S = 0.5
 MAX_KEYS = 50_000
@@ -170,6 +172,8 @@ class Counters(Storage, MovingWindowSupport):
         self._lock = threading.Lock()
         self._ask_again = 0.0
         """Moment of time.monotonic before which a Redis that is away is not asked; 0 while it is there."""
+        self._say_again = 0.0
+        """Moment before which no other refusal of one command is logged."""
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         """Count an amount if it fits, and note that."""
@@ -215,7 +219,10 @@ class Counters(Storage, MovingWindowSupport):
             try:
                 answer = ask(self._redis)
             except (redis.RedisError, OSError) as error:
-                self._note_away(error)
+                if type(error) is redis.ResponseError:  # subclasses tell of all of it: out of memory, read-only
+                    self._note_refusal(error)
+                else:
+                    self._note_away(error)
             else:
                 self._note_back()
                 return answer, True
@@ -231,6 +238,15 @@ class Counters(Storage, MovingWindowSupport):
                 return False
             self._ask_again = now + RETRY_S
             return True
+
+    def _note_refusal(self, error: Exception) -> None:
+        """Redis is there and refuses one command: that amount counts here, all others go on counting together."""
+        self._note_back()
+        with self._lock:
+            now = time.monotonic()
+            is_news, self._say_again = now >= self._say_again, max(self._say_again, now + SAY_S)
+        if is_news:
+            _log.error("Redis refuses a command (%s): its amount counts in this process alone.", error)
 
     def _note_away(self, error: Exception) -> None:
         with self._lock:

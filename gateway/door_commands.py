@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import math
 from datetime import datetime, timedelta, timezone
 
 import click
@@ -58,9 +59,15 @@ def list_keys() -> None:
         click.echo(f"{client.id}  {client.created}  {client.name}{_describe(client, now)}")
 
 
+def _finite(_: click.Context, __: click.Parameter, hours: float) -> float:
+    if math.isnan(hours):  # compares with nothing, so that no range refuses it
+        raise click.BadParameter("nan is no number of hours.")
+    return hours
+
+
 @keys.command()
 @click.argument("id_or_name")
-@click.option("--keep-hours", type=click.FloatRange(0, 8_760), default=24.0, show_default=True,
+@click.option("--keep-hours", type=click.FloatRange(0, 8_760), default=24.0, show_default=True, callback=_finite,
               help="How long the old key counts on.")  # fmt: skip
 def rotate(id_or_name: str, keep_hours: float) -> None:
     """Make a key in place of that id, or of every key of that name, and print it; the old ones end a while later."""

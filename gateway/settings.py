@@ -21,6 +21,7 @@ from gateway.setting_rows import (
     SettingsError,
     Value,
     between,
+    one_key_or_two,
     one_line,
     one_of,
     redis_address,
@@ -119,10 +120,9 @@ class Settings:
         "", "host:port of Triton's gRPC; empty starts an embedded server on this machine."
     )  # fmt: skip
     model_key: str = setting(
-        "",
-        "Secret for Triton's inference; during a rotation two with a comma between, tried in that order.",
-        is_secret=True,
-    )
+        "", "Secret for Triton's inference; during a rotation two with a comma between, tried in that order.",
+        check=one_key_or_two, is_secret=True,
+    )  # fmt: skip
     api_key: str = setting("", "Secret for Triton's administration.", is_secret=True)
     idle_sleep_s: float = setting(
         300.0,

@@ -121,6 +121,15 @@ def test_block_add_list_and_remove(tmp_path: Path) -> None:
     assert len(run(tmp_path, "block", "list").stdout.splitlines()) == 1
 
 
+def test_keys_rotate_refuses_hours_that_are_no_number(tmp_path: Path) -> None:
+    run(tmp_path, "keys", "new", "a phone")
+
+    result = run(tmp_path, "keys", "rotate", "a phone", "--keep-hours", "nan")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Invalid value for '--keep-hours': nan is no number of hours." in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -128,6 +137,7 @@ def test_block_add_list_and_remove(tmp_path: Path) -> None:
         (("block", "add", "203.0.113.1/24"), "did you mean 203.0.113.0/24?"),
         (("block", "remove", "203.0.113.0/24"), "has no line of its own"),
         (("keys", "new", "a", "--requests", "many"), "'many' is no limit"),
+        (("keys", "new", "a", "--requests", "10 per 99999999999 years"), "a time is at most 366 days"),
         (("keys", "rotate", "nobody"), "There is no key"),
         (("keys", "limit", "nobody", "--requests", "1 per day"), "There is no key"),
     ],

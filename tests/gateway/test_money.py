@@ -151,6 +151,14 @@ def test_usage_shows_months_clients_and_the_budget(tmp_path: Path) -> None:
     assert before.output.splitlines()[-1].split() == ["bob", "5.0", "1"]
 
 
+@pytest.mark.parametrize("month", ["garbage", "2026-13", "2026-1", "2026-11-01"])
+def test_usage_refuses_what_is_no_month(tmp_path: Path, month: str) -> None:
+    shown = CliRunner().invoke(cli, ["usage", "--month", month], env={"SUPERRES_STATE_DIR": str(tmp_path)})
+
+    assert shown.exit_code == 2
+    assert f"'{month}' is no month: write it as 2026-11." in shown.output
+
+
 def test_usage_of_a_damaged_file_is_an_error_in_words(tmp_path: Path) -> None:
     (tmp_path / "meter.json").write_text("nonsense")
 

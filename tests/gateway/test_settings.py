@@ -59,7 +59,15 @@ def test_the_port_comes_from_the_option_then_its_variable_then_port(
         ({"SUPERRES_DEADLINE_S": "nan"}, "deadline_s is nan: it must be between 1 and 3,600."),
         ({"PORT": "70000"}, "port is 70000: it must be between 0 and 65,535."),
         ({"SUPERRES_LOG_LEVEL": "loud"}, "log_level is 'loud': it must be one of: debug, info, warning, error."),
-        ({"SUPERRES_FRAME_ANCESTORS": "'self'; script-src *"}, "it must be one line of origins."),
+        ({"SUPERRES_FRAME_ANCESTORS": "'self'; script-src *"}, "it must be one line of origins, with spaces between"),
+        ({"SUPERRES_FRAME_ANCESTORS": "'self', https://x.example"}, "it must be one line of origins, with spaces"),
+        ({"SUPERRES_MODEL_KEY": "a,b,c"}, "model_key is (set): it must be one key, or two with a comma between"),
+        ({"SUPERRES_MODEL_KEY": ","}, "model_key is (set): it must be one key, or two with a comma between"),
+        ({"SUPERRES_MODEL_KEY": "a,"}, "model_key is (set): it must be one key, or two with a comma between"),
+        (
+            {"SUPERRES_CLIENT_REQUESTS": "10 per 99999999999 years"},
+            "'10 per 99999999999 years' counts for longer than a year: a time is at most 366 days.",
+        ),
         ({"SUPERRES_CLIENT_REQUESTS": "many"}, "it is refused: 'many' is no limit: write it as \"60 per minute\""),
         ({"SUPERRES_REDIS_URL": "hunter2"}, "redis_url is (set): it must begin with redis://, rediss://, unix://."),
         ({"SUPERRES_VARIANTS": "compact_x4,compact_x5"}, "it names compact_x5, and there are only: "),
@@ -75,6 +83,23 @@ def test_a_wrong_setting_is_refused_in_words(environ: dict[str, str], sentence: 
         read_settings({**HOME, **environ})
 
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["localhost:abc", "localhost:99999", "localhost/0?foo=1", "localhost/0?db=x", "[::1", "localhost?protocol=9"],
+)
+def test_a_redis_url_that_its_client_does_not_take_is_refused_without_showing_it(rest: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings(redis_url=f"redis://:hunter2@{rest}")
+
+    assert str(caught.value).startswith("redis_url is (set): it must be as redis://:password@host:6379/0, with")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["redis://:hunter2@host:6379/2", "rediss://host", "unix:///run/redis.sock?db=1"])
+def test_a_redis_url_that_its_client_takes_is_taken(url: str) -> None:
+    assert Settings(redis_url=url).redis_url == url
 
 
 def test_all_complaints_come_at_once() -> None:

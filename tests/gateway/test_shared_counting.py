@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from gateway.counters import SCHEME, Counters
 from gateway.keys import KeyFile
 from tests.gateway.conftest import Served, serving
 from tests.gateway.redis_server import RedisServer, redis_server
@@ -112,6 +113,22 @@ def test_exactly_as_many_pass_as_the_limit_says(tmp_path: Path, redis_server: Re
 
     assert statuses[0] + statuses[1] == {200: 40, 429: 120}
     assert all(answers[200] for answers in statuses), "one gateway alone answered"
+
+
+def test_a_command_that_redis_refuses_ends_no_sharing_of_the_others(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = (Counters(redis_url=redis_server.url) for _ in range(2))
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.set(f"{SCHEME}:damaged", "no list")
+
+    passed = [each.acquire_entry("damaged", 1, 60) for each in (one, one, other, other)]
+    shared = [each.acquire_entry("sound", 2, 60) for each in (one, other, one, other)]
+
+    assert passed == [True, False, True, False], "each counts by itself"
+    assert shared == [True, True, False, False]
+    assert one.check()
+    assert [record.message[:24] for record in caplog.records] == ["Redis refuses a command "] * 2, "once each"
 
 
 @pytest.mark.parametrize("loss", ["killed", "frozen"])
