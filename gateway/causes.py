@@ -16,6 +16,7 @@ from gateway.problems import (
     MethodNotAllowed,
     NotFound,
     Problem,
+    RangeNotSatisfiable,
     RefusedByBackend,
     SideTooLong,
     SlowBody,
@@ -71,13 +72,16 @@ _OF_STATUS: dict[int, tuple[type[Problem], str]] = {
     405: (MethodNotAllowed, "This address does not take this method; the header Allow lists those it takes."),
     408: (SlowBody, "The request took too long to arrive. Try again on a faster connection."),
     413: (TooLarge, "The request is larger than is read here. Send a smaller image."),
+    416: (RangeNotSatisfiable, "The file ends before the part that Range asks for. Ask without Range for all of it."),
 }
 
 
 def of_http_error(error: HTTPException) -> Problem:
     """Return the problem of an error that Werkzeug raised; 4xx without a class of their own become BadRequest."""
     status = error.code or 500
-    headers = {name: value for name, value in error.get_headers() if name.lower() in {"allow", "retry-after"}}
+    headers = {
+        name: value for name, value in error.get_headers() if name.lower() in {"allow", "content-range", "retry-after"}
+    }
     if status >= 500:
         return InternalError(INTERNAL_DETAIL)
     kind, detail = _OF_STATUS.get(status, (BadRequest, f"{error.name}: the request cannot be understood."))

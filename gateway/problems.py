@@ -22,6 +22,7 @@ Problem                       status  anything that is answered with an error
     ResultTooLarge               413  what it would become
     OverAllowance                413  it alone costs more than the visitor's limit
   UnknownFormat                  415  not a JPEG, PNG or WebP
+  RangeNotSatisfiable            416  a part of a file was asked for that it does not have
   UnreadableImage                422  truncated or corrupt
   UnsupportedOutput              422  the asked-for format cannot hold the result
   RefusedByBackend               422  the backend found the request wrong, and said why
@@ -198,6 +199,12 @@ class UnknownFormat(Problem):
     """The first bytes of the upload are those of no format that is read here, whatever its name says."""
 
     status, slug, title = 415, "unknown-format", "This is not a JPEG, PNG or WebP"
+
+
+class RangeNotSatisfiable(Problem):
+    """A part of a file was asked for (Range) that lies beyond its end."""
+
+    status, slug, title = 416, "range-not-satisfiable", "The file has no such part"
 
 
 class UnreadableImage(Problem):

@@ -10,6 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from gateway.views import files
+from tests.gateway.requests import problem_of
 
 
 def addresses(client: FlaskClient) -> list[str]:
@@ -52,6 +53,14 @@ def test_a_file_that_changes_has_another_address(
     assert new != old
     answer = client.get(old, buffered=True)
     assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-cache")
+
+
+def test_a_part_beyond_the_end_of_a_file_is_416(client: FlaskClient) -> None:
+    [address, *_] = addresses(client)
+    answer = client.get(address, headers={"Range": "bytes=9999999-", "Accept": "application/json"}, buffered=True)
+
+    assert problem_of(answer) == (416, "range-not-satisfiable")
+    assert answer.headers["Content-Range"].startswith("bytes */")
 
 
 @pytest.mark.parametrize("path", ["nothing.js", "../app.py", "%2e%2e/app.py", "..%2fapp.py", "/etc/passwd"])

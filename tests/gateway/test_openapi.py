@@ -62,7 +62,9 @@ def test_every_status_of_a_problem_is_answered_by_some_operation(described: dict
         for status in operation["responses"]
     }
 
-    assert {kind.status for kind in walk(Problem)} - statuses == {405, 431}, "of no operation: methods, heads"
+    assert {kind.status for kind in walk(Problem)} - statuses == {405, 416, 431}, (
+        "of no operation: methods, files, heads"
+    )
 
 
 def test_choices_are_those_there_are(described: dict[str, Any]) -> None:
