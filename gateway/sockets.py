@@ -107,7 +107,8 @@ class TimedBodies:
             return self._app(environ, start_response)
         length = int(environ["CONTENT_LENGTH"]) if environ.get("CONTENT_LENGTH", "").isdigit() else None
         body = _TimedBody(environ["wsgi.input"], sock, self._curfew, self._body_timeout_s, length)
-        body.is_awaited = environ.get("HTTP_EXPECT", "").lower() == "100-continue"
+        knows_100 = environ.get("SERVER_PROTOCOL") != "HTTP/1.0"  # else it is to be ignored: RFC 9110 section 10.1.1
+        body.is_awaited = knows_100 and environ.get("HTTP_EXPECT", "").lower() == "100-continue"
         environ["wsgi.input"] = body
         answer = self._app(environ, start_response)
         return _Answer(answer, lambda: self._finish(body, 0 if environ.get(HANG_UP) else self._max_linger_bytes))

@@ -24,6 +24,7 @@ from gunicorn.http.errors import (
     LimitRequestHeaders,
     LimitRequestLine,
     ParseException,
+    UnsupportedTransferCoding,
 )
 from gunicorn.workers.gthread import ThreadWorker
 
@@ -39,6 +40,11 @@ _END_OF_HEAD = b"\r\n\r\n"
 
 class TimedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's threaded worker with a time for everything. `app` is a `gateway.server.Server`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._asked_for_heads: set[socket.socket] = set()
+        """Connections whose request is HEAD, also where gunicorn finds no request in it."""
 
     def accept(self, listener: Any) -> None:
         """Accept a connection; in a full table it takes the place of the one that has waited longest for nothing."""
@@ -82,12 +88,15 @@ class TimedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle(self, conn: Any) -> Any:
         """Serve a request of a connection; what gunicorn reads of its head has to be there in time."""
         conn.alarm = self.app.curfew.arm(conn.sock, self.app.settings.idle_timeout_s, socket.SHUT_RDWR)
+        if conn.asks_for_head:
+            self._asked_for_heads.add(conn.sock)
         try:
             if conn.head_is_too_long:
                 self.handle_error(None, conn.sock, conn.client, LimitRequestHeaders("no end"))
             goes_on = not conn.head_is_too_long and super().handle(conn)
         finally:
             self.app.curfew.disarm(conn.alarm)
+            self._asked_for_heads.discard(conn.sock)
         if not goes_on:
             # Else the worker's one loop would wait up to 2 s for this client to hang up (27.0.1: twenty connections
             # that did not kept everybody out for 40 s). Whose body was unread had its LINGER_S.
@@ -97,6 +106,11 @@ class TimedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Serve a request whose headers have been read. From here on each wait for the client has a time-out."""
         self.app.curfew.disarm(conn.alarm)
+        if codings := [
+            value for name, value in req.headers if name == "TRANSFER-ENCODING" and value.lower() != "chunked"
+        ]:
+            # gunicorn takes "gzip, chunked" for chunks alone, and would hand over what is still compressed.
+            raise UnsupportedTransferCoding(codings[0])
         conn.sock.settimeout(self.app.settings.idle_timeout_s)
         req._expected_100_continue = False  # noqa: SLF001 - gateway.sockets says so, once the doors have been passed
         try:
@@ -122,7 +136,7 @@ class TimedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         )
         with contextlib.suppress(OSError):  # nobody listens any more
             client.settimeout(LINGER_S)
-            client.sendall(head.encode("ascii") + body)
+            client.sendall(head.encode("ascii") + (b"" if client in self._asked_for_heads else body))
 
 
 def _problem_of(error: BaseException) -> Problem:
@@ -137,12 +151,14 @@ def _has_head(conn: Any) -> bool:
     """Whether a thread would find a whole head, the end, or more than a head may have; else poll for more than this."""
     conn.head_is_too_long = False
     read_ahead = conn.parser.unreader.buf.getvalue() if conn.parser else b""
+    conn.asks_for_head = read_ahead.startswith(b"HEAD ")
     try:
         seen = conn.sock.recv(MAX_HEAD_BYTES, socket.MSG_PEEK)
     except BlockingIOError:
         return _END_OF_HEAD in read_ahead
     except OSError:
         return True
+    conn.asks_for_head = (read_ahead + seen).startswith(b"HEAD ")
     conn.head_is_too_long = len(seen) >= MAX_HEAD_BYTES and _END_OF_HEAD not in read_ahead + seen
     is_due = not seen or conn.head_is_too_long or _END_OF_HEAD in read_ahead + seen
     conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 if is_due else len(seen) + 1)

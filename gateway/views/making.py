@@ -32,8 +32,8 @@ EVENT_STREAM = "text/event-stream"
 
 
 def wants_events() -> bool:
-    """Whether the request asks for events: it names their type, as no browser does by itself."""
-    return any(media_type == EVENT_STREAM for media_type in request.accept_mimetypes.values())
+    """Whether the request asks for events: it names their type, as no browser does by itself, and not to refuse it."""
+    return any(media_type == EVENT_STREAM and quality > 0 for media_type, quality in request.accept_mimetypes)
 
 
 def take_room(visit: Visit) -> Share | None:

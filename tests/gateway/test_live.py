@@ -64,6 +64,12 @@ def test_the_stream_tells_progress_and_ends_with_the_bytes_of_the_plain_answer(c
     }  # fmt: skip
 
 
+def test_whoever_refuses_events_gets_the_picture(client: FlaskClient, key: str) -> None:
+    plain = ask_api(client, key, headers={"Accept": "image/*, text/event-stream;q=0"})
+
+    assert plain.content_type == "image/png"
+
+
 def test_bands_can_be_painted_one_below_the_other(client: FlaskClient, key: str) -> None:
     streamed = ask_api(client, key, query="?bands=1", headers=EVENTS)
 

@@ -186,13 +186,38 @@ def test_a_length_that_lies_low_spoils_nothing_but_itself(served: Served, served
     "request_",
     [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nBad Header: x\r\n\r\n",
      b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: 5, 6\r\n\r\n",
-     b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"],
+     b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+     b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+     b"POST / HTTP/1.1\r\nTransfer-Encoding: deflate\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
 )  # fmt: skip
 def test_what_is_not_http_is_refused_in_the_same_shape(served: Served, request_: bytes) -> None:
     with connected(served) as sock:
         sock.sendall(request_)
 
         assert slug_of(read_answer(sock)) == (400, "bad-request")
+
+
+@pytest.mark.parametrize(
+    "head", [b"HEAD / HTTP/1.1\r\nBad Header: x\r\n\r\n", b"HEAD / HTTP/1.1\r\nX: " + b"a" * 40_000]
+)
+def test_a_head_request_that_is_refused_is_answered_without_a_body(served: Served, head: bytes) -> None:
+    with connected(served) as sock:
+        sock.sendall(head)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):  # what was not read of it
+            while data := sock.recv(65_536):
+                answer += data
+
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_http_1_0_knows_no_100_continue(served: Served, served_key: str) -> None:
+    asked = head(served_key, "Expect: 100-continue", f"Content-Length: {len(PHOTO)}").replace(b"HTTP/1.1", b"HTTP/1.0")
+    with connected(served) as sock:
+        sock.sendall(asked + PHOTO)
+
+        assert sock.recv(12) == b"HTTP/1.0 200"
 
 
 @pytest.mark.parametrize(
