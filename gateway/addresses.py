@@ -3,6 +3,9 @@
 Each proxy appends the address of whoever asked it to X-Forwarded-For, so with n proxies of ours the n-th entry from the
 right is true and whatever stands left of it was sent by a stranger. Everything else of the gateway takes the address
 from here: REMOTE_ADDR, with IPv4 mapped into IPv6 folded back.
+
+X-Forwarded-Host counts for nothing: many proxies pass on what a stranger wrote there. Our own name is the header Host,
+or, where proxies change that, the setting public_url.
 """
 
 from __future__ import annotations
@@ -62,24 +65,22 @@ def group(address: str) -> str:
 
 
 class TrustedHops:
-    """WSGI middleware: puts the address, and the scheme and host as the nearest proxy tells them, where all look."""
+    """WSGI middleware: puts the visitor's address, and the scheme and host of our own, where all look."""
 
-    def __init__(self, app: WSGIApplication, hops: int) -> None:
+    def __init__(self, app: WSGIApplication, hops: int, public_url: str = "") -> None:
         self._app = app
         self._hops = hops
+        self._public_scheme, _, self._public_host = public_url.partition("://")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""
         forwarded_for = environ.get("HTTP_X_FORWARDED_FOR", "")
         environ["REMOTE_ADDR"] = find_address(environ.get("REMOTE_ADDR", ""), forwarded_for, self._hops)
-        if self._hops:
-            # Proxies replace these two and do not append to them; the last one is that of the nearest.
-            if (scheme := _last(environ.get("HTTP_X_FORWARDED_PROTO", ""))) in ("http", "https"):
+        if self._public_host:
+            environ["wsgi.url_scheme"], environ["HTTP_HOST"] = self._public_scheme, self._public_host
+        elif self._hops:
+            # Proxies replace this one and do not append to it; the last is that of the nearest.
+            scheme = environ.get("HTTP_X_FORWARDED_PROTO", "").rpartition(",")[2].strip()
+            if scheme in ("http", "https"):
                 environ["wsgi.url_scheme"] = scheme
-            if host := _last(environ.get("HTTP_X_FORWARDED_HOST", "")):
-                environ["HTTP_HOST"] = host
         return self._app(environ, start_response)
-
-
-def _last(values: str) -> str:
-    return values.rpartition(",")[2].strip()

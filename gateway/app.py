@@ -89,5 +89,5 @@ def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], fl
     envelope.wrap(app)
     for views in (form, api, status, health, pages, files):
         app.register_blueprint(views.blueprint)
-    app.wsgi_app = TrustedHops(app.wsgi_app, settings.trusted_hops)  # type: ignore[method-assign]
+    app.wsgi_app = TrustedHops(app.wsgi_app, settings.trusted_hops, settings.public_url)  # type: ignore[method-assign]
     return app

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
 PREFIX = "SUPERRES_"
+MAX_SECRET_BYTES = 4_096
+_PUBLIC = re.compile(r"https?://([a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?")
 
 Value: TypeAlias = str | int | float
 Check: TypeAlias = Callable[[Any], str]
@@ -47,6 +51,11 @@ def redis_address(value: str) -> str:
     except (ValueError, TypeError, redis.RedisError):
         return "must be as redis://:password@host:6379/0, with a port and options that Redis' client knows"
     return ""
+
+
+def public_address(value: str) -> str:
+    """Check that a value is empty or an origin: scheme, host, and a port where it has one of its own."""
+    return "" if not value or _PUBLIC.fullmatch(value) else "must be as https://superres.example, without a path"
 
 
 def one_key_or_two(value: str) -> str:
@@ -109,3 +118,18 @@ class Setting:
         if self.is_secret:
             return "(set)" if value else "(not set)"
         return str(value)
+
+
+def read_secret(variable: str, path: Path) -> str:
+    """Return the one line that a file holds; raise SettingsError, which names the variable and shows nothing of it."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_SECRET_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(f"{variable} names {str(path)!r}, which cannot be read: {error.strerror}.") from error
+    secret = content.decode("utf-8", "replace").strip()
+    if not secret or len(content) > MAX_SECRET_BYTES or not secret.isprintable():
+        raise SettingsError(
+            f"{variable} names {str(path)!r}, which must hold one line of 1 to {MAX_SECRET_BYTES:,} bytes."
+        )  # fmt: skip
+    return secret

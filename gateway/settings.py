@@ -24,6 +24,8 @@ from gateway.setting_rows import (
     one_key_or_two,
     one_line,
     one_of,
+    public_address,
+    read_secret,
     redis_address,
     setting,
     split_list,
@@ -36,7 +38,6 @@ from swinir.zoo import DEFAULT_VARIANT, PHOTO_VARIANT, VARIANTS, Variant
 __all__ = ["SETTINGS", "Setting", "Settings", "SettingsError", "SettingsRead", "Value", "read_settings"]
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-MAX_SECRET_BYTES = 4_096
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,13 @@ class Settings:
         check=between(2, 1_024),
     )
     trusted_hops: int = setting(
-        0, "Proxies in front of the gateway whose X-Forwarded-* headers count; exactly as many.", check=between(0, 8)
-    )
+        0, "Proxies in front of the gateway, exactly as many: what they say in X-Forwarded-For and -Proto counts.",
+        check=between(0, 8),
+    )  # fmt: skip
+    public_url: str = setting(
+        "", "The gateway's own address, as https://superres.example, where proxies change the header Host.",
+        check=public_address,
+    )  # fmt: skip
     frame_ancestors: str = setting(
         "'self'",
         "Who may show the page in an iframe, as in CSP: 'none', 'self', or origins with spaces.",
@@ -307,25 +313,11 @@ def _find(row: Setting, environ: Mapping[str, str]) -> tuple[str, str] | None:
         if environ.get(by_file) and environ.get(row.variable):
             raise SettingsError(f"{row.variable} and {by_file} are both set: keep one of them.")
         if environ.get(by_file):
-            return by_file, _read_secret(by_file, Path(environ[by_file]))
+            return by_file, read_secret(by_file, Path(environ[by_file]))
     for variable in (row.variable, row.also):
         if text := environ.get(variable, "").strip():
             return variable, text
     return None
-
-
-def _read_secret(variable: str, path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_SECRET_BYTES + 1)
-    except OSError as error:
-        raise SettingsError(f"{variable} names {str(path)!r}, which cannot be read: {error.strerror}.") from error
-    secret = content.decode("utf-8", "replace").strip()
-    if not secret or len(content) > MAX_SECRET_BYTES or not secret.isprintable():
-        raise SettingsError(
-            f"{variable} names {str(path)!r}, which must hold one line of 1 to {MAX_SECRET_BYTES:,} bytes."
-        )  # fmt: skip
-    return secret
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, current_app, g, render_template, request
 from flask.globals import request_ctx
@@ -96,9 +97,19 @@ def _seal(response: Response) -> Response:
             response.headers.setdefault(name, value)
         response.call_on_close(visit.end)
     response.headers.setdefault("Cache-Control", "no-store")
+    if response.location:
+        _name_no_host(response)
     _log_when_sent(response)
     request.environ[SEALED] = response
     return response
+
+
+def _name_no_host(redirect: Response) -> None:
+    """Have a redirect lead to a path: Werkzeug's names the host that the client named, whatever that is."""
+    new = urlsplit(redirect.location or "")
+    path = "/" + new.path.lstrip("/")
+    redirect.location = f"{path}?{new.query}" if new.query else path
+    redirect.set_data(b"")
 
 
 def _log_when_sent(response: Response) -> None:

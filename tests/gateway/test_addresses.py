@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 from flask import Flask, request
+from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.addresses import TrustedHops, find_address, group
 from tests.gateway.conftest import MakeApp
+from tests.gateway.requests import problem_of
 
 PEER = "192.0.2.1"
 FORGED = "6.6.6.6"
@@ -73,19 +75,49 @@ def test_an_ipv4_address_stands_alone_and_a_64_together(one: str, other: str, *,
 @pytest.mark.parametrize(
     ("hops", "headers", "url"),
     [
-        (0, {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}, "http://localhost/where"),
-        (1, {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "me.example"}, "https://me.example/where"),
-        (2, {"X-Forwarded-Proto": "http, https", "X-Forwarded-Host": "evil.example, me.example"}, "https://me.example/where"),
+        (0, {"X-Forwarded-Proto": "https"}, "http://localhost/where"),
+        (1, {"X-Forwarded-Proto": "https"}, "https://localhost/where"),
+        (2, {"X-Forwarded-Proto": "http, https"}, "https://localhost/where"),
         (1, {"X-Forwarded-Proto": "gopher"}, "http://localhost/where"),
         (1, {}, "http://localhost/where"),
+        (1, {"X-Forwarded-Host": "evil.example"}, "http://localhost/where"),
+        (1, {"X-Forwarded-Host": "evil.example", "Host": "me.example"}, "http://me.example/where"),
     ],
-)  # fmt: skip
-def test_scheme_and_host_are_those_of_the_nearest_proxy(hops: int, headers: dict[str, str], url: str) -> None:
+)
+def test_the_scheme_is_that_of_the_nearest_proxy_and_the_host_that_of_the_header_host(
+    hops: int, headers: dict[str, str], url: str
+) -> None:
     app = Flask("test")
     app.add_url_rule("/where", view_func=lambda: f"{request.url} {request.remote_addr}")
     app.wsgi_app = TrustedHops(app.wsgi_app, hops)  # type: ignore[method-assign]
 
     assert app.test_client().get("/where", headers=headers).get_data(as_text=True) == f"{url} 127.0.0.1"
+
+
+@pytest.mark.parametrize("hops", [0, 2])
+def test_where_proxies_change_the_host_the_public_url_says_who_we_are(make_app: MakeApp, hops: int) -> None:
+    client = make_app(trusted_hops=hops, public_url="https://me.example:8443").test_client()
+
+    page = client.get("/", headers={"Host": "gateway.internal", "X-Forwarded-Proto": "http"}).get_data(as_text=True)
+
+    assert "https://me.example:8443/api/v1/upscale" in page
+    assert "gateway.internal" not in page
+
+
+def test_no_stranger_names_a_host_from_which_forms_may_come(make_app: MakeApp) -> None:
+    headers = {"Origin": "https://evil.example", "X-Forwarded-Host": "evil.example", "Accept": "application/json"}
+
+    answer = make_app(trusted_hops=1).test_client().post("/", headers=headers)
+
+    assert problem_of(answer) == (403, "foreign-origin")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "no host"])
+def test_a_redirect_names_no_host(client: FlaskClient, host: str) -> None:
+    answer = client.get("/problems//head-too-long?a=b", headers={"Host": host})
+
+    assert (answer.status_code, answer.headers["Location"]) == (308, "/problems/head-too-long?a=b")
+    assert answer.data == b""
 
 
 def test_the_gateway_uses_it(make_app: MakeApp) -> None:
