@@ -2,7 +2,8 @@
 
 A request takes its share before a byte of its body is read and holds it until its answer has been sent; one that would
 be too much waits, unread, for a short time. Without it as many uploads are read at once as there are threads: 640 MB.
-No visitor holds more than half, so that nobody keeps others out by announcing much and sending little.
+Beside its own others a visitor's upload waits while they would be more than half, so that nobody keeps others out by
+announcing much and sending little; one alone may be as large as uploads may be.
 """
 
 from __future__ import annotations

@@ -224,3 +224,9 @@ def test_choosing_a_file_wakes_the_backend(client: FlaskClient, upscaler: FakeUp
 
     assert (answer.status_code, answer.get_json(), upscaler.wakes) == (202, {"state": "booting"}, 1)
     assert client.get("/api/v1/status").get_json()["backend"]["state"] == "booting"
+
+
+def test_waking_what_is_up_says_that_it_is_up(client: FlaskClient, key: str) -> None:
+    ask_api(client, key)
+
+    assert client.post("/api/v1/wake").get_json() == {"state": "up"}
