@@ -128,11 +128,12 @@ def resolve_revision(
         total = min(total, float(container_concurrency))
     if total <= 0:
         total = number("container-concurrency-target-default")
-    utilisation = given.get("target-utilization-percentage", given["container-concurrency-target-percentage"])
+    own = "target-utilization-percentage"
+    percent = number(own if own in given else "container-concurrency-target-percentage")
     window = parse_duration_s(given.get("window", given["stable-window"]))
     return Revision(
         container_concurrency=container_concurrency,
-        target_value=max(0.01, total * float(utilisation) / 100),
+        target_value=max(0.01, total * (percent / 100)),  # in this order: a bit more or less is a pod (target.go)
         total_value=total,
         burst_capacity=number("target-burst-capacity"),
         window_s=int(window),

@@ -22,6 +22,16 @@ def test_one_request_at_concurrency_1_and_70_percent_asks_for_two_pods() -> None
     assert is_over_threshold(revision, 2, 1)
 
 
+@pytest.mark.parametrize(
+    ("concurrency", "load", "pods"), [(3, 21, 11), (6, 21, 6), (6, 42, 11), (7, 49, 11), (12, 42, 6), (90, 63, 2)]
+)
+def test_load_of_whole_pods_asks_for_one_more_where_knatives_target_is_a_bit_below(
+    concurrency: int, load: float, pods: int
+) -> None:
+    # 3 x 0.7 = 2.0999999999999996 in Knative, and 21 over that is above 10
+    assert wanted_scales(resolve_revision(container_concurrency=concurrency), load, load, 1)[0] == pods
+
+
 def test_rates_count_from_ready_pods() -> None:
     revision = resolve_revision(
         {"target-utilization-percentage": "100"}, container_concurrency=1, cluster={"max-scale-up-rate": "2"}
