@@ -80,7 +80,7 @@ class Control:
         self.desired = UNKNOWN
         self.excess_burst = 0
         self.fed_ready = UNKNOWN
-        """Ready pods that the last evaluation saw."""
+        """Ready pods that the last evaluation with data saw; a void one tells nobody anything."""
         self.report_ns = self.scrape_ns = self.tick_ns = NEVER_NS
         """When the next regular report, scrape and evaluation are due."""
         self.last_direct_ns = -NEVER_NS
@@ -175,10 +175,11 @@ class Control:
         if autoscaler is None:
             return
         second = now_ns // SECOND_NS
-        ready = self.fed_ready = len(self.deployment.ready)
+        ready = len(self.deployment.ready)
         stable = panic = None
         is_valid = self.stable.has_data(second) or not self.revision.is_scraped
         if is_valid:
+            self.fed_ready = ready
             stable, panic = self.stable.mean(second), self.panic.mean(second)
             decision = autoscaler.decide(now_ns, stable, panic, ready)
             is_news = decision.desired != self.desired or (decision.excess_burst < 0) != (self.excess_burst < 0)

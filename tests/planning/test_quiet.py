@@ -31,14 +31,23 @@ gaps_s = st.lists(
     st.one_of(st.floats(0.0001, 3), st.floats(3, 40), st.floats(40, 400)).map(lambda gap: round(gap, 4)), max_size=12
 )
 works_s = st.floats(0.01, 20).map(lambda work: round(work, 4))
+patiences_s = st.one_of(st.none(), st.none(), st.floats(0.01, 60).map(lambda patience: round(patience, 4)))
+"""How long a client waits; None: until it has its answer."""
 
 
 def events_of(
     revision: Revision, arrivals: list[tuple[float, float]], boot_s: float, *, is_serial: bool, skips_quiet: bool
 ) -> tuple[object, ...]:
     """Everything that a run did, as plain values: replicas, conditions, requests, pods."""
-    requests = [Request(to_ns(at_s), to_ns(work_s), deadline_ns=to_ns(at_s + 90)) for at_s, work_s in arrivals]
+    requests = [make_request(at_s, work_s) for at_s, work_s in arrivals]
     return events_of_requests(revision, requests, boot_s, is_serial=is_serial, skips_quiet=skips_quiet)
+
+
+def make_request(at_s: float, work_s: float, patience_s: float | None = None) -> Request:
+    """A request that stays until its work is done, or one whose client goes after its patience."""
+    if patience_s is not None:
+        return Request(to_ns(at_s), leave_ns=to_ns(at_s + patience_s))
+    return Request(to_ns(at_s), to_ns(work_s), deadline_ns=to_ns(at_s + 90))
 
 
 def events_of_requests(
@@ -74,6 +83,7 @@ def events_of_requests(
     concurrency=st.sampled_from([0, 1, 2, 8]),
     gaps=gaps_s,
     works=st.lists(works_s, min_size=12, max_size=12),
+    patiences=st.lists(patiences_s, min_size=12, max_size=12),
     boot_s=st.sampled_from([1.0, 12.0, 75.0]),
     is_serial=st.booleans(),
     reachable=st.sampled_from([True, True, True, False]),
@@ -83,16 +93,21 @@ def test_skipping_quiet_time_moves_no_event(
     concurrency: int,
     gaps: list[float],
     works: list[float],
+    patiences: list[float | None],
     boot_s: float,
     is_serial: bool,
     reachable: bool,
 ) -> None:
     revision = resolve_revision(given_annotations, container_concurrency=concurrency, reachable=reachable)
     moments = [sum(gaps[: index + 1]) for index in range(len(gaps))]
-    arrivals = [(round(moment, 4), work) for moment, work in zip(moments, works, strict=False)]
+    rows = [(round(moment, 4), *row) for moment, row in zip(moments, zip(works, patiences, strict=True), strict=False)]
 
-    fast = events_of(revision, arrivals, boot_s, is_serial=is_serial, skips_quiet=True)
-    slow = events_of(revision, arrivals, boot_s, is_serial=is_serial, skips_quiet=False)
+    fast, slow = (
+        events_of_requests(
+            revision, [make_request(*row) for row in rows], boot_s, is_serial=is_serial, skips_quiet=skips_quiet
+        )
+        for skips_quiet in (True, False)
+    )
 
     assert fast == slow
 

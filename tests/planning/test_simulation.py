@@ -86,6 +86,16 @@ def test_skipping_quiet_time_gives_the_same_month(service: Service, traffic: Tra
     assert fields_of(fast) == fields_of(slow)
 
 
+def test_pod_that_became_ready_while_there_was_no_data_is_billed_the_same_when_quiet_is_skipped() -> None:
+    # the visitor gave up during the boot and the window ran out: there is no data until the new pod's first scrape
+    service = Service(window_s=6, retention_s=0, boot_s=75, timeout_s=60, burst_capacity=1)
+
+    fast, slow = (simulate(service, images_at(101.42), skips_quiet=skips_quiet) for skips_quiet in (True, False))
+
+    assert fields_of(fast) == fields_of(slow)
+    assert slow.gpu_s == pytest.approx(140.575)
+
+
 def fields_of(month: Month) -> dict[str, object]:
     values = {field.name: getattr(month, field.name) for field in dataclasses.fields(month)}
     return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
