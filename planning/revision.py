@@ -89,9 +89,15 @@ class Revision:
         return self.retention_s if self.reachable else 0.0
 
     def bounded(self, desired: int, *, at_least: int = 0) -> int:
-        """Keep a desired scale within the bounds: the minimum first, then the maximum (kpa.md rule 7, SC:157-165)."""
-        scale = max(desired, self.floor_scale, at_least)
-        return min(scale, self.max_scale) if self.max_scale else scale
+        """Keep a desired scale within the bounds (kpa.md rule 7, SC:157-165).
+
+        The minimum is looked at first, and what it raised the maximum does not lower again: an initial scale above the
+        maximum is had.
+        """
+        least = max(self.floor_scale, at_least)
+        if desired < least:
+            return least
+        return min(desired, self.max_scale) if self.max_scale else desired
 
 
 def parse_duration_s(text: str) -> float:

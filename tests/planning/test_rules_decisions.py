@@ -162,9 +162,11 @@ def idle(target: PodAutoscaler, at_s: float, **seen: float) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    ("least", "most", "desired", "bounded"), [(0, 0, 7, 7), (2, 0, 0, 2), (0, 5, 7, 5), (3, 2, 0, 2), (1, 1, 25, 1)]
+    ("least", "most", "desired", "bounded"), [(0, 0, 7, 7), (2, 0, 0, 2), (0, 5, 7, 5), (3, 2, 0, 3), (1, 1, 25, 1)]
 )
-def test_minimum_applies_first_then_the_maximum(least: int, most: int, desired: int, bounded: int) -> None:
+def test_minimum_applies_first_and_what_it_raised_the_maximum_does_not_lower(
+    least: int, most: int, desired: int, bounded: int
+) -> None:
     assert Revision(min_scale=least, max_scale=most).bounded(desired) == bounded
 
 
@@ -254,6 +256,14 @@ def test_initial_scale_acts_as_a_minimum_until_it_was_ready_once() -> None:
     target.reconcile(to_ns(12.48), see(-1, ready=3, replicas=3))
     assert condition_of(target) is Condition.ACTIVE
     assert target.reconcile(to_ns(14.505), see(1, ready=3, replicas=3)).replicas == 1
+
+
+def test_initial_scale_above_the_maximum_is_had_until_it_was_ready_once() -> None:
+    target = PodAutoscaler(Revision(initial_scale=3, max_scale=1), 0)
+
+    assert target.reconcile(to_ns(0.5), see(-1, ready=0, replicas=3)).replicas == 3
+    target.reconcile(to_ns(12.48), see(-1, ready=3, replicas=3))
+    assert target.reconcile(to_ns(14.505), see(3, ready=3, replicas=3)).replicas == 1
 
 
 def test_initial_scale_zero_is_inactive_from_the_first_moment() -> None:
