@@ -79,11 +79,11 @@ class Autoscaler:
     __slots__ = ("_delay", "_revision", "_window_ns", "panic_maximum", "panic_since_ns")
 
     def __init__(self, revision: Revision, now_ns: int, ready: int) -> None:
-        """Begin; with more than one ready pod it begins in panic at that count (rule 5, AS:101-113)."""
+        """Begin: with several ready pods in panic at that count, from which any first panic begins (AS:101-113)."""
         self._revision = revision
         self._window_ns = to_ns(revision.window_s)
         self.panic_since_ns: int | None = now_ns if ready > 1 else None
-        self.panic_maximum = ready if ready > 1 else 0
+        self.panic_maximum = ready
         self._delay = DelayWindow(revision.scale_down_delay_s) if revision.scale_down_delay_s > 0 else None
 
     @property

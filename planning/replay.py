@@ -69,7 +69,7 @@ class Replay:
 
 
 def replay(scenario: Mapping[str, Any]) -> list[ReplayedTick]:
-    """The ticks that the model makes of a scenario's settings and arrivals; raises BadScenario."""
+    """The ticks that the model makes of a scenario's settings and arrivals; raises BadScenario and BadAnnotation."""
     return replay_run(scenario).ticks
 
 

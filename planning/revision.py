@@ -31,12 +31,27 @@ CLUSTER_DEFAULTS: Mapping[str, str] = {
 }
 """ConfigMap config-autoscaler as shipped (kpa.md rule 1), and the deployment's progress deadline."""
 
+_ANNOTATIONS = frozenset(
+    {"activation-scale", "class", "initial-scale", "max-scale", "metric", "metric-aggregation-algorithm", "min-scale",
+     "panic-threshold-percentage", "panic-window-percentage", "progress-deadline", "scale-down-delay",
+     "scale-to-zero-pod-retention-period", "target", "target-burst-capacity", "target-utilization-percentage", "window"}
+)  # fmt: skip
+"""What a revision may be annotated with (pkg/apis/autoscaling/register.go); Knative ignores any other name."""
+_WITHOUT_BEARING = frozenset(
+    {"activator-capacity", "allow-zero-initial-scale", "max-scale-limit", "requests-per-second-target-default"}
+)
+"""Cluster settings that change nothing here: the number of activators, what is admitted, another metric."""
+_ONLY_MODELLED = {"metric": "concurrency", "class": "kpa.autoscaling.knative.dev"}
+"""The other metric, rps, and the other autoscaler, hpa, decide otherwise."""
+_CLUSTER_CLASS = "pod-autoscaler-class"
+_ALGORITHMS = ("linear", "weightedexponential")
+
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 class BadAnnotation(ValueError):
-    """An annotation or cluster setting has a value that Knative would refuse."""
+    """An annotation or cluster setting that Knative would refuse, or ignore, or that this model does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,20 +141,19 @@ def resolve_revision(
 
     Annotation names come without prefix, in either spelling ("min-scale", "minScale"). Raises BadAnnotation.
     """
-    given = {**CLUSTER_DEFAULTS, **(cluster or {})}
-    given.update({_dashed(name): value for name, value in (annotations or {}).items()})
+    own = {_dashed(name): value for name, value in (annotations or {}).items()}
+    given = {**CLUSTER_DEFAULTS, **(cluster or {}), **own}
+    _check_names(own, cluster or {})
     number = _Numbers(given)
     total = number("target") if "target" in given else float(container_concurrency)
     if container_concurrency > 0:
         total = min(total, float(container_concurrency))
     if total <= 0:
         total = number("container-concurrency-target-default")
-    own = "target-utilization-percentage"
-    percent = number(own if own in given else "container-concurrency-target-percentage")
     window = parse_duration_s(given.get("window", given["stable-window"]))
     return Revision(
         container_concurrency=container_concurrency,
-        target_value=max(0.01, total * (percent / 100)),  # in this order: a bit more or less is a pod (target.go)
+        target_value=max(0.01, total * _utilisation(number, given)),
         total_value=total,
         burst_capacity=number("target-burst-capacity"),
         window_s=int(window),
@@ -156,9 +170,43 @@ def resolve_revision(
         grace_s=parse_duration_s(given["scale-to-zero-grace-period"]),
         progress_deadline_s=parse_duration_s(given["progress-deadline"]),
         reachable=reachable,
-        weighted=given.get("metric-aggregation-algorithm", "").lower().replace("-", "") == "weightedexponential",
+        weighted=_is_weighted(given),
         scale_to_zero=given["enable-scale-to-zero"].lower() == "true",
     )
+
+
+def _check_names(annotations: Mapping[str, str], cluster: Mapping[str, str]) -> None:
+    """Refuse what Knative would ignore, such as a misspelt name, and what would not be an autoscaler of this model."""
+    known = {"annotation": _ANNOTATIONS, "cluster setting": {*CLUSTER_DEFAULTS, *_WITHOUT_BEARING, _CLUSTER_CLASS}}
+    for (kind, names), given in zip(known.items(), (annotations, cluster), strict=True):
+        for name in given:
+            if name not in names:
+                raise BadAnnotation(f'There is no {kind} "{name}"; there are: {", ".join(sorted(names))}.')
+    asked = {**annotations, "class": annotations.get("class", cluster.get(_CLUSTER_CLASS, _ONLY_MODELLED["class"]))}
+    for name, only in _ONLY_MODELLED.items():
+        if asked.get(name, only) != only:
+            raise BadAnnotation(f'{name} is "{asked[name]}"; only {only} is modelled.')
+
+
+def _utilisation(number: "_Numbers", given: Mapping[str, str]) -> float:
+    """The share of its total that a pod should carry (config.go, NewConfigFromMap).
+
+    A fraction before it is multiplied, as in Knative: one bit more or less can be a pod. The cluster's percentage may
+    be written as a fraction up to 1, an annotation's may not.
+    """
+    own = "target-utilization-percentage"
+    if own in given:
+        return number(own) / 100
+    percentage = number("container-concurrency-target-percentage")
+    return percentage / 100 if percentage > 1 else percentage
+
+
+def _is_weighted(given: Mapping[str, str]) -> bool:
+    asked = given.get("metric-aggregation-algorithm", "linear")
+    name = asked.lower().replace("-", "")
+    if name not in _ALGORITHMS:
+        raise BadAnnotation(f'metric-aggregation-algorithm is "{asked}"; it must be linear or weighted-exponential.')
+    return name != "linear"
 
 
 class _Numbers:

@@ -96,6 +96,7 @@ def test_autoscaler_that_begins_with_several_pods_begins_in_panic_at_that_count(
 
     assert autoscaler.decide(to_ns(2.5), 0, 0, 4).desired == 4
     assert Autoscaler(ONE_EACH, to_ns(0.5), 1).decide(to_ns(2.5), 0, 0, 1).desired == 0
+    assert [Autoscaler(ONE_EACH, 0, ready).panic_maximum for ready in (0, 1, 4)] == [0, 1, 4]
 
 
 # -- rule 6: delay and burst capacity --------------------------------------------------------------------------------

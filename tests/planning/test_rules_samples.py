@@ -56,6 +56,39 @@ def test_annotation_that_is_no_number_is_named() -> None:
         resolve_revision({"max-scale": "many"})
 
 
+@pytest.mark.parametrize(
+    ("annotations", "cluster", "words"),
+    [
+        ({"windoww": "6s"}, {}, 'There is no annotation "windoww"; there are: activation-scale, class, '),
+        ({"stable-window": "6s"}, {}, 'There is no annotation "stable-window"'),
+        ({}, {"stable-windoww": "6s"}, 'There is no cluster setting "stable-windoww"'),
+        ({"metric": "rps"}, {}, 'metric is "rps"; only concurrency is modelled'),
+        ({"class": "hpa.autoscaling.knative.dev"}, {}, "only kpa.autoscaling.knative.dev is modelled"),
+        ({}, {"pod-autoscaler-class": "hpa.autoscaling.knative.dev"}, "only kpa.autoscaling.knative.dev is modelled"),
+        ({"metric-aggregation-algorithm": "median"}, {}, "it must be linear or weighted-exponential"),
+    ],
+)
+def test_what_is_not_modelled_is_refused_and_not_ignored(
+    annotations: dict[str, str], cluster: dict[str, str], words: str
+) -> None:
+    with pytest.raises(BadAnnotation, match=words):
+        resolve_revision(annotations, cluster=cluster)
+
+
+def test_what_says_the_same_as_the_model_is_taken() -> None:
+    annotations = {"metric": "concurrency", "class": "kpa.autoscaling.knative.dev"}
+    cluster = {"pod-autoscaler-class": "hpa.autoscaling.knative.dev", "activator-capacity": "50"}
+
+    assert resolve_revision(annotations, cluster=cluster) == resolve_revision()
+
+
+@pytest.mark.parametrize(("percentage", "target"), [("70", 70), ("0.7", 70), ("1", 100), ("1.5", 1.5), ("100", 100)])
+def test_percentage_of_the_cluster_up_to_1_is_a_fraction(percentage: str, target: float) -> None:
+    cluster = {"container-concurrency-target-percentage": percentage}
+
+    assert resolve_revision(cluster=cluster).target_value == pytest.approx(target)
+
+
 def test_older_camel_case_annotations_mean_the_same() -> None:
     assert resolve_revision({"minScale": "2"}) == resolve_revision({"min-scale": "2"})
 
