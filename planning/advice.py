@@ -75,12 +75,12 @@ class Months:
 
 
 def sweep(months: Months, service: Service) -> Iterator[Trial]:
-    """Turn one knob at a time."""
+    """Turn one knob at a time, as far as the others allow it (no fewer GPUs than pods that never sleep)."""
     for knob, values in KNOBS.items():
         for value in values:
-            if knob == "min_scale" and value > service.max_scale:
-                continue
-            yield Trial(knob, value, months.simulate(_turned(service, knob, value)))
+            turned = _turned(service, knob, value)
+            if turned.is_possible:
+                yield Trial(knob, value, months.simulate(turned))
 
 
 def recommend(months: Months, service: Service, price: Price, budget_usd: float) -> Advice:

@@ -20,7 +20,7 @@ def describe_month(month: Month, price: Price, *, took_s: float) -> str:
     """The bill, the waiting and the comparison with a GPU that is always on."""
     traffic, service = month.traffic, month.service
     always_usd = price.dollars(traffic.days * DAY_S)
-    share = f", {always_usd / month.dollars(price):.0f} times as much" if month.gpu_s else ""
+    share = f", {always_usd / month.dollars(price):.0f} times as much" if month.dollars(price) else ""
     lines = [
         f"Traffic  {traffic.name}: {traffic.images} images in {traffic.days:g} days",
         f"Setting  {_setting(service)}",

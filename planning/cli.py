@@ -4,6 +4,7 @@ Owns the command's options. The only module of planning that knows click; the an
 """
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,16 @@ _DEFAULT_DAYS = 30.0
 _TRACES = "; ".join(f"{trace.name} ({trace.summary})" for trace in TRACES.values())
 
 
+class _Finite(click.FloatRange):
+    """A range of numbers in which NaN and infinity are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 def _knob(flag: str, field: str, words: str) -> Callable[[Command], Command]:
     """An option that sets a field of Service; its default and its type are the field's own."""
     default = getattr(_DEFAULT, field)
@@ -36,7 +47,7 @@ def _knob(flag: str, field: str, words: str) -> Callable[[Command], Command]:
 @click.option("--trace", default="quiet", show_default=True, help=f"A file of arrivals, or one of: {_TRACES}.")
 @click.option(
     "--days",
-    type=click.FloatRange(min=0, min_open=True, max=366),
+    type=_Finite(min=0, min_open=True, max=366),
     help="How many days; 30 for a named trace, as many as a file has.",
 )
 @_knob("--window", "window_s", "Stable window in seconds; idle time counts from its end.")
@@ -57,11 +68,9 @@ def _knob(flag: str, field: str, words: str) -> Callable[[Command], Command]:
 @click.option(
     "--price", type=click.Choice(list(PRICES)), default=DEFAULT_PRICE, show_default=True, help="A named price."
 )
-@click.option("--price-per-hour", "usd_per_hour", type=click.FloatRange(min=0), help="Your own price, in dollars.")
-@click.option(
-    "--budget", "budget_usd", type=click.FloatRange(min=0), help="Dollars for these days: recommend a setting."
-)
-@click.option("--seed", default=1, show_default=True, help="Seed of all chance.")
+@click.option("--price-per-hour", "usd_per_hour", type=_Finite(min=0), help="Your own price, in dollars.")
+@click.option("--budget", "budget_usd", type=_Finite(min=0), help="Dollars for these days: recommend a setting.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of all chance.")
 @click.option("--sweep", "is_sweep", is_flag=True, help="Turn one knob at a time and say what it buys.")
 @click.option(
     "--plot",

@@ -94,7 +94,8 @@ def _draw_bill(axes: Any, months: Sequence[Month], price: Price) -> None:
     axes.set_title(f"the bill at {price.name} (always on: ${always_usd:.0f})")
     axes.set_xlabel("window + retention, s")
     axes.set_ylabel("dollars")
-    axes.legend(frameon=False, loc="upper left")
+    if any(bottom):
+        axes.legend(frameon=False, loc="upper left")
 
 
 def _draw_waiting(axes: Any, months: Sequence[Month]) -> None:

@@ -25,6 +25,7 @@ _P90_SIGMAS = 1.2815515655446004
 _SETTLE_STEP_NS = 60 * SECOND_NS
 _SETTLE_STEPS = 24 * 60
 """How long after the last request a run may take to come to rest, in steps: a day."""
+_MOST_BURST = 100_000
 _TICK_PHASE_S = 0.473
 """A deployment at this fraction of an even second puts evaluations on half seconds, as in the reference traces."""
 
@@ -83,22 +84,41 @@ class Service:
             container_concurrency=self.concurrency,
         )
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether each setting is within its limits, which some of the others draw."""
+        try:
+            self._check()
+        except BadService:
+            return False
+        return True
+
     def _check(self) -> None:
         limits = (
             ("window", self.window_s, 6, 3600),
             ("retention", self.retention_s, 0, 3600),
             ("concurrency", self.concurrency, 0, 1000),
+            ("gpus", self.gpus, 0, 1000),
             ("max-scale", self.max_scale, 0, 1000),
-            ("min-scale", self.min_scale, 0, self.max_scale or 1000),
+            ("min-scale", self.min_scale, 0, min(self.max_scale or 1000, self.gpus or 1000)),
+            ("initial-scale", self.initial_scale, 0, 1000),
             ("boot", self.boot_s, 0.001, 3600),
+            ("boot-p90", self.boot_s if self.boot_p90_s is None else self.boot_p90_s, 0.001, 3600),
             ("seconds-per-image", self.seconds_per_megapixel, 0, 3600),
+            ("overhead", self.overhead_s, 0, 3600),
             ("timeout", self.timeout_s, 0.001, 3600),
             ("queue-places", self.queue_places, 0, 10_000),
+            ("utilisation", self.utilisation_percent, 1, 100),
+            ("drain", self.drain_s, 0, 3600),
             ("node-linger", self.node_linger_s, 0, DAY_S),
         )
         for name, value, least, most in limits:
             if not least <= value <= most:
                 raise BadService(f"{name} is {value:g}; it must be between {least:g} and {most:g}.")
+        if self.burst_capacity != -1 and not 0 <= self.burst_capacity <= _MOST_BURST:
+            raise BadService(
+                f"burst-capacity is {self.burst_capacity:g}; it must be -1 or between 0 and {_MOST_BURST}."
+            )
         if self.boot_p90_s is not None and self.boot_p90_s < self.boot_s:
             raise BadService(f"boot-p90 is {self.boot_p90_s:g} s, below the median of {self.boot_s:g} s.")
 

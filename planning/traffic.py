@@ -18,6 +18,8 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 DAY_S = 86_400.0
 _MAX_MEGAPIXELS = 100.0
 """A line above this is taken for a mistake (pixels given for megapixels)."""
+_MAX_MOMENT_S = 366 * DAY_S
+"""No month is simulated that is longer than a year; a moment beyond it is most likely a Unix time."""
 _HEADINGS = {"at_s", "at_s,megapixels", "seconds", "seconds,megapixels"}
 _SESSION_IMAGES = (0.45, 0.25, 0.15, 0.10, 0.05)
 """Assumed shares of visitors who upload 1, 2, 3, 4, 5 images; mean 2.05."""
@@ -181,7 +183,7 @@ def read_traffic(path: Path, *, days: float | None = None) -> Traffic:
     BadTrace with the line's number.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark before the first line
     except (OSError, UnicodeDecodeError) as error:
         raise BadTrace(f"The trace file {path} cannot be read: {error}.") from error
     rows = list(_read_rows(path, text))
@@ -215,11 +217,16 @@ def _split_row(line: str) -> tuple[object, object]:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"this is no JSON object ({error.msg} at column {error.colno}).") from None
+        except RecursionError:
+            raise ValueError("this JSON object is nested too deeply.") from None
         unknown = set(record) - {"at_s", "megapixels"}
         if unknown or "at_s" not in record:
             raise ValueError('the object must hold "at_s" and may hold "megapixels", nothing else.')
         return record["at_s"], record.get("megapixels", 1.0)
-    cells = next(csv.reader([line]))
+    try:
+        cells = next(csv.reader([line]))
+    except csv.Error as error:
+        raise ValueError(f"this is no CSV ({error}).") from None
     if len(cells) > 2:
         raise ValueError(f"there are {len(cells)} columns; write seconds, or seconds,megapixels.")
     return cells[0], cells[1] if len(cells) == 2 else 1.0
@@ -234,9 +241,13 @@ def _check_row(at: object, size: object) -> tuple[float, float]:
             values.append(float(value))
         except ValueError:
             raise ValueError(f'{name} "{value}" is no number.') from None
+        except OverflowError:
+            raise ValueError(f"{name} is too large a number.") from None
     at_s, megapixels = values
     if not np.isfinite(at_s) or at_s < 0:
         raise ValueError("the moment must be a number of seconds from 0 on.")
+    if at_s > _MAX_MOMENT_S:
+        raise ValueError("the moment is more than 366 days after the beginning; is this a Unix time?")
     if not 0 < megapixels <= _MAX_MEGAPIXELS:
         raise ValueError(f"the size must be above 0 and at most {_MAX_MEGAPIXELS:g} megapixels.")
     return at_s, megapixels

@@ -98,7 +98,16 @@ def test_trace_file_is_read_and_its_bad_line_named(tmp_path: Path) -> None:
         (("--min-scale", "3"), "min-scale is 3"),
         (("--price", "h100"), "'h100' is not one of"),
         (("--days", "0"), "0"),
+        (("--days", "nan"), "nan is not a finite number"),
         (("--budget", "-1"), "-1"),
+        (("--budget", "nan"), "nan is not a finite number"),
+        (("--price-per-hour", "inf"), "inf is not a finite number"),
+        (("--seed", "-1"), "-1 is not in the range"),
+        (("--burst-capacity", "nan"), "burst-capacity is nan; it must be -1 or between 0 and 100000"),
+        (("--burst-capacity", "-5"), "burst-capacity is -5; it must be -1 or"),
+        (("--gpus", "-1"), "gpus is -1; it must be between 0 and 1000"),
+        (("--min-scale", "3", "--max-scale", "4", "--gpus", "1"), "min-scale is 3; it must be between 0 and 1"),
+        (("--boot-p90-s", "nan"), "boot-p90 is nan"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused_in_words(options: tuple[str, ...], words: str) -> None:
@@ -119,6 +128,17 @@ def test_sweep_turns_every_knob_and_changes_nothing_else() -> None:
     for trial in trials:
         changed = {name for name in KNOBS if getattr(trial.month.service, name) != getattr(service, name)}
         assert changed <= {trial.knob}
+
+
+def test_sweep_leaves_out_what_the_other_settings_do_not_allow() -> None:
+    trials = list(sweep(Months(draw_traffic("nobody", days=1, seed=1)), Service(min_scale=3, max_scale=4)))
+    tried = {knob: [trial.value for trial in trials if trial.knob == knob] for knob in ("max_scale", "gpus")}
+
+    assert tried == {"max_scale": [4], "gpus": [0]}
+
+
+def test_gpu_for_nothing_gives_a_bill_of_zero() -> None:
+    assert run("--days", "2", "--price-per-hour", "0").exit_code == 0
 
 
 def test_sweep_is_shown_as_a_table_and_in_json() -> None:

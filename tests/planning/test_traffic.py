@@ -81,6 +81,11 @@ def test_trace_file_holds_moments_and_sizes_in_csv_or_json_lines(tmp_path: Path)
     assert traffic.days == 2
 
 
+def test_mark_that_a_spreadsheet_puts_before_the_first_line_is_no_part_of_it(tmp_path: Path) -> None:
+    assert read_traffic(written(tmp_path, "\ufeff10\n20\n")).arrive_s.tolist() == [10, 20]
+    assert read_traffic(written(tmp_path, "\ufeffseconds\n20\n")).arrive_s.tolist() == [20]
+
+
 def test_days_cut_a_trace_file_off(tmp_path: Path) -> None:
     traffic = read_traffic(written(tmp_path, "10\n90000\n"), days=1)
 
@@ -94,6 +99,11 @@ def test_days_cut_a_trace_file_off(tmp_path: Path) -> None:
         ("-1", "a number of seconds from 0 on"),
         ("nan", "a number of seconds from 0 on"),
         ("inf", "a number of seconds from 0 on"),
+        ("1764210000", "more than 366 days after the beginning; is this a Unix time?"),
+        ('{"at_s": 99999999999}', "is this a Unix time?"),
+        ('{"at_s": 1' + 400 * "0" + "}", "the moment is too large a number"),
+        ('{"at_s":' * 100_000, "nested too deeply"),
+        ("5," + "7" * 200_000, "this is no CSV"),
         ("1,2,3", "there are 3 columns"),
         ("1,0", "above 0 and at most 100 megapixels"),
         ("1,8000000", "above 0 and at most 100 megapixels"),
