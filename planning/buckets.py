@@ -8,16 +8,25 @@ import math
 
 _DIGITS = 1e6
 """Means are rounded to six digits (rule 3)."""
+_PARTS = 10**12
+"""Loads are kept in whole parts of one request, so that a running total is the sum of its buckets exactly: in floating
+point what was taken off leaves crumbs behind, and a mean that rounds to 0 or not could turn on them."""
+_PARTS_A_DIGIT = 10**6
 
 
 class WindowMean:
-    """Mean of what was recorded in the last `length_s` seconds; values of one second add up."""
+    """Mean of what was recorded in the last `length_s` seconds; values of one second add up.
 
-    __slots__ = ("_buckets", "_first", "_last", "length_s")
+    Keeps the running total that Knative keeps (its windowTotal), so that a mean costs the same for any window.
+    """
+
+    __slots__ = ("_buckets", "_first", "_last", "_loudest", "_total", "length_s")
 
     def __init__(self, length_s: int) -> None:
         self.length_s = length_s
-        self._buckets = [0.0] * length_s
+        self._buckets = [0] * length_s
+        self._total = 0
+        self._loudest: int | None = None
         self._first = 0
         self._last: int | None = None
 
@@ -30,24 +39,25 @@ class WindowMean:
         """Add a value to the bucket of its second."""
         last = self._last
         if last is None or second - last >= self.length_s:
-            self._buckets = [0.0] * self.length_s
+            self._forget()
             self._first = self._last = second
         elif second > last:
-            if second - last > 1:
-                self._clear(last + 1, second)
-            self._buckets[second % self.length_s] = value
+            self._clear(last + 1, second + 1)
             self._last = second
-            return
         elif second <= last - self.length_s:
             return
-        self._buckets[second % self.length_s] += value
+        parts = round(value * _PARTS)
+        self._buckets[second % self.length_s] += parts
+        self._total += parts
+        if parts and (self._loudest is None or second > self._loudest):
+            self._loudest = second
 
     def record_zeros(self, start: int, until: int) -> None:
         """Record a zero in every second from `start` to `until`, as an unbroken series of scrapes does."""
         self.record(start, 0.0)
         last = start if self._last is None else self._last
         if until - last >= self.length_s:
-            self._buckets = [0.0] * self.length_s
+            self._forget()
             self._last = until
         elif until > last:
             self._clear(last + 1, until + 1)
@@ -58,9 +68,12 @@ class WindowMean:
         for second in range(max(start, until - self.length_s), until + 1):
             self.record(second, value)
 
-    def is_at_most(self, value: float) -> bool:
-        """Whether no second of the window up to the last record holds more than this."""
-        return max(self._buckets) <= value
+    def most(self) -> float:
+        """The most that any second of the window up to the last record holds, rounded up to the digits of a mean.
+
+        No linear mean is above it until the next record.
+        """
+        return math.ceil(max(self._buckets) / _PARTS_A_DIGIT) / _DIGITS
 
     def has_data(self, second: int) -> bool:
         """Whether anything was recorded within the window; at exactly its length it still counts (BK:126)."""
@@ -79,37 +92,48 @@ class WindowMean:
         last = self._last
         if last is None or second - last >= self.length_s:
             return 0.0
-        length = self.length_s
-        if second <= last:
-            total = sum(self._buckets)
-            seconds = min(last - self._first + 1, length)
-        else:
-            total = sum(self._kept(second, last))
-            seconds = min(last - self._first + 1, length - (second - last))
-        return _rounded(total / seconds)
+        silent = max(second - last, 0)
+        seconds = min(last - self._first + 1, self.length_s - silent)
+        return _rounded(self._total - self._outdated(silent), seconds)
 
     def last_loud(self) -> int | None:
         """The last second that holds a load, None if none does."""
-        if self._last is None:
-            return None
-        seconds = range(self._last, self._last - self.length_s, -1)
-        return next((second for second in seconds if self._buckets[second % self.length_s]), None)
+        loudest, last = self._loudest, self._last
+        return None if loudest is None or last is None or last - loudest >= self.length_s else loudest
+
+    def loudness(self) -> float:
+        """What that second holds, 0 if none does."""
+        loudest = self.last_loud()
+        return 0.0 if loudest is None else self._buckets[loudest % self.length_s] / _PARTS
 
     def mean_after_zeros(self, second: int, last: int) -> float:
         """What `mean(second)` would say after `record_zeros` up to `last`, without recording them."""
         if self._last is None or second - self._last >= self.length_s:
             return 0.0
         seconds = min(last - self._first + 1, self.length_s - max(second - last, 0))
-        return _rounded(sum(self._kept(second, self._last)) / seconds)
+        return _rounded(self._total - self._outdated(max(second - self._last, 0)), seconds)
 
-    def _kept(self, second: int, last: int) -> list[float]:
+    def _outdated(self, silent: int) -> int:
+        """What falls out of the window in so many seconds after the last record: the oldest buckets."""
+        if not silent or self._last is None:
+            return 0
+        oldest = (self._last + 1) % self.length_s
+        beyond = oldest + silent - self.length_s
+        return sum(self._buckets[oldest : oldest + silent]) + sum(self._buckets[: max(beyond, 0)])
+
+    def _kept(self, second: int, last: int) -> list[int]:
         """The buckets still inside the window at `second`, oldest first."""
         buckets, length = self._buckets, self.length_s
         return [buckets[moment % length] for moment in range(second - length + 1, last + 1)]
 
     def _clear(self, start: int, stop: int) -> None:
         for moment in range(start, stop):
-            self._buckets[moment % self.length_s] = 0.0
+            self._total -= self._buckets[moment % self.length_s]
+            self._buckets[moment % self.length_s] = 0
+
+    def _forget(self) -> None:
+        self._buckets = [0] * self.length_s
+        self._total = 0
 
 
 class WeightedWindowMean(WindowMean):
@@ -132,7 +156,7 @@ class WeightedWindowMean(WindowMean):
         for value in reversed(self._kept(max(second, last), last)):
             total += value * weight
             weight *= ratio
-        return total
+        return total / _PARTS
 
     def mean_after_zeros(self, second: int, last: int) -> float:
         """Zeros weigh nothing: the mean decays with the distance alone."""
@@ -140,8 +164,8 @@ class WeightedWindowMean(WindowMean):
         return self.mean(second)
 
 
-def _rounded(mean: float) -> float:
-    return math.floor(mean * _DIGITS + 0.5) / _DIGITS
+def _rounded(parts: int, seconds: int) -> float:
+    return math.floor(parts / (_PARTS_A_DIGIT * seconds) + 0.5) / _DIGITS
 
 
 def make_window(length_s: int, *, weighted: bool) -> WindowMean:

@@ -71,7 +71,12 @@ def _knob(flag: str, field: str, words: str) -> Callable[[Command], Command]:
 @click.option("--price-per-hour", "usd_per_hour", type=_Finite(min=0), help="Your own price, in dollars.")
 @click.option("--budget", "budget_usd", type=_Finite(min=0), help="Dollars for these days: recommend a setting.")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of all chance.")
-@click.option("--sweep", "is_sweep", is_flag=True, help="Turn one knob at a time and say what it buys.")
+@click.option(
+    "--sweep",
+    "is_sweep",
+    is_flag=True,
+    help="Turn one knob at a time and say what it buys (some thirty months: up to 20 s).",
+)
 @click.option(
     "--plot",
     "plot_path",

@@ -5,12 +5,14 @@ something new can be worked out instead of waited for; `tests/planning/test_quie
 run.
 """
 
-from planning.autoscaler import Autoscaler, wanted_scales
+from planning.autoscaler import Autoscaler, is_over_threshold, wanted_scales
 from planning.clock import NEVER_NS, REPORT_NS, SECOND_NS, TICK_NS, first_at_or_after
 from planning.control import DIRECT_MEMORY_NS, Control
 
 _UNPROVEN_NS = -NEVER_NS
 """Earlier than any moment: leave nothing out."""
+_CLEAR_MEAN = 1e-5
+"""A mean from here on does not round to 0 (rule 3 keeps six digits)."""
 
 
 def skip_quiet(control: Control, limit_ns: int) -> None:
@@ -53,7 +55,7 @@ def skip_steady(control: Control, limit_ns: int) -> None:
     second = now_ns // SECOND_NS
     if autoscaler.is_panicking and autoscaler.panic_since_ns != now_ns:
         return  # the panic may end on its way
-    if control.stable.last != second or not control.stable.is_at_most(load) or not control.panic.is_at_most(load):
+    if control.stable.last != second or max(control.stable.most(), control.panic.most()) > load:
         return
     ready, stable, panic = control.fed_ready, control.stable.mean(second), control.panic.mean(second)
     if wanted_scales(revision, stable, panic, ready) != wanted_scales(revision, load, load, ready):
@@ -75,21 +77,53 @@ def _next_news_ns(control: Control) -> int:
         return _UNPROVEN_NS
     second = (control.tick_ns - TICK_NS) // SECOND_NS
     if autoscaler.is_panicking:
-        return _panic_end_ns(control, autoscaler) if control.panic.is_silent(second) else _UNPROVEN_NS
+        return _panic_end_ns(control, autoscaler, second)
     if control.stable.last is None and control.revision.is_scraped and not control.fed_ready:
         return NEVER_NS  # no pod, no sample ever: every evaluation is void
     if control.desired == 0 and control.stable.is_silent(second) and control.panic.is_silent(second):
         return NEVER_NS
-    if control.desired == 1 == control.fed_ready and control.revision.is_scraped and not autoscaler.has_delay:
-        return _first_zero_ns(control)
+    if control.desired == 1 == control.fed_ready and not autoscaler.has_delay:
+        return _first_zero_ns(control) if control.revision.is_scraped else _end_of_load_ns(control)
     return _UNPROVEN_NS
 
 
-def _panic_end_ns(control: Control, autoscaler: Autoscaler) -> int:
-    """Rule 5, the panic mean being 0: the maximum holds until the first evaluation that may leave the panic."""
-    if autoscaler.has_delay or not control.revision.is_scraped:
+def _panic_end_ns(control: Control, autoscaler: Autoscaler, second: int) -> int:
+    """Rule 5: the maximum holds until the first evaluation that may leave the panic, if none asks for more until then.
+
+    With pods scraped the means fall, and the panic mean must be 0 already; without, see `_most_wanted`.
+    """
+    if autoscaler.has_delay:
+        return _UNPROVEN_NS
+    if control.revision.is_scraped:
+        if not control.panic.is_silent(second):
+            return _UNPROVEN_NS
+    elif _most_wanted(control) > autoscaler.panic_maximum:
         return _UNPROVEN_NS
     return first_at_or_after(autoscaler.panic_ends_ns() + 1, control.tick_ns, TICK_NS)
+
+
+def _most_wanted(control: Control) -> int:
+    """The most pods that any evaluation asks for until the next record, pods not being scraped; NEVER_NS in a panic.
+
+    No zeros come in (kpa.md, "wrong" 8): a mean over fewer and fewer seconds may rise, but not above the loudest.
+    """
+    revision, ready = control.revision, control.fed_ready
+    if revision.weighted:
+        return NEVER_NS  # that mean is not rounded: what its weights add up to beyond 1 could be a pod
+    by_stable, by_panic, unlimited = wanted_scales(revision, control.stable.most(), control.panic.most(), ready)
+    return NEVER_NS if is_over_threshold(revision, unlimited, ready) else max(by_stable, by_panic)
+
+
+def _end_of_load_ns(control: Control) -> int:
+    """Rule 8 at burst capacity -1: the first evaluation after the last loud second has left the stable window.
+
+    Up to then the mean is at least that second's load over a whole window; if this is far from rounding to 0, and no
+    evaluation asks for a second pod, the desired 1 stays.
+    """
+    window, loudest = control.stable, control.stable.last_loud()
+    if loudest is None or window.loudness() < _CLEAR_MEAN * window.length_s or _most_wanted(control) != 1:
+        return _UNPROVEN_NS
+    return first_at_or_after((loudest + window.length_s) * SECOND_NS, control.tick_ns, TICK_NS)
 
 
 def _first_zero_ns(control: Control) -> int:

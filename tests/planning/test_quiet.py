@@ -1,12 +1,15 @@
 """Leaving out quiet time must not move a single event: the fast run against the tick-by-tick run."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planning.clock import SECOND_NS, to_ns
 from planning.cluster import Cluster
+from planning.control import Tick
 from planning.pods import Deployment, Request
 from planning.revision import Revision, resolve_revision
+from planning.traffic import DAY_S, draw_traffic
 
 DEPLOY_NS = to_ns(-400.527)
 
@@ -112,6 +115,83 @@ def test_skipping_quiet_time_moves_no_event(
     assert fast == slow
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    window_s=st.sampled_from([6, 15, 60, 300]),
+    utilisation=st.sampled_from(["70", "100"]),
+    max_scale=st.sampled_from(["0", "1", "4"]),
+    concurrency=st.sampled_from([1, 2]),
+    visits=st.lists(
+        st.tuples(
+            st.one_of(st.floats(0.01, 40), st.floats(40, 400)), st.integers(1, 5), st.sampled_from([0, 0.05, 1.3])
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    works=st.lists(st.one_of(works_s, st.floats(1e-6, 1e-2)), min_size=30, max_size=30),
+    patiences=st.lists(patiences_s, min_size=30, max_size=30),
+)
+def test_skipping_the_tail_of_pods_that_are_not_scraped_moves_no_event(
+    window_s: int,
+    utilisation: str,
+    max_scale: str,
+    concurrency: int,
+    visits: list[tuple[float, int, float]],
+    works: list[float],
+    patiences: list[float | None],
+) -> None:
+    revision = resolve_revision(
+        {
+            "window": f"{window_s}s",
+            "target-utilization-percentage": utilisation,
+            "target-burst-capacity": "-1",
+            "max-scale": max_scale,
+        },
+        container_concurrency=concurrency,
+    )
+    moments, moment = list[float](), 5.0
+    for gap_s, size, apart_s in visits:
+        moments += [round(moment + gap_s + index * apart_s, 4) for index in range(size)]
+        moment = moments[-1]
+    rows = list(zip(moments, works, patiences, strict=False))
+
+    fast, slow = (
+        events_of_requests(revision, [make_request(*row) for row in rows], 12.0, skips_quiet=skips_quiet)
+        for skips_quiet in (True, False)
+    )
+
+    assert fast == slow
+
+
+@pytest.mark.parametrize("burst_capacity", ["-1", "211"])
+@pytest.mark.parametrize("window_s", [60, 3600])
+def test_month_takes_some_evaluations_a_visit_however_long_the_window(window_s: int, burst_capacity: str) -> None:
+    # without skipping it is one every two seconds: 86,400 in two days
+    revision = resolve_revision(
+        {
+            "window": f"{window_s}s",
+            "max-scale": "1",
+            "target-utilization-percentage": "100",
+            "target-burst-capacity": burst_capacity,
+        },
+        container_concurrency=2,
+    )
+    moments = draw_traffic("poisson", days=2, seed=1).arrive_s.tolist()
+    deployment = Deployment(boot_ns=lambda _: to_ns(12), concurrency=2, drain_ns=30 * SECOND_NS)
+    ticks: list[Tick] = []
+    cluster = Cluster(
+        revision,
+        deployment,
+        [make_request(moment, 1.0) for moment in moments],
+        deploy_ns=to_ns(-8000.527),
+        on_tick=ticks.append,
+    )
+    cluster.run(to_ns(2 * DAY_S))
+
+    assert len(moments) > 500
+    assert sum(tick.at_ns > 0 for tick in ticks) < 20 * len(moments)
+
+
 bursts = st.lists(st.tuples(st.sampled_from([0.3, 5.0, 20.0, 70.0]), st.integers(1, 6)), min_size=1, max_size=4)
 
 
@@ -162,6 +242,44 @@ def test_panic_is_extended_through_a_boot_that_is_skipped() -> None:
 
     fast, slow = (
         events_of(revision, [(10.35, 3.0)], 40.0, is_serial=False, skips_quiet=skips_quiet)
+        for skips_quiet in (True, False)
+    )
+
+    assert fast == slow
+
+
+@pytest.mark.parametrize(
+    ("window", "rows"),
+    [
+        ("30s", [(2.1246, 1.0, None), (2.1773, 13.06, 0.0072), (2.2531, 0.0012, None), (2.3279, 0.6014, None),
+                 (2.3279, 15.0917, 9.5502), (2.7373, 0.0001, 0.0532)]),
+        ("60s", [(10.2288, 0.5, None), (10.2438, 11.84, 0.5461), (10.299, 1.1117, 3.2759), (10.299, 1.6e-06, None),
+                 (10.299, 6.8534, 0.0001), (12.042, 0.0007, 20.7056)]),
+    ],
+)  # fmt: skip
+def test_panic_that_a_shrinking_window_extends_is_not_skipped(
+    window: str, rows: list[tuple[float, float, float | None]]
+) -> None:
+    # no pod is scraped: the panic mean rises over the threshold again while only its zeros fall out of the window
+    annotations = {"window": window, "target-burst-capacity": "-1", "max-scale": "1"}
+    revision = resolve_revision({**annotations, "panic-window-percentage": "40"}, container_concurrency=1)
+
+    fast, slow = (
+        events_of_requests(revision, [make_request(*row) for row in rows], 12.0, skips_quiet=skips_quiet)
+        for skips_quiet in (True, False)
+    )
+
+    assert fast == slow
+
+
+@pytest.mark.parametrize("burst_capacity", ["-1", "0"])
+def test_load_so_small_that_its_mean_rounds_to_zero_early_is_not_skipped(burst_capacity: str) -> None:
+    # a request that lasts a microsecond beyond a report leaves a millionth in the next second
+    revision = resolve_revision({"window": "60s", "target-burst-capacity": burst_capacity})
+    rows = [(10.6, 1.0, None), (61.6, 0.0, 0.500001)]
+
+    fast, slow = (
+        events_of_requests(revision, [make_request(*row) for row in rows], 12.0, skips_quiet=skips_quiet)
         for skips_quiet in (True, False)
     )
 

@@ -224,6 +224,26 @@ def test_window_mean_is_the_written_rule(values: list[tuple[int, float]], length
     assert window.mean(80 + later) == pytest.approx(written_rule(ordered, length, 80 + later), abs=1.1e-6)
 
 
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 50_000_000)), min_size=1, max_size=60),
+    length=st.sampled_from([1, 6, 15, 60]),
+)
+def test_loudest_second_and_most_are_those_of_the_window(rows: list[tuple[int, int]], length: int) -> None:
+    window, second, sums = WindowMean(length), 100, dict[int, int]()
+    for gap, millionths in rows:
+        second += gap
+        window.record(second, millionths / 1e6)
+        sums[second] = sums.get(second, 0) + millionths
+    kept = {moment: value for moment, value in sums.items() if moment > second - length}
+    loud = [moment for moment, value in kept.items() if value]
+
+    assert window.last_loud() == (max(loud) if loud else None)
+    assert window.loudness() == (kept[max(loud)] / 1e6 if loud else 0)
+    assert window.most() == max(kept.values()) / 1e6
+    for later in range(length + 1):
+        assert window.mean(second + later) <= window.most()
+
+
 def written_rule(values: list[tuple[int, float]], length: int, now: int) -> float:
     """Rule 3 read off its text, slowly."""
     first = last = None
