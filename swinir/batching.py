@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,6 +11,8 @@ import numpy as np
 from swinir.engine import Cancelled, Engine, EngineError, Restored, Tiles
 from swinir.errors import WeightsError
 from swinir.zoo import UnknownVariant
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -42,8 +45,8 @@ class Job:
 def run_jobs(engine: Engine, jobs: list[Job]) -> None:
     """Run every job; each ends with ``restored`` or ``error`` set.
 
-    Jobs of one variant and tile shape share forward passes. When a shared pass fails, its jobs are run one by one, so
-    that only the bad one fails.
+    Whatever goes wrong, foreseen or not. Jobs of one variant and tile shape share forward passes. When a shared pass
+    fails, its jobs are run one by one, so that only the bad one fails.
     """
     groups: dict[tuple[str, tuple[int, ...]], list[Job]] = {}
     for job in jobs:
@@ -57,8 +60,8 @@ def run_jobs(engine: Engine, jobs: list[Job]) -> None:
 
 def _run_together(engine: Engine, variant: str, group: list[Job]) -> bool:
     """Run the group in one go; false when it failed and its members deserve a try of their own."""
-    tiles = group[0].tiles if len(group) == 1 else np.concatenate([job.tiles for job in group])
     try:
+        tiles = group[0].tiles if len(group) == 1 else np.concatenate([job.tiles for job in group])
         restored = engine.restore(tiles, variant, lambda: all(job.is_cancelled() for job in group))
     except (UnknownVariant, WeightsError, Cancelled) as error:  # the same for each of them
         for job in group:
@@ -66,6 +69,10 @@ def _run_together(engine: Engine, variant: str, group: list[Job]) -> bool:
         return True
     except EngineError as error:
         group[0].error = error
+        return len(group) == 1
+    except Exception as error:
+        log.exception("a pass of %d jobs through %s failed", len(group), variant)
+        group[0].error = EngineError(f"{variant} failed: {type(error).__name__}: {error}")
         return len(group) == 1
     first = 0
     for job in group:

@@ -20,6 +20,7 @@ from torch.nn.functional import interpolate
 
 from swinir import fused
 from swinir.imported import find_row
+from swinir.memory import is_out_of_memory
 from swinir.network import SwinIR
 from swinir.processors import count_processors
 from swinir.settings import MAX_WEIGHTS_BYTES
@@ -132,7 +133,9 @@ class Engine:
         row = find_row(variant, self._weights_dir)
         try:
             network = self.shelf.take(row)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise OutOfMemory(f"the weights of {variant} do not fit in memory") from error
         count, height, width, _ = tiles.shape
         restored = np.empty((count, height * row.scale, width * row.scale, 3), np.uint8)
@@ -204,13 +207,6 @@ def choose_precision(device: torch.device) -> torch.dtype:
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16
     return torch.float32
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out: CUDA has a class for it, the CPU's allocator only words."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def _luminance(images: Tensor) -> Tensor:

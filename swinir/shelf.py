@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from swinir.errors import BadWeights
+from swinir.memory import is_out_of_memory
 from swinir.network import SwinIR
 from swinir.weights import find_weights, load_network
 from swinir.zoo import Variant
@@ -74,8 +75,8 @@ class Shelf:
     def _fill(self, row: Variant, path: Path, stamp: tuple[str, int, int]) -> _Held:
         try:
             network = self._load(row, path, self._device)
-        except torch.OutOfMemoryError:
-            if not self._held:
+        except (RuntimeError, MemoryError) as error:
+            if not self._held or not is_out_of_memory(error):
                 raise
             log.warning("no memory left to load %s: putting every other variant away", row.name)
             self._put_away(len(self._held))

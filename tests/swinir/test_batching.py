@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from swinir.batching import Job, run_jobs
-from swinir.engine import Cancelled, Engine, NotFinite, Restored
+from swinir.engine import Cancelled, Engine, EngineError, NotFinite, Restored
 from swinir.errors import MissingWeights
 from swinir.soundness import FIELDS
 from swinir.zoo import UnknownVariant
@@ -32,6 +32,8 @@ class Recorder:
             raise MissingWeights("no file")
         if (tiles[:, 0, 0, 0] == 66).any():
             raise NotFinite("a tile gave no number")
+        if (tiles[:, 0, 0, 0] == 77).any():
+            raise KeyError("a bug")
         return Restored(tiles + 1, np.zeros((len(tiles), len(FIELDS)), np.float32), np.full(len(tiles), 7))
 
 
@@ -79,6 +81,20 @@ def test_the_first_of_a_spoilt_pass_may_be_the_sound_one() -> None:
     run(jobs)
     assert isinstance(jobs[0].error, NotFinite)
     assert int(restored(jobs[1])[0, 0, 0, 0]) == 2
+
+
+def test_a_bug_that_one_job_meets_costs_the_others_nothing_and_is_no_fault_of_the_client(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    jobs = [Job(flat(1), {"a"}), Job(flat(77), {"a"}), Job(flat(3), {"a"}), Job(flat(4, side=16), {"a"})]
+
+    run(jobs)
+
+    assert [int(restored(job)[0, 0, 0, 0]) for job in (jobs[0], jobs[2], jobs[3])] == [2, 4, 5]
+    assert jobs[1].restored is None
+    assert isinstance(jobs[1].error, EngineError)
+    assert str(jobs[1].error) == "a failed: KeyError: 'a bug'"
+    assert "Traceback" in caplog.text, "a bug nobody can find"
 
 
 @pytest.mark.parametrize(("variant", "kind"), [("nope", UnknownVariant), ("missing", MissingWeights)])

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from swinir import fused
-from swinir.engine import Cancelled, Engine, EngineError, NotFinite, OutOfMemory, choose_precision, is_out_of_memory
+from swinir.engine import Cancelled, Engine, EngineError, NotFinite, OutOfMemory, choose_precision
+from swinir.memory import is_out_of_memory
 from swinir.soundness import FIELDS, summarise
 from swinir.zoo import UnknownVariant
 from tests.swinir.networks import draw_tiles, install_small
@@ -123,6 +124,14 @@ def test_memory_that_always_runs_out_is_an_error_that_names_tile_and_variant(
     with pytest.raises(OutOfMemory, match="one 16x24 tile of small_x2 does not fit in memory"):
         engine.restore(draw_tiles(8, 16, 24), "small_x2")
     assert engine.counters.halvings == 3  # 8, 4, 2, 1
+
+
+def test_weights_that_the_cpu_has_no_memory_for_are_an_error_in_words(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.shelf, "_load", lambda *_given: torch.empty(1 << 55))
+    with pytest.raises(OutOfMemory, match="the weights of small_x2 do not fit in memory"):
+        engine.restore(draw_tiles(1, 16, 16), "small_x2")
 
 
 def test_what_torch_cannot_do_is_no_want_of_memory(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,13 +108,20 @@ def test_weights_fetched_later_are_found_without_a_restart(tmp_path: Path) -> No
     assert isinstance(shelf.take(row), SwinIR)
 
 
-def test_memory_short_at_a_load_puts_the_others_away_and_tries_once_more(tmp_path: Path) -> None:
+SHORT = (
+    torch.OutOfMemoryError("CUDA out of memory (injected)"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes (injected)"),
+)
+
+
+@pytest.mark.parametrize("error", SHORT, ids=("cuda", "cpu"))
+def test_memory_short_at_a_load_puts_the_others_away_and_tries_once_more(tmp_path: Path, error: Exception) -> None:
     rows = {name: install_small(tmp_path, name) for name in "abc"}
     short = iter([False, False, True, False])
 
     def load(row: Variant, path: Path, device: torch.device) -> SwinIR:
         if next(short):
-            raise torch.OutOfMemoryError("CUDA out of memory (injected)")
+            raise error
         return load_network(row, path, device)
 
     shelf = Shelf(tmp_path, CPU, MUCH, load)
