@@ -1,10 +1,12 @@
 """The lane: large jobs done in the background, a micro-batch of each in turn, while small ones pass them by.
 
-Without it a request of one small tile would wait for every tile of the image before it. Knows nothing of Triton.
+Without it a request of one small tile would wait for every tile of the image before it. Nothing that goes wrong with a
+job, its answer included, ends the lane. Knows nothing of Triton.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
@@ -15,6 +17,8 @@ import numpy as np
 
 from swinir.batching import Job
 from swinir.engine import Cancelled, Restored
+
+log = logging.getLogger(__name__)
 
 SMALL_PIXELS = 128 * 128
 """Jobs of at most this many pixels pass by; a quarter of a micro-batch on a CPU."""
@@ -36,20 +40,32 @@ class _Entry:
 
 
 class Lane:
-    """A thread that works off large jobs fairly. Safe to put jobs in from any thread."""
+    """A thread that works off large jobs fairly. Safe to put jobs in from any thread.
 
-    def __init__(self, run: Run, micro_batch_pixels: int) -> None:
+    Should the thread ever leave its loop, `end` is called: by default it ends the process, whose death is noticed. A
+    lane that stands still would let every large job wait for ever while small ones say that all is well.
+    """
+
+    def __init__(self, run: Run, micro_batch_pixels: int, end: Callable[[], None] = lambda: os._exit(1)) -> None:
         self._run = run
         self._micro_batch_pixels = micro_batch_pixels
+        self._end = end
         self._entries: deque[_Entry] = deque()
         self._filled = threading.Condition()
-        threading.Thread(target=self._work, name="lane", daemon=True).start()
+        threading.Thread(target=self._live, name="lane", daemon=True).start()
 
     def put(self, job: Job, finish: Callable[[Job], None]) -> None:
         """Take a job in; `finish` is called with it, on the lane's thread, once it has `restored` or `error`."""
         with self._filled:
             self._entries.append(_Entry(job, finish))
             self._filled.notify()
+
+    def _live(self) -> None:
+        try:
+            self._work()
+        except BaseException:
+            log.critical("the lane has died, and this process with it", exc_info=True)
+        self._end()
 
     def _work(self) -> None:
         own = threading.get_native_id()  # Linux: priorities are a thread's
@@ -88,8 +104,11 @@ class Lane:
 
 def _is_dropped(entry: _Entry) -> bool:
     """Whether whoever asked has left; then the job ends here."""
-    if entry.job.is_cancelled():
-        entry.job.error = Cancelled(f"cancelled after {entry.done} of {len(entry.job.tiles)} tiles")
+    try:
+        if entry.job.is_cancelled():
+            entry.job.error = Cancelled(f"cancelled after {entry.done} of {len(entry.job.tiles)} tiles")
+    except Exception as error:  # noqa: BLE001 - who cannot be asked cannot be answered either
+        entry.job.error = error
     return entry.job.error is not None
 
 
@@ -98,22 +117,33 @@ def _advance(entry: _Entry, part: Job) -> bool:
     job = entry.job
     job.error = job.error or part.error
     if job.error is None:
-        assert part.restored is not None  # noqa: S101 - what `Run` promises
-        made = part.restored
-        if job.restored is None:
-            count = len(job.tiles)
-            job.restored = Restored(
-                np.empty((count, *made.tiles.shape[1:]), made.tiles.dtype),
-                np.empty((count, *made.soundness.shape[1:]), made.soundness.dtype),
-                np.empty(count, np.int64),
-            )
-        own = slice(entry.done, entry.done + len(part.tiles))
-        job.restored.tiles[own], job.restored.soundness[own] = made.tiles, made.soundness
-        job.restored.work_us[own] = made.work_us
-        entry.done = own.stop
-        if entry.done < len(job.tiles):
-            return False
-    else:
+        try:
+            _take_in(entry, part)
+        except Exception as error:  # noqa: BLE001 - there may be no memory for the whole answer
+            job.error = error
+        else:
+            if entry.done < len(job.tiles):
+                return False
+    if job.error is not None:
         job.restored = None
-    entry.finish(job)
+    try:
+        entry.finish(job)
+    except Exception:
+        log.exception("an answer of %d tiles was made and could not be given", len(job.tiles))
     return True
+
+
+def _take_in(entry: _Entry, part: Job) -> None:
+    job, made = entry.job, part.restored
+    assert made is not None  # noqa: S101 - what `Run` promises
+    if job.restored is None:
+        count = len(job.tiles)
+        job.restored = Restored(
+            np.empty((count, *made.tiles.shape[1:]), made.tiles.dtype),
+            np.empty((count, *made.soundness.shape[1:]), made.soundness.dtype),
+            np.empty(count, np.int64),
+        )
+    own = slice(entry.done, entry.done + len(part.tiles))
+    job.restored.tiles[own], job.restored.soundness[own] = made.tiles, made.soundness
+    job.restored.work_us[own] = made.work_us
+    entry.done = own.stop

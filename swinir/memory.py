@@ -1,12 +1,45 @@
-"""Memory: whether an error says that it ran out. CUDA has a class for that, the CPU's allocator only words."""
+"""Memory: whether an error says that it ran out, and whether there is room for an answer before it is sent."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 import torch
+
+GROWTH_BYTES = 1 << 20
+"""Least step by which Triton's Python backend enlarges its shared memory (shm-growth-byte-size)."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out, of whichever device."""
+    """Whether an error means that memory ran out: CUDA has a class for it, the CPU's allocator only words."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def free_shm_bytes() -> int:
+    """Return what is free in shared memory."""
+    found = os.statvfs("/dev/shm")  # noqa: S108 - no file of ours: where Triton's Python backend keeps its tensors
+    return found.f_bavail * found.f_frsize
+
+
+class Room:
+    """The shared memory that answers go through: it grows for the largest and never shrinks, so that one fits again."""
+
+    def __init__(self, free_bytes: Callable[[], int] = free_shm_bytes) -> None:
+        self._free_bytes = free_bytes
+        self._largest = 0
+
+    def check(self, size_bytes: int) -> None:
+        """Raise MemoryError for an answer larger than any before, with less than its size free."""
+        free = self._free_bytes() - GROWTH_BYTES
+        if size_bytes > max(self._largest, free):
+            raise MemoryError(
+                f"the answer takes {size_bytes} bytes of shared memory; /dev/shm has room for {max(free, 0)}. "
+                "Send a smaller image, or give Triton more of it (--shm-size)"
+            )
+
+    def note(self, size_bytes: int) -> None:
+        """Take note of an answer that fitted."""
+        self._largest = max(self._largest, size_bytes)

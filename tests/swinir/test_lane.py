@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import numpy as np
+import pytest
 
 from swinir.batching import Job
 from swinir.engine import Cancelled, EngineError, Restored
@@ -146,3 +147,53 @@ def test_a_bug_fails_its_jobs_and_not_the_lane() -> None:
 
     lane.put(Job(tiles(1, 1), {"a"}), answers.put)
     assert answers.get(timeout=LIMIT_S).restored is not None
+
+
+def test_an_answer_that_cannot_be_given_costs_the_next_job_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    recorder = Recorder()
+    lane = lane_of(recorder, 2)
+    recorder.release(2)
+
+    def fail(_job: Job) -> None:
+        raise OSError("no room in shared memory")
+
+    lane.put(Job(tiles(2, 1), {"a"}), fail)
+    lane.put(Job(tiles(2, 2), {"a"}), recorder.answers.put)
+
+    assert recorder.answer().restored is not None
+    assert "an answer of 2 tiles was made and could not be given" in caplog.text
+
+
+def test_a_client_that_cannot_be_asked_whether_it_is_there_fails_alone() -> None:
+    recorder = Recorder()
+    lane = lane_of(recorder, 2)
+    recorder.release(2)
+
+    def fail() -> bool:
+        raise OSError("nobody there")
+
+    lane.put(Job(tiles(2, 1), {"a"}, fail), recorder.answers.put)
+    lane.put(Job(tiles(2, 2), {"a"}), recorder.answers.put)
+
+    assert isinstance(recorder.answer().error, OSError)
+    assert recorder.answer().restored is not None
+
+
+def test_a_part_that_does_not_fit_the_answer_fails_its_job_and_not_the_lane() -> None:
+    answers: queue.Queue[Job] = queue.Queue()
+    lane = Lane(lambda _jobs: None, 16)  # breaks its promise: neither an answer nor an error
+    for value in (1, 2):
+        lane.put(Job(tiles(1, value), {"a"}), answers.put)
+    assert [type(answers.get(timeout=LIMIT_S).error) for _ in range(2)] == [AssertionError, AssertionError]
+
+
+def test_a_lane_that_dies_takes_its_process_along() -> None:
+    """Standing still it would let every large job wait for ever, and nobody would notice."""
+    ended = threading.Event()
+
+    def run(_jobs: list[Job]) -> None:
+        raise SystemExit("what no guard expects")
+
+    Lane(run, 16, ended.set).put(Job(tiles(1, 1), {"a"}), lambda _job: None)
+
+    assert ended.wait(LIMIT_S)

@@ -148,6 +148,21 @@ def test_the_least_recently_used_makes_room(server: TritonServer) -> None:
     assert (told["loads"], told["evictions"]) == (0, 0)
 
 
+def test_an_answer_that_shared_memory_has_no_room_for_is_an_error_in_words_and_the_lane_goes_on(
+    server: TritonServer, switch: Switch
+) -> None:
+    pixels = draw_photo(200, 210, seed=7)
+    switch("room")
+    with pytest.raises(grpc_client.InferenceServerException, match=r"takes 2073600 bytes of shared memory; /dev/shm"):
+        upscale(server, pixels)
+    assert upscale(server, pixels).shape == (800, 840, 3)
+    switch("always room")
+    assert upscale(server, pixels).shape == (800, 840, 3), "it fitted before: there is room for it"
+    for _ in range(2):  # what was refused has not fitted
+        with pytest.raises(grpc_client.InferenceServerException, match=r"takes \d+ bytes of shared memory; /dev/shm"):
+            upscale(server, draw_photo(250, 260, seed=7))
+
+
 def resave(change: Callable[[dict[str, Tensor]], object]) -> Callable[[bytes], bytes]:
     """Spoil the tensors of a file and leave its description as it is."""
 

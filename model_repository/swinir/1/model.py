@@ -6,6 +6,7 @@ answers follow when they are ready (a response sender in a model that is not dec
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -17,11 +18,14 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from swinir.batching import Job, run_jobs
-from swinir.engine import Cancelled, Engine
+from swinir.engine import Cancelled, Engine, EngineError
 from swinir.errors import WeightsError
 from swinir.lane import SMALL_PIXELS, Lane
+from swinir.memory import Room
 from swinir.settings import read_settings
 from swinir.zoo import UnknownVariant
+
+log = logging.getLogger(__name__)  # to standard error: Triton's own logger wants room in /dev/shm, too
 
 METRICS = {
     "tiles": "Tiles restored",
@@ -57,6 +61,7 @@ class TritonPythonModel:
         self.engine.warm_up(settings.default_variant)
         warm = time.monotonic()
         self._tell_metrics()
+        self.room = Room()
         self.lane = Lane(self._run, self.engine.micro_batch_pixels)
         pb_utils.Logger.log_info(
             f"{self.engine.describe()}; {settings.default_variant}: imports {age_s:.2f} s, "
@@ -68,11 +73,14 @@ class TritonPythonModel:
         answers: list[Any] = [None] * len(requests)
         small: dict[int, Job] = {}
         for index, request in enumerate(requests):
-            job = _job(request)
-            if job.error is not None or job.pixels <= SMALL_PIXELS:
-                small[index] = job
-            else:
-                self.lane.put(job, _answer_later(request))
+            try:
+                job = _job(request)
+                if job.error is not None or job.pixels <= SMALL_PIXELS:
+                    small[index] = job
+                else:
+                    self.lane.put(job, _answer_later(request, self.room))
+            except Exception as error:  # noqa: BLE001 - it must not fail the requests beside it
+                answers[index] = _refuse(error)
         self._run(list(small.values()))
         for index, job in small.items():
             answers[index] = _response(job)
@@ -80,7 +88,10 @@ class TritonPythonModel:
 
     def _run(self, jobs: list[Job]) -> None:
         run_jobs(self.engine, jobs)
-        self._tell_metrics()
+        try:
+            self._tell_metrics()
+        except Exception:  # counters are worth no picture; the next call tells what is missing
+            log.exception("the metrics could not be told")
 
     def _tell_metrics(self) -> None:
         """Move Triton's counters to where the engine's stand."""
@@ -102,11 +113,23 @@ def _age_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _answer_later(request: Any) -> Callable[[Job], None]:
+def _answer_later(request: Any, room: Room) -> Callable[[Job], None]:
     sender = request.get_response_sender()
 
     def answer(job: Job) -> None:
-        sender.send(_response(job), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        size_bytes = job.restored.tiles.nbytes if job.restored is not None else 0
+        try:
+            room.check(size_bytes)
+        except MemoryError as error:
+            size_bytes, job.restored, job.error = 0, None, error
+        try:
+            sender.send(_response(job), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        except BaseException:
+            # The sender takes nothing more, an error neither, and the client would wait for ever (2.51): this process's
+            # death is what the launcher and the health check see.
+            log.critical("an answer could not be sent: ending this process", exc_info=True)
+            os._exit(1)
+        room.note(size_bytes)
 
     return answer
 
@@ -120,7 +143,9 @@ def _job(request: Any) -> Job:
 
 
 def _response(job: Job) -> Any:
-    if job.restored is not None:
+    try:
+        if job.restored is None:
+            return _refuse(job.error)
         restored = {
             "UPSCALED_TILES": job.restored.tiles,
             "SOUNDNESS": job.restored.soundness,
@@ -129,6 +154,11 @@ def _response(job: Job) -> Any:
         return pb_utils.InferenceResponse(
             [pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in restored.items()]
         )
+    except Exception as error:  # noqa: BLE001 - one answer that cannot be made must not take the others along
+        return _refuse(EngineError(f"the answer could not be made: {error}"))
+
+
+def _refuse(error: Exception | None) -> Any:
     code = pb_utils.TritonError.INTERNAL
     for kind, its_code in (
         (UnknownVariant, pb_utils.TritonError.NOT_FOUND),
@@ -136,7 +166,7 @@ def _response(job: Job) -> Any:
         (Cancelled, pb_utils.TritonError.CANCELLED),
         (ValueError, pb_utils.TritonError.INVALID_ARG),
     ):
-        if isinstance(job.error, kind):
+        if isinstance(error, kind):
             code = its_code
             break
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(job.error), code))
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code))
