@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from swinir.errors import BadWeights, MissingWeights
@@ -89,8 +89,9 @@ def read_checkpoint(path: Path, key: str = "") -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read into memory: mapped, a file written over in place would change live weights, and a shortened one kill us."""
     try:
-        return load_file(path, device="cpu")
+        return load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise BadWeights(f"{path.name} cannot be read as safetensors: {error}") from error
 

@@ -47,6 +47,18 @@ def test_sound_weights_become_a_network_that_needs_no_gradient(tmp_path: Path) -
     assert torch.equal(network.conv_first.weight, tensors[FIRST])
 
 
+def test_a_file_that_is_written_over_in_place_changes_no_weights_that_are_loaded(tmp_path: Path) -> None:
+    """Mapped into memory they would change while they serve, and a shortened file would kill the process."""
+    path = write(tmp_path / "small.safetensors", reference_tensors(SMALL))
+    network = load_network(ROW, path)
+    before = {name: tensor.clone() for name, tensor in network.named_parameters()}
+
+    with path.open("r+b") as file:
+        file.write(b"\x01" * path.stat().st_size)
+
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.named_parameters())
+
+
 def spoil(kind: str) -> dict[str, Tensor]:
     tensors = reference_tensors(SMALL)
     if kind == "one extra tensor":
