@@ -18,22 +18,23 @@ from swinir.zoo import TASKS, VARIANTS, UnknownVariant, Variant
 ROW_KEY = "superres_variant"
 """Metadata key of the header under which an imported file carries its row, as JSON."""
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
+MAX_NUMBER = 4096
+"""Of any number of a row that counts something; the zoo's largest is 256."""
 MAX_HEADER_BYTES = 4_000_000
 """Of a safetensors header; real_large's is 100 kB."""
-_CONFIG_KEYS = frozenset(
-    [
-        "upscale",
-        "in_chans",
-        "window_size",
-        "img_range",
-        "depths",
-        "embed_dim",
-        "num_heads",
-        "mlp_ratio",
-        "resi_connection",
-        "upsampler",
-    ]
-)
+_CONFIG_TYPES: Mapping[str, tuple[type, ...]] = {
+    "upscale": (int,),
+    "in_chans": (int,),
+    "window_size": (int,),
+    "img_range": (int, float),
+    "depths": (list,),
+    "embed_dim": (int,),
+    "num_heads": (list,),
+    "mlp_ratio": (int, float),
+    "resi_connection": (str,),
+    "upsampler": (str,),
+}
+"""Keywords of `swinir.network.SwinIR`, as JSON gives them."""
 _ROW_KEYS = frozenset(
     ["name", "task", "scale", "summary", "config", "halo", "max_tile_px", "notice", "credit", "licence"]
 )
@@ -94,12 +95,18 @@ def read_row(path: Path) -> Variant:
     if not text:
         raise BadRow(f"{path.name} carries no description of a variant; import it with: superres weights import")
     try:
-        found = json.loads(text)
-        if not isinstance(found, dict) or found.keys() != _ROW_KEYS or found["config"].keys() != _CONFIG_KEYS:
-            raise BadRow(f"{path.name} describes a variant in other words than ours")
-        row = Variant(is_imported=True, **found)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise BadRow(f"{path.name} describes its variant badly: {error}") from error
+        return _parse(text, path)
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
+        if isinstance(error, BadRow):
+            raise
+        raise BadRow(f"{path.name} describes its variant badly: {str(error)[:300]}") from error
+
+
+def _parse(text: str, path: Path) -> Variant:
+    found = json.loads(text)
+    if not isinstance(found, dict) or found.keys() != _ROW_KEYS or found["config"].keys() != _CONFIG_TYPES.keys():
+        raise BadRow(f"{path.name} describes a variant in other words than ours")
+    row = Variant(is_imported=True, **found)
     _check(row, path)
     return row
 
@@ -118,7 +125,7 @@ def read_metadata(path: Path) -> Mapping[str, str]:
             if length > MAX_HEADER_BYTES:
                 raise BadRow(f"{path.name} is no safetensors file: a header of {length} bytes")
             metadata: Any = json.loads(file.read(length)).get("__metadata__", {})
-    except (OSError, struct.error, ValueError, AttributeError) as error:
+    except (OSError, struct.error, ValueError, AttributeError, RecursionError) as error:
         raise BadRow(f"{path.name} is no safetensors file: {error}") from error
     return metadata if isinstance(metadata, dict) else {}
 
@@ -126,7 +133,15 @@ def read_metadata(path: Path) -> Mapping[str, str]:
 def _check(row: Variant, path: Path) -> None:
     if row.name != path.stem or not NAME_PATTERN.fullmatch(row.name):
         raise BadRow(f"{path.name} describes a variant of another name, {row.name!r}")
-    numbers = (row.scale, row.halo, row.max_tile_px, row.window, row.channels)
-    whole = all(isinstance(number, int) and 0 < number <= 4096 for number in numbers)
+    texts = (row.summary, row.notice, row.credit, row.licence)
+    wrong = [name for name, kinds in _CONFIG_TYPES.items() if type(row.config[name]) not in kinds]
+    if wrong or not all(isinstance(text, str) for text in texts):
+        raise BadRow(f"{path.name} describes its variant in values of the wrong kind: {', '.join(wrong) or 'texts'}")
+    numbers: list[object] = [row.scale, row.halo, row.max_tile_px, row.config["embed_dim"], row.window, row.channels]
+    for name in ("depths", "num_heads"):
+        numbers += row.config[name] or [0]
+    whole = all(type(number) is int and 0 < number <= MAX_NUMBER for number in numbers)
+    whole = whole and all(0 < row.config[name] <= MAX_NUMBER for name in ("img_range", "mlp_ratio"))
+    whole = whole and len(row.config["depths"]) == len(row.config["num_heads"])
     if row.task not in TASKS or not whole or row.config["upscale"] != row.scale or row.channels not in (1, 3):
         raise BadRow(f"{path.name} describes an impossible variant: task {row.task!r}, scale {row.scale!r}")
