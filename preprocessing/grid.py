@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -44,22 +45,22 @@ class Grid:
         self._check_axis("rows", self.height, self.tile_height, self.rows)
         self._check_axis("columns", self.width, self.tile_width, self.columns)
 
-    @property
+    @cached_property
     def tops(self) -> tuple[int, ...]:
         """First row of each row of tiles."""
         return _offsets(self.height, self.tile_height, self.rows, self.window)
 
-    @property
+    @cached_property
     def lefts(self) -> tuple[int, ...]:
         """First column of each column of tiles."""
         return _offsets(self.width, self.tile_width, self.columns, self.window)
 
-    @property
+    @cached_property
     def row_edges(self) -> tuple[int, ...]:
         """Where cores meet: row of tiles i owns the image's rows [row_edges[i], row_edges[i + 1])."""
         return _edges(self.tops, self.tile_height, self.height, self.window)
 
-    @property
+    @cached_property
     def column_edges(self) -> tuple[int, ...]:
         """Where cores meet: column of tiles i owns the image's columns [column_edges[i], column_edges[i + 1])."""
         return _edges(self.lefts, self.tile_width, self.width, self.window)

@@ -65,8 +65,8 @@ def stitch(tiles: Array, grid: Grid, scale: int) -> Array:
 def stitch_band(tiles_of_row: Array, grid: Grid, row: int, scale: int) -> Array:
     """Return the band [rows * scale, W * scale, C] of one row of tiles, [columns, T * scale, T' * scale, C]."""
     _check_tiles(tiles_of_row, grid, grid.columns, scale)
-    _, rows = bands(grid)[row]
-    band = np.empty((rows * scale, grid.width * scale, tiles_of_row.shape[3]), tiles_of_row.dtype)
+    top, bottom = grid.row_edges[row : row + 2]
+    band = np.empty(((bottom - top) * scale, grid.width * scale, tiles_of_row.shape[3]), tiles_of_row.dtype)
     _copy_cores(band, tiles_of_row, grid, row, scale)
     return band
 

@@ -17,6 +17,13 @@ class Refused(ValueError):
     """The image cannot be served as it is; the text names the number and the limit."""
 
 
+def admit_tiles(height: int, width: int, variant: str, *, weights_dir: Path | None) -> None:
+    """Raise Refused for tiles larger than any that a grid makes for the variant, or UnknownVariant."""
+    most = find_row(variant, weights_dir).max_tile_px
+    if max(height, width) > most:
+        raise Refused(f"TILES are {width} x {height}; the limit for {variant} is {most} a side")
+
+
 def admit(
     height: int, width: int, variant: str, *, limits: Mapping[str, int], weights_dir: Path | None
 ) -> tuple[Variant, Grid]:

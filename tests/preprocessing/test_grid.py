@@ -158,3 +158,10 @@ def test_whatever_passes_the_check_covers_its_image(grid: Grid, changes: list[in
     test_the_cores_own_every_row_and_column_exactly_once.hypothesis.inner_test(changed)  # type: ignore[attr-defined]
     test_tiles_lie_on_the_window_inside_the_padded_image.hypothesis.inner_test(changed)  # type: ignore[attr-defined]
     test_every_core_keeps_the_halo_from_each_inner_side.hypothesis.inner_test(changed)  # type: ignore[attr-defined]
+
+
+def test_offsets_and_edges_are_worked_out_once_however_many_bands_ask() -> None:
+    """Anew for each row of tiles they cost a thin, endless image the square of its rows."""
+    grid = choose_grid(4000, 3000, window=8, halo=16, max_tile_px=64)
+    for name in ("tops", "lefts", "row_edges", "column_edges"):
+        assert getattr(grid, name) is getattr(grid, name), name

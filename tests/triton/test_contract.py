@@ -114,6 +114,16 @@ def test_bad_input_is_refused_with_the_number_and_the_server_goes_on(triton_serv
     assert upscale(triton_server, draw_photo(8, 8, seed=4)).shape == (32, 32, 3)
 
 
+@pytest.mark.parametrize("shape", [(1, 264, 64, 3), (2, 64, 1024, 3)])
+def test_tiles_larger_than_any_grid_makes_are_refused_with_the_limit(
+    triton_server: TritonServer, shape: tuple[int, ...]
+) -> None:
+    text = f"TILES are {shape[2]} x {shape[1]}; the limit for {DEFAULT_VARIANT} is 256 a side"
+    with pytest.raises(grpc_client.InferenceServerException, match=text) as raised:
+        swinir_request(triton_server, np.zeros(shape, np.uint8), DEFAULT_VARIANT)
+    assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
 def test_eight_clients_at_once_share_batches(triton_server: TritonServer) -> None:
     """Triton's own counters: fewer executions than requests, and each client gets its own picture."""
     pictures = [draw_photo(64, 64, seed=seed) for seed in range(32)]

@@ -186,6 +186,12 @@ def wait_until_quiet(server: TritonServer) -> float:
 
 REFUSED = {
     "too many pixels": (np.zeros((2049, 2049, 3), np.uint8), DEFAULT_VARIANT, BackendRefused, "limit .* is 4194304"),
+    "too many tiles": (
+        np.zeros((1, 4_000_000, 3), np.uint8),
+        DEFAULT_VARIANT,
+        BackendRefused,
+        "tiles; the limit is 1024",
+    ),
     "no pixels": (np.zeros((0, 5, 3), np.uint8), DEFAULT_VARIANT, BackendRefused, "no pixels|byte size"),
     "too many channels": (np.zeros((8, 8, 4), np.uint8), DEFAULT_VARIANT, BackendFault, r"\[-1,-1,3\]"),
     "an unknown variant": (np.zeros((8, 8, 3), np.uint8), "swin_ultra", BackendMisconfigured, "compact_x4"),

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from swinir.admission import admit_tiles
 from swinir.batching import Job, run_jobs
 from swinir.engine import Cancelled, Engine, EngineError
 from swinir.errors import WeightsError
@@ -45,6 +46,7 @@ class TritonPythonModel:
         settings, age_s, began = read_settings(), _age_s(), time.monotonic()
         gpu = args["model_instance_kind"] == "GPU"
         device = f"cuda:{args['model_instance_device_id']}" if gpu else "cpu"
+        self.weights_dir = settings.weights_dir
         self.engine = Engine(settings.weights_dir, device, settings.threads, settings.max_weights_bytes)
         self.families = {
             name: pb_utils.MetricFamily(
@@ -75,6 +77,8 @@ class TritonPythonModel:
         for index, request in enumerate(requests):
             try:
                 job = _job(request)
+                if job.error is None:
+                    admit_tiles(*job.tiles.shape[1:3], job.group[0], weights_dir=self.weights_dir)
                 if job.error is not None or job.pixels <= SMALL_PIXELS:
                     small[index] = job
                 else:
