@@ -1,11 +1,13 @@
 """The ledger: which hash each file of weights had when it came, kept beside the weights, so that later ones can differ.
 
 Where nobody pins a published file's hash, the first one seen is written down here and holds ever after (trust on first
-use). Written by atomic rename; meant to be read by people and kept under version control by those who like.
+use). Written by atomic rename, one writer at a time; meant to be read by people and kept under version control by those
+who like.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -44,12 +46,17 @@ class Ledger:
 
     def write_down(self, variant: str, entry: Entry) -> None:
         """Add or replace a variant's entry."""
-        entries = {**self._read(), variant: entry}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(f".{NAME}.{os.getpid()}")
-        text = json.dumps({name: asdict(each) for name, each in sorted(entries.items())}, indent=2)
-        partial.write_text(text + "\n")
-        partial.replace(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)  # locked in the ledger's stead, which is replaced
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            entries = {**self._read(), variant: entry}
+            partial = self._path.with_name(f".{NAME}.{os.getpid()}")
+            text = json.dumps({name: asdict(each) for name, each in sorted(entries.items())}, indent=2)
+            partial.write_text(text + "\n")
+            partial.replace(self._path)
+        finally:
+            os.close(folder)
 
     def _read(self) -> dict[str, Entry]:
         try:

@@ -1,0 +1,30 @@
+"""The ledger with several who write at once; that it is met and written is specified with fetching."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+from swinir.ledger import Entry, Ledger
+
+EACH = 40
+
+
+def write_many(folder: Path, writer: str) -> None:
+    for number in range(EACH):
+        Ledger(folder).write_down(f"{writer}_{number}", Entry("a.pth", "0" * 64, 1, "first use", "0" * 64))
+
+
+def test_fetches_at_once_lose_no_entry(tmp_path: Path) -> None:
+    """With its entry a file loses the hash that it was trusted with."""
+    processes = [
+        multiprocessing.get_context("spawn").Process(target=write_many, args=(tmp_path, writer)) for writer in "abc"
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+
+    kept = [f"{writer}_{number}" for writer in "abc" for number in range(EACH)]
+    assert [name for name in kept if Ledger(tmp_path).find(name) is None] == []
