@@ -45,10 +45,17 @@ def infer_config(tensors: Mapping[str, Tensor], *, img_range: float, source: str
         "depths": depths,
         "embed_dim": embed_dim,
         "num_heads": [heads for _, heads in tables],
-        "mlp_ratio": hidden // embed_dim if hidden % embed_dim == 0 else hidden / embed_dim,
+        "mlp_ratio": infer_ratio(hidden, embed_dim),
         "resi_connection": "3conv" if "layers.0.conv.0.weight" in tensors else "1conv",
         "upsampler": upsampler,
     }
+
+
+def infer_ratio(hidden: int, embed_dim: int) -> float:
+    """Return an ``mlp_ratio`` of which the network makes ``hidden`` again: it truncates ``embed_dim * mlp_ratio``."""
+    if hidden % embed_dim == 0:
+        return hidden // embed_dim
+    return (hidden + 0.5) / embed_dim  # hidden / embed_dim may come out a rounding error short of it
 
 
 def _infer_upsampler(reader: _Reader, embed_dim: int, in_chans: int) -> tuple[str, int]:

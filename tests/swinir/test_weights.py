@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.plain import make_shift_mask
-from swinir.architecture import infer_config
+from swinir.architecture import infer_config, infer_ratio
 from swinir.errors import BadWeights, MissingWeights
 from swinir.weights import BUNDLED, build_network, convert, find_weights, load_network, read_checkpoint
 from swinir.windows import relative_position_index
@@ -250,3 +250,24 @@ def test_a_bias_table_of_no_window_is_refused() -> None:
 def test_a_configuration_that_makes_no_network_is_refused_by_the_files_name() -> None:
     with pytest.raises(BadWeights, match=r"it describes no network that can be built: .*12 is no multiple of 5 heads"):
         build_network({**SMALL, "num_heads": [5, 5]}, {}, "it")
+
+
+def test_the_hidden_width_of_a_perceptron_is_that_of_the_checkpoint_whatever_the_numbers() -> None:
+    lost = [
+        (dim, hidden)
+        for dim in range(1, 300)
+        for hidden in range(1, 4 * dim + 2)
+        if int(dim * infer_ratio(hidden, dim)) != hidden
+    ]
+    assert lost == []
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_legacy_pth_cut_anywhere_is_refused_in_words(tmp_path: Path, step: int) -> None:
+    path = tmp_path / "old.pth"
+    torch.save({"params": reference_tensors(SMALL)}, path, _use_new_zipfile_serialization=False)
+    good = path.read_bytes()
+    for length in [*range(step, 700, 2), *range(700 + step, len(good) - 1, 997)]:
+        path.write_bytes(good[:length])
+        with pytest.raises(BadWeights, match=r"^old\.pth (cannot be read as a checkpoint|is refused)"):
+            read_checkpoint(path)
