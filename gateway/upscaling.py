@@ -7,6 +7,7 @@ its bands come, and whoever waits may watch them come.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -57,7 +58,7 @@ class Progress:
     elapsed_s: float
     """Since the order."""
     left_s: float
-    """At the pace of the bands so far."""
+    """At the pace of the bands so far, the backend's boot not counted."""
     band: Band
     width: int
     """Of the whole output, as `height` is."""
@@ -219,7 +220,7 @@ class Work:
         encoder = BandEncoder(image, variant.scale, choices.format, choices.quality)
         count = _count_bands(self.order)
         rows: list[Rows] = []
-        asked = self._clock()
+        began = self._clock()
         bands = self._upscaler.upscale_bands(
             image.pixels, variant.name, deadline=self._deadline, request_id=self.request_id, stop=self.stop
         )
@@ -232,12 +233,19 @@ class Work:
             if band.soundness is not None:
                 rows.append(band.soundness)
             now, bottom = self._clock(), band.top + len(band.pixels)
-            left_s = (now - asked) * (encoder.height - bottom) / bottom
+            if done == 1:  # only now is it known when the boot was over, if there was one
+                began = max(began, now - self._up_for_s())
+            left_s = (now - began) * (encoder.height - bottom) / bottom
             watch(Progress(done, max(done, count), now - self._began, left_s, band, encoder.width, encoder.height))
         try:
             return encoder.finish(), rows
         except ValueError as error:
             raise BackendFault(f"the bands do not make the picture: {error}") from error
+
+    def _up_for_s(self) -> float:
+        """Return how long the backend has been up; infinitely long where it does not say."""
+        state = self._upscaler.states.now()
+        return state.since_s if state.name == "up" else math.inf
 
 
 def _count_bands(order: Order) -> int:

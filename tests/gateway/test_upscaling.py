@@ -200,6 +200,32 @@ def test_whoever_watches_sees_each_band_and_how_far_the_work_is() -> None:
     assert np.array_equal(np.concatenate([each.band.pixels for each in seen]), picture)
 
 
+def test_the_time_left_is_told_at_the_pace_of_the_work_however_long_the_boot_took() -> None:
+    clock = HandClock()
+    seen: list[Progress] = []
+
+    class Asleep(FakeUpscaler):
+        """Boots for 10 s and makes each half of the picture in 2 s."""
+
+        def upscale_bands(
+            self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+        ) -> Iterator[Band]:
+            self.states.begin_boot()
+            clock.now += 10 if self.states.now().name == "booting" else 0
+            for band in super().upscale_bands(pixels, variant, deadline=deadline, request_id=request_id, stop=stop):
+                clock.now += 2
+                yield band
+
+    asleep = Asleep()
+    asleep.states = States(clock=clock)
+    making = Upscaling(asleep, Places(Room(at_work=1, waiting=0), clock=clock), deadline_s=30, clock=clock)
+
+    for _ in range(2):  # the second finds it awake
+        making.begin(order(), "id").run(seen.append)
+
+    assert [(each.elapsed_s, each.left_s) for each in seen] == [(12, 2), (14, 0), (2, 2), (4, 0)]
+
+
 def test_what_was_checked_of_the_bands_is_summed_up() -> None:
     rows = np.zeros((3, 6), np.float32)
     rows[1, 0] = 1.0  # one tile was run again
