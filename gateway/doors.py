@@ -69,13 +69,16 @@ class Doors:
 
     def admit_to_wake(
         self, address: str, *, x_api_key: str | None, authorization: str | None,
-        sec_fetch_site: str, origin: str, host: str,
+        sec_fetch_site: str, origin: str, host: str, starts_a_boot: bool,
     ) -> Visit:  # fmt: skip
-        """Let whoever may wake the backend in: a client by its key, or anyone that another site has not sent."""
+        """Let whoever may wake the backend in: a client by its key, or anyone that another site has not sent.
+
+        A call that starts a boot is charged.
+        """
         client = self._identify(x_api_key, authorization)
         if client is None:
             self.refuse_foreign(sec_fetch_site=sec_fetch_site, origin=origin, host=host)
-        return self._begin(address, client, Visit.charge_wake)
+        return self._begin(address, client, Visit.charge_wake if starts_a_boot else lambda _: None)
 
     def refuse_foreign(self, *, sec_fetch_site: str, origin: str, host: str) -> None:
         """Raise ForeignOrigin for what a page of another site has sent."""

@@ -1,7 +1,7 @@
 """Limits: how often and how much a visitor may ask, by flask-limiter; a charge for each time, which can be given back.
 
 Three things are counted of each visitor: requests, megapixels of uploads, and calls that wake the backend. An amount
-that does not fit is not counted at all. Whoever is refused often is refused everything for a while.
+that does not fit is not counted at all. Whoever is refused often, wake calls apart, is refused everything for a while.
 """
 
 from __future__ import annotations
@@ -148,6 +148,8 @@ class Limits:
             self._ask[what]()
             limits = list(self._limiter.current_limits)
         except RateLimitExceeded as error:
+            if what == "wakes":  # a page wakes by itself, unseen: that its calls are refused is no offence
+                self._undo()
             raise self._refusal(error, what, cost) from None
         finally:
             _asking.reset(asked)
@@ -159,8 +161,8 @@ class Limits:
             return visitor.allowance.requests
         return visitor.allowance.megapixels if what == "megapixels" else self._settings.wake_requests
 
-    def _undo(self, _: RequestLimit) -> None:
-        """Give back what other limits of this charge have counted before this one refused it."""
+    def _undo(self, *_: RequestLimit) -> None:
+        """Give back what this charge has counted: at other limits before one refused it, and as a refusal."""
         asking = _asking.get()
         assert asking is not None  # noqa: S101 - called while charging only
         while asking.taken:

@@ -21,11 +21,13 @@ def admit_to_form() -> Visit:
     return _remember(doors.admit_to_form(_address(), **_whence()))
 
 
-def admit_to_wake() -> Visit:
-    """Let somebody in who wakes the backend, or raise a Problem."""
+def admit_to_wake(*, starts_a_boot: bool) -> Visit:
+    """Let somebody in who wakes the backend, or raise a Problem; a call that starts nothing is not counted."""
     doors = parts_of(current_app).doors
     x_api_key, authorization = _keys()
-    visit = doors.admit_to_wake(_address(), x_api_key=x_api_key, authorization=authorization, **_whence())
+    visit = doors.admit_to_wake(
+        _address(), x_api_key=x_api_key, authorization=authorization, starts_a_boot=starts_a_boot, **_whence()
+    )
     return _remember(visit)
 
 

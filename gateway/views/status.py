@@ -32,9 +32,9 @@ def status() -> dict[str, Any]:
 @blueprint.post("/wake")
 def wake() -> tuple[dict[str, str], int]:
     """Have the backend boot if it sleeps: a visitor has chosen a file, and the upload takes a while."""
-    admit_to_wake()
+    upscaler = parts_of(current_app).upscaling.upscaler
+    admit_to_wake(starts_a_boot=upscaler.states.now().name not in ("up", "booting"))
     if problem := find_spent():
         raise problem
-    upscaler = parts_of(current_app).upscaling.upscaler
     upscaler.wake()
     return {"state": upscaler.states.now().name}, 202

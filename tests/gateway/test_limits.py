@@ -131,6 +131,17 @@ def test_repeat_offenders_get_nothing_for_a_while_and_then_again() -> None:
     assert counting.ask() == 0
 
 
+def test_refused_wake_calls_bring_nobody_nearer_to_a_ban_and_whoever_is_banned_wakes_nothing() -> None:
+    counting = Counting(anonymous_requests="1 per minute", wake_requests="1 per minute", ban_after="2 per 10 minutes")
+    assert counting.ask(what="wakes") == 0
+    assert all(counting.ask(what="wakes") > 0 for _ in range(9))
+    assert counting.ask(what="requests") == 0, "not banned"
+
+    assert all(counting.ask(what="requests") > 0 for _ in range(2))
+    counting.clock.now += 61
+    assert counting.ask(what="wakes") > 60, "the limit is free again, the ban is not over"
+
+
 def test_an_empty_allowance_is_no_limit() -> None:
     counting = Counting(anonymous_megapixels="", anonymous_requests="", ban_after="")
 

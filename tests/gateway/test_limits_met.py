@@ -132,13 +132,40 @@ def test_guessing_keys_ends_at_the_limit_of_the_address_and_valid_keys_do_not(ma
     assert ask_api(client, key).status_code == 200
 
 
-def test_waking_has_a_limit_of_its_own(make_app: MakeApp) -> None:
+def test_waking_has_a_limit_of_its_own(make_app: MakeApp, upscaler: FakeUpscaler) -> None:
     client = make_app(wake_requests="2 per minute").test_client()
 
-    answers = [client.post("/api/v1/wake") for _ in range(3)]
+    answers = []
+    for _ in range(3):
+        answers.append(client.post("/api/v1/wake"))
+        upscaler.states.note_sleep()
 
     assert [answer.status_code for answer in answers] == [202, 202, 429]
     assert problem_of(answers[2]) == (429, "limit-reached")
+    assert client.post("/", **form()).status_code == 200
+
+
+def test_a_wake_call_that_starts_nothing_is_not_counted(make_app: MakeApp, upscaler: FakeUpscaler) -> None:
+    client = make_app(wake_requests="2 per minute").test_client()
+
+    assert {client.post("/api/v1/wake").status_code for _ in range(5)} == {202}, "the first began the boot"
+    upscaler.states.note_answer()
+    assert {client.post("/api/v1/wake").status_code for _ in range(5)} == {202}, "it is up"
+    upscaler.states.note_sleep()
+    assert client.post("/api/v1/wake").status_code == 202
+    upscaler.states.note_failure()
+    assert client.post("/api/v1/wake").status_code == 429, "two of them began a boot"
+    assert upscaler.wakes == 11, "each that is let in counts as use"
+
+
+def test_a_page_whose_wake_calls_are_refused_gets_its_visitor_no_ban(make_app: MakeApp, upscaler: FakeUpscaler) -> None:
+    client = make_app(wake_requests="1 per minute", ban_after="3 per minute").test_client()
+    statuses = []
+    for _ in range(9):
+        statuses.append(client.post("/api/v1/wake").status_code)
+        upscaler.states.note_sleep()
+
+    assert statuses == [202] + [429] * 8
     assert client.post("/", **form()).status_code == 200
 
 
