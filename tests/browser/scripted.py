@@ -42,9 +42,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Gate:
-    """The stream waits here until the test opens the gate of that name."""
+    """The stream waits here until the test opens the gate of that name, speaking now and then unless it is silent."""
 
     name: str
+    is_silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ class ScriptedGateway:
         try:
             for step in steps:
                 if isinstance(step, Gate):
-                    yield from self._wait(script.gate(step.name))
+                    yield from self._wait(script.gate(step.name), step.is_silent)
                 elif isinstance(step, Event):
                     yield _line(step.name, step.data)
                 elif isinstance(step, Bands):
@@ -195,8 +196,10 @@ class ScriptedGateway:
             if not ended:
                 script.cancelled.set()
 
-    def _wait(self, gate: threading.Event) -> Iterator[bytes]:
+    def _wait(self, gate: threading.Event, is_silent: bool) -> Iterator[bytes]:
         deadline = time.monotonic() + GATE_LIMIT_S
+        if is_silent:
+            gate.wait(GATE_LIMIT_S)
         while not gate.wait(0.05) and time.monotonic() < deadline:
             yield b": still here\n\n"
 

@@ -118,6 +118,35 @@ def test_choosing_wakes_the_backend_and_looking_does_not(page: Page, gateway: Sc
     assert gateway.script.uploads == []
 
 
+def test_whoever_chooses_again_wakes_again_only_after_a_while(make_page: MakePage, gateway: ScriptedGateway) -> None:
+    page = make_page("about:blank")
+    page.clock.install()
+    page.goto(gateway.url)
+    for index, (passes_ms, woken) in enumerate(((0, 1), (80_000, 1), (11_000, 2))):
+        page.clock.run_for(passes_ms)
+        choose(page, file(f"{index}.png"))
+        await_state(page, "ready", index)
+        page.wait_for_load_state("networkidle")
+        assert gateway.script.woken == woken, f"after {passes_ms} ms more"
+
+
+def test_a_stream_that_falls_silent_is_taken_for_broken(make_page: MakePage, gateway: ScriptedGateway) -> None:
+    page = make_page("about:blank")
+    page.clock.install()
+    page.goto(gateway.url)
+    gateway.script.plays.append((scripted.UP, Gate("silent", is_silent=True)))
+    choose(page, file("butterfly.png"))
+    await_state(page, "ready")
+    start(page)
+    await_state(page, "waiting")
+    page.clock.run_for(29_000)
+    await_state(page, "waiting")
+    page.clock.run_for(2_000)
+
+    words(page).to_contain_text("The connection broke")
+    gateway.script.open("silent")
+
+
 def test_a_file_that_is_refused_wakes_nothing(page: Page, gateway: ScriptedGateway) -> None:
     choose(page, file("notes.txt", b"words"))
     await_state(page, "refused")

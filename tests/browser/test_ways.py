@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Frame, Page, Playwright, expect
+from playwright.sync_api import Frame, Page, Playwright, Route, expect
 
 from tests.browser.conftest import DESKTOP, FLAGS, PHONE, REFUSALS, FrontServer, MakePage, find_chromium
 from tests.browser.scripted import Bands, Gate, ScriptedGateway, Whole
@@ -175,16 +176,74 @@ def test_inside_the_front_without_cookies_all_of_it_works(
     frame.wait_for_function("document.documentElement.scrollHeight - document.documentElement.clientHeight <= 1")
 
 
-def test_the_front_believes_heights_of_the_gateway_alone(make_page: MakePage, front: FrontServer) -> None:
-    page = make_page(front.origin)
+SAY_TALL = "parent.postMessage({ type: 'superres:height', height: 9999 }, '*')"
+HEAR = "window.heard = []; addEventListener('message', (event) => heard.push(event.data.height));"
+
+
+@pytest.fixture
+def framed(make_page: MakePage, front: FrontServer) -> Page:
+    """The front with the gateway in its frame, which writes down whatever it is told."""
+    page = make_page("about:blank")
+    page.add_init_script(HEAR)
+    page.goto(front.origin)
     expect(page.locator("#frame")).to_have_attribute("data-state", "here")
-    height = page.eval_on_selector("#gateway", "frame => frame.style.height")
+    return page
 
-    page.evaluate("postMessage({ type: 'superres:height', height: 9999 }, '*')")  # from the front itself
-    inner(page).evaluate("parent.postMessage({ type: 'superres:height', height: 'tall' }, '*')")
-    page.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")
 
-    assert page.eval_on_selector("#gateway", "frame => frame.style.height") == height
+def height_once_heard(page: Page, height: object) -> str:
+    """The frame's height once the front has got a message of that height."""
+    page.wait_for_function("height => heard.includes(height)", arg=height)
+    return str(page.eval_on_selector("#gateway", "frame => frame.style.height"))
+
+
+def test_the_front_believes_no_height_of_another_origin_in_its_frame(framed: Page, front: FrontServer) -> None:
+    frame = inner(framed)
+    frame.goto(front.origin.replace("localhost", "127.0.0.1") + "/front.css")
+    frame.evaluate(SAY_TALL)
+
+    assert height_once_heard(framed, 9999) != "9999px"
+
+
+def test_the_front_believes_no_height_of_another_frame_of_the_gateway(framed: Page, gateway: ScriptedGateway) -> None:
+    framed.evaluate(
+        "src => document.body.append(Object.assign(document.createElement('iframe'), { src }))", gateway.url
+    )
+    framed.wait_for_function("frames.length === 2")
+    framed.frames[-1].locator("#go").wait_for()
+    framed.frames[-1].evaluate(SAY_TALL)
+
+    assert height_once_heard(framed, 9999) != "9999px"
+
+
+def test_the_front_believes_no_height_that_is_none(framed: Page) -> None:
+    inner(framed).evaluate(SAY_TALL.replace("9999", "'tall'"))
+
+    assert height_once_heard(framed, "tall") != "tallpx"
+
+
+def test_the_front_believes_the_gateway_in_its_frame(framed: Page) -> None:
+    inner(framed).evaluate(SAY_TALL)
+
+    assert height_once_heard(framed, 9999) == "9999px"
+
+
+def test_the_page_tells_its_height_to_no_site_that_is_not_named(
+    make_page: MakePage, front: FrontServer, gateway: ScriptedGateway
+) -> None:
+    page = make_page("about:blank")
+    page.add_init_script(HEAR)
+
+    def let_anybody_frame(route: Route) -> None:
+        answer = route.fetch()
+        policy = re.sub("frame-ancestors[^;]*", "", answer.headers["content-security-policy"])
+        route.fulfill(response=answer, headers={**answer.headers, "content-security-policy": policy})
+
+    page.route(gateway.url, let_anybody_frame)
+    page.goto(front.origin.replace("localhost", "127.0.0.1"))
+    page.frame_locator("#gateway").locator("#backend").wait_for()  # its script is at work
+    page.frames[1].evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
+
+    assert page.evaluate("heard") == []
 
 
 def test_a_gateway_that_does_not_answer_is_told_in_words_with_a_link(
