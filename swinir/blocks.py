@@ -68,7 +68,7 @@ class SwinBlock(nn.Module):
         """
         if torch.is_grad_enabled() or tokens.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return torch.cat([self._run(tokens.index_select(0, gather[a:b]), kind) for kind, a, b in kinds])
-        if tokens.dtype == torch.float32 and fused.is_available():
+        if tokens.dtype == torch.float32 and self.attn.head_dim <= fused.MAX_HEAD_DIM and fused.is_available():
             return self._packed().run(tokens, gather, kinds, torch.get_num_threads())
         out = torch.empty_like(tokens)
         area = self.attn.window_size**2

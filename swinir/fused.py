@@ -36,6 +36,8 @@ COMPILED = Path(__file__).parent / "compiled"
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-std=c11", "-shared", "-fPIC", "-pthread")
 PANEL = 16
 """Columns of a panel of weights, as in fused_block.c."""
+MAX_HEAD_DIM = 1024
+"""Of the zeros in `attend` of fused_block.c; longer heads run in PyTorch."""
 FAR_BELOW = -1e30
 """Added to the scores of tokens that are none: their exponential is zero."""
 TOLERANCE = 1e-5

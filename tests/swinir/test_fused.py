@@ -219,3 +219,14 @@ def test_compiling_removes_what_older_sources_left(monkeypatch: pytest.MonkeyPat
     stamp = path.stat().st_mtime_ns
     assert fused.compile_library() == path
     assert path.stat().st_mtime_ns == stamp, "compiled again for nothing"
+
+
+def test_heads_longer_than_the_fused_block_can_do_run_in_pytorch() -> None:
+    """Beyond 1,024 it would add what lies behind its zeros to the picture."""
+    tokens = torch.randn(4 * 4, fused.MAX_HEAD_DIM + 32, generator=torch.Generator().manual_seed(3))
+    for heads, is_fused in ((1, False), (2, True)):
+        block = draw_block(tokens.shape[1], heads, 2, 1.0, shifted=False, spread=0.02)
+        got = run(block, tokens, 1, 4, 4)
+        assert (block._kept is not None) == is_fused
+        with fused.disabled():
+            assert relative_error(got, run(block, tokens, 1, 4, 4)) <= TOLERANCE
