@@ -33,6 +33,8 @@ class Doors:
         self._keys = KeyFile(settings.path_of_keys())
         self._limits = limits
         self._visits = Visits(limits, settings.requests_at_once)
+        self._readings = Visits(limits, settings.threads // 2)
+        """Of pages and files. Apart from the visits: whoever has all its pictures in the making still gets a page."""
         self._origins = allowed_origins(settings.frame_ancestors)
 
     def count_open(self) -> int:
@@ -66,6 +68,14 @@ class Doors:
         """Let a visitor without a key in, whose browser was not sent by another site."""
         self.refuse_foreign(sec_fetch_site=sec_fetch_site, origin=origin, host=host)
         return self._begin(address, None)
+
+    def admit_to_read(self, address: str) -> Visit:
+        """Let anybody have a page or a file, unless a slow reader would hold more than half of the threads."""
+        return self._readings.begin(self._limits.visitor(address, None))
+
+    def admit_to_result(self, address: str) -> Visit:
+        """Let whoever knows a result's id have a picture of it: that is large, so it is one of the requests at once."""
+        return self._visits.begin(self._limits.visitor(address, None))
 
     def admit_to_wake(
         self, address: str, *, x_api_key: str | None, authorization: str | None,

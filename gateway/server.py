@@ -26,7 +26,7 @@ from gateway.memory import return_large_blocks
 from gateway.metrics import MetricsError
 from gateway.parts import Parts, parts_of
 from gateway.settings import Settings
-from gateway.sockets import Curfew, TimedBodies
+from gateway.sockets import Curfew, TimedAnswers, TimedBodies
 from gateway.upscaler import Upscaler
 from gateway.worker import QuietLogger, TimedWorker
 
@@ -131,7 +131,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         for name, value in choices.items():
             self.cfg.set(name, value)
 
-    def load(self) -> TimedBodies:
+    def load(self) -> TimedAnswers:
         """Make the backend and the application; called by gunicorn in the worker."""
         self.curfew = Curfew()
         try:
@@ -141,12 +141,13 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
         app = create_app(self.settings, self._backend)
         self._start_counting(parts_of(app))
-        return TimedBodies(
+        bodies = TimedBodies(
             app,
             self.curfew,
             body_timeout_s=self.settings.body_timeout_s,
             max_linger_bytes=4 * self.settings.max_upload_bytes,  # a browser shows nothing before it has sent all
         )
+        return TimedAnswers(bodies, idle_timeout_s=self.settings.idle_timeout_s)
 
     def _start_counting(self, parts: Parts) -> None:
         self._parts = parts

@@ -30,6 +30,9 @@ BODY_GRACE_S = 10.0
 """After which a body has to come at a pace: half of what its length needs in body_timeout_s, and at least this one. So
 whoever announces much and sends little holds neither memory nor a thread for long."""
 LEAST_BYTES_PER_S = 1_000.0
+ANSWER_BYTES_PER_S = 32_768.0
+"""An answer has to be taken at this pace, a quarter of a megabit a second: it ends after what its length needs at that,
+and one idle time. Else a reader of single bytes would hold a thread for as long as it likes."""
 READ_BYTES = 4_096
 """At first: gunicorn returns only with all it was asked for, and until then nobody sees how quickly they come."""
 
@@ -121,6 +124,50 @@ class TimedBodies:
             body.finish(max_bytes)
         finally:
             self._lingering.release()
+
+
+class TimedAnswers:
+    """WSGI middleware: an answer that is not taken at a pace ends in TimeoutError, wherever it has got to."""
+
+    def __init__(
+        self, app: WSGIApplication, *, idle_timeout_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:  # fmt: skip
+        self._app = app
+        self._idle_timeout_s = idle_timeout_s
+        self._clock = clock
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve a request."""
+        answer = self._app(environ, start_response)
+        sock = environ.get("gunicorn.socket")
+        return answer if sock is None else _TimedAnswer(answer, sock, self._idle_timeout_s, self._clock)
+
+
+class _TimedAnswer:
+    def __init__(
+        self, inner: Iterable[bytes], sock: socket.socket, idle_timeout_s: float, clock: Callable[[], float]
+    ) -> None:
+        self._inner = inner
+        self._sock = sock
+        self._idle_timeout_s = idle_timeout_s
+        self._clock = clock
+
+    def __iter__(self) -> Iterator[bytes]:
+        left_s = self._idle_timeout_s
+        for item in self._inner:
+            left_s += len(item) / ANSWER_BYTES_PER_S
+            if left_s <= 0:
+                raise TimeoutError("the answer was not taken in time")
+            self._sock.settimeout(min(left_s, self._idle_timeout_s))  # of sending all of the item, not of each byte
+            began = self._clock()
+            yield item
+            left_s -= self._clock() - began  # what we take to make the next item is not the client's
+
+    def close(self) -> None:
+        """Called by gunicorn once the answer has been sent, or given up."""
+        self._sock.settimeout(self._idle_timeout_s)
+        if hasattr(self._inner, "close"):
+            self._inner.close()
 
 
 class _TimedBody:

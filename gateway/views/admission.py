@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import current_app, g, request
+from flask import Response, current_app, g, request
 
 from gateway.parts import parts_of
 from gateway.sockets import HANG_UP
@@ -19,6 +19,16 @@ def admit_to_form() -> Visit:
     """Let a visitor in who sends the form, or raise a Problem."""
     doors = parts_of(current_app).doors
     return _remember(doors.admit_to_form(_address(), **_whence()))
+
+
+def admit_to_read() -> None:
+    """Let somebody in who reads a page or a file, or raise a Problem."""
+    g.reading = parts_of(current_app).doors.admit_to_read(_address())
+
+
+def admit_to_result() -> None:
+    """Let somebody in who fetches a picture of a result, or raise a Problem."""
+    _remember(parts_of(current_app).doors.admit_to_result(_address()))
 
 
 def admit_to_wake(*, starts_a_boot: bool) -> Visit:
@@ -44,6 +54,13 @@ def current_visit() -> Visit | None:
     """Return the visit of this request; None when none was let in."""
     visit: Visit | None = g.get("visit")
     return visit
+
+
+def end_when_sent(response: Response) -> None:
+    """Let whoever was let in count as gone once the answer has been sent."""
+    for held in (g.get("visit"), g.get("reading")):
+        if held:
+            response.call_on_close(held.end)
 
 
 def _remember(visit: Visit) -> Visit:

@@ -21,7 +21,7 @@ from gateway.journal import log_request
 from gateway.limits import describe_standings
 from gateway.parts import parts_of
 from gateway.problems import INTERNAL_DETAIL, InternalError, Problem
-from gateway.views.admission import current_visit, refuse_blocked
+from gateway.views.admission import admit_to_read, current_visit, end_when_sent, refuse_blocked
 from gateway.views.making import wants_events
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ def _begin() -> None:
     g.began = time.monotonic()
     if request.path not in HEALTH_PATHS:
         refuse_blocked(g.request_id)
+        if request.method in ("GET", "HEAD"):
+            admit_to_read()
 
 
 def _seal(response: Response) -> Response:
@@ -95,10 +97,10 @@ def _seal(response: Response) -> Response:
     if visit := current_visit():
         for name, value in describe_standings(visit.standings(time.time()), time.time()).items():
             response.headers.setdefault(name, value)
-        response.call_on_close(visit.end)
     response.headers.setdefault("Cache-Control", "no-store")
     if response.location:
         _name_no_host(response)
+    end_when_sent(response)
     _log_when_sent(response)
     request.environ[SEALED] = response
     return response

@@ -12,7 +12,7 @@ from gateway.problems import Problem, ResultGone, StaleForm
 from gateway.results import Pair, Picture
 from gateway.settings import Settings
 from gateway.uploads import read_order
-from gateway.views.admission import admit_to_form
+from gateway.views.admission import admit_to_form, admit_to_result
 from gateway.views.envelope import request_id, wants_json
 from gateway.views.making import begin, find_spent, make, send_events, take_room, wants_events
 from gateway.views.pictures import send_picture
@@ -123,6 +123,7 @@ def _known(chosen: str | None, known: Collection[str], default: str) -> str:
 
 
 def _find(result_id: str) -> Pair:
+    admit_to_result()
     parts = parts_of(current_app)
     if (pair := parts.results.find(result_id)) is None:
         minutes = round(parts.settings.results_max_age_s / 60)

@@ -48,7 +48,7 @@ def make_app(tmp_path: Path, upscaler: FakeUpscaler) -> MakeApp:
         given = changes.pop("upscaler", upscaler)
         clock = changes.pop("clock", time.monotonic)
         # The test client closes no answer, so each request seems open for ever.
-        usual = {"state_dir": str(tmp_path), "form_secret": FORM_SECRET, "requests_at_once": 1_000}
+        usual = {"state_dir": str(tmp_path), "form_secret": FORM_SECRET, "requests_at_once": 1_000, "threads": 1_024}
         settings = Settings(**{"cache_max_bytes": 0, **usual, **changes})  # type: ignore[arg-type]
         return create_app(settings, given, clock=clock)  # type: ignore[arg-type]
 

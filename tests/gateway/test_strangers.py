@@ -5,16 +5,23 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
+from werkzeug.test import EnvironBuilder
 
 from gateway import sockets
-from gateway.sockets import Curfew, TimedBodies
+from gateway.sockets import ANSWER_BYTES_PER_S, Curfew, TimedAnswers, TimedBodies
+from tests import builders
+from tests.fakes import HandClock
 from tests.gateway.conftest import Served, serving
+from tests.gateway.requests import FORM_SECRET, Elements, form
 from tests.gateway.wire import LIMIT_S, connected
 
 AT_ONCE_S = 3.0
@@ -23,6 +30,8 @@ before, each of them took 5 to 40 s."""
 TIMES = 20
 UNENDED = b"GET / HTTP/1.1\r\nHost: he"
 WHOLE = b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n"
+FILE = b"GET /static/x/example-harbour.png HTTP/1.1\r\nHost: here\r\n\r\n"
+"""79 kB, of which a hundred are more than the sockets' buffers hold."""
 
 
 @contextmanager
@@ -30,7 +39,10 @@ def many_connected(server: Served, count: int, data: bytes = b"") -> Iterator[li
     socks = []
     try:
         for _ in range(count):
-            socks.append(sock := socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT_S))
+            socks.append(sock := socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)  # so that an answer nobody reads is not taken
+            sock.settimeout(LIMIT_S)
+            sock.connect(("127.0.0.1", server.port))
             sock.sendall(data)
         yield socks
     finally:
@@ -76,6 +88,46 @@ def test_others_are_served_at_once_beside(usual: Served, count: int, data: bytes
 
     assert [status for status, _ in answers] == [200] * 3
     assert max(seconds for _, seconds in answers) < AT_ONCE_S + TIMES * alone_s
+
+
+def test_others_are_served_at_once_beside_readers_of_a_result_who_do_not_read(tmp_path: Path) -> None:
+    photo = builders.encode_png(np.random.default_rng(0).integers(0, 256, (1_000, 1_000, 3), dtype=np.uint8))
+    with serving(tmp_path, SUPERRES_FORM_SECRET=FORM_SECRET) as server:
+        page = post_form(server, photo)
+        [after] = [image["src"] for image in Elements(page).by_tag["img"] if "/after" in (image["src"] or "")]
+        fetch = f"GET {after} HTTP/1.1\r\nHost: here\r\n\r\n".encode()
+        with many_connected(server, 100, fetch) as socks:
+            time.sleep(0.3)  # they are all there
+            answers = [ask_health(server) for _ in range(3)]
+            first = [sock.recv(12) for sock in socks]
+
+    assert [status for status, _ in answers] == [200] * 3
+    assert max(seconds for _, seconds in answers) < AT_ONCE_S
+    assert Counter(first) == {b"HTTP/1.1 200": 16, b"HTTP/1.1 429": 84}
+
+
+def test_others_are_served_at_once_beside_readers_of_files_who_do_not_read(usual: Served) -> None:
+    answers, end = [], time.monotonic() + 5  # the sockets' buffers are full by then
+    with many_connected(usual, 100, FILE * 100):
+        while time.monotonic() < end:
+            answers.append(ask_health(usual))
+            time.sleep(0.1)
+
+    assert {status for status, _ in answers} == {200}
+    assert max(seconds for _, seconds in answers) < AT_ONCE_S
+
+
+def post_form(server: Served, photo: bytes) -> str:
+    """Return the page of a result."""
+    environ = EnvironBuilder(method="POST", **form(photo)).get_environ()
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=LIMIT_S)
+    with closing(environ["wsgi.input"]) as body:
+        connection.request("POST", "/", body.read(), {"Content-Type": environ["CONTENT_TYPE"]})
+    answer = connection.getresponse()
+    page = answer.read().decode()
+    connection.close()
+    assert answer.status == 200, page
+    return page
 
 
 def test_in_a_full_table_who_waits_for_nothing_makes_room(usual: Served) -> None:
@@ -180,3 +232,40 @@ def test_a_body_has_to_come_at_a_pace(
         assert seconds < 10, "long before it would have ended, and before body_timeout_s"
     else:
         assert sum(outcome) == length
+
+
+class SlowSocket:
+    """Remembers how long the next item may take to be sent."""
+
+    timeout_s = 0.0
+
+    def settimeout(self, seconds: float) -> None:
+        self.timeout_s = seconds
+
+
+def read_slowly(clock: HandClock, item_s: float, *, work_s: float = 0.0) -> int:
+    """Return of how many seconds' worth an answer of 300 s at the least pace gets through, `item_s` for one each."""
+    sock, sent = SlowSocket(), 0
+
+    def app(*_request: Any) -> Iterator[bytes]:
+        for _ in range(300):
+            clock.now += work_s
+            yield bytes(int(ANSWER_BYTES_PER_S))
+
+    answers = TimedAnswers(cast("Any", app), idle_timeout_s=20.0, clock=clock)
+    try:
+        for _ in answers({"gunicorn.socket": sock}, cast("Any", None)):
+            if item_s > sock.timeout_s:
+                return sent
+            clock.now += item_s
+            sent += 1
+    except TimeoutError:
+        return sent
+    return sent
+
+
+def test_an_answer_has_to_be_taken_at_a_pace(clock: HandClock) -> None:
+    assert read_slowly(clock, 1.0) == 300, "at the least pace it arrives"
+    assert read_slowly(clock, 1.25) == 80, "more slowly it ends when the first 20 s are used up"
+    assert read_slowly(clock, 20.5) == 0, "no item may take longer than the idle time"
+    assert read_slowly(clock, 0.5, work_s=100.0) == 300, "time that we take ourselves is nobody's fault"
