@@ -114,7 +114,7 @@ def _turned(service: Service, knob: str, value: float) -> Service:
     """One knob turned; a boot time is a fixed one then, and the time-out leaves room for it."""
     changes: dict[str, Any] = {knob: type(getattr(service, knob))(value)}
     if knob == "boot_s":
-        changes |= {"boot_p90_s": None, "timeout_s": max(service.timeout_s, 2 * value)}
+        changes |= {"boot_p90_s": None, "deadline_s": max(service.deadline_s, 2 * value)}
     return replace(service, **changes)
 
 

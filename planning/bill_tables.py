@@ -111,7 +111,7 @@ def make_visit() -> str:
 def simulate_visit(service: Service) -> Month:
     """One image with three seconds of work, alone on its day."""
     alone = Traffic("one visit", 1.0, np.array([1000.0]), np.array([1.0]), 1)
-    return simulate(replace(service, timeout_s=600, seconds_per_megapixel=3, overhead_s=0), alone, seed=SEED)
+    return simulate(replace(service, deadline_s=600, seconds_per_megapixel=3, overhead_s=0), alone, seed=SEED)
 
 
 def make_visitors() -> str:
@@ -175,8 +175,8 @@ def make_nodes() -> str:
     """Pods billed by the second against nodes that the bill keeps: the quiet showcase."""
     cases = {
         "pods billed by the second, boot 12 s": Service(),
-        "node pool to zero: boot 180 s, node kept 10 min": Service(boot_s=180, timeout_s=600, node_linger_s=600),
-        "node pool to zero: boot 300 s, node kept 10 min": Service(boot_s=300, timeout_s=600, node_linger_s=600),
+        "node pool to zero: boot 180 s, node kept 10 min": Service(boot_s=180, deadline_s=600, node_linger_s=600),
+        "node pool to zero: boot 300 s, node kept 10 min": Service(boot_s=300, deadline_s=600, node_linger_s=600),
         "one node always kept, pods at zero": Service(node_linger_s=86_400),
     }
     rows = []

@@ -60,7 +60,7 @@ def _knob(flag: str, field: str, words: str) -> Callable[[Command], Command]:
 @_knob(
     "--seconds-per-image", "seconds_per_megapixel", "GPU seconds for an image of one megapixel, others in proportion."
 )
-@_knob("--timeout-s", "timeout_s", "From arrival to answer, the boot included.")
+@_knob("--deadline-s", "deadline_s", "From arrival to answer, the boot included.")
 @_knob("--queue-places", "queue_places", "Images that may wait; the next one is refused.")
 @_knob("--burst-capacity", "burst_capacity", "Knative's target-burst-capacity; -1 keeps the activator in the path.")
 @_knob("--node-linger-s", "node_linger_s", "How long a billed node stays after its last pod; 0 where pods are billed.")

@@ -68,7 +68,7 @@ class Step:
     step_at_s: float = 240.0
     seconds: float = 540.0
     queue_places: int = 2000
-    timeout_s: float = 60.0
+    deadline_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def run_step(step: Step, *, seed: int = 0) -> StepOutcome:
     moments = np.concatenate([before, after])
     works = draw_works_s(chance, step.mean_work_s, len(moments))
     requests = [
-        Request(to_ns(moment), to_ns(work), deadline_ns=to_ns(moment + step.timeout_s))
+        Request(to_ns(moment), to_ns(work), deadline_ns=to_ns(moment + step.deadline_s))
         for moment, work in zip(moments.tolist(), works.tolist(), strict=True)
     ]
     revision = resolve_revision(
@@ -117,7 +117,7 @@ def run_step(step: Step, *, seed: int = 0) -> StepOutcome:
     cluster = Cluster(
         revision, deployment, requests, deploy_ns=to_ns(-1.527), is_serial=True, queue_places=step.queue_places
     )
-    cluster.run(to_ns(step.seconds + step.timeout_s))
+    cluster.run(to_ns(step.seconds + step.deadline_s))
     return _sum_up(step, requests, deployment)
 
 

@@ -54,9 +54,9 @@ class Service:
     """GPU time for an image of one megapixel (assumed: nobody measured it on a GPU)."""
     overhead_s: float = 0.05
     """GPU time for any image beside its pixels (assumed)."""
-    queue_places: int = 32
-    """Images that may wait for a pod; the next one is refused."""
-    timeout_s: float = 120.0
+    queue_places: int = 24
+    """Images that may wait for a pod; the next one is refused (the gateway's default)."""
+    deadline_s: float = 110.0
     """From arrival to answer; the boot counts."""
     burst_capacity: float = -1.0
     utilisation_percent: float = 100.0
@@ -106,7 +106,7 @@ class Service:
             ("boot-p90", self.boot_s if self.boot_p90_s is None else self.boot_p90_s, 0.001, 3600),
             ("seconds-per-image", self.seconds_per_megapixel, 0, 3600),
             ("overhead", self.overhead_s, 0, 3600),
-            ("timeout", self.timeout_s, 0.001, 3600),
+            ("deadline", self.deadline_s, 0.001, 3600),
             ("queue-places", self.queue_places, 0, 10_000),
             ("utilisation", self.utilisation_percent, 1, 100),
             ("drain", self.drain_s, 0, 3600),
@@ -205,11 +205,11 @@ def simulate(
 
 
 def _make_requests(service: Service, traffic: Traffic) -> list[Request]:
-    timeout_ns = to_ns(service.timeout_s)
+    deadline_ns = to_ns(service.deadline_s)
     moments = np.rint(traffic.arrive_s * SECOND_NS).astype(np.int64).tolist()
     works = np.rint((service.overhead_s + service.seconds_per_megapixel * traffic.megapixels) * SECOND_NS)
     return [
-        Request(moment, work, deadline_ns=moment + timeout_ns)
+        Request(moment, work, deadline_ns=moment + deadline_ns)
         for moment, work in zip(moments, works.astype(np.int64).tolist(), strict=True)
     ]
 

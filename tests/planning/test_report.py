@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from gateway.settings import Settings
 from planning.cli import plan
 from planning.drawings import PICTURES
 from planning.prices import PRICES
@@ -101,4 +102,13 @@ def test_shipped_setting_of_the_simulation_is_that_of_the_manifest() -> None:
     assert written("target-burst-capacity") == f"{service.burst_capacity:g}"
     assert written("target-utilization-percentage") == f"{service.utilisation_percent:g}"
     assert written("containerConcurrency") == str(service.concurrency)
-    assert float(written("timeoutSeconds")) == service.timeout_s
+    assert float(written("timeoutSeconds")) >= service.deadline_s
+
+
+def test_shipped_waiting_of_the_simulation_is_that_of_the_gateway() -> None:
+    gateway = (ROOT / "k8s/base/gateway/service.yaml").read_text(encoding="utf-8")
+    (deadline_s,) = re.findall(r'name: SUPERRES_DEADLINE_S, value: "([\d.]+)"', gateway)
+
+    assert float(deadline_s) == Service().deadline_s
+    assert "SUPERRES_QUEUE_PLACES" not in gateway
+    assert Settings().queue_places == Service().queue_places

@@ -27,7 +27,7 @@ services = st.builds(
     boot_p90_s=st.sampled_from([None, 60.0]),
     seconds_per_megapixel=st.sampled_from([0.1, 2.0, 9.0]),
     queue_places=st.sampled_from([0, 2, 32]),
-    timeout_s=st.sampled_from([10.0, 60.0, 120.0]),
+    deadline_s=st.sampled_from([10.0, 60.0, 120.0]),
     burst_capacity=st.sampled_from([-1.0, 0.0, 211.0]),
     utilisation_percent=st.sampled_from([70.0, 100.0]),
     gpus=st.sampled_from([0, 1]),
@@ -55,7 +55,7 @@ def test_no_image_is_faster_than_its_work_or_slower_than_the_deadline(service: S
     month = simulate(service, traffic, seed=3)
     works = np.sort(service.overhead_s + service.seconds_per_megapixel * traffic.megapixels)
 
-    assert (month.latencies_s <= service.timeout_s + SLACK_S).all()
+    assert (month.latencies_s <= service.deadline_s + SLACK_S).all()
     assert (
         month.latencies_s >= works[: month.served] - SLACK_S
     ).all()  # the k-th fastest is no faster than the k-th least work
@@ -72,7 +72,7 @@ def test_there_are_never_more_pods_than_the_maximum(service: Service, traffic: T
     assert month.most_pods <= service.max_scale
     assert month.boots <= traffic.images * service.max_scale + service.min_scale
     if service.gpus == 1:
-        assert month.gpu_s <= traffic.days * DAY_S + 2 * service.timeout_s + 120  # one GPU cannot be billed twice
+        assert month.gpu_s <= traffic.days * DAY_S + 2 * service.deadline_s + 120  # one GPU cannot be billed twice
 
 
 @settings(max_examples=60, deadline=None)
@@ -88,7 +88,7 @@ def test_skipping_quiet_time_gives_the_same_month(service: Service, traffic: Tra
 
 def test_pod_that_became_ready_while_there_was_no_data_is_billed_the_same_when_quiet_is_skipped() -> None:
     # the visitor gave up during the boot and the window ran out: there is no data until the new pod's first scrape
-    service = Service(window_s=6, retention_s=0, boot_s=75, timeout_s=60, burst_capacity=1)
+    service = Service(window_s=6, retention_s=0, boot_s=75, deadline_s=60, burst_capacity=1)
 
     fast, slow = (simulate(service, images_at(101.42), skips_quiet=skips_quiet) for skips_quiet in (True, False))
 
@@ -103,7 +103,7 @@ def fields_of(month: Month) -> dict[str, object]:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    service=services.map(lambda service: dataclasses.replace(service, min_scale=0, timeout_s=600, queue_places=32)),
+    service=services.map(lambda service: dataclasses.replace(service, min_scale=0, deadline_s=600, queue_places=32)),
     boots_s=st.lists(st.floats(0.5, 120), min_size=2, max_size=2).map(sorted),
     visits=st.integers(1, 4),
 )
@@ -189,7 +189,7 @@ def test_visit_during_the_retention_is_warm_and_one_after_it_is_cold() -> None:
 def test_full_queue_refuses_and_a_long_boot_times_out() -> None:
     traffic = images_at(*(100 + 0.01 * index for index in range(10)))
     refusing = simulate(Service(queue_places=4), traffic)
-    timing_out = simulate(Service(boot_s=200, timeout_s=60), traffic)
+    timing_out = simulate(Service(boot_s=200, deadline_s=60), traffic)
 
     assert (refusing.refused, refusing.served) == (6, 4)
     assert (timing_out.timed_out, timing_out.served, timing_out.work_s) == (10, 0, 0)
