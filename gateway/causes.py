@@ -8,6 +8,7 @@ from gateway import upscaler
 from gateway.problems import (
     INTERNAL_DETAIL,
     BackendFault,
+    BackendNotStarted,
     BackendUnavailable,
     BadRequest,
     DeadlineExceeded,
@@ -46,23 +47,38 @@ def of_image_error(error: ImageError) -> Problem:
     return _OF_IMAGE_KIND.get(error.kind, UnreadableImage)(str(error))
 
 
-def of_backend_error(error: upscaler.BackendError, usual_boot_s: tuple[float, float] | None = None) -> Problem:
+def of_backend_error(
+    error: upscaler.BackendError, *, deadline_s: float, usual_boot_s: tuple[float, float] | None = None
+) -> Problem:
     """Return the problem of a backend that did not answer; its words are kept only where meant for the visitor.
 
     `usual_boot_s`, median and 90th percentile, says when it is worth asking again.
     """
+    boot_s = max(1, round(usual_boot_s[1] if usual_boot_s else BOOT_RETRY_S))
     if isinstance(error, upscaler.BackendRefused):
         return RefusedByBackend(str(error))
+    if isinstance(error, upscaler.BackendStillBooting):
+        usual = f" (it usually takes {max(1, round(usual_boot_s[0]))} s)" if usual_boot_s else ""
+        return DeadlineExceeded(
+            f"The machine was still waking when the deadline of {deadline_s:g} s passed{usual}. "
+            "Send the picture again: nothing is wrong with it."
+        )
     if isinstance(error, upscaler.BackendTimeout):
         return DeadlineExceeded(
             "The picture was not ready before the deadline. Try again later, or send a smaller image."
         )
     if isinstance(error, upscaler.BackendUnavailable | upscaler.BackendDied):
-        seconds = max(1, round(usual_boot_s[1] if usual_boot_s else BOOT_RETRY_S))
         return retry_later(
             BackendUnavailable,
-            f"The backend cannot be reached just now: it may be booting. Try again in {seconds} seconds.",
-            seconds,
+            f"The backend cannot be reached just now: it may be booting. Try again in {boot_s} seconds.",
+            boot_s,
+        )
+    if isinstance(error, upscaler.BackendNotStarted):
+        return retry_later(
+            BackendNotStarted,
+            "The machine did not start, which says nothing about the picture; whoever runs this finds why in its log. "
+            f"Try again in {boot_s} seconds.",
+            boot_s,
         )
     return BackendFault("The backend failed at this picture, which says nothing about the picture. Try again once.")
 

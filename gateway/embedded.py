@@ -26,7 +26,15 @@ from gateway.triton_process import (
     find_free_ports,
     find_triton,
 )
-from gateway.upscaler import BackendDied, BackendFault, BackendTimeout, BackendUnavailable, Band, Upscaler
+from gateway.upscaler import (
+    BackendDied,
+    BackendFault,
+    BackendNotStarted,
+    BackendStillBooting,
+    BackendUnavailable,
+    Band,
+    Upscaler,
+)
 from preprocessing.image import Pixels
 
 log = logging.getLogger(__name__)
@@ -99,7 +107,10 @@ class EmbeddedBackend:
                 self._changed.notify_all()
 
     def wait_until_ready(self, deadline: float, stop: Stop | None = None) -> TritonBackend:
-        """Return a client of a ready server, waking it if need be; raises BackendTimeout, BackendFault or Stopped."""
+        """Return a client of a ready server, waking it if need be.
+
+        Raises BackendStillBooting, BackendNotStarted, BackendUnavailable or Stopped.
+        """
         stop = stop or Stop()
         self.wake()
         with stop.calling(self._notify), self._changed:
@@ -108,10 +119,10 @@ class EmbeddedBackend:
                 if self._closed:
                     raise BackendUnavailable("the server is being shut down")
                 if self._failure:
-                    raise BackendFault(f"Triton does not start: {self._failure}")
+                    raise BackendNotStarted(f"Triton does not start: {self._failure}")
                 remaining_s = deadline - time.monotonic()
                 if remaining_s <= 0:
-                    raise BackendTimeout("the deadline passed while the backend was booting")
+                    raise BackendStillBooting("the deadline passed while the backend was booting")
                 self._changed.wait(remaining_s)
             return self._client
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from gateway.backend import TritonBackend
 from gateway.states import BOOT_LIMIT_S, States
 from gateway.stop import Stop, Stopped
-from gateway.upscaler import BackendError, BackendTimeout, BackendUnavailable, Band
+from gateway.upscaler import BackendError, BackendStillBooting, BackendTimeout, BackendUnavailable, Band
 from preprocessing.image import Pixels
 
 _log = logging.getLogger(__name__)
@@ -72,8 +72,8 @@ class ExternalBackend:
     def _ask(self, deadline: float, stop: Stop) -> None:
         try:
             self._client.await_ready(deadline, stop)
-        except BackendTimeout:
-            raise  # slow is not failed: whether it is, the state says after BOOT_LIMIT_S
+        except BackendTimeout as error:  # slow is not failed: whether it is, the state says after BOOT_LIMIT_S
+            raise BackendStillBooting(str(error)) from error
         except BackendError:
             self._states.note_failure()
             raise

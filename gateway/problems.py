@@ -36,6 +36,7 @@ Problem                       status  anything that is answered with an error
     UploadsFull                  503  other uploads fill the memory there is for them
   BudgetSpent                    503  this month's GPU seconds are used up
   BackendUnavailable             503  the backend is not there
+    BackendNotStarted            503  it was asked to boot and failed; the reason stays in the log
   DeadlineExceeded               504  no answer in time
 
 `type` is /problems/<slug>, which the gateway serves and docs/problems.md explains; slugs never change.
@@ -286,6 +287,15 @@ class BackendUnavailable(Problem):
     """The backend cannot be reached: it is booting, stopping or being replaced. Retry-After says when to ask again."""
 
     status, slug, title = 503, "backend-unavailable", "The backend is not there yet"
+
+
+class BackendNotStarted(BackendUnavailable):
+    """The backend was asked to boot and failed, which says nothing about the picture. The reason is in the log.
+
+    The next request tries again; Retry-After says when to send it.
+    """
+
+    slug, title = "backend-not-started", "The machine did not start"
 
 
 class DeadlineExceeded(Problem):

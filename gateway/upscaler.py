@@ -4,7 +4,9 @@ The one seam to the outside world: `gateway.backend` fulfils it over Triton's gR
 
 BackendError             anything that kept an answer from coming
   BackendUnavailable     nobody answers there: asleep, booting, stopping, replaced; worth asking again later
+  BackendNotStarted      it was asked to boot and did not: for the operator, but worth asking again later
   BackendTimeout         the deadline passed before the answer came
+    BackendStillBooting  because it had not even booted
   BackendRefused         it found the request itself wrong, and says why in words fit for the person who asked
   BackendMisconfigured   our side is set up wrongly (a wrong MODEL_KEY, a missing model): for the operator alone
   BackendFault           it failed at a request that seems sound (an answer of the wrong shape)
@@ -31,8 +33,16 @@ class BackendUnavailable(BackendError):
     """Nobody answers; asking again later may help."""
 
 
+class BackendNotStarted(BackendError):
+    """Its boot failed; the text is for the operator."""
+
+
 class BackendTimeout(BackendError):
     """The deadline passed first."""
+
+
+class BackendStillBooting(BackendTimeout):
+    """The deadline passed before the boot was over; nothing was asked of it yet."""
 
 
 class BackendRefused(BackendError):

@@ -20,7 +20,7 @@ from gateway import causes, problems
 from gateway.orders import Order
 from gateway.places import NoPlace, NoPlaceForVisitor, Places, Ticket, WaitedTooLong
 from gateway.stop import Stop, Stopped
-from gateway.upscaler import BackendError, BackendFault, BackendMisconfigured, Band, Upscaler
+from gateway.upscaler import BackendError, BackendFault, BackendMisconfigured, BackendNotStarted, Band, Upscaler
 from preprocessing.codec import BandEncoder, Image, decode, describe_losses
 from preprocessing.errors import ImageError
 from preprocessing.tiling import choose_grid
@@ -209,9 +209,11 @@ class Work:
                 _log.warning("%s: asking the backend again after a fault: %s", self.request_id, error)
                 return self._ask_once(image, watch)
         except BackendError as error:
-            level = logging.ERROR if isinstance(error, BackendFault | BackendMisconfigured) else logging.WARNING
+            is_ours = isinstance(error, BackendFault | BackendMisconfigured | BackendNotStarted)
+            level = logging.ERROR if is_ours else logging.WARNING
             _log.log(level, "%s: %s: %s", self.request_id, type(error).__name__, error)
-            raise causes.of_backend_error(error, self._upscaler.states.now().usual_boot_s) from error
+            usual_boot_s = self._upscaler.states.now().usual_boot_s
+            raise causes.of_backend_error(error, deadline_s=self._deadline_s, usual_boot_s=usual_boot_s) from error
 
     def _ask_once(self, image: Image, watch: Watch) -> tuple[bytes, list[Rows]]:
         """Return the file and the rows of soundness, encoding each band before the next one is taken."""

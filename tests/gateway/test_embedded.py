@@ -10,11 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway import embedded
-from gateway.embedded import EmbeddedBackend
+from gateway import embedded, problems
+from gateway.embedded import MAX_FAILED_BOOTS, EmbeddedBackend
+from gateway.orders import make_order, read_choices
+from gateway.places import Places, Room
 from gateway.settings import Settings
 from gateway.stop import Stop
-from gateway.upscaler import BackendDied, BackendError, BackendFault, BackendUnavailable
+from gateway.triton_process import EmbeddedServerError
+from gateway.upscaler import (
+    BackendDied,
+    BackendError,
+    BackendFault,
+    BackendNotStarted,
+    BackendStillBooting,
+    BackendUnavailable,
+)
+from gateway.upscaling import Upscaling
+from tests.gateway.requests import PHOTO
 
 PIXELS = np.zeros((8, 8, 3), np.uint8)
 
@@ -93,8 +105,40 @@ def test_whatever_keeps_the_server_from_starting_is_told_and_the_next_who_asks_h
     try:
         for _ in range(2):
             seen = len(starts)
-            with pytest.raises(BackendFault, match=rf"^Triton does not start: {words}$"):
+            with pytest.raises(BackendNotStarted, match=rf"^Triton does not start: {words}$"):
                 backend.wait_until_ready(time.monotonic() + 10)
         assert len(starts) == seen + embedded.MAX_FAILED_BOOTS
     finally:
         backend.close()
+
+
+def test_a_request_whose_boots_fail_is_told_so_after_as_many_as_are_tried_and_has_no_more_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boots = []
+
+    def boot(_: EmbeddedBackend) -> None:
+        boots.append(1)
+        raise EmbeddedServerError("a model cannot be loaded")
+
+    monkeypatch.setattr(EmbeddedBackend, "_boot", boot)
+    settings = Settings(state_dir=str(tmp_path))
+    backend = EmbeddedBackend(settings)
+    backend._wanted = False  # asleep
+    backend.start()
+    order = make_order(PHOTO, "photo.png", read_choices({}, settings), settings)
+
+    try:
+        with pytest.raises(problems.BackendNotStarted):
+            Upscaling(backend, Places(Room(at_work=1, waiting=0)), deadline_s=60).run(order, "id")
+    finally:
+        backend.close()
+    assert len(boots) == MAX_FAILED_BOOTS
+    assert backend.states.now().name == "failed"
+
+
+def test_a_boot_that_the_deadline_overtakes_is_slow_and_has_not_failed(tmp_path: Path) -> None:
+    backend = EmbeddedBackend(Settings(state_dir=str(tmp_path)))
+
+    with pytest.raises(BackendStillBooting):
+        backend.wait_until_ready(time.monotonic())

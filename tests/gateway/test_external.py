@@ -15,7 +15,7 @@ from gateway.backend import TritonBackend
 from gateway.external import ExternalBackend
 from gateway.states import States
 from gateway.stop import Stop, Stopped
-from gateway.upscaler import BackendError, BackendTimeout, BackendUnavailable, Band
+from gateway.upscaler import BackendError, BackendStillBooting, BackendTimeout, BackendUnavailable, Band
 from preprocessing.codec import Pixels
 from tests.fakes import FakeUpscaler, HandClock
 
@@ -106,7 +106,7 @@ def test_waking_returns_at_once_and_asks_once_however_often_it_is_called() -> No
 
 def test_a_slow_boot_is_no_failed_one() -> None:
     backend = external(Activator())
-    with pytest.raises(BackendTimeout):
+    with pytest.raises(BackendStillBooting):
         ask(backend, limit_s=0.02)
     assert backend.states.now().name == "booting"
 

@@ -11,7 +11,14 @@ from flask.testing import FlaskClient
 
 from gateway import causes, problems
 from gateway.problems import Problem, walk
-from gateway.upscaler import BackendFault, BackendRefused, BackendTimeout, BackendUnavailable
+from gateway.upscaler import (
+    BackendFault,
+    BackendNotStarted,
+    BackendRefused,
+    BackendStillBooting,
+    BackendTimeout,
+    BackendUnavailable,
+)
 from gateway.views.envelope import SECURITY_HEADERS
 from preprocessing import errors
 from tests.fakes import FakeUpscaler
@@ -161,7 +168,9 @@ def test_what_flask_refuses_has_the_same_shape(
     ("failure", "status", "slug", "has_retry_after"),
     [
         (BackendUnavailable("UNAVAILABLE: 10.0.0.7"), 503, "backend-unavailable", True),
+        (BackendNotStarted("traceback of 10.0.0.7"), 503, "backend-not-started", True),
         (BackendTimeout("10.0.0.7"), 504, "deadline-exceeded", False),
+        (BackendStillBooting("10.0.0.7"), 504, "deadline-exceeded", False),
         (BackendRefused("The image is bad."), 422, "refused-by-backend", False),
         (BackendFault("traceback of 10.0.0.7"), 502, "backend-fault", False),
         (MemoryError(), 500, "internal-error", False),

@@ -21,7 +21,9 @@ from gateway.upscaler import (
     BackendError,
     BackendFault,
     BackendMisconfigured,
+    BackendNotStarted,
     BackendRefused,
+    BackendStillBooting,
     BackendTimeout,
     BackendUnavailable,
     Band,
@@ -109,15 +111,18 @@ def test_a_second_fault_is_not() -> None:
     assert len(upscaler.asked) == 2
 
 
-def test_a_backend_that_died_twice_is_not_there_until_another_has_booted() -> None:
-    upscaler, clock = FakeUpscaler(failures=[BackendDied("killed")] * 2), HandClock()
+def booted_in(seconds: float, *failures: Exception) -> FakeUpscaler:
+    upscaler, clock = FakeUpscaler(failures=failures), HandClock()
     upscaler.states = States(clock=clock)
     upscaler.states.begin_boot()
-    clock.now += 4.2
+    clock.now += seconds
     upscaler.states.note_answer()
+    return upscaler
 
+
+def test_a_backend_that_died_twice_is_not_there_until_another_has_booted() -> None:
     with pytest.raises(problems.BackendUnavailable) as caught:
-        upscaling(upscaler).run(order(), "id")
+        upscaling(booted_in(4.2, BackendDied("killed"), BackendDied("killed"))).run(order(), "id")
 
     assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "4"})
 
@@ -143,6 +148,8 @@ SECRET = "MODEL_KEY=hunter2 at 10.0.0.7"
 OUTCOMES: list[tuple[BackendError, type[problems.Problem], bool]] = [
     (BackendUnavailable(SECRET), problems.BackendUnavailable, False),
     (BackendTimeout(SECRET), problems.DeadlineExceeded, False),
+    (BackendStillBooting(SECRET), problems.DeadlineExceeded, False),
+    (BackendNotStarted(SECRET), problems.BackendNotStarted, False),
     (BackendMisconfigured(SECRET), problems.BackendFault, False),
     (BackendRefused("The side 3 is odd."), problems.RefusedByBackend, True),
 ]
@@ -160,6 +167,13 @@ def test_each_failure_of_the_backend_is_its_problem_and_keeps_its_words_to_the_l
     assert (str(failure) in str(caught.value)) == is_said
     assert f"the-id: {type(failure).__name__}: {failure}" in caplog.text
     assert len(upscaler.asked) == 1, "only a fault is worth a second try"
+
+
+def test_a_boot_beyond_the_deadline_is_told_with_the_deadline_and_the_usual_time() -> None:
+    with pytest.raises(problems.DeadlineExceeded) as caught:
+        upscaling(booted_in(4.2, BackendStillBooting("booting")), deadline_s=45).run(order(), "id")
+
+    assert "the deadline of 45 s passed (it usually takes 4 s)" in caught.value.detail
 
 
 class Wrong(FakeUpscaler):

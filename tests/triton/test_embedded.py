@@ -13,7 +13,7 @@ import pytest
 from gateway.embedded import READY_LIMIT_S, EmbeddedBackend
 from gateway.settings import Settings
 from gateway.stop import Stop, Stopped
-from gateway.upscaler import BackendFault, BackendTimeout
+from gateway.upscaler import BackendNotStarted, BackendStillBooting
 from tests.conftest import ROOT
 
 LIMIT_S = 90.0
@@ -43,10 +43,10 @@ def test_a_boot_that_fails_is_told_in_words_and_the_next_one_is_tried(tmp_path: 
     backend = EmbeddedBackend(Settings(state_dir=str(tmp_path / "state"), model_repository=str(models)))
     backend.start()
     try:
-        with pytest.raises(BackendTimeout):
+        with pytest.raises(BackendStillBooting):
             ask(backend, limit_s=0.1)
         assert backend.states.now().name == "booting", "slow is not failed"
-        with pytest.raises(BackendFault, match="does not start"):
+        with pytest.raises(BackendNotStarted, match="does not start"):
             backend.wait_until_ready(time.monotonic() + READY_LIMIT_S)
         assert backend.states.now().name == "failed"
         assert backend.states.now().usual_boot_s is None
