@@ -17,6 +17,7 @@ from gateway.upscaler import (
     BackendError,
     BackendFault,
     BackendMisconfigured,
+    BackendNotStarted,
     BackendRefused,
     BackendTimeout,
     BackendUnavailable,
@@ -68,7 +69,7 @@ class TritonBackend:
                 return
 
     def await_ready(self, deadline: float, stop: Stop) -> None:
-        """Return when the server says ready, by one call; raise a BackendError, or Stopped.
+        """Return when the server says ready, by one call; raise a BackendError (NotStarted: it says no), or Stopped.
 
         Asking wakes a sleeping backend, and whoever stands before it (Knative's activator) holds the call until the
         boot is over: never poll this.
@@ -81,7 +82,7 @@ class TritonBackend:
                 stop.check()
                 raise translate(error) from error
         if not ready:
-            raise BackendUnavailable("the server says that it is not ready")
+            raise BackendNotStarted("the server says that it is not ready")
 
     def close(self) -> None:
         """Close the channel."""

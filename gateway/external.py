@@ -74,6 +74,9 @@ class ExternalBackend:
             self._client.await_ready(deadline, stop)
         except BackendTimeout as error:  # slow is not failed: whether it is, the state says after BOOT_LIMIT_S
             raise BackendStillBooting(str(error)) from error
+        except BackendUnavailable:  # refused: Triton listens once its models are loaded, and until then it boots
+            self._states.note_refusal()
+            raise
         except BackendError:
             self._states.note_failure()
             raise

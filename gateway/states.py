@@ -67,6 +67,10 @@ class States:
         self._lock = threading.Lock()
         self._name: StateName = "asleep"
         self._since = self._last_answer = clock()
+        self._is_seen = True
+        """Whether somebody waits for the boot to end: then its length is known when it has."""
+        self._is_gone = False
+        """Whether a boot had all its time, and nobody listened ever since."""
         self._boots = deque(_read_boots(path), maxlen=KEPT_BOOTS)
 
     def now(self) -> BackendState:
@@ -88,7 +92,7 @@ class States:
         """Note a sign of life: a boot, if there was one, is over."""
         with self._lock:
             boots = None
-            if self._name == "booting":
+            if self._name == "booting" and self._is_seen:
                 self._boots.append(self._clock() - self._since)
                 boots = list(self._boots)
             if self._name != "up":
@@ -102,6 +106,14 @@ class States:
         with self._lock:
             self._enter("asleep")
 
+    def note_refusal(self) -> None:
+        """Note that nobody listens there, as while a server boots; once a boot has had all its time, that is failed."""
+        with self._lock:
+            self._let_time_pass()
+            if self._name == "booting" and self._is_gone:
+                self._fail_for_long()
+            self._is_seen = False
+
     def note_failure(self) -> None:
         """Note that a boot ended without a backend."""
         with self._lock:
@@ -109,11 +121,17 @@ class States:
 
     def _enter(self, name: StateName) -> None:
         self._name, self._since = name, self._clock()
+        self._is_seen = True
+        self._is_gone = self._is_gone and name == "booting"
+
+    def _fail_for_long(self) -> None:
+        self._enter("failed")
+        self._is_gone = True
 
     def _let_time_pass(self) -> None:
         now = self._clock()
         if self._name == "booting" and now - self._since > BOOT_LIMIT_S:
-            self._enter("failed")
+            self._fail_for_long()
         idle_s = now - self._last_answer
         if self._name == "up" and 0 < self._presumed_asleep_after_s < idle_s:
             self._name, self._since = "asleep", self._last_answer + self._presumed_asleep_after_s

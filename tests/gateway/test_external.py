@@ -5,17 +5,27 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
+import grpc
 import numpy as np
 import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.backend import TritonBackend
 from gateway.external import ExternalBackend
-from gateway.states import States
+from gateway.states import BOOT_LIMIT_S, States
 from gateway.stop import Stop, Stopped
-from gateway.upscaler import BackendError, BackendStillBooting, BackendTimeout, BackendUnavailable, Band
+from gateway.upscaler import (
+    BackendError,
+    BackendNotStarted,
+    BackendStillBooting,
+    BackendTimeout,
+    BackendUnavailable,
+    Band,
+)
 from preprocessing.codec import Pixels
 from tests.fakes import FakeUpscaler, HandClock
 
@@ -113,9 +123,9 @@ def test_a_slow_boot_is_no_failed_one() -> None:
 
 def test_a_boot_that_fails_is_told_and_tried_again_by_the_next() -> None:
     activator = Activator()
-    activator.broken = BackendUnavailable("connection refused")
+    activator.broken = BackendNotStarted("not ready")
     backend = external(activator)
-    with pytest.raises(BackendUnavailable):
+    with pytest.raises(BackendNotStarted):
         ask(backend)
     assert backend.states.now().name == "failed"
 
@@ -123,6 +133,78 @@ def test_a_boot_that_fails_is_told_and_tried_again_by_the_next() -> None:
     activator.is_up.set()
     assert len(ask(backend)) == 2
     assert backend.states.now().name == "up"
+
+
+def refused(states: States) -> tuple[Activator, ExternalBackend]:
+    """A backend where nobody listens, as a Triton does not before its models are loaded; asked once."""
+    activator = Activator()
+    activator.broken = BackendUnavailable("connection refused")
+    backend = external(activator, states)
+    with pytest.raises(BackendUnavailable):
+        ask(backend)
+    return activator, backend
+
+
+def test_a_server_that_does_not_listen_yet_is_booting_and_the_next_one_asks_again() -> None:
+    activator, backend = refused(States())
+    assert backend.states.now().name == "booting"
+
+    activator.broken = None
+    activator.is_up.set()
+    assert len(ask(backend)) == 2
+    assert backend.states.now().name == "up"
+    assert backend.states.now().usual_boot_s is None, "nobody saw the boot end: the time to the next visitor is no boot"
+
+
+def test_a_server_that_never_listens_has_failed_after_a_boots_time_and_boots_no_more_until_it_answers() -> None:
+    clock = HandClock()
+    activator, backend = refused(States(clock=clock))
+
+    clock.now += BOOT_LIMIT_S
+    assert backend.states.now().name == "booting"
+    clock.now += 1
+    assert backend.states.now().name == "failed"
+    with pytest.raises(BackendUnavailable):
+        ask(backend)
+    assert backend.states.now().name == "failed", "else each visitor of a dead server would cost the meter a boot"
+
+    activator.broken = None
+    activator.is_up.set()
+    assert len(ask(backend)) == 2
+    backend.states.note_sleep()
+    activator.broken = BackendUnavailable("connection refused")
+    with pytest.raises(BackendUnavailable):
+        ask(backend)
+    assert backend.states.now().name == "booting"
+
+
+class Unready(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """A Triton that listens and is not ready: one whose models could not be loaded."""
+
+    def ServerReady(self, _: object, __: object) -> service_pb2.ServerReadyResponse:  # noqa: N802 - gRPC's name
+        return service_pb2.ServerReadyResponse(ready=False)
+
+
+@pytest.mark.parametrize(("listens", "kind", "state"), [
+    (False, BackendUnavailable, "booting"), (True, BackendNotStarted, "failed"),
+])  # fmt: skip
+def test_over_grpc_a_port_that_refuses_is_booting_and_a_server_that_is_not_ready_has_failed(
+    kind: type[BackendError], state: str, *, listens: bool
+) -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Unready(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    if not listens:
+        server.stop(None).wait(LIMIT_S)
+    backend = ExternalBackend(TritonBackend(f"127.0.0.1:{port}", []), States())
+
+    with pytest.raises(kind):
+        ask(backend)
+
+    assert backend.states.now().name == state
+    backend.close()
+    server.stop(None).wait(LIMIT_S)
 
 
 def test_a_visitor_who_leaves_during_the_boot_ends_the_wait() -> None:
