@@ -50,11 +50,14 @@ class Level:
 
 
 @functools.cache
+def level(setting: str, per_day: float) -> Level:
+    """The quiet showcase's kind of traffic at a number of visitors a day."""
+    return Level(per_day, simulate(SETTINGS[setting], _visitors(per_day), seed=SEED))
+
+
 def levels(setting: str) -> tuple[Level, ...]:
-    """The quiet showcase's kind of traffic at every number of visitors."""
-    return tuple(
-        Level(per_day, simulate(SETTINGS[setting], _visitors(per_day), seed=SEED)) for per_day in VISITORS_A_DAY
-    )
+    """The same at every number of visitors."""
+    return tuple(level(setting, per_day) for per_day in VISITORS_A_DAY)
 
 
 @functools.cache
@@ -116,18 +119,18 @@ def simulate_visit(service: Service) -> Month:
 
 def make_visitors() -> str:
     """What a month costs by visitors a day under the shipped setting, and beside it the others."""
-    rows = []
-    others = {name: levels(name) for name in SETTINGS}
-    for index, per_day in enumerate(VISITORS_A_DAY):
-        shipped = others["shipped: 15 + 30"][index]
-        bills = [f"${others[name][index].monthly_usd:.2f}" for name in SETTINGS]
-        times_less = 300 / shipped.monthly_usd
-        rows.append(
-            [str(per_day), *bills, f"{shipped.monthly_hours:.1f}", f"{shipped.month.cold_share:.0%}",
-             f"{shipped.month.latency_s(50):.1f} s", f"{shipped.month.latency_s(95):.1f} s", f"{times_less:.0f} x"]
-        )  # fmt: skip
     head = ("visitors a day", *SETTINGS, "GPU h", "cold", "p50", "p95", "$300 is")
-    return table(head, rows)
+    return table(head, [make_visitors_row(per_day) for per_day in VISITORS_A_DAY])
+
+
+def make_visitors_row(per_day: int) -> list[str]:
+    """One row of that table."""
+    shipped = level("shipped: 15 + 30", per_day)
+    bills = [f"${level(name, per_day).monthly_usd:.2f}" for name in SETTINGS]
+    latency = [f"{shipped.month.latency_s(percent):.1f} s" for percent in (50, 95)]
+    times_less = 300 / shipped.monthly_usd
+    return [str(per_day), *bills, f"{shipped.monthly_hours:.1f}", f"{shipped.month.cold_share:.0%}", *latency,
+            f"{times_less:.0f} x"]  # fmt: skip
 
 
 def make_traces() -> str:
