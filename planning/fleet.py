@@ -8,6 +8,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from planning.traffic import day_share
+
 SCALE = 4
 RAW_BYTES_PER_PIXEL = 3
 
@@ -178,15 +182,11 @@ REGIONS: Sequence[Region] = (
 )
 """ASSUMED shares and clocks."""
 
-_NIGHT_SHARE = 0.25
-_BUSIEST_HOUR = 12.0
-
 
 def demand_at(region: Region, utc_hour: float) -> float:
     """A region's demand at an hour, as a share of the sum of all regions' busiest hours."""
-    angle = 2 * math.pi * (utc_hour + region.utc_offset_h - _BUSIEST_HOUR) / 24
-    mean = (1 + _NIGHT_SHARE) / 2
-    return region.share * (mean + (1 - _NIGHT_SHARE) / 2 * math.cos(angle))
+    local_s = np.asarray(3600 * (utc_hour + region.utc_offset_h))
+    return region.share * float(day_share(local_s))
 
 
 def world_peak(regions: Sequence[Region] = REGIONS) -> float:

@@ -14,11 +14,9 @@ from planning.clock import SECOND_NS, to_ns
 from planning.cluster import Cluster
 from planning.pods import Deployment, Fate, Request
 from planning.revision import resolve_revision
+from planning.traffic import SIZE_SIGMA
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
-
-SIZE_SIGMA = 0.8
-"""Sizes of images are log-normal with this sigma, as in the named traces (`traffic.py`)."""
 
 _SLOW_S = 0.5
 

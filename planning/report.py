@@ -1,8 +1,8 @@
 """The tables and plots of docs/bill.md and docs/scale.md, made anew: `python -m planning.report [--check]`.
 
 Owns which simulations the two documents tell of. A table stands between `<!-- table: NAME -->` and `<!-- end -->` and
-is written by the function of that name in `tables.py`; `--check` writes nothing and fails if a table is not what it
-was.
+is written by the function of that name in `bill_tables.py` or `scale_tables.py`; `--check` writes nothing and fails if
+a table is not what it was.
 """
 
 import argparse

@@ -26,8 +26,11 @@ _SESSION_IMAGES = (0.45, 0.25, 0.15, 0.10, 0.05)
 _THINK_S = 25.0
 """Assumed mean time from one upload of a visitor to the next, beyond the least."""
 _LEAST_THINK_S = 5.0
+SIZE_SIGMA = 0.8
+"""Assumed: sizes of images are log-normal with this sigma."""
 _NIGHT_SHARE = 0.25
 """Assumed rate at the quietest hour, as a share of the busiest."""
+_MEAN_SHARE = (1 + _NIGHT_SHARE) / 2
 
 
 class BadTrace(ValueError):
@@ -65,13 +68,16 @@ class Trace:
     """Whether a visitor uploads 1 to 5 images, or one arrival is one image."""
 
 
+def day_share(at_s: Array) -> Array:
+    """The rate at moments since midnight as a share of noon's: a cosine from `_NIGHT_SHARE` to 1."""
+    return _MEAN_SHARE - (1 - _NIGHT_SHARE) / 2 * np.cos(2 * np.pi * at_s / DAY_S)
+
+
 def _daily_poisson(chance: np.random.Generator, days: float, per_day: float) -> Array:
-    """Poisson arrivals with a day's rhythm (a cosine from `_NIGHT_SHARE` to 1), by thinning."""
-    mean_share = (1 + _NIGHT_SHARE) / 2
-    peak = per_day / mean_share
+    """Poisson arrivals with a day's rhythm, by thinning."""
+    peak = per_day / _MEAN_SHARE
     moments = np.sort(chance.uniform(0, days * DAY_S, chance.poisson(peak * days)))
-    share = mean_share - (1 - _NIGHT_SHARE) / 2 * np.cos(2 * np.pi * moments / DAY_S)
-    return moments[chance.uniform(size=len(moments)) < share]
+    return moments[chance.uniform(size=len(moments)) < day_share(moments)]
 
 
 def _decaying(chance: np.random.Generator, start_s: float, visitors: int, half_life_s: float) -> Array:
@@ -172,7 +178,7 @@ def draw_images(
     passed = np.cumsum(gaps)
     moments = np.repeat(visits, counts) + passed - np.repeat(passed[firsts], counts)
     order = np.argsort(moments, kind="stable")
-    megapixels = np.clip(0.5 * np.exp(0.8 * chance.standard_normal(len(moments))), 0.02, 8.0)
+    megapixels = np.clip(0.5 * np.exp(SIZE_SIGMA * chance.standard_normal(len(moments))), 0.02, 8.0)
     return Traffic(name, days, moments[order], megapixels[order], len(visits))
 
 
