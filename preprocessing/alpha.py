@@ -14,6 +14,9 @@ from preprocessing.image import Pixels
 
 Mask = npt.NDArray[np.bool_]
 
+_REACH_ROWS = 3
+"""How far bicubic interpolation looks beyond a row is 2; one more for what rounding may add."""
+
 
 def bleed_colour(pixels: Pixels, alpha: Pixels) -> Pixels:
     """Return pixels with every one under alpha 0 filled from the visible ones near it; [H, W, 3] uint8.
@@ -57,9 +60,19 @@ def _halve(pixels: Pixels, visible: Mask) -> tuple[Pixels, Mask]:
     return mean.astype(np.uint8), count[..., 0] > 0
 
 
-def scale_alpha(alpha: Pixels, scale: int) -> Pixels:
-    """Return alpha [H, W] scaled to [H * scale, W * scale] by bicubic interpolation, clipped to 0..255."""
+def scale_alpha(alpha: Pixels, scale: int, top: int = 0, bottom: int | None = None) -> Pixels:
+    """Return alpha [H, W] scaled to [H * scale, W * scale] by bicubic interpolation, clipped to 0..255.
+
+    Of that the rows from `top` to `bottom`, where they are given: the same values, with memory for these rows alone.
+    """
     height, width = alpha.shape
+    bottom = height * scale if bottom is None else bottom
     if scale == 1:
-        return alpha.copy()
-    return np.array(PilImage.fromarray(alpha).resize((width * scale, height * scale), PilImage.Resampling.BICUBIC))
+        return alpha[top:bottom].copy()
+    upper, lower = top // scale, -(-bottom // scale)
+    first, last = max(0, upper - _REACH_ROWS), min(height, lower + _REACH_ROWS)
+    # Columns first, always: Pillow takes rows first where that is less work, and rounds in between.
+    wide = PilImage.fromarray(alpha[first:last]).resize((width * scale, last - first), PilImage.Resampling.BICUBIC)
+    size, box = (width * scale, (lower - upper) * scale), (0, upper - first, width * scale, lower - first)
+    whole_rows = np.array(wide.resize(size, PilImage.Resampling.BICUBIC, box=box))
+    return whole_rows[top - upper * scale : bottom - upper * scale]

@@ -1,11 +1,11 @@
 """The codec's public face: bytes -> `probe` -> Upload -> `decode` -> Image -> `encode` -> bytes.
 
-Each step lives in the module of its noun (`upload`, `decoder`, `image`, `encoder`); import them from here.
+Each step lives in the module of its noun (`upload`, `decoder`, `image`, `band_encoder`); import them from here.
 """
 
 from __future__ import annotations
 
-from preprocessing.band_encoder import BandEncoder
+from preprocessing.band_encoder import BandEncoder, encode
 from preprocessing.container import InputFormat
 from preprocessing.decoder import decode
 from preprocessing.encoder import (
@@ -14,7 +14,6 @@ from preprocessing.encoder import (
     OutputFormat,
     check_output,
     describe_losses,
-    encode,
     join_channels,
     png_mode,
 )

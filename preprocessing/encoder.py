@@ -1,8 +1,7 @@
-"""Encodes an image as PNG, JPEG or WebP: pixels and colour profile, no other metadata."""
+"""What PNG, JPEG and WebP can hold of an image, and how its channels and profile go into them. Encodes nothing."""
 
 from __future__ import annotations
 
-from io import BytesIO
 from typing import Literal
 
 import numpy as np
@@ -12,7 +11,6 @@ from preprocessing.colour_profile import colour_space
 from preprocessing.errors import UnsupportedOutput
 from preprocessing.image import Image, Pixels
 from preprocessing.png_stream import MAX_SIDE as PNG_MAX_SIDE
-from preprocessing.png_stream import PngStream
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 
@@ -22,7 +20,6 @@ MAX_OUTPUT_SIDES: dict[OutputFormat, int] = {"png": PNG_MAX_SIDE, "jpeg": 65_500
 """Pixels a side. JPEG allows 65,535, libjpeg-turbo writes 65,500 (JPEG_MAX_DIMENSION); WebP: RFC 9649 section 2.7."""
 
 _NAMES: dict[OutputFormat, str] = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP"}
-_BAND_ROWS = 256
 
 
 def check_output(width: int, height: int, format: OutputFormat, quality: int = DEFAULT_QUALITY) -> None:  # noqa: A002
@@ -51,25 +48,6 @@ def describe_losses(image: Image, format: OutputFormat) -> tuple[str, ...]:  # n
     return tuple(notes)
 
 
-def encode(image: Image, format: OutputFormat, quality: int = DEFAULT_QUALITY) -> bytes:  # noqa: A002
-    """Return the image as a file of the format; greyscale as one channel where the format has it (not in WebP).
-
-    `quality` counts for JPEG (4:4:4) and WebP (lossy). Raises UnsupportedOutput when the format cannot hold the image.
-    """
-    check_output(image.width, image.height, format, quality)
-    profile = profile_for(image, format)
-    if format == "png":
-        return _encode_png(image, profile)
-    keywords = {} if profile is None else {"icc_profile": profile}
-    target = BytesIO()
-    if format == "jpeg":
-        _lay_on_white(image).save(target, "JPEG", quality=quality, subsampling=0, **keywords)
-    else:
-        stored = image.pixels if image.alpha is None else np.dstack((image.pixels, image.alpha))
-        PilImage.fromarray(stored).save(target, "WEBP", quality=quality, **keywords)
-    return target.getvalue()
-
-
 def png_mode(image: Image) -> str:
     """Return the mode in which this image is written as PNG: L, LA, RGB or RGBA."""
     return ("L" if image.is_grey else "RGB") + ("" if image.alpha is None else "A")
@@ -82,25 +60,6 @@ def join_channels(pixels: Pixels, alpha: Pixels | None, *, is_grey: bool) -> Pix
     """
     colour = np.asarray(PilImage.fromarray(pixels).convert("L"))[..., np.newaxis] if is_grey else pixels
     return colour if alpha is None else np.dstack((colour, alpha))
-
-
-def _encode_png(image: Image, profile: bytes | None) -> bytes:
-    stream = PngStream(image.width, image.height, png_mode(image), profile)
-    parts = [stream.header()]
-    for top in range(0, image.height, _BAND_ROWS):
-        band = slice(top, top + _BAND_ROWS)
-        alpha = None if image.alpha is None else image.alpha[band]
-        parts.append(stream.rows(join_channels(image.pixels[band], alpha, is_grey=image.is_grey)))
-    return b"".join((*parts, stream.finish()))
-
-
-def _lay_on_white(image: Image) -> PilImage.Image:
-    drawn = PilImage.fromarray(image.pixels)
-    if image.alpha is not None:
-        white = PilImage.new("RGB", drawn.size, (255, 255, 255))
-        white.paste(drawn, mask=PilImage.fromarray(image.alpha))
-        drawn = white
-    return drawn.convert("L") if image.is_grey else drawn
 
 
 def profile_for(image: Image, format: OutputFormat) -> bytes | None:  # noqa: A002

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -94,3 +96,19 @@ def test_alpha_takes_the_size_of_the_result_and_keeps_full_and_none(scale: int) 
     assert (scaled[:, : 8 * scale] == 0).all()
     assert (scaled[:, 12 * scale :] == 255).all()
     assert (scale_alpha(np.full((1, 1), 77, np.uint8), scale) == 77).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(1, 40), st.integers(1, 9), st.sampled_from([1, 2, 3, 4, 8]), st.integers(0, 2**32 - 1), st.data()
+)  # fmt: skip
+def test_alpha_scaled_in_parts_is_what_it_is_scaled_at_once(
+    height: int, width: int, scale: int, seed: int, data: st.DataObject
+) -> None:
+    alpha = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
+    cuts = sorted(data.draw(st.sets(st.integers(1, height * scale - 1))) if height * scale > 1 else set())
+    edges = [0, *cuts, height * scale]
+
+    parts = [scale_alpha(alpha, scale, top, bottom) for top, bottom in itertools.pairwise(edges)]
+
+    assert (np.concatenate(parts) == scale_alpha(alpha, scale)).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from io import BytesIO
 from typing import get_args
 
@@ -70,3 +71,19 @@ def test_rows_missing_or_too_many_are_refused(format_: OutputFormat) -> None:
 def test_a_picture_the_format_cannot_hold_is_refused_before_any_band() -> None:
     with pytest.raises(UnsupportedOutput):
         BandEncoder(Image(np.zeros((2, 9000, 3), np.uint8)), 2, "webp", 90)
+
+
+@pytest.mark.parametrize("format_", ["png", "jpeg"])
+def test_memory_follows_the_band_whatever_the_picture_holds(format_: OutputFormat) -> None:
+    given = Image(np.zeros((1_024, 512, 3), np.uint8), alpha=np.full((1_024, 512), 9, np.uint8))
+    band, pixels = np.zeros((32, 2_048, 3), np.uint8), 4_096 * 2_048
+    tracemalloc.start()  # counts what numpy takes
+
+    encoder = BandEncoder(given, 4, format_, 90)
+    for _ in range(4_096 // len(band)):
+        encoder.add(band)
+    data = encoder.finish()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most - len(data) < pixels / 4, f"{most / pixels:.1f} bytes a pixel"
