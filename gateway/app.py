@@ -44,7 +44,7 @@ def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], fl
             at_work=settings.jobs_in_flight,
             waiting=settings.queue_places,
             waiting_each=settings.queue_places_each,
-            pixels=settings.pixels_in_flight,
+            n_bytes=settings.work_in_memory_bytes,
         ),
         clock=clock,
     )

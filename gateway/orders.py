@@ -9,7 +9,18 @@ from typing import get_args
 
 from gateway import causes, problems
 from gateway.settings import Settings
-from preprocessing.codec import DEFAULT_QUALITY, Limits, OutputFormat, Upload, check_output, probe
+from preprocessing.codec import (
+    DEFAULT_QUALITY,
+    FORMAT_NAMES,
+    MAX_OUTPUT_SIDES,
+    Limits,
+    OutputFormat,
+    Upload,
+    check_output,
+    most_pixels,
+    probe,
+    working_bytes,
+)
 from preprocessing.errors import ImageError, SideTooLong, TooManyPixels, UnknownFormat
 from swinir.zoo import Variant
 
@@ -52,6 +63,11 @@ class Order:
     def pixels(self) -> int:
         """Of the upload: what it costs."""
         return self.upload.width * self.upload.height
+
+    @property
+    def working_bytes(self) -> int:
+        """Of memory that making it takes at most."""
+        return working_bytes(self.upload, self.choices.variant.scale, self.choices.format)
 
     @property
     def filename(self) -> str:
@@ -105,9 +121,25 @@ def make_order(data: bytes, filename: str, choices: Choices, settings: Settings)
                 f"{settings.max_output_pixels:,} is the limit. Send a smaller image or a part of it."
             )
         check_output(width, height, choices.format, choices.quality)
+        _check_memory(upload, choices, settings)
     except ImageError as error:
         raise causes.of_image_error(error) from error
     return Order(upload=upload, choices=choices, stem=stem_of(filename))
+
+
+def most_pixels_of(format_: OutputFormat, settings: Settings, *, is_transparent: bool) -> int:
+    """Return the most pixels that a result of a format may have."""
+    fitting = most_pixels(format_, settings.work_in_memory_bytes, is_transparent=is_transparent)
+    return min(settings.max_output_pixels, fitting)
+
+
+def limits_of_format(format_: OutputFormat, settings: Settings) -> dict[str, int]:
+    """Return what a result of a format may at most be."""
+    return {
+        "max_side": MAX_OUTPUT_SIDES[format_],
+        "max_pixels": most_pixels_of(format_, settings, is_transparent=False),
+        "max_pixels_transparent": most_pixels_of(format_, settings, is_transparent=True),
+    }
 
 
 def refuse_early(head: bytes, settings: Settings) -> None:
@@ -118,6 +150,19 @@ def refuse_early(head: bytes, settings: Settings) -> None:
         raise causes.of_image_error(error) from error
     except ImageError:
         return  # truncated, as a head is
+
+
+def _check_memory(upload: Upload, choices: Choices, settings: Settings) -> None:
+    """Raise ResultTooLarge for what would take all the memory there is for work, and more: WebP, as a rule."""
+    width, height = upload.width * choices.variant.scale, upload.height * choices.variant.scale
+    is_transparent = upload.may_be_transparent
+    if width * height > (most := most_pixels_of(choices.format, settings, is_transparent=is_transparent)):
+        kind = FORMAT_NAMES[choices.format] + (" with transparency" if is_transparent else "")
+        advice = "Send" if choices.format == "png" else "Ask for PNG, or send"
+        raise problems.ResultTooLarge(
+            f"The result would have {width} x {height} = {width * height:,} pixels; {most:,} is the limit for {kind}, "
+            f"which takes more memory than there is. {advice} a smaller image or a part of it."
+        )
 
 
 def _bad(parameter: str, what: str, allowed: tuple[str, ...]) -> problems.BadParameter:

@@ -1,4 +1,4 @@
-"""Places: how many images, and pixels, are worked on at once; how many may wait, and whose turn is next.
+"""Places: how many images, of how many bytes, are worked on at once; how many may wait, and whose turn is next.
 
 Everything that costs memory or the backend's time is done while holding a place, so these numbers bound both. A place
 that becomes free goes to the visitor who holds fewest, among equals to the one whose last turn is longest ago, then to
@@ -58,8 +58,8 @@ class Room:
     waiting: int
     waiting_each: int = 1_000_000
     """Of one visitor."""
-    pixels: int = 1 << 62
-    """At work, all images together. One image that has more is worked on alone."""
+    n_bytes: int = 1 << 62
+    """Of memory for work, all images together. One image that takes more is worked on alone."""
 
 
 class Places:
@@ -71,7 +71,8 @@ class Places:
         self._lock = threading.Lock()
         self._at_work: Counter[str] = Counter()
         """Images by visitor; whoever has none is not in it."""
-        self._pixels = 0
+        self._bytes = 0
+        """Of memory that those at work take."""
         self._promises = Promises(LINE_PER_PLACE * (room.at_work + room.waiting))
         self._last_turns: dict[str, int] = {}
         """Number of the latest turn of each visitor who is at work or waiting."""
@@ -91,13 +92,13 @@ class Places:
             before = self._promises.count_before("", now) if full else 0
             return State(at_work, waiting, full, self._estimate_s(before))
 
-    def enter(self, visitor: str = "", pixels: int = 0) -> Ticket:
+    def enter(self, visitor: str = "", n_bytes: int = 0) -> Ticket:
         """Take a place, or one in the queue; raise NoPlace or NoPlaceForVisitor at once when there is none.
 
         Whoever enters must leave.
         """
         with self._lock:
-            ticket, now = Ticket(self, visitor, pixels), self._clock()
+            ticket, now = Ticket(self, visitor, n_bytes), self._clock()
             if not self._queue and self._fits(ticket):  # no promise is worth an idle backend
                 self._promises.keep(visitor)
                 self._begin(ticket)
@@ -130,7 +131,7 @@ class Places:
                 if ticket.has_finished:
                     seconds = self._clock() - ticket.began
                     self._usual_s += _WEIGHT_OF_LATEST * (seconds - self._usual_s)
-                self._pixels -= ticket.pixels
+                self._bytes -= ticket.n_bytes
                 self._at_work[ticket.visitor] -= 1
                 self._at_work += Counter()  # forgets whoever has none
             self._forget(ticket.visitor)
@@ -142,7 +143,7 @@ class Places:
 
     def _fits(self, ticket: Ticket) -> bool:
         at_work = self._at_work.total()
-        return not at_work or (at_work < self._room.at_work and self._pixels + ticket.pixels <= self._room.pixels)
+        return not at_work or (at_work < self._room.at_work and self._bytes + ticket.n_bytes <= self._room.n_bytes)
 
     def _may_wait(self, visitor: str, now: float) -> bool:
         """Whether the queue has a place that is promised to nobody who comes while this visitor would wait in it."""
@@ -157,7 +158,7 @@ class Places:
     def _begin(self, ticket: Ticket) -> None:
         self._turns += 1
         self._last_turns[ticket.visitor] = self._turns
-        self._pixels += ticket.pixels
+        self._bytes += ticket.n_bytes
         self._at_work[ticket.visitor] += 1
         ticket.begin(self._clock())
 
@@ -181,12 +182,12 @@ class Places:
 class Ticket:
     """A place, or a place in the queue."""
 
-    def __init__(self, places: Places, visitor: str, pixels: int) -> None:
+    def __init__(self, places: Places, visitor: str, n_bytes: int) -> None:
         self._places = places
         self._turn = threading.Event()
         self.visitor = visitor
-        self.pixels = pixels
-        """Of the upload."""
+        self.n_bytes = n_bytes
+        """Of memory that the work takes at most."""
         self.began = 0.0
         """When the work began, a moment of the clock."""
         self.has_finished = False

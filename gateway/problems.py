@@ -185,7 +185,7 @@ class SideTooLong(TooLarge):
 
 
 class ResultTooLarge(TooLarge):
-    """The result would have more pixels than the limit; nothing was decoded."""
+    """The result would have more pixels than the limit, or than its format may have; nothing was decoded."""
 
     slug, title = "result-too-large", "The result would be too large"
 

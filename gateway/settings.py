@@ -96,9 +96,9 @@ class Settings:
     )
 
     jobs_in_flight: int = setting(4, "Images worked on at once; each holds its result in memory.", check=between(1, 64))
-    pixels_in_flight: int = setting(
-        8_388_608, "Pixels of uploads worked on at once; one that has more is worked on alone.",
-        check=between(1, 10**12),
+    work_in_memory_bytes: int = setting(
+        300_000_000, "Memory for pictures worked on at once; a result whose format takes more is refused.",
+        check=between(1_048_576, 10**12),
     )  # fmt: skip
     queue_places: int = setting(
         24, "Images that may wait for their turn; the next is sent away.", check=between(0, 1_000)

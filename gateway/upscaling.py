@@ -99,7 +99,7 @@ class Upscaling:
         `client` is who is charged, `visitor` is whose turn it is. Whoever begins must `run`.
         """
         try:
-            work = Work(self, order, request_id, client, self._places.enter(visitor, order.pixels))
+            work = Work(self, order, request_id, client, self._places.enter(visitor, order.working_bytes))
         except NoPlaceForVisitor as error:
             raise problems.retry_later(
                 problems.TooManyAtOnce,

@@ -10,6 +10,7 @@ from preprocessing.container import InputFormat
 from preprocessing.decoder import decode
 from preprocessing.encoder import (
     DEFAULT_QUALITY,
+    FORMAT_NAMES,
     MAX_OUTPUT_SIDES,
     OutputFormat,
     check_output,
@@ -19,9 +20,11 @@ from preprocessing.encoder import (
 )
 from preprocessing.image import Image, Pixels
 from preprocessing.upload import MAX_DECODED_PIXELS, Limits, Upload, probe
+from preprocessing.working_memory import most_pixels, working_bytes
 
 __all__ = [
     "DEFAULT_QUALITY",
+    "FORMAT_NAMES",
     "MAX_DECODED_PIXELS",
     "MAX_OUTPUT_SIDES",
     "BandEncoder",
@@ -36,6 +39,8 @@ __all__ = [
     "describe_losses",
     "encode",
     "join_channels",
+    "most_pixels",
     "png_mode",
     "probe",
+    "working_bytes",
 ]

@@ -19,7 +19,7 @@ DEFAULT_QUALITY = 92
 MAX_OUTPUT_SIDES: dict[OutputFormat, int] = {"png": PNG_MAX_SIDE, "jpeg": 65_500, "webp": 16_383}
 """Pixels a side. JPEG allows 65,535, libjpeg-turbo writes 65,500 (JPEG_MAX_DIMENSION); WebP: RFC 9649 section 2.7."""
 
-_NAMES: dict[OutputFormat, str] = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP"}
+FORMAT_NAMES: dict[OutputFormat, str] = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP"}
 
 
 def check_output(width: int, height: int, format: OutputFormat, quality: int = DEFAULT_QUALITY) -> None:  # noqa: A002
@@ -31,10 +31,10 @@ def check_output(width: int, height: int, format: OutputFormat, quality: int = D
             f"The quality is {quality}: it must be between 1 and 100 ({DEFAULT_QUALITY} when left out)."
         )
     if max(width, height) > MAX_OUTPUT_SIDES[format]:
-        roomier = [_NAMES[other] for other, side in MAX_OUTPUT_SIDES.items() if side >= max(width, height)]
+        roomier = [FORMAT_NAMES[other] for other, side in MAX_OUTPUT_SIDES.items() if side >= max(width, height)]
         raise UnsupportedOutput(
-            f"The result has {width} x {height} pixels and {_NAMES[format]} holds {MAX_OUTPUT_SIDES[format]:,} a side: "
-            f"ask for {' or '.join(roomier) or 'a smaller one'}."
+            f"The result has {width} x {height} pixels and {FORMAT_NAMES[format]} holds {MAX_OUTPUT_SIDES[format]:,} "
+            f"a side: ask for {' or '.join(roomier) or 'a smaller one'}."
         )
 
 
@@ -44,7 +44,7 @@ def describe_losses(image: Image, format: OutputFormat) -> tuple[str, ...]:  # n
     if image.alpha is not None and format == "jpeg":
         notes.append("JPEG has no transparency: the image was laid on white.")
     if image.icc_profile is not None and profile_for(image, format) is None:
-        notes.append(f"{_NAMES[format]} stores these pixels as colour: the profile for greyscale was dropped.")
+        notes.append(f"{FORMAT_NAMES[format]} stores these pixels as colour: the profile for greyscale was dropped.")
     return tuple(notes)
 
 

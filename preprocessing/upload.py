@@ -76,6 +76,12 @@ class Upload:
     """EXIF orientation 1..8."""
     container: Container = field(repr=False, compare=False)
 
+    @property
+    def may_be_transparent(self) -> bool:
+        """Whether the header speaks of alpha; that every pixel is opaque all the same shows when it is decoded."""
+        in_palette = self.mode == "P" and any(part[4:8] == b"tRNS" for part in self.container.essence)
+        return in_palette or self.mode in ("LA", "RGBA") or bool(self.container.transparent)
+
 
 def probe(data: bytes, limits: Limits) -> Upload:
     """Read the header of an upload and refuse it by name, before any decode, when it is over a limit or broken.

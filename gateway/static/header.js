@@ -13,7 +13,8 @@ const OTHER_TYPES = [
 const text = (view, at, length) => String.fromCharCode(...new Uint8Array(view.buffer, at, Math.max(0, Math.min(length, view.byteLength - at))));
 
 function sizeOfPng(view) {
-  return view.byteLength < 24 ? null : { width: view.getUint32(16), height: view.getUint32(20) };
+  if (view.byteLength < 26) return null;
+  return { width: view.getUint32(16), height: view.getUint32(20), isTransparent: [4, 6].includes(view.getUint8(25)) };
 }
 
 function sizeOfJpeg(view) {
@@ -36,10 +37,10 @@ function sizeOfWebp(view) {
   if (chunk === "VP8 ") return { width: view.getUint16(26, true) & 0x3fff, height: view.getUint16(28, true) & 0x3fff };
   if (chunk === "VP8L") {
     const bits = view.getUint32(21, true);
-    return { width: (bits & 0x3fff) + 1, height: ((bits >> 14) & 0x3fff) + 1 };
+    return { width: (bits & 0x3fff) + 1, height: ((bits >> 14) & 0x3fff) + 1, isTransparent: Boolean(bits & 0x10000000) };
   }
   const side = (at) => 1 + view.getUint16(at, true) + (view.getUint8(at + 2) << 16);
-  return chunk === "VP8X" ? { width: side(24), height: side(27) } : null;
+  return chunk === "VP8X" ? { width: side(24), height: side(27), isTransparent: Boolean(view.getUint8(20) & 0x10) } : null;
 }
 
 const TYPES = [
@@ -48,7 +49,8 @@ const TYPES = [
   ["WebP", (view) => text(view, 0, 4) === "RIFF" && text(view, 8, 4) === "WEBP", sizeOfWebp],
 ];
 
-/** Return {type, width, height}; the sizes are 0 where the head does not tell, type is null where none is known. */
+/** Return {type, width, height}, and isTransparent where the head speaks of alpha (a PNG's tRNS is left to the gateway).
+ * The sizes are 0 where the head does not tell, type is null where none is known. */
 export async function readHeader(file) {
   const view = new DataView(await file.slice(0, HEAD_BYTES).arrayBuffer());
   for (const [type, matches, sizeOf] of TYPES) {
@@ -76,13 +78,18 @@ export function findFault(file, header, limits) {
 }
 
 /** Return in words why the result cannot be made with these choices; "" when it can. */
-export function findFaultOfResult({ width, height }, { scale, format, formatSide }, limits) {
+export function findFaultOfResult({ width, height, isTransparent }, { scale, format, formatSide, ...most }, limits) {
   const [w, h] = [width * scale, height * scale];
   if (w * h > limits.outputPixels) {
     return `The result would have ${number(w)} × ${number(h)} = ${number(w * h)} pixels; ${number(limits.outputPixels)} is the limit. Send a part of it.`;
   }
   if (Math.max(w, h) > formatSide) {
     return `The result would have ${number(w)} × ${number(h)} pixels, and ${format} holds ${number(formatSide)} a side. Choose PNG.`;
+  }
+  const pixels = isTransparent ? most.formatPixelsTransparent : most.formatPixels;
+  if (w * h > pixels) {
+    const kind = isTransparent ? `${format} with transparency` : format;
+    return `The result would have ${number(w)} × ${number(h)} = ${number(w * h)} pixels; ${number(pixels)} is the limit for ${kind}. Choose PNG.`;
   }
   return "";
 }

@@ -59,7 +59,13 @@ const owner = {
 function choices() {
   const variant = form.querySelector("input[name=variant]:checked");
   const format = form.querySelector("input[name=format]:checked");
-  return { scale: Number(variant.dataset.scale), format: format.value.toUpperCase(), formatSide: Number(format.dataset.maxSide) };
+  return {
+    scale: Number(variant.dataset.scale),
+    format: format.value.toUpperCase(),
+    formatSide: Number(format.dataset.maxSide),
+    formatPixels: Number(format.dataset.maxPixels),
+    formatPixelsTransparent: Number(format.dataset.maxPixelsTransparent),
+  };
 }
 
 function refresh() {

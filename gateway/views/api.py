@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, request
 
-from gateway.orders import FORMATS, read_switch
+from gateway.orders import FORMATS, limits_of_format, read_switch
 from gateway.parts import parts_of
 from gateway.settings import Settings
 from gateway.uploads import read_order
@@ -15,7 +15,7 @@ from gateway.views.admission import admit_to_api
 from gateway.views.envelope import request_id
 from gateway.views.making import begin, make, send_events, take_room, wants_events
 from gateway.views.pictures import send_picture
-from preprocessing.codec import DEFAULT_QUALITY, MAX_OUTPUT_SIDES
+from preprocessing.codec import DEFAULT_QUALITY
 from swinir.zoo import VARIANTS, Variant
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
@@ -65,7 +65,7 @@ def describe_service(settings: Settings) -> dict[str, Any]:
         "variants": [_describe(variant) for variant in offered.values()],
         "not_offered": [_describe(variant) for name, variant in VARIANTS.items() if name not in offered],
         "default_variant": settings.default_variant,
-        "formats": {name: {"max_side": MAX_OUTPUT_SIDES[name]} for name in FORMATS},
+        "formats": {name: limits_of_format(name, settings) for name in FORMATS},
         "default_format": FORMATS[0],
         "default_quality": DEFAULT_QUALITY,
         "limits": {

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from flask import Blueprint, Response, current_app, render_template, request, url_for
 
-from gateway.orders import FORMATS
+from gateway.orders import FORMATS, limits_of_format
 from gateway.parts import parts_of
 from gateway.problems import Problem, ResultGone, StaleForm
 from gateway.results import Pair, Picture
@@ -16,7 +16,7 @@ from gateway.views.admission import admit_to_form, admit_to_result
 from gateway.views.envelope import request_id, wants_json
 from gateway.views.making import begin, find_spent, make, send_events, take_room, wants_events
 from gateway.views.pictures import send_picture
-from preprocessing.codec import DEFAULT_QUALITY, MAX_OUTPUT_SIDES
+from preprocessing.codec import DEFAULT_QUALITY
 
 blueprint = Blueprint("form", __name__)
 
@@ -51,7 +51,7 @@ def _show_form(chosen: Mapping[str, str], problem: Problem | None) -> str:
         kept_for=_kept_for(settings),
         variants=sorted(settings.offered().values(), key=lambda row: row.name != usual),
         formats={name: _FORMAT_LINES[name] for name in FORMATS},
-        output_sides=MAX_OUTPUT_SIDES,
+        output_limits={name: limits_of_format(name, settings) for name in FORMATS},
         api_url=url_for("api.upscale", _external=True),
     )
 

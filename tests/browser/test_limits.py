@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 
+import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -72,6 +73,20 @@ def test_nothing_chosen_is_said_by_the_browser(page: Page, gateway: ScriptedGate
     assert page.evaluate("document.querySelector('#image').validity.valueMissing")
     expect(page.locator(".job")).to_have_count(0)
     assert gateway.script.uploads == []
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGB", "WEBP"), ("RGBA", "WEBP with transparency")])
+def test_a_result_that_takes_too_much_memory_in_its_format_is_refused(page: Page, mode: str, kind: str) -> None:
+    name = "maxPixelsTransparent" if mode == "RGBA" else "maxPixels"
+    page.evaluate(f"document.querySelector('input[value=webp]').dataset.{name} = 999")
+    page.get_by_label("WebP: the smallest").check()
+    choose(page, file("square.png", saved_as("PNG", (8, 8), mode)))
+    start(page)
+
+    await_state(page, "failed")
+    expect(page.locator(".job-state")).to_have_text(
+        f"The result would have 32 × 32 = 1,024 pixels; 999 is the limit for {kind}. Choose PNG."
+    )
 
 
 def test_a_result_larger_than_the_format_holds_is_refused_with_what_to_choose(page: Page) -> None:

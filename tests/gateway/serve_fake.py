@@ -1,6 +1,6 @@
 """Serves the real gateway with the fake backend: `python -m tests.gateway.serve_fake [HOW]`.
 
-HOW is slow (for ever), takes=SECONDS (an image), broken or never-ready.
+HOW is slow (for ever), takes=SECONDS (an image), bands (of 48 rows, none made before its turn), broken or never-ready.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.settings import Settings, read_settings
 from gateway.stop import Stop
 from gateway.upscaler import Band, Upscaler
 from preprocessing.codec import Pixels
-from tests.fakes import FakeUpscaler
+from tests.fakes import FakeUpscaler, enlarge
 
 
 class Marked(FakeUpscaler):
@@ -41,10 +41,29 @@ class Marked(FakeUpscaler):
         self._marker.write_text("closed")
 
 
+class Banded(FakeUpscaler):
+    """Holds one band at a time, as a backend elsewhere does."""
+
+    def upscale_bands(
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+    ) -> Iterator[Band]:
+        """Yield each pixel several times, in bands of 48 rows of the upload."""
+        del deadline, request_id
+        self.states.note_answer()
+        top = 0
+        for first in range(0, len(pixels), 48):
+            stop.check()
+            rows = enlarge(pixels[first : first + 48], variant)
+            yield Band(top, rows)
+            top += len(rows)
+
+
 def make_backend(settings: Settings) -> Upscaler:
     """Return the backend that the first argument names."""
     if "broken" in sys.argv:
         raise RuntimeError("No Triton to be had. Install one.")
+    if "bands" in sys.argv:
+        return Banded()
     takes_s = sum(float(given.removeprefix("takes=")) for given in sys.argv if given.startswith("takes="))
     gate = threading.Event() if "slow" in sys.argv else None
     return Marked(Path(settings.state_dir) / "closed", gate, takes_s)

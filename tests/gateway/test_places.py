@@ -261,8 +261,8 @@ def test_a_newcomer_has_a_free_place_that_is_promised_to_nobody_while_it_would_w
     assert [places.enter(name).turn[0] for name in "ab"] == [2, 3]
 
 
-def test_pixels_at_work_are_bounded_and_a_large_image_is_not_passed_by_small_ones() -> None:
-    places = Places(Room(at_work=4, waiting=9, pixels=100))
+def test_bytes_at_work_are_bounded_and_a_large_image_is_not_passed_by_small_ones() -> None:
+    places = Places(Room(at_work=4, waiting=9, n_bytes=100))
     first, second = places.enter("a", 60), places.enter("b", 40)
     large, small = places.enter("c", 90), places.enter("d", 1)
     assert [ticket.turn[0] for ticket in (first, second, large, small)] == [0, 0, 1, 2]
@@ -273,8 +273,8 @@ def test_pixels_at_work_are_bounded_and_a_large_image_is_not_passed_by_small_one
     assert [ticket.turn[0] for ticket in (large, small)] == [0, 0]
 
 
-def test_an_image_of_more_pixels_than_there_may_be_is_worked_on_alone() -> None:
-    places = Places(Room(at_work=4, waiting=9, pixels=100))
+def test_an_image_of_more_bytes_than_there_may_be_is_worked_on_alone() -> None:
+    places = Places(Room(at_work=4, waiting=9, n_bytes=100))
     huge, small = places.enter("a", 1_000), places.enter("b", 1)
     assert [ticket.turn[0] for ticket in (huge, small)] == [0, 1]
 
@@ -283,7 +283,7 @@ def test_an_image_of_more_pixels_than_there_may_be_is_worked_on_alone() -> None:
 
 
 def test_when_a_large_image_stops_waiting_those_behind_it_begin() -> None:
-    places = Places(Room(at_work=4, waiting=9, pixels=100))
+    places = Places(Room(at_work=4, waiting=9, n_bytes=100))
     places.enter("a", 60)
     large, small = places.enter("b", 90), places.enter("c", 10)
 

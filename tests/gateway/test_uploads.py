@@ -281,6 +281,29 @@ def test_a_result_over_the_limit_is_refused_before_any_decode(make_app: MakeApp,
     assert "128 x 96 = 12,288" in response.get_json()["detail"]
 
 
+def test_a_result_that_takes_too_much_memory_as_webp_is_refused_and_made_as_png(make_app: MakeApp, key: str) -> None:
+    client = make_app(work_in_memory_bytes=1_048_576).test_client()
+    plain = builders.encode_png(builders.draw_photo(48, 64))  # 49,152 pixels of 16 bytes fit, those of 42 do not
+    clear = builders.encode_png(np.dstack((builders.draw_photo(48, 64), builders.draw_alpha(48, 64))))
+
+    refused = ask_api(client, key, clear, "?format=webp")
+
+    assert problem_of(refused) == (413, "result-too-large")
+    assert "256 x 192 = 49,152 pixels; 24,966 is the limit for WebP with transparency" in refused.get_json()["detail"]
+    assert "Ask for PNG" in refused.get_json()["detail"]
+    assert ask_api(client, key, plain, "?format=webp").status_code == 200
+    assert ask_api(client, key, clear, "?format=png").status_code == 200
+
+
+def test_a_refusal_for_memory_costs_no_megapixels(make_app: MakeApp, key: str) -> None:
+    client = make_app(work_in_memory_bytes=1_048_576, client_megapixels="1 per hour").test_client()
+    large = builders.encode_png(builders.draw_photo(200, 200))
+
+    answers = [ask_api(client, key, large, "?format=webp") for _ in range(30)]
+
+    assert {problem_of(answer) for answer in answers} == {(413, "result-too-large")}
+
+
 def test_a_format_that_cannot_hold_the_result_is_refused(client: FlaskClient, key: str) -> None:
     response = ask_api(client, key, builders.encode_png(builders.draw_photo(1, 4_097)), "?format=webp")
 

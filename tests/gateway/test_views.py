@@ -203,7 +203,9 @@ def test_variants_tell_what_can_be_asked_for_and_within_which_limits(make_app: M
     assert [variant["name"] for variant in body["variants"]] == ["compact_x4", "real_x4"]
     assert {"scale", "summary", "notice", "credit", "licence", "task"} <= body["variants"][0].keys()
     assert body["limits"]["max_pixels"] == 1_000
-    assert body["formats"]["webp"] == {"max_side": 16_383}
+    assert body["formats"]["webp"] == {
+        "max_side": 16_383, "max_pixels": 18_750_000, "max_pixels_transparent": 7_142_857
+    }  # fmt: skip
     assert (body["default_variant"], body["default_format"], body["default_quality"]) == ("compact_x4", "png", 92)
 
 

@@ -31,8 +31,8 @@ from tests.k8s.test_schemas import schema_errors
 TAIL = ("window", "scale-to-zero-pod-retention-period")
 DRAIN_S = 30
 """What a Knative pod waits without requests before SIGTERM (queue-proxy's drain; guide/kpa.md)."""
-# What base/gateway says of its memory: 400 MB for a job of 4,194,304 pixels, 150 MB of Python.
-JOB_BYTES_A_PIXEL = 400e6 / 4_194_304
+ALONE_BYTES = 360_000_000
+"""Of a picture that fits beside no other, and is worked on alone (docs/limits.md)."""
 PYTHON_BYTES = 150e6
 IMAGE = re.compile(r"[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64}")
 
@@ -128,9 +128,8 @@ def test_another_gateway_comes_before_the_queue_of_one_is_full(overlay: str) -> 
 def test_a_gateways_memory_holds_what_its_settings_let_in(overlay: str) -> None:
     settings = settings_of(overlay)
     limit = revision(find_service(f"overlays/{overlay}", "gateway"))["containers"][0]["resources"]["limits"]["memory"]
-    at_work = min(settings.jobs_in_flight * settings.max_pixels, max(settings.pixels_in_flight, settings.max_pixels))
     kept = settings.results_max_bytes + settings.cache_max_bytes + settings.uploads_in_memory_bytes
-    needed = kept + at_work * JOB_BYTES_A_PIXEL + PYTHON_BYTES
+    needed = kept + max(settings.work_in_memory_bytes, ALONE_BYTES) + PYTHON_BYTES
     assert needed <= int(limit.removesuffix("Gi")) * 2**30
 
 

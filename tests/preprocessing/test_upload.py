@@ -137,3 +137,24 @@ def test_every_refusal_has_a_slug_of_its_own() -> None:
         "empty-upload", "side-too-long", "too-many-bytes", "too-many-pixels",
         "unknown-format", "unreadable-image", "unsupported-output",
     ]  # fmt: skip
+
+
+PHOTO = builders.draw_photo(8, 8)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (builders.encode_png(PHOTO), False),
+        (builders.encode_jpeg(PHOTO), False),
+        (builders.encode_webp(PHOTO), False),
+        (builders.palette_png(PHOTO), False),
+        (builders.palette_png_with_transparency(PHOTO), True),
+        (builders.png_with_transparent_colour(PHOTO, (1, 2, 3)), True),
+        (builders.encode_png(np.dstack((PHOTO, builders.draw_alpha(8, 8)))), True),
+        (builders.encode_png(np.dstack((PHOTO[..., 0], builders.draw_alpha(8, 8)))), True),
+        (builders.encode_webp(np.dstack((PHOTO, builders.draw_alpha(8, 8)))), True),
+    ],
+)
+def test_the_header_tells_whether_there_may_be_transparency(data: bytes, *, expected: bool) -> None:
+    assert probe(data, LIMITS).may_be_transparent == expected
