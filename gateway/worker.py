@@ -1,8 +1,9 @@
 """What a connection may cost before and after its requests: gunicorn's threaded worker, made safe against strangers.
 
-A thread is for a request whose head is there. Until then a connection waits with the poller, for `idle_timeout_s` at
-most; when the table of connections is full, whoever has waited longest makes room. What gunicorn refuses by itself is
-answered in our shape, and a connection that ends does not hold up the loop that serves all others.
+A thread is for a request whose head is there, and two are for health checks alone. Until then a connection waits with
+the poller, for `idle_timeout_s` at most; when the table of connections is full, whoever has waited longest makes room.
+What gunicorn refuses by itself is answered in our shape, and a connection that ends does not hold up the loop that
+serves all others.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import secrets
 import selectors
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
 
@@ -36,6 +38,10 @@ _log = logging.getLogger(__name__)
 MAX_HEAD_BYTES = 32_768
 """Of a request's line and headers together; browsers send 1 to 4 kB."""
 _END_OF_HEAD = b"\r\n\r\n"
+HEALTH_THREADS = 2
+"""Else whoever holds all others, from however many addresses, has the cluster restart a gateway that lives."""
+_HEALTH = (b"GET /healthz ", b"GET /readyz ")
+_BODY = (b"\r\ncontent-length:", b"\r\ntransfer-encoding:")
 
 
 class TimedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -59,12 +65,20 @@ class TimedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                     break
         super().accept(listener)
 
+    def get_thread_pool(self) -> ThreadPoolExecutor:
+        """Make the threads, those for health apart; called by gunicorn."""
+        self._health_pool = ThreadPoolExecutor(HEALTH_THREADS, "health")
+        pool: ThreadPoolExecutor = super().get_thread_pool()
+        return pool
+
     def enqueue_req(self, conn: Any) -> None:
         """Give a connection to a thread, or, until the whole head of a request is there, to the poller."""
         conn.sock.settimeout(0)
         if _has_head(conn):
             conn.data_ready = True
-            super().enqueue_req(conn)
+            pool = self._health_pool if conn.is_for_health else self.tpool
+            served = pool.submit(self.handle, conn)
+            served.add_done_callback(lambda future: self.method_queue.defer(self.finish_request, conn, future))
             return
         conn.timeout = time.monotonic() + self.app.settings.idle_timeout_s
         self.pending_conns.append(conn)
@@ -149,7 +163,7 @@ def _problem_of(error: BaseException) -> Problem:
 
 def _has_head(conn: Any) -> bool:
     """Whether a thread would find a whole head, the end, or more than a head may have; else poll for more than this."""
-    conn.head_is_too_long = False
+    conn.head_is_too_long = conn.is_for_health = False
     read_ahead = conn.parser.unreader.buf.getvalue() if conn.parser else b""
     conn.asks_for_head = read_ahead.startswith(b"HEAD ")
     try:
@@ -160,6 +174,8 @@ def _has_head(conn: Any) -> bool:
         return True
     conn.asks_for_head = (read_ahead + seen).startswith(b"HEAD ")
     conn.head_is_too_long = len(seen) >= MAX_HEAD_BYTES and _END_OF_HEAD not in read_ahead + seen
+    # The first of a connection, without a body: nobody can hold such a thread by what it does not send or read.
+    conn.is_for_health = not conn.parser and seen.startswith(_HEALTH) and not any(one in seen.lower() for one in _BODY)
     is_due = not seen or conn.head_is_too_long or _END_OF_HEAD in read_ahead + seen
     conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 if is_due else len(seen) + 1)
     return is_due

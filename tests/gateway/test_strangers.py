@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
@@ -34,16 +35,21 @@ FILE = b"GET /static/x/example-harbour.png HTTP/1.1\r\nHost: here\r\n\r\n"
 """79 kB, of which a hundred are more than the sockets' buffers hold."""
 
 
+def connect(server: Served) -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)  # so that an answer nobody reads is not taken
+    sock.settimeout(LIMIT_S)
+    sock.connect(("127.0.0.1", server.port))
+    return sock
+
+
 @contextmanager
 def many_connected(server: Served, count: int, data: bytes = b"") -> Iterator[list[socket.socket]]:
     socks = []
     try:
         for _ in range(count):
-            socks.append(sock := socket.socket())
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)  # so that an answer nobody reads is not taken
-            sock.settimeout(LIMIT_S)
-            sock.connect(("127.0.0.1", server.port))
-            sock.sendall(data)
+            socks.append(connect(server))
+            socks[-1].sendall(data)
         yield socks
     finally:
         for sock in socks:
@@ -92,18 +98,36 @@ def test_others_are_served_at_once_beside(usual: Served, count: int, data: bytes
 
 def test_others_are_served_at_once_beside_readers_of_a_result_who_do_not_read(tmp_path: Path) -> None:
     photo = builders.encode_png(np.random.default_rng(0).integers(0, 256, (1_000, 1_000, 3), dtype=np.uint8))
-    with serving(tmp_path, SUPERRES_FORM_SECRET=FORM_SECRET) as server:
-        page = post_form(server, photo)
-        [after] = [image["src"] for image in Elements(page).by_tag["img"] if "/after" in (image["src"] or "")]
-        fetch = f"GET {after} HTTP/1.1\r\nHost: here\r\n\r\n".encode()
-        with many_connected(server, 100, fetch) as socks:
-            time.sleep(0.3)  # they are all there
-            answers = [ask_health(server) for _ in range(3)]
-            first = [sock.recv(12) for sock in socks]
+    with (
+        serving(tmp_path, SUPERRES_FORM_SECRET=FORM_SECRET) as server,
+        many_connected(server, 100, fetch_of(post_form(server, photo))) as socks,
+    ):
+        time.sleep(0.3)  # they are all there
+        answers = [ask_health(server) for _ in range(3)]
+        first = [sock.recv(12) for sock in socks]
 
     assert [status for status, _ in answers] == [200] * 3
     assert max(seconds for _, seconds in answers) < AT_ONCE_S
     assert Counter(first) == {b"HTTP/1.1 200": 16, b"HTTP/1.1 429": 84}
+
+
+def test_health_is_answered_while_readers_of_many_addresses_hold_every_thread(tmp_path: Path) -> None:
+    photo = builders.encode_png(np.random.default_rng(0).integers(0, 256, (1_000, 1_000, 3), dtype=np.uint8))
+    with serving(tmp_path, SUPERRES_FORM_SECRET=FORM_SECRET, SUPERRES_TRUSTED_HOPS="1") as server:
+        fetch = fetch_of(post_form(server, photo))
+        with many_connected(server, 0) as socks:
+            for number in range(80):
+                socks.append(connect(server))
+                socks[-1].sendall(fetch.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 192.0.2.%d\r\n\r\n" % number))
+            end = time.monotonic() + LIMIT_S
+            while len(select.select(socks, [], [], 0.1)[0]) < 64:
+                assert time.monotonic() < end, "some threads were never taken"
+            answers = [ask_health(server) for _ in range(3)]
+            answered = len(select.select(socks, [], [], 0)[0])
+
+    assert [status for status, _ in answers] == [200] * 3
+    assert max(seconds for _, seconds in answers) < AT_ONCE_S
+    assert answered == 64, "no thread was free all the while"
 
 
 def test_others_are_served_at_once_beside_readers_of_files_who_do_not_read(usual: Served) -> None:
@@ -115,6 +139,12 @@ def test_others_are_served_at_once_beside_readers_of_files_who_do_not_read(usual
 
     assert {status for status, _ in answers} == {200}
     assert max(seconds for _, seconds in answers) < AT_ONCE_S
+
+
+def fetch_of(page: str) -> bytes:
+    """Return the request for the picture that a result's page shows."""
+    [after] = [image["src"] for image in Elements(page).by_tag["img"] if "/after" in (image["src"] or "")]
+    return f"GET {after} HTTP/1.1\r\nHost: here\r\n\r\n".encode()
 
 
 def post_form(server: Served, photo: bytes) -> str:
