@@ -105,65 +105,6 @@ def test_stop_stops_and_try_again_tries_again(page: Page, gateway: ScriptedGatew
     assert len(gateway.script.uploads) == 2
 
 
-def test_choosing_wakes_the_backend_and_looking_does_not(page: Page, gateway: ScriptedGateway) -> None:
-    gateway.script.state = "asleep"
-    page.reload()
-    expect(page.locator("#state")).to_have_text("The machine is asleep: the first picture usually takes 12 s more.")
-    assert gateway.script.woken == 0
-
-    choose(page, file("notes.txt", b"words"), file("butterfly.png"))
-
-    expect(page.locator("#backend")).to_have_text("Waking")
-    assert gateway.script.woken == 1
-    assert gateway.script.uploads == []
-
-
-def test_whoever_chooses_again_wakes_again_only_after_a_while(make_page: MakePage, gateway: ScriptedGateway) -> None:
-    page = make_page("about:blank")
-    page.clock.install()
-    page.goto(gateway.url)
-    for index, (passes_ms, woken) in enumerate(((0, 1), (80_000, 1), (11_000, 2))):
-        page.clock.run_for(passes_ms)
-        choose(page, file(f"{index}.png"))
-        await_state(page, "ready", index)
-        page.wait_for_load_state("networkidle")
-        assert gateway.script.woken == woken, f"after {passes_ms} ms more"
-
-
-def test_a_stream_that_falls_silent_is_taken_for_broken(make_page: MakePage, gateway: ScriptedGateway) -> None:
-    page = make_page("about:blank")
-    page.clock.install()
-    page.goto(gateway.url)
-    gateway.script.plays.append((scripted.UP, Gate("silent", is_silent=True)))
-    choose(page, file("butterfly.png"))
-    await_state(page, "ready")
-    start(page)
-    await_state(page, "waiting")
-    page.clock.run_for(29_000)
-    await_state(page, "waiting")
-    page.clock.run_for(2_000)
-
-    words(page).to_contain_text("The connection broke")
-    gateway.script.open("silent")
-
-
-def test_a_file_that_is_refused_wakes_nothing(page: Page, gateway: ScriptedGateway) -> None:
-    choose(page, file("notes.txt", b"words"))
-    await_state(page, "refused")
-
-    page.wait_for_load_state("networkidle")
-    assert gateway.script.woken == 0
-
-
-def test_an_example_wakes_nothing_by_itself_for_its_answer_may_be_kept(page: Page, gateway: ScriptedGateway) -> None:
-    page.get_by_role("button", name="Harbour").click()
-    await_state(page, "done")
-
-    page.wait_for_load_state("networkidle")
-    assert gateway.script.woken == 0
-    assert len(gateway.script.uploads) == 1
-
-
 def test_several_pictures_are_worked_on_one_after_another(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays += [
         (scripted.UP, Gate("first"), Whole()),
@@ -184,30 +125,6 @@ def test_several_pictures_are_worked_on_one_after_another(page: Page, gateway: S
     assert [saved(page, index)[0] for index in (0, 2)] == ["a_compact_real_x4.png", "c_compact_real_x4.png"]
     page.locator(".job-retry").nth(1).click()
     await_state(page, "done", 1)
-
-
-def test_what_is_waited_for_is_said_from_the_boot_to_the_first_band(page: Page, gateway: ScriptedGateway) -> None:
-    gateway.script.plays.append(
-        (scripted.booting(3.0), scripted.queued(3), Gate("boots"), scripted.booting(4.0), Gate("up"), scripted.UP,
-         Gate("turn"), Event("queue", {"place": 0, "ahead": 0}), Gate("bands"), Bands(1, 1, 2), scripted.booting(0.0),
-         Gate("again"), scripted.UP, Gate("end"), Bands(1, 2, 2), Whole())
-    )  # fmt: skip
-    choose(page, file("harbour.png", HARBOUR))
-    start(page)
-    ahead = "In the queue: 3 pictures are ahead of yours."
-    words(page).to_have_text(re.compile(rf"^The machine is waking: .*{ahead}$"))
-    gateway.script.open("boots")
-    words(page).to_have_text(re.compile(rf"^The machine is waking: [4-9] s so far, usually 12 s\. {ahead}$"))
-    gateway.script.open("up")
-    words(page).to_have_text(ahead)
-    gateway.script.open("turn")
-    words(page).to_have_text(re.compile(r"^The machine works on your picture, [2-9] s so far\.$"))  # also when it ticks
-    gateway.script.open("bands")
-    words(page).to_contain_text("The machine is waking")  # after a band: it died, and another one boots
-    gateway.script.open("again")
-    words(page).to_have_text(re.compile(r"^The machine works on your picture, [2-9] s so far\.$"))
-    gateway.script.open("end")
-    await_state(page, "done")
 
 
 @pytest.mark.parametrize("orientation", [1, 6])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from io import BytesIO
 
@@ -15,7 +14,7 @@ from gateway.orders import Order, make_order, read_choices
 from gateway.places import Places, Room
 from gateway.settings import Settings
 from gateway.states import States
-from gateway.stop import Stop, Stopped
+from gateway.stop import Stop
 from gateway.upscaler import (
     BackendDied,
     BackendError,
@@ -28,7 +27,7 @@ from gateway.upscaler import (
     BackendUnavailable,
     Band,
 )
-from gateway.upscaling import Progress, Upscaling, Work
+from gateway.upscaling import Progress, Upscaling
 from preprocessing.codec import Pixels
 from tests import builders
 from tests.fakes import FakeUpscaler, HandClock
@@ -249,108 +248,6 @@ def test_what_was_checked_of_the_bands_is_summed_up() -> None:
 
     assert soundness is not None
     assert (soundness.tiles, soundness.reruns) == (3, 1)
-
-
-def test_a_stop_ends_the_work_at_the_backend_and_frees_the_place() -> None:
-    upscaler, places, ends = FakeUpscaler(gate=threading.Event()), Places(Room(at_work=1, waiting=1)), []
-    work = upscaling(upscaler, places).begin(order(), "id")
-
-    def run() -> None:
-        try:
-            work.run()
-        except Stopped as stopped:
-            ends.append(stopped)
-
-    worker = threading.Thread(target=run)
-    worker.start()
-    assert upscaler.arrived.acquire(timeout=30)
-    work.stop.set()
-    worker.join(30)
-
-    assert (len(ends), upscaler.stops, places.state().at_work) == (1, 1, 0)
-
-
-def test_the_usual_time_is_learnt_from_pictures_that_were_made(clock: HandClock) -> None:
-    places = Places(Room(at_work=1, waiting=1), clock=clock, usual_s=5.0)
-    head = PHOTO[: PHOTO.index(b"IDAT") - 4]
-    broken = order(head + builders.png_chunk(b"IDAT", b"no pixels") + builders.png_chunk(b"IEND", b""))
-    fine = order()
-    failing = FakeUpscaler(failures=[BackendUnavailable("it is gone")] * 2)
-
-    for upscaler, asked in ((FakeUpscaler(), broken), (failing, fine)) * 2:
-        with pytest.raises(problems.Problem):
-            upscaling(upscaler, places).run(asked, "id")
-    assert places.state().retry_after_s == 5.0, "failures at once do not make the queue any quicker"
-
-    upscaling(FakeUpscaler(), places).run(fine, "id")
-    assert places.state().retry_after_s == 4.0
-
-
-def test_a_stop_ends_the_wait_for_a_place() -> None:
-    places = Places(Room(at_work=1, waiting=1))
-    places.enter()
-    work = upscaling(FakeUpscaler(), places).begin(order(), "id")
-    assert work.ticket.turn == (1, 1)
-    work.stop.set()
-    with pytest.raises(Stopped):
-        work.run()
-    assert places.state().waiting == 0
-
-
-def test_when_the_gateway_ends_whoever_waits_is_told_to_come_again() -> None:
-    upscaler, told = FakeUpscaler(gate=threading.Event()), []
-    ending = upscaling(upscaler, Places(Room(at_work=1, waiting=1)))
-    works = [ending.begin(order(), "id") for _ in range(2)]  # one at work, one in the queue
-
-    def run(work: Work) -> None:
-        with pytest.raises(problems.BackendUnavailable) as caught:
-            work.run()
-        told.append(int(caught.value.headers["Retry-After"]))
-
-    workers = [threading.Thread(target=run, args=(work,)) for work in works]
-    for worker in workers:
-        worker.start()
-    assert upscaler.arrived.acquire(timeout=30)
-    ending.end()
-    for worker in workers:
-        worker.join(30)
-
-    assert (told, upscaler.stops) == ([10, 10], 1)
-    with pytest.raises(problems.BackendUnavailable):
-        ending.run(order(), "id")
-
-
-def test_when_all_places_are_taken_the_next_is_sent_away_with_a_time() -> None:
-    gate = threading.Event()
-    upscaler = FakeUpscaler(gate=gate)
-    busy = upscaling(upscaler, Places(Room(at_work=1, waiting=0)))
-    worker = threading.Thread(target=busy.run, args=(order(), "id"))
-    worker.start()
-    assert upscaler.arrived.acquire(timeout=30)
-
-    with pytest.raises(problems.QueueFull) as caught:
-        busy.run(order(), "id")
-
-    gate.set()
-    worker.join(30)
-    assert int(caught.value.headers["Retry-After"]) == caught.value.members["retry_after_s"] >= 1
-    assert busy.run(order(), "id").width == 128
-
-
-def test_a_wait_for_a_place_ends_at_the_deadline() -> None:
-    gate = threading.Event()
-    upscaler = FakeUpscaler(gate=gate)
-    places = Places(Room(at_work=1, waiting=1))
-    worker = threading.Thread(target=upscaling(upscaler, places).run, args=(order(), "id"))
-    worker.start()
-    assert upscaler.arrived.acquire(timeout=30)
-
-    with pytest.raises(problems.DeadlineExceeded):
-        upscaling(upscaler, places, deadline_s=0.01).run(order(), "id")
-
-    gate.set()
-    worker.join(30)
-    assert len(upscaler.asked) == 1
 
 
 def test_a_corrupt_image_is_found_when_it_is_decoded() -> None:
