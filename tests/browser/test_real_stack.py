@@ -14,7 +14,7 @@ from playwright.sync_api import Frame, Page, expect
 
 from swinir.zoo import PHOTO_VARIANT
 from tests.browser.conftest import FrontServer, MakePage
-from tests.browser.states import BUTTERFLY, HARBOUR, choose, choose_in_front, file
+from tests.browser.states import BUTTERFLY, HARBOUR, choose, file, press_in_front
 from tests.builders import draw_photo, encode_png
 from tests.conftest import tiles_in_flight
 from tests.stack.running import Stack, count_tiles, start_stack, stop_stack, triton_metrics, wait_for, wait_until_quiet
@@ -110,12 +110,13 @@ def test_the_same_inside_the_front(make_page: MakePage, sleepy: SleepyStack) -> 
     frame = page.frame(url=lambda url: url.startswith(sleepy.stack.url))
     assert frame is not None
 
-    choose_in_front(page, frame, file("butterfly.png"))
-    frame.click("#go")
+    frame.set_input_files("#image", [file("butterfly.png")])
+    expect(frame.locator(".job")).to_have_attribute("data-state", "ready")
+    press_in_front(frame, "#go")
     await_done(frame)
 
     with page.expect_download() as download:
-        frame.click(".job-save")
+        press_in_front(frame, ".job-save")
     assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)
 
 

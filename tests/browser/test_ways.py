@@ -13,7 +13,7 @@ from playwright.sync_api import Frame, Page, Playwright, Route, expect
 
 from tests.browser.conftest import DESKTOP, FLAGS, PHONE, REFUSALS, FrontServer, MakePage, find_chromium
 from tests.browser.scripted import Bands, Gate, ScriptedGateway, Whole
-from tests.browser.states import BUTTERFLY, HARBOUR, await_state, choose, choose_in_front, file, start
+from tests.browser.states import BUTTERFLY, HARBOUR, await_state, choose, file, press_in_front, start
 
 STORAGE = """() => {
   document.cookie = "a=1; SameSite=None; Secure";
@@ -162,16 +162,19 @@ def test_inside_the_front_without_cookies_all_of_it_works(
     )
     assert frame.evaluate("self.origin") not in (front.origin, "null")
     gateway.script.plays.append((Bands(1, 1, 2), Gate("half"), Bands(2, 2, 2), Whole()))
+    before = page.eval_on_selector("#gateway", "frame => frame.offsetHeight")
 
-    choose_in_front(page, frame, file("harbour.png", HARBOUR))
-    frame.click("#go")
+    frame.set_input_files("#image", [file("harbour.png", HARBOUR)])
+    expect(frame.locator(".job")).to_have_attribute("data-state", "ready")
+    press_in_front(frame, "#go")
     expect(frame.locator(".job")).to_have_attribute("data-state", "working")
     gateway.script.open("half")
     expect(frame.locator(".job")).to_have_attribute("data-state", "done")
 
     with page.expect_download() as download:
-        frame.click(".job-save")
+        press_in_front(frame, ".job-save")
     assert Path(download.value.path()).read_bytes() == gateway.api(HARBOUR)
+    page.wait_for_function("before => document.querySelector('#gateway').offsetHeight > before", arg=before)
     # The frame becomes as high as the page in it.
     frame.wait_for_function("document.documentElement.scrollHeight - document.documentElement.clientHeight <= 1")
 
