@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Frame, Page, expect
+from playwright.sync_api import Frame, Page, Playwright, expect
 
 from swinir.zoo import PHOTO_VARIANT
-from tests.browser.conftest import FrontServer, MakePage
+from tests.browser.conftest import PHONE, FrontServer, MakePage
 from tests.browser.states import BUTTERFLY, HARBOUR, choose, file, press_in_front
+from tests.browser.test_ways import STORAGE, frugal_page, press_until
 from tests.builders import draw_photo, encode_png
 from tests.conftest import tiles_in_flight
 from tests.stack.running import Stack, count_tiles, start_stack, stop_stack, triton_metrics, wait_for, wait_until_quiet
@@ -104,19 +105,51 @@ def test_a_sleeping_backend_boots_bands_arrive_and_the_download_is_what_the_api_
     assert Path(download.value.path()).read_bytes() == sleepy.api(HARBOUR)
 
 
-def test_the_same_inside_the_front(make_page: MakePage, sleepy: SleepyStack) -> None:
-    page = make_page(sleepy.front.origin)
-    expect(page.locator("#frame")).to_have_attribute("data-state", "here")
-    frame = page.frame(url=lambda url: url.startswith(sleepy.stack.url))
-    assert frame is not None
+def test_the_same_inside_the_front_without_cookies(playwright: Playwright, tmp_path: Path, sleepy: SleepyStack) -> None:
+    with frugal_page(playwright, tmp_path, sleepy.front.origin) as page:
+        expect(page.locator("#frame")).to_have_attribute("data-state", "here")
+        frame = page.frame(url=lambda url: url.startswith(sleepy.stack.url))
+        assert frame is not None
+        assert frame.evaluate(STORAGE) == ["", "SecurityError"], "cookies must be off"
 
-    frame.set_input_files("#image", [file("butterfly.png")])
-    expect(frame.locator(".job")).to_have_attribute("data-state", "ready")
-    press_in_front(frame, "#go")
-    await_done(frame)
+        frame.set_input_files("#image", [file("butterfly.png")])
+        expect(frame.locator(".job")).to_have_attribute("data-state", "ready")
+        press_in_front(frame, "#go")
+        await_done(frame)
 
+        with page.expect_download() as download:
+            press_in_front(frame, ".job-save")
+        assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)
+
+
+def test_the_same_by_keyboard_alone(make_page: MakePage, sleepy: SleepyStack) -> None:
+    page = make_page(sleepy.stack.url)
+    page.on("filechooser", lambda chooser: chooser.set_files([file("butterfly.png")]))
+    press_until(page, "#image")
+    page.keyboard.press("Enter")
+    expect(page.locator(".job")).to_have_attribute("data-state", "ready")
+    press_until(page, "#go")
+    page.keyboard.press("Enter")
+    await_done(page)
+
+    press_until(page, ".divider")
+    page.keyboard.press("End")
+    assert page.eval_on_selector(".compare-view", "view => view.style.getPropertyValue('--at')") == "100%"
+    press_until(page, ".job-save", "Shift+Tab")
     with page.expect_download() as download:
-        press_in_front(frame, ".job-save")
+        page.keyboard.press("Enter")
+    assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)
+
+
+def test_the_same_on_a_phone(make_page: MakePage, sleepy: SleepyStack) -> None:
+    page = make_page(sleepy.stack.url, viewport=PHONE, has_touch=True, is_mobile=True)
+    choose(page, file("butterfly.png"))
+    page.tap("#go")
+    await_done(page)
+
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
+    with page.expect_download() as download:
+        page.tap(".job-save")
     assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -127,11 +128,10 @@ def test_without_javascript_a_refusal_is_a_page_in_words(make_page: MakePage) ->
     expect(page.get_by_role("link", name="Back to the form")).to_be_visible()
 
 
-@pytest.fixture
-def frugal(playwright: Playwright, tmp_path: Path, front: FrontServer, gateway: ScriptedGateway) -> Iterator[Page]:
-    """The front in a browser that keeps no cookie and no storage, of nobody."""
-    del gateway
-    profile = tmp_path / "profile" / "Default"
+@contextmanager
+def frugal_page(playwright: Playwright, folder: Path, url: str) -> Iterator[Page]:
+    """A page in a browser that keeps no cookie and no storage, of nobody."""
+    profile = folder / "profile" / "Default"
     profile.mkdir(parents=True)
     blocked = '{"profile": {"default_content_setting_values": {"cookies": 2}, "block_third_party_cookies": true}}'
     (profile / "Preferences").write_text(blocked)
@@ -140,9 +140,17 @@ def frugal(playwright: Playwright, tmp_path: Path, front: FrontServer, gateway: 
         reduced_motion="reduce",
     )  # fmt: skip
     page = context.pages[0]
-    page.goto(front.origin)
+    page.goto(url)
     yield page
     context.close()
+
+
+@pytest.fixture
+def frugal(playwright: Playwright, tmp_path: Path, front: FrontServer, gateway: ScriptedGateway) -> Iterator[Page]:
+    """The front in such a browser."""
+    del gateway
+    with frugal_page(playwright, tmp_path, front.origin) as page:
+        yield page
 
 
 def inner(page: Page) -> Frame:
