@@ -9,13 +9,11 @@ import zlib
 import numpy as np
 import pytest
 
-from preprocessing.codec import Image, Limits, decode, probe
-from preprocessing.errors import UnreadableImage
 from preprocessing.png_container import read_png
 from preprocessing.png_pixels import check_pixels
 from tests import builders
+from tests.preprocessing.test_containers import read, refusal
 
-LIMITS = Limits(max_bytes=20_000_000, max_pixels=4_000_000, max_side=5_000)
 KINDS = [(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (8, 2), (16, 2), (1, 3), (2, 3), (4, 3), (8, 3), (8, 4), (16, 4)]
 KINDS += [(8, 6), (16, 6)]
 """(depth, colour type): all that PNG has."""
@@ -37,16 +35,6 @@ def png(height: int, width: int, depth: int, colour: int, packed: bytes, *, inte
     palette = [(b"PLTE", bytes(6))] if colour == 3 else []
     chunks = [(b"IHDR", size), *palette, (b"IDAT", packed), (b"IEND", b"")]
     return builders.PNG_SIGNATURE + b"".join(builders.png_chunk(kind, body) for kind, body in chunks)
-
-
-def read(data: bytes) -> Image:
-    return decode(probe(data, LIMITS))
-
-
-def refusal(data: bytes) -> str:
-    with pytest.raises(UnreadableImage) as caught:
-        read(data)
-    return str(caught.value)
 
 
 def test_a_png_of_half_its_rows_is_refused_with_the_numbers_although_every_checksum_is_right() -> None:
