@@ -29,11 +29,16 @@ def restart_with_sleeping_threads(module: str, arguments: list[str]) -> None:
     os.execvp(command[0], command)  # noqa: S606 - no shell wanted
 
 
+def now() -> str:
+    """Date and time, in UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
 def describe_machine() -> dict[str, object]:
     """Return the facts that a figure needs beside it."""
     load = os.getloadavg()[0]
     return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": now(),
         "processor": _processor(),
         "cores": count_processors(),
         "threads": torch.get_num_threads(),
@@ -48,6 +53,26 @@ def describe_machine() -> dict[str, object]:
         "load_before": round(load, 2),
         "quiet": load < BUSY_LOAD,
     }
+
+
+class StolenTime:
+    """The share of the processors' time that others on the same hardware took, since this was made.
+
+    What neighbours outside a virtual machine take shows in no load figure (proc(5), /proc/stat: steal).
+    """
+
+    def __init__(self) -> None:
+        self._began = self._read()
+
+    def share(self) -> float:
+        """From 0 to 1."""
+        stolen, total = (now - then for now, then in zip(self._read(), self._began, strict=True))
+        return stolen / max(total, 1)
+
+    @staticmethod
+    def _read() -> tuple[int, int]:
+        ticks = [int(field) for field in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
+        return ticks[7], sum(ticks)
 
 
 def _processor() -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 
 from benchmarks.candidates import make_pair, make_runs
 from benchmarks.choices import measure_chunks, measure_heads
-from benchmarks.machine import describe_machine, restart_with_sleeping_threads
+from benchmarks.machine import StolenTime, describe_machine, now, restart_with_sleeping_threads
 from benchmarks.peak_memory import measure_peak
 from benchmarks.report import write_report
 from benchmarks.rounds import Timing, compare, measure_in_turn
@@ -30,6 +29,8 @@ from swinir.processors import count_processors
 
 RESULTS = Path(__file__).parent / "results" / "network.json"
 ROUNDS = 7
+TRITON_ROUNDS = 4
+"""Times as many where some hundredths are looked for, less than what single rounds differ by."""
 SPEED: Mapping[str, tuple[int, ...]] = {
     "compact_x4": (64, 128, 256),
     "lightweight_x4": (64, 128, 256),
@@ -124,17 +125,19 @@ def measure(parts: list[str], rounds: int, threads: int) -> dict[str, Any]:
     work: dict[str, Callable[[], Any]] = {
         "speed": lambda: measure_speed(SPEED, rounds),
         "memory": lambda: measure_memory(MEMORY, threads),
-        "triton": lambda: measure_overhead(TRITON, rounds, threads),
+        "triton": lambda: measure_overhead(TRITON, TRITON_ROUNDS * rounds, threads),
         "choices": lambda: measure_choices(CHUNKS, HEADS, rounds),
     }
+    machine = describe_machine()  # once: a later part would take what the one before it did for others' work
+    if not machine["quiet"]:
+        _say(f"other work runs here (load {machine['load_before']}): CPU seconds will say more than wall ones")
     results: dict[str, Any] = {}
     for part in parts:
-        machine = describe_machine()
-        if not machine["quiet"]:
-            _say(f"other work runs here (load {machine['load_before']}): CPU seconds will say more than wall ones")
+        began, stolen = now(), StolenTime()
         rows = work[part]()
-        machine["load_after"] = round(os.getloadavg()[0], 2)
-        results[part] = {"machine": machine, "rounds": rounds, "rows": rows}
+        described = {**machine, "date": began, "stolen": round(stolen.share(), 4)}
+        own_rounds = TRITON_ROUNDS * rounds if part == "triton" else rounds
+        results[part] = {"machine": described, "rounds": own_rounds, "rows": rows}
     return results
 
 

@@ -66,7 +66,8 @@ def replace_part(page: Path, name: str, lines: Iterable[str]) -> None:
 def describe(part: Mapping[str, Any]) -> str:
     """Say in one paragraph where, when and how a part was measured."""
     machine = part["machine"]
-    load = f"load {machine['load_before']} before, {machine['load_after']} after"
+    stolen = f"{100 * machine['stolen']:.1f}% of the time taken by neighbours"
+    load = f"load {machine['load_before']} before the run, {stolen}"
     quiet = "" if machine["quiet"] else " (other work ran beside it: CPU seconds are the better witness)"
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, {machine['instructions']}, "

@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 def split(image: Array, grid: Grid) -> Array:
     """Return the tiles of an image, [N, T, T', C], row by row; an image that is its own only tile is not copied."""
     _check_image(image, grid)
-    if grid.rows == grid.columns == 1 and image.shape[:2] == (grid.tile_height, grid.tile_width):
+    if _is_only_tile(grid):
         return image[np.newaxis]
     tiles = np.empty((grid.rows * grid.columns, grid.tile_height, grid.tile_width, image.shape[2]), image.dtype)
     for row in range(grid.rows):
@@ -53,8 +53,13 @@ def bands(grid: Grid) -> list[tuple[int, int]]:
 
 
 def stitch(tiles: Array, grid: Grid, scale: int) -> Array:
-    """Return the image [H * scale, W * scale, C] of the tiles [N, T * scale, T' * scale, C] that the network gave."""
+    """Return the image [H * scale, W * scale, C] of the tiles [N, T * scale, T' * scale, C] that the network gave.
+
+    A tile that is all of the image is not copied.
+    """
     _check_tiles(tiles, grid, grid.rows * grid.columns, scale)
+    if _is_only_tile(grid):
+        return tiles[0]
     image = np.empty((grid.height * scale, grid.width * scale, tiles.shape[3]), tiles.dtype)
     for row, (top, rows) in enumerate(bands(grid)):
         tiles_of_row = tiles[row * grid.columns : (row + 1) * grid.columns]
@@ -63,12 +68,22 @@ def stitch(tiles: Array, grid: Grid, scale: int) -> Array:
 
 
 def stitch_band(tiles_of_row: Array, grid: Grid, row: int, scale: int) -> Array:
-    """Return the band [rows * scale, W * scale, C] of one row of tiles, [columns, T * scale, T' * scale, C]."""
+    """Return the band [rows * scale, W * scale, C] of one row of tiles, [columns, T * scale, T' * scale, C].
+
+    A tile that is all of the image is not copied.
+    """
     _check_tiles(tiles_of_row, grid, grid.columns, scale)
+    if _is_only_tile(grid):
+        return tiles_of_row[0]
     top, bottom = grid.row_edges[row : row + 2]
     band = np.empty(((bottom - top) * scale, grid.width * scale, tiles_of_row.shape[3]), tiles_of_row.dtype)
     _copy_cores(band, tiles_of_row, grid, row, scale)
     return band
+
+
+def _is_only_tile(grid: Grid) -> bool:
+    """Whether the image is its own only tile, nothing padded."""
+    return grid.rows == grid.columns == 1 and (grid.height, grid.width) == (grid.tile_height, grid.tile_width)
 
 
 def _fill_row(tiles: Array, image: Array, grid: Grid, row: int) -> None:

@@ -95,7 +95,7 @@ def stream_bands(
                 compute_us += work_us
                 done += len(restored)
                 pace.learn(len(restored), took_s)
-            band = stitch_band(np.concatenate(tiles), grid, row, scale)
+            band = stitch_band(tiles[0] if len(tiles) == 1 else np.concatenate(tiles), grid, row, scale)
             yield Band(top * scale, band, np.concatenate(rows), compute_us)
 
 

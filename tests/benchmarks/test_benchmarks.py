@@ -34,7 +34,7 @@ def docs(tmp_path: Path) -> Path:
 
 
 def part(rows: Any) -> dict[str, Any]:
-    return {"machine": {**describe_machine(), "load_after": 0.0}, "rounds": 2, "rows": rows}
+    return {"machine": {**describe_machine(), "stolen": 0.0}, "rounds": 2, "rows": rows}
 
 
 def test_speed_and_choices_are_measured_and_become_tables_and_plots(docs: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.machine import StolenTime
 from benchmarks.rounds import Timing, compare, measure_in_turn
 
 
@@ -24,3 +25,13 @@ def test_a_ratio_is_that_of_medians_with_the_quartiles_of_the_rounds() -> None:
 def test_a_single_round_has_no_spread() -> None:
     ratio = compare(Timing((3.0,), (3.0,)), Timing((2.0,), (2.0,)))
     assert (ratio.low, ratio.high) == pytest.approx((1.5, 1.5))
+
+
+def test_stolen_time_is_the_share_of_steal_since_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    stats = iter([(100, 1000), (130, 2000)])
+    monkeypatch.setattr(StolenTime, "_read", staticmethod(lambda: next(stats)))
+    assert StolenTime().share() == 0.03
+
+
+def test_stolen_time_of_this_machine_is_a_share() -> None:
+    assert 0.0 <= StolenTime().share() <= 1.0

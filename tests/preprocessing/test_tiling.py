@@ -167,7 +167,10 @@ def test_a_receptive_field_beyond_the_halo_is_seen_as_a_difference() -> None:
 
 def test_an_image_that_is_its_own_tile_is_not_copied() -> None:
     image, grid = photo_and_grid(64, 48)
-    assert np.shares_memory(split(image, grid), image)
+    tiles = split(image, grid)
+    assert np.shares_memory(tiles, image)
+    assert np.shares_memory(stitch(tiles, grid, 1), tiles)
+    assert np.shares_memory(stitch_band(tiles, grid, 0, 1), tiles)
 
 
 def test_split_and_stitch_allocate_their_result_and_little_else() -> None:
