@@ -25,6 +25,7 @@ from benchmarks.peak_memory import measure_peak
 from benchmarks.report import write_report
 from benchmarks.rounds import Timing, compare, measure_in_turn
 from benchmarks.triton_overhead import measure_triton
+from swinir.memory import keep_freed_memory
 from swinir.processors import count_processors
 
 RESULTS = Path(__file__).parent / "results" / "network.json"
@@ -122,6 +123,7 @@ def measure_choices(chunks: Sizes, heads: Sizes, rounds: int) -> dict[str, list[
 def measure(parts: list[str], rounds: int, threads: int) -> dict[str, Any]:
     """Run the parts and return what goes into the results file."""
     torch.set_num_threads(threads)
+    keep_freed_memory()  # as Triton's step does: the plain formulation gains by it, too
     work: dict[str, Callable[[], Any]] = {
         "speed": lambda: measure_speed(SPEED, rounds),
         "memory": lambda: measure_memory(MEMORY, threads),

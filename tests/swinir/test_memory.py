@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from swinir.memory import GROWTH_BYTES, Room, free_shm_bytes
 
 FREE = 5_000_000
+COUNT_FAULTS = """
+import resource, sys, threading
+import numpy as np
+from swinir.engine import Engine
+from swinir.memory import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+
+def restore():  # in a thread of its own, as in the lane
+    engine, tiles = Engine(device="cpu"), np.zeros((1, 128, 128, 3), np.uint8)
+    for _ in range(4):
+        engine.restore(tiles, "compact_x4")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    engine.restore(tiles, "compact_x4")
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+thread = threading.Thread(target=restore)
+thread.start()
+thread.join()
+"""
 
 
 def test_an_answer_for_which_there_is_no_room_is_refused_with_both_numbers() -> None:
@@ -30,3 +54,15 @@ def test_what_fitted_once_fits_again_though_nothing_is_free() -> None:
 
 def test_this_machine_has_shared_memory_that_can_be_asked() -> None:
     assert free_shm_bytes() > 0
+
+
+def test_a_pass_takes_its_memory_from_the_one_before() -> None:
+    """A page fault is 4 kB that the system has to clear: what is kept costs none."""
+    given_back, kept = (count_faults(how) for how in ("give back", "keep"))
+    assert given_back > 1000
+    assert kept < given_back / 20
+
+
+def count_faults(how: str) -> int:
+    command = [sys.executable, "-c", COUNT_FAULTS, how]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

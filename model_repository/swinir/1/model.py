@@ -22,7 +22,7 @@ from swinir.batching import Job, run_jobs
 from swinir.engine import Cancelled, Engine, EngineError
 from swinir.errors import WeightsError
 from swinir.lane import SMALL_PIXELS, Lane
-from swinir.memory import Room
+from swinir.memory import Room, keep_freed_memory
 from swinir.settings import read_settings
 from swinir.zoo import UnknownVariant
 
@@ -44,6 +44,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Choose the device, load the default variant and run it once, all before Triton says ready."""
         settings, age_s, began = read_settings(), _age_s(), time.monotonic()
+        keep_freed_memory()
         gpu = args["model_instance_kind"] == "GPU"
         device = f"cuda:{args['model_instance_device_id']}" if gpu else "cpu"
         self.weights_dir = settings.weights_dir
