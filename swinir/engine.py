@@ -5,6 +5,7 @@ Owns device, precision, micro-batches and the check of every tile. Knows neither
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -32,9 +33,9 @@ log = logging.getLogger(__name__)
 
 Tiles = npt.NDArray[np.uint8]
 LUMINANCE = (0.299, 0.587, 0.114)  # BT.601 full range, as Pillow's "L"
-# Pixels of one micro-batch. CPU: one 256x256 tile, the longest that a cancel waits. CUDA: not measured.
+# Pixels of one micro-batch. CPU: one 256x256 tile, the longest that a cancel waits. CUDA: docs/gpu.md.
 CPU_MICRO_BATCH_PIXELS = 256 * 256
-CUDA_MICRO_BATCH_PIXELS = 16 * 256 * 256
+CUDA_MICRO_BATCH_PIXELS = 4 * 256 * 256
 
 
 class EngineError(Exception):
@@ -149,7 +150,7 @@ class Engine:
             part = slice(first, min(first + size, count))
             began = time.perf_counter()
             try:
-                restored[part], soundness[part] = self._run_checked(network, row, tiles[part])
+                self._run_checked(network, row, tiles[part], restored[part], soundness[part])
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise EngineError(f"{variant} failed on {height}x{width} tiles: {error}") from error
@@ -174,7 +175,8 @@ class Engine:
             for name, amount in more.items():
                 setattr(self.counters, name, getattr(self.counters, name) + amount)
 
-    def _run_checked(self, network: SwinIR, row: Variant, tiles: Tiles) -> tuple[Tiles, Rows]:
+    def _run_checked(self, network: SwinIR, row: Variant, tiles: Tiles, into: Tiles, soundness: Rows) -> None:
+        """Restore ``tiles`` into an array of the right shape, and fill in their rows of soundness."""
         with torch.inference_mode():
             tiles = tiles if tiles.flags.writeable else tiles.copy()  # torch warns of arrays that it must not write to
             images = torch.from_numpy(tiles).to(self.device).permute(0, 3, 1, 2).float().div_(255.0)
@@ -192,7 +194,8 @@ class Engine:
                 restored = _enlarge(images, row.scale) + (restored - _enlarge(given, row.scale))
             levels, rows = _check(restored.mul_(255.0), images)
             rows[:, FIELDS.index("rerun")] = rerun
-            return levels.permute(0, 2, 3, 1).cpu().numpy(), rows.cpu().numpy()
+            torch.from_numpy(into).copy_(levels.permute(0, 2, 3, 1))  # from a card at once to where it belongs
+            torch.from_numpy(soundness).copy_(rows)
 
     def _forward(self, network: SwinIR, images: Tensor, precision: torch.dtype) -> Tensor:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
@@ -227,6 +230,31 @@ def _extremes(images: Tensor) -> Tensor:
     return torch.stack([torch.stack(torch.aminmax(image)) for image in images.permute(0, 2, 3, 1)])
 
 
+def shrink(images: Tensor, height: int, width: int) -> Tensor:
+    """Antialiased bicubic, how the published pairs were made: [N, C, H', W'] float -> [N, C, height, width].
+
+    On a card by two products of matrices: its own kernel has a thread walk all channels of all images for each pixel.
+    """
+    if images.device.type == "cpu":
+        return interpolate(images, (height, width), mode="bicubic", antialias=True)
+    return shrink_by_products(images, height, width)
+
+
+def shrink_by_products(images: Tensor, height: int, width: int) -> Tensor:
+    """`shrink`, as it is done on a card."""
+    rows = _shrinking(images.shape[2], height, images.device)
+    columns = _shrinking(images.shape[3], width, images.device)
+    return rows @ (images @ columns.T)
+
+
+@functools.lru_cache(maxsize=16)
+def _shrinking(length: int, shrunk: int, device: torch.device) -> Tensor:
+    """Return the weights [shrunk, length] float32 by which `interpolate` makes a shorter line of a line."""
+    with torch.inference_mode(mode=False):
+        line = torch.eye(length)[None, None]
+        return interpolate(line, (shrunk, length), mode="bicubic", antialias=True)[0, 0].to(device)
+
+
 def _check(restored: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     """Round values [N, 3, H, W] in levels to uint8, and fill in what is to be known of them: float32 [N, 6]."""
     rows = torch.zeros(len(restored), len(FIELDS), device=restored.device)
@@ -236,8 +264,6 @@ def _check(restored: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         out = [(image - 127.5).abs_().gt_(128).mean() for image in restored.permute(0, 2, 3, 1)]
         rows[:, FIELDS.index("clamped")] = torch.stack(out)  # a third of the time that counting booleans takes
     levels = restored.clamp_(0, 255)
-    shrunk = levels
-    if levels.shape != images.shape:  # antialiased bicubic: how the published pairs were made
-        shrunk = interpolate(levels, images.shape[2:], mode="bicubic", antialias=True)
+    shrunk = levels if levels.shape == images.shape else shrink(levels, images.shape[2], images.shape[3])
     rows[:, FIELDS.index("back_error")] = (shrunk - images * 255.0).square().flatten(1).mean(dim=1)
     return levels.round().to(torch.uint8), rows

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swinir.blocks import ResidualGroup, residual_conv
+from swinir.blocks import Convolution, ResidualGroup, residual_conv
 from swinir.windows import window_orders
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, subtracted from RGB input by the published code
@@ -55,7 +55,7 @@ class SwinIR(nn.Module):
         self.img_range = float(img_range)
         self.in_chans = in_chans
 
-        self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, 1, 1)
+        self.conv_first = Convolution(in_chans, embed_dim, 3, 1, 1)
         self.patch_embed = _PatchEmbed(embed_dim)
         self.layers = nn.ModuleList(
             ResidualGroup(embed_dim, depth, heads, window_size, mlp_ratio, resi_connection)
@@ -67,23 +67,23 @@ class SwinIR(nn.Module):
 
     def _build_reconstruction(self, embed_dim: int) -> None:
         if self.upsampler == "pixelshuffle":
-            self.conv_before_upsample = nn.Sequential(nn.Conv2d(embed_dim, NUM_FEAT, 3, 1, 1), nn.LeakyReLU())
+            self.conv_before_upsample = nn.Sequential(Convolution(embed_dim, NUM_FEAT, 3, 1, 1), nn.LeakyReLU())
             self.upsample: nn.Module = _pixel_shuffle_steps(self.upscale)
-            self.conv_last = nn.Conv2d(NUM_FEAT, self.in_chans, 3, 1, 1)
+            self.conv_last = Convolution(NUM_FEAT, self.in_chans, 3, 1, 1)
         elif self.upsampler == "pixelshuffledirect":
             channels = self.in_chans * self.upscale**2
-            self.upsample = nn.Sequential(nn.Conv2d(embed_dim, channels, 3, 1, 1), nn.PixelShuffle(self.upscale))
+            self.upsample = nn.Sequential(Convolution(embed_dim, channels, 3, 1, 1), nn.PixelShuffle(self.upscale))
         elif self.upsampler == "nearest+conv":
             if self.upscale not in (2, 4):
                 raise ValueError(f"upsampler 'nearest+conv' has scale 2 or 4, not {self.upscale}")
-            self.conv_before_upsample = nn.Sequential(nn.Conv2d(embed_dim, NUM_FEAT, 3, 1, 1), nn.LeakyReLU())
-            self.conv_up1 = nn.Conv2d(NUM_FEAT, NUM_FEAT, 3, 1, 1)
+            self.conv_before_upsample = nn.Sequential(Convolution(embed_dim, NUM_FEAT, 3, 1, 1), nn.LeakyReLU())
+            self.conv_up1 = Convolution(NUM_FEAT, NUM_FEAT, 3, 1, 1)
             if self.upscale == 4:
-                self.conv_up2 = nn.Conv2d(NUM_FEAT, NUM_FEAT, 3, 1, 1)
-            self.conv_hr = nn.Conv2d(NUM_FEAT, NUM_FEAT, 3, 1, 1)
-            self.conv_last = nn.Conv2d(NUM_FEAT, self.in_chans, 3, 1, 1)
+                self.conv_up2 = Convolution(NUM_FEAT, NUM_FEAT, 3, 1, 1)
+            self.conv_hr = Convolution(NUM_FEAT, NUM_FEAT, 3, 1, 1)
+            self.conv_last = Convolution(NUM_FEAT, self.in_chans, 3, 1, 1)
         else:
-            self.conv_last = nn.Conv2d(embed_dim, self.in_chans, 3, 1, 1)
+            self.conv_last = Convolution(embed_dim, self.in_chans, 3, 1, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, in_chans, H, W] -> [B, in_chans, H * upscale, W * upscale], same dtype and device."""
@@ -155,11 +155,11 @@ class _PatchEmbed(nn.Module):
 
 def _pixel_shuffle_steps(upscale: int) -> nn.Sequential:
     if upscale == 3:
-        return nn.Sequential(nn.Conv2d(NUM_FEAT, 9 * NUM_FEAT, 3, 1, 1), nn.PixelShuffle(3))
+        return nn.Sequential(Convolution(NUM_FEAT, 9 * NUM_FEAT, 3, 1, 1), nn.PixelShuffle(3))
     steps = math.log2(upscale) if upscale > 0 else 0.5
     if steps != int(steps):
         raise ValueError(f"upsampler 'pixelshuffle' has scale 3 or a power of two, not {upscale}")
     layers: list[nn.Module] = []
     for _ in range(int(steps)):
-        layers += [nn.Conv2d(NUM_FEAT, 4 * NUM_FEAT, 3, 1, 1), nn.PixelShuffle(2)]
+        layers += [Convolution(NUM_FEAT, 4 * NUM_FEAT, 3, 1, 1), nn.PixelShuffle(2)]
     return nn.Sequential(*layers)

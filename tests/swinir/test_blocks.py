@@ -64,15 +64,28 @@ def test_padded_heads_follow_an_update_in_place() -> None:
 
 
 def test_the_path_of_devices_other_than_a_cpu_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not in place, heads padded as for CUDA: run here under an autocast that changes no type."""
+    """Not in place, all windows at once, heads padded as for CUDA."""
     images = draw_images(2, 3, 24, 32)
     expected = run(reference_network(LIGHT_HEADS), images)
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _device: True)
+    monkeypatch.setattr(blocks, "_is_served_on_cpu", lambda _tokens: False)
+    monkeypatch.setattr(blocks, "padded_length", lambda _head_dim, _device: 16)
     in_place_calls: list[int] = []
     monkeypatch.setattr(blocks.SwinBlock, "_run_in_place", lambda *_: in_place_calls.append(1))
 
     assert relative_error(run(reference_network(LIGHT_HEADS), images), expected) <= TOLERANCE
     assert not in_place_calls
+
+
+def test_convolutions_stay_in_float32_where_the_blocks_run_in_bfloat16() -> None:
+    made: dict[type[torch.nn.Module], set[torch.dtype]] = {torch.nn.Linear: set(), blocks.Convolution: set()}
+    network = reference_network(LIGHT_HEADS)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            assert type(module) in made
+            module.register_forward_hook(lambda module, _, out: made[type(module)].add(out.dtype))
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        network(draw_images(1, 3, 24, 32))
+    assert made == {torch.nn.Linear: {torch.bfloat16}, blocks.Convolution: {torch.float32}}
 
 
 def test_bfloat16_runs_and_stays_close() -> None:
