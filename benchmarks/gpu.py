@@ -13,6 +13,7 @@ import functools
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from benchmarks.gpu_report import write_gpu_report
 from benchmarks.machine import describe_machine
 from benchmarks.rounds import compare, measure_in_turn
 from swinir.engine import Engine, choose_precision
-from swinir.weights import find_weights, load_network
+from swinir.weights import find_weights, load_network, write_weights
 from swinir.zoo import DEFAULT_VARIANT, find_variant
 from training.metrics import psnr
 
@@ -97,22 +98,26 @@ def measure_micro_batches(
 ) -> list[dict[str, Any]]:
     """Time the engine by how many tiles go through the network at once; ends where memory does, and says so."""
     rows: list[dict[str, Any]] = []
-    engine = Engine(device=str(device))
-    for batch in batches:
-        engine.micro_batch_pixels = batch * tile_px**2
-        tiles = np.random.default_rng(0).integers(0, 256, (batch, tile_px, tile_px, 3), np.uint8)
-        halved = engine.counters.halvings
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        run = _waiting(device, functools.partial(engine.restore, tiles, variant))
-        timing = measure_in_turn({"engine": run}, rounds)["engine"]
-        if engine.counters.halvings > halved:
-            rows.append({"variant": variant, "tiles": batch, "out_of_memory": True})
-            break
-        median_s = float(np.median(timing.wall_s)) / batch
-        spread_s = [float(value) / batch for value in np.quantile(timing.wall_s, (0.25, 0.75))]
-        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-        rows.append({"variant": variant, "tiles": batch, "tile_s": median_s, "spread_s": spread_s, "peak_bytes": peak})
+    with tempfile.TemporaryDirectory() as folder:  # of any weights: most variants' own are not here
+        write_weights(make_pair(variant).ours, Path(folder) / f"{variant}.safetensors", {})
+        engine = Engine(Path(folder), device=str(device))
+        for batch in batches:
+            engine.micro_batch_pixels = batch * tile_px**2
+            tiles = np.random.default_rng(0).integers(0, 256, (batch, tile_px, tile_px, 3), np.uint8)
+            halved = engine.counters.halvings
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            run = _waiting(device, functools.partial(engine.restore, tiles, variant))
+            timing = measure_in_turn({"engine": run}, rounds)["engine"]
+            if engine.counters.halvings > halved:
+                rows.append({"variant": variant, "tiles": batch, "out_of_memory": True})
+                break
+            median_s = float(np.median(timing.wall_s)) / batch
+            spread_s = [float(value) / batch for value in np.quantile(timing.wall_s, (0.25, 0.75))]
+            peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+            rows.append(
+                {"variant": variant, "tiles": batch, "tile_s": median_s, "spread_s": spread_s, "peak_bytes": peak}
+            )
     return rows
 
 

@@ -274,11 +274,9 @@ def _library_paths(paths: TritonPaths) -> dict[str, str]:
     """The stub ignores PYTHONPATH (isolated configuration, seen on 2.51).
 
     It finds the virtual environment as `python3` on PATH, beside pyvenv.cfg, and the project in its working directory.
-    A card's driver may lie where our own LD_LIBRARY_PATH says.
     """
-    libraries = (sysconfig.get_config_var("LIBDIR"), paths.libraries, os.environ.get("LD_LIBRARY_PATH"))
     return {
-        "LD_LIBRARY_PATH": ":".join(str(path) for path in libraries if path),
+        "LD_LIBRARY_PATH": f"{sysconfig.get_config_var('LIBDIR')}:{paths.libraries}",
         "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",  # a __pycache__ in the repository would look like a changed model
