@@ -31,7 +31,7 @@ class Pair:
 
     variant: str
     plain: nn.Module
-    ours: nn.Module
+    ours: SwinIR
 
 
 def make_pair(variant: str) -> Pair:

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.report import ROOT, replace_part, table
 
-NOTHING_YET = ["Nothing yet: no machine that this project was made on had a card. Yours has? `make gpu` fills this in."]
+NOTHING_YET = ["Nothing yet: `make gpu` on a machine with a card fills this in."]
 
 
 def write_gpu_report(results: Path, page: Path = ROOT / "docs" / "gpu.md") -> None:

@@ -2,6 +2,9 @@
 
 Small jobs are done within `execute`, so that Triton batches the next ones meanwhile; large ones go to the lane, whose
 answers follow when they are ready (a response sender in a model that is not decoupled: 24.08 and later).
+
+On a card there is no lane: all jobs are done within `execute`. Where Triton has a card, an answer that is sent later to
+the ensemble ends this process with a segmentation fault (2.51 on an H200); and there a tile takes milliseconds.
 """
 
 from __future__ import annotations
@@ -45,17 +48,15 @@ class TritonPythonModel:
         """Choose the device, load the default variant and run it once, all before Triton says ready."""
         settings, age_s, began = read_settings(), _age_s(), time.monotonic()
         keep_freed_memory()
-        gpu = args["model_instance_kind"] == "GPU"
-        device = f"cuda:{args['model_instance_device_id']}" if gpu else "cpu"
         self.weights_dir = settings.weights_dir
-        self.engine = Engine(settings.weights_dir, device, settings.threads, settings.max_weights_bytes)
+        self.engine = Engine(settings.weights_dir, None, settings.threads, settings.max_weights_bytes)
         self.families = {
             name: pb_utils.MetricFamily(
                 name=f"superres_{name}_total", description=text, kind=pb_utils.MetricFamily.COUNTER
             )
             for name, text in METRICS.items()
         }
-        labels = {"model": args["model_name"], "device": device}
+        labels = {"model": args["model_name"], "device": str(self.engine.device)}
         self.metrics = {name: family.Metric(labels=labels) for name, family in self.families.items()}
         self.told = dict.fromkeys(METRICS, 0.0)
         self.telling = threading.Lock()
@@ -65,7 +66,8 @@ class TritonPythonModel:
         warm = time.monotonic()
         self._tell_metrics()
         self.room = Room()
-        self.lane = Lane(self._run, self.engine.micro_batch_pixels)
+        on_cpu = self.engine.device.type == "cpu"
+        self.lane = Lane(self._run, self.engine.micro_batch_pixels) if on_cpu else None
         pb_utils.Logger.log_info(
             f"{self.engine.describe()}; {settings.default_variant}: imports {age_s:.2f} s, "
             f"weights {loaded - began:.2f} s, warm-up {warm - loaded:.2f} s"
@@ -74,20 +76,20 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the small jobs, which share forward passes, and leave the large ones to the lane."""
         answers: list[Any] = [None] * len(requests)
-        small: dict[int, Job] = {}
+        at_once: dict[int, Job] = {}
         for index, request in enumerate(requests):
             try:
                 job = _job(request)
                 if job.error is None:
                     admit_tiles(*job.tiles.shape[1:3], job.group[0], weights_dir=self.weights_dir)
-                if job.error is not None or job.pixels <= SMALL_PIXELS:
-                    small[index] = job
+                if job.error is not None or self.lane is None or job.pixels <= SMALL_PIXELS:
+                    at_once[index] = job
                 else:
                     self.lane.put(job, _answer_later(request, self.room))
             except Exception as error:  # noqa: BLE001 - it must not fail the requests beside it
                 answers[index] = _refuse(error)
-        self._run(list(small.values()))
-        for index, job in small.items():
+        self._run(list(at_once.values()))
+        for index, job in at_once.items():
             answers[index] = _response(job)
         return answers
 
