@@ -5,7 +5,6 @@ Owns device, precision, micro-batches and the check of every tile. Knows neither
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 import time
@@ -230,31 +229,6 @@ def _extremes(images: Tensor) -> Tensor:
     return torch.stack([torch.stack(torch.aminmax(image)) for image in images.permute(0, 2, 3, 1)])
 
 
-def shrink(images: Tensor, height: int, width: int) -> Tensor:
-    """Antialiased bicubic, how the published pairs were made: [N, C, H', W'] float -> [N, C, height, width].
-
-    On a card by two products of matrices: its own kernel has a thread walk all channels of all images for each pixel.
-    """
-    if images.device.type == "cpu":
-        return interpolate(images, (height, width), mode="bicubic", antialias=True)
-    return shrink_by_products(images, height, width)
-
-
-def shrink_by_products(images: Tensor, height: int, width: int) -> Tensor:
-    """`shrink`, as it is done on a card."""
-    rows = _shrinking(images.shape[2], height, images.device)
-    columns = _shrinking(images.shape[3], width, images.device)
-    return rows @ (images @ columns.T)
-
-
-@functools.lru_cache(maxsize=16)
-def _shrinking(length: int, shrunk: int, device: torch.device) -> Tensor:
-    """Return the weights [shrunk, length] float32 by which `interpolate` makes a shorter line of a line."""
-    with torch.inference_mode(mode=False):
-        line = torch.eye(length)[None, None]
-        return interpolate(line, (shrunk, length), mode="bicubic", antialias=True)[0, 0].to(device)
-
-
 def _check(restored: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     """Round values [N, 3, H, W] in levels to uint8, and fill in what is to be known of them: float32 [N, 6]."""
     rows = torch.zeros(len(restored), len(FIELDS), device=restored.device)
@@ -264,6 +238,8 @@ def _check(restored: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         out = [(image - 127.5).abs_().gt_(128).mean() for image in restored.permute(0, 2, 3, 1)]
         rows[:, FIELDS.index("clamped")] = torch.stack(out)  # a third of the time that counting booleans takes
     levels = restored.clamp_(0, 255)
-    shrunk = levels if levels.shape == images.shape else shrink(levels, images.shape[2], images.shape[3])
+    shrunk = levels
+    if levels.shape != images.shape:  # antialiased bicubic: how the published pairs were made
+        shrunk = interpolate(levels, images.shape[2:], mode="bicubic", antialias=True)
     rows[:, FIELDS.index("back_error")] = (shrunk - images * 255.0).square().flatten(1).mean(dim=1)
     return levels.round().to(torch.uint8), rows

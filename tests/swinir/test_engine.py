@@ -20,8 +20,6 @@ from swinir.engine import (
     NotFinite,
     OutOfMemory,
     choose_precision,
-    shrink,
-    shrink_by_products,
 )
 from swinir.memory import is_out_of_memory
 from swinir.soundness import FIELDS, summarise
@@ -223,15 +221,6 @@ def test_bfloat16_costs_a_picture_less_than_any_eye_sees() -> None:
     exact = engine.restore(tiles, "compact_x4").tiles
     engine.precision = torch.bfloat16
     assert psnr(engine.restore(tiles, "compact_x4").tiles[0], exact[0]) > 60
-
-
-@pytest.mark.parametrize(
-    "sides", [((96, 64), (24, 16)), ((64, 96), (32, 48)), ((60, 45), (20, 15)), ((64, 64), (8, 8))]
-)
-def test_products_of_matrices_shrink_as_the_cpu_does(sides: tuple[tuple[int, int], tuple[int, int]]) -> None:
-    (height, width), shrunk = sides
-    images = torch.from_numpy(draw_tiles(2, height, width)).permute(0, 3, 1, 2).float()
-    assert torch.allclose(shrink_by_products(images, *shrunk), shrink(images, *shrunk), atol=1e-3)
 
 
 def test_the_precision_is_never_float16(monkeypatch: pytest.MonkeyPatch) -> None:

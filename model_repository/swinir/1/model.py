@@ -49,7 +49,9 @@ class TritonPythonModel:
         settings, age_s, began = read_settings(), _age_s(), time.monotonic()
         keep_freed_memory()
         self.weights_dir = settings.weights_dir
-        self.engine = Engine(settings.weights_dir, None, settings.threads, settings.max_weights_bytes)
+        self.engine = Engine(
+            settings.weights_dir, threads=settings.threads, max_weights_bytes=settings.max_weights_bytes
+        )
         self.families = {
             name: pb_utils.MetricFamily(
                 name=f"superres_{name}_total", description=text, kind=pb_utils.MetricFamily.COUNTER
