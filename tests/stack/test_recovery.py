@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -69,17 +68,20 @@ def test_triton_does_not_outlive_a_gateway_that_is_killed(tmp_path: Path) -> Non
 
 def test_what_killed_servers_leave_behind_is_swept_up(tmp_path: Path) -> None:
     running = start_stack(tmp_path, SUPERRES_CACHE_MAX_BYTES="0")
-    image = encode_png(draw_photo(300, 300, seed=2))
+    image = encode_png(draw_photo(600, 520, seed=2))
     servers, regions = [], set()
     for _ in range(2):
-        running.post(encode_png(draw_photo(8, 8))).close()  # up
         servers.append(server := running.triton_pid())
         regions |= {stub.region for stub in find_stubs() if stub.server == server}
+        before = count_tiles(running)
         with ThreadPoolExecutor(1) as pool:
             picture = pool.submit(lambda: running.post(image).read())
-            time.sleep(0.5)  # at work, which is when a stub outlives its server
+            # At work is when a stub outlives its server.
+            wait_for(lambda before=before: count_tiles(running) > before, "the first of its tiles")  # type: ignore[misc]
             os.kill(server, signal.SIGKILL)
+            assert not picture.done(), "it was made before the kill: this proves nothing"
             assert picture.result()
+        wait_for(lambda old=server: running.triton_pid() != old, "another Triton")  # type: ignore[misc]
     worker = int(Path(f"/proc/{running.triton_pid()}/stat").read_text().rpartition(")")[2].split()[1])
     servers.append(running.triton_pid())
     regions |= {stub.region for stub in find_stubs() if stub.server == servers[-1]}
