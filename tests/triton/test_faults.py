@@ -148,19 +148,24 @@ def test_the_least_recently_used_makes_room(server: TritonServer) -> None:
     assert (told["loads"], told["evictions"]) == (0, 0)
 
 
-def test_an_answer_that_shared_memory_has_no_room_for_is_an_error_in_words_and_the_lane_goes_on(
-    server: TritonServer, switch: Switch
+@pytest.mark.parametrize(
+    ("place", "side", "tiles_bytes"),
+    [([], 200, 2_073_600), (["always no lane"], 280, 5_160_960)],
+    ids=["lane", "at once"],
+)
+def test_an_answer_that_shared_memory_has_no_room_for_is_an_error_in_words_and_the_next_is_given(
+    server: TritonServer, switch: Switch, place: list[str], side: int, tiles_bytes: int
 ) -> None:
-    pixels = draw_photo(200, 210, seed=7)
-    switch("room")
-    with pytest.raises(grpc_client.InferenceServerException, match=r"takes 2073600 bytes of shared memory; /dev/shm"):
+    pixels, too_large = draw_photo(side, side + 10, seed=7), draw_photo(side + 50, side + 60, seed=7)
+    switch("room", *place)
+    with pytest.raises(grpc_client.InferenceServerException, match=rf"takes {tiles_bytes} bytes of shared memory"):
         upscale(server, pixels)
-    assert upscale(server, pixels).shape == (800, 840, 3)
-    switch("always room")
-    assert upscale(server, pixels).shape == (800, 840, 3), "it fitted before: there is room for it"
+    assert upscale(server, pixels).shape == (4 * side, 4 * side + 40, 3)
+    switch("always room", *place)
+    assert upscale(server, pixels).shape == (4 * side, 4 * side + 40, 3), "it fitted before: there is room for it"
     for _ in range(2):  # what was refused has not fitted
         with pytest.raises(grpc_client.InferenceServerException, match=r"takes \d+ bytes of shared memory; /dev/shm"):
-            upscale(server, draw_photo(250, 260, seed=7))
+            upscale(server, too_large)
 
 
 def resave(change: Callable[[dict[str, Tensor]], object]) -> Callable[[bytes], bytes]:

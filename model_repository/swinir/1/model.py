@@ -91,8 +91,11 @@ class TritonPythonModel:
             except Exception as error:  # noqa: BLE001 - it must not fail the requests beside it
                 answers[index] = _refuse(error)
         self._run(list(at_once.values()))
+        together_bytes = 0
         for index, job in at_once.items():
+            together_bytes += _fit(job, self.room, beside_bytes=together_bytes)
             answers[index] = _response(job)
+        self.room.note(together_bytes)
         return answers
 
     def _run(self, jobs: list[Job]) -> None:
@@ -122,15 +125,24 @@ def _age_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
+def _fit(job: Job, room: Room, beside_bytes: int = 0) -> int:
+    """Return the bytes of a job's answer; one that shared memory has no room for becomes an error, of none."""
+    if job.restored is None:
+        return 0
+    size_bytes: int = job.restored.tiles.nbytes
+    try:
+        room.check(beside_bytes + size_bytes)
+    except MemoryError as error:
+        job.restored, job.error = None, error
+        return 0
+    return size_bytes
+
+
 def _answer_later(request: Any, room: Room) -> Callable[[Job], None]:
     sender = request.get_response_sender()
 
     def answer(job: Job) -> None:
-        size_bytes = job.restored.tiles.nbytes if job.restored is not None else 0
-        try:
-            room.check(size_bytes)
-        except MemoryError as error:
-            size_bytes, job.restored, job.error = 0, None, error
+        size_bytes = _fit(job, room)
         try:
             sender.send(_response(job), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         except BaseException:
