@@ -21,31 +21,22 @@ from typing import Any, TypeVar
 
 import redis
 from limits.storage import MovingWindowSupport, RedisStorage, Storage
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+
+from gateway.redis_client import connect
 
 R = TypeVar("R")
 Clock = Callable[[], float]
 
 SCHEME = "superres"
 RETRY_S = 1.0
-"""Between two tries to reach a Redis that is away: one request in that time waits for CONNECT_S or ANSWER_S at most."""
+"""Between two tries to reach a Redis that is away: one request in that time waits, within `redis_client`'s bounds."""
 SAY_S = 60.0
 """Between two lines of the log on commands that Redis refuses: a busy client's key would fill it."""
-CONNECT_S = 0.25
-ANSWER_S = 0.5
 MAX_KEYS = 50_000
 """Counted in memory at once, some 20 MB; then the one that was not used for longest is forgotten. Whoever owns so many
 addresses gains nothing by it that another address would not give."""
 
 _log = logging.getLogger(__name__)
-
-
-def connect(url: str) -> redis.Redis:
-    """Return a client of Redis that never waits long: without these a dead Redis hangs every request (measured)."""
-    return redis.Redis.from_url(
-        url, socket_connect_timeout=CONNECT_S, socket_timeout=ANSWER_S, retry=Retry(NoBackoff(), 0)
-    )
 
 
 @dataclass(frozen=True)

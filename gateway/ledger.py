@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 import redis
 
-from gateway.counters import connect
+from gateway.redis_client import connect
 from gateway.watched import FileError, WatchedFile
 
 SpanKind = Literal["boot_s", "up_s"]

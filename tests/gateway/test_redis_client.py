@@ -1,0 +1,94 @@
+"""The client of Redis, where names are slow: `getaddrinfo` is held up here, the rest is the real Redis."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from gateway.counters import Counters
+from gateway.redis_client import LookUps, connect
+from tests.gateway.redis_server import RedisServer, redis_server
+
+LIMIT_S = 60.0
+"""For what must come at all; no measure of speed."""
+
+__all__ = ["redis_server"]
+
+
+class Names:
+    """A `getaddrinfo` that stands still until it is let go."""
+
+    def __init__(self) -> None:
+        self.are_slow = threading.Event()
+        self.let_go = threading.Event()
+        self.asked: list[str] = []
+        self._real = socket.getaddrinfo
+
+    def __call__(self, host: str, *rest: Any, **named: Any) -> Any:
+        if self.are_slow.is_set():
+            self.asked.append(host)
+            assert self.let_go.wait(LIMIT_S)
+        return self._real(host, *rest, **named)
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+    held_up = Names()
+    monkeypatch.setattr(socket, "getaddrinfo", held_up)
+    yield held_up
+    held_up.let_go.set()
+
+
+def by_name(server: RedisServer) -> str:
+    return server.url.replace("127.0.0.1", "localhost")
+
+
+def test_no_request_stands_by_while_a_name_is_looked_up(names: Names, redis_server: RedisServer) -> None:
+    counters = Counters(redis_url=by_name(redis_server))
+    assert counters.acquire_entry("key", 10, 60)
+    assert counters.check()
+    redis_server.kill()
+    names.are_slow.set()
+
+    for _ in range(3):  # the look-up stands still all the while: who waited for it would never get here
+        assert counters.acquire_entry("key", 10, 60)
+        assert not counters.check()
+        counters._ask_again = time.monotonic()
+    assert names.asked == ["localhost"], "one look-up, however many ask"
+
+    names.let_go.set()
+    redis_server.start()
+    deadline = time.monotonic() + LIMIT_S
+    while not counters.check():
+        assert time.monotonic() < deadline, "it is back and nobody notices"
+        counters.acquire_entry("key", 1000, 60)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_a_look_up_that_takes_too_long_is_an_error_of_redis(names: Names, scheme: str) -> None:
+    names.are_slow.set()
+    with pytest.raises(redis.TimeoutError):
+        connect(f"{scheme}://{scheme}-somewhere:6379/0").ping()
+    assert names.asked == [f"{scheme}-somewhere"]
+
+
+@pytest.mark.parametrize("host", ["no-such-name.invalid", "x" * 70 + ".invalid"], ids=["unknown", "not a name"])
+def test_a_name_that_is_not_found_is_told_to_all_who_wait(host: str) -> None:
+    look_ups = LookUps()
+    for _ in range(2):
+        with pytest.raises(OSError, match=f"the name {host} is not found"):
+            look_ups.wait(host, 6379, LIMIT_S)
+
+
+def test_a_socket_of_this_machine_has_no_name_to_look_up(names: Names) -> None:
+    names.are_slow.set()
+    with pytest.raises(redis.ConnectionError):
+        connect("unix:///nowhere/redis.sock").ping()
+    assert names.asked == []
