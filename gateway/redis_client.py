@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis
@@ -18,6 +20,8 @@ from redis.retry import Retry
 LOOK_UP_S = 0.25
 CONNECT_S = 0.25
 ANSWER_S = 0.5
+MOST_LOOK_UPS = 32
+"""At a time. One a second is begun at most while Redis is away, and none was seen to take longer than 15 s."""
 
 
 def connect(url: str) -> redis.Redis:
@@ -32,36 +36,56 @@ def connect(url: str) -> redis.Redis:
 
 
 class LookUps:
-    """Looks names up in threads of their own, one at a time for each name: `getaddrinfo` cannot be ended."""
+    """Looks names up in threads of their own, for `getaddrinfo` cannot be ended.
+
+    One that has taken too long is not waited for again: it may be that only newer ones find what has come back.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pending: dict[tuple[str, int], Future[object]] = {}
+        self._pending: list[_LookUp] = []
 
     def wait(self, host: str, port: int, limit_s: float) -> None:
         """Return when a name has been found; raise OSError when it is not, or not within the limit."""
-        with self._lock:
-            future = self._pending.get((host, port))
-            if future is None:
-                future = self._pending[host, port] = Future()
-                threading.Thread(target=self._look_up, args=(host, port, future), name="look-up", daemon=True).start()
         try:
-            future.result(limit_s)
+            self._begin_or_join(host, port, limit_s).result(limit_s)
         except TimeoutError as error:
             raise TimeoutError(f"the name {host} was not looked up within {limit_s:g} s") from error
 
-    def _look_up(self, host: str, port: int, future: Future[object]) -> None:
+    def _begin_or_join(self, host: str, port: int, limit_s: float) -> Future[object]:
+        with self._lock:
+            now = time.monotonic()
+            for other in self._pending:
+                if (other.host, other.port) == (host, port) and now - other.began < limit_s:
+                    return other.future
+            if len(self._pending) == MOST_LOOK_UPS:
+                raise TimeoutError(f"{MOST_LOOK_UPS} look-ups of names are still waited for")
+            begun = _LookUp(host, port, now)
+            threading.Thread(target=self._look_up, args=(begun,), name="look-up", daemon=True).start()
+            self._pending.append(begun)
+            return begun.future
+
+    def _look_up(self, own: _LookUp) -> None:
         found = error = None
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(own.host, own.port, type=socket.SOCK_STREAM)
         except Exception as raised:  # noqa: BLE001 - a name that cannot be encoded is no OSError; who waits must be told
-            error = OSError(f"the name {host} is not found: {raised}")
+            error = OSError(f"the name {own.host} is not found: {raised}")
         with self._lock:
-            del self._pending[host, port]
+            self._pending.remove(own)
         if error is None:
-            future.set_result(found)
+            own.future.set_result(found)
         else:
-            future.set_exception(error)
+            own.future.set_exception(error)
+
+
+@dataclass(eq=False)
+class _LookUp:
+    host: str
+    port: int
+    began: float
+    """A moment of time.monotonic."""
+    future: Future[object] = field(default_factory=Future)
 
 
 _look_ups = LookUps()

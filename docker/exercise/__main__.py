@@ -145,15 +145,19 @@ def live(podman: Podman) -> None:
             expect(not answers(), "with dead stubs no image is upscaled, and none is made up")
             wait_for(answers, 120, "the health check saw it, Triton was restarted, and images are upscaled")
 
+        def triton_started() -> str:
+            # With -a: between its end and its start a container is none of those that run.
+            return podman("inspect", "-f", "{{.State.StartedAt}}", compose("ps", "-aq", "triton").strip())
+
         def one_stub_dies() -> None:
-            started = podman("inspect", "-f", "{{.State.StartedAt}}", compose("ps", "-q", "triton").strip())
+            started = triton_started()
             find = "grep -l '[u]pscale_stream' /proc/[0-9]*/cmdline | cut -d/ -f3"  # [u]: not this command itself
             compose("exec", "-T", "triton", "sh", "-c", f"kill -9 $({find})")
-
-            def is_new() -> bool:
-                return podman("inspect", "-f", "{{.State.StartedAt}}", compose("ps", "-q", "triton").strip()) != started
-
-            wait_for(is_new, 60, "the stub of a model that no health check calls died, and Triton was restarted")
+            wait_for(
+                lambda: triton_started() != started,
+                60,
+                "the stub of a model that no health check calls died, and Triton was restarted",
+            )
             wait_for(answers, 120, "and images are upscaled")
 
         step("Redis killed and back", redis_down_and_up)

@@ -6,13 +6,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import redis
 
 from gateway.counters import Counters
-from gateway.redis_client import LookUps, connect
+from gateway.redis_client import MOST_LOOK_UPS, LookUps, connect
 from tests.gateway.redis_server import RedisServer, redis_server
 
 LIMIT_S = 60.0
@@ -59,16 +60,49 @@ def test_no_request_stands_by_while_a_name_is_looked_up(names: Names, redis_serv
     for _ in range(3):  # the look-up stands still all the while: who waited for it would never get here
         assert counters.acquire_entry("key", 10, 60)
         assert not counters.check()
-        counters._ask_again = time.monotonic()
-    assert names.asked == ["localhost"], "one look-up, however many ask"
+        counters._ask_again = time.monotonic()  # a second later
+    asked = len(names.asked)
+    assert set(names.asked) == {"localhost"}
 
-    names.let_go.set()
+    names.are_slow.clear()  # for those who ask from now on: the old ones still stand
     redis_server.start()
     deadline = time.monotonic() + LIMIT_S
     while not counters.check():
         assert time.monotonic() < deadline, "it is back and nobody notices"
         counters.acquire_entry("key", 1000, 60)
         time.sleep(0.05)
+    assert not names.let_go.is_set()
+    assert len(names.asked) == asked
+
+
+def test_who_asks_together_shares_a_look_up_and_there_are_only_so_many(names: Names) -> None:
+    look_ups = LookUps()
+    names.are_slow.set()
+    with ThreadPoolExecutor(8) as pool:
+        waits = [pool.submit(look_ups.wait, "together", 6379, LIMIT_S) for _ in range(8)]
+        while not names.asked:
+            time.sleep(0.01)
+        for number in range(MOST_LOOK_UPS - 1):
+            with pytest.raises(TimeoutError, match="was not looked up within 0 s"):
+                look_ups.wait(f"name-{number}", 6379, 0.0)
+        with pytest.raises(TimeoutError, match="not looked up"):
+            look_ups.wait("one-more", 6379, LIMIT_S)
+        names.let_go.set()
+        for wait in waits:
+            with pytest.raises(OSError, match="the name together is not found"):
+                wait.result()
+
+    assert sorted(names.asked) == sorted(["together", *(f"name-{number}" for number in range(MOST_LOOK_UPS - 1))])
+    names.are_slow.clear()
+    deadline = time.monotonic() + LIMIT_S
+    while True:  # those that are over make room
+        try:
+            look_ups.wait("localhost", 6379, LIMIT_S)
+        except TimeoutError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        else:
+            break
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
