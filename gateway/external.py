@@ -1,11 +1,14 @@
 """An external backend: a Triton somewhere else that sleeps and boots by itself, as behind Knative's activator.
 
 Nobody tells us how it is, so its state is inferred from requests and wake calls: before a request to a backend that may
-be asleep, one call asks whether it is ready, which wakes it and is held until it is.
+be asleep, one call asks whether it is ready, which wakes it and is held until it is. Where nobody stands before it to
+hold the call, as in Docker Compose, a Triton that boots refuses it, and is asked again until a boot has had all its
+time. An image at which the backend went away is sent once more (`gateway.upscaling`).
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -14,8 +17,18 @@ from collections.abc import Iterator
 from gateway.backend import TritonBackend
 from gateway.states import BOOT_LIMIT_S, States
 from gateway.stop import Stop, Stopped
-from gateway.upscaler import BackendError, BackendStillBooting, BackendTimeout, BackendUnavailable, Band
+from gateway.upscaler import (
+    BackendDied,
+    BackendError,
+    BackendStillBooting,
+    BackendTimeout,
+    BackendUnavailable,
+    Band,
+)
 from preprocessing.image import Pixels
+
+ASK_AGAIN_S = 0.5
+"""Between two questions to a server that does not listen yet."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +49,7 @@ class ExternalBackend:
     def upscale_bands(
         self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
     ) -> Iterator[Band]:
-        """Yield the bands, after waiting for a boot if need be."""
+        """Yield the bands, after waiting for a boot if need be; raise BackendDied when it went away meanwhile."""
         self._await_up(deadline, stop)
         try:
             for band in self._client.upscale_bands(
@@ -44,9 +57,9 @@ class ExternalBackend:
             ):
                 self._states.note_answer()
                 yield band
-        except BackendUnavailable:
-            self._states.note_sleep()  # it went away since we last heard of it: the next request asks first
-            raise
+        except BackendUnavailable as error:
+            self._states.note_sleep()  # since we last heard of it: whoever comes next asks first
+            raise BackendDied(f"the backend went away: {error}") from error
 
     def wake(self) -> None:
         """Ask the server whether it is ready, in the background, if it may be asleep."""
@@ -70,14 +83,31 @@ class ExternalBackend:
             self._ask(deadline, stop)
 
     def _ask(self, deadline: float, stop: Stop) -> None:
-        try:
-            self._client.await_ready(deadline, stop)
-        except BackendTimeout as error:  # slow is not failed: whether it is, the state says after BOOT_LIMIT_S
-            raise BackendStillBooting(str(error)) from error
-        except BackendUnavailable:  # refused: Triton listens once its models are loaded, and until then it boots
-            self._states.note_refusal()
-            raise
-        except BackendError:
-            self._states.note_failure()
-            raise
-        self._states.note_answer()
+        with self._states.watching():
+            for number in itertools.count():
+                try:
+                    self._client.await_ready(deadline, stop)
+                except BackendTimeout as error:  # slow is not failed: the state says so after BOOT_LIMIT_S
+                    raise BackendStillBooting(str(error)) from error
+                except (
+                    BackendUnavailable
+                ) as error:  # Triton listens once its models are loaded, and until then it boots
+                    if not self._states.note_refusal():
+                        raise
+                    if number == 0:
+                        _log.warning("nobody listens at the backend's address yet, asking again: %s", error)
+                    _pause(stop)
+                except BackendError:
+                    self._states.note_failure()
+                    raise
+                else:
+                    self._states.note_answer()
+                    return
+
+
+def _pause(stop: Stop) -> None:
+    """Wait for ASK_AGAIN_S, or raise Stopped as soon as it is set."""
+    woken = threading.Event()
+    with stop.calling(woken.set):
+        woken.wait(ASK_AGAIN_S)
+    stop.check()

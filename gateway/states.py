@@ -11,7 +11,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -67,8 +68,9 @@ class States:
         self._lock = threading.Lock()
         self._name: StateName = "asleep"
         self._since = self._last_answer = clock()
+        self._watchers = 0
         self._is_seen = True
-        """Whether somebody waits for the boot to end: then its length is known when it has."""
+        """Whether somebody has waited for the boot to end all the time: then its length is known when it has."""
         self._is_gone = False
         """Whether a boot had all its time, and nobody listened ever since."""
         self._boots = deque(_read_boots(path), maxlen=KEPT_BOOTS)
@@ -106,13 +108,27 @@ class States:
         with self._lock:
             self._enter("asleep")
 
-    def note_refusal(self) -> None:
-        """Note that nobody listens there, as while a server boots; once a boot has had all its time, that is failed."""
+    def note_refusal(self) -> bool:
+        """Note that nobody listens there, as while a server boots; false once a boot has had all its time: failed."""
         with self._lock:
             self._let_time_pass()
+            if self._name == "asleep":
+                self._enter("booting")
             if self._name == "booting" and self._is_gone:
                 self._fail_for_long()
-            self._is_seen = False
+            return self._name != "failed"
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Wait for a boot's end: when the last who did has left before it, nobody will know how long it took."""
+        with self._lock:
+            self._watchers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watchers -= 1
+                self._is_seen = self._is_seen and self._watchers > 0
 
     def note_failure(self) -> None:
         """Note that a boot ended without a backend."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -16,9 +17,12 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.backend import TritonBackend
 from gateway.external import ExternalBackend
+from gateway.places import Places, Room
 from gateway.states import BOOT_LIMIT_S, States
 from gateway.stop import Stop, Stopped
+from gateway.triton_process import find_free_ports
 from gateway.upscaler import (
+    BackendDied,
     BackendError,
     BackendNotStarted,
     BackendStillBooting,
@@ -26,8 +30,10 @@ from gateway.upscaler import (
     BackendUnavailable,
     Band,
 )
+from gateway.upscaling import Upscaling
 from preprocessing.codec import Pixels
 from tests.fakes import FakeUpscaler, HandClock
+from tests.gateway.test_upscaling import order
 
 LIMIT_S = 30.0
 PIXELS = np.zeros((8, 8, 3), np.uint8)
@@ -46,6 +52,8 @@ class Activator(FakeUpscaler):
     def await_ready(self, deadline: float, stop: Stop) -> None:
         self.asked_ready += 1
         self.questions.release()
+        if time.monotonic() > deadline:
+            raise BackendTimeout("still booting")
         if self.broken:
             raise self.broken
         while not self.is_up.wait(0.005):
@@ -135,47 +143,83 @@ def test_a_boot_that_fails_is_told_and_tried_again_by_the_next() -> None:
     assert backend.states.now().name == "up"
 
 
-def refused(states: States) -> tuple[Activator, ExternalBackend]:
-    """A backend where nobody listens, as a Triton does not before its models are loaded; asked once."""
-    activator = Activator()
+@contextmanager
+def asking(backend: ExternalBackend, activator: Activator, times: int = 2) -> Iterator[Future[list[Band]]]:
+    """Ask where nobody listens, as at a Triton before its models are loaded; begin once that was asked so often."""
     activator.broken = BackendUnavailable("connection refused")
-    backend = external(activator, states)
-    with pytest.raises(BackendUnavailable):
-        ask(backend)
-    return activator, backend
+    stop = Stop()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ask, backend, LIMIT_S, stop)
+        try:
+            for _ in range(times):
+                assert activator.questions.acquire(timeout=LIMIT_S)
+            yield waiting
+        finally:
+            stop.set()
 
 
-def test_a_server_that_does_not_listen_yet_is_booting_and_the_next_one_asks_again() -> None:
-    activator, backend = refused(States())
-    assert backend.states.now().name == "booting"
-
+def begin_to_listen(activator: Activator) -> None:
     activator.broken = None
     activator.is_up.set()
+
+
+def test_a_server_that_does_not_listen_yet_is_booting_and_asked_again_until_it_does() -> None:
+    activator = Activator()
+    backend = external(activator)
+    with asking(backend, activator) as waiting:
+        assert not waiting.done()
+        assert backend.states.now().name == "booting"
+        begin_to_listen(activator)
+        assert whole(waiting.result(LIMIT_S)).shape == (32, 32, 3)
+    assert backend.states.now().name == "up"
+    assert backend.states.now().usual_boot_s is not None, "it was watched from its beginning to its end"
+
+
+def test_the_wait_for_a_server_that_does_not_listen_ends_at_the_deadline_and_tells_of_no_boot() -> None:
+    activator = Activator()
+    activator.broken = BackendUnavailable("connection refused")
+    backend = external(activator)
+    with pytest.raises(BackendStillBooting):
+        ask(backend, limit_s=0.02)
+    assert backend.states.now().name == "booting"
+
+    begin_to_listen(activator)
     assert len(ask(backend)) == 2
     assert backend.states.now().name == "up"
     assert backend.states.now().usual_boot_s is None, "nobody saw the boot end: the time to the next visitor is no boot"
 
 
-def test_a_server_that_never_listens_has_failed_after_a_boots_time_and_boots_no_more_until_it_answers() -> None:
-    clock = HandClock()
-    activator, backend = refused(States(clock=clock))
+def test_a_visitor_who_leaves_a_server_that_does_not_listen_is_waited_for_no_longer() -> None:
+    activator = Activator()
+    backend = external(activator)
+    with asking(backend, activator) as waiting:
+        pass  # and is stopped
+    with pytest.raises(Stopped):
+        waiting.result(LIMIT_S)
 
-    clock.now += BOOT_LIMIT_S
-    assert backend.states.now().name == "booting"
-    clock.now += 1
+
+def test_a_server_that_never_listens_has_failed_after_a_boots_time_and_boots_no_more_until_it_answers() -> None:
+    clock, activator = HandClock(), Activator()
+    backend = external(activator, States(clock=clock))
+
+    with asking(backend, activator) as waiting:
+        clock.now += BOOT_LIMIT_S
+        assert backend.states.now().name == "booting"
+        clock.now += 1
+        with pytest.raises(BackendUnavailable):
+            waiting.result(LIMIT_S)
     assert backend.states.now().name == "failed"
+    asked = activator.asked_ready
     with pytest.raises(BackendUnavailable):
         ask(backend)
+    assert activator.asked_ready == asked + 1, "it had all its time: nobody else waits for it"
     assert backend.states.now().name == "failed", "else each visitor of a dead server would cost the meter a boot"
 
-    activator.broken = None
-    activator.is_up.set()
+    begin_to_listen(activator)
     assert len(ask(backend)) == 2
     backend.states.note_sleep()
-    activator.broken = BackendUnavailable("connection refused")
-    with pytest.raises(BackendUnavailable):
-        ask(backend)
-    assert backend.states.now().name == "booting"
+    with asking(backend, activator):
+        assert backend.states.now().name == "booting"
 
 
 class Unready(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
@@ -185,26 +229,49 @@ class Unready(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mi
         return service_pb2.ServerReadyResponse(ready=False)
 
 
-@pytest.mark.parametrize(("listens", "kind", "state"), [
-    (False, BackendUnavailable, "booting"), (True, BackendNotStarted, "failed"),
-])  # fmt: skip
-def test_over_grpc_a_port_that_refuses_is_booting_and_a_server_that_is_not_ready_has_failed(
-    kind: type[BackendError], state: str, *, listens: bool
-) -> None:
+class Ready(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """A Triton that listens and is ready."""
+
+    def ServerReady(self, _: object, __: object) -> service_pb2.ServerReadyResponse:  # noqa: N802 - gRPC's name
+        return service_pb2.ServerReadyResponse(ready=True)
+
+
+@contextmanager
+def listening(servicer: service_pb2_grpc.GRPCInferenceServiceServicer, port: int) -> Iterator[None]:
     server = grpc.server(ThreadPoolExecutor(1))
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Unready(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
+    assert server.add_insecure_port(f"127.0.0.1:{port}") == port
     server.start()
-    if not listens:
+    try:
+        yield
+    finally:
         server.stop(None).wait(LIMIT_S)
+
+
+def test_over_grpc_a_server_that_is_not_ready_has_failed() -> None:
+    port = find_free_ports().grpc
     backend = ExternalBackend(TritonBackend(f"127.0.0.1:{port}", []), States())
-
-    with pytest.raises(kind):
+    with listening(Unready(), port), pytest.raises(BackendNotStarted):
         ask(backend)
-
-    assert backend.states.now().name == state
+    assert backend.states.now().name == "failed"
     backend.close()
-    server.stop(None).wait(LIMIT_S)
+
+
+def test_over_grpc_a_port_that_refuses_is_booting_until_somebody_listens(caplog: pytest.LogCaptureFixture) -> None:
+    port = find_free_ports().grpc
+    backend = ExternalBackend(TritonBackend(f"127.0.0.1:{port}", []), States())
+    backend.wake()
+    end = time.monotonic() + LIMIT_S
+    while "nobody listens" not in caplog.text:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert backend.states.now().name == "booting"
+
+    with listening(Ready(), port):
+        wait_for(backend.states, "up")
+
+    backend.close()
+    assert caplog.text.count("nobody listens") == 1
 
 
 def test_a_visitor_who_leaves_during_the_boot_ends_the_wait() -> None:
@@ -229,12 +296,20 @@ def test_after_its_idle_time_it_is_asked_again_before_an_image_is_sent(tmp_path:
     assert activator.asked_ready == 2
 
 
-def test_a_server_that_went_away_is_asked_again_by_the_next_request() -> None:
+def test_a_server_that_went_away_is_asked_again_before_the_next_image_is_sent() -> None:
     activator = Activator(failures=[BackendUnavailable("gone")])
     activator.is_up.set()
     backend = external(activator)
-    with pytest.raises(BackendUnavailable):
+    with pytest.raises(BackendDied):
         ask(backend)
     assert backend.states.now().name == "asleep"
     assert len(ask(backend)) == 2
+    assert activator.asked_ready == 2
+
+
+def test_an_image_at_which_the_server_went_away_is_made_by_the_one_that_takes_its_place() -> None:
+    activator = Activator(failures=[BackendUnavailable("gone")])
+    activator.is_up.set()
+    making = Upscaling(external(activator), Places(Room(at_work=1, waiting=0)), deadline_s=LIMIT_S)
+    assert making.run(order(), "id").width == 4 * order().upload.width
     assert activator.asked_ready == 2

@@ -1,61 +1,96 @@
-"""A gateway before a real Triton that others put to sleep and wake, as Knative does."""
+"""A gateway before a real Triton of others: put to sleep and woken, as Knative does, or restarted, as Compose does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from werkzeug.test import TestResponse
 
 from gateway.app import create_app
 from gateway.embedded import make_backend
 from gateway.keys import KeyFile
 from gateway.settings import read_settings
-from gateway.triton_process import TritonProcess, find_free_ports
+from gateway.triton_process import TritonPorts, TritonProcess, find_free_ports
+from gateway.upscaler import Upscaler
 from tests.conftest import ROOT
 from tests.gateway.requests import ask_api, read_picture
+from tests.stack.running import wait_for
 from tests.triton.activator import Activator
 
 MODEL_KEY = "model-key-of-a-sleeper"
 
 
+def start_triton(folder: Path, ports: TritonPorts) -> TritonProcess:
+    return TritonProcess(
+        model_repository=ROOT / "model_repository",
+        model_key=MODEL_KEY,
+        api_key="api-key-of-a-sleeper",
+        log_path=folder / "triton.log",
+        environ={"OMP_WAIT_POLICY": "passive"},
+        ports=ports,
+    )
+
+
 @pytest.fixture
 def activator(tmp_path: Path) -> Iterator[Activator]:
-    def start() -> TritonProcess:
-        return TritonProcess(
-            model_repository=ROOT / "model_repository",
-            model_key=MODEL_KEY,
-            api_key="api-key-of-a-sleeper",
-            log_path=tmp_path / "triton.log",
-            environ={"OMP_WAIT_POLICY": "passive"},
-            ports=find_free_ports(),
-        )
-
-    running = Activator(start)
+    running = Activator(lambda: start_triton(tmp_path, find_free_ports()))
     yield running
     running.close()
+
+
+def backend_at(address: str, state_dir: Path) -> tuple[Upscaler, Callable[[], TestResponse]]:
+    """A gateway before the Triton at that address, and a way to ask it for a picture."""
+    environ = {
+        "SUPERRES_STATE_DIR": str(state_dir), "SUPERRES_BACKEND_ADDRESS": address,
+        "SUPERRES_MODEL_KEY": MODEL_KEY, "SUPERRES_CACHE_MAX_BYTES": "0",
+    }  # fmt: skip
+    backend = make_backend(settings := read_settings(environ).settings)
+    client, key = create_app(settings, backend).test_client(), KeyFile(state_dir / "keys.json").new("tests")
+    return backend, lambda: ask_api(client, key)
 
 
 def test_a_picture_wakes_it_and_another_wakes_it_again_after_it_was_scaled_to_zero(
     activator: Activator, tmp_path: Path
 ) -> None:
-    environ = {
-        "SUPERRES_STATE_DIR": str(tmp_path), "SUPERRES_BACKEND_ADDRESS": activator.address,
-        "SUPERRES_MODEL_KEY": MODEL_KEY, "SUPERRES_CACHE_MAX_BYTES": "0",
-    }  # fmt: skip
-    backend = make_backend(settings := read_settings(environ).settings)
-    client, key = create_app(settings, backend).test_client(), KeyFile(tmp_path / "keys.json").new("tests")
+    backend, ask = backend_at(activator.address, tmp_path)
     try:
         assert (backend.states.now().name, activator.boots) == ("asleep", 0), "nobody asked for anything"
-        first = ask_api(client, key)
+        first = ask()
         assert (first.status_code, backend.states.now().name, activator.boots) == (200, "up", 1)
         assert backend.states.now().usual_boot_s is not None
 
         activator.put_to_sleep()  # which nobody tells the gateway
-        second = ask_api(client, key)
+        second = ask()
     finally:
         backend.close()
 
     assert (second.status_code, activator.boots) == (200, 2), second.get_data(as_text=True)
     assert np.array_equal(read_picture(second.data), read_picture(first.data))
+
+
+def test_a_picture_survives_a_restart_of_a_triton_that_nobody_stands_before(tmp_path: Path) -> None:
+    ports = find_free_ports()
+    old = start_triton(tmp_path, ports)
+    backend, ask = backend_at(old.grpc_address, tmp_path)
+    servers = [old]
+    try:
+        first = ask()  # asked while it boots
+        assert first.status_code == 200, first.get_data(as_text=True)
+        old.kill()
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(ask)
+            wait_for(lambda: backend.states.now().name == "booting", "the gateway to see that it is gone")
+            servers.append(start_triton(tmp_path, ports))
+            answer = second.result()
+    finally:
+        backend.close()
+        for server in servers:
+            server.kill()
+
+    assert answer.status_code == 200, answer.get_data(as_text=True)
+    assert np.array_equal(read_picture(answer.data), read_picture(first.data))
+    assert backend.states.now().usual_boot_s is not None
