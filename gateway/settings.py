@@ -146,7 +146,8 @@ class Settings:
         0, "Threads of the embedded server's engine; 0 for one a core.", check=between(0, 1_024)
     )
     max_weights_bytes: int = setting(
-        MAX_WEIGHTS_BYTES, "Memory of the embedded server for weights; the least recently used make room.",
+        MAX_WEIGHTS_BYTES,
+        "Memory of the embedded server for weights and what it keeps of them; the least recently used make room.",
         check=between(1, 10**12),
     )  # fmt: skip
     weights_dir: str = setting("", "Fetched weights, for the embedded server; empty for weights/ in state_dir.")

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swinir import fused
-from swinir.windows import WindowOrders, relative_position_index, shift_mask
+from swinir.windows import KINDS, WindowOrders, relative_position_index, shift_mask
 
 # Tokens a block handles at once on a CPU: measured in docs/benchmarks.md ("Chunk of windows").
 CPU_CHUNK_TOKENS = 4096
@@ -68,7 +68,7 @@ class SwinBlock(nn.Module):
         """
         if not _is_served_on_cpu(tokens):
             return self._run(tokens.index_select(0, gather), kinds)
-        if tokens.dtype == torch.float32 and self.attn.head_dim <= fused.MAX_HEAD_DIM and fused.is_available():
+        if self._is_fused(tokens):
             return self._packed().run(tokens, gather, kinds, torch.get_num_threads())
         out = torch.empty_like(tokens)
         area = self.attn.window_size**2
@@ -78,6 +78,17 @@ class SwinBlock(nn.Module):
                 b = min(a + step, end)
                 self._run_in_place(torch.index_select(tokens, 0, gather[a:b], out=out[a:b]), kind)
         return out
+
+    def prepare(self) -> int:
+        """Make what serving keeps beside the parameters, for it would be made by the first images; return its bytes."""
+        with torch.no_grad():
+            weight = self.norm1.weight
+            if _is_served_on_cpu(weight) and self._is_fused(weight):
+                return self._packed().size_bytes
+            return self.attn.prepare(KINDS if self.shifted else KINDS[:1])
+
+    def _is_fused(self, tokens: Tensor) -> bool:
+        return tokens.dtype == torch.float32 and self.attn.head_dim <= fused.MAX_HEAD_DIM and fused.is_available()
 
     def _packed(self) -> fused.FusedBlock:
         """Return the weights as the fused block wants them: kept until one of them changes."""
@@ -155,6 +166,12 @@ class WindowAttention(nn.Module):
             attended.append(made.transpose(1, 2))
         whole = attended[0] if len(attended) == 1 else torch.cat(attended)
         return whole.reshape(-1, self.num_heads * heads.head_dim), heads.proj_weight
+
+    def prepare(self, kinds: Sequence[int]) -> int:
+        """As `SwinBlock.prepare`, for these kinds of window."""
+        biases, heads = self._biases_and_heads(kinds)
+        padded = (tensor for tensor in heads[1:] if not any(tensor is own for own in self.parameters()))
+        return sum(tensor.nbytes for tensor in (*biases, *padded))
 
     def _biases_and_heads(self, kinds: Sequence[int]) -> tuple[list[Tensor], PaddedHeads]:
         """Return what follows from the parameters: kept when serving, until a parameter changes."""

@@ -25,6 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from swinir.windows import KINDS, window_orders
+
 if TYPE_CHECKING:
     from swinir.blocks import SwinBlock
 
@@ -85,7 +87,9 @@ class FusedBlock:
             "fc2_weight": _pack(block.mlp.fc2.weight),
             "fc2_bias": _pad(block.mlp.fc2.bias),
         }
-        self._biases = {kind: _pad(attention.make_bias(kind), FAR_BELOW) for kind in range(4 if block.shifted else 1)}
+        self._biases = {
+            kind: _pad(attention.make_bias(kind), FAR_BELOW) for kind in (KINDS if block.shifted else KINDS[:1])
+        }
         pointers = {name: tensor.data_ptr() for name, tensor in self._tensors.items()}
         self._window_tokens = window_tokens
         self._block = _Block(
@@ -96,6 +100,11 @@ class FusedBlock:
             hidden=block.mlp.fc1.out_features,
             **pointers,
         )
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the packed weights take, beside the parameters they were made of."""
+        return sum(tensor.nbytes for tensor in (*self._tensors.values(), *self._biases.values()))
 
     def run(self, tokens: Tensor, gather: Tensor, kinds: Sequence[tuple[int, int, int]], threads: int) -> Tensor:
         """As `SwinBlock.forward`, for float32 on a CPU."""
@@ -194,7 +203,6 @@ def find_library() -> ctypes.CDLL | None:
 def _measure_error() -> float:
     """Return how far the library is from PyTorch on a small block: of the largest magnitude."""
     from swinir.blocks import SwinBlock  # noqa: PLC0415 - blocks imports this module
-    from swinir.windows import window_orders  # noqa: PLC0415
 
     generator = torch.Generator().manual_seed(0)
     block = SwinBlock(20, 2, 8, 2.0, shifted=True)

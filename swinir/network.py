@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swinir.blocks import Convolution, ResidualGroup, residual_conv
+from swinir.blocks import Convolution, ResidualGroup, SwinBlock, residual_conv
 from swinir.windows import window_orders
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, subtracted from RGB input by the published code
@@ -101,6 +101,11 @@ class SwinIR(nn.Module):
         if mean is not None:
             x = x + mean
         return x[:, :, : height * self.upscale, : width * self.upscale]
+
+    def prepare(self) -> int:
+        """Make what serving keeps of the weights, and return the bytes of all of it, parameters included."""
+        blocks = (module for module in self.modules() if isinstance(module, SwinBlock))
+        return sum(each.nbytes for each in self.parameters()) + sum(block.prepare() for block in blocks)
 
     def _deep_features(self, shallow: Tensor) -> Tensor:
         batch, channels, height, width = shallow.shape

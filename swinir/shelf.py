@@ -68,25 +68,28 @@ class Shelf:
 
     @property
     def size_bytes(self) -> int:
-        """Memory of the weights held."""
+        """Memory of the weights held, and of what is kept made of them."""
         with self._lock:
             return self._size_bytes()
 
     def _fill(self, row: Variant, path: Path, stamp: tuple[str, int, int]) -> _Held:
         try:
-            network = self._load(row, path, self._device)
+            network, size_bytes = self._load_and_prepare(row, path)
         except (RuntimeError, MemoryError) as error:
             if not self._held or not is_out_of_memory(error):
                 raise
             log.warning("no memory left to load %s: putting every other variant away", row.name)
             self._put_away(len(self._held))
-            network = self._load(row, path, self._device)
-        size_bytes = sum(each.numel() * each.element_size() for each in network.parameters())
+            network, size_bytes = self._load_and_prepare(row, path)
         self.loads += 1
-        log.info("loaded %s from %s: %d bytes of weights", row.name, path, size_bytes)
+        log.info("loaded %s from %s: %d bytes in memory", row.name, path, size_bytes)
         while self._held and self._size_bytes() + size_bytes > self._max_bytes:
             self._put_away(1)
         return _Held(network, size_bytes, stamp)
+
+    def _load_and_prepare(self, row: Variant, path: Path) -> tuple[SwinIR, int]:
+        network = self._load(row, path, self._device)
+        return network, network.prepare()
 
     def _put_away(self, count: int) -> None:
         for _ in range(count):

@@ -13,6 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+KINDS = (0, 1, 2, 3)
+"""Of shifted windows: bit 0 = at the right edge, bit 1 = at the bottom. Windows that are not are all of kind 0."""
+
 
 class WindowOrders(NamedTuple):
     """Where each token goes: the orders of the tokens of one batch size and image size."""
@@ -20,7 +23,7 @@ class WindowOrders(NamedTuple):
     gather: Mapping[tuple[str, str], Tensor]
     """(order held, order wanted) -> int64 [B*H*W] such that ``tokens[gather]`` has the order wanted."""
     kinds: Mapping[str, tuple[tuple[int, int, int], ...]]
-    """Order -> (kind of window, first token, end token), kind by kind. Kinds: bit 0 = right edge, bit 1 = bottom."""
+    """Order -> (kind of window, first token, end token), kind by kind."""
 
 
 @functools.lru_cache(maxsize=16)  # a service sees few tile shapes; an entry of a 256x256 tile is 3 MB

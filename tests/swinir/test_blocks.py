@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import Tensor
 
 from swinir import blocks, fused
+from swinir.network import SwinIR
 from tests.swinir.networks import SMALL, draw_images, reference_network, relative_error
 
 TOLERANCE = 1e-5
@@ -61,6 +63,35 @@ def test_padded_heads_follow_an_update_in_place() -> None:
         after = run(network, images)
         assert relative_error(after, before) > 1e-4, name
         before = after
+
+
+def kept_tensors(network: SwinIR) -> dict[int, Tensor]:
+    """What the blocks keep beside the parameters, by identity."""
+    found: list[Tensor] = []
+    for module in network.modules():
+        if isinstance(module, blocks.SwinBlock) and module._kept:
+            found += [*module._kept[1]._tensors.values(), *module._kept[1]._biases.values()]
+        if isinstance(module, blocks.WindowAttention) and module._kept:
+            found += [*module._kept[1].values(), *module._kept[2][1:]]
+    own = {id(parameter) for parameter in network.parameters()}
+    return {id(tensor): tensor for tensor in found if id(tensor) not in own}
+
+
+@pytest.mark.parametrize("is_fused", [True, False], ids=["fused", "in PyTorch"])
+def test_a_network_that_was_prepared_makes_nothing_more_at_its_images_and_says_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch, *, is_fused: bool
+) -> None:
+    monkeypatch.setattr(fused, "_enabled", is_fused)
+    network = reference_network(LIGHT_HEADS)
+    size_bytes = network.prepare()
+    kept = kept_tensors(network)
+    for sides in ((24, 32), (8, 8)):
+        run(network, draw_images(1, 3, *sides))
+
+    assert kept_tensors(network).keys() == kept.keys()
+    assert network.prepare() == size_bytes
+    parameters_bytes = sum(parameter.nbytes for parameter in network.parameters())
+    assert size_bytes == parameters_bytes + sum(tensor.nbytes for tensor in kept.values()) > 1.5 * parameters_bytes
 
 
 def test_the_path_of_devices_other_than_a_cpu_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,9 @@ import tritonclient.grpc as grpc_client
 from safetensors.torch import load, save
 from torch import Tensor
 
+from swinir.network import SwinIR
 from swinir.soundness import summarise
+from swinir.zoo import VARIANTS
 from tests.builders import draw_photo
 from tests.conftest import TritonServer, levels_apart
 from tests.swinir.networks import install_small
@@ -32,10 +34,9 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TritonSer
     folder = tmp_path_factory.mktemp("faulty")
     weights_dir = folder / "weights"
     weights_dir.mkdir()
-    for name in ("small_a", "small_b", "small_c"):
-        install_small(weights_dir, name)
+    small, *_ = [install_small(weights_dir, name) for name in ("small_a", "small_b", "small_c")]
     repository = lay_out_faulty_repository(folder, folder / "faults")
-    size_bytes = 4 * 243_552 + (weights_dir / "small_a.safetensors").stat().st_size * 3 // 2
+    size_bytes = SwinIR(**VARIANTS["compact_x4"].config).prepare() + SwinIR(**small.config).prepare() * 3 // 2
     environ = {"SUPERRES_WEIGHTS_DIR": str(weights_dir), "SUPERRES_MAX_WEIGHTS_BYTES": str(size_bytes)}
     with run_server(folder, environ=environ, model_repository=repository) as server:
         yield server, folder
