@@ -89,9 +89,7 @@ class ExternalBackend:
                     self._client.await_ready(deadline, stop)
                 except BackendTimeout as error:  # slow is not failed: the state says so after BOOT_LIMIT_S
                     raise BackendStillBooting(str(error)) from error
-                except (
-                    BackendUnavailable
-                ) as error:  # Triton listens once its models are loaded, and until then it boots
+                except BackendUnavailable as error:  # refused: Triton listens once its models are loaded
                     if not self._states.note_refusal():
                         raise
                     if number == 0:
