@@ -20,6 +20,7 @@ from gateway.stop import Stop, Stopped
 from gateway.upscaler import (
     BackendDied,
     BackendError,
+    BackendNotStarted,
     BackendStillBooting,
     BackendTimeout,
     BackendUnavailable,
@@ -91,7 +92,9 @@ class ExternalBackend:
                     raise BackendStillBooting(str(error)) from error
                 except BackendUnavailable as error:  # refused: Triton listens once its models are loaded
                     if not self._states.note_refusal():
-                        raise
+                        raise BackendNotStarted(
+                            f"nobody has listened for as long as a boot may take: {error}"
+                        ) from error
                     if number == 0:
                         _log.warning("nobody listens at the backend's address yet, asking again: %s", error)
                     _pause(stop)
