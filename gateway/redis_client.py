@@ -47,8 +47,9 @@ class LookUps:
 
     def wait(self, host: str, port: int, limit_s: float) -> None:
         """Return when a name has been found; raise OSError when it is not, or not within the limit."""
+        pending = self._begin_or_join(host, port, limit_s)
         try:
-            self._begin_or_join(host, port, limit_s).result(limit_s)
+            pending.result(limit_s)
         except TimeoutError as error:
             raise TimeoutError(f"the name {host} was not looked up within {limit_s:g} s") from error
 
@@ -61,7 +62,10 @@ class LookUps:
             if len(self._pending) == MOST_LOOK_UPS:
                 raise TimeoutError(f"{MOST_LOOK_UPS} look-ups of names are still waited for")
             begun = _LookUp(host, port, now)
-            threading.Thread(target=self._look_up, args=(begun,), name="look-up", daemon=True).start()
+            try:
+                threading.Thread(target=self._look_up, args=(begun,), name="look-up", daemon=True).start()
+            except RuntimeError as error:  # of threads, too, there are only so many
+                raise OSError(f"the name {host} cannot be looked up: {error}") from error
             self._pending.append(begun)
             return begun.future
 

@@ -123,7 +123,7 @@ def live(podman: Podman) -> None:
 
         def answers() -> bool:
             # Asked again and again while Triton restarts: one question that hangs must not use up the wait for all.
-            return checks.upscale(url, key, checks.draw_new(), timeout_s=30)[0] == 200
+            return checks.is_upscaled(url, key, timeout_s=30)
 
         def redis_down_and_up() -> None:
             counted = compose("exec", "-T", "redis", "redis-cli", "dbsize").split()[-1]

@@ -22,6 +22,8 @@ SERVICES = ("triton", "gateway", "redis", "front")
 ANSWER_TIMEOUT_S = 310.0
 """Longer than the gateway's deadline_s in docker-compose.yml: its own answer comes first."""
 
+NEW_SIDE = 16
+
 Compose = Callable[..., str]
 Answer = tuple[int, bytes]
 
@@ -75,10 +77,21 @@ def upscale(url: str, key: str, png: bytes, *, timeout_s: float = ANSWER_TIMEOUT
 
 def draw_new() -> bytes:
     """Return a PNG that nobody has sent before: a result from the cache would say nothing of Triton."""
-    pixels = np.random.default_rng(time.monotonic_ns()).integers(0, 256, (16, 16, 3), np.uint8)
+    pixels = np.random.default_rng(time.monotonic_ns()).integers(0, 256, (NEW_SIDE, NEW_SIDE, 3), np.uint8)
     png = io.BytesIO()
     Image.fromarray(pixels).save(png, "png")
     return png.getvalue()
+
+
+def is_upscaled(url: str, key: str, *, timeout_s: float) -> bool:
+    """Whether a new image comes back four times as large; raises ExerciseError for a success that is none."""
+    status, body = upscale(url, key, draw_new(), timeout_s=timeout_s)
+    if status != 200:
+        return False
+    size = Image.open(io.BytesIO(body)).size
+    if size != (4 * NEW_SIDE, 4 * NEW_SIDE):
+        raise ExerciseError(f"200, and the image is {size}")
+    return True
 
 
 def check_main_job(url: str, key: str) -> None:

@@ -144,14 +144,14 @@ def test_a_boot_that_fails_is_told_and_tried_again_by_the_next() -> None:
 
 
 @contextmanager
-def asking(backend: ExternalBackend, activator: Activator, times: int = 2) -> Iterator[Future[list[Band]]]:
-    """Ask where nobody listens, as at a Triton before its models are loaded; begin once that was asked so often."""
+def asking(backend: ExternalBackend, activator: Activator) -> Iterator[Future[list[Band]]]:
+    """Ask where nobody listens, as at a Triton before its models are loaded; begin once that was asked twice."""
     activator.broken = BackendUnavailable("connection refused")
     stop = Stop()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ask, backend, LIMIT_S, stop)
         try:
-            for _ in range(times):
+            for _ in range(2):
                 assert activator.questions.acquire(timeout=LIMIT_S)
             yield waiting
         finally:

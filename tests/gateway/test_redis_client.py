@@ -85,7 +85,7 @@ def test_who_asks_together_shares_a_look_up_and_there_are_only_so_many(names: Na
         for number in range(MOST_LOOK_UPS - 1):
             with pytest.raises(TimeoutError, match="was not looked up within 0 s"):
                 look_ups.wait(f"name-{number}", 6379, 0.0)
-        with pytest.raises(TimeoutError, match="not looked up"):
+        with pytest.raises(TimeoutError, match=f"{MOST_LOOK_UPS} look-ups of names are still waited for"):
             look_ups.wait("one-more", 6379, LIMIT_S)
         names.let_go.set()
         for wait in waits:
@@ -119,6 +119,15 @@ def test_a_name_that_is_not_found_is_told_to_all_who_wait(host: str) -> None:
     for _ in range(2):
         with pytest.raises(OSError, match=f"the name {host} is not found"):
             look_ups.wait(host, 6379, LIMIT_S)
+
+
+def test_where_no_thread_can_be_started_it_is_an_error_of_redis_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(redis.ConnectionError, match="can't start new thread"):
+        connect("redis://nowhere.invalid:6379/0").ping()
 
 
 def test_a_socket_of_this_machine_has_no_name_to_look_up(names: Names) -> None:

@@ -13,14 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from swinir import fused
-from swinir.engine import (
-    Cancelled,
-    Engine,
-    EngineError,
-    NotFinite,
-    OutOfMemory,
-    choose_precision,
-)
+from swinir.engine import Cancelled, Engine, EngineError, NotFinite, OutOfMemory, choose_precision
 from swinir.memory import is_out_of_memory
 from swinir.soundness import FIELDS, summarise
 from swinir.zoo import UnknownVariant

@@ -159,7 +159,9 @@ def test_an_answer_that_shared_memory_has_no_room_for_is_an_error_in_words_and_t
 ) -> None:
     pixels, too_large = draw_photo(side, side + 10, seed=7), draw_photo(side + 50, side + 60, seed=7)
     switch("room", *place)
-    with pytest.raises(grpc_client.InferenceServerException, match=rf"takes {tiles_bytes} bytes of shared memory"):
+    with pytest.raises(
+        grpc_client.InferenceServerException, match=rf"takes {tiles_bytes} bytes of shared memory; /dev/shm"
+    ):
         upscale(server, pixels)
     assert upscale(server, pixels).shape == (4 * side, 4 * side + 40, 3)
     switch("always room", *place)
