@@ -55,7 +55,7 @@ def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], fl
         clock=clock,
     )
     ledger = open_ledger(settings.path_of_meter(), settings.redis_url)
-    meter = Meter(upscaler.states.now, ledger, budget_s=settings.month_budget_gpu_s)
+    meter = Meter(upscaler.states.lately, ledger, budget_s=settings.month_budget_gpu_s)
     intake = Intake(settings.uploads_in_memory_bytes)
     parts = Parts(
         settings=settings,

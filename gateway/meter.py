@@ -7,6 +7,7 @@ seconds; what cannot be written now is kept and counts all the same. Knows what 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -14,10 +15,10 @@ from datetime import datetime, timezone
 from typing import Any
 
 from gateway.ledger import Batch, Ledger, LedgerError, Month, Span, SpanKind, Use, add_use
-from gateway.states import BackendState
+from gateway.states import StateName
 
 WATCH_INTERVAL_S = 1.0
-"""Between two looks at the backend's state. The moment of a change is exact whenever the look is."""
+"""Between two looks at the backend's states. No change is missed and each moment is exact, whenever the look is."""
 WRITE_INTERVAL_S = 10.0
 """Between two writes: what a killed process loses at most, and by how much replicas may overspend."""
 COMPLAIN_INTERVAL_S = 300.0
@@ -31,21 +32,21 @@ class Meter:
 
     def __init__(
         self,
-        state: Callable[[], BackendState],
+        lately: Callable[[], list[tuple[StateName, float]]],
         ledger: Ledger,
         *,
         budget_s: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`budget_s` of GPU time may be spent a month; 0 for as much as you like."""
+        """`lately` is `States.lately`. `budget_s` of GPU time may be spent a month; 0 for as much as you like."""
         self.budget_s = budget_s
-        self._state = state
+        self._lately = lately
         self._ledger = ledger
         self._clock = clock
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._seen: tuple[float, str] = (clock(), "asleep")
-        """When we last looked, and what we saw."""
+        self._seen_at = -math.inf
+        """When we last looked. The embedded server may have begun to boot before there was a meter."""
         self._spans: list[Span] = []
         self._uses: dict[tuple[str, str], Use] = {}
         self._batch: Batch | None = None
@@ -66,15 +67,13 @@ class Meter:
         self.write()
 
     def observe(self) -> None:
-        """Look at the backend's state and note the time it was awake since the last look."""
-        state = self._state()
-        now = self._clock()
+        """Note the time that the backend was awake since the last look."""
         with self._lock:
-            seen_at, seen = self._seen
-            changed = max(seen_at, now - state.since_s)
-            self._note(seen, seen_at, min(changed, now))
-            self._note(state.name, changed, now)
-            self._seen = (now, state.name)
+            states, now = self._lately(), self._clock()
+            begins = [max(now - began_s_ago, self._seen_at) for _, began_s_ago in states]
+            for (name, _), begin, end in zip(states, begins, [*begins[1:], now], strict=True):
+                self._note(name, begin, end)
+            self._seen_at = now
 
     def charge(self, client: str, work_s: float, pictures: int) -> None:
         """Note what the network worked for a client, and its pictures that are finished."""

@@ -20,6 +20,8 @@ from typing import Any, Literal
 StateName = Literal["asleep", "booting", "up", "failed"]
 
 KEPT_BOOTS = 50
+KEPT_STATES = 100
+"""So many changes may lie between two looks of the meter (once a second) before it misses the oldest."""
 BOOT_LIMIT_S = 120.0
 """A boot takes 3 to 15 s; one that takes this long is taken for failed."""
 
@@ -68,6 +70,7 @@ class States:
         self._lock = threading.Lock()
         self._name: StateName = "asleep"
         self._since = self._last_answer = clock()
+        self._entered: deque[tuple[StateName, float]] = deque([(self._name, self._since)], maxlen=KEPT_STATES)
         self._watchers = 0
         self._is_seen = True
         """Whether somebody has waited for the boot to end all the time: then its length is known when it has."""
@@ -80,6 +83,16 @@ class States:
         with self._lock:
             self._let_time_pass()
             return BackendState(self._name, self._clock() - self._since, _usual(list(self._boots)))
+
+    def lately(self) -> list[tuple[StateName, float]]:
+        """Return the last states in turn, each with how many seconds ago it began; the last is this moment's.
+
+        Who looks now and then sees what came and went in between: a boot may take less than a second.
+        """
+        with self._lock:
+            self._let_time_pass()
+            now = self._clock()
+            return [(name, now - since) for name, since in self._entered]
 
     def begin_boot(self) -> bool:
         """Note that the backend was asked to boot; false when it is up or booting already."""
@@ -135,8 +148,11 @@ class States:
         with self._lock:
             self._enter("failed")
 
-    def _enter(self, name: StateName) -> None:
-        self._name, self._since = name, self._clock()
+    def _enter(self, name: StateName, since: float | None = None) -> None:
+        since = self._clock() if since is None else since
+        if name != self._name:
+            self._entered.append((name, since))
+        self._name, self._since = name, since
         self._is_seen = True
         self._is_gone = self._is_gone and name == "booting"
 
@@ -150,7 +166,7 @@ class States:
             self._fail_for_long()
         idle_s = now - self._last_answer
         if self._name == "up" and 0 < self._presumed_asleep_after_s < idle_s:
-            self._name, self._since = "asleep", self._last_answer + self._presumed_asleep_after_s
+            self._enter("asleep", self._last_answer + self._presumed_asleep_after_s)
 
     def _keep(self, boots: list[float]) -> None:
         if self._path is None:

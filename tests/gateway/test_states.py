@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.states import BOOT_LIMIT_S, KEPT_BOOTS, States
+from gateway.states import BOOT_LIMIT_S, KEPT_BOOTS, KEPT_STATES, States
 from gateway.stop import Stop, Stopped
 from tests.fakes import HandClock
 
@@ -33,6 +33,22 @@ def test_a_backend_sleeps_until_somebody_asks_and_boots_until_it_answers() -> No
     states.note_answer()
     assert (states.now().name, states.now().since_s) == ("up", 0)
     assert not states.begin_boot()
+
+
+def test_the_last_states_are_told_in_turn_and_bounded() -> None:
+    clock = HandClock()
+    states = States(clock=clock, presumed_asleep_after_s=30)
+    clock.now += 5
+    states.note_sleep()
+    states.begin_boot()
+    clock.now += 2
+    states.note_answer()
+    clock.now += 40
+
+    assert states.lately() == [("asleep", 47), ("booting", 42), ("up", 40), ("asleep", 10)]
+    for _ in range(KEPT_STATES):
+        boot(states, clock, 1)
+    assert len(states.lately()) == KEPT_STATES
 
 
 def test_the_usual_time_is_that_of_past_boots() -> None:
