@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import grpc
 import numpy as np
@@ -74,7 +75,8 @@ class TritonBackend:
         Asking wakes a sleeping backend, and whoever stands before it (Knative's activator) holds the call until the
         boot is over: never poll this.
         """
-        call = self._stub.ServerReady.future(service_pb2.ServerReadyRequest(), timeout=_remaining_s(deadline))
+        with _told_when_closed():
+            call = self._stub.ServerReady.future(service_pb2.ServerReadyRequest(), timeout=_remaining_s(deadline))
         with stop.calling(call.cancel):
             try:
                 ready = call.result().ready
@@ -93,7 +95,8 @@ class TritonBackend:
     ) -> Iterator[tuple[Band, tuple[int, int]]]:
         """Yield each band with the size (rows, columns) of the output it belongs to."""
         metadata = [STATUS_HEADER, *([(MODEL_KEY_HEADER, key)] if key else [])]
-        call = self._stub.ModelStreamInfer(iter([request]), metadata=metadata, timeout=_remaining_s(deadline))
+        with _told_when_closed():
+            call = self._stub.ModelStreamInfer(iter([request]), metadata=metadata, timeout=_remaining_s(deadline))
         refusal, is_whole = "", False
         try:
             with stop.calling(call.cancel):
@@ -150,6 +153,15 @@ def _checked(bands: Iterator[tuple[Band, tuple[int, int]]], pixels: Pixels) -> I
         yield band
     if rows != output[0] or not rows:
         raise BackendFault(f"the bands have {rows} rows of an output of {output}")
+
+
+@contextmanager
+def _told_when_closed() -> Iterator[None]:
+    """Around the beginning of a call: who closes the channel of a server that died may be quicker than its clients."""
+    try:
+        yield
+    except ValueError as error:  # gRPC's own: "Cannot invoke RPC: Channel closed!"
+        raise BackendUnavailable(str(error)) from error
 
 
 def _remaining_s(deadline: float) -> float:

@@ -204,7 +204,8 @@ class EmbeddedBackend:
             return not self._closed
 
     def _boot(self) -> TritonProcess:
-        settings = self._settings
+        began, settings = time.monotonic(), self._settings
+        self._states.begin_boot()
         process = TritonProcess(
             model_repository=Path(settings.model_repository or PROJECT_ROOT / "model_repository"),
             model_key=self.model_key,
@@ -213,8 +214,6 @@ class EmbeddedBackend:
             environ=_engine_environ(settings),
             ports=find_free_ports(settings.triton_grpc_port, settings.triton_http_port),
         )
-        began = time.monotonic()
-        self._states.begin_boot()
         try:
             process.wait_until_ready(began + BOOT_LIMIT_S, lambda: self._closed)
         except BaseException:

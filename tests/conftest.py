@@ -73,8 +73,8 @@ def triton_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonSe
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One running service a session; at its end it must have stopped cleanly."""
-    running = start_stack(tmp_path_factory.mktemp("stack"))
+    """One running service a session, always awake; at its end it must have stopped cleanly."""
+    running = start_stack(tmp_path_factory.mktemp("stack"), SUPERRES_IDLE_SLEEP_S="0")
     try:
         yield running
     finally:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT
+from tests.stack.running import read_until_ready
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -49,16 +48,8 @@ def service(environ: dict[str, str]) -> Iterator[list[str]]:
         ["make", "run"], cwd=ROOT, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True,
     )  # fmt: skip
-    printed: list[str] = []
-    deadline = time.monotonic() + BOOT_LIMIT_S
     try:
-        assert process.stdout is not None
-        while not (printed and "ready at" in printed[-1]):
-            assert time.monotonic() < deadline, f"make run printed no address in {BOOT_LIMIT_S:.0f} s: {printed}"
-            assert process.poll() is None, f"make run ended with {process.returncode}: {printed}"
-            if select.select([process.stdout], [], [], 1.0)[0]:
-                printed.append(process.stdout.readline())
-        yield printed
+        yield read_until_ready(process, BOOT_LIMIT_S)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.communicate(timeout=60)

@@ -33,16 +33,26 @@ export class Job {
   checked(header, fault) {
     this.header = header;
     this.url = fault ? null : URL.createObjectURL(this.file);
-    this.sayUpload();
+    this.saySize();
     const thumb = this.find(".job-thumb");
     thumb.addEventListener("load", () => this.turn(thumb.naturalWidth, thumb.naturalHeight));
     if (this.url) thumb.src = this.url;
     this.become(fault ? "refused" : "ready", fault || "Ready.");
   }
 
-  sayUpload() {
-    const { type, width, height } = this.header;
-    this.find(".job-size").textContent = `${width ? `${type}, ${number(width)} × ${number(height)} pixels, ` : ""}${bytes(this.file.size)}`;
+  /** Say how large it is, and once it is finished what it became. */
+  saySize() {
+    const { header: { type, width, height }, result } = this;
+    const words = [];
+    if (width) words.push(`${number(width)} × ${number(height)}`);
+    if (this.isLarger) words.push(`became ${number(result.width)} × ${number(result.height)}`);
+    const kind = result || !width ? "" : `${type}, `;
+    const size = words.length ? `${words.join(" ")} pixels, ` : "";
+    this.find(".job-size").textContent = kind + size + bytes(result ? result.bytes : this.file.size);
+  }
+
+  get isLarger() {
+    return Boolean(this.result) && this.result.width !== this.header.width;
   }
 
   /** Take the size that the browser found: it turns a photograph as its camera noted, as the gateway does. */
@@ -50,7 +60,7 @@ export class Job {
     const { header } = this;
     if (header.width && !(width === header.height && height === header.width)) return;
     Object.assign(header, { width, height });
-    if (this.isWaiting) this.sayUpload();
+    this.saySize();
   }
 
   become(state, words) {
@@ -193,11 +203,8 @@ export class Job {
     const save = this.find(".job-save");
     Object.assign(save, { href: this.resultUrl, download: result.filename });
     save.setAttribute("aria-label", `Download ${result.filename}`);
-    const { width, height } = this.header;
-    const isLarger = result.width !== width;
-    const became = isLarger ? ` became ${number(result.width)} × ${number(result.height)}` : "";
-    this.find(".job-size").textContent = `${number(width)} × ${number(height)}${became} pixels, ${bytes(blob.size)}`;
-    this.showNotes([...result.notes, ...soundness(result.soundness, isLarger)]);
+    this.saySize();
+    this.showNotes([...result.notes, ...soundness(result.soundness, this.isLarger)]);
     this.progress(1);
     const isKept = result.cache === "hit";
     this.become("done", isKept ? `Done at once: ${result.variant} made it before, and it was kept.` : `Done in ${seconds(result.seconds)}, by ${result.variant}.`);

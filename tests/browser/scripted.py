@@ -225,7 +225,7 @@ def _bands(step: Bands, data: bytes) -> Iterator[bytes]:
         facts = {"top": top, "rows": bottom - top, "width": whole.width, "height": whole.height}
         encoded = base64.b64encode(target.getvalue()).decode()
         yield _line("band", {**facts, "media_type": "image/jpeg", "data": encoded})
-        left = {"elapsed_s": 1.5 * band, "left_s": 1.5 * (step.of - band)}
+        left = {"elapsed_s": 1.5 * band, "left_s": 15.0 * (step.of - band)}
         yield _line("progress", {"bands_done": band, "bands": step.of, **left})
 
 

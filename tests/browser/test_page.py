@@ -127,6 +127,19 @@ def test_several_pictures_are_worked_on_one_after_another(page: Page, gateway: S
     await_state(page, "done", 1)
 
 
+HOLD_PREVIEWS = """{
+  const { set, ...rest } = Object.getOwnPropertyDescriptor(HTMLImageElement.prototype, "src");
+  window.held = [];
+  Object.defineProperty(HTMLImageElement.prototype, "src", {
+    ...rest,
+    set(url) {
+      const show = () => set.call(this, url);
+      if (this.matches(".job-thumb")) held.push(show); else show();
+    },
+  });
+}"""
+
+
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_a_photograph_grows_the_way_its_camera_was_held(page: Page, gateway: ScriptedGateway, orientation: int) -> None:
     photo = builders.encode_jpeg_with_orientation(builders.draw_photo(120, 60), orientation)
@@ -138,6 +151,23 @@ def test_a_photograph_grows_the_way_its_camera_was_held(page: Page, gateway: Scr
     assert page.eval_on_selector(".growing-canvas", "canvas => [canvas.width, canvas.height]") == [240, 480]
     gateway.script.open("half")
     await_state(page, "done")
+    expect(page.locator(".job-size")).to_contain_text("60 × 120 became 240 × 480 pixels")
+
+
+def test_a_preview_that_comes_after_the_result_still_turns_what_is_said(
+    make_page: MakePage, gateway: ScriptedGateway
+) -> None:
+    """A slow browser may decode the upload's preview, which alone knows how the camera was held, after all is done."""
+    page = make_page("about:blank")
+    page.add_init_script(HOLD_PREVIEWS)
+    page.goto(gateway.url)
+    photo = builders.encode_jpeg_with_orientation(builders.draw_photo(120, 60), 6)
+    choose(page, file("phone.jpg", photo, "image/jpeg"))
+    start(page)
+    await_state(page, "done")
+    expect(page.locator(".job-size")).to_contain_text("120 × 60 became 240 × 480 pixels")
+    page.evaluate("held.forEach((show) => show())")
+
     expect(page.locator(".job-size")).to_contain_text("60 × 120 became 240 × 480 pixels")
 
 

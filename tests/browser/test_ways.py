@@ -198,6 +198,8 @@ def framed(make_page: MakePage, front: FrontServer) -> Page:
     page.add_init_script(HEAR)
     page.goto(front.origin)
     expect(page.locator("#frame")).to_have_attribute("data-state", "here")
+    expect(page.frame_locator("#gateway").locator("#backend")).to_be_visible()  # with it the page has grown once more
+    inner(page).wait_for_function("document.documentElement.scrollHeight - document.documentElement.clientHeight <= 1")
     return page
 
 

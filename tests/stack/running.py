@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.builders import draw_photo, encode_png
+
 READY = re.compile(r"ready at (http://\S+)")
 BOOT_LIMIT_S = 120.0
 
@@ -47,6 +49,12 @@ class Stack:
         return int(re.findall(r"Triton (\d+) is up", self.log())[-1])
 
 
+def await_up(stack: Stack) -> None:
+    """Return when the Triton of this moment has answered, whoever killed the last one: with an image no cache has."""
+    seed = int.from_bytes(os.urandom(4), "big")
+    stack.post(encode_png(draw_photo(8, 8, seed=seed))).close()
+
+
 def superres(*arguments: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
     command = [sys.executable, "-m", "gateway", *arguments]
@@ -68,7 +76,12 @@ def start_stack(state_dir: Path, **variables: str) -> Stack:
     )
     stack = Stack(state_dir, environ, process, "", key)
     try:
-        stack.url = _await_url(stack, time.monotonic() + BOOT_LIMIT_S)
+        stack.printed = read_until_ready(process, BOOT_LIMIT_S)
+        stack.url = READY.findall(stack.printed[-1])[0]
+    except AssertionError as error:
+        process.kill()
+        process.wait()
+        raise AssertionError(f"{error}\nIts log:\n{stack.log()}") from error
     except BaseException:
         process.kill()
         process.wait()
@@ -83,17 +96,20 @@ def stop_stack(stack: Stack) -> int:
     return stack.process.returncode
 
 
-def _await_url(stack: Stack, deadline: float) -> str:
-    output = stack.process.stdout
-    assert output is not None
-    while time.monotonic() < deadline and stack.process.poll() is None:
-        if not select.select([output], [], [], 1.0)[0]:
-            continue
-        stack.printed.append(output.readline())
-        if found := READY.search(stack.printed[-1]):
-            return found[1]
-    rest = "".join(stack.printed) + (output.read() if stack.process.poll() is not None else "")
-    raise AssertionError(f"superres serve did not become ready. It printed:\n{rest}\nIts log:\n{stack.log()}")
+def read_until_ready(process: subprocess.Popen[str], limit_s: float) -> list[str]:
+    """Return the lines that a service printed until the one that says where it is; fail with them without it.
+
+    Reads the pipe itself: a line that the text layer has buffered already is one that `select` never tells of.
+    """
+    assert process.stdout is not None
+    text, pipe, deadline = "", process.stdout.fileno(), time.monotonic() + limit_s
+    while not (READY.search(text) and text.endswith("\n")):
+        assert time.monotonic() < deadline, f"it did not become ready in {limit_s:.0f} s. It printed:\n{text}"
+        if select.select([pipe], [], [], 1.0)[0]:
+            chunk = os.read(pipe, 65_536)
+            assert chunk, f"it ended before it was ready. It printed:\n{text}"
+            text += chunk.decode(errors="replace")
+    return text.splitlines()
 
 
 def wait_for(condition: Callable[[], bool], what: str, limit_s: float = 90.0) -> None:
@@ -108,9 +124,18 @@ def triton_metrics(stack: Stack) -> dict[str, float]:
     """The counters of the stack's Triton for `swinir` by name, from the port that its command line names."""
     command = Path(f"/proc/{stack.triton_pid()}/cmdline").read_bytes().decode().split("\0")
     port = next(part.partition("=")[2] for part in command if part.startswith("--metrics-port="))
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
-        text = answer.read().decode()
-    found = re.findall(r'^(\w+)\{[^}]*model="swinir"[^}]*\} (\S+)$', text, re.MULTILINE)
+    texts: list[str] = []
+
+    def read() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+                texts.append(answer.read().decode())
+        except urllib.error.URLError:  # Triton opens this port last, after it says that it is ready
+            return False
+        return True
+
+    wait_for(read, "Triton's metrics", 5)
+    found = re.findall(r'^(\w+)\{[^}]*model="swinir"[^}]*\} (\S+)$', texts[0], re.MULTILINE)
     return {name: float(value) for name, value in found}
 
 

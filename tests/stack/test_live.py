@@ -22,7 +22,16 @@ from gateway.departures import LOOK_EVERY_S
 from gateway.triton_stubs import children
 from tests.builders import draw_photo, encode_png
 from tests.conftest import tiles_in_flight
-from tests.stack.running import Stack, count_tiles, start_stack, stop_stack, triton_metrics, wait_for, wait_until_quiet
+from tests.stack.running import (
+    Stack,
+    await_up,
+    count_tiles,
+    start_stack,
+    stop_stack,
+    triton_metrics,
+    wait_for,
+    wait_until_quiet,
+)
 
 IDLE_S = 3.0
 TILES, SECONDS = "superres_tiles_total", "superres_seconds_total"
@@ -97,7 +106,7 @@ def test_a_picture_wakes_it_and_its_boot_is_told(sleeper: Stack) -> None:
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
 def test_a_closed_tab_ends_the_work_within_what_is_in_flight(stack: Stack, accept: str) -> None:
-    stack.post(encode_png(draw_photo(8, 8))).close()  # up
+    await_up(stack)
     image, before = encode_png(draw_photo(1300, 800, seed=2)), triton_metrics(stack)
     host, port = stack.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=90) as tab:
@@ -117,7 +126,8 @@ def test_a_closed_tab_ends_the_work_within_what_is_in_flight(stack: Stack, accep
 
 
 def test_kill_9_while_ten_pictures_are_made_leaves_each_with_its_picture_or_a_clear_503(sleeper: Stack) -> None:
-    images = [encode_png(draw_photo(128, 136, seed=seed)) for seed in range(10)]
+    # Of more than SMALL_PIXELS: each has its own forward pass, so that its bytes are the same whoever comes with it.
+    images = [encode_png(draw_photo(200, 240, seed=seed)) for seed in range(10)]
     expected = [sleeper.post(image).read() for image in images]
     server = sleeper.triton_pid()
     stub = next(pid for pid in children(server) if "libtorch" in Path(f"/proc/{pid}/maps").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from gateway.triton_stubs import children
 from tests.conftest import TritonServer
 
 TIMEOUT_S = 120.0
+SETTLED_S = 0.3
 
 
 def upscale_request(client: Any, pixels: Any, variant: str | None = None) -> list[Any]:
@@ -60,6 +62,16 @@ def metric(server: TritonServer, name: str, model: str = "swinir") -> float:
     values = [float(line.split()[-1]) for line in lines]
     assert len(values) == 1, f"{name} of {model} appears {len(values)} times"
     return values[0]
+
+
+def settled(server: TritonServer, name: str) -> float:
+    """One of Triton's counters once it has stood for a while: it counts a request some ms after it has answered."""
+    value, since = -1.0, time.monotonic()
+    while time.monotonic() - since < SETTLED_S:
+        if (now := metric(server, name)) != value:
+            value, since = now, time.monotonic()
+        time.sleep(0.02)
+    return value
 
 
 def count_of(server: TritonServer, library: str) -> int:

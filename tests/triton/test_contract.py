@@ -14,7 +14,7 @@ from swinir.engine import Engine
 from swinir.zoo import DEFAULT_VARIANT
 from tests.builders import draw_photo
 from tests.conftest import TritonServer, levels_apart, set5_pair
-from tests.triton.clients import count_of, metric, swinir_request, upscale, upscale_request
+from tests.triton.clients import count_of, metric, settled, swinir_request, upscale, upscale_request
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +128,12 @@ def test_eight_clients_at_once_share_batches(triton_server: TritonServer) -> Non
     """Triton's own counters: fewer executions than requests, and each client gets its own picture."""
     pictures = [draw_photo(64, 64, seed=seed) for seed in range(32)]
     alone = [upscale(triton_server, pixels) for pixels in pictures]
-    before = (metric(triton_server, "nv_inference_request_success"), metric(triton_server, "nv_inference_exec_count"))
+    before = [settled(triton_server, name) for name in ("nv_inference_request_success", "nv_inference_exec_count")]
 
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda pixels: upscale(triton_server, pixels), pictures))
 
-    requests = metric(triton_server, "nv_inference_request_success") - before[0]
+    requests = settled(triton_server, "nv_inference_request_success") - before[0]
     executions = metric(triton_server, "nv_inference_exec_count") - before[1]
     assert requests == len(pictures)
     assert executions < requests, f"{requests:.0f} requests took {executions:.0f} executions: no batch was shared"
