@@ -163,6 +163,8 @@ class Counters(Storage, MovingWindowSupport):
         self._lock = threading.Lock()
         self._ask_again = 0.0
         """Moment of time.monotonic before which a Redis that is away is not asked; 0 while it is there."""
+        self._losses = 0
+        """Times that Redis did not answer: what was asked before the last of them says nothing of it now."""
         self._say_again = 0.0
         """Moment before which no other refusal of one command is logged."""
 
@@ -207,15 +209,16 @@ class Counters(Storage, MovingWindowSupport):
     def _try(self, ask: Callable[[RedisWindows], R], alone: Callable[[], R]) -> tuple[R, bool]:
         """Return (what Redis answers, True), or (what our memory does, False) when there is none or it is away."""
         if self._redis is not None and self._may_ask():
+            losses = self._losses
             try:
                 answer = ask(self._redis)
             except (redis.RedisError, OSError) as error:
                 if type(error) is redis.ResponseError:  # subclasses tell of all of it: out of memory, read-only
-                    self._note_refusal(error)
+                    self._note_refusal(error, losses)
                 else:
                     self._note_away(error)
             else:
-                self._note_back()
+                self._note_back(losses)
                 return answer, True
         return alone(), False
 
@@ -230,9 +233,9 @@ class Counters(Storage, MovingWindowSupport):
             self._ask_again = now + RETRY_S
             return True
 
-    def _note_refusal(self, error: Exception) -> None:
+    def _note_refusal(self, error: Exception, losses: int) -> None:
         """Redis is there and refuses one command: that amount counts here, all others go on counting together."""
-        self._note_back()
+        self._note_back(losses)
         with self._lock:
             now = time.monotonic()
             is_news, self._say_again = now >= self._say_again, max(self._say_again, now + SAY_S)
@@ -242,13 +245,17 @@ class Counters(Storage, MovingWindowSupport):
     def _note_away(self, error: Exception) -> None:
         with self._lock:
             was_there = not self._ask_again
+            self._losses += 1
             self._ask_again = time.monotonic() + RETRY_S
         if was_there:
             _log.error("Redis is away (%s): each process counts by itself until it is back.", type(error).__name__)
 
-    def _note_back(self) -> None:
+    def _note_back(self, losses: int) -> None:
+        """Redis has answered what was asked after so many losses; it may have been lost since."""
         if self._ask_again:
             with self._lock:
+                if self._losses != losses:
+                    return
                 self._ask_again = 0.0
             _log.warning("Redis is back: the gateways count together again.")
 

@@ -94,6 +94,7 @@ class TimedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         now = time.monotonic()
         for conn in self.pending_conns:
             if conn.timeout > now:
+                conn.timeout = max(conn.timeout, now + 0.1)  # not due by gunicorn's later clock either
                 break
             with contextlib.suppress(OSError):
                 conn.sock.recv(MAX_HEAD_BYTES)  # what is left unread turns the end into a reset

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from gateway.triton_process import TritonProcess, find_free_ports
@@ -24,6 +25,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Where these are set pytest explains unequal bytes by difflib: two unequal pictures of 1.2 MB take hours, not seconds.
 for name in ("CI", "BUILD_NUMBER"):
     os.environ.pop(name, None)
+
+# The same examples in each run, and no test of how quick a machine is: a commit is refused for what it did.
+settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 ROOT = Path(__file__).resolve().parent.parent
 SET5 = ROOT / "tests" / "data" / "Set5"

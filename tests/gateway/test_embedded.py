@@ -55,7 +55,10 @@ def ask(backend: EmbeddedBackend) -> None:
     list(backend.upscale_bands(PIXELS, "x", deadline=time.monotonic() + 60, request_id="id", stop=Stop()))
 
 
-def test_a_server_that_closed_its_socket_and_is_seen_to_have_ended_later_has_died(tmp_path: Path) -> None:
+def test_a_server_that_closed_its_socket_and_is_seen_to_have_ended_later_has_died(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "DYING_S", 60.0)
     backend = backend_of(tmp_path, BackendUnavailable("Socket closed"), ["", "", "tritonserver ended with status -9"])
 
     with pytest.raises(BackendDied):

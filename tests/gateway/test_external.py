@@ -147,6 +147,8 @@ def test_a_boot_that_fails_is_told_and_tried_again_by_the_next() -> None:
 def asking(backend: ExternalBackend, activator: Activator) -> Iterator[Future[list[Band]]]:
     """Ask where nobody listens, as at a Triton before its models are loaded; begin once that was asked twice."""
     activator.broken = BackendUnavailable("connection refused")
+    while activator.questions.acquire(blocking=False):
+        pass  # those of before
     stop = Stop()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ask, backend, LIMIT_S, stop)

@@ -26,8 +26,8 @@ from tests.gateway.conftest import Served, serving
 from tests.preprocessing.test_fuzz import DAMAGES, SEEDS, seal
 
 UPLOADS = 2_000
-THREADS = 6
-"""As many as never fill the queue, so that a 503 would be a fault."""
+THREADS = 4
+"""As many as never fill the queue, so that a 503 would be a fault, nor the places of refused bodies (MAX_LINGERING)."""
 MAX_GROWTH_BYTES = 300_000_000
 LIMIT_S = 120.0
 AMPLE = "100000 per minute"

@@ -151,12 +151,14 @@ def test_an_empty_allowance_is_no_limit() -> None:
 def test_threads_on_memory_get_exactly_what_there_is() -> None:
     counting = Counting(anonymous_megapixels="100 per hour", ban_after="")
     passed: Counter[bool] = Counter()
-    barrier = threading.Barrier(8)
+    barrier, lock = threading.Barrier(8), threading.Lock()
 
     def ask() -> None:
         barrier.wait()
         for _ in range(25):
-            passed[counting.ask(1) == 0] += 1
+            has_passed = counting.ask(1) == 0
+            with lock:
+                passed[has_passed] += 1
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:

@@ -37,12 +37,16 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def test_no_more_work_at_once_than_there_are_places() -> None:
     places, lock, now, most = Places(Room(at_work=3, waiting=100)), threading.Lock(), [0], [0]
+    are_full = threading.Event()
 
     def work() -> None:
         with taken(places):
             with lock:
                 now[0] += 1
                 most[0] = max(most[0], now[0])
+                if now[0] == 3:
+                    are_full.set()
+            assert are_full.wait(LIMIT_S)
             time.sleep(0.002)
             with lock:
                 now[0] -= 1

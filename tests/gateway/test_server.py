@@ -253,8 +253,7 @@ def test_a_client_that_does_not_read_is_given_up_and_said_in_one_line(tmp_path: 
         with closing(sock):
             sock.connect(("127.0.0.1", server.port))
             sock.sendall(head(key, f"Content-Length: {len(data)}") + data)
-            wait_for_log(server, '"/api/v1/upscale"')
-        assert "a client stopped reading its answer" in server.log(), "the picture fitted into the sockets' buffers"
+            wait_for_log(server, "a client stopped reading its answer")  # unless it fits into the sockets' buffers
         assert "Traceback" not in server.log()
 
 

@@ -22,6 +22,7 @@ from tests.gateway.requests import PHOTO
 
 THREADS = 8
 """Of clients, on each gateway."""
+MOST_STORMS = 5
 LIMIT_S = 60.0
 """For what must come at all; no measure of speed."""
 
@@ -34,6 +35,7 @@ class Pair:
     def __init__(self, keys: KeyFile, gateways: tuple[Served, Served], server: RedisServer) -> None:
         self.redis = server
         self._keys = keys
+        self._gateways = gateways
         self._ports = [gateway.port for gateway in gateways]
         self._names = itertools.count()
 
@@ -74,6 +76,21 @@ class Pair:
         assert sum(sum(answers.values()) for answers in statuses) == 2 * THREADS * each, "an answer is missing"
         return statuses
 
+    def storm_while_shared(self, requests: str, each: int) -> list[Counter[int]]:
+        """Storm with a new key until no gateway lost Redis meanwhile: a hiccup of 0.5 s is a loss, and counts alone."""
+        for _ in range(MOST_STORMS):
+            key, losses = self.new_key(requests), self._losses()
+            asked = [self.ask(port, key) for port in self._ports]  # one for each, whichever is the quicker
+            statuses = self.storm(key, each)
+            if self._losses() == losses:
+                assert asked == [200, 200], asked
+                return statuses
+            self.await_shared()
+        raise AssertionError("Redis was away in every storm")
+
+    def _losses(self) -> list[int]:
+        return [gateway.log().count("Redis is away") for gateway in self._gateways]
+
     def await_shared(self) -> None:
         """Ask each gateway until it counts in Redis: a gateway looks for a lost Redis once a second."""
         for port in self._ports:
@@ -85,9 +102,14 @@ class Pair:
     def _counts_in_redis(self, port: int) -> bool:
         key = self.new_key("10 per hour")
         with redis.Redis(port=self.redis.port) as client:
-            before = client.dbsize()
+            before = _count_counters(client)
             assert self.ask(port, key) == 200
-            return bool(client.dbsize() > before)
+            return _count_counters(client) > before
+
+
+def _count_counters(client: redis.Redis) -> int:
+    """The meters write there every few seconds, too."""
+    return sum(not key.startswith(b"superres:meter:") for key in client.scan_iter(count=1000))
 
 
 @contextmanager
@@ -109,10 +131,9 @@ def two_gateways(folder: Path, server: RedisServer) -> Iterator[Pair]:
 
 def test_exactly_as_many_pass_as_the_limit_says(tmp_path: Path, redis_server: RedisServer) -> None:
     with two_gateways(tmp_path, redis_server) as pair:
-        statuses = pair.storm(pair.new_key("40 per hour"), each=10)
+        statuses = pair.storm_while_shared("40 per hour", each=10)
 
-    assert statuses[0] + statuses[1] == {200: 40, 429: 120}
-    assert all(answers[200] for answers in statuses), "one gateway alone answered"
+    assert statuses[0] + statuses[1] == {200: 38, 429: 122}
 
 
 def test_a_command_that_redis_refuses_ends_no_sharing_of_the_others(
@@ -131,6 +152,23 @@ def test_a_command_that_redis_refuses_ends_no_sharing_of_the_others(
     assert [record.message[:24] for record in caplog.records] == ["Redis refuses a command "] * 2, "once each"
 
 
+def test_an_answer_that_was_asked_for_before_a_loss_does_not_end_it(redis_server: RedisServer) -> None:
+    counters = Counters(redis_url=redis_server.url)
+
+    def lose() -> None:
+        raise redis.ConnectionError
+
+    def answer_late(_: object) -> str:
+        counters._try(lambda _: lose(), lambda: None)
+        return "late"
+
+    assert counters._try(answer_late, lambda: "alone") == ("late", True)
+    assert not counters.check(), "it was lost after that answer was asked for"
+    counters._ask_again = time.monotonic()  # a second later
+    assert counters._try(lambda _: "again", lambda: "alone") == ("again", True)
+    assert counters.check()
+
+
 @pytest.mark.parametrize("loss", ["killed", "frozen"])
 def test_a_redis_lost_under_load_costs_no_error_and_is_shared_again_when_it_is_back(
     tmp_path: Path, redis_server: RedisServer, loss: str
@@ -147,8 +185,8 @@ def test_a_redis_lost_under_load_costs_no_error_and_is_shared_again_when_it_is_b
         alone = pair.storm(pair.new_key("20 per hour"), each=5)
         bring_back()
         pair.await_shared()
-        together = pair.storm(pair.new_key("20 per hour"), each=5)
+        together = pair.storm_while_shared("20 per hour", each=5)
 
     assert under_load == [{200: 80}, {200: 80}]
     assert alone == [{200: 20, 429: 20}] * 2, "each limits for itself"
-    assert together[0] + together[1] == {200: 20, 429: 60}
+    assert together[0] + together[1] == {200: 18, 429: 62}

@@ -93,7 +93,7 @@ def test_others_are_served_at_once_beside(usual: Served, count: int, data: bytes
         answers = [ask_health(usual) for _ in range(3)]
 
     assert [status for status, _ in answers] == [200] * 3
-    assert max(seconds for _, seconds in answers) < AT_ONCE_S + TIMES * alone_s
+    assert usual_wait_s(answers) < AT_ONCE_S + TIMES * alone_s
 
 
 def test_others_are_served_at_once_beside_readers_of_a_result_who_do_not_read(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_others_are_served_at_once_beside_readers_of_a_result_who_do_not_read(tm
         first = [sock.recv(12) for sock in socks]
 
     assert [status for status, _ in answers] == [200] * 3
-    assert max(seconds for _, seconds in answers) < AT_ONCE_S
+    assert usual_wait_s(answers) < AT_ONCE_S
     assert Counter(first) == {b"HTTP/1.1 200": 16, b"HTTP/1.1 429": 84}
 
 
@@ -126,7 +126,7 @@ def test_health_is_answered_while_readers_of_many_addresses_hold_every_thread(tm
             answered = len(select.select(socks, [], [], 0)[0])
 
     assert [status for status, _ in answers] == [200] * 3
-    assert max(seconds for _, seconds in answers) < AT_ONCE_S
+    assert usual_wait_s(answers) < AT_ONCE_S
     assert answered == 64, "no thread was free all the while"
 
 
@@ -138,7 +138,12 @@ def test_others_are_served_at_once_beside_readers_of_files_who_do_not_read(usual
             time.sleep(0.1)
 
     assert {status for status, _ in answers} == {200}
-    assert max(seconds for _, seconds in answers) < AT_ONCE_S
+    assert usual_wait_s(answers) < AT_ONCE_S
+
+
+def usual_wait_s(answers: list[tuple[int, float]]) -> float:
+    """The longest wait but one: a machine that stands still for a moment costs one of them, a held-up server each."""
+    return sorted(seconds for _, seconds in answers)[-2]
 
 
 def fetch_of(page: str) -> bytes:
@@ -163,10 +168,10 @@ def post_form(server: Served, photo: bytes) -> str:
 def test_in_a_full_table_who_waits_for_nothing_makes_room(usual: Served) -> None:
     alone_s = ask_health(usual)[1]
     with many_connected(usual, 700, UNENDED):
-        status, seconds = ask_health(usual)
+        answers = [ask_health(usual) for _ in range(3)]
 
-    assert status == 200
-    assert seconds < AT_ONCE_S + TIMES * alone_s
+    assert [status for status, _ in answers] == [200] * 3
+    assert usual_wait_s(answers) < AT_ONCE_S + TIMES * alone_s
 
 
 def test_headers_that_do_not_end_are_hung_up_on(hasty: Served) -> None:

@@ -68,7 +68,7 @@ def test_after_a_cancel_nothing_more_is_sent() -> None:
 
     def restore(tiles: Any) -> tuple[Any, Any, int]:
         sent.append(len(tiles))
-        if len(sent) == 3:
+        if len(sent) >= 3:  # two threads may have sent before either looks
             left.set()
         return enlarge(tiles)
 
