@@ -86,7 +86,7 @@ def test_every_block_of_the_readme_is_known_here() -> None:
 
 def test_make_run_prints_one_line_with_the_address(service: list[str], environ: dict[str, str]) -> None:
     assert [line for line in service if "http://" in line] == [
-        f"Serverless SuperRes is ready at http://127.0.0.1:{environ['PORT']}\n"
+        f"Serverless SuperRes is ready at http://127.0.0.1:{environ['PORT']}"
     ]
 
 
