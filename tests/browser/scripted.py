@@ -11,6 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +22,7 @@ from flask import Flask
 from PIL import Image
 from werkzeug import Request
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+from werkzeug.wsgi import ClosingIterator
 
 from gateway.app import create_app
 from gateway.keys import KeyFile
@@ -143,7 +145,9 @@ class ScriptedGateway:
             return self._json(start, "202 Accepted", {"state": self.script.state})
         if path == "/" and method == "POST" and "text/event-stream" in environ.get("HTTP_ACCEPT", ""):
             return self._stream(environ, start)
-        return self._inner(environ, start)
+        # As a whole: werkzeug's server leaves an answer, and its file, open where the reader resets the connection.
+        with closing(ClosingIterator(self._inner(environ, start))) as answer:
+            return [b"".join(answer)]
 
     def _status(self) -> dict[str, Any]:
         since = self.script.since_s or 0.0
