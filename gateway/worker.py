@@ -118,6 +118,15 @@ class TimedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             shut(conn.sock, socket.SHUT_RDWR)
         return goes_on
 
+    def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
+        """Whether a next request may come: not after a body that ended before the length that was announced.
+
+        Its reading was shut (`gateway.sockets`), but the kernel takes what arrives all the same, and gunicorn would
+        read it without a bound as the rest of that body (27.0.1: 90 MB of a blocked client in 18 of 1,500 tries).
+        """
+        goes_on = super()._keepalive_after(conn, keepalive)
+        return bool(goes_on) and not getattr(conn.parser.mesg.body.reader, "length", 0)
+
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Serve a request whose headers have been read. From here on each wait for the client has a time-out."""
         self.app.curfew.disarm(conn.alarm)

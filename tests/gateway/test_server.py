@@ -121,21 +121,23 @@ def test_without_a_key_the_same_client_sees_401(served: Served) -> None:
 
 
 def test_whoever_is_blocked_is_answered_and_hung_up_on_without_its_body_being_read(tmp_path: Path) -> None:
-    announced = 90_000_000
+    """Many times: of a body that came just after its reading had been shut, all was read in 1 of 80."""
+    announced, most = 90_000_000, 0
     (tmp_path / "blocks.txt").write_text("203.0.113.0/24  # scraper\n")
-    with (
-        serving(tmp_path, SUPERRES_TRUSTED_HOPS="1", SUPERRES_MAX_UPLOAD_BYTES="100000000") as server,
-        connected(server) as sock,
-    ):
-        sock.sendall(head("", "X-Forwarded-For: 203.0.113.9", f"Content-Length: {announced}"))
-        answer = read_answer(sock)
-        sent, piece = 0, bytes(1_000_000)
-        with contextlib.suppress(ConnectionError):  # what ends it: the server has closed
-            while sent < announced:
-                sent += sock.send(piece)
+    with serving(tmp_path, SUPERRES_TRUSTED_HOPS="1", SUPERRES_MAX_UPLOAD_BYTES="100000000") as server:
+        for number in range(300):
+            with connected(server) as sock:
+                sock.sendall(head("", "X-Forwarded-For: 203.0.113.9", f"Content-Length: {announced}"))
+                answer = read_answer(sock)
+                time.sleep(number % 40 * 50e-6)
+                sent, piece = 0, bytes(1_000_000)
+                with contextlib.suppress(ConnectionError):  # what ends it: the server has closed
+                    while sent < announced:
+                        sent += sock.send(piece)
+            assert slug_of(answer) == (403, "blocked")
+            most = max(most, sent)
 
-    assert slug_of(answer) == (403, "blocked")
-    assert sent < announced / 2, "as much as the kernel's buffers hold may be taken, never the body"
+    assert most < announced / 2, "as much as the kernel's buffers hold may be taken, never the body"
 
 
 def test_chunks_are_put_together(served: Served, served_key: str) -> None:
