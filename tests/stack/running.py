@@ -144,11 +144,18 @@ def count_tiles(stack: Stack) -> float:
     return triton_metrics(stack)["superres_tiles_total"]
 
 
+def wait_until_it_stands(count: Callable[[], float], stood_s: float, limit_s: float = 120.0) -> float:
+    """Return a count once it has stood for so long; fail when it never does."""
+    deadline = time.monotonic() + limit_s
+    value, since = -1.0, time.monotonic()
+    while time.monotonic() - since < stood_s:
+        assert time.monotonic() < deadline, f"it went on being counted: {value:.0f}"
+        if (now := count()) != value:
+            value, since = now, time.monotonic()
+        time.sleep(0.02)
+    return value
+
+
 def wait_until_quiet(stack: Stack) -> float:
     """Return the tiles once their count has stood for longer than a tile takes: 1.4 s on two cores with a load of 8."""
-    count, since = -1.0, time.monotonic()
-    while time.monotonic() - since < 5.0:
-        if (now := count_tiles(stack)) != count:
-            count, since = now, time.monotonic()
-        time.sleep(0.1)
-    return count
+    return wait_until_it_stands(lambda: count_tiles(stack), 5.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import tritonclient.grpc as grpc_client
 
 from gateway.triton_stubs import children
 from tests.conftest import TritonServer
+from tests.stack.running import wait_until_it_stands
 
 TIMEOUT_S = 120.0
 SETTLED_S = 0.3
@@ -66,12 +66,7 @@ def metric(server: TritonServer, name: str, model: str = "swinir") -> float:
 
 def settled(server: TritonServer, name: str) -> float:
     """One of Triton's counters once it has stood for a while: it counts a request some ms after it has answered."""
-    value, since = -1.0, time.monotonic()
-    while time.monotonic() - since < SETTLED_S:
-        if (now := metric(server, name)) != value:
-            value, since = now, time.monotonic()
-        time.sleep(0.02)
-    return value
+    return wait_until_it_stands(lambda: metric(server, name), SETTLED_S)
 
 
 def count_of(server: TritonServer, library: str) -> int:

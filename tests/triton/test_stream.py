@@ -27,6 +27,7 @@ from swinir.soundness import summarise
 from swinir.zoo import DEFAULT_VARIANT, VARIANTS
 from tests.builders import draw_photo
 from tests.conftest import TritonServer, levels_apart, tiles_in_flight
+from tests.stack.running import wait_until_it_stands
 from tests.triton.clients import metric, settled, upscale
 
 LIMIT_S = 120.0
@@ -166,22 +167,10 @@ def assert_ends_soon(server: TritonServer, before: float, first: Band) -> None:
     at_end = metric(server, "superres_tiles_total")
     assert first.soundness is not None
     columns = len(first.soundness)
-    settled = wait_until_quiet(server)
-    assert settled - at_end <= tiles_in_flight(first.work_s / columns)
-    assert settled - before < LONG_ROWS * columns, "all tiles of this picture"
-
-
-def wait_until_quiet(server: TritonServer) -> float:
-    """Return the tiles counted once the count has stood for longer than a tile takes, machine's load included."""
-    end, count, since = time.monotonic() + LIMIT_S, -1.0, 0.0
-    while time.monotonic() < end:
-        now = metric(server, "superres_tiles_total")
-        if now != count:
-            count, since = now, time.monotonic()
-        elif time.monotonic() - since > 4.0:
-            return count
-        time.sleep(0.1)
-    raise AssertionError(f"tiles went on being made: {count:.0f}")
+    # Longer than a tile takes, machine's load included.
+    at_rest = wait_until_it_stands(lambda: metric(server, "superres_tiles_total"), 4.0)
+    assert at_rest - at_end <= tiles_in_flight(first.work_s / columns)
+    assert at_rest - before < LONG_ROWS * columns, "all tiles of this picture"
 
 
 REFUSED = {
