@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 
 from torch import Tensor
 
 from benchmarks.candidates import make_pair, make_runs
 from benchmarks.rounds import Timing, measure_in_turn
-from swinir import blocks
+from swinir import attention, blocks
 
 CHUNKS = (256, 512, 1024, 2048, 4096, 8192, 1 << 30)
 
@@ -23,7 +24,7 @@ def measure_chunks(variant: str, side: int, rounds: int, chunks: Sequence[int] =
 
     def make(tokens: int) -> Callable[[], Tensor]:
         def run_so() -> Tensor:
-            with set_choice("CPU_CHUNK_TOKENS", tokens):
+            with set_choice(blocks, "CPU_CHUNK_TOKENS", tokens):
                 return run()
 
         return run_so
@@ -35,18 +36,18 @@ def measure_heads(variant: str, side: int, rounds: int, lengths: Sequence[int]) 
     """Return a timing for each length to which a head is padded; the time to pad is not in it."""
     runs = {}
     for length in lengths:
-        with set_choice("padded_length", lambda _head_dim, _device, length=length: length):
+        with set_choice(attention, "padded_length", lambda _head_dim, _device, length=length: length):
             # its first run pads, and keeps what it made
             runs[str(length)] = make_runs(make_pair(variant), side)["pytorch"]
     return measure_in_turn(runs, rounds)
 
 
 @contextmanager
-def set_choice(name: str, value: object) -> Iterator[None]:
-    """Have a name of `swinir.blocks` mean something else within the block."""
-    before = getattr(blocks, name)
-    setattr(blocks, name, value)
+def set_choice(module: ModuleType, name: str, value: object) -> Iterator[None]:
+    """Replace a constant or function of the module within the `with` block."""
+    before = getattr(module, name)
+    setattr(module, name, value)
     try:
         yield
     finally:
-        setattr(blocks, name, before)
+        setattr(module, name, before)

@@ -28,6 +28,7 @@ from benchmarks.choices import set_choice
 from benchmarks.gpu_report import write_gpu_report
 from benchmarks.machine import describe_machine
 from benchmarks.rounds import compare, measure_in_turn
+from swinir import attention
 from swinir.engine import Engine, choose_precision
 from swinir.weights import find_weights, load_network, write_weights
 from swinir.zoo import DEFAULT_VARIANT, find_variant
@@ -130,7 +131,7 @@ def measure_heads(
         images = _noise(variant, side).to(device)
         runs = {}
         for length in lengths:
-            with set_choice("padded_length", lambda _head_dim, _device, length=length: length):
+            with set_choice(attention, "padded_length", lambda _head_dim, _device, length=length: length):
                 pair = _move(make_pair(variant), device)
                 _run(pair.ours, images, choose_precision(device))  # its first run pads, and keeps what it made
             runs[str(length)] = _waiting(device, functools.partial(_run, pair.ours, images, choose_precision(device)))

@@ -16,7 +16,7 @@ from benchmarks import network, report, tiling
 from benchmarks.candidates import Disagreement, make_pair, make_runs
 from benchmarks.choices import measure_chunks, measure_heads
 from benchmarks.machine import describe_machine
-from swinir import blocks
+from swinir import attention, blocks
 from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"
@@ -38,7 +38,7 @@ def part(rows: Any) -> dict[str, Any]:
 
 
 def test_speed_and_choices_are_measured_and_become_tables_and_plots(docs: Path, tmp_path: Path) -> None:
-    chunk, pad = blocks.CPU_CHUNK_TOKENS, blocks.padded_length
+    chunk, pad = blocks.CPU_CHUNK_TOKENS, attention.padded_length
     speed = network.measure_speed({"compact_x4": (64,)}, rounds=2)
     chunks = {
         name: timing.to_json() for name, timing in measure_chunks("compact_x4", 16, 2, chunks=(64, 1 << 30)).items()
@@ -59,7 +59,7 @@ def test_speed_and_choices_are_measured_and_become_tables_and_plots(docs: Path, 
     for name in ("benchmark-speed.png", "benchmark-chunks.png"):
         with PilImage.open(docs / "images" / name) as plot:
             assert plot.width > 500
-    assert (blocks.CPU_CHUNK_TOKENS, blocks.padded_length) == (chunk, pad), "a benchmark left its setting behind"
+    assert (blocks.CPU_CHUNK_TOKENS, attention.padded_length) == (chunk, pad), "a benchmark left its setting behind"
 
 
 def test_memory_is_measured_in_processes_of_their_own(docs: Path, tmp_path: Path) -> None:

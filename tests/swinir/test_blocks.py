@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from swinir import blocks, fused
+from swinir import attention, blocks, fused
 from swinir.network import SwinIR
 from tests.swinir.networks import SMALL, draw_images, reference_network, relative_error
 
@@ -28,22 +28,22 @@ def run(network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
         return network(images)
 
 
-def first_attention(network: torch.nn.Module) -> blocks.WindowAttention:
-    return next(module for module in network.modules() if isinstance(module, blocks.WindowAttention))
+def first_attention(network: torch.nn.Module) -> attention.WindowAttention:
+    return next(module for module in network.modules() if isinstance(module, attention.WindowAttention))
 
 
 @pytest.mark.parametrize(("head_dim", "cpu", "cuda"), [(10, 16, 16), (12, 12, 16), (30, 30, 32), (8, 8, 8), (6, 6, 8)])
 def test_a_head_is_padded_to_a_length_that_the_device_multiplies_well(head_dim: int, cpu: int, cuda: int) -> None:
-    assert blocks.padded_length(head_dim, "cpu") == cpu
-    assert blocks.padded_length(head_dim, "cuda") == cuda
+    assert attention.padded_length(head_dim, "cpu") == cpu
+    assert attention.padded_length(head_dim, "cuda") == cuda
 
 
 @pytest.mark.parametrize("length", [16, 24])
 def test_padded_heads_change_nothing(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
     images = draw_images(1, 3, 24, 32)
-    monkeypatch.setattr(blocks, "padded_length", lambda head_dim, _device: head_dim)
+    monkeypatch.setattr(attention, "padded_length", lambda head_dim, _device: head_dim)
     expected = run(reference_network(LIGHT_HEADS), images)
-    monkeypatch.setattr(blocks, "padded_length", lambda _head_dim, _device: length)
+    monkeypatch.setattr(attention, "padded_length", lambda _head_dim, _device: length)
 
     network = reference_network(LIGHT_HEADS)
 
@@ -71,7 +71,7 @@ def kept_tensors(network: SwinIR) -> dict[int, Tensor]:
     for module in network.modules():
         if isinstance(module, blocks.SwinBlock) and module._kept:
             found += [*module._kept[1]._tensors.values(), *module._kept[1]._biases.values()]
-        if isinstance(module, blocks.WindowAttention) and module._kept:
+        if isinstance(module, attention.WindowAttention) and module._kept:
             found += [*module._kept[1].values(), *module._kept[2][1:]]
     own = {id(parameter) for parameter in network.parameters()}
     return {id(tensor): tensor for tensor in found if id(tensor) not in own}
@@ -99,7 +99,7 @@ def test_the_path_of_devices_other_than_a_cpu_gives_the_same(monkeypatch: pytest
     images = draw_images(2, 3, 24, 32)
     expected = run(reference_network(LIGHT_HEADS), images)
     monkeypatch.setattr(blocks, "_is_served_on_cpu", lambda _tokens: False)
-    monkeypatch.setattr(blocks, "padded_length", lambda _head_dim, _device: 16)
+    monkeypatch.setattr(attention, "padded_length", lambda _head_dim, _device: 16)
     in_place_calls: list[int] = []
     monkeypatch.setattr(blocks.SwinBlock, "_run_in_place", lambda *_: in_place_calls.append(1))
 
