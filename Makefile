@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8080
 # One stamp a set of pins: a changed pyproject.toml or C source installs again, an unchanged one costs nothing.
-PINS := $(shell cat pyproject.toml swinir/fused_block.c 2>/dev/null | sha256sum | cut -c1-12)
+PINS := $(shell cat pyproject.toml swinir/network/fused_block.c 2>/dev/null | sha256sum | cut -c1-12)
 
 .DEFAULT_GOAL := help
 
@@ -35,7 +35,7 @@ gpu: .setup-test-$(PINS) ## Measure on a CUDA card what a CPU cannot tell, and w
 	$(BIN)/python -m benchmarks.gpu
 
 bill: .setup-test-$(PINS) ## Make the tables and plots of docs/bill.md and docs/scale.md anew (minutes)
-	$(BIN)/python -m planning.report
+	$(BIN)/python -m planning.reports.report
 
 containers: .setup-test-$(PINS) ## Build both images and live through docker-compose.yml (root, Debian 12; 5 minutes)
 	$(BIN)/python -m docker.exercise

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.plain import PlainSwinIR
-from swinir import fused
-from swinir.network import SwinIR
+from swinir.network import fused
+from swinir.network.swinir import SwinIR
 from swinir.zoo import find_variant
 
 TOLERANCE = 1e-5

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.candidates import make_pair, make_runs
 from benchmarks.rounds import Timing, measure_in_turn
-from swinir import attention, blocks
+from swinir.network import attention, blocks
 
 CHUNKS = (256, 512, 1024, 2048, 4096, 8192, 1 << 30)
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from benchmarks.machine import describe_machine
 from benchmarks.report import ROOT, replace_part
-from gateway.embedded import EmbeddedBackend
-from gateway.settings import Settings
-from gateway.stop import Stop
-from gateway.triton_stubs import children
+from gateway.backend.embedded import EmbeddedBackend
+from gateway.backend.triton_stubs import children
+from gateway.cancellation import Stop
+from gateway.config.settings import Settings
 from tests.builders import draw_photo
 
 ROUNDS = 7

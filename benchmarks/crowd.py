@@ -28,8 +28,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.machine import describe_machine
-from gateway.keys import KeyFile
-from gateway.settings import Settings
+from gateway.access.api_keys import KeyFile
+from gateway.config.settings import Settings
 from swinir.zoo import DEFAULT_VARIANT
 from tests.builders import draw_photo, encode_png
 from tests.fakes import enlarge

@@ -28,9 +28,9 @@ from benchmarks.choices import set_choice
 from benchmarks.gpu_report import write_gpu_report
 from benchmarks.machine import describe_machine
 from benchmarks.rounds import compare, measure_in_turn
-from swinir import attention
-from swinir.engine import Engine, choose_precision
-from swinir.weights import find_weights, load_network, write_weights
+from swinir.inference.engine import Engine, choose_precision
+from swinir.network import attention
+from swinir.weights.load import find_weights, load_network, write_weights
 from swinir.zoo import DEFAULT_VARIANT, find_variant
 from training.metrics import psnr
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from swinir import fused
-from swinir.processors import count_processors
+from swinir.inference.cpu_count import count_processors
+from swinir.network import fused
 
-# Waiting OpenMP threads that spin cost 10x beside busy processes; the server sets the same (gateway/embedded.py).
+# Waiting OpenMP threads that spin cost 10x beside busy processes; gateway/backend/embedded.py sets the same.
 OMP_WAIT_POLICY = "passive"
 BUSY_LOAD = 0.5
 """Processes of others, on average over the minute before, from which on a machine is called busy."""

@@ -25,8 +25,8 @@ from benchmarks.peak_memory import measure_peak
 from benchmarks.report import write_report
 from benchmarks.rounds import Timing, compare, measure_in_turn
 from benchmarks.triton_overhead import measure_triton
-from swinir.memory import keep_freed_memory
-from swinir.processors import count_processors
+from swinir.inference.cpu_count import count_processors
+from swinir.inference.memory import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results" / "network.json"
 ROUNDS = 7

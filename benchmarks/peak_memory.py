@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.candidates import make_pair
-from swinir import fused
+from swinir.network import fused
 from swinir.zoo import find_variant
 
 

@@ -3,7 +3,7 @@
 Tokens lie in image order between blocks. Each block rolls the image, cuts it into windows, attends (matrix product,
 softmax, matrix product), puts the windows back and rolls back; the shift mask is made for the training size and made
 anew, in every shifted block, for any other. Written from the paper (Liang et al. 2021; Liu et al. 2021 for the
-windows) under the published parameter names, so that the weights of `swinir.network` load with ``strict=True``.
+windows) under the published parameter names, so that the weights of `swinir.network.swinir` load with ``strict=True``.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class PlainGroup(nn.Module):
 
 
 class PlainSwinIR(nn.Module):
-    """[B, in_chans, H, W] in 0..1 -> [B, in_chans, H * upscale, W * upscale]; keywords of `swinir.network.SwinIR`."""
+    """[B, in_chans, H, W] in 0..1 -> [B, in_chans, H * upscale, W * upscale]; keywords as `SwinIR`."""
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.machine import describe_machine
 from benchmarks.report import ROOT, replace_part
-from gateway.triton_stubs import children
+from gateway.backend.triton_stubs import children
 from tests.builders import draw_photo, encode_png
 from tests.stack.running import Stack, start_stack, stop_stack
 

@@ -25,7 +25,7 @@ from PIL import Image as PilImage
 from benchmarks.machine import describe_machine
 from benchmarks.report import write_seams
 from preprocessing.tiling import Grid, choose_grid, pad_to_window, split, stitch
-from swinir.engine import Engine
+from swinir.inference.engine import Engine
 from swinir.zoo import DEFAULT_VARIANT, find_variant
 
 RESULTS = Path(__file__).parent / "results" / "tiling.json"

@@ -18,11 +18,11 @@ import tritonclient.grpc as triton
 
 from benchmarks.machine import OMP_WAIT_POLICY
 from benchmarks.rounds import Timing, measure_in_turn
-from gateway.backend import MAX_MESSAGE_BYTES, MODEL_KEY_HEADER, TritonBackend
-from gateway.stop import Stop
-from gateway.triton_process import PROJECT_ROOT, TritonProcess, find_free_ports
-from swinir.engine import Engine
-from swinir.weights import find_weights, load_network
+from gateway.backend.triton_client import MAX_MESSAGE_BYTES, MODEL_KEY_HEADER, TritonBackend
+from gateway.backend.triton_process import PROJECT_ROOT, TritonProcess, find_free_ports
+from gateway.cancellation import Stop
+from swinir.inference.engine import Engine
+from swinir.weights.load import find_weights, load_network
 from swinir.zoo import find_variant
 
 KEY = "of this benchmark"

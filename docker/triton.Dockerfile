@@ -32,14 +32,14 @@ COPY swinir swinir
 COPY model_repository model_repository
 # The fused block, twice the speed on a CPU. Where the base has a C compiler; used where the processor is that of the
 # machine that built the image. Elsewhere blocks run in PyTorch, and Triton's log says so.
-RUN venv/bin/python3 -m swinir.fused
+RUN venv/bin/python3 -m swinir.network.fused
 # Weights beside the bundled ones: what lies in weights/ of the checkout, and what is fetched now, checked by hash:
 # --build-arg VARIANTS="lightweight_x4 classical_m_x4". The gateway offers them by SUPERRES_VARIANTS. None is the default:
 # the compact variants lie in swinir/bundled and need no fetching, so that a build asks nobody but the package index.
 ARG VARIANTS=
 COPY docker/triton/weights.md weight[s] weights/
 RUN for name in $VARIANTS; do \
-      venv/bin/python3 -c "import pathlib, sys, swinir.fetching as f; print(f.fetch(sys.argv[1], pathlib.Path('weights')))" "$name"; \
+      venv/bin/python3 -c "import pathlib, sys, swinir.weights.fetch as f; print(f.fetch(sys.argv[1], pathlib.Path('weights')))" "$name"; \
     done && rm -rf weights/downloads
 COPY --chmod=0755 docker/triton/start docker/triton/alive bin/
 # Triton takes an ensemble only with a version directory; git keeps no empty ones.

@@ -1,5 +1,5 @@
 """`python -m gateway` is `superres`."""
 
-from gateway.cli import cli
+from gateway.cli.main import cli
 
 cli(prog_name="superres")

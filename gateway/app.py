@@ -7,31 +7,31 @@ from collections.abc import Callable
 
 from flask import Flask
 
-from gateway.addresses import TrustedHops
-from gateway.cache import Cache
-from gateway.departures import Departures
-from gateway.doors import Doors
-from gateway.form_tokens import FormTokens
-from gateway.intake import Intake
-from gateway.ledger import open_ledger
-from gateway.limits import Limits
-from gateway.meter import Meter
+from gateway.access.client_ip import TrustedHops
+from gateway.access.control import Doors
+from gateway.access.form_tokens import FormTokens
+from gateway.access.rate_limits import Limits
+from gateway.backend.interface import Upscaler
+from gateway.config.settings import Settings
+from gateway.jobs.queue import Places, Room
+from gateway.jobs.request_body import FORM_OVERHEAD_BYTES, MAX_FIELD_BYTES, MAX_FORM_PARTS
+from gateway.jobs.result_cache import Cache
+from gateway.jobs.result_store import Results
+from gateway.jobs.runner import Upscaling
+from gateway.jobs.upload_memory import Intake
 from gateway.metrics import Metrics, Sources
-from gateway.parts import Parts
-from gateway.places import Places, Room
-from gateway.results import Results
-from gateway.settings import Settings
-from gateway.uploads import FORM_OVERHEAD_BYTES, MAX_FIELD_BYTES, MAX_FORM_PARTS
-from gateway.upscaler import Upscaler
-from gateway.upscaling import Upscaling
-from gateway.views import api, envelope, files, form, health, pages, status
+from gateway.services import Parts
+from gateway.usage.meter import Meter
+from gateway.usage.store import open_ledger
+from gateway.views import api, files, form, health, hooks, pages, status
+from gateway.wsgi.disconnects import Departures
 
 
 def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], float] = time.monotonic) -> Flask:
     """Return the gateway as a WSGI application that sends its images to `upscaler`."""
     app = Flask("gateway", static_folder=None)
     app.config.update(
-        # Bodies are read by `gateway.uploads` alone; these hold should anything else ever read one.
+        # Bodies are read by `gateway.jobs.request_body` alone; these hold should anything else ever read one.
         MAX_CONTENT_LENGTH=settings.max_upload_bytes + FORM_OVERHEAD_BYTES,
         MAX_FORM_MEMORY_SIZE=MAX_FIELD_BYTES,
         MAX_FORM_PARTS=MAX_FORM_PARTS,
@@ -86,7 +86,7 @@ def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], fl
         ),
     )
     parts.give_to(app)
-    envelope.wrap(app)
+    hooks.wrap(app)
     for views in (form, api, status, health, pages, files):
         app.register_blueprint(views.blueprint)
     app.wsgi_app = TrustedHops(app.wsgi_app, settings.trusted_hops, settings.public_url)  # type: ignore[method-assign]

@@ -14,10 +14,10 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from gateway.cache import CacheState
-from gateway.ledger import Month
-from gateway.places import State
-from gateway.states import BackendState, StateName
+from gateway.backend.state import BackendState, StateName
+from gateway.jobs.queue import State
+from gateway.jobs.result_cache import CacheState
+from gateway.usage.store import Month
 
 PREFIX = "superres_gateway_"
 METHODS = ("GET", "HEAD", "POST", "OPTIONS")

@@ -21,14 +21,14 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
 from gateway.app import create_app
-from gateway.journal import configure_log
-from gateway.memory import return_large_blocks
+from gateway.backend.interface import Upscaler
+from gateway.config.settings import Settings
+from gateway.logs import configure_log
 from gateway.metrics import MetricsError
-from gateway.parts import Parts, parts_of
-from gateway.settings import Settings
-from gateway.sockets import Curfew, TimedAnswers, TimedBodies
-from gateway.upscaler import Upscaler
-from gateway.worker import QuietLogger, TimedWorker
+from gateway.services import Parts, parts_of
+from gateway.wsgi.malloc import return_large_blocks
+from gateway.wsgi.timeouts import Curfew, TimedAnswers, TimedBodies
+from gateway.wsgi.worker import QuietLogger, TimedWorker
 
 MakeBackend = Callable[[Settings], Upscaler]
 AwaitReady = Callable[[Upscaler], None]
@@ -124,7 +124,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "graceful_timeout": SHUTDOWN_S,
             "logger_class": QuietLogger,
             "control_socket_disable": True,
-            "forwarded_allow_ips": "",  # gateway.addresses alone decides whom to believe
+            "forwarded_allow_ips": "",  # gateway.access.client_ip alone decides whom to believe
             "post_worker_init": self._after_start,
             "worker_exit": self._before_exit,
         }

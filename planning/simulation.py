@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from planning.clock import NEVER_NS, SECOND_NS, to_ns
-from planning.cluster import Cluster
-from planning.pods import Deployment, Fate, Pod, Request
+from planning.knative.clock import NEVER_NS, SECOND_NS, to_ns
+from planning.knative.cluster import Cluster
+from planning.knative.pods import Deployment, Fate, Pod, Request
+from planning.knative.revision import Revision, resolve_revision
 from planning.prices import Price
-from planning.revision import Revision, resolve_revision
 from planning.traffic import DAY_S, Traffic
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -5,10 +5,11 @@ Each step lives in the module of its noun (`upload`, `decoder`, `image`, `band_e
 
 from __future__ import annotations
 
-from preprocessing.band_encoder import BandEncoder, encode
-from preprocessing.container import InputFormat
 from preprocessing.decoder import decode
-from preprocessing.encoder import (
+from preprocessing.encoder import BandEncoder, encode
+from preprocessing.formats.container import InputFormat
+from preprocessing.image import Image, Pixels
+from preprocessing.output_formats import (
     DEFAULT_QUALITY,
     FORMAT_NAMES,
     MAX_OUTPUT_SIDES,
@@ -18,7 +19,6 @@ from preprocessing.encoder import (
     join_channels,
     png_mode,
 )
-from preprocessing.image import Image, Pixels
 from preprocessing.upload import MAX_DECODED_PIXELS, Limits, Upload, probe
 from preprocessing.working_memory import most_pixels, working_bytes
 

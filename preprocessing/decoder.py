@@ -17,11 +17,11 @@ from PIL import Image as PilImage
 from PIL import JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from preprocessing.alpha import bleed_colour
-from preprocessing.colour_profile import keep_profile
 from preprocessing.errors import ImageError, TooManyPixels, UnreadableImage
+from preprocessing.formats.icc import keep_profile
+from preprocessing.formats.jpeg_pixels import are_alike, lengthen_last_scan
+from preprocessing.formats.png_pixels import check_pixels
 from preprocessing.image import Image, Pixels
-from preprocessing.jpeg_pixels import are_alike, lengthen_last_scan
-from preprocessing.png_pixels import check_pixels
 from preprocessing.upload import Upload
 
 Key = npt.NDArray[Any]

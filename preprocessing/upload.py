@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from preprocessing.container import Container, InputFormat
 from preprocessing.errors import (
     EmptyUpload,
     SideTooLong,
@@ -17,12 +16,13 @@ from preprocessing.errors import (
     UnknownFormat,
     UnreadableImage,
 )
-from preprocessing.exif import read_orientation, swaps_sides
-from preprocessing.jpeg_container import SIGNATURE as JPEG_SIGNATURE
-from preprocessing.jpeg_container import read_jpeg
-from preprocessing.png_container import SIGNATURE as PNG_SIGNATURE
-from preprocessing.png_container import read_png
-from preprocessing.webp_container import is_webp, read_webp
+from preprocessing.formats.container import Container, InputFormat
+from preprocessing.formats.exif import read_orientation, swaps_sides
+from preprocessing.formats.jpeg import SIGNATURE as JPEG_SIGNATURE
+from preprocessing.formats.jpeg import read_jpeg
+from preprocessing.formats.png import SIGNATURE as PNG_SIGNATURE
+from preprocessing.formats.png import read_png
+from preprocessing.formats.webp import is_webp, read_webp
 
 MAX_DECODED_PIXELS = 89_478_485
 """Pillow's own ceiling (Image.MAX_IMAGE_PIXELS), over which it warns of a decompression bomb: an error here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from preprocessing.encoder import OutputFormat
+from preprocessing.output_formats import OutputFormat
 from preprocessing.upload import Upload
 
 ENCODER_BYTES: dict[OutputFormat, tuple[int, int]] = {"png": (3, 4), "jpeg": (3, 3), "webp": (16, 42)}
@@ -14,7 +14,7 @@ DECODER_BYTES = 24
 IMAGE_BYTES = 4
 """Of a pixel of the upload, afterwards."""
 BAND_BYTES = 9
-"""Of a pixel of a band: the message, what protobuf made of it, and the array; counted in gateway/backend.py."""
+"""Of a pixel of a band: the message, what protobuf made of it, and the array; counted in triton_client.py."""
 BAND_ROWS = 256
 """Of the upload in one band: as many as the largest tile has (swinir/zoo.py)."""
 

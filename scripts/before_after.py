@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from swinir.engine import Engine
+from swinir.inference.engine import Engine
 from swinir.zoo import DEFAULT_VARIANT
 
 ROOT = Path(__file__).resolve().parent.parent

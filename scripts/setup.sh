@@ -58,4 +58,4 @@ say "installing pinned Python packages into .venv (about 2 minutes and 1.5 GB th
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
 
 # Twice the speed on a CPU where there is a C compiler; without one the engine runs in PyTorch and says so.
-.venv/bin/python -m swinir.fused >&2
+.venv/bin/python -m swinir.network.fused >&2

@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 
 import click
 
+from swinir.custom_variants import read_rows
 from swinir.errors import WeightsError
-from swinir.imported import read_rows
 from swinir.zoo import RELEASE_URL, TASKS, VARIANTS, UnknownVariant, Variant
 
 
@@ -45,7 +45,8 @@ def list_(folder: Path, *, as_json: bool, as_markdown: bool) -> None:
 @click.pass_obj
 def fetch(folder: Path, names: tuple[str, ...], base_url: str) -> None:
     """Fetch published weights: resumed where they broke off, checked by hash, put in place whole."""
-    from swinir import fetching  # noqa: PLC0415 - torch takes two seconds, which `list` need not wait for
+    # torch takes two seconds to import, which `list` need not wait for.
+    from swinir.weights import fetch as fetching  # noqa: PLC0415
 
     for name in names:
         with _failing_in_words(), _progress_bar(name) as on_progress:
@@ -58,7 +59,7 @@ def fetch(folder: Path, names: tuple[str, ...], base_url: str) -> None:
 @click.pass_obj
 def verify(folder: Path, names: tuple[str, ...]) -> None:
     """Check hash and every tensor of the named variants, or of all whose weights are here."""
-    from swinir import fetching  # noqa: PLC0415
+    from swinir.weights import fetch as fetching  # noqa: PLC0415
 
     failed = False
     for name in names or [row["name"] for row in describe_rows(folder) if row["here"] != "no"]:
@@ -77,7 +78,7 @@ def verify(folder: Path, names: tuple[str, ...]) -> None:
 @click.pass_obj
 def convert(folder: Path, source: Path, name: str) -> None:
     """Take the published checkpoint SOURCE, already on this machine, as the weights of the variant NAME."""
-    from swinir import fetching  # noqa: PLC0415
+    from swinir.weights import fetch as fetching  # noqa: PLC0415
 
     with _failing_in_words():
         entry = fetching.convert_local(source, name, folder)
@@ -103,7 +104,7 @@ def convert(folder: Path, source: Path, name: str) -> None:
 @click.pass_obj
 def import_(folder: Path, /, source: Path, *, is_replacing: bool, **described: Any) -> None:
     """Take any SwinIR's checkpoint SOURCE (.pth, .safetensors) under a name of its own."""
-    from swinir import fetching  # noqa: PLC0415
+    from swinir.weights import fetch as fetching  # noqa: PLC0415
 
     described["summary"] = described["summary"] or f"Imported from {source.name}."
     with _failing_in_words():

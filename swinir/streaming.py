@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from preprocessing.tiling import Grid, bands, split_band, stitch_band
-from swinir.soundness import Rows
+from swinir.checks import Rows
 
 Tiles = npt.NDArray[np.uint8]
 Restore = Callable[[Tiles], tuple[Tiles, Rows, int]]

@@ -44,7 +44,7 @@ class Variant:
     summary: str
     """One line for people: what it is for."""
     config: Mapping[str, Any]
-    """Keywords of ``swinir.network.SwinIR``."""
+    """Keywords of ``swinir.network.swinir.SwinIR``."""
     halo: int
     """Pixels at a tile's border whose output is not trusted."""
     max_tile_px: int

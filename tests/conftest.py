@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
-from gateway.triton_process import TritonProcess, find_free_ports
+from gateway.backend.triton_process import TritonProcess, find_free_ports
 from swinir.streaming import MOST_IN_FLIGHT, SUB_BATCH_S
 from tests.stack.running import Stack, start_stack, stop_stack
 

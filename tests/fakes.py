@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from gateway.states import States
-from gateway.stop import Stop
-from gateway.upscaler import BackendTimeout, Band
+from gateway.backend.interface import BackendTimeout, Band
+from gateway.backend.state import States
+from gateway.cancellation import Stop
 from preprocessing.codec import Pixels
 from swinir.zoo import find_variant
 

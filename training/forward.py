@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from swinir.network import RGB_MEAN, SwinIR
-from swinir.windows import relative_position_index
+from swinir.network.swinir import RGB_MEAN, SwinIR
+from swinir.network.windows import relative_position_index
 
 
 class TrainingForward:

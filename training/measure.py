@@ -13,8 +13,8 @@ import click
 import numpy as np
 from PIL import Image
 
-from swinir.engine import Engine
-from swinir.weights import find_weights
+from swinir.inference.engine import Engine
+from swinir.weights.load import find_weights
 from swinir.zoo import VARIANTS, Variant
 from training.data import add_noise, jpeg, resize
 from training.metrics import luminance_psnr, psnr

@@ -12,7 +12,7 @@ import click
 import numpy as np
 from PIL import Image, ImageDraw
 
-from swinir.engine import Engine
+from swinir.inference.engine import Engine
 from swinir.zoo import VARIANTS
 from training.data import resize
 from training.measure import read

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from swinir.network import SwinIR
+from swinir.network.swinir import SwinIR
 from training.data import Crops, read_photographs
 from training.forward import TrainingForward
 from training.initialise import grey_from_colour, start_as_upsampler

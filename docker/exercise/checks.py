@@ -132,7 +132,7 @@ def check_doors(url: str, front_url: str, compose: Compose) -> None:
 
 def check_engine(compose: Compose) -> None:
     """The image compiled the fused block, and it runs on the machine that built it."""
-    ask_engine = "from swinir import fused; print(fused.is_available())"
+    ask_engine = "from swinir.network import fused; print(fused.is_available())"
     said = compose("exec", "-T", "triton", "python3", "-c", ask_engine)
     expect(said.strip() == "True", "the fused block is compiled, agrees with PyTorch and is used")
 

@@ -6,15 +6,15 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, request
 
-from gateway.orders import FORMATS, limits_of_format, read_switch
-from gateway.parts import parts_of
-from gateway.settings import Settings
-from gateway.uploads import read_order
-from gateway.upscaling import Result
-from gateway.views.admission import admit_to_api
-from gateway.views.envelope import request_id
-from gateway.views.making import begin, make, send_events, take_room, wants_events
-from gateway.views.pictures import send_picture
+from gateway.config.settings import Settings
+from gateway.jobs.options import FORMATS, limits_of_format, read_switch
+from gateway.jobs.request_body import read_order
+from gateway.jobs.runner import Result
+from gateway.services import parts_of
+from gateway.views.access import admit_to_api
+from gateway.views.hooks import request_id
+from gateway.views.image_response import send_picture
+from gateway.views.jobs import begin, make, send_events, take_room, wants_events
 from preprocessing.codec import DEFAULT_QUALITY
 from swinir.zoo import VARIANTS, Variant
 

@@ -6,16 +6,16 @@ from collections.abc import Collection, Mapping
 
 from flask import Blueprint, Response, current_app, render_template, request, url_for
 
-from gateway.orders import FORMATS, limits_of_format
-from gateway.parts import parts_of
+from gateway.config.settings import Settings
+from gateway.jobs.options import FORMATS, limits_of_format
+from gateway.jobs.request_body import read_order
+from gateway.jobs.result_store import Pair, Picture
 from gateway.problems import Problem, ResultGone, StaleForm
-from gateway.results import Pair, Picture
-from gateway.settings import Settings
-from gateway.uploads import read_order
-from gateway.views.admission import admit_to_form, admit_to_result
-from gateway.views.envelope import request_id, wants_json
-from gateway.views.making import begin, find_spent, make, send_events, take_room, wants_events
-from gateway.views.pictures import send_picture
+from gateway.services import parts_of
+from gateway.views.access import admit_to_form, admit_to_result
+from gateway.views.hooks import request_id, wants_json
+from gateway.views.image_response import send_picture
+from gateway.views.jobs import begin, find_spent, make, send_events, take_room, wants_events
 from preprocessing.codec import DEFAULT_QUALITY
 
 blueprint = Blueprint("form", __name__)

@@ -6,8 +6,8 @@ from typing import Any
 
 from flask import Blueprint, current_app
 
-from gateway.parts import parts_of
 from gateway.problems import QueueFull, retry_later
+from gateway.services import parts_of
 
 blueprint = Blueprint("health", __name__)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from flask import Blueprint, current_app
 
-from gateway.parts import parts_of
-from gateway.views.admission import admit_to_wake
-from gateway.views.making import find_spent
+from gateway.services import parts_of
+from gateway.views.access import admit_to_wake
+from gateway.views.jobs import find_spent
 
 blueprint = Blueprint("status", __name__, url_prefix="/api/v1")
 

@@ -16,7 +16,7 @@ from benchmarks import network, report, tiling
 from benchmarks.candidates import Disagreement, make_pair, make_runs
 from benchmarks.choices import measure_chunks, measure_heads
 from benchmarks.machine import describe_machine
-from swinir import attention, blocks
+from swinir.network import attention, blocks
 from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"

@@ -13,7 +13,7 @@ import torch
 from benchmarks import gpu
 from benchmarks.gpu_report import NOTHING_YET, make_lines, write_gpu_report
 from benchmarks.machine import describe_machine
-from swinir.engine import Engine
+from swinir.inference.engine import Engine
 from tests.conftest import ROOT
 
 CPU = torch.device("cpu")

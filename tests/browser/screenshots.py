@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from gateway.stop import Stop
-from gateway.upscaler import Band
+from gateway.backend.interface import Band
+from gateway.cancellation import Stop
 from preprocessing.codec import Pixels
-from swinir.engine import Engine
+from swinir.inference.engine import Engine
 from tests.browser.conftest import DESKTOP, FLAGS, PHONE, FrontServer, find_chromium
 from tests.browser.scripted import Script, ScriptedGateway
 from tests.browser.states import HARBOUR, STATES, file

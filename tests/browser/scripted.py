@@ -24,9 +24,9 @@ from werkzeug import Request
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wsgi import ClosingIterator
 
+from gateway.access.api_keys import KeyFile
 from gateway.app import create_app
-from gateway.keys import KeyFile
-from gateway.settings import Settings
+from gateway.config.settings import Settings
 from swinir.zoo import PHOTO_VARIANT
 from tests.fakes import FakeUpscaler
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Frame, Page, Playwright, expect
 
-from gateway.departures import LOOK_EVERY_S
+from gateway.wsgi.disconnects import LOOK_EVERY_S
 from swinir.zoo import PHOTO_VARIANT
 from tests.browser.conftest import PHONE, FrontServer, MakePage
 from tests.browser.states import BUTTERFLY, HARBOUR, choose, file, press_in_front

@@ -16,9 +16,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from gateway.access.api_keys import KeyFile
 from gateway.app import create_app
-from gateway.keys import KeyFile
-from gateway.settings import Settings
+from gateway.config.settings import Settings
 from tests.conftest import ROOT
 from tests.fakes import FakeUpscaler, HandClock
 from tests.gateway.requests import FORM_SECRET

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from PIL import Image as PilImage
 from werkzeug.test import TestResponse
 
-from gateway.form_tokens import FormTokens
+from gateway.access.form_tokens import FormTokens
 from preprocessing.codec import Pixels
 from tests.builders import draw_photo, encode_png
 

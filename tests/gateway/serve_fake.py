@@ -10,10 +10,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from gateway.backend.interface import Band, Upscaler
+from gateway.cancellation import Stop
+from gateway.config.settings import Settings, read_settings
 from gateway.server import ServeError, serve
-from gateway.settings import Settings, read_settings
-from gateway.stop import Stop
-from gateway.upscaler import Band, Upscaler
 from preprocessing.codec import Pixels
 from tests.fakes import FakeUpscaler, enlarge
 

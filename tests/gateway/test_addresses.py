@@ -1,4 +1,4 @@
-"""The specification of gateway.addresses: whose request it is, whatever its headers claim."""
+"""The specification of gateway.access.client_ip: whose request it is, whatever its headers claim."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.addresses import TrustedHops, find_address, group
+from gateway.access.client_ip import TrustedHops, find_address, group
 from tests.gateway.conftest import MakeApp
 from tests.gateway.requests import problem_of
 

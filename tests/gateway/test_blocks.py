@@ -1,4 +1,4 @@
-"""The specification of gateway.blocks and of the first door."""
+"""The specification of gateway.access.ip_blocklist and of the first door."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.blocks import BlockFile, BlocksError, _parse, read_network
+from gateway.access.ip_blocklist import BlockFile, BlocksError, _parse, read_network
 
 
 @pytest.fixture

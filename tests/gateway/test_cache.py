@@ -1,4 +1,4 @@
-"""The specification of gateway.cache: what is one result, what is another, and what goes first."""
+"""The specification of gateway.jobs.result_cache: what is one result, what is another, and what goes first."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from gateway.cache import Cache, key_of
-from gateway.orders import Order, make_order, read_choices
-from gateway.settings import Settings
-from gateway.upscaling import Result
+from gateway.config.settings import Settings
+from gateway.jobs.options import Order, make_order, read_choices
+from gateway.jobs.result_cache import Cache, key_of
+from gateway.jobs.runner import Result
 from tests import builders
 from tests.fakes import HandClock
 from tests.gateway.requests import PHOTO

@@ -1,4 +1,4 @@
-"""The specification of gateway.causes: what a boot that is slow, and one that fails, is to whoever asked.
+"""The specification of gateway.error_mapping: what a boot that is slow, and one that fails, is to whoever asked.
 
 Every other cause is met where it arises: test_upscaling, test_problems.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 
 from gateway import problems
-from gateway.causes import BOOT_RETRY_S, of_backend_error
-from gateway.upscaler import BackendNotStarted, BackendStillBooting, BackendTimeout
+from gateway.backend.interface import BackendNotStarted, BackendStillBooting, BackendTimeout
+from gateway.error_mapping import BOOT_RETRY_S, of_backend_error
 
 BOOTS = (4.2, 6.4)
 """Median and 90th percentile of the boots so far."""

@@ -1,4 +1,4 @@
-"""The specification of gateway.cli, as far as the gateway itself goes: keys, settings, serve. `upscale` has its own."""
+"""The specification of gateway.cli.main: keys, settings, serve. `upscale` has its own file."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.cli import cli
-from gateway.keys import KeyFile
-from gateway.settings import SETTINGS
+from gateway.access.api_keys import KeyFile
+from gateway.cli.main import cli
+from gateway.config.settings import SETTINGS
 
 
 def run(state_dir: Path, *arguments: str, **variables: str) -> Result:

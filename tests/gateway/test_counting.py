@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.keys import KeyFile
+from gateway.access.api_keys import KeyFile
 from tests.gateway.conftest import Served, serving
 from tests.gateway.redis_server import RedisServer, redis_server
 from tests.gateway.requests import PHOTO

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from benchmarks.crowd import PAGE, RESULTS, crowd, describe_in_words, gateway_for_a_crowd, make_client
-from gateway.keys import KeyFile
+from gateway.access.api_keys import KeyFile
 
 DEADLINE_S = 20
 LIMIT_S = 120.0

@@ -1,4 +1,4 @@
-"""The specification of gateway.departures: a client that leaves is noticed on a real socket, one that waits is not."""
+"""The specification of gateway.wsgi.disconnects: a client that leaves is noticed on a real socket."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from contextlib import closing
 
 import pytest
 
-from gateway.departures import Departures
-from gateway.keys import KeyFile
-from gateway.stop import Stop
+from gateway.access.api_keys import KeyFile
+from gateway.cancellation import Stop
+from gateway.wsgi.disconnects import Departures
 from tests.gateway.conftest import Served, serving
 from tests.gateway.requests import PHOTO
 

@@ -7,8 +7,8 @@ import re
 
 from flask import Flask
 
+from gateway.config.settings import SETTINGS, Setting
 from gateway.problems import walk
-from gateway.settings import SETTINGS, Setting
 from tests.conftest import ROOT
 
 

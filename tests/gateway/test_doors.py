@@ -1,4 +1,4 @@
-"""The specification of gateway.doors, gateway.origins and gateway.form_tokens: who may come in, seen from outside."""
+"""The specification of gateway.access: who may come in, seen from outside."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from gateway.blocks import BlockFile
-from gateway.form_tokens import FormTokens
-from gateway.keys import KeyFile
-from gateway.origins import allowed_origins, is_foreign
+from gateway.access.api_keys import KeyFile
+from gateway.access.csrf import allowed_origins, is_foreign
+from gateway.access.form_tokens import FormTokens
+from gateway.access.ip_blocklist import BlockFile
 from tests.fakes import FakeUpscaler, HandClock
 from tests.gateway.conftest import MakeApp
 from tests.gateway.requests import FORM_SECRET, PHOTO, api_form, ask_api, form, problem_of

@@ -10,14 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway import embedded, problems
-from gateway.embedded import MAX_FAILED_BOOTS, EmbeddedBackend
-from gateway.orders import make_order, read_choices
-from gateway.places import Places, Room
-from gateway.settings import Settings
-from gateway.stop import Stop
-from gateway.triton_process import EmbeddedServerError
-from gateway.upscaler import (
+from gateway import problems
+from gateway.backend import embedded
+from gateway.backend.embedded import MAX_FAILED_BOOTS, EmbeddedBackend
+from gateway.backend.interface import (
     BackendDied,
     BackendError,
     BackendFault,
@@ -25,7 +21,12 @@ from gateway.upscaler import (
     BackendStillBooting,
     BackendUnavailable,
 )
-from gateway.upscaling import Upscaling
+from gateway.backend.triton_process import EmbeddedServerError
+from gateway.cancellation import Stop
+from gateway.config.settings import Settings
+from gateway.jobs.options import make_order, read_choices
+from gateway.jobs.queue import Places, Room
+from gateway.jobs.runner import Upscaling
 from tests.gateway.requests import PHOTO
 
 PIXELS = np.zeros((8, 8, 3), np.uint8)

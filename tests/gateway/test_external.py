@@ -1,4 +1,4 @@
-"""The specification of gateway.external: what is inferred of a backend that wakes and sleeps by itself."""
+"""The specification of gateway.backend.remote: what is inferred of a backend that wakes and sleeps by itself."""
 
 from __future__ import annotations
 
@@ -15,13 +15,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from gateway.backend import TritonBackend
-from gateway.external import ExternalBackend
-from gateway.places import Places, Room
-from gateway.states import BOOT_LIMIT_S, States
-from gateway.stop import Stop, Stopped
-from gateway.triton_process import find_free_ports
-from gateway.upscaler import (
+from gateway.backend.interface import (
     BackendDied,
     BackendError,
     BackendNotStarted,
@@ -30,7 +24,13 @@ from gateway.upscaler import (
     BackendUnavailable,
     Band,
 )
-from gateway.upscaling import Upscaling
+from gateway.backend.remote import ExternalBackend
+from gateway.backend.state import BOOT_LIMIT_S, States
+from gateway.backend.triton_client import TritonBackend
+from gateway.backend.triton_process import find_free_ports
+from gateway.cancellation import Stop, Stopped
+from gateway.jobs.queue import Places, Room
+from gateway.jobs.runner import Upscaling
 from preprocessing.codec import Pixels
 from tests.fakes import FakeUpscaler, HandClock
 from tests.gateway.test_upscaling import order

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.keys import KeyFile
-from gateway.uploads import MAX_FORM_PARTS
+from gateway.access.api_keys import KeyFile
+from gateway.jobs.request_body import MAX_FORM_PARTS
 from tests import builders
 from tests.gateway.conftest import Served, serving
 from tests.preprocessing.test_fuzz import DAMAGES, SEEDS, seal

@@ -1,4 +1,4 @@
-"""The specification of gateway.intake: uploads in memory are bounded, in turn, and none waits for ever."""
+"""The specification of gateway.jobs.upload_memory: uploads in memory are bounded, in turn, and none waits for ever."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from gateway.intake import Intake, IntakeFull
+from gateway.jobs.upload_memory import Intake, IntakeFull
 
 LIMIT_S = 20.0
 

@@ -1,4 +1,4 @@
-"""The specification of gateway.keys."""
+"""The specification of gateway.access.api_keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.keys import KeyFile, KeysError
+from gateway.access.api_keys import KeyFile, KeysError
 from tests.conftest import ROOT
 
 
@@ -143,7 +143,7 @@ def test_a_name_is_one_short_printable_line(path: Path, name: str) -> None:
 
 
 def test_keys_made_by_several_threads_and_processes_at_once_are_all_kept(path: Path) -> None:
-    make = f"from pathlib import Path; from gateway.keys import KeyFile; keys = KeyFile(Path({str(path)!r}))"
+    make = f"from pathlib import Path; from gateway.access.api_keys import KeyFile; keys = KeyFile(Path({str(path)!r}))"
     code = make + "\n[keys.new('p') for _ in range(5)]"
     processes = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(2)]
     threads = [threading.Thread(target=lambda: KeyFile(path).new("t")) for _ in range(5)]
@@ -279,7 +279,7 @@ def test_whatever_is_presented_every_hash_is_compared(path: Path, monkeypatch: p
         compared.append(len(other))
         return one == other
 
-    monkeypatch.setattr("gateway.keys.hmac.compare_digest", compare)
+    monkeypatch.setattr("gateway.access.api_keys.hmac.compare_digest", compare)
 
     for presented in ("", "ssr_wrong", revoked, made[0], made[2]):
         compared.clear()

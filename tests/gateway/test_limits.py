@@ -1,4 +1,4 @@
-"""The specification of gateway.limits, gateway.visits and gateway.counters on memory: who may ask how much."""
+"""The specification of gateway.access: rate limits counted in memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.allowances import count_megapixels
-from gateway.counters import MemoryWindows
-from gateway.limits import Limits
+from gateway.access.rate_limit_storage import MemoryWindows
+from gateway.access.rate_limits import Limits
+from gateway.config.rates import count_megapixels
+from gateway.config.settings import Settings
 from gateway.problems import Banned, LimitReached, OverAllowance
-from gateway.settings import Settings
 from tests import builders
 from tests.fakes import HandClock
 

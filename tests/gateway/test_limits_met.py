@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.keys import KeyFile
-from gateway.upscaler import BackendFault, BackendUnavailable
+from gateway.access.api_keys import KeyFile
+from gateway.backend.interface import BackendFault, BackendUnavailable
 from tests import builders
 from tests.fakes import FakeUpscaler
 from tests.gateway.conftest import MakeApp
@@ -53,7 +53,7 @@ def test_megapixels_refuse_before_anything_is_decoded(
 ) -> None:
     client = make_app(anonymous_megapixels="3 per hour").test_client()
     assert client.post("/", **form(BIG)).status_code == 200
-    monkeypatch.setattr("gateway.upscaling.decode", None)
+    monkeypatch.setattr("gateway.jobs.runner.decode", None)
 
     refused = client.post("/", **form(BIG), headers={"Accept": "application/json"})
 

@@ -14,14 +14,14 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image as PilImage
 
-from gateway.live import Live
-from gateway.orders import make_order, read_choices
-from gateway.parts import parts_of
-from gateway.places import Places, Room
-from gateway.settings import Settings
-from gateway.stop import Stop
-from gateway.upscaler import BackendMisconfigured
-from gateway.upscaling import Upscaling, Work
+from gateway.backend.interface import BackendMisconfigured
+from gateway.cancellation import Stop
+from gateway.config.settings import Settings
+from gateway.jobs.event_stream import Live
+from gateway.jobs.options import make_order, read_choices
+from gateway.jobs.queue import Places, Room
+from gateway.jobs.runner import Upscaling, Work
+from gateway.services import parts_of
 from tests.builders import draw_photo, encode_png
 from tests.fakes import FakeUpscaler, HandClock
 from tests.gateway.conftest import MakeApp

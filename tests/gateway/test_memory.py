@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.keys import KeyFile
-from gateway.orders import most_pixels_of
-from gateway.settings import Settings
+from gateway.access.api_keys import KeyFile
+from gateway.config.settings import Settings
+from gateway.jobs.options import most_pixels_of
 from tests import builders
 from tests.gateway.conftest import Served, serving
 from tests.gateway.test_hostile import memory_of, worker_of

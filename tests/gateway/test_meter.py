@@ -1,4 +1,4 @@
-"""The specification of gateway.meter and gateway.ledger: what a month of GPU costs, and that none of it is lost."""
+"""The specification of gateway.usage: what a month of GPU costs, and that none of it is lost."""
 
 from __future__ import annotations
 
@@ -9,9 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ledger import MAX_CLIENTS, OTHERS, Batch, FileLedger, Ledger, LedgerError, Month, RedisLedger, Span, Use
-from gateway.meter import Meter
-from gateway.states import States
+from gateway.backend.state import States
+from gateway.usage.meter import Meter
+from gateway.usage.store import (
+    MAX_CLIENTS,
+    OTHERS,
+    Batch,
+    FileLedger,
+    Ledger,
+    LedgerError,
+    Month,
+    RedisLedger,
+    Span,
+    Use,
+)
 from tests.fakes import HandClock
 from tests.gateway.redis_server import RedisServer, redis_server
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from gateway.cache import CacheState
-from gateway.ledger import Month, Use
+from gateway.backend.state import BackendState
+from gateway.jobs.queue import State
+from gateway.jobs.result_cache import CacheState
 from gateway.metrics import METHODS, Metrics, MetricsError, Sources
-from gateway.places import State
-from gateway.states import BackendState
+from gateway.usage.store import Month, Use
 from tests.conftest import ROOT
 from tests.gateway.wire import held_port
 

@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 from flask import Flask
 
-from gateway.cli import cli
-from gateway.ledger import Batch, FileLedger, Use
-from gateway.meter import Meter, month_of
-from gateway.parts import parts_of
-from gateway.upscaling import ANONYMOUS
+from gateway.cli.main import cli
+from gateway.jobs.runner import ANONYMOUS
+from gateway.services import parts_of
+from gateway.usage.meter import Meter, month_of
+from gateway.usage.store import Batch, FileLedger, Use
 from tests.fakes import FakeUpscaler
 from tests.gateway.conftest import MakeApp
 from tests.gateway.requests import PHOTO, ask_api, form, problem_of

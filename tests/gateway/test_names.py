@@ -11,10 +11,10 @@ import pytest
 from flask import Flask
 from werkzeug.test import EnvironBuilder
 
-from gateway.keys import KeyFile
-from gateway.orders import make_order, read_choices
-from gateway.parts import parts_of
-from gateway.settings import Settings
+from gateway.access.api_keys import KeyFile
+from gateway.config.settings import Settings
+from gateway.jobs.options import make_order, read_choices
+from gateway.services import parts_of
 from tests.gateway.conftest import Served
 from tests.gateway.requests import PHOTO, api_form
 from tests.gateway.test_hostile import multipart

@@ -13,10 +13,10 @@ import yaml
 from flask import Flask
 from flask.testing import FlaskClient
 
-from gateway.keys import KeyFile
-from gateway.orders import FORMATS
+from gateway.access.api_keys import KeyFile
+from gateway.backend.state import StateName
+from gateway.jobs.options import FORMATS
 from gateway.problems import Problem, walk
-from gateway.states import StateName
 from swinir.zoo import VARIANTS
 from tests.conftest import ROOT
 from tests.gateway.conftest import serving

@@ -1,4 +1,4 @@
-"""The specification of gateway.places."""
+"""The specification of gateway.jobs.queue."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from gateway.places import NoPlace, NoPlaceForVisitor, Places, Room, State, Ticket, WaitedTooLong
-from gateway.promises import GRACE_S, LINE_PER_PLACE
-from gateway.stop import Stop
+from gateway.cancellation import Stop
+from gateway.jobs.promises import GRACE_S, LINE_PER_PLACE
+from gateway.jobs.queue import NoPlace, NoPlaceForVisitor, Places, Room, State, Ticket, WaitedTooLong
 from tests.fakes import HandClock
 
 LIMIT_S = 30.0

@@ -9,9 +9,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from gateway import causes, problems
-from gateway.problems import Problem, walk
-from gateway.upscaler import (
+from gateway import error_mapping as causes
+from gateway import problems
+from gateway.backend.interface import (
     BackendFault,
     BackendNotStarted,
     BackendRefused,
@@ -19,7 +19,8 @@ from gateway.upscaler import (
     BackendTimeout,
     BackendUnavailable,
 )
-from gateway.views.envelope import SECURITY_HEADERS
+from gateway.problems import Problem, walk
+from gateway.views.hooks import SECURITY_HEADERS
 from preprocessing import errors
 from tests.fakes import FakeUpscaler
 from tests.gateway.conftest import MakeApp

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import redis
 
-from gateway.counters import Counters
-from gateway.redis_client import MOST_LOOK_UPS, LookUps, connect
+from gateway.access.rate_limit_storage import Counters
+from gateway.storage.redis import MOST_LOOK_UPS, LookUps, connect
 from tests.gateway.redis_server import RedisServer, redis_server
 
 LIMIT_S = 60.0

@@ -1,8 +1,8 @@
-"""The specification of gateway.results."""
+"""The specification of gateway.jobs.result_store."""
 
 from __future__ import annotations
 
-from gateway.results import Pair, Picture, Results
+from gateway.jobs.result_store import Pair, Picture, Results
 from tests.fakes import HandClock
 
 

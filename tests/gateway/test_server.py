@@ -1,4 +1,4 @@
-"""The specification of gateway.server and gateway.sockets: real gunicorn, real sockets, clients that behave badly."""
+"""The specification of gateway.server and gateway.wsgi: real gunicorn, real sockets, clients that behave badly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.keys import KeyFile
+from gateway.access.api_keys import KeyFile
 from gateway.server import ServeError, bind
 from tests import builders
 from tests.conftest import ROOT

@@ -1,4 +1,4 @@
-"""The specification of gateway.settings."""
+"""The specification of gateway.config.settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import SETTINGS, Settings, SettingsError, read_settings
+from gateway.config.settings import SETTINGS, Settings, SettingsError, read_settings
 
 HOME = {"HOME": "/home/somebody"}
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from gateway.counters import SCHEME, Counters
-from gateway.keys import KeyFile
+from gateway.access.api_keys import KeyFile
+from gateway.access.rate_limit_storage import SCHEME, Counters
 from tests.gateway.conftest import Served, serving
 from tests.gateway.redis_server import RedisServer, redis_server
 from tests.gateway.requests import PHOTO

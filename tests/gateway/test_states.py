@@ -1,4 +1,4 @@
-"""The specification of gateway.states and gateway.stop."""
+"""The specification of gateway.backend.state and gateway.cancellation."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.states import BOOT_LIMIT_S, KEPT_BOOTS, KEPT_STATES, States
-from gateway.stop import Stop, Stopped
+from gateway.backend.state import BOOT_LIMIT_S, KEPT_BOOTS, KEPT_STATES, States
+from gateway.cancellation import Stop, Stopped
 from tests.fakes import HandClock
 
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from werkzeug.test import EnvironBuilder
 
-from gateway import sockets
-from gateway.sockets import ANSWER_BYTES_PER_S, Curfew, TimedAnswers, TimedBodies
+from gateway.wsgi import timeouts as sockets
+from gateway.wsgi.timeouts import ANSWER_BYTES_PER_S, Curfew, TimedAnswers, TimedBodies
 from tests import builders
 from tests.fakes import HandClock
 from tests.gateway.conftest import Served, serving

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.triton_process import (
+from gateway.backend.triton_process import (
     EmbeddedServerError,
     TritonPorts,
     TritonProcess,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import triton_stubs
-from gateway.triton_stubs import Stub, note, sweep_orphans
+from gateway.backend import triton_stubs
+from gateway.backend.triton_stubs import Stub, note, sweep_orphans
 
 REGION = "triton_python_backend_shm_region_"
 

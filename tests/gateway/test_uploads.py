@@ -1,4 +1,4 @@
-"""The specification of gateway.uploads and gateway.orders: what is taken from a request, what is refused and when."""
+"""The specification of gateway.jobs.request_body and options: what is taken from a request, what is refused."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
-from gateway.orders import Choices, Order, make_order, read_choices, refuse_early
+from gateway.config.settings import Settings
+from gateway.jobs.options import Choices, Order, make_order, read_choices, refuse_early
 from gateway.problems import UnknownFormat
-from gateway.settings import Settings
 from preprocessing.codec import Limits, probe
 from swinir.zoo import VARIANTS
 from tests import builders

@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 import pytest
 
-from gateway import embedded, upscale_command
-from gateway.settings import Settings
-from gateway.upscaler import BackendFault
+from gateway.backend import embedded
+from gateway.backend.interface import BackendFault
+from gateway.cli import upscale as upscale_command
+from gateway.config.settings import Settings
 from tests import builders
 from tests.fakes import FakeUpscaler
 

@@ -1,4 +1,4 @@
-"""The specification of gateway.upscaling."""
+"""The specification of gateway.jobs.runner."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ import pytest
 from PIL import Image as PilImage
 
 from gateway import problems
-from gateway.orders import Order, make_order, read_choices
-from gateway.places import Places, Room
-from gateway.settings import Settings
-from gateway.states import States
-from gateway.stop import Stop
-from gateway.upscaler import (
+from gateway.backend.interface import (
     BackendDied,
     BackendError,
     BackendFault,
@@ -27,7 +22,12 @@ from gateway.upscaler import (
     BackendUnavailable,
     Band,
 )
-from gateway.upscaling import Progress, Upscaling
+from gateway.backend.state import States
+from gateway.cancellation import Stop
+from gateway.config.settings import Settings
+from gateway.jobs.options import Order, make_order, read_choices
+from gateway.jobs.queue import Places, Room
+from gateway.jobs.runner import Progress, Upscaling
 from preprocessing.codec import Pixels
 from tests import builders
 from tests.fakes import FakeUpscaler, HandClock

@@ -12,9 +12,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from gateway.journal import JsonLines, truncate_address
-from gateway.keys import KeyFile
-from gateway.settings import Settings
+from gateway.access.api_keys import KeyFile
+from gateway.config.settings import Settings
+from gateway.logs import JsonLines, truncate_address
 from tests import builders
 from tests.fakes import FakeUpscaler, HandClock
 from tests.gateway.conftest import MakeApp

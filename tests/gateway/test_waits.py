@@ -1,4 +1,4 @@
-"""What ends a wait in gateway.upscaling: a stop, the gateway's end, full places, the deadline."""
+"""What ends a wait in gateway.jobs.runner: a stop, the gateway's end, full places, the deadline."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import threading
 import pytest
 
 from gateway import problems
-from gateway.places import Places, Room
-from gateway.stop import Stopped
-from gateway.upscaler import (
+from gateway.backend.interface import (
     BackendUnavailable,
 )
-from gateway.upscaling import Work
+from gateway.cancellation import Stopped
+from gateway.jobs.queue import Places, Room
+from gateway.jobs.runner import Work
 from tests import builders
 from tests.fakes import FakeUpscaler, HandClock
 from tests.gateway.requests import PHOTO

@@ -1,4 +1,4 @@
-"""The specification of gateway.watched: what a running gateway holds of a file that changes under it."""
+"""The specification of gateway.storage.reloading_file: what a running gateway holds of a file that changes under it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.watched import SAY_AGAIN_S, FileError, WatchedFile
+from gateway.storage.reloading_file import SAY_AGAIN_S, FileError, WatchedFile
 from tests.fakes import HandClock
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.settings import SETTINGS, read_settings
+from gateway.config.settings import SETTINGS, read_settings
 from tests.conftest import ROOT
 
 SERVICES = ("triton", "triton-gpu", "gateway", "redis", "front")

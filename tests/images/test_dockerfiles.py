@@ -12,8 +12,8 @@ import pytest
 import tomllib
 from packaging.requirements import Requirement
 
-from gateway.embedded import _engine_environ
-from gateway.settings import read_settings
+from gateway.backend.embedded import _engine_environ
+from gateway.config.settings import read_settings
 from tests.conftest import ROOT
 from tests.test_architecture import ROOMS, imports
 
@@ -97,7 +97,7 @@ def test_every_file_that_a_dockerfile_copies_is_let_into_the_build(name: str) ->
 
 def test_tritons_image_is_as_fast_on_a_cpu_as_the_server_that_we_start_ourselves() -> None:
     recipe = (DOCKER / "triton.Dockerfile").read_text()
-    assert "RUN venv/bin/python3 -m swinir.fused" in recipe, "blocks would run in PyTorch, at half the speed"
+    assert "RUN venv/bin/python3 -m swinir.network.fused" in recipe, "blocks would run in PyTorch, at half the speed"
     policy = _engine_environ(read_settings({}).settings)["OMP_WAIT_POLICY"]
     assert f"OMP_WAIT_POLICY={policy}" in recipe
     ignored = (ROOT / ".dockerignore").read_text().splitlines()

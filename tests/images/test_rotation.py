@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.backend import TritonBackend
-from gateway.stop import Stop
-from gateway.upscaler import BackendMisconfigured, Band
+from gateway.backend.interface import BackendMisconfigured, Band
+from gateway.backend.triton_client import TritonBackend
+from gateway.cancellation import Stop
 from tests.builders import draw_photo
 from tests.conftest import ROOT, TritonServer
 

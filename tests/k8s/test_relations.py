@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.settings import SETTINGS, Settings, read_settings
+from gateway.config.settings import SETTINGS, Settings, read_settings
 from tests.k8s.knative_admission import complain, duration_s
 from tests.k8s.manifests import (
     ALL,

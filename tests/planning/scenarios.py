@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from planning.replay import Replay, replay_run
+from planning.knative.replay import Replay, replay_run
 
 DATA = Path(__file__).parent.parent / "data" / "kpa"
 SWEEP = "sweep_arrival_phase"

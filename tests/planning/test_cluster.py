@@ -5,12 +5,12 @@ from functools import partial
 
 import pytest
 
-from planning.clock import NEVER_NS, SECOND_NS, first_at_or_after, to_ns
-from planning.cluster import Cluster
-from planning.control import Tick
-from planning.pods import Deployment, Fate, Request
-from planning.revision import resolve_revision
-from planning.timeline import Timeline
+from planning.knative.clock import NEVER_NS, SECOND_NS, first_at_or_after, to_ns
+from planning.knative.cluster import Cluster
+from planning.knative.control import Tick
+from planning.knative.pods import Deployment, Fate, Request
+from planning.knative.revision import resolve_revision
+from planning.knative.timeline import Timeline
 
 BOOT_S = 5.0
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from planning.fleet import (
+from planning.reports.fleet import (
     REGIONS,
     Workload,
     demand_at,
@@ -17,7 +17,7 @@ from planning.fleet import (
     survives_loss,
     world_peak,
 )
-from planning.growth import Step, cell_waits_s, draw_works_s, pool_waits_s, run_step
+from planning.reports.growth import Step, cell_waits_s, draw_works_s, pool_waits_s, run_step
 
 
 def test_gpu_time_is_operations_over_what_the_gpu_does() -> None:

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planning.clock import SECOND_NS, to_ns
-from planning.cluster import Cluster
-from planning.control import Tick
-from planning.pods import Deployment, Request
-from planning.revision import Revision, resolve_revision
+from planning.knative.clock import SECOND_NS, to_ns
+from planning.knative.cluster import Cluster
+from planning.knative.control import Tick
+from planning.knative.pods import Deployment, Request
+from planning.knative.revision import Revision, resolve_revision
 from planning.traffic import DAY_S, draw_traffic
 
 DEPLOY_NS = to_ns(-400.527)

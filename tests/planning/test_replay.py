@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from planning.replay import BadScenario, decider_spec, panic_window_matches, read_revision, replay, replay_run
+from planning.knative.replay import BadScenario, decider_spec, panic_window_matches, read_revision, replay, replay_run
 from tests.planning.scenarios import (
     DATA,
     NAMES,

@@ -8,17 +8,17 @@ from pathlib import Path
 import click
 import pytest
 
-from gateway.settings import Settings
-from planning.bill_tables import make_visitors_row
+from gateway.config.settings import Settings
 from planning.cli import plan
-from planning.drawings import PICTURES
 from planning.prices import PRICES
-from planning.report import DOCS, DOCUMENTS, TABLES, StaleDocument, fill_tables, names_in
+from planning.reports.bill_tables import make_visitors_row
+from planning.reports.drawings import PICTURES
+from planning.reports.report import DOCS, DOCUMENTS, TABLES, StaleDocument, fill_tables, names_in
 from planning.simulation import Service
 from planning.traffic import TRACES
 
 SLOW = frozenset({"visitors", "steps"})
-"""Tables of many seconds: of the first a row is compared here; `python -m planning.report --check` compares all."""
+"""Tables of many seconds: of the first a row is compared here; `report --check` compares all."""
 QUICK = frozenset(TABLES) - SLOW
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def document(name: str) -> str:
 def test_tables_are_what_their_simulations_give(name: str) -> None:
     text = document(name)
 
-    assert fill_tables(text, only=QUICK) == text, "run python -m planning.report"
+    assert fill_tables(text, only=QUICK) == text, "run python -m planning.reports.report"
 
 
 def test_row_of_four_visitors_a_day_is_what_its_simulations_give() -> None:

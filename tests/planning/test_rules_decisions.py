@@ -2,10 +2,10 @@
 
 import pytest
 
-from planning.autoscaler import Autoscaler, DelayWindow, excess_burst, is_over_threshold, wanted_scales
-from planning.clock import to_ns
-from planning.revision import Revision, resolve_revision
-from planning.target import Condition, Outcome, PodAutoscaler, Surroundings
+from planning.knative.autoscaler import Autoscaler, DelayWindow, excess_burst, is_over_threshold, wanted_scales
+from planning.knative.clock import to_ns
+from planning.knative.revision import Revision, resolve_revision
+from planning.knative.target import Condition, Outcome, PodAutoscaler, Surroundings
 
 # -- rule 4: desired -------------------------------------------------------------------------------------------------
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planning.buckets import WeightedWindowMean, WindowMean
-from planning.clock import to_ns
-from planning.meters import ActivatorMeter, Meter, PodMeter
-from planning.revision import BadAnnotation, panic_window_s, parse_duration_s, resolve_revision
+from planning.knative.buckets import WeightedWindowMean, WindowMean
+from planning.knative.clock import to_ns
+from planning.knative.meters import ActivatorMeter, Meter, PodMeter
+from planning.knative.revision import BadAnnotation, panic_window_s, parse_duration_s, resolve_revision
 
 # -- rule 1: targets -------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The specification of preprocessing.band_encoder."""
+"""The specification of preprocessing.encoder."""
 
 from __future__ import annotations
 

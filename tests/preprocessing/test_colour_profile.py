@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import ImageCms
 
 from preprocessing.codec import Image, Limits, decode, probe
-from preprocessing.colour_profile import keep_profile
-from preprocessing.container import MAX_ICC_BYTES
+from preprocessing.formats.container import MAX_ICC_BYTES
+from preprocessing.formats.icc import keep_profile
 from tests import builders
 
 LIMITS = Limits(max_bytes=20_000_000, max_pixels=1_000_000, max_side=5_000)

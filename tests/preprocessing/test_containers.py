@@ -11,11 +11,11 @@ from collections.abc import Callable
 import pytest
 
 from preprocessing.codec import Image, Limits, decode, probe
-from preprocessing.container import MAX_ICC_BYTES, MAX_PARTS, Container
 from preprocessing.errors import UnreadableImage
-from preprocessing.jpeg_container import MAX_SCANS, read_jpeg
-from preprocessing.png_container import read_png
-from preprocessing.webp_container import read_webp
+from preprocessing.formats.container import MAX_ICC_BYTES, MAX_PARTS, Container
+from preprocessing.formats.jpeg import MAX_SCANS, read_jpeg
+from preprocessing.formats.png import read_png
+from preprocessing.formats.webp import read_webp
 from tests import builders
 
 LIMITS = Limits(max_bytes=20_000_000, max_pixels=1_000_000, max_side=5_000)

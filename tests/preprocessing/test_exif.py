@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.exif import read_orientation, swaps_sides
+from preprocessing.formats.exif import read_orientation, swaps_sides
 from tests.builders import exif_with_orientation
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from preprocessing.codec import Image, Limits, decode, probe
 from preprocessing.errors import UnreadableImage
-from preprocessing.jpeg_container import read_jpeg
-from preprocessing.jpeg_pixels import lengthen_last_scan
+from preprocessing.formats.jpeg import read_jpeg
+from preprocessing.formats.jpeg_pixels import lengthen_last_scan
 from tests import builders
 
 LIMITS = Limits(max_bytes=20_000_000, max_pixels=1_000_000, max_side=5_000)

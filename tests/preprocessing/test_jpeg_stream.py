@@ -1,4 +1,4 @@
-"""The specification of preprocessing.jpeg_stream: any cut gives the pixels that one call of Pillow gives."""
+"""The specification of preprocessing.formats.jpeg_stream: any cut gives the pixels that one call of Pillow gives."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PilImage
 
+from preprocessing.formats.jpeg_stream import STRIP_ROWS, JpegStream
 from preprocessing.image import Pixels
-from preprocessing.jpeg_stream import STRIP_ROWS, JpegStream
 from tests import builders
 
 

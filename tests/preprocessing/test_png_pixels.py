@@ -9,8 +9,8 @@ import zlib
 import numpy as np
 import pytest
 
-from preprocessing.png_container import read_png
-from preprocessing.png_pixels import check_pixels
+from preprocessing.formats.png import read_png
+from preprocessing.formats.png_pixels import check_pixels
 from tests import builders
 from tests.preprocessing.test_containers import read, refusal
 

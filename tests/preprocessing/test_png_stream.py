@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PilImage
 
+from preprocessing.formats.png_stream import CHANNELS, PngStream
 from preprocessing.image import Pixels
-from preprocessing.png_stream import CHANNELS, PngStream
 from tests.builders import draw_photo, icc_profile
 
 

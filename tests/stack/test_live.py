@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from gateway.departures import LOOK_EVERY_S
-from gateway.triton_stubs import children
+from gateway.backend.triton_stubs import children
+from gateway.wsgi.disconnects import LOOK_EVERY_S
 from tests.builders import draw_photo, encode_png
 from tests.conftest import tiles_in_flight
 from tests.stack.running import (

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from swinir.engine import Engine
+from swinir.inference.engine import Engine
 from swinir.zoo import DEFAULT_VARIANT
 from tests import builders
 from tests.conftest import SET5, SET5_NAMES, levels_apart, read_pixels, set5_pair

@@ -7,7 +7,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from gateway.triton_stubs import SHARED_MEMORY, children, find_stubs
+from gateway.backend.triton_stubs import SHARED_MEMORY, children, find_stubs
 from tests.builders import draw_photo, encode_png
 from tests.stack.running import count_tiles, start_stack, stop_stack, wait_for
 

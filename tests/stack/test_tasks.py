@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swinir.weights import build_network, write_weights
+from swinir.weights.load import build_network, write_weights
 from swinir.zoo import GAN_NOTICE, VARIANTS
 from tests import builders
 from tests.stack.running import Stack, start_stack, stop_stack

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from swinir.imported import ROW_KEY, write_row
-from swinir.network import SwinIR
-from swinir.weights import write_weights
+from swinir.custom_variants import ROW_KEY, write_row
+from swinir.network.swinir import SwinIR
+from swinir.weights.load import write_weights
 from swinir.zoo import Variant
 from tests.conftest import ROOT
 from tests.swinir.reference_weights import fill

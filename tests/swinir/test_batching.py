@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swinir.batching import Job, run_jobs
-from swinir.engine import Cancelled, Engine, EngineError, NotFinite, Restored
+from swinir.checks import FIELDS
 from swinir.errors import MissingWeights
-from swinir.soundness import FIELDS
+from swinir.inference.batching import Job, run_jobs
+from swinir.inference.engine import Cancelled, Engine, EngineError, NotFinite, Restored
 from swinir.zoo import UnknownVariant
 from tests.swinir.networks import draw_tiles
 

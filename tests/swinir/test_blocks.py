@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from swinir import attention, blocks, fused
-from swinir.network import SwinIR
+from swinir.network import attention, blocks, fused
+from swinir.network.swinir import SwinIR
 from tests.swinir.networks import SMALL, draw_images, reference_network, relative_error
 
 TOLERANCE = 1e-5

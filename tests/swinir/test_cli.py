@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from gateway.cli import cli
+from gateway.cli.main import cli
 from swinir.zoo import VARIANTS
 from tests.swinir.fileserver import Behaviour, serve
 from tests.swinir.networks import SMALL, install_small, reference_tensors

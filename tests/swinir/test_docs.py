@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from swinir.checks import FIELDS
 from swinir.cli import COMMANDS, markdown_table
-from swinir.soundness import FIELDS
 from swinir.zoo import VARIANTS
 from tests.conftest import ROOT
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from swinir import fused
-from swinir.engine import Cancelled, Engine, EngineError, NotFinite, OutOfMemory, choose_precision
-from swinir.memory import is_out_of_memory
-from swinir.soundness import FIELDS, summarise
+from swinir.checks import FIELDS, summarise
+from swinir.inference.engine import Cancelled, Engine, EngineError, NotFinite, OutOfMemory, choose_precision
+from swinir.inference.memory import is_out_of_memory
+from swinir.network import fused
 from swinir.zoo import UnknownVariant
 from tests.conftest import ROOT
 from tests.swinir.networks import draw_tiles, install_small

@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from swinir import fetching, zoo
-from swinir.download import Patience
+from swinir import zoo
+from swinir.custom_variants import find_row, read_rows
 from swinir.errors import BadWeights, FetchFailed, MissingWeights, WeightsError
-from swinir.fetching import Description, convert_local, fetch, import_checkpoint, verify
-from swinir.imported import find_row, read_rows
-from swinir.ledger import NAME, Ledger
+from swinir.weights import fetch as fetching
+from swinir.weights.download import Patience
+from swinir.weights.fetch import Description, convert_local, fetch, import_checkpoint, verify
+from swinir.weights.lockfile import NAME, Ledger
 from swinir.zoo import VARIANTS, UnknownVariant, Variant
 from tests.swinir.fileserver import Behaviour, serve
 from tests.swinir.networks import SMALL, reference_tensors
@@ -312,7 +313,7 @@ SPOILT_ROWS: dict[str, Callable[[dict[str, Any]], Any]] = {
 def test_a_file_that_describes_itself_badly_is_no_variant_and_hides_none(tmp_path: Path, kind: str) -> None:
     from safetensors.torch import load_file, save_file  # noqa: PLC0415
 
-    from swinir.imported import ROW_KEY, write_row  # noqa: PLC0415
+    from swinir.custom_variants import ROW_KEY, write_row  # noqa: PLC0415
 
     row = take_in(tmp_path, reference_tensors(SMALL))
     path = tmp_path / "mine_x2.safetensors"

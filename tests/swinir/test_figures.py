@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from swinir.engine import Engine
+from swinir.inference.engine import Engine
 from swinir.zoo import VARIANTS, Variant
 from tests.conftest import ROOT, SET5
 from training.measure import benchmarks_of, published_pairs, same_size_pairs, score

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from swinir import blocks, fused
-from swinir.windows import window_orders
+from swinir.network import blocks, fused
+from swinir.network.windows import window_orders
 from tests.swinir.networks import (
     CASES,
     PARITY,

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from gateway.settings import Settings
+from gateway.config.settings import Settings
 from swinir.cli import describe_rows, list_
-from swinir.imported import ROW_KEY, BadRow, find_offered, has_weights, read_row, read_rows
+from swinir.custom_variants import ROW_KEY, BadRow, find_offered, has_weights, read_row, read_rows
 from swinir.zoo import VARIANTS
 from tests.swinir.networks import install_small
 

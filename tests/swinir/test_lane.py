@@ -1,4 +1,4 @@
-"""The specification of swinir.lane."""
+"""The specification of swinir.inference.large_jobs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swinir.batching import Job
-from swinir.engine import Cancelled, EngineError, Restored
-from swinir.lane import Lane
+from swinir.inference.batching import Job
+from swinir.inference.engine import Cancelled, EngineError, Restored
+from swinir.inference.large_jobs import Lane
 
 LIMIT_S = 30.0
 

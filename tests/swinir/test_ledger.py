@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from pathlib import Path
 
-from swinir.ledger import Entry, Ledger
+from swinir.weights.lockfile import Entry, Ledger
 
 EACH = 40
 

@@ -1,4 +1,4 @@
-"""The specification of swinir.memory; what counts as an error of memory is specified beside the engine."""
+"""The specification of swinir.inference.memory; what counts as an error of memory is specified beside the engine."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from swinir.memory import GROWTH_BYTES, Room, free_shm_bytes
+from swinir.inference.memory import GROWTH_BYTES, Room, free_shm_bytes
 
 FREE = 5_000_000
 COUNT_FAULTS = """
 import ctypes, resource, sys, threading
 import numpy as np
-from swinir.engine import Engine
-from swinir.memory import keep_freed_memory
+from swinir.inference.engine import Engine
+from swinir.inference.memory import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()

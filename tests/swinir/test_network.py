@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import PlainSwinIR, make_shift_mask
-from swinir import blocks, fused
-from swinir.network import SwinIR, pad_to_window
-from swinir.windows import relative_position_index
+from swinir.network import blocks, fused
+from swinir.network.swinir import SwinIR, pad_to_window
+from swinir.network.windows import relative_position_index
 from tests.swinir.networks import (
     CASES,
     PARITY,

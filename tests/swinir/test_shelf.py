@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from swinir.errors import BadWeights, MissingWeights
-from swinir.network import SwinIR
-from swinir.shelf import Shelf
-from swinir.weights import load_network
+from swinir.inference.network_cache import Shelf
+from swinir.network.swinir import SwinIR
+from swinir.weights.load import load_network
 from swinir.zoo import VARIANTS, Variant
 from tests.swinir.networks import install_small
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from swinir.processors import count_processors
+from swinir.checks import FIELDS, IDENTICAL_DB, summarise
+from swinir.inference.cpu_count import count_processors
 from swinir.settings import MAX_WEIGHTS_BYTES, read_settings
-from swinir.soundness import FIELDS, IDENTICAL_DB, summarise
 
 
 def rows(*tiles: tuple[float, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.plain import make_shift_mask
-from swinir.architecture import infer_config, infer_ratio
 from swinir.errors import BadWeights, MissingWeights
-from swinir.weights import BUNDLED, build_network, convert, find_weights, load_network, read_checkpoint
-from swinir.windows import relative_position_index
+from swinir.network.windows import relative_position_index
+from swinir.weights.architecture import infer_config, infer_ratio
+from swinir.weights.load import BUNDLED, build_network, convert, find_weights, load_network, read_checkpoint
 from swinir.zoo import VARIANTS, Variant
 from tests.swinir.networks import SMALL, reference_tensors
 
@@ -210,7 +210,7 @@ def test_what_ships_loads_and_is_small(row: Variant) -> None:
 @pytest.mark.parametrize("row", VARIANTS.values(), ids=lambda row: row.name)
 def test_the_architecture_of_every_row_can_be_read_from_its_tensors(row: Variant) -> None:
     """Shapes alone, no numbers: `meta` tensors of each network of the table."""
-    from swinir.network import SwinIR  # noqa: PLC0415
+    from swinir.network.swinir import SwinIR  # noqa: PLC0415
 
     with torch.device("meta"):
         tensors = dict(SwinIR(**row.config).state_dict())

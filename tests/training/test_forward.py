@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from swinir.network import SwinIR
+from swinir.network.swinir import SwinIR
 from training.forward import TrainingForward
 from training.recipes import RECIPES
 

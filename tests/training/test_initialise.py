@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from swinir.network import RGB_MEAN, SwinIR
+from swinir.network.swinir import RGB_MEAN, SwinIR
 from tests import builders
 from training.data import Pixels, resize
 from training.initialise import grey_from_colour, least_squares_upsampler, start_as_upsampler

@@ -8,7 +8,7 @@ import numpy as np
 from click.testing import CliRunner
 from PIL import Image
 
-from swinir.engine import Engine
+from swinir.inference.engine import Engine
 from tests import builders
 from training.data import resize
 from training.sheet import CROP_PX, TITLE_PX, crop, draw_sheet

@@ -11,9 +11,9 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from swinir.engine import Engine
-from swinir.network import SwinIR
-from swinir.weights import find_weights, load_network
+from swinir.inference.engine import Engine
+from swinir.network.swinir import SwinIR
+from swinir.weights.load import find_weights, load_network
 from swinir.zoo import VARIANTS
 from training.data import TRAINING_SETS
 from training.measure import benchmarks_of, score

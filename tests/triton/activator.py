@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from gateway.triton_process import TritonProcess
+from gateway.backend.triton_process import TritonProcess
 from tests.conftest import BOOT_LIMIT_S
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tritonclient.grpc as grpc_client
 
-from gateway.triton_stubs import children
+from gateway.backend.triton_stubs import children
 from tests.conftest import TritonServer
 from tests.stack.running import wait_until_it_stands
 

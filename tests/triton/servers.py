@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from gateway.triton_process import TritonProcess, find_free_ports
+from gateway.backend.triton_process import TritonProcess, find_free_ports
 from tests.conftest import BOOT_LIMIT_S, ROOT, TritonServer
 
 FAULTY_ADAPTER = '''"""The shipped adapter, with an engine whose forward pass and load go wrong as a file says."""
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from swinir import engine, memory, shelf
+from swinir.inference import engine, memory, network_cache as shelf
 
 SWITCH = Path({switch!r})
 spec = importlib.util.spec_from_file_location("shipped_adapter", {adapter!r})

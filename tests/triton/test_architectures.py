@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import PlainSwinIR, make_shift_mask
-from swinir.engine import LUMINANCE
-from swinir.fetching import Description, convert_local, import_checkpoint
-from swinir.soundness import summarise
-from swinir.weights import build_network, write_weights
-from swinir.windows import relative_position_index
+from swinir.checks import summarise
+from swinir.inference.engine import LUMINANCE
+from swinir.network.windows import relative_position_index
+from swinir.weights.fetch import Description, convert_local, import_checkpoint
+from swinir.weights.load import build_network, write_weights
 from swinir.zoo import VARIANTS, Variant
 from tests.builders import draw_photo
 from tests.conftest import TritonServer, levels_apart

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gateway.backend import TritonBackend
-from gateway.stop import Stop
+from gateway.backend.triton_client import TritonBackend
+from gateway.cancellation import Stop
 from swinir.zoo import DEFAULT_VARIANT
 from tests.builders import draw_photo
 from tests.conftest import ROOT, TritonServer

@@ -10,7 +10,7 @@ import pytest
 import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 
-from swinir.engine import Engine
+from swinir.inference.engine import Engine
 from swinir.zoo import DEFAULT_VARIANT
 from tests.builders import draw_photo
 from tests.conftest import TritonServer, levels_apart, set5_pair

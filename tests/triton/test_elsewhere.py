@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from werkzeug.test import TestResponse
 
+from gateway.access.api_keys import KeyFile
 from gateway.app import create_app
-from gateway.embedded import make_backend
-from gateway.keys import KeyFile
-from gateway.settings import read_settings
-from gateway.triton_process import TritonPorts, TritonProcess, find_free_ports
-from gateway.upscaler import Upscaler
+from gateway.backend.embedded import make_backend
+from gateway.backend.interface import Upscaler
+from gateway.backend.triton_process import TritonPorts, TritonProcess, find_free_ports
+from gateway.config.settings import read_settings
 from tests.conftest import ROOT
 from tests.gateway.requests import ask_api, read_picture
 from tests.stack.running import wait_for

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.embedded import READY_LIMIT_S, EmbeddedBackend
-from gateway.settings import Settings
-from gateway.stop import Stop, Stopped
-from gateway.upscaler import BackendNotStarted, BackendStillBooting
+from gateway.backend.embedded import READY_LIMIT_S, EmbeddedBackend
+from gateway.backend.interface import BackendNotStarted, BackendStillBooting
+from gateway.cancellation import Stop, Stopped
+from gateway.config.settings import Settings
 from tests.conftest import ROOT
 
 LIMIT_S = 90.0

@@ -16,8 +16,8 @@ import tritonclient.grpc as grpc_client
 from safetensors.torch import load, save
 from torch import Tensor
 
-from swinir.network import SwinIR
-from swinir.soundness import summarise
+from swinir.checks import summarise
+from swinir.network.swinir import SwinIR
 from swinir.zoo import VARIANTS
 from tests.builders import draw_photo
 from tests.conftest import TritonServer, levels_apart

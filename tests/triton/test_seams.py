@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from preprocessing.tiling import choose_grid
-from swinir.engine import Engine
+from swinir.inference.engine import Engine
 from swinir.zoo import DEFAULT_VARIANT, VARIANTS
 from tests.builders import draw_photo
 from tests.conftest import SET5, TritonServer, levels_apart, read_pixels

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as grpc_client
 
-from gateway.triton_process import TritonProcess, find_free_ports
-from gateway.triton_stubs import children
+from gateway.backend.triton_process import TritonProcess, find_free_ports
+from gateway.backend.triton_stubs import children
 from tests.builders import draw_photo
 from tests.conftest import BOOT_LIMIT_S, ROOT, TritonServer
 from tests.triton.clients import upscale

@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc_client
 
-from gateway.backend import TritonBackend
-from gateway.stop import Stop, Stopped
-from gateway.upscaler import (
+from gateway.backend.interface import (
     BackendFault,
     BackendMisconfigured,
     BackendRefused,
@@ -22,8 +20,10 @@ from gateway.upscaler import (
     BackendUnavailable,
     Band,
 )
+from gateway.backend.triton_client import TritonBackend
+from gateway.cancellation import Stop, Stopped
 from preprocessing.tiling import choose_grid
-from swinir.soundness import summarise
+from swinir.checks import summarise
 from swinir.zoo import DEFAULT_VARIANT, VARIANTS
 from tests.builders import draw_photo
 from tests.conftest import TritonServer, levels_apart, tiles_in_flight

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from werkzeug.test import TestResponse
 
+from gateway.access.api_keys import KeyFile
 from gateway.app import create_app
-from gateway.embedded import make_backend
-from gateway.keys import KeyFile
-from gateway.settings import Settings, read_settings
+from gateway.backend.embedded import make_backend
+from gateway.config.settings import Settings, read_settings
 from tests.conftest import TritonServer
 from tests.gateway.requests import ask_api, problem_of
 

@@ -1,4 +1,4 @@
-"""Triton's swinir step: the tiles of all waiting requests -> ``swinir.engine`` -> tiles for each of them.
+"""Triton's swinir step: the tiles of all waiting requests -> ``swinir.inference.engine`` -> tiles for each of them.
 
 Small jobs are done within `execute`, so that Triton batches the next ones meanwhile; large ones go to the lane, whose
 answers follow when they are ready (a response sender in a model that is not decoupled: 24.08 and later).
@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from swinir.admission import admit_tiles
-from swinir.batching import Job, run_jobs
-from swinir.engine import Cancelled, Engine, EngineError
 from swinir.errors import WeightsError
-from swinir.lane import SMALL_PIXELS, Lane
-from swinir.memory import Room, keep_freed_memory
+from swinir.inference.batching import Job, run_jobs
+from swinir.inference.engine import Cancelled, Engine, EngineError
+from swinir.inference.large_jobs import SMALL_PIXELS, Lane
+from swinir.inference.memory import Room, keep_freed_memory
+from swinir.request_limits import admit_tiles
 from swinir.settings import read_settings
 from swinir.zoo import UnknownVariant
 

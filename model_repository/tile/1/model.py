@@ -9,7 +9,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from preprocessing.tiling import split
-from swinir.admission import Refused, admit
+from swinir.request_limits import Refused, admit
 from swinir.settings import read_settings
 from swinir.zoo import DEFAULT_VARIANT, UnknownVariant
 

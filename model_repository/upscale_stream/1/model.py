@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from swinir.admission import Refused, admit
+from swinir.request_limits import Refused, admit
 from swinir.settings import read_settings
 from swinir.streaming import Stopped, stream_bands
 from swinir.zoo import DEFAULT_VARIANT, UnknownVariant

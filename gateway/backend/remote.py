@@ -1,0 +1,114 @@
+"""An external backend: a Triton somewhere else that sleeps and boots by itself, as behind Knative's activator.
+
+Nobody tells us how it is, so its state is inferred from requests and wake calls: before a request to a backend that may
+be asleep, one call asks whether it is ready, which wakes it and is held until it is. Where nobody stands before it to
+hold the call, as in Docker Compose, a Triton that boots refuses it, and is asked again until a boot has had all its
+time. An image at which the backend went away is sent once more (`gateway.jobs.runner`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+from gateway.backend.interface import (
+    BackendDied,
+    BackendError,
+    BackendNotStarted,
+    BackendStillBooting,
+    BackendTimeout,
+    BackendUnavailable,
+    Band,
+)
+from gateway.backend.state import BOOT_LIMIT_S, States
+from gateway.backend.triton_client import TritonBackend
+from gateway.cancellation import Stop, Stopped
+from preprocessing.image import Pixels
+
+ASK_AGAIN_S = 0.5
+"""Between two questions to a server that does not listen yet."""
+
+_log = logging.getLogger(__name__)
+
+
+class ExternalBackend:
+    """The `Upscaler` for a server that others run. Safe to use from several threads."""
+
+    def __init__(self, client: TritonBackend, states: States) -> None:
+        self._client = client
+        self._states = states
+        self._closing = Stop()
+
+    @property
+    def states(self) -> States:
+        """What is known of the server."""
+        return self._states
+
+    def upscale_bands(
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+    ) -> Iterator[Band]:
+        """Yield the bands, after waiting for a boot if need be; raise BackendDied when it went away meanwhile."""
+        self._await_up(deadline, stop)
+        try:
+            for band in self._client.upscale_bands(
+                pixels, variant, deadline=deadline, request_id=request_id, stop=stop
+            ):
+                self._states.note_answer()
+                yield band
+        except BackendUnavailable as error:
+            self._states.note_sleep()  # since we last heard of it: whoever comes next asks first
+            raise BackendDied(f"the backend went away: {error}") from error
+
+    def wake(self) -> None:
+        """Ask the server whether it is ready, in the background, if it may be asleep."""
+        if self._states.begin_boot():
+            threading.Thread(target=self._wake, name="wake", daemon=True).start()
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._closing.set()
+        self._client.close()
+
+    def _wake(self) -> None:
+        try:
+            self._ask(time.monotonic() + BOOT_LIMIT_S, self._closing)
+        except (BackendError, Stopped) as error:
+            _log.warning("the backend did not wake: %s", error)
+
+    def _await_up(self, deadline: float, stop: Stop) -> None:
+        self._states.begin_boot()
+        if self._states.now().name != "up":
+            self._ask(deadline, stop)
+
+    def _ask(self, deadline: float, stop: Stop) -> None:
+        with self._states.watching():
+            for number in itertools.count():
+                try:
+                    self._client.await_ready(deadline, stop)
+                except BackendTimeout as error:  # slow is not failed: the state says so after BOOT_LIMIT_S
+                    raise BackendStillBooting(str(error)) from error
+                except BackendUnavailable as error:  # refused: Triton listens once its models are loaded
+                    if not self._states.note_refusal():
+                        raise BackendNotStarted(
+                            f"nobody has listened for as long as a boot may take: {error}"
+                        ) from error
+                    if number == 0:
+                        _log.warning("nobody listens at the backend's address yet, asking again: %s", error)
+                    _pause(stop)
+                except BackendError:
+                    self._states.note_failure()
+                    raise
+                else:
+                    self._states.note_answer()
+                    return
+
+
+def _pause(stop: Stop) -> None:
+    """Wait for ASK_AGAIN_S, or raise Stopped as soon as it is set."""
+    woken = threading.Event()
+    with stop.calling(woken.set):
+        woken.wait(ASK_AGAIN_S)
+    stop.check()

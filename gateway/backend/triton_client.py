@@ -1,0 +1,194 @@
+"""The backend over gRPC: pixels to Triton's `upscale_stream`, bands back, and Triton's errors in our own words.
+
+Owns the channel and the meaning of every status Triton gives; knows nothing of who starts the server.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import grpc
+import numpy as np
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from gateway.backend.interface import (
+    BackendError,
+    BackendFault,
+    BackendMisconfigured,
+    BackendNotStarted,
+    BackendRefused,
+    BackendTimeout,
+    BackendUnavailable,
+    Band,
+)
+from gateway.cancellation import Stop
+from preprocessing.image import Pixels
+from swinir.checks import FIELDS
+
+MODEL_KEY_HEADER = "triton-grpc-protocol-model-key"
+"""The gRPC header of Triton's restricted group `model-key`; HTTP clients send `model-key`."""
+STATUS_HEADER = ("triton_grpc_error", "true")
+"""Has a stream end with a gRPC status, instead of a text inside a response without one."""
+MAX_MESSAGE_BYTES = 2**31 - 1  # a band of 8192 columns is 25 MB; gRPC's default of 4 MB would refuse it
+
+
+class TritonBackend:
+    """Calls one Triton server. Safe to use from several threads; `model_keys` holds two values during a rotation."""
+
+    def __init__(self, address: str, model_keys: Sequence[str]) -> None:
+        self._keys = [key for key in model_keys if key] or [""]
+        # gRPC reconnects by itself to a server that slept or was replaced; its default waits up to 120 s between tries.
+        self._channel = grpc.insecure_channel(
+            address,
+            options=[
+                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 2000),
+                ("grpc.enable_http_proxy", 0),
+            ],
+        )
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    def upscale_bands(
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+    ) -> Iterator[Band]:
+        """Yield the bands of [H * scale, W * scale, 3] uint8 for [H, W, 3] uint8 before `deadline`.
+
+        Setting `stop`, or closing the iterator, cancels the work on the server too.
+        """
+        request = _request(pixels, variant, request_id)
+        for number, key in enumerate(self._keys):
+            try:
+                yield from _checked(self._bands(request, key, deadline, stop), pixels)
+            except BackendMisconfigured:  # a key is refused before the first band; perhaps the other one is honoured
+                if number == len(self._keys) - 1:
+                    raise
+            else:
+                return
+
+    def await_ready(self, deadline: float, stop: Stop) -> None:
+        """Return when the server says ready, by one call; raise a BackendError (NotStarted: it says no), or Stopped.
+
+        Asking wakes a sleeping backend, and whoever stands before it (Knative's activator) holds the call until the
+        boot is over: never poll this.
+        """
+        with _told_when_closed():
+            call = self._stub.ServerReady.future(service_pb2.ServerReadyRequest(), timeout=_remaining_s(deadline))
+        with stop.calling(call.cancel):
+            try:
+                ready = call.result().ready
+            except (grpc.RpcError, grpc.FutureCancelledError) as error:
+                stop.check()
+                raise translate(error) from error
+        if not ready:
+            raise BackendNotStarted("the server says that it is not ready")
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def _bands(
+        self, request: service_pb2.ModelInferRequest, key: str, deadline: float, stop: Stop
+    ) -> Iterator[tuple[Band, tuple[int, int]]]:
+        """Yield each band with the size (rows, columns) of the output it belongs to."""
+        metadata = [STATUS_HEADER, *([(MODEL_KEY_HEADER, key)] if key else [])]
+        with _told_when_closed():
+            call = self._stub.ModelStreamInfer(iter([request]), metadata=metadata, timeout=_remaining_s(deadline))
+        refusal, is_whole = "", False
+        try:
+            with stop.calling(call.cancel):
+                for message in call:  # to its end: a stream cancelled after its last response upsets Triton 2.51
+                    refusal = refusal or message.error_message
+                    response = message.infer_response
+                    if response.outputs:
+                        yield _read_band(response)
+                    is_whole = is_whole or response.parameters["triton_final_response"].bool_param
+        except grpc.RpcError as error:
+            stop.check()
+            raise translate(error) from error
+        except (GeneratorExit, BackendFault):
+            call.cancel()
+            raise
+        stop.check()
+        if not is_whole:
+            raise BackendFault(refusal or "the stream ended without its final response")
+
+
+def _request(pixels: Pixels, variant: str, request_id: str) -> service_pb2.ModelInferRequest:
+    request = service_pb2.ModelInferRequest(model_name="upscale_stream", id=request_id)
+    request.inputs.add(name="IMAGE", datatype="UINT8", shape=pixels.shape)
+    request.inputs.add(name="VARIANT", datatype="BYTES", shape=[1])
+    name = variant.encode()
+    request.raw_input_contents.extend([pixels.tobytes(), len(name).to_bytes(4, "little") + name])
+    request.parameters["triton_enable_empty_final_response"].bool_param = True
+    return request
+
+
+def _read_band(response: service_pb2.ModelInferResponse) -> tuple[Band, tuple[int, int]]:
+    raw = dict(zip((output.name for output in response.outputs), response.raw_output_contents, strict=True))
+    try:
+        top, rows, height, width = (int(number) for number in np.frombuffer(raw["BAND"], np.int32))
+        pixels = np.frombuffer(raw["ROWS"], np.uint8).reshape(rows, width, 3)
+        soundness = np.frombuffer(raw["SOUNDNESS"], np.float32).reshape(-1, len(FIELDS))
+        work_s = int(np.frombuffer(raw["COMPUTE_US"], np.int64)[0]) / 1e6
+    except (KeyError, ValueError, IndexError) as error:
+        # numpy 2 beside the 2.51 server gives the right shape and no data: never let that pass for a picture.
+        raise BackendFault(f"a response is no band: {error}") from error
+    return Band(top, pixels, soundness, work_s), (height, width)
+
+
+def _checked(bands: Iterator[tuple[Band, tuple[int, int]]], pixels: Pixels) -> Iterator[Band]:
+    """Yield bands that, one below the other, make an output of the one right size; raise BackendFault otherwise."""
+    rows, output = 0, (0, 0)
+    for band, size in bands:
+        scale = size[0] // pixels.shape[0]
+        if size != (pixels.shape[0] * scale, pixels.shape[1] * scale) or scale < 1 or output not in ((0, 0), size):
+            raise BackendFault(f"a band is of an output of {size} for an image of shape {pixels.shape}")
+        if band.top != rows or not len(band.pixels):
+            raise BackendFault(f"a band begins at row {band.top} of the output; row {rows} was next")
+        rows, output = rows + len(band.pixels), size
+        yield band
+    if rows != output[0] or not rows:
+        raise BackendFault(f"the bands have {rows} rows of an output of {output}")
+
+
+@contextmanager
+def _told_when_closed() -> Iterator[None]:
+    """Around the beginning of a call: who closes the channel of a server that died may be quicker than its clients."""
+    try:
+        yield
+    except ValueError as error:  # gRPC's own: "Cannot invoke RPC: Channel closed!"
+        raise BackendUnavailable(str(error)) from error
+
+
+def _remaining_s(deadline: float) -> float:
+    remaining_s = deadline - time.monotonic()
+    if remaining_s <= 0:
+        raise BackendTimeout("the deadline passed before the backend was asked")
+    return remaining_s
+
+
+def translate(error: grpc.RpcError | grpc.FutureCancelledError) -> BackendError:
+    """Turn gRPC's exception into ours. UNAVAILABLE alone stands for five different things (triton 2.51, measured)."""
+    if not isinstance(error, grpc.Call):
+        return BackendUnavailable("the call was cancelled")
+    code, text = error.code().name, str(error.details() or "")
+    if "is restricted" in text:
+        return BackendMisconfigured("Triton refused MODEL_KEY")
+    if "superres weights fetch" in text:
+        return BackendMisconfigured(text)
+    kind = _KINDS.get(code, BackendFault)
+    return kind(text if kind is BackendRefused else f"{code}: {text}")
+
+
+_KINDS: dict[str, type[BackendError]] = {
+    "DEADLINE_EXCEEDED": BackendTimeout,
+    "INVALID_ARGUMENT": BackendRefused,
+    "NOT_FOUND": BackendMisconfigured,
+    "UNIMPLEMENTED": BackendMisconfigured,
+    "CANCELLED": BackendUnavailable,
+    "UNAVAILABLE": BackendUnavailable,
+}

@@ -1,0 +1,83 @@
+"""Many requests, few forward passes: groups jobs by variant and tile shape, and keeps a bad one from hurting others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from swinir.errors import WeightsError
+from swinir.inference.engine import Cancelled, Engine, EngineError, Restored, Tiles
+from swinir.zoo import UnknownVariant
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Job:
+    """One request's tiles: uint8 [N, T, T', 3], all for one variant."""
+
+    tiles: Tiles
+    variants: set[str]
+    """The names the request gave, one a tile; more than one is refused."""
+    is_cancelled: Callable[[], bool] = lambda: False
+    restored: Restored | None = None
+    error: Exception | None = None
+    group: tuple[str, tuple[int, ...]] = field(init=False, default=("", ()))
+
+    def __post_init__(self) -> None:
+        if len(self.variants) != 1:
+            self.error = ValueError(f"a request names {len(self.variants)} variants; its tiles must share one")
+        elif min(self.tiles.shape) == 0:
+            self.error = ValueError(f"TILES has shape {list(self.tiles.shape)}: there are no pixels in it")
+        else:
+            self.group = (next(iter(self.variants)), self.tiles.shape[1:])
+
+    @property
+    def pixels(self) -> int:
+        """Of all its tiles."""
+        count, height, width, _ = self.tiles.shape
+        return count * height * width
+
+
+def run_jobs(engine: Engine, jobs: list[Job]) -> None:
+    """Run every job; each ends with ``restored`` or ``error`` set.
+
+    Whatever goes wrong, foreseen or not. Jobs of one variant and tile shape share forward passes. When a shared pass
+    fails, its jobs are run one by one, so that only the bad one fails.
+    """
+    groups: dict[tuple[str, tuple[int, ...]], list[Job]] = {}
+    for job in jobs:
+        if job.error is None:
+            groups.setdefault(job.group, []).append(job)
+    for (variant, _), group in groups.items():
+        if not _run_together(engine, variant, group):
+            for job in group:
+                _run_together(engine, variant, [job])
+
+
+def _run_together(engine: Engine, variant: str, group: list[Job]) -> bool:
+    """Run the group in one go; false when it failed and its members deserve a try of their own."""
+    try:
+        tiles = group[0].tiles if len(group) == 1 else np.concatenate([job.tiles for job in group])
+        restored = engine.restore(tiles, variant, lambda: all(job.is_cancelled() for job in group))
+    except (UnknownVariant, WeightsError, Cancelled) as error:  # the same for each of them
+        for job in group:
+            job.error = error
+        return True
+    except EngineError as error:
+        group[0].error = error
+        return len(group) == 1
+    except Exception as error:
+        log.exception("a pass of %d jobs through %s failed", len(group), variant)
+        group[0].error = EngineError(f"{variant} failed: {type(error).__name__}: {error}")
+        return len(group) == 1
+    first = 0
+    for job in group:
+        own = slice(first, first + len(job.tiles))
+        job.restored = Restored(restored.tiles[own], restored.soundness[own], restored.work_us[own])
+        job.error = None
+        first = own.stop
+    return True

@@ -1,0 +1,154 @@
+"""The body of SwinIR: residual groups, Swin blocks, attention within windows (eq. 4-8), written for inference.
+
+* Tokens stay in window order from block to block; one gather a block moves them to the next block's windows
+  (published code rolls, partitions, reverses and rolls back: four copies).
+* The windows of a shifted block fall into four kinds (inside, right edge, bottom edge, corner), and all windows of a
+  kind share one mask. Windows are gathered kind by kind, so four small biases [heads, N, N] serve every image size.
+* On a CPU a block is run in place over chunks of windows that fit the processor's cache; windows of one block do not
+  see each other. docs/benchmarks.md tells what each of these is worth, and what was tried and left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from swinir.network import fused
+from swinir.network.attention import PlainSwinBlock, parameter_version
+from swinir.network.windows import KINDS, WindowOrders
+
+# Tokens a block handles at once on a CPU: measured in docs/benchmarks.md ("Chunk of windows").
+CPU_CHUNK_TOKENS = 4096
+
+
+class ResidualGroup(nn.Module):
+    """Residual Swin Transformer Block (SwinIR eq. 5): Swin layers, a convolution, and the group's input added."""
+
+    def __init__(
+        self, dim: int, depth: int, num_heads: int, window_size: int, mlp_ratio: float, resi_connection: str
+    ) -> None:
+        super().__init__()
+        self.residual_group = _BlockList(
+            SwinBlock(dim, num_heads, window_size, mlp_ratio, shifted=index % 2 == 1) for index in range(depth)
+        )
+        self.conv = residual_conv(dim, resi_connection)
+
+    def forward(self, tokens: Tensor, orders: WindowOrders, size: tuple[int, int, int]) -> Tensor:
+        """[B*H*W, C] in image order -> the same."""
+        batch, height, width = size
+        x, current = tokens, "image"
+        for block in self.residual_group.blocks:
+            wanted = "shifted" if block.shifted else "plain"
+            x = block(x, orders.gather[current, wanted], orders.kinds[wanted])
+            current = wanted
+        x = x.index_select(0, orders.gather[current, "image"])
+        x = self.conv(x.view(batch, height, width, -1).permute(0, 3, 1, 2))
+        return x.permute(0, 2, 3, 1).reshape(tokens.shape) + tokens
+
+
+class SwinBlock(PlainSwinBlock):
+    """One Swin layer (SwinIR eq. 6-8) for inference: fused on a CPU where possible, else in plain PyTorch."""
+
+    def __init__(self, dim: int, num_heads: int, window_size: int, mlp_ratio: float, *, shifted: bool) -> None:
+        super().__init__(dim, num_heads, window_size, mlp_ratio, shifted=shifted)
+        self._kept: tuple[tuple[object, ...], fused.FusedBlock] | None = None
+
+    def forward(self, tokens: Tensor, gather: Tensor, kinds: Sequence[tuple[int, int, int]]) -> Tensor:
+        """Gather ``tokens`` [B*H*W, C] into this block's window order and run the block.
+
+        ``kinds`` lists (kind of window, first token, end token) in that order.
+        """
+        if not _is_served_on_cpu(tokens):
+            return self.run_plain(tokens.index_select(0, gather), kinds)
+        if self._is_fused(tokens):
+            return self._packed().run(tokens, gather, kinds, torch.get_num_threads())
+        out = torch.empty_like(tokens)
+        area = self.attn.window_size**2
+        step = max(area, CPU_CHUNK_TOKENS // area * area)
+        for kind, first, end in kinds:
+            for a in range(first, end, step):
+                b = min(a + step, end)
+                self._run_in_place(torch.index_select(tokens, 0, gather[a:b], out=out[a:b]), kind)
+        return out
+
+    def prepare(self) -> int:
+        """Make what serving keeps beside the parameters, for it would be made by the first images; return its bytes."""
+        with torch.no_grad():
+            weight = self.norm1.weight
+            if _is_served_on_cpu(weight) and self._is_fused(weight):
+                return self._packed().size_bytes
+            return self.attn.prepare(KINDS if self.shifted else KINDS[:1])
+
+    def _is_fused(self, tokens: Tensor) -> bool:
+        return tokens.dtype == torch.float32 and self.attn.head_dim <= fused.MAX_HEAD_DIM and fused.is_available()
+
+    def _packed(self) -> fused.FusedBlock:
+        """Return the weights as the fused block wants them: kept until one of them changes."""
+        source = tuple(parameter_version(parameter) for parameter in self.parameters())
+        kept = self._kept  # read once, written once: another thread may renew it at any moment
+        if kept is None or source != kept[0]:
+            kept = self._kept = (source, fused.FusedBlock(self))
+        return kept[1]
+
+    def _run_in_place(self, x: Tensor, kind: int) -> None:
+        """As `run_plain`, with each result added to ``x`` by the matrix product that makes it."""
+        attended, proj_weight = self.attn.attend(self.norm1(x), ((kind, 0, len(x)),))
+        x.add_(self.attn.proj.bias).addmm_(attended, proj_weight.t())
+        hidden = torch.ops.aten.gelu_(self.mlp.fc1(self.norm2(x)))
+        x.add_(self.mlp.fc2.bias).addmm_(hidden, self.mlp.fc2.weight.t())
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Accept the published buffer of any training side: check that it is one of this window, then drop it."""
+        name, n = f"{prefix}attn_mask", self.attn.window_size**2
+        mask = state_dict.pop(name, None) if self.shifted else None
+        if mask is not None and tuple(mask.shape[1:]) != (n, n):
+            raise RuntimeError(
+                f"{name} has shape {tuple(mask.shape)}; window {self.attn.window_size} needs [*, {n}, {n}]"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _is_served_on_cpu(tokens: Tensor) -> bool:
+    """Whether blocks may run in place, over chunks, in the tokens' own type."""
+    return tokens.device.type == "cpu" and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+
+
+class _BlockList(nn.Module):
+    """Holds the blocks under their published name, ``residual_group.blocks``."""
+
+    def __init__(self, blocks: Iterable[SwinBlock]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+
+class Convolution(nn.Conv2d):
+    """A convolution that stays in float32 where the rest of the network runs in bfloat16.
+
+    Convolutions carry the image itself past the blocks: in bfloat16 they are most of what its pictures are off by
+    (57 dB from float32's, 71 dB so), and in float32 they cost 0 to 5 % of the time (docs/gpu.md).
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C', H', W'], float32 under autocast, else in the type given."""
+        if not torch.is_autocast_enabled(images.device.type):
+            return super().forward(images)
+        with torch.autocast(images.device.type, enabled=False):
+            return super().forward(images.float())
+
+
+def residual_conv(dim: int, resi_connection: str) -> nn.Module:
+    """Return the convolution that ends a group and the body; "3conv" is that of the large networks."""
+    if resi_connection == "1conv":
+        return Convolution(dim, dim, 3, 1, 1)
+    if resi_connection == "3conv":
+        return nn.Sequential(
+            Convolution(dim, dim // 4, 3, 1, 1),
+            nn.LeakyReLU(0.2),
+            Convolution(dim // 4, dim // 4, 1, 1, 0),
+            nn.LeakyReLU(0.2),
+            Convolution(dim // 4, dim, 3, 1, 1),
+        )
+    raise ValueError(f"resi_connection is {resi_connection!r}; it must be '1conv' or '3conv'")

@@ -1,0 +1,244 @@
+"""The fused Swin block: `fused_block.c`, compiled on the machine it runs on, and the weights as it wants them.
+
+`make setup` compiles it where there is a C compiler (``python -m swinir.network.fused``); where there is none, or the
+file is of another processor, blocks run in PyTorch and give the same image. Serving never compiles. Before its first
+use the library has to agree with PyTorch on a small block.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from swinir.network.attention import PlainSwinBlock
+from swinir.network.windows import KINDS, window_orders
+
+log = logging.getLogger(__name__)
+
+SOURCE = Path(__file__).with_name("fused_block.c")
+COMPILED = Path(__file__).parent / "compiled"
+# -march=native: the file is of this processor, and its name says so. No -ffast-math: a NaN must stay one.
+FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-std=c11", "-shared", "-fPIC", "-pthread")
+PANEL = 16
+"""Columns of a panel of weights, as in fused_block.c."""
+MAX_HEAD_DIM = 1024
+"""Of the zeros in `attend` of fused_block.c; longer heads run in PyTorch."""
+FAR_BELOW = -1e30
+"""Added to the scores of tokens that are none: their exponential is zero."""
+TOLERANCE = 1e-5
+_enabled = True
+
+
+class CannotCompile(Exception):
+    """There is no fused block for this machine; the text says why."""
+
+
+class _Block(ctypes.Structure):
+    _numbers = ("dim", "heads", "head_dim", "window_tokens", "hidden")
+    _tensors = tuple(
+        f"{layer}_{what}" for layer in ("norm1", "norm2", "qkv", "proj", "fc1", "fc2") for what in ("weight", "bias")
+    )
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in _numbers),
+        *((name, ctypes.c_void_p) for name in _tensors),
+    )
+
+
+class _Kind(ctypes.Structure):
+    _fields_ = (("first", ctypes.c_int64), ("end", ctypes.c_int64), ("bias", ctypes.c_void_p))
+
+
+class FusedBlock:
+    """The weights of one Swin block, packed, and the run of it."""
+
+    def __init__(self, block: PlainSwinBlock) -> None:
+        attention = block.attn
+        dim, heads, window_tokens = attention.proj.in_features, attention.num_heads, attention.window_size**2
+        scale = torch.ones(3 * dim, 1)
+        scale[:dim] = attention.head_dim**-0.5  # of the scores, moved into the query
+        self._tensors = {
+            "norm1_weight": _pad(block.norm1.weight),
+            "norm1_bias": _pad(block.norm1.bias),
+            "norm2_weight": _pad(block.norm2.weight),
+            "norm2_bias": _pad(block.norm2.bias),
+            "qkv_weight": _pack(attention.qkv.weight * scale),
+            "qkv_bias": _pad(attention.qkv.bias * scale[:, 0]),
+            "proj_weight": _pack(attention.proj.weight),
+            "proj_bias": _pad(attention.proj.bias),
+            "fc1_weight": _pack(block.mlp.fc1.weight),
+            "fc1_bias": _pad(block.mlp.fc1.bias),
+            "fc2_weight": _pack(block.mlp.fc2.weight),
+            "fc2_bias": _pad(block.mlp.fc2.bias),
+        }
+        self._biases = {
+            kind: _pad(attention.make_bias(kind), FAR_BELOW) for kind in (KINDS if block.shifted else KINDS[:1])
+        }
+        pointers = {name: tensor.data_ptr() for name, tensor in self._tensors.items()}
+        self._window_tokens = window_tokens
+        self._block = _Block(
+            dim=dim,
+            heads=heads,
+            head_dim=attention.head_dim,
+            window_tokens=window_tokens,
+            hidden=block.mlp.fc1.out_features,
+            **pointers,
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the packed weights take, beside the parameters they were made of."""
+        return sum(tensor.nbytes for tensor in (*self._tensors.values(), *self._biases.values()))
+
+    def run(self, tokens: Tensor, gather: Tensor, kinds: Sequence[tuple[int, int, int]], threads: int) -> Tensor:
+        """As `SwinBlock.forward`, for float32 on a CPU."""
+        library = load_library()
+        tokens = tokens.contiguous()
+        out = torch.empty_like(tokens)
+        of_window = self._window_tokens
+        rows = [_Kind(a // of_window, b // of_window, self._biases[kind].data_ptr()) for kind, a, b in kinds]
+        failed = library.run_swin_block(
+            ctypes.byref(self._block),
+            (_Kind * len(rows))(*rows),
+            len(rows),
+            tokens.data_ptr(),
+            gather.data_ptr(),
+            out.data_ptr(),
+            threads,
+        )
+        if failed:
+            raise MemoryError("no memory for a window's intermediate results")
+        return out
+
+
+def is_available() -> bool:
+    """Whether blocks may run fused in this process."""
+    return _enabled and find_library() is not None
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """Have every block run in PyTorch: for measuring and testing both."""
+    global _enabled  # noqa: PLW0603 - one switch a process
+    before, _enabled = _enabled, False
+    try:
+        yield
+    finally:
+        _enabled = before
+
+
+def compile_library() -> Path:
+    """Compile the block for this processor, unless that was done, and return the file; raises CannotCompile."""
+    path = library_path()
+    if path.exists():
+        return path
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise CannotCompile("there is no C compiler here (cc, gcc or clang)")
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        COMPILED.mkdir(exist_ok=True)
+        finished = subprocess.run(  # noqa: S603 - our own source and flags
+            [compiler, *FLAGS, str(SOURCE), "-o", str(partial), "-lm"], capture_output=True, text=True, check=False
+        )
+        if finished.returncode:
+            partial.unlink(missing_ok=True)
+            raise CannotCompile(f"{compiler} refused {SOURCE.name}: {finished.stderr.strip()[:500]}")
+        for old in COMPILED.glob("fused_block-*.so"):
+            old.unlink(missing_ok=True)
+        partial.replace(path)
+    except OSError as error:
+        raise CannotCompile(f"{COMPILED} cannot be written: {error.strerror}") from error
+    return path
+
+
+def library_path() -> Path:
+    """Return where the library of this source, these flags and this processor lies."""
+    name = hashlib.sha256(SOURCE.read_bytes() + " ".join(FLAGS).encode() + _processor()).hexdigest()[:16]
+    return COMPILED / f"fused_block-{name}.so"
+
+
+@functools.cache
+def load_library() -> ctypes.CDLL:
+    """Load the compiled library; raises OSError when it is not there."""
+    library = ctypes.CDLL(str(library_path()))
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    library.run_swin_block.argtypes = [pointer, pointer, number, pointer, pointer, pointer, number]
+    library.run_swin_block.restype = ctypes.c_int
+    return library
+
+
+@functools.cache
+def find_library() -> ctypes.CDLL | None:
+    """Return the library if it is there and agrees with PyTorch; looked for once a process."""
+    try:
+        library = load_library()
+    except OSError:
+        log.info("blocks run in PyTorch: the fused block is not compiled for this machine (make setup does it)")
+        return None
+    error = _measure_error()
+    if not error <= TOLERANCE:
+        log.warning("blocks run in PyTorch: the fused block is %.1e from it; delete %s", error, library_path())
+        return None
+    return library
+
+
+@torch.no_grad()
+def _measure_error() -> float:
+    """Return how far the library is from PyTorch on a small block: of the largest magnitude."""
+    generator = torch.Generator().manual_seed(0)
+    block = PlainSwinBlock(20, 2, 8, 2.0, shifted=True)
+    for parameter in block.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) / 4)
+    orders = window_orders(1, 24, 16, 8, torch.device("cpu"))
+    tokens = torch.randn(24 * 16, 20, generator=generator)
+    gather, kinds = orders.gather["plain", "shifted"], orders.kinds["shifted"]
+    wanted = block.run_plain(tokens.index_select(0, gather), kinds)
+    got = FusedBlock(block).run(tokens, gather, kinds, threads=2)
+    return ((got - wanted).abs().max() / wanted.abs().max()).item()
+
+
+def _pad(tensor: Tensor, value: float = 0.0) -> Tensor:
+    """Fill the last dimension up to a multiple of PANEL."""
+    return F.pad(tensor.detach().float(), (0, -tensor.shape[-1] % PANEL), value=value).contiguous()
+
+
+def _pack(weight: Tensor) -> Tensor:
+    """[outputs, inputs] -> panels [outputs / PANEL, inputs, PANEL], zeros at the end."""
+    columns = _pad(weight.t())
+    return columns.view(len(columns), -1, PANEL).permute(1, 0, 2).contiguous()
+
+
+def _processor() -> bytes:
+    """What decides which instructions the compiler may use."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    facts = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    return "\n".join([platform.machine(), platform.system(), *facts]).encode()
+
+
+def main() -> None:
+    """Compile, or say why not: never an error, for PyTorch does the work as well."""
+    try:
+        print(f"the engine's fused block: {compile_library()}")  # noqa: T201 - this is a command
+    except CannotCompile as error:
+        print(f"the engine runs in PyTorch alone, about half as fast on a CPU: {error}", file=sys.stderr)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

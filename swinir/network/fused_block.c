@@ -1,0 +1,295 @@
+/* One Swin block (SwinIR eq. 6-8) on a CPU, window by window: everything a window needs stays in the processor's cache,
+ * and nothing is written to memory but the block's result. Plain C with GCC's vector types: AVX2, AVX-512 or NEON, as
+ * the compiler finds. Weights come packed by swinir/network/fused.py: panels of PANEL columns, [panel][row][PANEL], zeros at
+ * the end. The scale of the attention is in the query's weights. Nothing is checked here: fused.py did.
+ */
+#include <math.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LANES 8
+#define PANEL 16
+#define ROWS 6 /* rows x PANEL / LANES accumulators = 12 of the 16 registers of AVX2 */
+#define TAKE 2 /* windows a thread takes at a time */
+#define MAX_THREADS 64
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+
+typedef struct {
+    int64_t dim, heads, head_dim, window_tokens, hidden;
+    const float *norm1_weight, *norm1_bias, *norm2_weight, *norm2_bias;
+    const float *qkv_weight, *qkv_bias, *proj_weight, *proj_bias;
+    const float *fc1_weight, *fc1_bias, *fc2_weight, *fc2_bias;
+} Block;
+
+typedef struct {
+    int64_t first, end; /* windows */
+    const float *bias;  /* [heads, N, N padded to PANEL]; far below zero beyond N */
+} Kind;
+
+typedef struct {
+    const Block *block;
+    const Kind *kinds;
+    int64_t kind_count, windows;
+    const float *tokens;
+    const int64_t *gather;
+    float *out;
+    int64_t next; /* first window that nobody has taken */
+    int failed;
+} Work;
+
+static inline int64_t padded(int64_t n) { return (n + PANEL - 1) / PANEL * PANEL; }
+static inline vec load(const float *p) { return *(const loose *)p; }
+static inline void store(float *p, vec v) { *(loose *)p = v; }
+static inline vec all(float x) { return (vec){x, x, x, x, x, x, x, x}; }
+static inline vec choose(ivec mask, vec yes, vec no) { return (vec)(((ivec)yes & mask) | ((ivec)no & ~mask)); }
+
+#define HALVES(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3)
+#define PAIRS(v) __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5)
+#define NEIGHBOURS(v) __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6)
+
+static inline vec larger(vec a, vec b) { return choose(a > b, a, b); }
+
+static inline float sum(vec v) {
+    v += HALVES(v);
+    v += PAIRS(v);
+    v += NEIGHBOURS(v);
+    return v[0];
+}
+
+static inline float largest(vec v) {
+    v = larger(v, HALVES(v));
+    v = larger(v, PAIRS(v));
+    v = larger(v, NEIGHBOURS(v));
+    return v[0];
+}
+
+/* e^x within 2 units in the last place for x <= 88; 0 below -87 (Cephes' expf: reduction by ln 2, then a polynomial). */
+static inline vec exp_vec(vec x) {
+    ivec tiny = x < all(-87.0f);
+    x = choose(tiny, all(-87.0f), x);
+    vec shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to an integer in the low bits */
+    vec n = shifted - 12582912.0f;
+    x = x - n * 0.693359375f;
+    x = x + n * 2.12194440e-4f;
+    vec y = all(1.9875691500e-4f);
+    y = y * x + 1.3981999507e-3f;
+    y = y * x + 8.3334519073e-3f;
+    y = y * x + 4.1665795894e-2f;
+    y = y * x + 1.6666665459e-1f;
+    y = y * x + 5.0000001201e-1f;
+    y = y * x * x + x + 1.0f;
+    ivec power = ((ivec)shifted << 23) + (127 << 23);
+    return (vec)((ivec)(y * (vec)power) & ~tiny);
+}
+
+/* x * Phi(x), erf by Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7). */
+static inline vec gelu_vec(vec x) {
+    ivec negative = x < all(0.0f);
+    vec magnitude = choose(negative, -x, x);
+    vec t = 1.0f / (1.0f + magnitude * (0.3275911f * 0.70710678f));
+    vec y = all(1.061405429f);
+    y = y * t - 1.453152027f;
+    y = y * t + 1.421413741f;
+    y = y * t - 0.284496736f;
+    y = y * t + 0.254829592f;
+    vec tail = 0.5f * y * t * exp_vec(-0.5f * x * x); /* 1 - Phi(|x|) */
+    return x * choose(negative, tail, 1.0f - tail);
+}
+
+/* acc[ROWS][PANEL] += a[rows][depth] * panel[depth][PANEL] */
+#define MULTIPLY(COUNT)                                                                                                \
+    static inline __attribute__((always_inline)) void multiply_##COUNT(                                                \
+        vec acc[ROWS][2], const float *a, int64_t pitch, const float *panel, int64_t depth) {                          \
+        for (int64_t k = 0; k < depth; k++) {                                                                          \
+            vec left = load(panel + k * PANEL), right = load(panel + k * PANEL + LANES);                               \
+            _Pragma("GCC unroll 6") for (int r = 0; r < COUNT; r++) {                                                  \
+                vec x = all(a[r * pitch + k]);                                                                         \
+                acc[r][0] += x * left;                                                                                 \
+                acc[r][1] += x * right;                                                                                \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+MULTIPLY(1)
+MULTIPLY(2)
+MULTIPLY(4)
+MULTIPLY(6)
+
+typedef enum { WRITE, ADD, GELU } Ending;
+
+/* One tile of the product: start from `start` (one row of it, or a row each at start_pitch), end as told. */
+#define TILE(COUNT)                                                                                                    \
+    static inline __attribute__((always_inline)) void tile_##COUNT(                                                    \
+        const float *a, int64_t a_pitch, const float *panel, int64_t depth, const float *start, int64_t start_pitch,   \
+        float *out, int64_t out_pitch, Ending ending) {                                                                \
+        vec acc[ROWS][2];                                                                                              \
+        _Pragma("GCC unroll 6") for (int r = 0; r < COUNT; r++) {                                                      \
+            acc[r][0] = load(start + r * start_pitch);                                                                 \
+            acc[r][1] = load(start + r * start_pitch + LANES);                                                         \
+        }                                                                                                              \
+        multiply_##COUNT(acc, a, a_pitch, panel, depth);                                                               \
+        _Pragma("GCC unroll 6") for (int r = 0; r < COUNT; r++) {                                                      \
+            _Pragma("GCC unroll 2") for (int half = 0; half < 2; half++) {                                             \
+                float *to = out + r * out_pitch + half * LANES;                                                        \
+                vec value = acc[r][half];                                                                              \
+                if (ending == GELU) value = gelu_vec(value);                                                           \
+                if (ending == ADD) value += load(to);                                                                  \
+                store(to, value);                                                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+TILE(1)
+TILE(2)
+TILE(4)
+TILE(6)
+
+/* out[rows][columns] (pitch: multiple of PANEL) = or += start + a[rows][depth] * weight, panel by panel. */
+static inline __attribute__((always_inline)) void multiply_matrix(
+    const float *a, int64_t a_pitch, int64_t rows, int64_t depth, const float *weight, int64_t columns,
+    const float *start, int64_t start_pitch, float *out, int64_t out_pitch, Ending ending) {
+    for (int64_t column = 0; column < columns; column += PANEL) {
+        const float *panel = weight + column * depth;
+        int64_t r = 0;
+        for (; r + 6 <= rows; r += 6)
+            tile_6(a + r * a_pitch, a_pitch, panel, depth, start + r * start_pitch + column, start_pitch,
+                   out + r * out_pitch + column, out_pitch, ending);
+        if (r + 4 <= rows) {
+            tile_4(a + r * a_pitch, a_pitch, panel, depth, start + r * start_pitch + column, start_pitch,
+                   out + r * out_pitch + column, out_pitch, ending);
+            r += 4;
+        }
+        if (r + 2 <= rows) {
+            tile_2(a + r * a_pitch, a_pitch, panel, depth, start + r * start_pitch + column, start_pitch,
+                   out + r * out_pitch + column, out_pitch, ending);
+            r += 2;
+        }
+        if (r < rows)
+            tile_1(a + r * a_pitch, a_pitch, panel, depth, start + r * start_pitch + column, start_pitch,
+                   out + r * out_pitch + column, out_pitch, ending);
+    }
+}
+
+/* Rows of x beyond dim hold zeros up to the pitch, and so do the norm's weight and bias. */
+static void normalise(const float *x, int64_t rows, int64_t dim, const float *weight, const float *bias, float *out) {
+    int64_t pitch = padded(dim);
+    const ivec places = {0, 1, 2, 3, 4, 5, 6, 7};
+    for (int64_t r = 0; r < rows; r++, x += pitch, out += pitch) {
+        vec total = all(0);
+        for (int64_t c = 0; c < pitch; c += LANES) total += load(x + c);
+        float mean = sum(total) / dim;
+        vec squares = all(0);
+        for (int64_t c = 0; c < pitch; c += LANES) {
+            vec distance = choose(places + (int32_t)c < (int32_t)dim, load(x + c) - mean, all(0));
+            squares += distance * distance;
+        }
+        float factor = 1.0f / sqrtf(sum(squares) / dim + 1e-5f);
+        for (int64_t c = 0; c < pitch; c += LANES)
+            store(out + c, (load(x + c) - mean) * factor * load(weight + c) + load(bias + c));
+    }
+}
+
+/* Softmax of each row without the division; returns 1 / sum of each row. */
+static void exponentiate(float *scores, int64_t rows, int64_t pitch, float *inverse) {
+    for (int64_t r = 0; r < rows; r++, scores += pitch) {
+        vec most = load(scores);
+        for (int64_t c = LANES; c < pitch; c += LANES) most = larger(load(scores + c), most);
+        float highest = largest(most);
+        vec total = all(0);
+        for (int64_t c = 0; c < pitch; c += LANES) {
+            vec value = exp_vec(load(scores + c) - highest);
+            total += value;
+            store(scores + c, value);
+        }
+        inverse[r] = 1.0f / sum(total);
+    }
+}
+
+typedef struct {
+    float *x, *normal, *qkv, *attended, *hidden, *keys, *values, *scores, *inverse, *mixed;
+} Scratch;
+
+static void attend(const Block *b, const float *bias, const Scratch *s) {
+    int64_t n = b->window_tokens, d = b->head_dim, wide = padded(3 * b->dim), across = padded(n), deep = padded(d);
+    for (int64_t head = 0; head < b->heads; head++) {
+        const float *query = s->qkv + head * d, *key = query + b->dim, *value = key + b->dim;
+        for (int64_t j = 0; j < n; j++) {
+            float *panel = s->keys + j / PANEL * PANEL * d + j % PANEL;
+            for (int64_t k = 0; k < d; k++) panel[k * PANEL] = key[j * wide + k];
+            for (int64_t k = 0; k < d; k++) s->values[k / PANEL * PANEL * n + j * PANEL + k % PANEL] = value[j * wide + k];
+        }
+        multiply_matrix(query, wide, n, d, s->keys, across, bias + head * n * across, across, s->scores, across, WRITE);
+        exponentiate(s->scores, n, across, s->inverse);
+        static const float zeros[1024];
+        multiply_matrix(s->scores, across, n, n, s->values, deep, zeros, 0, s->mixed, deep, WRITE);
+        for (int64_t j = 0; j < n; j++)
+            for (int64_t k = 0; k < d; k++)
+                s->attended[j * padded(b->dim) + head * d + k] = s->mixed[j * deep + k] * s->inverse[j];
+    }
+}
+
+static void run_window(const Work *work, int64_t window, const Scratch *s) {
+    const Block *b = work->block;
+    int64_t n = b->window_tokens, dim = b->dim, pitch = padded(dim), hidden = padded(b->hidden);
+    const Kind *kind = work->kinds;
+    while (window >= kind->end) kind++;
+    const int64_t *gather = work->gather + window * n;
+    for (int64_t j = 0; j < n; j++) {
+        memcpy(s->x + j * pitch, work->tokens + gather[j] * dim, dim * sizeof(float));
+        memset(s->x + j * pitch + dim, 0, (pitch - dim) * sizeof(float)); /* a NaN of the last window reached these */
+    }
+
+    normalise(s->x, n, dim, b->norm1_weight, b->norm1_bias, s->normal);
+    multiply_matrix(s->normal, pitch, n, dim, b->qkv_weight, padded(3 * dim), b->qkv_bias, 0, s->qkv, padded(3 * dim), WRITE);
+    attend(b, kind->bias, s);
+    multiply_matrix(s->attended, pitch, n, dim, b->proj_weight, pitch, b->proj_bias, 0, s->x, pitch, ADD);
+
+    normalise(s->x, n, dim, b->norm2_weight, b->norm2_bias, s->normal);
+    multiply_matrix(s->normal, pitch, n, dim, b->fc1_weight, hidden, b->fc1_bias, 0, s->hidden, hidden, GELU);
+    multiply_matrix(s->hidden, hidden, n, b->hidden, b->fc2_weight, pitch, b->fc2_bias, 0, s->x, pitch, ADD);
+
+    float *out = work->out + window * n * dim;
+    for (int64_t j = 0; j < n; j++) memcpy(out + j * dim, s->x + j * pitch, dim * sizeof(float));
+}
+
+static void *run_thread(void *argument) {
+    Work *work = argument;
+    const Block *b = work->block;
+    int64_t n = b->window_tokens, pitch = padded(b->dim), across = padded(n), deep = padded(b->head_dim);
+    int64_t sizes[] = {n * pitch, n * pitch, n * padded(3 * b->dim), n * pitch, n * padded(b->hidden),
+                       across * b->head_dim, n * deep, n * across, across, n * deep};
+    int64_t total = 0;
+    for (int i = 0; i < 10; i++) total += padded(sizes[i]);
+    float *memory = aligned_alloc(64, total * sizeof(float));
+    if (!memory) {
+        __atomic_store_n(&work->failed, 1, __ATOMIC_RELAXED);
+        return NULL;
+    }
+    memset(memory, 0, total * sizeof(float)); /* keys and values beyond the last stay zero */
+    float *parts[10], *part = memory;
+    for (int i = 0; i < 10; part += padded(sizes[i++])) parts[i] = part;
+    Scratch scratch = {parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6], parts[7], parts[8], parts[9]};
+    for (;;) {
+        int64_t window = __atomic_fetch_add(&work->next, TAKE, __ATOMIC_RELAXED);
+        if (window >= work->windows) break;
+        for (int i = 0; i < TAKE && window + i < work->windows; i++) run_window(work, window + i, &scratch);
+    }
+    free(memory);
+    return NULL;
+}
+
+/* Run the block over all windows; 0, or 1 when there was no memory. `tokens` and `out` do not overlap. */
+int run_swin_block(const Block *block, const Kind *kinds, int64_t kind_count, const float *tokens, const int64_t *gather,
+                   float *out, int64_t threads) {
+    Work work = {block, kinds, kind_count, kinds[kind_count - 1].end, tokens, gather, out, 0, 0};
+    pthread_t others[MAX_THREADS];
+    int64_t started = 0;
+    if (threads > MAX_THREADS) threads = MAX_THREADS;
+    while (started < threads - 1 && !pthread_create(&others[started], NULL, run_thread, &work)) started++;
+    run_thread(&work);
+    while (started) pthread_join(others[--started], NULL);
+    return work.failed;
+}

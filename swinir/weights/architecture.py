@@ -1,0 +1,116 @@
+"""The architecture of a checkpoint, read from the names and shapes of its tensors; never guessed.
+
+What the shapes do not tell (what the input was multiplied by, what the weights were trained for) has to be said.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from swinir.errors import BadWeights
+from swinir.network.swinir import NUM_FEAT
+
+_BLOCK = re.compile(r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.")
+
+
+def infer_config(tensors: Mapping[str, Tensor], *, img_range: float, source: str) -> dict[str, Any]:
+    """Return the keywords of `SwinIR` for a state dict, or raise BadWeights saying what does not fit.
+
+    ``img_range`` is not in any tensor: 255 for the published JPEG networks, 1 for all the others.
+    """
+    reader = _Reader(tensors, source)
+    embed_dim, in_chans = reader.shape("conv_first.weight", 4)[:2]
+    depths = reader.depths()
+    tables = [
+        reader.shape(f"layers.{group}.residual_group.blocks.0.attn.relative_position_bias_table", 2)
+        for group in range(len(depths))
+    ]
+    window = (math.isqrt(tables[0][0]) + 1) // 2
+    if (2 * window - 1) ** 2 != tables[0][0]:
+        raise BadWeights(
+            f"{source}: a bias table of {tables[0][0]} rows belongs to no window; (2 w - 1)^2 was expected"
+        )
+    hidden = reader.shape("layers.0.residual_group.blocks.0.mlp.fc1.weight", 2)[0]
+    upsampler, upscale = _infer_upsampler(reader, embed_dim, in_chans)
+    return {
+        "upscale": upscale,
+        "in_chans": in_chans,
+        "window_size": window,
+        "img_range": float(img_range),
+        "depths": depths,
+        "embed_dim": embed_dim,
+        "num_heads": [heads for _, heads in tables],
+        "mlp_ratio": infer_ratio(hidden, embed_dim),
+        "resi_connection": "3conv" if "layers.0.conv.0.weight" in tensors else "1conv",
+        "upsampler": upsampler,
+    }
+
+
+def infer_ratio(hidden: int, embed_dim: int) -> float:
+    """Return an ``mlp_ratio`` of which the network makes ``hidden`` again: it truncates ``embed_dim * mlp_ratio``."""
+    if hidden % embed_dim == 0:
+        return hidden // embed_dim
+    return (hidden + 0.5) / embed_dim  # hidden / embed_dim may come out a rounding error short of it
+
+
+def _infer_upsampler(reader: _Reader, embed_dim: int, in_chans: int) -> tuple[str, int]:
+    tensors = reader.tensors
+    if "conv_up1.weight" in tensors:
+        return "nearest+conv", 4 if "conv_up2.weight" in tensors else 2
+    if "upsample.0.weight" in tensors and "conv_last.weight" in tensors:
+        factors = []
+        for step in range(0, 2 * len(tensors), 2):
+            if f"upsample.{step}.weight" not in tensors:
+                break
+            factors.append(reader.shape(f"upsample.{step}.weight", 4)[0] / NUM_FEAT)
+        if factors == [9.0]:
+            return "pixelshuffle", 3
+        if set(factors) == {4.0}:
+            return "pixelshuffle", 2 ** len(factors)
+        raise BadWeights(
+            f"{reader.source}: upsample multiplies its channels by {factors}; 9 once or 4 each was expected"
+        )
+    if "upsample.0.weight" in tensors:
+        channels = reader.shape("upsample.0.weight", 4)[0]
+        scale = math.isqrt(channels // in_chans)
+        if scale**2 * in_chans != channels:
+            raise BadWeights(
+                f"{reader.source}: upsample makes {channels} channels; a square of the scale times {in_chans}"
+            )
+        return "pixelshuffledirect", scale
+    if reader.shape("conv_last.weight", 4)[:2] == (in_chans, embed_dim):
+        return "", 1
+    raise BadWeights(f"{reader.source}: conv_last leads neither from {embed_dim} channels nor from an upsampler")
+
+
+class _Reader:
+    """A state dict whose missing or misshapen tensors are said by name."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        self.tensors = tensors
+        self.source = source
+
+    def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
+        if name not in self.tensors:
+            raise BadWeights(f"{self.source} is no SwinIR: it lacks {name}")
+        shape = tuple(self.tensors[name].shape)
+        if len(shape) != dimensions or 0 in shape:
+            raise BadWeights(f"{self.source}: {name} has shape {list(shape)}; {dimensions} dimensions were expected")
+        return shape
+
+    def depths(self) -> list[int]:
+        """Blocks of each group; groups and blocks are numbered from 0 without a gap."""
+        blocks: dict[int, set[int]] = {}
+        for name in self.tensors:
+            if found := _BLOCK.match(name):
+                blocks.setdefault(int(found[1]), set()).add(int(found[2]))
+        depths = [len(blocks[group]) for group in sorted(blocks)]
+        gaps = [group for group in blocks if blocks[group] != set(range(len(blocks[group])))]
+        if not blocks or sorted(blocks) != list(range(len(blocks))) or gaps:
+            raise BadWeights(f"{self.source} is no SwinIR: its layers are not numbered from 0 without a gap")
+        return depths
