@@ -21,12 +21,12 @@ TOLERANCE = 1e-5
 """Largest difference over the largest magnitude at which two networks count as the same."""
 
 
-class Disagreement(Exception):
+class DisagreementError(Exception):
     """Ours and the plain formulation gave different pictures: their times mean nothing."""
 
 
 @dataclass(frozen=True)
-class Pair:
+class NetworkPair:
     """Both networks of a variant, with equal weights."""
 
     variant: str
@@ -34,7 +34,7 @@ class Pair:
     ours: SwinIR
 
 
-def make_pair(variant: str) -> Pair:
+def make_pair(variant: str) -> NetworkPair:
     """Return the networks, ready to serve."""
     config = find_variant(variant).config
     generator = torch.Generator().manual_seed(0)
@@ -45,10 +45,10 @@ def make_pair(variant: str) -> Pair:
     ours.load_state_dict(plain.state_dict(), strict=True)
     for network in (plain, ours):
         network.eval().requires_grad_(requires_grad=False)
-    return Pair(variant, plain, ours)
+    return NetworkPair(variant, plain, ours)
 
 
-def make_runs(pair: Pair, side: int) -> dict[str, Callable[[], Tensor]]:
+def make_runs(pair: NetworkPair, side: int) -> dict[str, Callable[[], Tensor]]:
     """Return {"plain": run, "ours": run, "pytorch": run} on one image of noise, or raise Disagreement.
 
     "ours" is the network as it is served on this machine, "pytorch" the same with every block in PyTorch.
@@ -64,7 +64,9 @@ def make_runs(pair: Pair, side: int) -> dict[str, Callable[[], Tensor]]:
     for name in ("ours", "pytorch"):
         error = ((runs[name]() - wanted).abs().max() / wanted.abs().max()).item()
         if not error <= TOLERANCE:
-            raise Disagreement(f"{pair.variant} at {side}x{side}: {name} is {error:.1e} from the plain formulation")
+            raise DisagreementError(
+                f"{pair.variant} at {side}x{side}: {name} is {error:.1e} from the plain formulation"
+            )
     return runs
 
 

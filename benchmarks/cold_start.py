@@ -17,7 +17,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.report import ROOT, replace_part
 from gateway.backend.embedded import EmbeddedBackend
 from gateway.backend.triton_stubs import children
-from gateway.cancellation import Stop
+from gateway.cancellation import CancelToken
 from gateway.config.settings import Settings
 from tests.builders import draw_photo
 
@@ -47,7 +47,7 @@ def measure_round(folder: Path) -> dict[str, float]:
         deadline = time.monotonic() + LIMIT_S
         backend.wait_until_ready(deadline)
         ready = time.clock_gettime(time.CLOCK_BOOTTIME)
-        next(backend.upscale_bands(pixels, "compact_x4", deadline=deadline, request_id="cold", stop=Stop()))
+        next(backend.upscale_bands(pixels, "compact_x4", deadline=deadline, request_id="cold", stop=CancelToken()))
         done = time.clock_gettime(time.CLOCK_BOOTTIME)
         process = backend.process
         if process is None:

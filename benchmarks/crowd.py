@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.machine import describe_machine
-from gateway.access.api_keys import KeyFile
+from gateway.access.api_keys import ApiKeyStore
 from gateway.config.settings import Settings
 from swinir.zoo import DEFAULT_VARIANT
 from tests.builders import draw_photo, encode_png
@@ -43,7 +43,7 @@ REFUSALS = (429, 503)
 
 
 @dataclass
-class Client:
+class CrowdClient:
     """One visitor: how it behaves, and what it met."""
 
     key: str
@@ -89,19 +89,19 @@ class Client:
         return min(float(retry_after), self.most_patience_s)
 
 
-def make_client(keys: KeyFile, number: int, **behaviour: Any) -> Client:
+def make_client(keys: ApiKeyStore, number: int, **behaviour: Any) -> CrowdClient:
     """Return a client with a key and a picture that nobody else has."""
-    return Client(keys.new(f"client {number}"), draw_photo(16 + number % 7, 24, seed=number), **behaviour)
+    return CrowdClient(keys.new(f"client {number}"), draw_photo(16 + number % 7, 24, seed=number), **behaviour)
 
 
-def crowd(port: int, clients: list[Client], seconds: float, pictures: float = math.inf) -> None:
+def crowd(port: int, clients: list[CrowdClient], seconds: float, pictures: float = math.inf) -> None:
     """Let all of them ask, again and again, until the time is over or they have so many pictures together.
 
     What was asked by then is waited for.
     """
     end, is_over = time.monotonic() + seconds, threading.Event()
 
-    def run(client: Client) -> None:
+    def run(client: CrowdClient) -> None:
         upload = encode_png(client.pixels)
         while not is_over.is_set():
             is_over.wait(client.ask(port, upload))
@@ -124,7 +124,7 @@ def gateway_for_a_crowd(folder: Path, takes_s: float, **variables: str) -> Any:
     )  # fmt: skip
 
 
-def describe(clients: list[Client], seconds: float) -> dict[str, Any]:
+def describe(clients: list[CrowdClient], seconds: float) -> dict[str, Any]:
     """Return the figures of a crowd."""
     waits = sorted(wait for client in clients for wait in client.waits_s)
     refusals = sum((client.refusals for client in clients), Counter[int]())
@@ -182,7 +182,7 @@ def main() -> None:
     machine = describe_machine()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        keys = KeyFile(folder / "keys.json")
+        keys = ApiKeyStore(folder / "keys.json")
         clients = [make_client(keys, number) for number in range(arguments.clients)]
         served: Served
         with gateway_for_a_crowd(folder, arguments.takes) as served:

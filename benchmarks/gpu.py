@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.candidates import Pair, make_pair
+from benchmarks.candidates import NetworkPair, make_pair
 from benchmarks.choices import set_choice
 from benchmarks.gpu_report import write_gpu_report
 from benchmarks.machine import describe_machine
@@ -49,19 +49,19 @@ HEADS: Mapping[str, tuple[int, ...]] = {"compact_x4": (12, 16), "lightweight_x4"
 HEADS_SIDE = 128
 
 
-class NoCard(Exception):
+class NoGpuError(Exception):
     """There is nothing to measure on; the text says what is missing and what to do."""
 
 
 def find_card() -> torch.device:
     """Return the first CUDA device, or raise NoCard."""
     if torch.version.cuda is None:
-        raise NoCard(
+        raise NoGpuError(
             f"torch {torch.__version__} is built without CUDA: nothing was measured. "
             "Install a CUDA build of torch==2.13.0 into .venv (pip install --force-reinstall) and run make gpu again."
         )
     if not torch.cuda.is_available():
-        raise NoCard(
+        raise NoGpuError(
             f"torch {torch.__version__} is built for CUDA {torch.version.cuda} but sees no card: nothing was measured. "
             "Look at nvidia-smi: is the driver installed, and is the card given to this machine or container?"
         )
@@ -175,8 +175,8 @@ def _waiting(device: torch.device, run: Callable[[], object]) -> Callable[[], ob
     return run_and_wait
 
 
-def _move(pair: Pair, device: torch.device) -> Pair:
-    return Pair(pair.variant, pair.plain.to(device), pair.ours.to(device))
+def _move(pair: NetworkPair, device: torch.device) -> NetworkPair:
+    return NetworkPair(pair.variant, pair.plain.to(device), pair.ours.to(device))
 
 
 def _noise(variant: str, side: int) -> Tensor:
@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         device = find_card()
-    except NoCard as error:
+    except NoGpuError as error:
         sys.exit(str(error))
     RESULTS.write_text(json.dumps(measure(device, options.rounds), indent=1) + "\n")
     write_gpu_report(RESULTS)

@@ -26,7 +26,7 @@ from PIL import Image as PilImage
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from preprocessing.codec import Image, Limits, decode, encode, probe
+from preprocessing.codec import Image, UploadLimits, decode, encode, probe
 from swinir.network.swinir import SwinIR
 from swinir.zoo import VARIANTS
 
@@ -57,7 +57,7 @@ def measure(path: Path) -> dict[str, float]:
     data = BytesIO()
     photo.save(data, "JPEG", quality=92)
     upload = data.getvalue()
-    limits = Limits(max_bytes=10**9, max_pixels=80_000_000, max_side=10**6)
+    limits = UploadLimits(max_bytes=10**9, max_pixels=80_000_000, max_side=10**6)
     result_pixels = np.asarray(photo.resize((photo.width * SCALE, photo.height * SCALE), PilImage.Resampling.BICUBIC))
     result = Image(pixels=result_pixels, alpha=None, is_grey=False, icc_profile=None, notes=())
     in_mp, out_mp = pixels.size / 3e6, result_pixels.size / 3e6

@@ -72,7 +72,7 @@ class TritonPythonModel:
             noise = np.random.default_rng(0).integers(0, 64, large.shape, np.uint8)
             made = {
                 "UPSCALED_TILES": large // 2 + noise,
-                "SOUNDNESS": np.zeros((len(tiles), 6), np.float32),
+                "CHECKS": np.zeros((len(tiles), 6), np.float32),
                 "WORK_US": np.zeros((len(tiles), 1), np.int64),
             }
             answers.append(pb_utils.InferenceResponse([pb_utils.Tensor(*each) for each in made.items()]))

@@ -18,9 +18,9 @@ import tritonclient.grpc as triton
 
 from benchmarks.machine import OMP_WAIT_POLICY
 from benchmarks.rounds import Timing, measure_in_turn
-from gateway.backend.triton_client import MAX_MESSAGE_BYTES, MODEL_KEY_HEADER, TritonBackend
+from gateway.backend.triton_client import MAX_MESSAGE_BYTES, MODEL_KEY_HEADER, TritonClient
 from gateway.backend.triton_process import PROJECT_ROOT, TritonProcess, find_free_ports
-from gateway.cancellation import Stop
+from gateway.cancellation import CancelToken
 from swinir.inference.engine import Engine
 from swinir.weights.load import find_weights, load_network
 from swinir.zoo import find_variant
@@ -57,12 +57,14 @@ def measure_triton(variant: str, side: int, rounds: int, threads: int) -> dict[s
         )
         try:
             server.wait_until_ready(time.monotonic() + BOOT_LIMIT_S)
-            client, backend = _connect(server.grpc_address), TritonBackend(server.grpc_address, [KEY])
+            client, backend = _connect(server.grpc_address), TritonClient(server.grpc_address, [KEY])
 
             def run_stream() -> object:
                 deadline = time.monotonic() + ANSWER_LIMIT_S
                 return list(
-                    backend.upscale_bands(pixels, variant, deadline=deadline, request_id="benchmark", stop=Stop())
+                    backend.upscale_bands(
+                        pixels, variant, deadline=deadline, request_id="benchmark", stop=CancelToken()
+                    )
                 )
 
             runs = {

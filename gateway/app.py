@@ -7,27 +7,27 @@ from collections.abc import Callable
 
 from flask import Flask
 
-from gateway.access.client_ip import TrustedHops
-from gateway.access.control import Doors
-from gateway.access.form_tokens import FormTokens
-from gateway.access.rate_limits import Limits
-from gateway.backend.interface import Upscaler
+from gateway.access.client_ip import TrustedProxies
+from gateway.access.control import AccessControl
+from gateway.access.form_tokens import CsrfTokens
+from gateway.access.rate_limits import RateLimiter
+from gateway.backend.interface import Backend
 from gateway.config.settings import Settings
-from gateway.jobs.queue import Places, Room
+from gateway.jobs.queue import Capacity, JobQueue
 from gateway.jobs.request_body import FORM_OVERHEAD_BYTES, MAX_FIELD_BYTES, MAX_FORM_PARTS
-from gateway.jobs.result_cache import Cache
-from gateway.jobs.result_store import Results
-from gateway.jobs.runner import Upscaling
-from gateway.jobs.upload_memory import Intake
+from gateway.jobs.result_cache import ResultCache
+from gateway.jobs.result_store import ResultStore
+from gateway.jobs.runner import JobRunner
+from gateway.jobs.upload_memory import UploadMemory
 from gateway.metrics import Metrics, Sources
-from gateway.services import Parts
-from gateway.usage.meter import Meter
-from gateway.usage.store import open_ledger
+from gateway.services import Services
+from gateway.usage.meter import UsageMeter
+from gateway.usage.store import open_usage_store
 from gateway.views import api, files, form, health, hooks, pages, status
-from gateway.wsgi.disconnects import Departures
+from gateway.wsgi.disconnects import DisconnectWatcher
 
 
-def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], float] = time.monotonic) -> Flask:
+def create_app(settings: Settings, upscaler: Backend, *, clock: Callable[[], float] = time.monotonic) -> Flask:
     """Return the gateway as a WSGI application that sends its images to `upscaler`."""
     app = Flask("gateway", static_folder=None)
     app.config.update(
@@ -39,38 +39,40 @@ def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], fl
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.add_template_filter("{:,}".format, "thousands")
     app.add_template_filter(lambda number: f"{number / 1e6:.2g}" if number < 1e7 else f"{number / 1e6:.0f}", "millions")
-    places = Places(
-        Room(
-            at_work=settings.jobs_in_flight,
-            waiting=settings.queue_places,
-            waiting_each=settings.queue_places_each,
-            n_bytes=settings.work_in_memory_bytes,
+    places = JobQueue(
+        Capacity(
+            at_work=settings.max_concurrent_jobs,
+            waiting=settings.queue_size,
+            waiting_each=settings.queue_size_per_client,
+            n_bytes=settings.max_job_memory_bytes,
         ),
         clock=clock,
     )
-    cache = Cache(
+    cache = ResultCache(
         max_bytes=settings.cache_max_bytes,
         max_count=settings.cache_max_count,
         max_age_s=settings.cache_max_age_s,
         clock=clock,
     )
-    ledger = open_ledger(settings.path_of_meter(), settings.redis_url)
-    meter = Meter(upscaler.states.lately, ledger, budget_s=settings.month_budget_gpu_s)
-    intake = Intake(settings.uploads_in_memory_bytes)
-    parts = Parts(
+    ledger = open_usage_store(settings.path_of_meter(), settings.redis_url)
+    meter = UsageMeter(upscaler.states.lately, ledger, budget_s=settings.monthly_gpu_budget_s)
+    intake = UploadMemory(settings.max_upload_memory_bytes)
+    parts = Services(
         settings=settings,
-        doors=Doors(settings, Limits(app, settings), FormTokens(settings.form_secret, settings.form_max_age_s)),
+        doors=AccessControl(
+            settings, RateLimiter(app, settings), CsrfTokens(settings.form_secret, settings.form_max_age_s)
+        ),
         places=places,
-        upscaling=Upscaling(
+        upscaling=JobRunner(
             upscaler, places, deadline_s=settings.deadline_s, clock=clock, charge=meter.charge, keep=cache.keep
         ),
-        results=Results(
+        results=ResultStore(
             max_bytes=settings.results_max_bytes,
             max_count=settings.results_max_count,
             max_age_s=settings.results_max_age_s,
             clock=clock,
         ),
-        departures=Departures(),
+        departures=DisconnectWatcher(),
         cache=cache,
         meter=meter,
         intake=intake,
@@ -81,7 +83,7 @@ def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], fl
                 cache=cache.state,
                 month=meter.month,
                 upload_bytes=intake.taken,
-                budget_gpu_s=settings.month_budget_gpu_s,
+                budget_gpu_s=settings.monthly_gpu_budget_s,
             )
         ),
     )
@@ -89,5 +91,5 @@ def create_app(settings: Settings, upscaler: Upscaler, *, clock: Callable[[], fl
     hooks.wrap(app)
     for views in (form, api, status, health, pages, files):
         app.register_blueprint(views.blueprint)
-    app.wsgi_app = TrustedHops(app.wsgi_app, settings.trusted_hops, settings.public_url)  # type: ignore[method-assign]
+    app.wsgi_app = TrustedProxies(app.wsgi_app, settings.trusted_hops, settings.public_url)  # type: ignore[method-assign]
     return app

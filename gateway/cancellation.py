@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Stopped(Exception):
+class CancelledError(Exception):
     """The work was ended because nobody waits for it any more."""
 
 
-class Stop:
+class CancelToken:
     """Set once, for good. Safe to use from several threads."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Stop:
     def check(self) -> None:
         """Raise Stopped once it is set."""
         if self._is_set:
-            raise Stopped
+            raise CancelledError
 
     @contextmanager
     def calling(self, callback: Callable[[], object]) -> Iterator[None]:

@@ -42,12 +42,12 @@ BOOT_RETRY_S = 10.0
 """Until a boot was measured: it takes 10-15 s (the original's figure)."""
 
 
-def of_image_error(error: ImageError) -> Problem:
+def problem_from_image_error(error: ImageError) -> Problem:
     """Return the problem of what the codec refused; its sentence is kept."""
     return _OF_IMAGE_KIND.get(error.kind, UnreadableImage)(str(error))
 
 
-def of_backend_error(
+def problem_from_backend_error(
     error: upscaler.BackendError, *, deadline_s: float, usual_boot_s: tuple[float, float] | None = None
 ) -> Problem:
     """Return the problem of a backend that did not answer; its words are kept only where meant for the visitor.
@@ -55,25 +55,25 @@ def of_backend_error(
     `usual_boot_s`, median and 90th percentile, says when it is worth asking again.
     """
     boot_s = max(1, round(usual_boot_s[1] if usual_boot_s else BOOT_RETRY_S))
-    if isinstance(error, upscaler.BackendRefused):
+    if isinstance(error, upscaler.BackendRejectedError):
         return RefusedByBackend(str(error))
-    if isinstance(error, upscaler.BackendStillBooting):
+    if isinstance(error, upscaler.BackendStillBootingError):
         usual = f" (it usually takes {max(1, round(usual_boot_s[0]))} s)" if usual_boot_s else ""
         return DeadlineExceeded(
             f"The machine was still waking when the deadline of {deadline_s:g} s passed{usual}. "
             "Send the picture again: nothing is wrong with it."
         )
-    if isinstance(error, upscaler.BackendTimeout):
+    if isinstance(error, upscaler.BackendTimeoutError):
         return DeadlineExceeded(
             "The picture was not ready before the deadline. Try again later, or send a smaller image."
         )
-    if isinstance(error, upscaler.BackendUnavailable | upscaler.BackendDied):
+    if isinstance(error, upscaler.BackendUnavailableError | upscaler.BackendDiedError):
         return retry_later(
             BackendUnavailable,
             f"The backend cannot be reached just now: it may be booting. Try again in {boot_s} seconds.",
             boot_s,
         )
-    if isinstance(error, upscaler.BackendNotStarted):
+    if isinstance(error, upscaler.BackendNotStartedError):
         return retry_later(
             BackendNotStarted,
             "The machine did not start, which says nothing about the picture; whoever runs this finds why in its log. "
@@ -92,7 +92,7 @@ _OF_STATUS: dict[int, tuple[type[Problem], str]] = {
 }
 
 
-def of_http_error(error: HTTPException) -> Problem:
+def problem_from_http_error(error: HTTPException) -> Problem:
     """Return the problem of an error that Werkzeug raised; 4xx without a class of their own become BadRequest."""
     status = error.code or 500
     headers = {

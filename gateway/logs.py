@@ -18,7 +18,7 @@ MAX_LOG_BYTES = 5_000_000
 _FIELDS = "fields"
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """Writes a record as one line of JSON: time, level, where, message or fields, traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -35,7 +35,7 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-class Spoken(logging.Formatter):
+class TextFormatter(logging.Formatter):
     """Writes a record as a line for the person at the terminal; tracebacks are for the file."""
 
     def formatException(self, ei: Any) -> str:  # noqa: ARG002, N802 - the name is logging's
@@ -51,11 +51,11 @@ def configure_log(path: Path | None, level: str) -> None:
     else:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handlers.append(RotatingFileHandler(path, maxBytes=MAX_LOG_BYTES, backupCount=1))
-    handlers[0].setFormatter(JsonLines())
+    handlers[0].setFormatter(JsonFormatter())
     if path is not None:
         spoken = logging.StreamHandler(sys.stderr)
         spoken.setLevel(logging.ERROR)
-        spoken.setFormatter(Spoken(f"superres: %(message)s (log: {path})"))
+        spoken.setFormatter(TextFormatter(f"superres: %(message)s (log: {path})"))
         spoken.addFilter(logging.Filter("gateway"))  # what gunicorn says besides is for the file
         handlers.append(spoken)
     logging.basicConfig(level=level.upper(), handlers=handlers, force=True)

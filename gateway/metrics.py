@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from gateway.backend.state import BackendState, StateName
-from gateway.jobs.queue import State
+from gateway.jobs.queue import QueueState
 from gateway.jobs.result_cache import CacheState
-from gateway.usage.store import Month
+from gateway.usage.store import MonthlyUsage
 
 PREFIX = "superres_gateway_"
 METHODS = ("GET", "HEAD", "POST", "OPTIONS")
@@ -34,9 +34,9 @@ class Sources:
     """Where a scrape looks; each answers at once and wakes nobody."""
 
     backend: Callable[[], BackendState]
-    places: Callable[[], State]
+    places: Callable[[], QueueState]
     cache: Callable[[], CacheState]
-    month: Callable[[], Month]
+    month: Callable[[], MonthlyUsage]
     upload_bytes: Callable[[], int]
     budget_gpu_s: float
 

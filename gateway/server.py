@@ -21,17 +21,17 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
 from gateway.app import create_app
-from gateway.backend.interface import Upscaler
+from gateway.backend.interface import Backend
 from gateway.config.settings import Settings
 from gateway.logs import configure_log
 from gateway.metrics import MetricsError
-from gateway.services import Parts, parts_of
+from gateway.services import Services, services_of
 from gateway.wsgi.malloc import return_large_blocks
-from gateway.wsgi.timeouts import Curfew, TimedAnswers, TimedBodies
-from gateway.wsgi.worker import QuietLogger, TimedWorker
+from gateway.wsgi.timeouts import RequestBodyTimeout, ResponseTimeout, SocketDeadlines
+from gateway.wsgi.worker import GatewayWorker, QuietLogger
 
-MakeBackend = Callable[[Settings], Upscaler]
-AwaitReady = Callable[[Upscaler], None]
+MakeBackend = Callable[[Settings], Backend]
+AwaitReady = Callable[[Backend], None]
 """Returns when the backend has been ready once; raises, in words, when it never will be."""
 
 SHUTDOWN_S = 15
@@ -101,13 +101,13 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         self, settings: Settings, listener: socket.socket, make_backend: MakeBackend, await_ready: AwaitReady
     ) -> None:
         self.settings = settings
-        self.curfew: Curfew
+        self.curfew: SocketDeadlines
         self._listener = listener
         self._url = address_of(listener)
         self._make_backend = make_backend
         self._await_ready = await_ready
-        self._backend: Upscaler | None = None
-        self._parts: Parts | None = None
+        self._backend: Backend | None = None
+        self._parts: Services | None = None
         self._exit_code = 0
         super().__init__()
 
@@ -115,7 +115,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         """Configure gunicorn; called by it."""
         choices = {
             "bind": f"fd://{self._listener.detach()}",
-            "worker_class": TimedWorker,
+            "worker_class": GatewayWorker,
             "workers": 1,  # one queue, one store of results, one embedded server; replicas are Knative's affair
             "threads": self.settings.threads,
             "worker_connections": MAX_CONNECTIONS,
@@ -131,25 +131,25 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         for name, value in choices.items():
             self.cfg.set(name, value)
 
-    def load(self) -> TimedAnswers:
+    def load(self) -> ResponseTimeout:
         """Make the backend and the application; called by gunicorn in the worker."""
-        self.curfew = Curfew()
+        self.curfew = SocketDeadlines()
         try:
             self._backend = self._make_backend(self.settings)
         except Exception as error:  # noqa: BLE001 - whatever it is, its words go to the operator
             _log.error("%s", error, exc_info=error)
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
         app = create_app(self.settings, self._backend)
-        self._start_counting(parts_of(app))
-        bodies = TimedBodies(
+        self._start_counting(services_of(app))
+        bodies = RequestBodyTimeout(
             app,
             self.curfew,
             body_timeout_s=self.settings.body_timeout_s,
             max_linger_bytes=4 * self.settings.max_upload_bytes,  # a browser shows nothing before it has sent all
         )
-        return TimedAnswers(bodies, idle_timeout_s=self.settings.idle_timeout_s)
+        return ResponseTimeout(bodies, idle_timeout_s=self.settings.idle_timeout_s)
 
-    def _start_counting(self, parts: Parts) -> None:
+    def _start_counting(self, parts: Services) -> None:
         self._parts = parts
         parts.meter.start()
         if self.settings.metrics_port:
@@ -160,7 +160,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
                 sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     @staticmethod
-    def _end_requests(parts: Parts) -> None:
+    def _end_requests(parts: Services) -> None:
         parts.upscaling.end()
         end = time.monotonic() + ANSWERS_S
         while parts.doors.count_open() and time.monotonic() < end:

@@ -7,33 +7,33 @@ from typing import cast
 
 from flask import Flask
 
-from gateway.access.control import Doors
+from gateway.access.control import AccessControl
 from gateway.config.settings import Settings
-from gateway.jobs.queue import Places
-from gateway.jobs.result_cache import Cache
-from gateway.jobs.result_store import Results
-from gateway.jobs.runner import Upscaling
-from gateway.jobs.upload_memory import Intake
+from gateway.jobs.queue import JobQueue
+from gateway.jobs.result_cache import ResultCache
+from gateway.jobs.result_store import ResultStore
+from gateway.jobs.runner import JobRunner
+from gateway.jobs.upload_memory import UploadMemory
 from gateway.metrics import Metrics
-from gateway.usage.meter import Meter
-from gateway.wsgi.disconnects import Departures
+from gateway.usage.meter import UsageMeter
+from gateway.wsgi.disconnects import DisconnectWatcher
 
 _EXTENSION = "superres"
 
 
 @dataclass(frozen=True)
-class Parts:
+class Services:
     """What views may use."""
 
     settings: Settings
-    doors: Doors
-    places: Places
-    upscaling: Upscaling
-    results: Results
-    departures: Departures
-    cache: Cache
-    meter: Meter
-    intake: Intake
+    doors: AccessControl
+    places: JobQueue
+    upscaling: JobRunner
+    results: ResultStore
+    departures: DisconnectWatcher
+    cache: ResultCache
+    meter: UsageMeter
+    intake: UploadMemory
     metrics: Metrics
 
     def give_to(self, app: Flask) -> None:
@@ -41,6 +41,6 @@ class Parts:
         app.extensions[_EXTENSION] = self
 
 
-def parts_of(app: Flask) -> Parts:
+def services_of(app: Flask) -> Services:
     """Return the parts of an application."""
-    return cast("Parts", app.extensions[_EXTENSION])
+    return cast("Services", app.extensions[_EXTENSION])

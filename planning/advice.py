@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from planning.prices import Price
-from planning.simulation import Month, Service, simulate
+from planning.simulation import Service, SimulatedMonth, simulate
 from planning.traffic import DAY_S, Traffic
 
 LADDER: Sequence[tuple[int, float]] = (
@@ -46,14 +46,14 @@ class Trial:
 
     knob: str
     value: float
-    month: Month
+    month: SimulatedMonth
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
     """The setting chosen for a budget."""
 
-    month: Month
+    month: SimulatedMonth
     fits: bool
     """Whether its bill is within the budget; if not it is the cheapest that was found."""
     tried: int
@@ -65,9 +65,9 @@ class Months:
     def __init__(self, traffic: Traffic, *, seed: int = 0) -> None:
         self.traffic = traffic
         self.seed = seed
-        self._done: dict[Service, Month] = {}
+        self._done: dict[Service, SimulatedMonth] = {}
 
-    def simulate(self, service: Service) -> Month:
+    def simulate(self, service: Service) -> SimulatedMonth:
         """The month under a setting; raises BadService."""
         if service not in self._done:
             self._done[service] = simulate(service, self.traffic, seed=self.seed)
@@ -102,7 +102,7 @@ def recommend(months: Months, service: Service, price: Price, budget_usd: float)
     return Advice(min(tried, key=lambda month: month.gpu_s), fits=False, tried=len(tried))
 
 
-def _best_within(tried: Sequence[Month], price: Price, budget_usd: float) -> Month | None:
+def _best_within(tried: Sequence[SimulatedMonth], price: Price, budget_usd: float) -> SimulatedMonth | None:
     return min((month for month in tried if month.dollars(price) <= budget_usd), key=_rank, default=None)
 
 
@@ -118,18 +118,18 @@ def _turned(service: Service, knob: str, value: float) -> Service:
     return replace(service, **changes)
 
 
-def _waits_little(month: Month) -> bool:
+def _waits_little(month: SimulatedMonth) -> bool:
     """Whether even the slowest in a hundred waited for no more than a boot and two images of work."""
     boot_s = month.service.boot_p90_s or month.service.boot_s
     works_s = 2 * (month.service.overhead_s + month.service.seconds_per_megapixel * _large(month))
     return month.latency_s(99) <= 1.5 * boot_s + works_s or month.served == 0
 
 
-def _large(month: Month) -> float:
+def _large(month: SimulatedMonth) -> float:
     sizes = month.traffic.megapixels
     return float(sizes.max()) if len(sizes) else 0.0
 
 
-def _rank(month: Month) -> tuple[bool, float, float, float]:
+def _rank(month: SimulatedMonth) -> tuple[bool, float, float, float]:
     p95_s = month.latency_s(95) if month.served else 0.0
     return (month.lost_share > _MOST_LOST, round(month.cold_share, 3), p95_s, month.gpu_s)

@@ -10,13 +10,13 @@ from typing import Any
 
 from planning.advice import Advice, Trial
 from planning.prices import PRICES, Price
-from planning.simulation import Month, Service
+from planning.simulation import Service, SimulatedMonth
 from planning.traffic import DAY_S
 
 _UNITS = {"window_s": " s", "retention_s": " s", "boot_s": " s"}
 
 
-def describe_month(month: Month, price: Price, *, took_s: float) -> str:
+def describe_month(month: SimulatedMonth, price: Price, *, took_s: float) -> str:
     """The bill, the waiting and the comparison with a GPU that is always on."""
     traffic, service = month.traffic, month.service
     always_usd = price.dollars(traffic.days * DAY_S)
@@ -74,7 +74,7 @@ def describe_sweep(trials: Sequence[Trial], price: Price) -> str:
     return "\n".join(lines)
 
 
-def month_record(month: Month, price: Price) -> dict[str, Any]:
+def month_record(month: SimulatedMonth, price: Price) -> dict[str, Any]:
     """A month as JSON; a percentile of nothing is null."""
     return {
         "trace": month.traffic.name,
@@ -118,12 +118,12 @@ def _setting(service: Service) -> str:
     return f"{tail}, concurrency {service.concurrency}, {scales}, boot {service.boot_s:g} s"
 
 
-def _parts(month: Month) -> str:
+def _parts(month: SimulatedMonth) -> str:
     parts = {name: getattr(month, f"{name}_s") for name in ("boot", "work", "idle", "drain", "linger")}
     return ", ".join(f"{name} {seconds / month.gpu_s:.0%}" for name, seconds in parts.items() if seconds) or "nothing"
 
 
-def _seconds(month: Month, percent: float) -> str:
+def _seconds(month: SimulatedMonth, percent: float) -> str:
     latency_s = month.latency_s(percent)
     return "-" if math.isnan(latency_s) else f"{latency_s:.1f} s"
 

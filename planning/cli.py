@@ -14,10 +14,10 @@ import click
 
 from planning import answer
 from planning.advice import Months, recommend, sweep
-from planning.plots import PlotUnavailable, plot_trade
+from planning.plots import PlotUnavailableError, plot_trade
 from planning.prices import DEFAULT_PRICE, PRICES, Price, find_price, price_per_hour
-from planning.simulation import BadService, Service
-from planning.traffic import TRACES, BadTrace, Traffic, draw_traffic, read_traffic
+from planning.simulation import InvalidServiceError, Service
+from planning.traffic import TRACES, InvalidTraceError, Traffic, draw_traffic, read_traffic
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -61,7 +61,7 @@ def _knob(flag: str, field: str, words: str) -> Callable[[Command], Command]:
     "--seconds-per-image", "seconds_per_megapixel", "GPU seconds for an image of one megapixel, others in proportion."
 )
 @_knob("--deadline-s", "deadline_s", "From arrival to answer, the boot included.")
-@_knob("--queue-places", "queue_places", "Images that may wait; the next one is refused.")
+@_knob("--queue-size", "queue_size", "Images that may wait; the next one is refused.")
 @_knob("--burst-capacity", "burst_capacity", "Knative's target-burst-capacity; -1 keeps the activator in the path.")
 @_knob("--node-linger-s", "node_linger_s", "How long a billed node stays after its last pod; 0 where pods are billed.")
 @_knob("--gpus", "gpus", "GPUs in the cluster, 0 for enough; with 1 a new pod waits for the old one's drain.")
@@ -105,7 +105,7 @@ def plan(
         if plot_path is not None:
             plot_trade(plot_path, months, service, chosen)
             click.echo(f"Drawn: {plot_path}", err=True)
-    except (BadTrace, BadService, PlotUnavailable) as error:
+    except (InvalidTraceError, InvalidServiceError, PlotUnavailableError) as error:
         raise click.ClickException(str(error)) from error
 
 

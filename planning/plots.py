@@ -11,7 +11,7 @@ from typing import Any
 
 from planning.advice import LADDER, Months
 from planning.prices import Price
-from planning.simulation import Month, Service
+from planning.simulation import Service, SimulatedMonth
 from planning.traffic import DAY_S
 
 _INK, _BLUE, _ORANGE, _GREEN, _GREY = "#222222", "#2a6fbb", "#d9822b", "#3a8f4d", "#8a8f98"
@@ -24,7 +24,7 @@ _STEEP_S = 75
 """Up to here the curve falls steeply and its labels stand beside it."""
 
 
-class PlotUnavailable(RuntimeError):
+class PlotUnavailableError(RuntimeError):
     """A plot cannot be drawn here; the message says what to install or to change."""
 
 
@@ -33,7 +33,7 @@ def load_pyplot() -> Any:
     try:
         import matplotlib as mpl  # noqa: PLC0415 - an extra, needed for plots alone
     except ImportError as error:
-        raise PlotUnavailable(
+        raise PlotUnavailableError(
             "Plots need matplotlib, which is not installed; run: pip install 'serverless-superres[plan]'."
         ) from error
     mpl.use("Agg")
@@ -53,7 +53,7 @@ def save(figure: Any, path: Path) -> None:
     try:
         figure.savefig(path, dpi=110, bbox_inches="tight", metadata=metadata)
     except (OSError, ValueError) as error:
-        raise PlotUnavailable(f"The plot {path} cannot be written: {error}.") from error
+        raise PlotUnavailableError(f"The plot {path} cannot be written: {error}.") from error
     finally:
         plt.close(figure)
 
@@ -75,11 +75,11 @@ def plot_trade(path: Path, trials: Months, service: Service, price: Price) -> No
     save(figure, path)
 
 
-def _tails(months: Sequence[Month]) -> list[float]:
+def _tails(months: Sequence[SimulatedMonth]) -> list[float]:
     return [month.service.window_s + month.service.retention_s for month in months]
 
 
-def _draw_bill(axes: Any, months: Sequence[Month], price: Price) -> None:
+def _draw_bill(axes: Any, months: Sequence[SimulatedMonth], price: Price) -> None:
     shown = [month for month in months if month.service.window_s + month.service.retention_s <= _LONGEST_BAR_S]
     labels = [f"{tail:g}" for tail in _tails(shown)]
     bottom = [0.0] * len(shown)
@@ -98,7 +98,7 @@ def _draw_bill(axes: Any, months: Sequence[Month], price: Price) -> None:
         axes.legend(frameon=False, loc="upper left")
 
 
-def _draw_waiting(axes: Any, months: Sequence[Month]) -> None:
+def _draw_waiting(axes: Any, months: Sequence[SimulatedMonth]) -> None:
     hours = [month.gpu_hours for month in months]
     shares = [100 * month.cold_share for month in months]
     axes.plot(hours, shares, "o-", color=_ORANGE)

@@ -30,7 +30,7 @@ _TICK_PHASE_S = 0.473
 """A deployment at this fraction of an even second puts evaluations on half seconds, as in the reference traces."""
 
 
-class BadService(ValueError):
+class InvalidServiceError(ValueError):
     """A setting of the service that cannot be simulated; the message says which and why."""
 
 
@@ -54,7 +54,7 @@ class Service:
     """GPU time for an image of one megapixel (assumed: nobody measured it on a GPU)."""
     overhead_s: float = 0.05
     """GPU time for any image beside its pixels (assumed)."""
-    queue_places: int = 24
+    queue_size: int = 24
     """Images that may wait for a pod; the next one is refused (the gateway's default)."""
     deadline_s: float = 110.0
     """From arrival to answer; the boot counts."""
@@ -89,7 +89,7 @@ class Service:
         """Whether each setting is within its limits, which some of the others draw."""
         try:
             self._check()
-        except BadService:
+        except InvalidServiceError:
             return False
         return True
 
@@ -107,24 +107,24 @@ class Service:
             ("seconds-per-image", self.seconds_per_megapixel, 0, 3600),
             ("overhead", self.overhead_s, 0, 3600),
             ("deadline", self.deadline_s, 0.001, 3600),
-            ("queue-places", self.queue_places, 0, 10_000),
+            ("queue-size", self.queue_size, 0, 10_000),
             ("utilisation", self.utilisation_percent, 1, 100),
             ("drain", self.drain_s, 0, 3600),
             ("node-linger", self.node_linger_s, 0, DAY_S),
         )
         for name, value, least, most in limits:
             if not least <= value <= most:
-                raise BadService(f"{name} is {value:g}; it must be between {least:g} and {most:g}.")
+                raise InvalidServiceError(f"{name} is {value:g}; it must be between {least:g} and {most:g}.")
         if self.burst_capacity != -1 and not 0 <= self.burst_capacity <= _MOST_BURST:
-            raise BadService(
+            raise InvalidServiceError(
                 f"burst-capacity is {self.burst_capacity:g}; it must be -1 or between 0 and {_MOST_BURST}."
             )
         if self.boot_p90_s is not None and self.boot_p90_s < self.boot_s:
-            raise BadService(f"boot-p90 is {self.boot_p90_s:g} s, below the median of {self.boot_s:g} s.")
+            raise InvalidServiceError(f"boot-p90 is {self.boot_p90_s:g} s, below the median of {self.boot_s:g} s.")
 
 
 @dataclass(frozen=True, slots=True)
-class Month:
+class SimulatedMonth:
     """What a run gave; GPU seconds are billed ones and add up: boot + work + idle + drain + linger."""
 
     service: Service
@@ -176,7 +176,7 @@ class Month:
 
 def simulate(
     service: Service, traffic: Traffic, *, seed: int = 0, is_fresh: bool = False, skips_quiet: bool = True
-) -> Month:
+) -> SimulatedMonth:
     """Run the traffic through the service, from rest to rest.
 
     `is_fresh`: the revision is deployed at the beginning, and the pods of its initial scale are billed; else it was
@@ -196,7 +196,7 @@ def simulate(
         requests,
         deploy_ns=to_ns(_TICK_PHASE_S) if is_fresh else _long_ago_ns(service),
         is_serial=True,
-        queue_places=service.queue_places,
+        queue_size=service.queue_size,
         skips_quiet=skips_quiet,
     )
     horizon_ns = to_ns(traffic.days * DAY_S)
@@ -247,7 +247,7 @@ def _settle(cluster: Cluster, service: Service, horizon_ns: int) -> int:
             return end_ns
         end_ns += _SETTLE_STEP_NS
         cluster.run(end_ns)
-    raise BadService("The service did not come to rest within a day after its last image.")
+    raise InvalidServiceError("The service did not come to rest within a day after its last image.")
 
 
 def node_seconds(lives_ns: list[tuple[int, int]], linger_ns: int) -> int:
@@ -270,7 +270,7 @@ def node_seconds(lives_ns: list[tuple[int, int]], linger_ns: int) -> int:
 
 def _account(
     service: Service, traffic: Traffic, requests: list[Request], pods: list[Pod], cluster: Cluster, end_ns: int
-) -> Month:
+) -> SimulatedMonth:
     """Add up what was billed between the beginning and the end of the run, and what became of the images."""
     boot_ns = drain_ns = work_ns = boots = 0
     lives_ns = []
@@ -291,7 +291,7 @@ def _account(
     fates = [request.fate for request in requests]
     latencies = np.sort([request.end_ns - request.arrive_ns for request in requests if request.fate is Fate.SERVED])
     most = max((number for moment_ns, number in cluster.control.history.replicas if moment_ns >= 0), default=0)
-    return Month(
+    return SimulatedMonth(
         service=service,
         traffic=traffic,
         boot_s=boot_ns / SECOND_NS,

@@ -33,7 +33,7 @@ _NIGHT_SHARE = 0.25
 _MEAN_SHARE = (1 + _NIGHT_SHARE) / 2
 
 
-class BadTrace(ValueError):
+class InvalidTraceError(ValueError):
     """A trace file or a trace's name cannot be used; the message names the line or the choices."""
 
 
@@ -152,7 +152,7 @@ TRACES: Mapping[str, Trace] = {
 def draw_traffic(name: str, *, days: float, seed: int) -> Traffic:
     """The traffic of a named trace; raises BadTrace with the choices."""
     if name not in TRACES:
-        raise BadTrace(f'There is no trace and no file "{name}". Traces: {", ".join(TRACES)}.')
+        raise InvalidTraceError(f'There is no trace and no file "{name}". Traces: {", ".join(TRACES)}.')
     trace = TRACES[name]
     chance = np.random.default_rng([seed, list(TRACES).index(name)])
     visits = trace.draw(chance, days)
@@ -191,10 +191,10 @@ def read_traffic(path: Path, *, days: float | None = None) -> Traffic:
     try:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark before the first line
     except (OSError, UnicodeDecodeError) as error:
-        raise BadTrace(f"The trace file {path} cannot be read: {error}.") from error
+        raise InvalidTraceError(f"The trace file {path} cannot be read: {error}.") from error
     rows = list(_read_rows(path, text))
     if not rows:
-        raise BadTrace(f"The trace file {path} holds no arrival; write one a line, in seconds.")
+        raise InvalidTraceError(f"The trace file {path} holds no arrival; write one a line, in seconds.")
     rows.sort(key=lambda row: row[0])
     moments = np.array([row[0] for row in rows])
     span = days if days is not None else max(1.0, float(np.ceil(moments[-1] / DAY_S)))
@@ -213,7 +213,7 @@ def _read_rows(path: Path, text: str) -> Iterator[tuple[float, float]]:
             yield _check_row(*_split_row(stripped))
         except ValueError as error:
             shown = stripped if len(stripped) <= 60 else stripped[:57] + "..."
-            raise BadTrace(f'{path}, line {number}: {error} The line reads "{shown}".') from None
+            raise InvalidTraceError(f'{path}, line {number}: {error} The line reads "{shown}".') from None
 
 
 def _split_row(line: str) -> tuple[object, object]:

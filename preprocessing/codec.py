@@ -19,7 +19,7 @@ from preprocessing.output_formats import (
     join_channels,
     png_mode,
 )
-from preprocessing.upload import MAX_DECODED_PIXELS, Limits, Upload, probe
+from preprocessing.upload import MAX_DECODED_PIXELS, Upload, UploadLimits, probe
 from preprocessing.working_memory import most_pixels, working_bytes
 
 __all__ = [
@@ -30,10 +30,10 @@ __all__ = [
     "BandEncoder",
     "Image",
     "InputFormat",
-    "Limits",
     "OutputFormat",
     "Pixels",
     "Upload",
+    "UploadLimits",
     "check_output",
     "decode",
     "describe_losses",

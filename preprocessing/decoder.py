@@ -17,7 +17,7 @@ from PIL import Image as PilImage
 from PIL import JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from preprocessing.alpha import bleed_colour
-from preprocessing.errors import ImageError, TooManyPixels, UnreadableImage
+from preprocessing.errors import ImageError, TooManyPixelsError, UnreadableImageError
 from preprocessing.formats.icc import keep_profile
 from preprocessing.formats.jpeg_pixels import are_alike, lengthen_last_scan
 from preprocessing.formats.png_pixels import check_pixels
@@ -70,18 +70,18 @@ def _failures_named(upload: Upload) -> Iterator[None]:
     except ImageError:
         raise
     except (PilImage.DecompressionBombError, PilImage.DecompressionBombWarning) as error:
-        raise TooManyPixels(
+        raise TooManyPixelsError(
             f"{upload.width} x {upload.height} pixels are more than is decoded safely: {error}."
         ) from error
     except MemoryError as error:
-        raise UnreadableImage(
+        raise UnreadableImageError(
             f"Decoding {upload.width} x {upload.height} pixels needs more memory than is free. Send a smaller image."
         ) from error
     except UnidentifiedImageError as error:  # its text holds an address, nothing more
-        raise UnreadableImage(f"The {upload.format} is corrupt: its headers contradict each other.") from error
+        raise UnreadableImageError(f"The {upload.format} is corrupt: its headers contradict each other.") from error
     except Exception as error:  # OSError, SyntaxError, struct.error, zlib.error ...
         reason = str(error)[:120] or type(error).__name__
-        raise UnreadableImage(
+        raise UnreadableImageError(
             f"The {upload.format} is truncated or corrupt ({reason}). Send the whole file."
         ) from error
 
@@ -91,7 +91,7 @@ def _open(upload: Upload, *, low_bytes: bool = False) -> PilImage.Image:
     container = upload.container
     opened = PilImage.open(BytesIO(b"".join(container.essence)), formats=[container.format])
     if opened.size != (container.width, container.height):
-        raise UnreadableImage(
+        raise UnreadableImageError(
             f"The {container.format} says {container.width} x {container.height} pixels in its header "
             f"and {opened.width} x {opened.height} in its data: it is corrupt."
         )
@@ -103,7 +103,9 @@ def _open(upload: Upload, *, low_bytes: bool = False) -> PilImage.Image:
     if container.format == "JPEG" and (longer := lengthen_last_scan(container.essence)):
         again = PilImage.open(BytesIO(b"".join(longer)), formats=["JPEG"])
         if not are_alike(opened, again):
-            raise UnreadableImage("The JPEG is truncated or corrupt: its last scan lacks blocks. Send the whole file.")
+            raise UnreadableImageError(
+                "The JPEG is truncated or corrupt: its last scan lacks blocks. Send the whole file."
+            )
     if upload.orientation in _TRANSPOSITIONS:
         return opened.transpose(_TRANSPOSITIONS[upload.orientation])
     return opened
@@ -155,7 +157,7 @@ def _alpha_of_key(samples: npt.NDArray[Any], key: Key) -> Pixels:
     if samples.ndim == 2:
         return np.where(samples == key[0], 0, 255).astype(np.uint8)
     if key.size < 3:
-        raise UnreadableImage("The PNG's transparent colour has fewer than three samples: it is corrupt.")
+        raise UnreadableImageError("The PNG's transparent colour has fewer than three samples: it is corrupt.")
     return np.where((samples == key[:3]).all(axis=2), 0, 255).astype(np.uint8)
 
 

@@ -23,43 +23,43 @@ class ImageError(ValueError):
     kind: ClassVar[str] = "image-error"
 
 
-class EmptyUpload(ImageError):
+class EmptyUploadError(ImageError):
     """The upload holds no bytes."""
 
     kind = "empty-upload"
 
 
-class UnknownFormat(ImageError):
+class UnknownFormatError(ImageError):
     """The first bytes are those of no format that is read here."""
 
     kind = "unknown-format"
 
 
-class TooManyBytes(ImageError):
+class TooManyBytesError(ImageError):
     """The upload is larger than `Limits.max_bytes`."""
 
     kind = "too-many-bytes"
 
 
-class TooManyPixels(ImageError):
+class TooManyPixelsError(ImageError):
     """The header announces more pixels than `Limits.max_pixels`; nothing was decoded."""
 
     kind = "too-many-pixels"
 
 
-class SideTooLong(ImageError):
+class SideTooLongError(ImageError):
     """The header announces a side over `Limits.max_side`; nothing was decoded."""
 
     kind = "side-too-long"
 
 
-class UnreadableImage(ImageError):
+class UnreadableImageError(ImageError):
     """The upload is truncated, corrupt, or contradicts itself."""
 
     kind = "unreadable-image"
 
 
-class UnsupportedOutput(ImageError):
+class UnsupportedOutputError(ImageError):
     """The asked-for format or quality cannot hold this result."""
 
     kind = "unsupported-output"

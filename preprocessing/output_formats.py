@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image as PilImage
 
-from preprocessing.errors import UnsupportedOutput
+from preprocessing.errors import UnsupportedOutputError
 from preprocessing.formats.icc import colour_space
 from preprocessing.formats.png_stream import MAX_SIDE as PNG_MAX_SIDE
 from preprocessing.image import Image, Pixels
@@ -25,14 +25,14 @@ FORMAT_NAMES: dict[OutputFormat, str] = {"png": "PNG", "jpeg": "JPEG", "webp": "
 def check_output(width: int, height: int, format: OutputFormat, quality: int = DEFAULT_QUALITY) -> None:  # noqa: A002
     """Raise UnsupportedOutput when the format cannot hold a result of this size; ask before computing it."""
     if format not in MAX_OUTPUT_SIDES:
-        raise UnsupportedOutput(f"{format!r} is not written here: ask for png, jpeg or webp.")
+        raise UnsupportedOutputError(f"{format!r} is not written here: ask for png, jpeg or webp.")
     if not 1 <= quality <= 100:
-        raise UnsupportedOutput(
+        raise UnsupportedOutputError(
             f"The quality is {quality}: it must be between 1 and 100 ({DEFAULT_QUALITY} when left out)."
         )
     if max(width, height) > MAX_OUTPUT_SIDES[format]:
         roomier = [FORMAT_NAMES[other] for other, side in MAX_OUTPUT_SIDES.items() if side >= max(width, height)]
-        raise UnsupportedOutput(
+        raise UnsupportedOutputError(
             f"The result has {width} x {height} pixels and {FORMAT_NAMES[format]} holds {MAX_OUTPUT_SIDES[format]:,} "
             f"a side: ask for {' or '.join(roomier) or 'a smaller one'}."
         )

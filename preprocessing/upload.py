@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from preprocessing.errors import (
-    EmptyUpload,
-    SideTooLong,
-    TooManyBytes,
-    TooManyPixels,
-    UnknownFormat,
-    UnreadableImage,
+    EmptyUploadError,
+    SideTooLongError,
+    TooManyBytesError,
+    TooManyPixelsError,
+    UnknownFormatError,
+    UnreadableImageError,
 )
 from preprocessing.formats.container import Container, InputFormat
 from preprocessing.formats.exif import read_orientation, swaps_sides
@@ -41,7 +41,7 @@ _LOOKALIKES = (
 
 
 @dataclass(frozen=True)
-class Limits:
+class UploadLimits:
     """What an upload may at most be."""
 
     max_bytes: int
@@ -83,22 +83,22 @@ class Upload:
         return in_palette or self.mode in ("LA", "RGBA") or bool(self.container.transparent)
 
 
-def probe(data: bytes, limits: Limits) -> Upload:
+def probe(data: bytes, limits: UploadLimits) -> Upload:
     """Read the header of an upload and refuse it by name, before any decode, when it is over a limit or broken.
 
     Raises EmptyUpload, TooManyBytes, UnknownFormat, TooManyPixels, SideTooLong or UnreadableImage.
     """
     if not data:
-        raise EmptyUpload("The upload is empty (0 bytes). Choose a JPEG, PNG or WebP image.")
+        raise EmptyUploadError("The upload is empty (0 bytes). Choose a JPEG, PNG or WebP image.")
     if len(data) > limits.max_bytes:
-        raise TooManyBytes(
+        raise TooManyBytesError(
             f"The upload has {len(data):,} bytes; {limits.max_bytes:,} is the limit. "
             "Send a smaller image, or save it as JPEG or WebP."
         )
     container = _read_container(data)
     _check_size(container, limits)
     if container.flaw:
-        raise UnreadableImage(container.flaw)
+        raise UnreadableImageError(container.flaw)
     orientation = read_orientation(container.exif)
     width, height = container.width, container.height
     if swaps_sides(orientation):
@@ -120,18 +120,18 @@ def _read_container(data: bytes) -> Container:
     seems = (
         f"is {guess}" if (guess := next(guesses, None)) else f"begins with {data[:8]!r}, which is no image known here"
     )
-    raise UnknownFormat(f"The upload {seems}. JPEG, PNG and WebP are read: save it as one of these.")
+    raise UnknownFormatError(f"The upload {seems}. JPEG, PNG and WebP are read: save it as one of these.")
 
 
-def _check_size(container: Container, limits: Limits) -> None:
+def _check_size(container: Container, limits: UploadLimits) -> None:
     width, height = container.width, container.height
     if width * height > limits.max_pixels:
-        raise TooManyPixels(
+        raise TooManyPixelsError(
             f"The image has {width} x {height} = {width * height:,} pixels; {limits.max_pixels:,} is the limit. "
             "Send a smaller image or a part of it."
         )
     if max(width, height) > limits.max_side:
-        raise SideTooLong(
+        raise SideTooLongError(
             f"The image has {width} x {height} pixels; {limits.max_side:,} is the limit for a side. "
             "Send a smaller image or a part of it."
         )

@@ -1,6 +1,6 @@
-"""Soundness: what was checked of an answer, tile by tile and of the whole. No torch: it crosses Triton as numbers.
+"""Checks: what was checked of an answer, tile by tile and of the whole. No torch: it crosses Triton as numbers.
 
-A tile's row is float32 [6], in the order of `FIELDS`; Triton's output SOUNDNESS holds one row a tile.
+A tile's row is float32 [6], in the order of `FIELDS`; Triton's output CHECKS holds one row a tile.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IDENTICAL_DB = 99.0
 
 
 @dataclass(frozen=True)
-class Soundness:
+class OutputChecks:
     """What was checked of one image's answer. That it is finite is no field: what is not finite is no answer."""
 
     tiles: int
@@ -55,13 +55,13 @@ class Soundness:
         )
 
 
-def summarise(rows: Rows) -> Soundness:
-    """Return the soundness of an image from its tiles' rows, float32 [N, 6]; ValueError for anything else."""
+def summarise(rows: Rows) -> OutputChecks:
+    """Return the checks of an image from its tiles' rows, float32 [N, 6]; ValueError for anything else."""
     if rows.ndim != 2 or rows.shape[1] != len(FIELDS) or not len(rows) or not np.isfinite(rows).all():
-        raise ValueError(f"SOUNDNESS has shape {list(rows.shape)}; finite rows of {len(FIELDS)} numbers were expected")
+        raise ValueError(f"CHECKS has shape {list(rows.shape)}; finite rows of {len(FIELDS)} numbers were expected")
     column: dict[str, Any] = dict(zip(FIELDS, rows.T.astype(np.float64), strict=True))
     error = float(column["back_error"].mean())
-    return Soundness(
+    return OutputChecks(
         tiles=len(rows),
         reruns=int(column["rerun"].sum()),
         halvings=int(column["halvings"].max()),

@@ -16,7 +16,7 @@ import click
 
 from swinir.custom_variants import read_rows
 from swinir.errors import WeightsError
-from swinir.zoo import RELEASE_URL, TASKS, VARIANTS, UnknownVariant, Variant
+from swinir.zoo import RELEASE_URL, TASKS, VARIANTS, UnknownVariantError, Variant
 
 
 @click.command("list")
@@ -65,7 +65,7 @@ def verify(folder: Path, names: tuple[str, ...]) -> None:
     for name in names or [row["name"] for row in describe_rows(folder) if row["here"] != "no"]:
         try:
             click.echo(f"{name}: sound, {fetching.verify(name, folder)}")
-        except (WeightsError, UnknownVariant) as error:
+        except (WeightsError, UnknownVariantError) as error:
             click.echo(f"{name}: {error}", err=True)
             failed = True
     if failed:
@@ -179,7 +179,7 @@ def _describe(row: Variant, folder: Path) -> dict[str, Any]:
 def _failing_in_words() -> Iterator[None]:
     try:
         yield
-    except (WeightsError, UnknownVariant) as error:
+    except (WeightsError, UnknownVariantError) as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename or 'the weights folder'}: {error.strerror}")

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from swinir.zoo import TASKS, VARIANTS, UnknownVariant, Variant
+from swinir.zoo import TASKS, VARIANTS, UnknownVariantError, Variant
 
 ROW_KEY = "superres_variant"
 """Metadata key of the header under which an imported file carries its row, as JSON."""
@@ -40,7 +40,7 @@ _ROW_KEYS = frozenset(
 )
 
 
-class BadRow(ValueError):
+class CustomVariantError(ValueError):
     """A file whose header describes no variant; the text says what is wrong."""
 
 
@@ -53,9 +53,9 @@ def find_row(name: str, weights_dir: Path | None) -> Variant:
         if path.is_file():
             try:
                 return read_row(path)
-            except BadRow as error:
-                raise UnknownVariant(name, tuple(read_rows(weights_dir)), str(error)) from error
-    raise UnknownVariant(name, tuple(read_rows(weights_dir)))
+            except CustomVariantError as error:
+                raise UnknownVariantError(name, tuple(read_rows(weights_dir)), str(error)) from error
+    raise UnknownVariantError(name, tuple(read_rows(weights_dir)))
 
 
 def read_rows(weights_dir: Path | None) -> Mapping[str, Variant]:
@@ -68,7 +68,7 @@ def read_rows(weights_dir: Path | None) -> Mapping[str, Variant]:
             continue
         try:
             rows[path.stem] = read_row(path)
-        except BadRow:
+        except CustomVariantError:
             continue
     return rows
 
@@ -93,19 +93,21 @@ def read_row(path: Path) -> Variant:
     """Return the row that an imported file carries, or raise BadRow."""
     text = read_metadata(path).get(ROW_KEY)
     if not text:
-        raise BadRow(f"{path.name} carries no description of a variant; import it with: superres weights import")
+        raise CustomVariantError(
+            f"{path.name} carries no description of a variant; import it with: superres weights import"
+        )
     try:
         return _parse(text, path)
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
-        if isinstance(error, BadRow):
+        if isinstance(error, CustomVariantError):
             raise
-        raise BadRow(f"{path.name} describes its variant badly: {str(error)[:300]}") from error
+        raise CustomVariantError(f"{path.name} describes its variant badly: {str(error)[:300]}") from error
 
 
 def _parse(text: str, path: Path) -> Variant:
     found = json.loads(text)
     if not isinstance(found, dict) or found.keys() != _ROW_KEYS or found["config"].keys() != _CONFIG_TYPES.keys():
-        raise BadRow(f"{path.name} describes a variant in other words than ours")
+        raise CustomVariantError(f"{path.name} describes a variant in other words than ours")
     row = Variant(is_imported=True, **found)
     _check(row, path)
     return row
@@ -123,20 +125,22 @@ def read_metadata(path: Path) -> Mapping[str, str]:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > MAX_HEADER_BYTES:
-                raise BadRow(f"{path.name} is no safetensors file: a header of {length} bytes")
+                raise CustomVariantError(f"{path.name} is no safetensors file: a header of {length} bytes")
             metadata: Any = json.loads(file.read(length)).get("__metadata__", {})
     except (OSError, struct.error, ValueError, AttributeError, RecursionError) as error:
-        raise BadRow(f"{path.name} is no safetensors file: {error}") from error
+        raise CustomVariantError(f"{path.name} is no safetensors file: {error}") from error
     return metadata if isinstance(metadata, dict) else {}
 
 
 def _check(row: Variant, path: Path) -> None:
     if row.name != path.stem or not NAME_PATTERN.fullmatch(row.name):
-        raise BadRow(f"{path.name} describes a variant of another name, {row.name!r}")
+        raise CustomVariantError(f"{path.name} describes a variant of another name, {row.name!r}")
     texts = (row.summary, row.notice, row.credit, row.licence)
     wrong = [name for name, kinds in _CONFIG_TYPES.items() if type(row.config[name]) not in kinds]
     if wrong or not all(isinstance(text, str) for text in texts):
-        raise BadRow(f"{path.name} describes its variant in values of the wrong kind: {', '.join(wrong) or 'texts'}")
+        raise CustomVariantError(
+            f"{path.name} describes its variant in values of the wrong kind: {', '.join(wrong) or 'texts'}"
+        )
     numbers: list[object] = [row.scale, row.halo, row.max_tile_px, row.config["embed_dim"], row.window, row.channels]
     for name in ("depths", "num_heads"):
         numbers += row.config[name] or [0]
@@ -144,4 +148,4 @@ def _check(row: Variant, path: Path) -> None:
     whole = whole and all(0 < row.config[name] <= MAX_NUMBER for name in ("img_range", "mlp_ratio"))
     whole = whole and len(row.config["depths"]) == len(row.config["num_heads"])
     if row.task not in TASKS or not whole or row.config["upscale"] != row.scale or row.channels not in (1, 3):
-        raise BadRow(f"{path.name} describes an impossible variant: task {row.task!r}, scale {row.scale!r}")
+        raise CustomVariantError(f"{path.name} describes an impossible variant: task {row.task!r}, scale {row.scale!r}")

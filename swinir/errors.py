@@ -13,13 +13,13 @@ class WeightsError(Exception):
     """Weights that cannot be served; the text says which file, what is wrong and what to do."""
 
 
-class MissingWeights(WeightsError):
+class MissingWeightsError(WeightsError):
     """No file for this variant on this machine."""
 
 
-class BadWeights(WeightsError):
+class InvalidWeightsError(WeightsError):
     """A file that is not what the variant needs."""
 
 
-class FetchFailed(WeightsError):
+class FetchError(WeightsError):
     """The file could not be had from its address."""

@@ -13,7 +13,7 @@ from swinir.custom_variants import find_row
 from swinir.zoo import Variant
 
 
-class Refused(ValueError):
+class RequestLimitError(ValueError):
     """The image cannot be served as it is; the text names the number and the limit."""
 
 
@@ -21,7 +21,7 @@ def admit_tiles(height: int, width: int, variant: str, *, weights_dir: Path | No
     """Raise Refused for tiles larger than any that a grid makes for the variant, or UnknownVariant."""
     most = find_row(variant, weights_dir).max_tile_px
     if max(height, width) > most:
-        raise Refused(f"TILES are {width} x {height}; the limit for {variant} is {most} a side")
+        raise RequestLimitError(f"TILES are {width} x {height}; the limit for {variant} is {most} a side")
 
 
 def admit(
@@ -34,12 +34,12 @@ def admit(
     row = find_row(variant, weights_dir)
     pixels = height * width
     if not pixels:
-        raise Refused(f"IMAGE is {height} x {width}: it has no pixels")
+        raise RequestLimitError(f"IMAGE is {height} x {width}: it has no pixels")
     most = min(limits["max_pixels"], limits["max_output_pixels"] // row.scale**2)
     if pixels > most:
-        raise Refused(f"IMAGE has {pixels} pixels ({width} x {height}); the limit for {variant} is {most}")
+        raise RequestLimitError(f"IMAGE has {pixels} pixels ({width} x {height}); the limit for {variant} is {most}")
     grid = choose_grid(height, width, window=row.window, halo=row.halo, max_tile_px=row.max_tile_px)
     count = grid.rows * grid.columns
     if count > limits.get("max_tiles", count):
-        raise Refused(f"IMAGE of {width} x {height} needs {count} tiles; the limit is {limits['max_tiles']}")
+        raise RequestLimitError(f"IMAGE of {width} x {height} needs {count} tiles; the limit is {limits['max_tiles']}")
     return row, grid

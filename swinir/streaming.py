@@ -20,7 +20,7 @@ from swinir.checks import Rows
 
 Tiles = npt.NDArray[np.uint8]
 Restore = Callable[[Tiles], tuple[Tiles, Rows, int]]
-"""Tiles uint8 [n, T, T', 3] -> restored tiles, their rows of soundness, and the microseconds that the network took for
+"""Tiles uint8 [n, T, T', 3] -> restored tiles, their rows of checks, and the microseconds that the network took for
 them; called from several threads."""
 
 MOST_IN_FLIGHT = 2
@@ -31,7 +31,7 @@ OVERLAP_BELOW_S = 0.2
 """A second sub-batch is sent ahead only while one takes less: only then is the hand-over, about 2 ms, worth hiding."""
 
 
-class Stopped(Exception):
+class StreamCancelledError(Exception):
     """Whoever asked has left; `tiles` were restored by then."""
 
     def __init__(self, tiles: int) -> None:
@@ -40,14 +40,14 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True)
-class Band:
+class StreamBand:
     """Rows of the output that are final."""
 
     top: int
     """First row, in pixels of the output."""
     pixels: Tiles
     """uint8 [h * scale, W * scale, 3]."""
-    soundness: Rows
+    checks: Rows
     """float32 [columns, 6]: a row a tile of this band."""
     compute_us: int
     """What the network took for its tiles: of a forward pass that others share, its share; no wait."""
@@ -69,7 +69,7 @@ class Pace:
 
 def stream_bands(
     image: Tiles, grid: Grid, scale: int, restore: Restore, is_cancelled: Callable[[], bool]
-) -> Iterator[Band]:
+) -> Iterator[StreamBand]:
     """Yield the bands of an image [H, W, 3] from top to bottom; raises Stopped, and whatever `restore` raises.
 
     Holds the tiles of two bands at most. After a cancel nothing more is sent; what was sent is waited for.
@@ -85,18 +85,18 @@ def stream_bands(
             while sum(map(len, tiles)) < grid.columns:
                 while len(sent) < pace.in_flight:
                     if is_cancelled():
-                        raise Stopped(done)
+                        raise StreamCancelledError(done)
                     if (part := next(source, None)) is None:
                         break
                     sent.append(pool.submit(_time, restore, part))
-                restored, soundness, work_us, took_s = sent.popleft().result()
+                restored, checks, work_us, took_s = sent.popleft().result()
                 tiles.append(restored)
-                rows.append(soundness)
+                rows.append(checks)
                 compute_us += work_us
                 done += len(restored)
                 pace.learn(len(restored), took_s)
             band = stitch_band(tiles[0] if len(tiles) == 1 else np.concatenate(tiles), grid, row, scale)
-            yield Band(top * scale, band, np.concatenate(rows), compute_us)
+            yield StreamBand(top * scale, band, np.concatenate(rows), compute_us)
 
 
 def _sub_batches(image: Tiles, grid: Grid, pace: Pace) -> Iterator[Tiles]:

@@ -25,7 +25,7 @@ CHROMA_NOTE = "This variant restores luminance alone; the picture keeps the colo
 TASKS = ("classical_sr", "lightweight_sr", "real_sr", "gray_denoise", "color_denoise", "gray_jpeg", "color_jpeg")
 
 
-class UnknownVariant(LookupError):
+class UnknownVariantError(LookupError):
     """Nothing that can be served has that name."""
 
     def __init__(self, name: str, imported: tuple[str, ...] = (), because: str = "") -> None:
@@ -89,11 +89,11 @@ class Variant:
 
 
 def find_variant(name: str) -> Variant:
-    """Return the row called ``name``, or raise :class:`UnknownVariant`, whose text lists the names."""
+    """Return the row called ``name``, or raise :class:`UnknownVariantError`, whose text lists the names."""
     try:
         return VARIANTS[name]
     except KeyError:
-        raise UnknownVariant(name) from None
+        raise UnknownVariantError(name) from None
 
 
 def _config(

@@ -79,7 +79,7 @@ def triton_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonSe
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One running service a session, always awake; at its end it must have stopped cleanly."""
-    running = start_stack(tmp_path_factory.mktemp("stack"), SUPERRES_IDLE_SLEEP_S="0")
+    running = start_stack(tmp_path_factory.mktemp("stack"), SUPERRES_SCALE_TO_ZERO_AFTER_S="0")
     try:
         yield running
     finally:

@@ -9,14 +9,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from gateway.backend.interface import BackendTimeout, Band
-from gateway.backend.state import States
-from gateway.cancellation import Stop
+from gateway.backend.interface import BackendTimeoutError, Band
+from gateway.backend.state import BackendStateTracker
+from gateway.cancellation import CancelToken
 from preprocessing.codec import Pixels
 from swinir.zoo import find_variant
 
 
-class FakeUpscaler:
+class FakeBackend:
     """Enlarges by repeating pixels, in two bands. Raises the given failures first, one a call.
 
     Waits at `gate`, where there is one, before the first band, and ends the wait when it is stopped.
@@ -34,14 +34,14 @@ class FakeUpscaler:
         self.arrived = threading.Semaphore(0)
         """Released once a call: whoever acquires it knows that a call is at the gate."""
         self.is_closed = False
-        self.states = States()
+        self.states = BackendStateTracker()
         self.wakes = 0
         """Calls of `wake`."""
         self.stops = 0
         """Calls that were stopped at the gate."""
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
     ) -> Iterator[Band]:
         """Yield every pixel `scale` times on each side: the upper half, then the rest."""
         self.asked.append((pixels.shape, variant, request_id))
@@ -59,7 +59,7 @@ class FakeUpscaler:
         self.wakes += 1
         self.states.begin_boot()
 
-    def _wait(self, gate: threading.Event, deadline: float, stop: Stop) -> None:
+    def _wait(self, gate: threading.Event, deadline: float, stop: CancelToken) -> None:
         woken = threading.Event()
         with stop.calling(woken.set):
             while not gate.wait(0.005):
@@ -67,7 +67,7 @@ class FakeUpscaler:
                     self.stops += 1
                     stop.check()
                 if time.monotonic() > deadline:
-                    raise BackendTimeout("the gate stayed shut")
+                    raise BackendTimeoutError("the gate stayed shut")
 
     def close(self) -> None:
         """Remember it."""
@@ -88,7 +88,7 @@ def cut_in_two(pixels: Pixels) -> Iterator[Band]:
     yield Band(half, pixels[half:])
 
 
-class HandClock:
+class ManualClock:
     """A clock that stands until it is moved."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from threading import Lock
 
-from gateway.access.rate_limits import Charge, Limits, Standing, Visitor
+from gateway.access.rate_limits import Charge, RateLimitedClient, RateLimiter, RateLimitStatus
 from gateway.config.rates import count_megapixels
 from gateway.problems import Problem, QueueFull, TooManyAtOnce, retry_later
 
@@ -14,10 +14,10 @@ AGAIN_S = 2.0
 """When a visitor whose requests are all open may ask again: no more is known than that they are being served."""
 
 
-class Visit:
+class AdmittedRequest:
     """A request that was let in. `end` is called once its answer has been sent."""
 
-    def __init__(self, visitor: Visitor, limits: Limits, end: Callable[[], None]) -> None:
+    def __init__(self, visitor: RateLimitedClient, limits: RateLimiter, end: Callable[[], None]) -> None:
         self.visitor = visitor
         self.end = end
         self._limits = limits
@@ -51,21 +51,21 @@ class Visit:
             for charge in self._charges:
                 charge.give_back()
 
-    def standings(self, now: float) -> list[Standing]:
+    def standings(self, now: float) -> list[RateLimitStatus]:
         """Return where the visitor stands at each limit that this request was charged to."""
         return [standing for charge in self._charges for standing in charge.standings(now)]
 
 
-class Visits:
+class ConcurrencyLimit:
     """The requests that are being served, of which a visitor has a bounded number. Safe to use from several threads."""
 
-    def __init__(self, limits: Limits, at_once: int) -> None:
+    def __init__(self, limits: RateLimiter, at_once: int) -> None:
         self._limits = limits
         self._at_once = at_once
         self._lock = Lock()
         self._open: Counter[str] = Counter()
 
-    def begin(self, visitor: Visitor) -> Visit:
+    def begin(self, visitor: RateLimitedClient) -> AdmittedRequest:
         """Let a request in; raise TooManyAtOnce while as many of its visitor are open as may be."""
         with self._lock:
             if self._open[visitor.id] >= self._at_once:
@@ -85,7 +85,7 @@ class Visits:
                     self._open[visitor.id] -= 1
                     self._open += Counter()  # forgets whoever has none open
 
-        return Visit(visitor, self._limits, end)
+        return AdmittedRequest(visitor, self._limits, end)
 
     def count(self) -> int:
         """Return how many requests are open: let in, and their answers not sent yet."""

@@ -17,8 +17,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from gateway.config.rates import read_amounts
-from gateway.storage.reloading_file import FileError, WatchedFile
+from gateway.config.rates import parse_rates
+from gateway.storage.reloading_file import FileError, ReloadingFile
 
 PREFIX = "ssr_"
 """Lets people and secret scanners tell our keys from other strings."""
@@ -27,7 +27,7 @@ MAX_NAME_LENGTH = 80
 Now = Callable[[], datetime]
 
 
-class KeysError(FileError):
+class ApiKeyFileError(FileError):
     """The keys cannot be read or changed; the text says why and what to do."""
 
 
@@ -55,18 +55,18 @@ def _utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-class KeyFile:
+class ApiKeyStore:
     """The file of keys. Safe to use from several threads and processes."""
 
     def __init__(self, path: Path, *, now: Now = _utc_now) -> None:
         self._now = now
-        self._file = WatchedFile[tuple[Client, ...]](path, "keys", _parse, empty=(), error=KeysError)
+        self._file = ReloadingFile[tuple[Client, ...]](path, "keys", _parse, empty=(), error=ApiKeyFileError)
 
     def new(self, name: str, *, requests: str = "", megapixels: str = "", now: Now | None = None) -> str:
         """Make a key for a client of that name and return it: the only time that it can be seen."""
         name = name.strip()
         if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():
-            raise KeysError(f"A name has 1 to {MAX_NAME_LENGTH} printable characters, on one line.")
+            raise ApiKeyFileError(f"A name has 1 to {MAX_NAME_LENGTH} printable characters, on one line.")
         key, client = _make(name, requests, megapixels, (now or self._now)())
         with self._file.changing():
             self._write((*self._file.read(), client))
@@ -135,16 +135,16 @@ def _make(name: str, requests: str, megapixels: str, now: datetime) -> tuple[str
 def _check_amounts(*texts: str) -> None:
     try:
         for text in texts:
-            read_amounts(text)
+            parse_rates(text)
     except ValueError as error:
-        raise KeysError(f"{error}.") from None
+        raise ApiKeyFileError(f"{error}.") from None
 
 
 def _select(clients: tuple[Client, ...], id_or_name: str) -> tuple[Client, ...]:
     """Return the key of that id, or all of that name; raise KeysError when there is none."""
     found = tuple(client for client in clients if id_or_name in (client.id, client.name))
     if not found:
-        raise KeysError(f"There is no key with the id or name {id_or_name!r}. `superres keys list` shows all.")
+        raise ApiKeyFileError(f"There is no key with the id or name {id_or_name!r}. `superres keys list` shows all.")
     return found
 
 
@@ -166,8 +166,8 @@ def _client_of(row: Any) -> Client:
         raise TypeError("every member of a key is a string")
     if len(client.sha256) != 64 or not client.sha256.isascii():
         raise ValueError(f"the hash of key {client.id} has not 64 characters")
-    read_amounts(client.requests)
-    read_amounts(client.megapixels)
+    parse_rates(client.requests)
+    parse_rates(client.megapixels)
     if client.expires and datetime.fromisoformat(client.expires).tzinfo is None:
         raise ValueError(f"the end of key {client.id} has no time zone")
     return client

@@ -54,7 +54,7 @@ def find_address(peer: str, forwarded_for: str, hops: int) -> str:
     return str(found) if found else ""
 
 
-def group(address: str) -> str:
+def rate_limit_key(address: str) -> str:
     """Return who shares one allowance: an IPv4 address alone, an IPv6 address with its /64; "unknown" for none."""
     parsed = read_address(address)
     if parsed is None:
@@ -64,7 +64,7 @@ def group(address: str) -> str:
     return str(ipaddress.ip_network((parsed, IPV6_GROUP_BITS), strict=False))
 
 
-class TrustedHops:
+class TrustedProxies:
     """WSGI middleware: puts the visitor's address, and the scheme and host of our own, where all look."""
 
     def __init__(self, app: WSGIApplication, hops: int, public_url: str = "") -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from gateway.access.admitted_request import Visit, Visits
-from gateway.access.api_keys import Client, KeyFile
-from gateway.access.csrf import allowed_origins, is_foreign
-from gateway.access.form_tokens import FormTokens
-from gateway.access.ip_blocklist import BlockFile
-from gateway.access.rate_limits import Limits
+from gateway.access.admitted_request import AdmittedRequest, ConcurrencyLimit
+from gateway.access.api_keys import ApiKeyStore, Client
+from gateway.access.csrf import allowed_origins, is_cross_site
+from gateway.access.form_tokens import CsrfTokens
+from gateway.access.ip_blocklist import Blocklist
+from gateway.access.rate_limits import RateLimiter
 from gateway.config.settings import Settings
 from gateway.logs import truncate_network
 from gateway.problems import Blocked, ForeignOrigin, KeyRequired, Problem, StaleForm
@@ -24,16 +24,16 @@ MAX_KEY_LENGTH = 256
 _log = logging.getLogger(__name__)
 
 
-class Doors:
+class AccessControl:
     """Lets requests in, or raises the problem that keeps them out."""
 
-    def __init__(self, settings: Settings, limits: Limits, tokens: FormTokens) -> None:
+    def __init__(self, settings: Settings, limits: RateLimiter, tokens: CsrfTokens) -> None:
         self.tokens = tokens
-        self._blocks = BlockFile(settings.path_of_blocks())
-        self._keys = KeyFile(settings.path_of_keys())
+        self._blocks = Blocklist(settings.path_of_blocks())
+        self._keys = ApiKeyStore(settings.path_of_keys())
         self._limits = limits
-        self._visits = Visits(limits, settings.requests_at_once)
-        self._readings = Visits(limits, settings.threads // 2)
+        self._visits = ConcurrencyLimit(limits, settings.max_concurrent_requests)
+        self._readings = ConcurrencyLimit(limits, settings.threads // 2)
         """Of pages and files. Apart from the visits: whoever has all its pictures in the making still gets a page."""
         self._origins = allowed_origins(settings.frame_ancestors)
 
@@ -48,7 +48,7 @@ class Doors:
             _log.info("%s: refused by the block of %s (line %d)", request_id, network, block.line)
             raise Blocked("Your network is blocked here. If that is a mistake, tell whoever runs this service.")
 
-    def admit_to_api(self, address: str, x_api_key: str | None, authorization: str | None) -> Visit:
+    def admit_to_api(self, address: str, x_api_key: str | None, authorization: str | None) -> AdmittedRequest:
         """Let the client in that a request's headers identify; raise KeyRequired, always in the same words.
 
         Whoever sends no key or a wrong one is counted by address, so that guessing ends at a limit.
@@ -64,23 +64,23 @@ class Doors:
             )
         return visit
 
-    def admit_to_form(self, address: str, *, sec_fetch_site: str, origin: str, host: str) -> Visit:
+    def admit_to_form(self, address: str, *, sec_fetch_site: str, origin: str, host: str) -> AdmittedRequest:
         """Let a visitor without a key in, whose browser was not sent by another site."""
         self.refuse_foreign(sec_fetch_site=sec_fetch_site, origin=origin, host=host)
         return self._begin(address, None)
 
-    def admit_to_read(self, address: str) -> Visit:
+    def admit_to_read(self, address: str) -> AdmittedRequest:
         """Let anybody have a page or a file, unless a slow reader would hold more than half of the threads."""
         return self._readings.begin(self._limits.visitor(address, None))
 
-    def admit_to_result(self, address: str) -> Visit:
+    def admit_to_result(self, address: str) -> AdmittedRequest:
         """Let whoever knows a result's id have a picture of it: that is large, so it is one of the requests at once."""
         return self._visits.begin(self._limits.visitor(address, None))
 
     def admit_to_wake(
         self, address: str, *, x_api_key: str | None, authorization: str | None,
         sec_fetch_site: str, origin: str, host: str, starts_a_boot: bool,
-    ) -> Visit:  # fmt: skip
+    ) -> AdmittedRequest:  # fmt: skip
         """Let whoever may wake the backend in: a client by its key, or anyone that another site has not sent.
 
         A call that starts a boot is charged.
@@ -88,11 +88,11 @@ class Doors:
         client = self._identify(x_api_key, authorization)
         if client is None:
             self.refuse_foreign(sec_fetch_site=sec_fetch_site, origin=origin, host=host)
-        return self._begin(address, client, Visit.charge_wake if starts_a_boot else lambda _: None)
+        return self._begin(address, client, AdmittedRequest.charge_wake if starts_a_boot else lambda _: None)
 
     def refuse_foreign(self, *, sec_fetch_site: str, origin: str, host: str) -> None:
         """Raise ForeignOrigin for what a page of another site has sent."""
-        if is_foreign(sec_fetch_site, origin, host, self._origins):
+        if is_cross_site(sec_fetch_site, origin, host, self._origins):
             raise ForeignOrigin("This was sent by a page of another site. Open the form here and send it from there.")
 
     def check_token(self, token: str) -> None:
@@ -109,8 +109,11 @@ class Doors:
         return self._keys.identify(presented if len(presented) <= MAX_KEY_LENGTH else "")
 
     def _begin(
-        self, address: str, client: Client | None, charge: Callable[[Visit], None] = Visit.charge_request
-    ) -> Visit:
+        self,
+        address: str,
+        client: Client | None,
+        charge: Callable[[AdmittedRequest], None] = AdmittedRequest.charge_request,
+    ) -> AdmittedRequest:
         visit = self._visits.begin(self._limits.visitor(address, client))
         try:
             charge(visit)

@@ -16,7 +16,7 @@ def allowed_origins(frame_ancestors: str) -> frozenset[str]:
     return frozenset(origin for source in frame_ancestors.split() if (origin := _normalise(source)))
 
 
-def is_foreign(sec_fetch_site: str, origin: str, host: str, allowed: frozenset[str]) -> bool:
+def is_cross_site(sec_fetch_site: str, origin: str, host: str, allowed: frozenset[str]) -> bool:
     """Whether a form comes from a site that has no business here. `host` is that of our own address.
 
     A header that was not sent is an empty text.

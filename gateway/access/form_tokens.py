@@ -17,7 +17,7 @@ MAX_TOKEN_LENGTH = 200
 _SALT = "superres form"
 
 
-class FormTokens:
+class CsrfTokens:
     """Makes and checks tokens. An empty secret stands for one made now, which ends with this process."""
 
     def __init__(self, secret: str, max_age_s: float, *, clock: Callable[[], float] = time.time) -> None:

@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import TypeAlias
 
 from gateway.access.client_ip import read_address
-from gateway.storage.reloading_file import FileError, WatchedFile
+from gateway.storage.reloading_file import FileError, ReloadingFile
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_NOTE_LENGTH = 200
 
 
-class BlocksError(FileError):
+class BlocklistFileError(FileError):
     """The blocks cannot be read or changed; the text says why and what to do."""
 
 
 @dataclass(frozen=True)
-class Block:
+class BlockedNetwork:
     """A line of the file."""
 
     network: Network
@@ -38,15 +38,15 @@ class Block:
 
 
 class _Index:
-    def __init__(self, blocks: tuple[Block, ...]) -> None:
+    def __init__(self, blocks: tuple[BlockedNetwork, ...]) -> None:
         self.blocks = blocks
-        self._by_prefix: dict[tuple[int, int], dict[int, Block]] = {}
+        self._by_prefix: dict[tuple[int, int], dict[int, BlockedNetwork]] = {}
         for block in blocks:
             network = block.network
             prefixes = self._by_prefix.setdefault((network.version, network.prefixlen), {})
             prefixes.setdefault(int(network.network_address) >> (network.max_prefixlen - network.prefixlen), block)
 
-    def find(self, text: str) -> Block | None:
+    def find(self, text: str) -> BlockedNetwork | None:
         if not self._by_prefix or (address := read_address(text)) is None:
             return None
         number = int(address)
@@ -56,17 +56,17 @@ class _Index:
         return None
 
 
-class BlockFile:
+class Blocklist:
     """The file of blocks. Safe to use from several threads and processes."""
 
     def __init__(self, path: Path) -> None:
-        self._file = WatchedFile[_Index](path, "blocks", _parse, empty=_Index(()), error=BlocksError)
+        self._file = ReloadingFile[_Index](path, "blocks", _parse, empty=_Index(()), error=BlocklistFileError)
 
-    def find(self, address: str) -> Block | None:
+    def find(self, address: str) -> BlockedNetwork | None:
         """Return the block that an address is under; None when it is under none."""
         return self._file.current().find(address)
 
-    def blocks(self) -> tuple[Block, ...]:
+    def blocks(self) -> tuple[BlockedNetwork, ...]:
         """Return all blocks as the file has them now. Raises BlocksError when it cannot be read."""
         return self._file.read().blocks
 
@@ -74,15 +74,15 @@ class BlockFile:
         """Add a line for a network or an address and return what is blocked."""
         note = note.strip()
         if len(note) > MAX_NOTE_LENGTH or not note.isprintable():
-            raise BlocksError(f"A note has at most {MAX_NOTE_LENGTH} printable characters, on one line.")
+            raise BlocklistFileError(f"A note has at most {MAX_NOTE_LENGTH} printable characters, on one line.")
         try:
             parsed = read_network(network)
         except ValueError as error:
-            raise BlocksError(f"{error}.") from None
+            raise BlocklistFileError(f"{error}.") from None
         with self._file.changing():
             for block in self._file.read().blocks:
                 if block.network == parsed:
-                    raise BlocksError(f"{parsed} is blocked already, in line {block.line}.")
+                    raise BlocklistFileError(f"{parsed} is blocked already, in line {block.line}.")
             content = self._file.read_bytes() or b""
             separator = b"" if not content or content.endswith(b"\n") else b"\n"
             line = f"{parsed}  # {note}" if note else str(parsed)
@@ -94,11 +94,13 @@ class BlockFile:
         try:
             parsed = read_network(network)
         except ValueError as error:
-            raise BlocksError(f"{error}.") from None
+            raise BlocklistFileError(f"{error}.") from None
         with self._file.changing():
             gone = {block.line for block in self._file.read().blocks if block.network == parsed}
             if not gone:
-                raise BlocksError(f"{parsed} has no line of its own. `superres block list` shows those there are.")
+                raise BlocklistFileError(
+                    f"{parsed} has no line of its own. `superres block list` shows those there are."
+                )
             lines = (self._file.read_bytes() or b"").splitlines(keepends=True)
             self._file.replace(b"".join(line for number, line in enumerate(lines, 1) if number not in gone))
         return parsed
@@ -127,7 +129,7 @@ def _parse(content: bytes) -> _Index:
         text, _, note = line.decode("utf-8", "replace").partition("#")
         if text.strip():
             try:
-                blocks.append(Block(read_network(text), note.strip(), number))
+                blocks.append(BlockedNetwork(read_network(text), note.strip(), number))
             except ValueError as error:
                 raise ValueError(f"line {number}: {error}") from None
     return _Index(tuple(blocks))

@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Taken:
+class Hit:
     """An amount that was counted, so that it can be given back."""
 
     key: str
@@ -50,7 +50,7 @@ class Taken:
     """In Redis, not in this process's memory."""
 
 
-taken: ContextVar[list[Taken] | None] = ContextVar("taken", default=None)
+taken: ContextVar[list[Hit] | None] = ContextVar("taken", default=None)
 """Where each amount that is counted is noted, for whoever may have to give it back."""
 
 
@@ -150,7 +150,7 @@ class RedisWindows:
         return 0.0 if moment is None else max(0.0, float(moment) + window_s - now)
 
 
-class Counters(Storage, MovingWindowSupport):
+class FallbackStorage(Storage, MovingWindowSupport):
     """What flask-limiter counts in; made by it, for the scheme SCHEME. Safe to use from several threads."""
 
     STORAGE_SCHEME = [SCHEME]  # noqa: RUF012 - the package's own form
@@ -177,7 +177,7 @@ class Counters(Storage, MovingWindowSupport):
         )
         noted = taken.get()
         if is_there and noted is not None:
-            noted.append(Taken(key, amount, now, is_shared))
+            noted.append(Hit(key, amount, now, is_shared))
         return is_there
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
@@ -195,7 +195,7 @@ class Counters(Storage, MovingWindowSupport):
             lambda: self._memory.wait_s(key, limit, expiry, amount, now),
         )[0]
 
-    def release(self, one: Taken) -> None:
+    def release(self, one: Hit) -> None:
         """Give an amount back where it was counted; what was counted in a Redis that is away stays counted."""
         if one.is_shared:
             self._try(lambda windows: windows.release(one.key, one.amount, one.moment), lambda: None)

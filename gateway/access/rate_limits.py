@@ -20,32 +20,32 @@ from limits import RateLimitItem
 
 from gateway.access import rate_limit_storage as counters
 from gateway.access.api_keys import Client
-from gateway.access.client_ip import group
-from gateway.access.rate_limit_storage import Counters, Taken
-from gateway.config.rates import Allowance, read_amounts
+from gateway.access.client_ip import rate_limit_key
+from gateway.access.rate_limit_storage import FallbackStorage, Hit
+from gateway.config.rates import Rates, parse_rates
 from gateway.config.settings import Settings
 from gateway.problems import Banned, LimitReached, OverAllowance, Problem, retry_later
 
-What = Literal["requests", "megapixels", "wakes"]
+Resource = Literal["requests", "megapixels", "wakes"]
 
 BANS = "bans"
 """The scope in which refusals are counted."""
 
 
 @dataclass(frozen=True)
-class Visitor:
+class RateLimitedClient:
     """Whoever asks: a client by its key, or else an address with those that share its allowance."""
 
     id: str
-    allowance: Allowance
+    allowance: Rates
     client: Client | None = None
 
 
 @dataclass(frozen=True)
-class Standing:
+class RateLimitStatus:
     """Where a visitor stands at one of its limits."""
 
-    what: What
+    what: Resource
     amount: int
     window_s: int
     left: int
@@ -57,23 +57,25 @@ class Standing:
 class Charge:
     """An amount that was counted."""
 
-    what: What
-    taken: list[Taken]
+    what: Resource
+    taken: list[Hit]
     _limits: list[RequestLimit]
-    _counters: Counters
+    _counters: FallbackStorage
 
     def give_back(self) -> None:
         """Count it no more; once is enough, a second time changes nothing."""
         while self.taken:
             self._counters.release(self.taken.pop())
 
-    def standings(self, now: float) -> Iterator[Standing]:
+    def standings(self, now: float) -> Iterator[RateLimitStatus]:
         """Yield where the visitor stands at each limit of this charge, as of now."""
         for limit in self._limits:
             item = limit.limit
             oldest, used = self._counters.get_moving_window(limit.key, item.amount, item.get_expiry())
             reset_s = math.ceil(oldest + item.get_expiry() - now) if used else 0
-            yield Standing(self.what, item.amount, item.get_expiry(), max(0, item.amount - used), max(0, reset_s))
+            yield RateLimitStatus(
+                self.what, item.amount, item.get_expiry(), max(0, item.amount - used), max(0, reset_s)
+            )
 
 
 @dataclass
@@ -83,13 +85,13 @@ class _Asking:
     visitor_id: str
     amounts: str
     cost: int
-    taken: list[Taken] = field(default_factory=list)
+    taken: list[Hit] = field(default_factory=list)
 
 
 _asking: ContextVar[_Asking | None] = ContextVar("asking", default=None)
 
 
-class Limits:
+class RateLimiter:
     """Counts what visitors ask for. Used within a request of the application that it was made for."""
 
     def __init__(self, app: Flask, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
@@ -102,7 +104,7 @@ class Limits:
             storage_uri=f"{counters.SCHEME}://",
             storage_options=cast("dict[str, str | int]", {"redis_url": settings.redis_url, "clock": clock}),
         )
-        self._counters = cast("Counters", self._limiter.storage)
+        self._counters = cast("FallbackStorage", self._limiter.storage)
         bans = [MetaLimit(settings.ban_after, scope=BANS)] if settings.ban_after.strip() else None
 
         # flask-limiter tells limits apart by the function that they are put on.
@@ -110,33 +112,31 @@ class Limits:
         def megapixels() -> None: ...
         def wakes() -> None: ...
 
-        def limited(what: What, function: Callable[[], None]) -> Callable[[], None]:
+        def limited(what: Resource, function: Callable[[], None]) -> Callable[[], None]:
             limit = self._limiter.shared_limit(
                 _amounts, what, key_func=_visitor_id, cost=_cost, on_breach=self._undo, meta_limits=bans
             )
             return limit(function)
 
-        self._ask: dict[What, Callable[[], None]] = {
+        self._ask: dict[Resource, Callable[[], None]] = {
             "requests": limited("requests", requests),
             "megapixels": limited("megapixels", megapixels),
             "wakes": limited("wakes", wakes),
         }
 
-    def visitor(self, address: str, client: Client | None = None) -> Visitor:
+    def visitor(self, address: str, client: Client | None = None) -> RateLimitedClient:
         """Return who asks and what it may ask for."""
         settings = self._settings
         if client is None:
-            allowance = Allowance(settings.anonymous_requests, settings.anonymous_megapixels)
-            return Visitor(f"address:{group(address)}", allowance)
-        allowance = Allowance(
-            client.requests or settings.client_requests, client.megapixels or settings.client_megapixels
-        )
-        return Visitor(f"client:{quote(client.name, safe='')}", allowance, client)
+            allowance = Rates(settings.anonymous_requests, settings.anonymous_megapixels)
+            return RateLimitedClient(f"address:{rate_limit_key(address)}", allowance)
+        allowance = Rates(client.requests or settings.client_requests, client.megapixels or settings.client_megapixels)
+        return RateLimitedClient(f"client:{quote(client.name, safe='')}", allowance, client)
 
-    def charge(self, visitor: Visitor, what: What, cost: int = 1) -> Charge:
+    def charge(self, visitor: RateLimitedClient, what: Resource, cost: int = 1) -> Charge:
         """Count an amount and return the charge; raise LimitReached, Banned or OverAllowance, nothing being counted."""
         amounts = self._amounts_of(visitor, what)
-        for item in read_amounts(amounts):
+        for item in parse_rates(amounts):
             if cost > item.amount:
                 raise OverAllowance(
                     f"This costs {cost} {what} and the limit is {describe(item)}: send a smaller image.",
@@ -156,10 +156,10 @@ class Limits:
             counters.taken.reset(noted)
         return Charge(what, asking.taken, limits, self._counters)
 
-    def _amounts_of(self, visitor: Visitor, what: What) -> str:
+    def _amounts_of(self, visitor: RateLimitedClient, what: Resource) -> str:
         if what == "requests":
             return visitor.allowance.requests
-        return visitor.allowance.megapixels if what == "megapixels" else self._settings.wake_requests
+        return visitor.allowance.megapixels if what == "megapixels" else self._settings.wake_rate
 
     def _undo(self, *_: RequestLimit) -> None:
         """Give back what this charge has counted: at other limits before one refused it, and as a refusal."""
@@ -168,7 +168,7 @@ class Limits:
         while asking.taken:
             self._counters.release(asking.taken.pop())
 
-    def _refusal(self, error: RateLimitExceeded, what: What, cost: int) -> Problem:
+    def _refusal(self, error: RateLimitExceeded, what: Resource, cost: int) -> Problem:
         item = error.limit.limit
         is_ban = error.limit.scope == BANS
         limit = self._limiter.current_limit
@@ -181,7 +181,7 @@ class Limits:
                 f"Limits refused {describe(item, 'requests')} from here. Nothing more is taken for {wait_s} seconds.",
                 wait_s,
             )
-        headers = describe_standings([Standing(what, item.amount, item.get_expiry(), 0, wait_s)], self._clock())
+        headers = describe_statuses([RateLimitStatus(what, item.amount, item.get_expiry(), 0, wait_s)], self._clock())
         problem = retry_later(
             LimitReached, f"The limit is {describe(item, what)}. Try again in {wait_s} seconds.", wait_s
         )
@@ -199,7 +199,7 @@ def describe(item: RateLimitItem, what: str = "") -> str:
     raise AssertionError("unreachable: every number of seconds is a multiple of one")
 
 
-def describe_standings(standings: list[Standing], now: float) -> dict[str, str]:
+def describe_statuses(standings: list[RateLimitStatus], now: float) -> dict[str, str]:
     """Return the headers that tell a visitor where it stands.
 
     RateLimit and RateLimit-Policy are those of draft-ietf-httpapi-ratelimit-headers-10; X-RateLimit-* tell of the limit

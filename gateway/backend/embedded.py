@@ -16,24 +16,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.backend.interface import (
-    BackendDied,
-    BackendFault,
-    BackendNotStarted,
-    BackendStillBooting,
-    BackendUnavailable,
+    Backend,
+    BackendDiedError,
+    BackendFaultError,
+    BackendNotStartedError,
+    BackendStillBootingError,
+    BackendUnavailableError,
     Band,
-    Upscaler,
 )
-from gateway.backend.remote import ExternalBackend
-from gateway.backend.state import BOOT_LIMIT_S, States
-from gateway.backend.triton_client import TritonBackend
+from gateway.backend.remote import RemoteBackend
+from gateway.backend.state import BOOT_LIMIT_S, BackendStateTracker
+from gateway.backend.triton_client import TritonClient
 from gateway.backend.triton_process import (
     PROJECT_ROOT,
     TritonProcess,
     find_free_ports,
     find_triton,
 )
-from gateway.cancellation import Stop
+from gateway.cancellation import CancelToken
 from gateway.config.settings import Settings
 from preprocessing.image import Pixels
 
@@ -49,18 +49,18 @@ READY_LIMIT_S = BOOT_LIMIT_S * MAX_FAILED_BOOTS
 """After which a first boot has surely failed."""
 
 
-def make_backend(settings: Settings, log_name: str = LOG_NAME) -> Upscaler:
+def make_backend(settings: Settings, log_name: str = LOG_NAME) -> Backend:
     """Return the backend that the settings name: the Triton at ``backend_address``, else one of our own."""
     if settings.backend_address:
-        states = States(settings.path_of_boots(), presumed_asleep_after_s=settings.idle_sleep_s)
-        return ExternalBackend(TritonBackend(settings.backend_address, settings.model_keys()), states)
+        states = BackendStateTracker(settings.path_of_boots(), presumed_asleep_after_s=settings.scale_to_zero_after_s)
+        return RemoteBackend(TritonClient(settings.backend_address, settings.model_keys()), states)
     backend = EmbeddedBackend(settings, log_name)
     backend.start()
     return backend
 
 
 class EmbeddedBackend:
-    """A Triton of our own behind the `Upscaler` protocol. Safe to use from several threads."""
+    """A Triton of our own behind the `Backend` protocol. Safe to use from several threads."""
 
     def __init__(self, settings: Settings, log_name: str = LOG_NAME) -> None:
         """`log_name` is the log's in `state_dir`: no two servers at once may have the same."""
@@ -69,10 +69,10 @@ class EmbeddedBackend:
         self._log_path = Path(settings.state_dir) / log_name
         self.model_key = next(iter(settings.model_keys()), "") or secrets.token_urlsafe(24)
         self.api_key = settings.api_key or secrets.token_urlsafe(24)
-        self._states = States(settings.path_of_boots())
+        self._states = BackendStateTracker(settings.path_of_boots())
         self._changed = threading.Condition()
         self._process: TritonProcess | None = None
-        self._client: TritonBackend | None = None
+        self._client: TritonClient | None = None
         self._failure = ""
         self._wanted = True
         self._closed = False
@@ -93,7 +93,7 @@ class EmbeddedBackend:
             return self._process
 
     @property
-    def states(self) -> States:
+    def states(self) -> BackendStateTracker:
         """What is known of the server."""
         return self._states
 
@@ -106,37 +106,37 @@ class EmbeddedBackend:
                 self._states.begin_boot()
                 self._changed.notify_all()
 
-    def wait_until_ready(self, deadline: float, stop: Stop | None = None) -> TritonBackend:
+    def wait_until_ready(self, deadline: float, stop: CancelToken | None = None) -> TritonClient:
         """Return a client of a ready server, waking it if need be.
 
         Raises BackendStillBooting, BackendNotStarted, BackendUnavailable or Stopped.
         """
-        stop = stop or Stop()
+        stop = stop or CancelToken()
         self.wake()
         with stop.calling(self._notify), self._changed:
             while self._client is None:
                 stop.check()
                 if self._closed:
-                    raise BackendUnavailable("the server is being shut down")
+                    raise BackendUnavailableError("the server is being shut down")
                 if self._failure:
-                    raise BackendNotStarted(f"Triton does not start: {self._failure}")
+                    raise BackendNotStartedError(f"Triton does not start: {self._failure}")
                 remaining_s = deadline - time.monotonic()
                 if remaining_s <= 0:
-                    raise BackendStillBooting("the deadline passed while the backend was booting")
+                    raise BackendStillBootingError("the deadline passed while the backend was booting")
                 self._changed.wait(remaining_s)
             return self._client
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
     ) -> Iterator[Band]:
         """Yield the bands of [H * scale, W * scale, 3] uint8 for [H, W, 3] uint8 before `deadline`, boot included."""
         with self._in_use():
             client = self.wait_until_ready(deadline, stop)
             try:
                 yield from client.upscale_bands(pixels, variant, deadline=deadline, request_id=request_id, stop=stop)
-            except (BackendFault, BackendUnavailable) as error:
-                if self._retire_if_broken(client, DYING_S if isinstance(error, BackendUnavailable) else 0.0):
-                    raise BackendDied("Triton or a part of it died at work") from error
+            except (BackendFaultError, BackendUnavailableError) as error:
+                if self._retire_if_broken(client, DYING_S if isinstance(error, BackendUnavailableError) else 0.0):
+                    raise BackendDiedError("Triton or a part of it died at work") from error
                 raise
 
     def close(self) -> None:
@@ -162,7 +162,7 @@ class EmbeddedBackend:
                 self._asking -= 1
                 self._last_used = time.monotonic()
 
-    def _retire_if_broken(self, client: TritonBackend, patience_s: float) -> bool:
+    def _retire_if_broken(self, client: TritonClient, patience_s: float) -> bool:
         """Whether the server that just failed somebody is broken, or soon turns out so; then nobody gets it again."""
         deadline = time.monotonic() + patience_s
         with self._changed:
@@ -220,7 +220,7 @@ class EmbeddedBackend:
             process.kill()
             raise
         log.info("Triton %d is up after %.1f s on %s", process.pid, time.monotonic() - began, process.grpc_address)
-        client = TritonBackend(process.grpc_address, [self.model_key])
+        client = TritonClient(process.grpc_address, [self.model_key])
         with self._changed:
             self._process, self._client = process, client
             self._last_used = time.monotonic()
@@ -244,7 +244,7 @@ class EmbeddedBackend:
 
     def _falls_asleep(self) -> bool:
         """Whether nobody has used it for so long; from here on, who asks waits for the next boot."""
-        limit_s, idle_s = self._settings.idle_sleep_s, time.monotonic() - self._last_used
+        limit_s, idle_s = self._settings.scale_to_zero_after_s, time.monotonic() - self._last_used
         if not limit_s or self._asking or self._client is None or idle_s < limit_s:
             return False
         log.info("Triton goes to sleep after %.0f s without work", idle_s)

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gateway.backend.state import States
-from gateway.cancellation import Stop
+from gateway.backend.state import BackendStateTracker
+from gateway.cancellation import CancelToken
 from preprocessing.image import Pixels
 from swinir.checks import Rows
 
@@ -29,35 +29,35 @@ class BackendError(Exception):
     """No answer came; the text is for the log."""
 
 
-class BackendUnavailable(BackendError):
+class BackendUnavailableError(BackendError):
     """Nobody answers; asking again later may help."""
 
 
-class BackendNotStarted(BackendError):
+class BackendNotStartedError(BackendError):
     """Its boot failed; the text is for the operator."""
 
 
-class BackendTimeout(BackendError):
+class BackendTimeoutError(BackendError):
     """The deadline passed first."""
 
 
-class BackendStillBooting(BackendTimeout):
+class BackendStillBootingError(BackendTimeoutError):
     """The deadline passed before the boot was over; nothing was asked of it yet."""
 
 
-class BackendRefused(BackendError):
+class BackendRejectedError(BackendError):
     """The request was found wrong; the text is fit for the person who asked."""
 
 
-class BackendMisconfigured(BackendError):
+class BackendMisconfiguredError(BackendError):
     """The gateway and its backend do not fit together; the text is for the operator."""
 
 
-class BackendFault(BackendError):
+class BackendFaultError(BackendError):
     """A sound request failed."""
 
 
-class BackendDied(BackendFault):
+class BackendDiedError(BackendFaultError):
     """It died at work, and is being replaced."""
 
 
@@ -69,22 +69,22 @@ class Band:
     """First row of the output."""
     pixels: Pixels = field(repr=False)
     """uint8 [h, W * scale, 3]."""
-    soundness: Rows | None = field(default=None, repr=False)
+    checks: Rows | None = field(default=None, repr=False)
     """float32 [n, 6], a row a tile (`swinir.checks`); None where it was not checked."""
     work_s: float = 0.0
     """What the network took for it; the meter counts it."""
 
 
-class Upscaler(Protocol):
+class Backend(Protocol):
     """A backend, seen from the gateway. Safe to call from several threads."""
 
     @property
-    def states(self) -> States:
+    def states(self) -> BackendStateTracker:
         """What is known of it."""
         ...
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
     ) -> Iterator[Band]:
         """Yield the bands of [H * scale, W * scale, 3] for [H, W, 3] uint8, top to bottom, none missing.
 

@@ -15,17 +15,17 @@ import time
 from collections.abc import Iterator
 
 from gateway.backend.interface import (
-    BackendDied,
+    BackendDiedError,
     BackendError,
-    BackendNotStarted,
-    BackendStillBooting,
-    BackendTimeout,
-    BackendUnavailable,
+    BackendNotStartedError,
+    BackendStillBootingError,
+    BackendTimeoutError,
+    BackendUnavailableError,
     Band,
 )
-from gateway.backend.state import BOOT_LIMIT_S, States
-from gateway.backend.triton_client import TritonBackend
-from gateway.cancellation import Stop, Stopped
+from gateway.backend.state import BOOT_LIMIT_S, BackendStateTracker
+from gateway.backend.triton_client import TritonClient
+from gateway.cancellation import CancelledError, CancelToken
 from preprocessing.image import Pixels
 
 ASK_AGAIN_S = 0.5
@@ -34,21 +34,21 @@ ASK_AGAIN_S = 0.5
 _log = logging.getLogger(__name__)
 
 
-class ExternalBackend:
+class RemoteBackend:
     """The `Upscaler` for a server that others run. Safe to use from several threads."""
 
-    def __init__(self, client: TritonBackend, states: States) -> None:
+    def __init__(self, client: TritonClient, states: BackendStateTracker) -> None:
         self._client = client
         self._states = states
-        self._closing = Stop()
+        self._closing = CancelToken()
 
     @property
-    def states(self) -> States:
+    def states(self) -> BackendStateTracker:
         """What is known of the server."""
         return self._states
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
     ) -> Iterator[Band]:
         """Yield the bands, after waiting for a boot if need be; raise BackendDied when it went away meanwhile."""
         self._await_up(deadline, stop)
@@ -58,9 +58,9 @@ class ExternalBackend:
             ):
                 self._states.note_answer()
                 yield band
-        except BackendUnavailable as error:
+        except BackendUnavailableError as error:
             self._states.note_sleep()  # since we last heard of it: whoever comes next asks first
-            raise BackendDied(f"the backend went away: {error}") from error
+            raise BackendDiedError(f"the backend went away: {error}") from error
 
     def wake(self) -> None:
         """Ask the server whether it is ready, in the background, if it may be asleep."""
@@ -75,24 +75,24 @@ class ExternalBackend:
     def _wake(self) -> None:
         try:
             self._ask(time.monotonic() + BOOT_LIMIT_S, self._closing)
-        except (BackendError, Stopped) as error:
+        except (BackendError, CancelledError) as error:
             _log.warning("the backend did not wake: %s", error)
 
-    def _await_up(self, deadline: float, stop: Stop) -> None:
+    def _await_up(self, deadline: float, stop: CancelToken) -> None:
         self._states.begin_boot()
         if self._states.now().name != "up":
             self._ask(deadline, stop)
 
-    def _ask(self, deadline: float, stop: Stop) -> None:
+    def _ask(self, deadline: float, stop: CancelToken) -> None:
         with self._states.watching():
             for number in itertools.count():
                 try:
                     self._client.await_ready(deadline, stop)
-                except BackendTimeout as error:  # slow is not failed: the state says so after BOOT_LIMIT_S
-                    raise BackendStillBooting(str(error)) from error
-                except BackendUnavailable as error:  # refused: Triton listens once its models are loaded
+                except BackendTimeoutError as error:  # slow is not failed: the state says so after BOOT_LIMIT_S
+                    raise BackendStillBootingError(str(error)) from error
+                except BackendUnavailableError as error:  # refused: Triton listens once its models are loaded
                     if not self._states.note_refusal():
-                        raise BackendNotStarted(
+                        raise BackendNotStartedError(
                             f"nobody has listened for as long as a boot may take: {error}"
                         ) from error
                     if number == 0:
@@ -106,7 +106,7 @@ class ExternalBackend:
                     return
 
 
-def _pause(stop: Stop) -> None:
+def _pause(stop: CancelToken) -> None:
     """Wait for ASK_AGAIN_S, or raise Stopped as soon as it is set."""
     woken = threading.Event()
     with stop.calling(woken.set):

@@ -49,7 +49,7 @@ class BackendState:
         return {"p50": round(self.usual_boot_s[0], 1), "p90": round(self.usual_boot_s[1], 1)}
 
 
-class States:
+class BackendStateTracker:
     """What is known of one backend. Safe to use from several threads."""
 
     def __init__(

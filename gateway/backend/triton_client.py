@@ -15,15 +15,15 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.backend.interface import (
     BackendError,
-    BackendFault,
-    BackendMisconfigured,
-    BackendNotStarted,
-    BackendRefused,
-    BackendTimeout,
-    BackendUnavailable,
+    BackendFaultError,
+    BackendMisconfiguredError,
+    BackendNotStartedError,
+    BackendRejectedError,
+    BackendTimeoutError,
+    BackendUnavailableError,
     Band,
 )
-from gateway.cancellation import Stop
+from gateway.cancellation import CancelToken
 from preprocessing.image import Pixels
 from swinir.checks import FIELDS
 
@@ -34,7 +34,7 @@ STATUS_HEADER = ("triton_grpc_error", "true")
 MAX_MESSAGE_BYTES = 2**31 - 1  # a band of 8192 columns is 25 MB; gRPC's default of 4 MB would refuse it
 
 
-class TritonBackend:
+class TritonClient:
     """Calls one Triton server. Safe to use from several threads; `model_keys` holds two values during a rotation."""
 
     def __init__(self, address: str, model_keys: Sequence[str]) -> None:
@@ -53,7 +53,7 @@ class TritonBackend:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
     ) -> Iterator[Band]:
         """Yield the bands of [H * scale, W * scale, 3] uint8 for [H, W, 3] uint8 before `deadline`.
 
@@ -63,13 +63,15 @@ class TritonBackend:
         for number, key in enumerate(self._keys):
             try:
                 yield from _checked(self._bands(request, key, deadline, stop), pixels)
-            except BackendMisconfigured:  # a key is refused before the first band; perhaps the other one is honoured
+            except (
+                BackendMisconfiguredError
+            ):  # a key is refused before the first band; perhaps the other one is honoured
                 if number == len(self._keys) - 1:
                     raise
             else:
                 return
 
-    def await_ready(self, deadline: float, stop: Stop) -> None:
+    def await_ready(self, deadline: float, stop: CancelToken) -> None:
         """Return when the server says ready, by one call; raise a BackendError (NotStarted: it says no), or Stopped.
 
         Asking wakes a sleeping backend, and whoever stands before it (Knative's activator) holds the call until the
@@ -84,14 +86,14 @@ class TritonBackend:
                 stop.check()
                 raise translate(error) from error
         if not ready:
-            raise BackendNotStarted("the server says that it is not ready")
+            raise BackendNotStartedError("the server says that it is not ready")
 
     def close(self) -> None:
         """Close the channel."""
         self._channel.close()
 
     def _bands(
-        self, request: service_pb2.ModelInferRequest, key: str, deadline: float, stop: Stop
+        self, request: service_pb2.ModelInferRequest, key: str, deadline: float, stop: CancelToken
     ) -> Iterator[tuple[Band, tuple[int, int]]]:
         """Yield each band with the size (rows, columns) of the output it belongs to."""
         metadata = [STATUS_HEADER, *([(MODEL_KEY_HEADER, key)] if key else [])]
@@ -109,12 +111,12 @@ class TritonBackend:
         except grpc.RpcError as error:
             stop.check()
             raise translate(error) from error
-        except (GeneratorExit, BackendFault):
+        except (GeneratorExit, BackendFaultError):
             call.cancel()
             raise
         stop.check()
         if not is_whole:
-            raise BackendFault(refusal or "the stream ended without its final response")
+            raise BackendFaultError(refusal or "the stream ended without its final response")
 
 
 def _request(pixels: Pixels, variant: str, request_id: str) -> service_pb2.ModelInferRequest:
@@ -132,12 +134,12 @@ def _read_band(response: service_pb2.ModelInferResponse) -> tuple[Band, tuple[in
     try:
         top, rows, height, width = (int(number) for number in np.frombuffer(raw["BAND"], np.int32))
         pixels = np.frombuffer(raw["ROWS"], np.uint8).reshape(rows, width, 3)
-        soundness = np.frombuffer(raw["SOUNDNESS"], np.float32).reshape(-1, len(FIELDS))
+        checks = np.frombuffer(raw["CHECKS"], np.float32).reshape(-1, len(FIELDS))
         work_s = int(np.frombuffer(raw["COMPUTE_US"], np.int64)[0]) / 1e6
     except (KeyError, ValueError, IndexError) as error:
         # numpy 2 beside the 2.51 server gives the right shape and no data: never let that pass for a picture.
-        raise BackendFault(f"a response is no band: {error}") from error
-    return Band(top, pixels, soundness, work_s), (height, width)
+        raise BackendFaultError(f"a response is no band: {error}") from error
+    return Band(top, pixels, checks, work_s), (height, width)
 
 
 def _checked(bands: Iterator[tuple[Band, tuple[int, int]]], pixels: Pixels) -> Iterator[Band]:
@@ -146,13 +148,13 @@ def _checked(bands: Iterator[tuple[Band, tuple[int, int]]], pixels: Pixels) -> I
     for band, size in bands:
         scale = size[0] // pixels.shape[0]
         if size != (pixels.shape[0] * scale, pixels.shape[1] * scale) or scale < 1 or output not in ((0, 0), size):
-            raise BackendFault(f"a band is of an output of {size} for an image of shape {pixels.shape}")
+            raise BackendFaultError(f"a band is of an output of {size} for an image of shape {pixels.shape}")
         if band.top != rows or not len(band.pixels):
-            raise BackendFault(f"a band begins at row {band.top} of the output; row {rows} was next")
+            raise BackendFaultError(f"a band begins at row {band.top} of the output; row {rows} was next")
         rows, output = rows + len(band.pixels), size
         yield band
     if rows != output[0] or not rows:
-        raise BackendFault(f"the bands have {rows} rows of an output of {output}")
+        raise BackendFaultError(f"the bands have {rows} rows of an output of {output}")
 
 
 @contextmanager
@@ -161,34 +163,34 @@ def _told_when_closed() -> Iterator[None]:
     try:
         yield
     except ValueError as error:  # gRPC's own: "Cannot invoke RPC: Channel closed!"
-        raise BackendUnavailable(str(error)) from error
+        raise BackendUnavailableError(str(error)) from error
 
 
 def _remaining_s(deadline: float) -> float:
     remaining_s = deadline - time.monotonic()
     if remaining_s <= 0:
-        raise BackendTimeout("the deadline passed before the backend was asked")
+        raise BackendTimeoutError("the deadline passed before the backend was asked")
     return remaining_s
 
 
 def translate(error: grpc.RpcError | grpc.FutureCancelledError) -> BackendError:
     """Turn gRPC's exception into ours. UNAVAILABLE alone stands for five different things (triton 2.51, measured)."""
     if not isinstance(error, grpc.Call):
-        return BackendUnavailable("the call was cancelled")
+        return BackendUnavailableError("the call was cancelled")
     code, text = error.code().name, str(error.details() or "")
     if "is restricted" in text:
-        return BackendMisconfigured("Triton refused MODEL_KEY")
+        return BackendMisconfiguredError("Triton refused MODEL_KEY")
     if "superres weights fetch" in text:
-        return BackendMisconfigured(text)
-    kind = _KINDS.get(code, BackendFault)
-    return kind(text if kind is BackendRefused else f"{code}: {text}")
+        return BackendMisconfiguredError(text)
+    kind = _KINDS.get(code, BackendFaultError)
+    return kind(text if kind is BackendRejectedError else f"{code}: {text}")
 
 
 _KINDS: dict[str, type[BackendError]] = {
-    "DEADLINE_EXCEEDED": BackendTimeout,
-    "INVALID_ARGUMENT": BackendRefused,
-    "NOT_FOUND": BackendMisconfigured,
-    "UNIMPLEMENTED": BackendMisconfigured,
-    "CANCELLED": BackendUnavailable,
-    "UNAVAILABLE": BackendUnavailable,
+    "DEADLINE_EXCEEDED": BackendTimeoutError,
+    "INVALID_ARGUMENT": BackendRejectedError,
+    "NOT_FOUND": BackendMisconfiguredError,
+    "UNIMPLEMENTED": BackendMisconfiguredError,
+    "CANCELLED": BackendUnavailableError,
+    "UNAVAILABLE": BackendUnavailableError,
 }

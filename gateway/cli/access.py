@@ -8,8 +8,8 @@ from datetime import datetime, timedelta, timezone
 
 import click
 
-from gateway.access.api_keys import Client, KeyFile
-from gateway.access.ip_blocklist import BlockFile
+from gateway.access.api_keys import ApiKeyStore, Client
+from gateway.access.ip_blocklist import Blocklist
 from gateway.config.settings import Settings, SettingsError, read_settings
 from gateway.storage.reloading_file import FileError
 
@@ -17,7 +17,7 @@ requests_option = click.option("--requests", help='As "60 per minute; 500 per da
 megapixels_option = click.option("--megapixels", help='As "100 per hour"; the settings\' when left out.')
 
 
-class Refused(click.ClickException):
+class CommandError(click.ClickException):
     """Says why on standard error and exits with 1."""
 
     def show(self, file: object = None) -> None:
@@ -26,7 +26,7 @@ class Refused(click.ClickException):
         click.echo(f"superres: {self.message}", err=True)
 
 
-class _Group(click.Group):
+class _PlainErrorGroup(click.Group):
     """Turns what the files of the doors refuse into words."""
 
     def invoke(self, ctx: click.Context) -> object:
@@ -34,10 +34,10 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except (FileError, SettingsError) as error:
-            raise Refused(str(error)) from error
+            raise CommandError(str(error)) from error
 
 
-@click.group(cls=_Group)
+@click.group(cls=_PlainErrorGroup)
 def keys() -> None:
     """Make, list, rotate and revoke the keys of the API; a running server honours each change at once."""
 
@@ -92,7 +92,7 @@ def revoke(id_or_name: str) -> None:
         click.echo(f"revoked {client.id}  {client.name}")
 
 
-@click.group(cls=_Group)
+@click.group(cls=_PlainErrorGroup)
 def block() -> None:
     """Block, list and unblock networks; a running server honours each change at once."""
 
@@ -135,12 +135,12 @@ def _user() -> str:
         return "somebody"
 
 
-def _key_file() -> KeyFile:
-    return KeyFile(_settings().path_of_keys())
+def _key_file() -> ApiKeyStore:
+    return ApiKeyStore(_settings().path_of_keys())
 
 
-def _block_file() -> BlockFile:
-    return BlockFile(_settings().path_of_blocks())
+def _block_file() -> Blocklist:
+    return Blocklist(_settings().path_of_blocks())
 
 
 def _settings() -> Settings:

@@ -94,7 +94,7 @@ def usage(month: str) -> None:
 
     try:
         click.echo(usage_command.describe(_settings({}).settings, month, meter.month_of(time.time())))
-    except ledger.LedgerError as error:
+    except ledger.UsageStoreError as error:
         _fail(error)
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import click
 
 from gateway.backend import embedded
-from gateway.backend.interface import BackendError, Upscaler
+from gateway.backend.interface import Backend, BackendError
 from gateway.backend.triton_process import EmbeddedServerError
 from gateway.config.settings import Settings
-from gateway.jobs.options import FORMATS, Choices, Order, make_order, read_choices, stem_of
-from gateway.jobs.queue import Places, Room
-from gateway.jobs.runner import Upscaling
+from gateway.jobs.options import FORMATS, UpscaleOptions, UpscaleRequest, make_request, parse_options, stem_of
+from gateway.jobs.queue import Capacity, JobQueue
+from gateway.jobs.runner import JobRunner
 from gateway.problems import Problem
 
 EXIT_OK = 0
@@ -32,7 +32,7 @@ EXIT_BACKEND = 4
 _FORMATS_BY_SUFFIX = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
-class FileProblem(Exception):
+class InputFileError(Exception):
     """A file that cannot be read or written; the text is for the person who named it."""
 
 
@@ -42,7 +42,7 @@ def run(settings: Settings, paths: list[Path], parameters: dict[str, str], *, ov
     if "format" not in parameters and not is_folder:
         parameters = {**parameters, "format": _format_of(target)}
     try:
-        choices = read_choices(parameters, settings)
+        choices = parse_options(parameters, settings)
     except Problem as problem:
         raise click.UsageError(problem.detail) from problem
     if not is_folder and _format_of(target) != choices.format:
@@ -52,7 +52,7 @@ def run(settings: Settings, paths: list[Path], parameters: dict[str, str], *, ov
 
     exit_code = EXIT_OK
     pairs = list(zip(sources, destinations, strict=True))
-    with _Work(settings) as work, click.progressbar(pairs, label="Upscaling", file=sys.stderr) as bar:
+    with _Work(settings) as work, click.progressbar(pairs, label="JobRunner", file=sys.stderr) as bar:
         for source, destination in bar:
             try:
                 order = _read_order(source, choices, settings)
@@ -63,7 +63,7 @@ def run(settings: Settings, paths: list[Path], parameters: dict[str, str], *, ov
                 click.echo(f"\nsuperres: {error}", err=True)
                 work.keep_log()
                 return EXIT_BACKEND
-            except (Problem, FileProblem) as problem:
+            except (Problem, InputFileError) as problem:
                 if is_ours := isinstance(problem, Problem) and problem.status >= 500:
                     work.keep_log()
                 exit_code = max(exit_code, EXIT_BACKEND if is_ours else EXIT_REFUSED)
@@ -81,7 +81,7 @@ class _Work:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._backend: Upscaler | None = None
+        self._backend: Backend | None = None
         # A `superres serve` may run beside us in the same folder: its log is not ours to move away.
         self._log_path = Path(settings.state_dir) / f"triton-{secrets.token_hex(4)}.log"
         self._keeps_log = False
@@ -100,13 +100,13 @@ class _Work:
         """Leave the server's log behind: it says why something failed."""
         self._keeps_log = True
 
-    def upscaling(self) -> Upscaling:
+    def upscaling(self) -> JobRunner:
         if self._backend is None:
             self._backend = embedded.make_backend(self._settings, self._log_path.name)
             if isinstance(self._backend, embedded.EmbeddedBackend):
                 click.echo("\nStarting the embedded Triton ...", err=True)
                 self._backend.wait_until_ready(time.monotonic() + embedded.READY_LIMIT_S)
-        return Upscaling(self._backend, Places(Room(at_work=1, waiting=0)), deadline_s=self._settings.deadline_s)
+        return JobRunner(self._backend, JobQueue(Capacity(at_work=1, waiting=0)), deadline_s=self._settings.deadline_s)
 
 
 def _read_paths(paths: list[Path]) -> tuple[list[Path], Path, bool]:
@@ -120,7 +120,7 @@ def _read_paths(paths: list[Path]) -> tuple[list[Path], Path, bool]:
     return sources, target, is_folder
 
 
-def _choose_destinations(sources: list[Path], folder: Path, choices: Choices) -> list[Path]:
+def _choose_destinations(sources: list[Path], folder: Path, choices: UpscaleOptions) -> list[Path]:
     """Return where each input's result goes; two that would go to one place are refused before any work is done."""
     taken: dict[Path, Path] = {}
     for source in sources:
@@ -142,20 +142,20 @@ def _format_of(target: Path) -> str:
         ) from None  # fmt: skip
 
 
-def _read_order(source: Path, choices: Choices, settings: Settings) -> Order:
+def _read_order(source: Path, choices: UpscaleOptions, settings: Settings) -> UpscaleRequest:
     try:
         size = source.stat().st_size
         if size > settings.max_upload_bytes:
-            raise FileProblem(f"has {size:,} bytes; the limit is {settings.max_upload_bytes:,} (max_upload_bytes).")
+            raise InputFileError(f"has {size:,} bytes; the limit is {settings.max_upload_bytes:,} (max_upload_bytes).")
         data = source.read_bytes()
     except OSError as error:
-        raise FileProblem(f"cannot be read: {error.strerror}.") from error
-    return make_order(data, source.name, choices, settings)
+        raise InputFileError(f"cannot be read: {error.strerror}.") from error
+    return make_request(data, source.name, choices, settings)
 
 
 def _check_place(target: Path, *, overwrite: bool) -> None:
     if target.exists() and not overwrite:
-        raise FileProblem(f"{target} is there already; --overwrite replaces it.")
+        raise InputFileError(f"{target} is there already; --overwrite replaces it.")
 
 
 def _write(target: Path, data: bytes) -> None:
@@ -174,4 +174,4 @@ def _write(target: Path, data: bytes) -> None:
                 Path(file.name).unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise FileProblem(f"{target} cannot be written: {error.strerror}.") from error
+        raise InputFileError(f"{target} cannot be written: {error.strerror}.") from error

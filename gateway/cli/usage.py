@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.config.settings import Settings
-from gateway.usage.store import Month, open_ledger
+from gateway.usage.store import MonthlyUsage, open_usage_store
 
 _KINDS = ("gpu_s", "boot_s", "work_s", "idle_s")
 
 
 def describe(settings: Settings, name: str, current: str) -> str:
     """Return the table of months, and of the clients of the one named, or of the current one. Raises LedgerError."""
-    months = open_ledger(settings.path_of_meter(), settings.redis_url).read()
-    month = months.get(name or current, Month(name or current))
+    months = open_usage_store(settings.path_of_meter(), settings.redis_url).read()
+    month = months.get(name or current, MonthlyUsage(name or current))
     shown = sorted({*months, month.name})
     lines = _table(
         ("month", "GPU s", "boot", "work", "idle", "pictures"),
         [_row(months.get(each, month)) for each in shown],
     )
-    if settings.month_budget_gpu_s:
-        spent = months.get(current, Month(current)).gpu_s
-        share = f"{100 * spent / settings.month_budget_gpu_s:.0f} %"
-        lines.append(f"{current}: {share} of month_budget_gpu_s ({settings.month_budget_gpu_s:,.0f}).")
+    if settings.monthly_gpu_budget_s:
+        spent = months.get(current, MonthlyUsage(current)).gpu_s
+        share = f"{100 * spent / settings.monthly_gpu_budget_s:.0f} %"
+        lines.append(f"{current}: {share} of monthly_gpu_budget_s ({settings.monthly_gpu_budget_s:,.0f}).")
     lines += ["", f"Work of clients in {month.name}:"]
     clients = sorted(month.clients.items(), key=lambda one: -one[1].work_s)
     if not clients:
@@ -31,7 +31,7 @@ def describe(settings: Settings, name: str, current: str) -> str:
     return "\n".join([*lines, *_table(("client", "work s", "pictures"), rows)])
 
 
-def _row(month: Month) -> tuple[str, ...]:
+def _row(month: MonthlyUsage) -> tuple[str, ...]:
     pictures = sum(use.pictures for use in month.clients.values())
     return (month.name, *(f"{getattr(month, kind):,.1f}" for kind in _KINDS), f"{pictures:,}")
 

@@ -17,14 +17,14 @@ MAX_WINDOW_S = 366 * 86_400
 
 
 @dataclass(frozen=True)
-class Allowance:
+class Rates:
     """What a visitor may ask for."""
 
     requests: str
     megapixels: str
 
 
-def read_amounts(text: str) -> list[RateLimitItem]:
+def parse_rates(text: str) -> list[RateLimitItem]:
     """Return the limits that a text means; raise ValueError in words."""
     if not text.strip():
         return []
@@ -42,10 +42,10 @@ def read_amounts(text: str) -> list[RateLimitItem]:
     return items
 
 
-def check_amounts(value: str) -> str:
+def check_rates(value: str) -> str:
     """Check that a setting's value can be read as amounts."""
     try:
-        read_amounts(value)
+        parse_rates(value)
     except ValueError as error:
         return f"is refused: {error}"
     return ""

@@ -29,7 +29,7 @@ from gateway.config.fields import (
     setting,
     split_list,
 )
-from gateway.config.rates import check_amounts
+from gateway.config.rates import check_rates
 from preprocessing.codec import MAX_DECODED_PIXELS
 from swinir.custom_variants import find_offered, read_rows
 from swinir.settings import MAX_WEIGHTS_BYTES
@@ -68,7 +68,7 @@ class Settings:
     )
 
     max_upload_bytes: int = setting(20_000_000, "Largest upload.", check=between(1_024, 1_000_000_000))
-    uploads_in_memory_bytes: int = setting(
+    max_upload_memory_bytes: int = setting(
         100_000_000, "Memory for uploads, all requests together; more wait unread.", check=between(1_024, 10**12)
     )
     max_pixels: int = setting(
@@ -95,16 +95,18 @@ class Settings:
         20.0, "Without a byte from or to a client; also for the request's headers to arrive.", check=between(0.1, 3_600)
     )
 
-    jobs_in_flight: int = setting(4, "Images worked on at once; each holds its result in memory.", check=between(1, 64))
-    work_in_memory_bytes: int = setting(
+    max_concurrent_jobs: int = setting(
+        4, "Images worked on at once; each holds its result in memory.", check=between(1, 64)
+    )
+    max_job_memory_bytes: int = setting(
         300_000_000, "Memory for pictures worked on at once; a result whose format takes more is refused.",
         check=between(1_048_576, 10**12),
     )  # fmt: skip
-    queue_places: int = setting(
+    queue_size: int = setting(
         24, "Images that may wait for their turn; the next is sent away.", check=between(0, 1_000)
     )
-    queue_places_each: int = setting(12, "How many of them may be one visitor's.", check=between(1, 1_000))
-    requests_at_once: int = setting(
+    queue_size_per_client: int = setting(12, "How many of them may be one visitor's.", check=between(1, 1_000))
+    max_concurrent_requests: int = setting(
         16, "Requests of one visitor that are served at once, slow uploads included.", check=between(1, 1_024)
     )
 
@@ -118,7 +120,7 @@ class Settings:
     )
     cache_max_count: int = setting(256, "How many such results.", check=between(1, 100_000))
     cache_max_age_s: float = setting(86_400.0, "How long it is answered again.", check=between(1, 31_536_000))
-    month_budget_gpu_s: float = setting(
+    monthly_gpu_budget_s: float = setting(
         0.0, "GPU seconds that may be spent in a calendar month (UTC); 0: no end.", check=between(0, 100_000_000)
     )
 
@@ -130,7 +132,7 @@ class Settings:
         check=one_key_or_two, is_secret=True,
     )  # fmt: skip
     api_key: str = setting("", "Secret for Triton's administration.", is_secret=True)
-    idle_sleep_s: float = setting(
+    scale_to_zero_after_s: float = setting(
         300.0,
         "Without work until the embedded server sleeps, or one elsewhere is taken for asleep; 0: never.",
         check=between(0, 86_400),
@@ -162,22 +164,20 @@ class Settings:
         is_secret=True,
     )
     anonymous_requests: str = setting(
-        "60 per minute", "Of an IPv4 address or IPv6 /64 without a key; empty for no limit.", check=check_amounts
+        "60 per minute", "Of an IPv4 address or IPv6 /64 without a key; empty for no limit.", check=check_rates
     )
     anonymous_megapixels: str = setting(
-        "120 per hour; 600 per day", "Of the same, in megapixels of uploads.", check=check_amounts
+        "120 per hour; 600 per day", "Of the same, in megapixels of uploads.", check=check_rates
     )
     client_requests: str = setting(
-        "120 per minute", "Of a client with a key that has no allowance of its own.", check=check_amounts
+        "120 per minute", "Of a client with a key that has no allowance of its own.", check=check_rates
     )
-    client_megapixels: str = setting("1000 per hour", "Of the same, in megapixels of uploads.", check=check_amounts)
-    wake_requests: str = setting(
-        "10 per 10 minutes", "How often one visitor may wake the backend.", check=check_amounts
-    )
+    client_megapixels: str = setting("1000 per hour", "Of the same, in megapixels of uploads.", check=check_rates)
+    wake_rate: str = setting("10 per 10 minutes", "How often one visitor may wake the backend.", check=check_rates)
     ban_after: str = setting(
         "30 per 10 minutes",
         "Refusals by a limit after which a visitor gets nothing until the first of them is that old.",
-        check=check_amounts,
+        check=check_rates,
     )
     form_secret: str = setting(
         "", "Signs the form's tokens; the same in every replica. Empty makes one at each start.", is_secret=True
@@ -203,11 +203,11 @@ class Settings:
             wrong.append(
                 f"variants is {self.variants!r}: it names {', '.join(unknown)}, and there are only: {there_are}."
             )
-        needed = self.jobs_in_flight + self.queue_places + 2
+        needed = self.max_concurrent_jobs + self.queue_size + 2
         if self.threads < needed:
             wrong.append(
-                f"threads is {self.threads}: it must be at least {needed}, one for each of jobs_in_flight "
-                f"({self.jobs_in_flight}) and queue_places ({self.queue_places}) and 2 for pages and health."
+                f"threads is {self.threads}: it must be at least {needed}, one for each of max_concurrent_jobs "
+                f"({self.max_concurrent_jobs}) and queue_size ({self.queue_size}) and 2 for pages and health."
             )
         if not unknown and self.default_variant not in offered:
             wrong.append(f"default_variant is {self.default_variant!r}: variants offers {', '.join(offered)}.")

@@ -18,10 +18,10 @@ from typing import Any
 
 from PIL import Image as PilImage
 
-from gateway.backend.state import States
-from gateway.cancellation import Stopped
-from gateway.jobs.result_cache import Kept
-from gateway.jobs.runner import Progress, Result, Work
+from gateway.backend.state import BackendStateTracker
+from gateway.cancellation import CancelledError
+from gateway.jobs.result_cache import CachedJob
+from gateway.jobs.runner import Job, Progress, Result
 from gateway.problems import INTERNAL_DETAIL, InternalError, Problem
 
 HEARTBEAT_S = 5.0
@@ -36,16 +36,16 @@ DATA_SLICE_BYTES = 98_304
 
 _log = logging.getLogger(__name__)
 
-Ending = Result | Problem | Stopped
+Ending = Result | Problem | CancelledError
 
 
-class Live:
+class JobEvents:
     """One picture in the making, and the events of it."""
 
     def __init__(
         self,
-        work: Work | Kept,
-        states: States,
+        work: Job | CachedJob,
+        states: BackendStateTracker,
         *,
         with_bands: bool,
         settle: Callable[[Problem], object] = lambda _: None,
@@ -83,9 +83,9 @@ class Live:
                     yield from _result(happened, self._work.order.choices.variant.name)
                     return
                 if isinstance(happened, Problem):
-                    yield b"".join((*chunks, event("problem", happened.body(self._work.request_id))))
+                    yield b"".join((*chunks, format_event("problem", happened.body(self._work.request_id))))
                     return
-                if isinstance(happened, Stopped):
+                if isinstance(happened, CancelledError):
                     return
                 if happened:
                     chunks.append(happened)
@@ -103,7 +103,7 @@ class Live:
         except Problem as problem:
             self._settle(problem)
             ending = problem
-        except Stopped as stopped:
+        except CancelledError as stopped:
             _log.info("%s: stopped: nobody waits for the picture any more", self._work.request_id)
             ending = stopped
         except Exception as error:  # noqa: BLE001 - a bug must end the stream in words
@@ -115,14 +115,14 @@ class Live:
     def _watch(self, progress: Progress) -> None:
         chunks = []
         if self._with_bands:
-            chunks.append(event("band", _preview(progress)))
+            chunks.append(format_event("band", _preview(progress)))
         done = {
             "bands_done": progress.bands_done,
             "bands": progress.bands,
             "elapsed_s": round(progress.elapsed_s, 2),
             "left_s": round(progress.left_s, 1),
         }
-        self._happened.put(b"".join((*chunks, event("progress", done))))
+        self._happened.put(b"".join((*chunks, format_event("progress", done))))
 
     def _look(self) -> list[bytes]:
         """Return an event for the state and the queue, each when it has changed, the state also while it boots."""
@@ -133,15 +133,15 @@ class Live:
             self._state, self._state_told = state.name, self._clock()
             elapsed_s = round(state.since_s, 1) if state.name == "booting" else None
             told = {"state": state.name, "elapsed_s": elapsed_s, "usual_s": state.describe_usual()}
-            chunks.append(event("state", told))
+            chunks.append(format_event("state", told))
         turn = self._work.ticket.turn
         if turn != self._turn:
             self._turn = turn
-            chunks.append(event("queue", {"place": turn[0], "ahead": turn[1]}))
+            chunks.append(format_event("queue", {"place": turn[0], "ahead": turn[1]}))
         return chunks
 
 
-def event(name: str, data: dict[str, Any]) -> bytes:
+def format_event(name: str, data: dict[str, Any]) -> bytes:
     """Return one event of a text/event-stream (HTML Living Standard, section 9.2)."""
     return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
 
@@ -174,7 +174,7 @@ def _result(result: Result, variant: str) -> Iterator[bytes]:
         "seconds": round(result.seconds, 3),
         "variant": variant,
         "notes": list(result.notes),
-        "soundness": None if result.soundness is None else vars(result.soundness),
+        "checks": None if result.checks is None else vars(result.checks),
         "cache": result.cache,
     }
     yield f'event: result\ndata: {json.dumps(about)[:-1]}, "data": "'.encode()

@@ -14,15 +14,15 @@ from preprocessing.codec import (
     DEFAULT_QUALITY,
     FORMAT_NAMES,
     MAX_OUTPUT_SIDES,
-    Limits,
     OutputFormat,
     Upload,
+    UploadLimits,
     check_output,
     most_pixels,
     probe,
     working_bytes,
 )
-from preprocessing.errors import ImageError, SideTooLong, TooManyPixels, UnknownFormat
+from preprocessing.errors import ImageError, SideTooLongError, TooManyPixelsError, UnknownFormatError
 from swinir.zoo import Variant
 
 FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
@@ -35,7 +35,7 @@ _UNSAFE = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
-class Choices:
+class UpscaleOptions:
     """How the picture is to be made."""
 
     variant: Variant
@@ -52,11 +52,11 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Order:
+class UpscaleRequest:
     """An upload within all limits, and what is to be done with it."""
 
     upload: Upload
-    choices: Choices
+    choices: UpscaleOptions
     stem: str
     """The upload's name without its extension, fit for any file system."""
 
@@ -76,12 +76,12 @@ class Order:
         return self.choices.name_result(self.stem)
 
 
-def limits_of(settings: Settings) -> Limits:
+def limits_of(settings: Settings) -> UploadLimits:
     """Return the limits that the settings put on uploads."""
-    return Limits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels, max_side=settings.max_side)
+    return UploadLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels, max_side=settings.max_side)
 
 
-def read_choices(parameters: Mapping[str, str], settings: Settings) -> Choices:
+def parse_options(parameters: Mapping[str, str], settings: Settings) -> UpscaleOptions:
     """Return the choices that texts by name mean; raise BadParameter with what there is to choose from."""
     for name in parameters:
         if name not in PARAMETERS:
@@ -99,7 +99,7 @@ def read_choices(parameters: Mapping[str, str], settings: Settings) -> Choices:
             f"({DEFAULT_QUALITY} when left out).",
             parameter="quality",
         )
-    return Choices(variant=variant, format=next(f for f in FORMATS if f == format_), quality=int(quality))
+    return UpscaleOptions(variant=variant, format=next(f for f in FORMATS if f == format_), quality=int(quality))
 
 
 def read_switch(parameters: dict[str, str], name: str) -> bool:
@@ -110,7 +110,7 @@ def read_switch(parameters: dict[str, str], name: str) -> bool:
     return given == "1"
 
 
-def make_order(data: bytes, filename: str, choices: Choices, settings: Settings) -> Order:
+def make_request(data: bytes, filename: str, choices: UpscaleOptions, settings: Settings) -> UpscaleRequest:
     """Look at an upload's header and return what is to be done; raise a Problem for whatever cannot be done."""
     try:
         upload = probe(data, limits_of(settings))
@@ -124,13 +124,13 @@ def make_order(data: bytes, filename: str, choices: Choices, settings: Settings)
         check_output(width, height, choices.format, choices.quality)
         _check_memory(upload, choices, settings)
     except ImageError as error:
-        raise causes.of_image_error(error) from error
-    return Order(upload=upload, choices=choices, stem=stem_of(filename))
+        raise causes.problem_from_image_error(error) from error
+    return UpscaleRequest(upload=upload, choices=choices, stem=stem_of(filename))
 
 
 def most_pixels_of(format_: OutputFormat, settings: Settings, *, is_transparent: bool) -> int:
     """Return the most pixels that a result of a format may have."""
-    fitting = most_pixels(format_, settings.work_in_memory_bytes, is_transparent=is_transparent)
+    fitting = most_pixels(format_, settings.max_job_memory_bytes, is_transparent=is_transparent)
     return min(settings.max_output_pixels, fitting)
 
 
@@ -147,13 +147,13 @@ def refuse_early(head: bytes, settings: Settings) -> None:
     """Raise a Problem when the first bytes of an upload already show that the rest need not be read."""
     try:
         probe(head, limits_of(settings))
-    except (UnknownFormat, TooManyPixels, SideTooLong) as error:
-        raise causes.of_image_error(error) from error
+    except (UnknownFormatError, TooManyPixelsError, SideTooLongError) as error:
+        raise causes.problem_from_image_error(error) from error
     except ImageError:
         return  # truncated, as a head is
 
 
-def _check_memory(upload: Upload, choices: Choices, settings: Settings) -> None:
+def _check_memory(upload: Upload, choices: UpscaleOptions, settings: Settings) -> None:
     """Raise ResultTooLarge for what would take all the memory there is for work, and more: WebP, as a rule."""
     width, height = upload.width * choices.variant.scale, upload.height * choices.variant.scale
     is_transparent = upload.may_be_transparent

@@ -15,7 +15,7 @@ LINE_PER_PLACE = 4
 """Visitors in the line for each place at work or in the queue; who comes later is told a time and promised nothing."""
 
 
-class Promises:
+class Reservations:
     """The line, of `most` visitors. Not safe to use from several threads by itself."""
 
     def __init__(self, most: int) -> None:

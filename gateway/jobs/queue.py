@@ -14,15 +14,15 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.cancellation import Stop
-from gateway.jobs.promises import LINE_PER_PLACE, Promises
+from gateway.cancellation import CancelToken
+from gateway.jobs.promises import LINE_PER_PLACE, Reservations
 
 Clock = Callable[[], float]
 
 _WEIGHT_OF_LATEST = 0.2
 
 
-class NoPlace(Exception):
+class QueueFullError(Exception):
     """Nobody more may wait; `retry_after_s` is when there will be a place for this visitor, at the usual pace."""
 
     def __init__(self, waiting: int, retry_after_s: float) -> None:
@@ -31,16 +31,16 @@ class NoPlace(Exception):
         self.retry_after_s = retry_after_s
 
 
-class NoPlaceForVisitor(NoPlace):
+class ClientQueueFullError(QueueFullError):
     """This visitor has as many waiting as one may, whatever places are free for others."""
 
 
-class WaitedTooLong(Exception):
+class QueueTimeoutError(Exception):
     """The deadline passed before the turn came."""
 
 
 @dataclass(frozen=True)
-class State:
+class QueueState:
     """How full the places are."""
 
     at_work: int
@@ -51,7 +51,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Room:
+class Capacity:
     """The most there may be, of each kind. All are images but the last."""
 
     at_work: int
@@ -62,10 +62,10 @@ class Room:
     """Of memory for work, all images together. One image that takes more is worked on alone."""
 
 
-class Places:
+class JobQueue:
     """A bounded, fair queue in front of a bounded number of jobs. Safe to use from several threads."""
 
-    def __init__(self, room: Room, *, clock: Clock = time.monotonic, usual_s: float = 5.0) -> None:
+    def __init__(self, room: Capacity, *, clock: Clock = time.monotonic, usual_s: float = 5.0) -> None:
         self._room = room
         self._clock = clock
         self._lock = threading.Lock()
@@ -73,16 +73,16 @@ class Places:
         """Images by visitor; whoever has none is not in it."""
         self._bytes = 0
         """Of memory that those at work take."""
-        self._promises = Promises(LINE_PER_PLACE * (room.at_work + room.waiting))
+        self._promises = Reservations(LINE_PER_PLACE * (room.at_work + room.waiting))
         self._last_turns: dict[str, int] = {}
         """Number of the latest turn of each visitor who is at work or waiting."""
         self._turns = 0
-        self._queue: list[Ticket] = []
+        self._queue: list[QueueSlot] = []
         """In the order of arrival."""
         self._usual_s = usual_s
         """Seconds a job takes: a moving average of those seen, a guess before the first."""
 
-    def state(self) -> State:
+    def state(self) -> QueueState:
         """Return how full the places are now."""
         with self._lock:
             at_work, waiting = self._at_work.total(), len(self._queue)
@@ -90,31 +90,31 @@ class Places:
             has_room = at_work < self._room.at_work and not waiting
             full = not has_room and not self._may_wait("", now)
             before = self._promises.count_before("", now) if full else 0
-            return State(at_work, waiting, full, self._estimate_s(before))
+            return QueueState(at_work, waiting, full, self._estimate_s(before))
 
-    def enter(self, visitor: str = "", n_bytes: int = 0) -> Ticket:
+    def enter(self, visitor: str = "", n_bytes: int = 0) -> QueueSlot:
         """Take a place, or one in the queue; raise NoPlace or NoPlaceForVisitor at once when there is none.
 
         Whoever enters must leave.
         """
         with self._lock:
-            ticket, now = Ticket(self, visitor, n_bytes), self._clock()
+            ticket, now = QueueSlot(self, visitor, n_bytes), self._clock()
             if not self._queue and self._fits(ticket):  # no promise is worth an idle backend
                 self._promises.keep(visitor)
                 self._begin(ticket)
                 return ticket
             mine = sum(other.visitor == visitor for other in self._queue)
             if mine >= self._room.waiting_each:
-                raise NoPlaceForVisitor(mine, self._estimate_s(mine))
+                raise ClientQueueFullError(mine, self._estimate_s(mine))
             if not self._may_wait(visitor, now):
                 retry_after_s = self._estimate_s(self._promises.count_before(visitor, now))
                 self._promises.give(visitor, now + retry_after_s)
-                raise NoPlace(len(self._queue), retry_after_s)
+                raise QueueFullError(len(self._queue), retry_after_s)
             self._promises.keep(visitor)
             self._queue.append(ticket)
             return ticket
 
-    def turn_of(self, ticket: Ticket) -> tuple[int, int]:
+    def turn_of(self, ticket: QueueSlot) -> tuple[int, int]:
         """Return (place in the queue from 1, images at work or waiting before it); (0, 0) once it has its place."""
         with self._lock:
             if ticket not in self._queue:
@@ -122,7 +122,7 @@ class Places:
             before = self._in_turn().index(ticket)
             return before + 1, self._at_work.total() + before
 
-    def leave(self, ticket: Ticket) -> None:
+    def leave(self, ticket: QueueSlot) -> None:
         """Give the place up, or the wait for it."""
         with self._lock:
             if ticket in self._queue:
@@ -141,7 +141,7 @@ class Places:
                 self._queue.remove(chosen)
                 self._begin(chosen)
 
-    def _fits(self, ticket: Ticket) -> bool:
+    def _fits(self, ticket: QueueSlot) -> bool:
         at_work = self._at_work.total()
         return not at_work or (at_work < self._room.at_work and self._bytes + ticket.n_bytes <= self._room.n_bytes)
 
@@ -155,14 +155,14 @@ class Places:
         if visitor not in self._at_work and all(other.visitor != visitor for other in self._queue):
             self._last_turns.pop(visitor, None)
 
-    def _begin(self, ticket: Ticket) -> None:
+    def _begin(self, ticket: QueueSlot) -> None:
         self._turns += 1
         self._last_turns[ticket.visitor] = self._turns
         self._bytes += ticket.n_bytes
         self._at_work[ticket.visitor] += 1
         ticket.begin(self._clock())
 
-    def _in_turn(self) -> list[Ticket]:
+    def _in_turn(self) -> list[QueueSlot]:
         """Return who waits in the order of their turns, if nobody else comes."""
         waiting: Counter[str] = Counter()
         heads: dict[str, int] = {}
@@ -179,10 +179,10 @@ class Places:
         return self._usual_s * (before + 1) / self._room.at_work
 
 
-class Ticket:
+class QueueSlot:
     """A place, or a place in the queue."""
 
-    def __init__(self, places: Places, visitor: str, n_bytes: int) -> None:
+    def __init__(self, places: JobQueue, visitor: str, n_bytes: int) -> None:
         self._places = places
         self._turn = threading.Event()
         self.visitor = visitor
@@ -199,17 +199,17 @@ class Ticket:
         return self._places.turn_of(self)
 
     def begin(self, now: float) -> None:
-        """Note that the turn has come; called by `Places`."""
+        """Note that the turn has come; called by `JobQueue`."""
         self.began = now
         self._turn.set()
 
-    def wait(self, timeout_s: float, stop: Stop) -> None:
+    def wait(self, timeout_s: float, stop: CancelToken) -> None:
         """Return when the turn has come; raise WaitedTooLong or Stopped."""
         with stop.calling(self._turn.set):  # woken by either
             came = self._turn.wait(timeout_s)
         stop.check()
         if not came:
-            raise WaitedTooLong
+            raise QueueTimeoutError
 
     def leave(self) -> None:
         """Give the place up, or the wait for it."""

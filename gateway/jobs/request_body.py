@@ -18,7 +18,7 @@ from werkzeug.formparser import FormDataParser
 
 from gateway import problems
 from gateway.config.settings import Settings
-from gateway.jobs.options import Order, make_order, read_choices, refuse_early
+from gateway.jobs.options import UpscaleRequest, make_request, parse_options, refuse_early
 
 IMAGE_FIELD = "image"
 MAX_FORM_PARTS = 8
@@ -35,7 +35,9 @@ Fields: TypeAlias = dict[str, str]
 """Parameters by name."""
 
 
-def read_order(request: Request, settings: Settings, *, take_own: Callable[[Fields], None] = lambda _: None) -> Order:
+def read_upscale_request(
+    request: Request, settings: Settings, *, take_own: Callable[[Fields], None] = lambda _: None
+) -> UpscaleRequest:
     """Read a request's image and parameters, in the order of doors; raise a Problem at the first that is closed.
 
     `take_own` takes the fields that are no choices, the form's own, out of the parameters.
@@ -49,10 +51,10 @@ def read_order(request: Request, settings: Settings, *, take_own: Callable[[Fiel
             )
         parameters = {**query, **fields}
         take_own(parameters)
-        return make_order(data, filename, read_choices(parameters, settings), settings)
+        return make_request(data, filename, parse_options(parameters, settings), settings)
     take_own(query)
-    choices = read_choices(query, settings)
-    return make_order(_read_raw(request, settings), "", choices, settings)
+    choices = parse_options(query, settings)
+    return make_request(_read_raw(request, settings), "", choices, settings)
 
 
 def _read_raw(request: Request, settings: Settings) -> bytes:

@@ -14,8 +14,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from gateway.cancellation import Stop
-from gateway.jobs.options import Order
+from gateway.cancellation import CancelToken
+from gateway.jobs.options import UpscaleRequest
 from gateway.jobs.runner import Result, Watch
 
 Clock = Callable[[], float]
@@ -31,15 +31,15 @@ class CacheState:
     misses: int
 
 
-class Kept:
-    """A work that was done before: what `gateway.jobs.runner.Work` is, for a result of the cache."""
+class CachedJob:
+    """A work that was done before: what `gateway.jobs.runner.Job` is, for a result of the cache."""
 
     turn = (0, 0)
     """It waits for no place."""
 
-    def __init__(self, order: Order, request_id: str, result: Result) -> None:
+    def __init__(self, order: UpscaleRequest, request_id: str, result: Result) -> None:
         self.order = order
-        self.stop = Stop()
+        self.stop = CancelToken()
         self.request_id = request_id
         self.ticket = self
         self._result = result
@@ -50,7 +50,7 @@ class Kept:
         return self._result
 
 
-class Cache:
+class ResultCache:
     """A store of results. The one not asked for longest goes first. Safe to use from several threads."""
 
     def __init__(
@@ -66,9 +66,9 @@ class Cache:
         """By key: (moment of being too old, result), the one asked for last at the end."""
         self._bytes = self._hits = self._misses = 0
 
-    def find(self, order: Order) -> Result | None:
+    def find(self, order: UpscaleRequest) -> Result | None:
         """Return the result of the same order, under the name that this one asks for; None when there is none."""
-        key = key_of(order)
+        key = cache_key(order)
         began = self._clock()
         with self._lock:
             moment, result = self._kept.get(key, (0.0, None))
@@ -80,12 +80,12 @@ class Cache:
             self._hits += 1
         return replace(result, filename=order.filename, seconds=0.0, cache="hit")
 
-    def keep(self, order: Order, result: Result) -> None:
+    def keep(self, order: UpscaleRequest, result: Result) -> None:
         """Keep a result, unless it is larger than the whole cache."""
         size = len(result.data)
         if size > self._max_bytes:
             return
-        key = key_of(order)
+        key = cache_key(order)
         with self._lock:
             self._drop(key)
             self._kept[key] = (self._clock() + self._max_age_s, result)
@@ -106,7 +106,7 @@ class Cache:
             self._bytes -= len(dropped[1].data)
 
 
-def key_of(order: Order) -> str:
+def cache_key(order: UpscaleRequest) -> str:
     """Return the hash of all that an order's answer follows from."""
     choices = order.choices
     quality = "" if choices.format == "png" else str(choices.quality)  # PNG knows no quality

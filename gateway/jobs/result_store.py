@@ -16,7 +16,7 @@ Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
-class Picture:
+class StoredImage:
     """An image file and what it is called."""
 
     data: bytes = field(repr=False)
@@ -25,17 +25,17 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Pair:
+class BeforeAfter:
     """The upload, and what became of it."""
 
-    before: Picture
-    after: Picture
+    before: StoredImage
+    after: StoredImage
 
     def __len__(self) -> int:
         return len(self.before.data) + len(self.after.data)
 
 
-class Results:
+class ResultStore:
     """A store of pairs by id. The oldest go first when a new one needs the room. Safe to use from several threads."""
 
     def __init__(
@@ -46,10 +46,10 @@ class Results:
         self._max_age_s = max_age_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, tuple[float, Pair]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[float, BeforeAfter]] = OrderedDict()
         self._bytes = 0
 
-    def keep(self, pair: Pair) -> str | None:
+    def keep(self, pair: BeforeAfter) -> str | None:
         """Keep a pair and return its id; None when it is larger than the whole store."""
         if len(pair) > self._max_bytes:
             return None
@@ -62,7 +62,7 @@ class Results:
             self._bytes += len(pair)
         return result_id
 
-    def find(self, result_id: str) -> Pair | None:
+    def find(self, result_id: str) -> BeforeAfter | None:
         """Return the pair of that id; None when it is gone or never was."""
         with self._lock:
             self._drop_expired()

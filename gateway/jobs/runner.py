@@ -19,20 +19,20 @@ import numpy as np
 from gateway import error_mapping as causes
 from gateway import problems
 from gateway.backend.interface import (
+    Backend,
     BackendError,
-    BackendFault,
-    BackendMisconfigured,
-    BackendNotStarted,
+    BackendFaultError,
+    BackendMisconfiguredError,
+    BackendNotStartedError,
     Band,
-    Upscaler,
 )
-from gateway.cancellation import Stop, Stopped
-from gateway.jobs.options import Order
-from gateway.jobs.queue import NoPlace, NoPlaceForVisitor, Places, Ticket, WaitedTooLong
+from gateway.cancellation import CancelledError, CancelToken
+from gateway.jobs.options import UpscaleRequest
+from gateway.jobs.queue import ClientQueueFullError, JobQueue, QueueFullError, QueueSlot, QueueTimeoutError
 from preprocessing.codec import BandEncoder, Image, decode, describe_losses
 from preprocessing.errors import ImageError
 from preprocessing.tiling import choose_grid
-from swinir.checks import Rows, Soundness, summarise
+from swinir.checks import OutputChecks, Rows, summarise
 from swinir.zoo import CHROMA_NOTE
 
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Result:
     """What was changed, dropped or invented, as sentences for the person who asked."""
     seconds: float
     """From the order to the encoded picture, the wait for a place included."""
-    soundness: Soundness | None = None
+    checks: OutputChecks | None = None
     """What was checked of it; None where the backend does not say."""
     cache: Literal["hit", "miss"] = "miss"
     """A hit was made for an earlier order of the same content."""
@@ -76,7 +76,7 @@ class Progress:
 Watch = Callable[[Progress], None]
 Charge = Callable[[str, float, int], object]
 """Takes (client, seconds that the network worked, pictures that are finished)."""
-Keep = Callable[[Order, Result], object]
+Keep = Callable[[UpscaleRequest, Result], object]
 """Takes what was made, for whoever may ask for it again."""
 RESTART_RETRY_S = 10.0
 """When to come again while the gateway ends: whoever ended it starts another, as a rule."""
@@ -84,11 +84,11 @@ ANONYMOUS = "(anonymous)"
 """Whoever has no key, as a client. A key of that name would be counted with them."""
 
 
-class Upscaling:
+class JobRunner:
     """Makes results, as many at once as there are places. Safe to use from several threads."""
 
     def __init__(
-        self, upscaler: Upscaler, places: Places, *, deadline_s: float, clock: Callable[[], float] = time.monotonic,
+        self, upscaler: Backend, places: JobQueue, *, deadline_s: float, clock: Callable[[], float] = time.monotonic,
         charge: Charge = lambda *_: None, keep: Keep = lambda *_: None,
     ) -> None:  # fmt: skip
         self.upscaler = upscaler
@@ -99,22 +99,22 @@ class Upscaling:
         self.is_ending = False
         self._places = places
         self._lock = threading.Lock()
-        self._works: set[Work] = set()
+        self._works: set[Job] = set()
 
-    def begin(self, order: Order, request_id: str, client: str = ANONYMOUS, visitor: str = "") -> Work:
+    def begin(self, order: UpscaleRequest, request_id: str, client: str = ANONYMOUS, visitor: str = "") -> Job:
         """Take a place or one in the queue; raise QueueFull or TooManyAtOnce when there is none.
 
         `client` is who is charged, `visitor` is whose turn it is. Whoever begins must `run`.
         """
         try:
-            work = Work(self, order, request_id, client, self._places.enter(visitor, order.working_bytes))
-        except NoPlaceForVisitor as error:
+            work = Job(self, order, request_id, client, self._places.enter(visitor, order.working_bytes))
+        except ClientQueueFullError as error:
             raise problems.retry_later(
                 problems.TooManyAtOnce,
                 f"You have {error.waiting} in the queue, as many as one may have there. Send more when they are done.",
                 error.retry_after_s,
             ) from error
-        except NoPlace as error:
+        except QueueFullError as error:
             raise problems.retry_later(
                 problems.QueueFull,
                 f"Every place is taken and {error.waiting} pictures are waiting, as many as may. Try again later.",
@@ -135,23 +135,25 @@ class Upscaling:
         for work in works:
             work.stop.set()
 
-    def leave(self, work: Work) -> None:
+    def leave(self, work: Job) -> None:
         """Give up the place of a work, or its wait for one; called by the work."""
         with self._lock:
             self._works.discard(work)
         work.ticket.leave()
 
-    def run(self, order: Order, request_id: str) -> Result:
+    def run(self, order: UpscaleRequest, request_id: str) -> Result:
         """Make the picture; raise a Problem when that cannot be done before the deadline."""
         return self.begin(order, request_id).run()
 
 
-class Work:
+class Job:
     """One order on its way. Setting `stop` ends it from another thread, wherever it is."""
 
-    def __init__(self, upscaling: Upscaling, order: Order, request_id: str, client: str, ticket: Ticket) -> None:
+    def __init__(
+        self, upscaling: JobRunner, order: UpscaleRequest, request_id: str, client: str, ticket: QueueSlot
+    ) -> None:
         self.order = order
-        self.stop = Stop()
+        self.stop = CancelToken()
         self.ticket = ticket
         self.request_id = request_id
         self._client = client
@@ -171,13 +173,13 @@ class Work:
             image = decode(self.order.upload)  # colour comes bled under alpha 0
             data, rows = self._ask(image, watch)
             self.ticket.has_finished = True
-        except WaitedTooLong as error:
+        except QueueTimeoutError as error:
             raise problems.DeadlineExceeded(
                 f"No place became free within {self._deadline_s:g} seconds. Try again later."
             ) from error
         except ImageError as error:
-            raise causes.of_image_error(error) from error
-        except Stopped:
+            raise causes.problem_from_image_error(error) from error
+        except CancelledError:
             if not self._upscaling.is_ending:
                 raise
             raise problems.retry_later(
@@ -199,7 +201,7 @@ class Work:
             height=image.height * variant.scale,
             notes=tuple(note for note in notes if note),
             seconds=self._clock() - self._began,
-            soundness=summarise(np.concatenate(rows)) if rows else None,
+            checks=summarise(np.concatenate(rows)) if rows else None,
         )
         self._charge(self._client, 0.0, 1)
         self._keep(self.order, result)
@@ -211,20 +213,22 @@ class Work:
         try:
             try:
                 return self._ask_once(image, watch)
-            except BackendFault as error:
+            except BackendFaultError as error:
                 if self._deadline - self._clock() < self._clock() - began:
                     raise  # a second try of the same length would not fit
                 _log.warning("%s: asking the backend again after a fault: %s", self.request_id, error)
                 return self._ask_once(image, watch)
         except BackendError as error:
-            is_ours = isinstance(error, BackendFault | BackendMisconfigured | BackendNotStarted)
+            is_ours = isinstance(error, BackendFaultError | BackendMisconfiguredError | BackendNotStartedError)
             level = logging.ERROR if is_ours else logging.WARNING
             _log.log(level, "%s: %s: %s", self.request_id, type(error).__name__, error)
             usual_boot_s = self._upscaler.states.now().usual_boot_s
-            raise causes.of_backend_error(error, deadline_s=self._deadline_s, usual_boot_s=usual_boot_s) from error
+            raise causes.problem_from_backend_error(
+                error, deadline_s=self._deadline_s, usual_boot_s=usual_boot_s
+            ) from error
 
     def _ask_once(self, image: Image, watch: Watch) -> tuple[bytes, list[Rows]]:
-        """Return the file and the rows of soundness, encoding each band before the next one is taken."""
+        """Return the file and the rows of checks, encoding each band before the next one is taken."""
         choices = self.order.choices
         variant = choices.variant
         encoder = BandEncoder(image, variant.scale, choices.format, choices.quality)
@@ -239,9 +243,9 @@ class Work:
             try:
                 encoder.add(band.pixels)
             except ValueError as error:
-                raise BackendFault(f"the bands do not make the picture: {error}") from error
-            if band.soundness is not None:
-                rows.append(band.soundness)
+                raise BackendFaultError(f"the bands do not make the picture: {error}") from error
+            if band.checks is not None:
+                rows.append(band.checks)
             now, bottom = self._clock(), band.top + len(band.pixels)
             if done == 1:  # only now is it known when the boot was over, if there was one
                 began = max(began, now - self._up_for_s())
@@ -250,7 +254,7 @@ class Work:
         try:
             return encoder.finish(), rows
         except ValueError as error:
-            raise BackendFault(f"the bands do not make the picture: {error}") from error
+            raise BackendFaultError(f"the bands do not make the picture: {error}") from error
 
     def _up_for_s(self) -> float:
         """Return how long the backend has been up; infinitely long where it does not say."""
@@ -258,7 +262,7 @@ class Work:
         return state.since_s if state.name == "up" else math.inf
 
 
-def _count_bands(order: Order) -> int:
+def _count_bands(order: UpscaleRequest) -> int:
     """Return how many bands the backend will make: it chooses the same grid."""
     variant, upload = order.choices.variant, order.upload
     grid = choose_grid(

@@ -18,11 +18,11 @@ WAIT_S = 10.0
 """For others' uploads to end. Longer would be longer than browsers and proxies like to send into silence."""
 
 
-class IntakeFull(Exception):
+class UploadMemoryFullError(Exception):
     """Others' uploads filled the memory for as long as one may wait."""
 
 
-class Share:
+class Reservation:
     """Bytes that a request may hold in memory. `end` may be called more than once."""
 
     def __init__(self, n_bytes: int, give_back: Callable[[int], None]) -> None:
@@ -48,7 +48,7 @@ class _Turn:
     n_bytes: int
 
 
-class Intake:
+class UploadMemory:
     """A number of bytes that requests share. Safe to use from several threads."""
 
     def __init__(self, max_bytes: int, *, wait_s: float = WAIT_S, clock: Callable[[], float] = time.monotonic) -> None:
@@ -61,7 +61,7 @@ class Intake:
         self._turns: list[_Turn] = []
         """Those who wait, in the order in which they came: a large upload is not overtaken for ever by small ones."""
 
-    def take(self, n_bytes: int, visitor: str) -> Share:
+    def take(self, n_bytes: int, visitor: str) -> Reservation:
         """Return a share of that many bytes, of all there are at most; raise IntakeFull after a wait in vain."""
         turn = _Turn(visitor, min(n_bytes, self.max_bytes))
         end = self._clock() + self._wait_s
@@ -71,13 +71,13 @@ class Intake:
                 while self._find_next() is not turn or self._taken.total() + turn.n_bytes > self.max_bytes:
                     remaining_s = end - self._clock()
                     if remaining_s <= 0:
-                        raise IntakeFull
+                        raise UploadMemoryFullError
                     self._changed.wait(remaining_s)
                 self._taken[visitor] += turn.n_bytes
             finally:
                 self._turns.remove(turn)
                 self._changed.notify_all()
-        return Share(turn.n_bytes, lambda surplus: self._release(visitor, surplus))
+        return Reservation(turn.n_bytes, lambda surplus: self._release(visitor, surplus))
 
     def taken(self) -> int:
         """Return how many bytes are taken."""

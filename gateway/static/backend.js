@@ -4,7 +4,7 @@ import { seconds, ticking } from "./words.js";
 
 const LOOK_WHILE_BOOTING_MS = 2_000;
 const LOOK_AT_REST_MS = 30_000;
-const WAKE_AGAIN_MS = 90_000; // well within what `wake_requests` allows
+const WAKE_AGAIN_MS = 90_000; // well within what `wake_rate` allows
 
 export const usual = (times) => (times ? `usually ${seconds(times.p50)}` : "some 10 to 15 s");
 

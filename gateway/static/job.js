@@ -204,7 +204,7 @@ export class Job {
     Object.assign(save, { href: this.resultUrl, download: result.filename });
     save.setAttribute("aria-label", `Download ${result.filename}`);
     this.saySize();
-    this.showNotes([...result.notes, ...soundness(result.soundness, this.isLarger)]);
+    this.showNotes([...result.notes, ...checks(result.checks, this.isLarger)]);
     this.progress(1);
     const isKept = result.cache === "hit";
     this.become("done", isKept ? `Done at once: ${result.variant} made it before, and it was kept.` : `Done in ${seconds(result.seconds)}, by ${result.variant}.`);
@@ -272,7 +272,7 @@ export class Job {
 }
 
 /** Say what was checked of an answer, for people. */
-function soundness(checked, isLarger) {
+function checks(checked, isLarger) {
   if (!checked) return [];
   const tiles = checked.tiles ? `${count(checked.tiles, "tile", "tiles")} checked: every number is finite` : "Every number was checked and is finite";
   const rerun = checked.reruns ? `, ${count(checked.reruns, "tile was", "tiles were")} computed again in full precision` : "";

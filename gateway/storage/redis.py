@@ -31,11 +31,11 @@ def connect(url: str) -> redis.Redis:
     )
     pool = client.connection_pool
     if issubclass(pool.connection_class, redis.Connection):  # rediss:// too; a socket of this machine has no name
-        pool.connection_class = type("BoundedConnection", (_BoundedLookUp, pool.connection_class), {})
+        pool.connection_class = type("BoundedConnection", (_BoundedDnsLookup, pool.connection_class), {})
     return client
 
 
-class LookUps:
+class DnsResolver:
     """Looks names up in threads of their own, for `getaddrinfo` cannot be ended.
 
     One that has taken too long is not waited for again: it may be that only newer ones find what has come back.
@@ -43,7 +43,7 @@ class LookUps:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pending: list[_LookUp] = []
+        self._pending: list[_DnsLookup] = []
 
     def wait(self, host: str, port: int, limit_s: float) -> None:
         """Return when a name has been found; raise OSError when it is not, or not within the limit."""
@@ -61,7 +61,7 @@ class LookUps:
                     return other.future
             if len(self._pending) == MOST_LOOK_UPS:
                 raise TimeoutError(f"{MOST_LOOK_UPS} look-ups of names are still waited for")
-            begun = _LookUp(host, port, now)
+            begun = _DnsLookup(host, port, now)
             try:
                 threading.Thread(target=self._look_up, args=(begun,), name="look-up", daemon=True).start()
             except RuntimeError as error:  # of threads, too, there are only so many
@@ -69,7 +69,7 @@ class LookUps:
             self._pending.append(begun)
             return begun.future
 
-    def _look_up(self, own: _LookUp) -> None:
+    def _look_up(self, own: _DnsLookup) -> None:
         found = error = None
         try:
             found = socket.getaddrinfo(own.host, own.port, type=socket.SOCK_STREAM)
@@ -84,7 +84,7 @@ class LookUps:
 
 
 @dataclass(eq=False)
-class _LookUp:
+class _DnsLookup:
     host: str
     port: int
     began: float
@@ -92,10 +92,10 @@ class _LookUp:
     future: Future[object] = field(default_factory=Future)
 
 
-_look_ups = LookUps()
+_look_ups = DnsResolver()
 
 
-class _BoundedLookUp:
+class _BoundedDnsLookup:
     """Of a connection of redis-py: looks the name up before redis-py does, which then has the answer at once."""
 
     host: str

@@ -32,7 +32,7 @@ class FileError(Exception):
     """The file cannot be read, understood or changed; the text says why and what to do."""
 
 
-class WatchedFile(Generic[T]):
+class ReloadingFile(Generic[T]):
     """A file of `what` ("keys"), whose bytes `parse` understands or refuses with ValueError. Safe in several threads.
 
     `error` is the FileError that its failures are raised as; `empty` is the content where there is no file.

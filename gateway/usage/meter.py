@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from gateway.backend.state import StateName
-from gateway.usage.store import Batch, Ledger, LedgerError, Month, Span, SpanKind, Use, add_use
+from gateway.usage.store import Batch, MonthlyUsage, Span, SpanKind, UsageStore, UsageStoreError, Use, add_use
 
 WATCH_INTERVAL_S = 1.0
 """Between two looks at the backend's states. No change is missed and each moment is exact, whenever the look is."""
@@ -27,13 +27,13 @@ _AWAKE: dict[str, SpanKind] = {"booting": "boot_s", "up": "up_s"}
 _log = logging.getLogger(__name__)
 
 
-class Meter:
+class UsageMeter:
     """Counts for one gateway. Safe to use from several threads."""
 
     def __init__(
         self,
         lately: Callable[[], list[tuple[StateName, float]]],
-        ledger: Ledger,
+        ledger: UsageStore,
         *,
         budget_s: float = 0.0,
         clock: Callable[[], float] = time.time,
@@ -51,7 +51,7 @@ class Meter:
         self._uses: dict[tuple[str, str], Use] = {}
         self._batch: Batch | None = None
         """Was given to the ledger and may or may not have arrived; given again, unchanged, until it has."""
-        self._known: dict[str, Month] = {}
+        self._known: dict[str, MonthlyUsage] = {}
         self._complained = -COMPLAIN_INTERVAL_S
         self._closed = threading.Event()
 
@@ -82,7 +82,7 @@ class Meter:
             before = self._uses.get(key, Use())
             self._uses[key] = Use(before.pictures + pictures, before.work_s + work_s)
 
-    def month(self) -> Month:
+    def month(self) -> MonthlyUsage:
         """Return this month as far as it is known here, what is not written yet included."""
         self.observe()
         with self._lock:
@@ -125,15 +125,15 @@ class Meter:
                 if batch is not None:
                     self._ledger.add(batch)
                 known = self._ledger.read()
-            except LedgerError as error:
+            except UsageStoreError as error:
                 self._complain(error)
                 return
             with self._lock:
                 self._known, self._batch = known, None
 
-    def _month(self) -> Month:
+    def _month(self) -> MonthlyUsage:
         name = month_of(self._clock())
-        known = self._known.get(name, Month(name))
+        known = self._known.get(name, MonthlyUsage(name))
         seconds = {"boot_s": known.boot_s, "up_s": known.up_s}
         clients = dict(known.clients)
         batch = self._batch or Batch()
@@ -144,7 +144,7 @@ class Meter:
             for (month, client), use in uses.items():
                 if month == name:
                     clients = add_use(clients, client, use)
-        return Month(name, **seconds, clients=clients)
+        return MonthlyUsage(name, **seconds, clients=clients)
 
     def _note(self, state: str, begin: float, end: float) -> None:
         kind = _AWAKE.get(state)
@@ -167,7 +167,7 @@ class Meter:
             except Exception:  # noqa: BLE001 - whatever it is, the next look may succeed
                 _log.exception("the meter stumbles; it goes on")
 
-    def _complain(self, error: LedgerError) -> None:
+    def _complain(self, error: UsageStoreError) -> None:
         now = time.monotonic()
         if now - self._complained >= COMPLAIN_INTERVAL_S:
             self._complained = now

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import redis
 
 from gateway.storage.redis import connect
-from gateway.storage.reloading_file import FileError, WatchedFile
+from gateway.storage.reloading_file import FileError, ReloadingFile
 
 SpanKind = Literal["boot_s", "up_s"]
 
@@ -28,7 +28,7 @@ _KEPT_S = 400 * 86_400
 _REDIS_PREFIX = "superres:meter:"
 
 
-class LedgerError(FileError):
+class UsageStoreError(FileError):
     """The ledger cannot be read or written now; what was to be written is kept by whoever wanted to."""
 
 
@@ -41,7 +41,7 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Month:
+class MonthlyUsage:
     """A month's GPU seconds."""
 
     name: str
@@ -86,14 +86,14 @@ class Batch:
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
-class Ledger(Protocol):
+class UsageStore(Protocol):
     """Where months are kept. Safe to use from several threads and processes."""
 
     def add(self, batch: Batch) -> None:
         """Write a batch down, all of it or, with a LedgerError, none."""
         ...
 
-    def read(self) -> dict[str, Month]:
+    def read(self) -> dict[str, MonthlyUsage]:
         """Return the months there are, by name."""
         ...
 
@@ -103,14 +103,14 @@ class _Pages:
     until: float = 0.0
     """Moment up to which awake time has been written down."""
     last: str = ""
-    months: Mapping[str, Month] = field(default_factory=dict)
+    months: Mapping[str, MonthlyUsage] = field(default_factory=dict)
 
 
-class FileLedger:
+class FileUsageStore:
     """A ledger in one small file, replaced as a whole."""
 
     def __init__(self, path: Path) -> None:
-        self._file: WatchedFile[_Pages] = WatchedFile(path, "meter", _parse, empty=_Pages(), error=LedgerError)
+        self._file: ReloadingFile[_Pages] = ReloadingFile(path, "meter", _parse, empty=_Pages(), error=UsageStoreError)
 
     def add(self, batch: Batch) -> None:
         """Write a batch down."""
@@ -119,7 +119,7 @@ class FileLedger:
             if pages.last != batch.id:
                 self._file.replace(_format(_apply(pages, batch)))
 
-    def read(self) -> dict[str, Month]:
+    def read(self) -> dict[str, MonthlyUsage]:
         """Return the months there are."""
         return dict(self._file.read().months)
 
@@ -130,13 +130,13 @@ def _apply(pages: _Pages, batch: Batch) -> _Pages:
         begin = max(span.begin, until)
         if span.end > begin:
             until = span.end
-            month = months.get(span.month, Month(span.month))
+            month = months.get(span.month, MonthlyUsage(span.month))
             seconds = {"boot_s": month.boot_s, "up_s": month.up_s}
             seconds[span.kind] += span.end - begin
-            months[span.month] = Month(month.name, **seconds, clients=month.clients)
+            months[span.month] = MonthlyUsage(month.name, **seconds, clients=month.clients)
     for (name, client), use in batch.uses.items():
-        month = months.get(name, Month(name))
-        months[name] = Month(name, month.boot_s, month.up_s, add_use(month.clients, client, use))
+        month = months.get(name, MonthlyUsage(name))
+        months[name] = MonthlyUsage(name, month.boot_s, month.up_s, add_use(month.clients, client, use))
     kept = sorted(months)[-KEPT_MONTHS:]
     return _Pages(until, batch.id, {name: months[name] for name in kept})
 
@@ -163,7 +163,7 @@ def _format(pages: _Pages) -> bytes:
 def _parse(content: bytes) -> _Pages:
     read = json.loads(content)
     months = {
-        str(name): Month(
+        str(name): MonthlyUsage(
             str(name),
             float(row["boot_s"]),
             float(row["up_s"]),
@@ -198,7 +198,7 @@ return 1
 """
 
 
-class RedisLedger:
+class RedisUsageStore:
     """A ledger in Redis: a hash a month."""
 
     def __init__(self, url: str) -> None:
@@ -221,17 +221,17 @@ class RedisLedger:
         try:
             self._add(keys=[_REDIS_PREFIX], args=[json.dumps(content)])
         except (redis.RedisError, OSError) as error:
-            raise LedgerError(f"Redis, which keeps the meter, is away ({type(error).__name__}).") from error
+            raise UsageStoreError(f"Redis, which keeps the meter, is away ({type(error).__name__}).") from error
 
-    def read(self) -> dict[str, Month]:
+    def read(self) -> dict[str, MonthlyUsage]:
         """Return the months there are."""
         try:
             names = sorted(self._client.scan_iter(f"{_REDIS_PREFIX}????-??", count=1000))[-KEPT_MONTHS:]
             return {month.name: month for name in names for month in [self._read_one(name.decode())]}
         except (redis.RedisError, OSError) as error:
-            raise LedgerError(f"Redis, which keeps the meter, is away ({type(error).__name__}).") from error
+            raise UsageStoreError(f"Redis, which keeps the meter, is away ({type(error).__name__}).") from error
 
-    def _read_one(self, key: str) -> Month:
+    def _read_one(self, key: str) -> MonthlyUsage:
         row: Any = self._client.hgetall(key)
         fields = {name.decode(): float(value) for name, value in row.items()}
         clients: dict[str, Use] = {}
@@ -239,9 +239,11 @@ class RedisLedger:
             if name.startswith("work_s:"):
                 client = name.removeprefix("work_s:")
                 clients[client] = Use(int(fields.get(f"pictures:{client}", 0)), value)
-        return Month(key.removeprefix(_REDIS_PREFIX), fields.get("boot_s", 0.0), fields.get("up_s", 0.0), clients)
+        return MonthlyUsage(
+            key.removeprefix(_REDIS_PREFIX), fields.get("boot_s", 0.0), fields.get("up_s", 0.0), clients
+        )
 
 
-def open_ledger(path: Path, redis_url: str) -> Ledger:
+def open_usage_store(path: Path, redis_url: str) -> UsageStore:
     """Return the ledger that gateways share, in Redis when there is one, else in a file."""
-    return RedisLedger(redis_url) if redis_url else FileLedger(path)
+    return RedisUsageStore(redis_url) if redis_url else FileUsageStore(path)

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 from flask import Response, current_app, g, request
 
-from gateway.access.admitted_request import Visit
-from gateway.services import parts_of
-from gateway.wsgi.timeouts import HANG_UP
+from gateway.access.admitted_request import AdmittedRequest
+from gateway.services import services_of
+from gateway.wsgi.timeouts import CLOSE_WITHOUT_READING
 
 
-def admit_to_api() -> Visit:
+def admit_to_api() -> AdmittedRequest:
     """Let a client in, or raise a Problem."""
-    doors = parts_of(current_app).doors
+    doors = services_of(current_app).doors
     return _remember(doors.admit_to_api(_address(), *_keys()))
 
 
-def admit_to_form() -> Visit:
+def admit_to_form() -> AdmittedRequest:
     """Let a visitor in who sends the form, or raise a Problem."""
-    doors = parts_of(current_app).doors
+    doors = services_of(current_app).doors
     return _remember(doors.admit_to_form(_address(), **_whence()))
 
 
 def admit_to_read() -> None:
     """Let somebody in who reads a page or a file, or raise a Problem."""
-    g.reading = parts_of(current_app).doors.admit_to_read(_address())
+    g.reading = services_of(current_app).doors.admit_to_read(_address())
 
 
 def admit_to_result() -> None:
     """Let somebody in who fetches a picture of a result, or raise a Problem."""
-    _remember(parts_of(current_app).doors.admit_to_result(_address()))
+    _remember(services_of(current_app).doors.admit_to_result(_address()))
 
 
-def admit_to_wake(*, starts_a_boot: bool) -> Visit:
+def admit_to_wake(*, starts_a_boot: bool) -> AdmittedRequest:
     """Let somebody in who wakes the backend, or raise a Problem; a call that starts nothing is not counted."""
-    doors = parts_of(current_app).doors
+    doors = services_of(current_app).doors
     x_api_key, authorization = _keys()
     visit = doors.admit_to_wake(
         _address(), x_api_key=x_api_key, authorization=authorization, starts_a_boot=starts_a_boot, **_whence()
@@ -44,15 +44,15 @@ def admit_to_wake(*, starts_a_boot: bool) -> Visit:
 def refuse_blocked(request_id: str) -> None:
     """Raise Blocked for a request from a blocked network; of its body not even the rest is waited for."""
     try:
-        parts_of(current_app).doors.refuse_blocked(_address(), request_id)
+        services_of(current_app).doors.refuse_blocked(_address(), request_id)
     except Exception:
-        request.environ[HANG_UP] = True
+        request.environ[CLOSE_WITHOUT_READING] = True
         raise
 
 
-def current_visit() -> Visit | None:
+def current_visit() -> AdmittedRequest | None:
     """Return the visit of this request; None when none was let in."""
-    visit: Visit | None = g.get("visit")
+    visit: AdmittedRequest | None = g.get("visit")
     return visit
 
 
@@ -63,7 +63,7 @@ def end_when_sent(response: Response) -> None:
             response.call_on_close(held.end)
 
 
-def _remember(visit: Visit) -> Visit:
+def _remember(visit: AdmittedRequest) -> AdmittedRequest:
     g.visit = visit
     return visit
 

@@ -8,9 +8,9 @@ from flask import Blueprint, Response, current_app, request
 
 from gateway.config.settings import Settings
 from gateway.jobs.options import FORMATS, limits_of_format, read_switch
-from gateway.jobs.request_body import read_order
+from gateway.jobs.request_body import read_upscale_request
 from gateway.jobs.runner import Result
-from gateway.services import parts_of
+from gateway.services import services_of
 from gateway.views.access import admit_to_api
 from gateway.views.hooks import request_id
 from gateway.views.image_response import send_picture
@@ -24,7 +24,7 @@ blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 @blueprint.post("/upscale")
 def upscale() -> Response:
     """Answer with the picture itself, and in headers what is to be known beside it; or with events, if asked."""
-    parts = parts_of(current_app)
+    parts = services_of(current_app)
     visit = admit_to_api()
     share = take_room(visit)
     with_bands = False
@@ -33,7 +33,7 @@ def upscale() -> Response:
         nonlocal with_bands
         with_bands = read_switch(fields, "bands")
 
-    order = read_order(request, parts.settings, take_own=take_own)
+    order = read_upscale_request(request, parts.settings, take_own=take_own)
     work = begin(order, visit, share, request_id())
     if wants_events():
         return send_events(work, with_bands=with_bands)
@@ -45,8 +45,8 @@ def upscale() -> Response:
     response.headers["X-Superres-Size"] = f"{result.width}x{result.height}"
     response.headers["X-Superres-Seconds"] = f"{result.seconds:.3f}"
     response.headers["X-Superres-Cache"] = result.cache
-    if result.soundness is not None:
-        response.headers["X-Superres-Soundness"] = result.soundness.describe()
+    if result.checks is not None:
+        response.headers["X-Superres-Checks"] = result.checks.describe()
     if result.notes:
         response.headers["X-Superres-Notes"] = _header_text(result)
     return response
@@ -55,7 +55,7 @@ def upscale() -> Response:
 @blueprint.get("/variants")
 def variants() -> dict[str, Any]:
     """Tell what can be asked for, within which limits, to whose credit."""
-    return describe_service(parts_of(current_app).settings)
+    return describe_service(services_of(current_app).settings)
 
 
 def describe_service(settings: Settings) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from flask import Blueprint, Response, current_app, render_template, request, ur
 
 from gateway.config.settings import Settings
 from gateway.jobs.options import FORMATS, limits_of_format
-from gateway.jobs.request_body import read_order
-from gateway.jobs.result_store import Pair, Picture
+from gateway.jobs.request_body import read_upscale_request
+from gateway.jobs.result_store import BeforeAfter, StoredImage
 from gateway.problems import Problem, ResultGone, StaleForm
-from gateway.services import parts_of
+from gateway.services import services_of
 from gateway.views.access import admit_to_form, admit_to_result
 from gateway.views.hooks import request_id, wants_json
 from gateway.views.image_response import send_picture
@@ -37,7 +37,7 @@ def index() -> str:
 
 def _show_form(chosen: Mapping[str, str], problem: Problem | None) -> str:
     """Return the form's page, with the choices that were made before and what was wrong, if anything."""
-    parts = parts_of(current_app)
+    parts = services_of(current_app)
     settings = parts.settings
     usual = settings.variant_of_form()
     return render_template(
@@ -65,7 +65,7 @@ def _kept_for(settings: Settings) -> str:
 @blueprint.post("/")
 def upscale() -> Response | str:
     """Make the picture and show it beside the upload; hand it over as a download where it is too large to be kept."""
-    parts = parts_of(current_app)
+    parts = services_of(current_app)
     visit = admit_to_form()
     share = take_room(visit)
     chosen: dict[str, str] = {}
@@ -76,7 +76,7 @@ def upscale() -> Response | str:
         parts.doors.check_token(token)
 
     try:
-        order = read_order(request, parts.settings, take_own=take_own)
+        order = read_upscale_request(request, parts.settings, take_own=take_own)
     except StaleForm as problem:
         if wants_json():
             raise
@@ -89,8 +89,8 @@ def upscale() -> Response | str:
         return result
     upload = order.upload
     extension = upload.format.lower()
-    before = Picture(upload.data, f"image/{extension}", f"{order.stem}.{extension}")
-    result_id = parts.results.keep(Pair(before, Picture(result.data, result.media_type, result.filename)))
+    before = StoredImage(upload.data, f"image/{extension}", f"{order.stem}.{extension}")
+    result_id = parts.results.keep(BeforeAfter(before, StoredImage(result.data, result.media_type, result.filename)))
     if result_id is None:
         return send_picture(result.data, result.media_type, result.filename, as_download=True)
     return render_template(
@@ -122,9 +122,9 @@ def _known(chosen: str | None, known: Collection[str], default: str) -> str:
     return chosen if chosen is not None and chosen in known else default
 
 
-def _find(result_id: str) -> Pair:
+def _find(result_id: str) -> BeforeAfter:
     admit_to_result()
-    parts = parts_of(current_app)
+    parts = services_of(current_app)
     if (pair := parts.results.find(result_id)) is None:
         minutes = round(parts.settings.results_max_age_s / 60)
         raise ResultGone(f"A picture is kept for {minutes} minutes at most, less when many are made. Make it again.")

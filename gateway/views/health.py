@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, current_app
 
 from gateway.problems import QueueFull, retry_later
-from gateway.services import parts_of
+from gateway.services import services_of
 
 blueprint = Blueprint("health", __name__)
 
@@ -21,7 +21,7 @@ def healthz() -> dict[str, Any]:
 @blueprint.get("/readyz")
 def readyz() -> dict[str, Any]:
     """Say whether another picture would be taken; 503 while none would, so that a balancer looks elsewhere."""
-    state = parts_of(current_app).places.state()
+    state = services_of(current_app).places.state()
     if state.is_full:
         raise retry_later(
             QueueFull,

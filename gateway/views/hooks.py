@@ -16,11 +16,11 @@ from flask import Flask, Response, current_app, g, render_template, request
 from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
-from gateway.access.rate_limits import describe_standings
-from gateway.error_mapping import of_http_error
+from gateway.access.rate_limits import describe_statuses
+from gateway.error_mapping import problem_from_http_error
 from gateway.logs import log_request
 from gateway.problems import INTERNAL_DETAIL, InternalError, Problem
-from gateway.services import parts_of
+from gateway.services import services_of
 from gateway.views.access import admit_to_read, current_visit, end_when_sent, refuse_blocked
 from gateway.views.jobs import wants_events
 
@@ -86,7 +86,7 @@ def _begin() -> None:
 
 
 def _seal(response: Response) -> Response:
-    settings = parts_of(current_app).settings
+    settings = services_of(current_app).settings
     response.headers["X-Request-Id"] = request_id()
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
@@ -95,7 +95,7 @@ def _seal(response: Response) -> Response:
     if request.is_secure:
         response.headers.setdefault("Strict-Transport-Security", HSTS)
     if visit := current_visit():
-        for name, value in describe_standings(visit.standings(time.time()), time.time()).items():
+        for name, value in describe_statuses(visit.standings(time.time()), time.time()).items():
             response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", "no-store")
     if response.location:
@@ -116,7 +116,7 @@ def _name_no_host(redirect: Response) -> None:
 
 def _log_when_sent(response: Response) -> None:
     request_id, began, method = g.request_id, g.began, request.method
-    metrics = parts_of(current_app).metrics
+    metrics = services_of(current_app).metrics
     route = request.url_rule.rule if request.url_rule else "-"
     address = request.remote_addr or ""
 
@@ -140,7 +140,7 @@ def _answer_error(error: Exception) -> Response | HTTPException:
     if isinstance(error, HTTPException) and (error.code is None or error.code < 400):
         return error  # a redirect
     problem = _problem_of(error)
-    parts_of(current_app).metrics.count_problem(problem.slug)
+    services_of(current_app).metrics.count_problem(problem.slug)
     if visit := current_visit():
         visit.settle(problem)
     return _render(problem, as_json=wants_json())
@@ -150,7 +150,7 @@ def _problem_of(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, HTTPException) and (error.code or 500) < 500:
-        return of_http_error(error)
+        return problem_from_http_error(error)
     _log.error("%s: %s", request_id(), type(error).__name__, exc_info=error)
     return InternalError(INTERNAL_DETAIL)
 

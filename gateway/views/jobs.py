@@ -14,16 +14,16 @@ from typing import cast
 
 from flask import Response, after_this_request, current_app, request
 
-from gateway.access.admitted_request import Visit
-from gateway.cancellation import Stopped
-from gateway.jobs.event_stream import Live
-from gateway.jobs.options import Order
+from gateway.access.admitted_request import AdmittedRequest
+from gateway.cancellation import CancelledError
+from gateway.jobs.event_stream import JobEvents
+from gateway.jobs.options import UpscaleRequest
 from gateway.jobs.request_body import FORM_OVERHEAD_BYTES
-from gateway.jobs.result_cache import Kept
-from gateway.jobs.runner import ANONYMOUS, Result, Work
-from gateway.jobs.upload_memory import WAIT_S, IntakeFull, Share
+from gateway.jobs.result_cache import CachedJob
+from gateway.jobs.runner import ANONYMOUS, Job, Result
+from gateway.jobs.upload_memory import WAIT_S, Reservation, UploadMemoryFullError
 from gateway.problems import BudgetSpent, Problem, UploadsFull, retry_later
-from gateway.services import parts_of
+from gateway.services import services_of
 from gateway.views.access import current_visit
 
 CLIENT_LEFT = 499
@@ -36,19 +36,19 @@ def wants_events() -> bool:
     return any(media_type == EVENT_STREAM and quality > 0 for media_type, quality in request.accept_mimetypes)
 
 
-def take_room(visit: Visit) -> Share | None:
+def take_room(visit: AdmittedRequest) -> Reservation | None:
     """Take room in memory for the body that is announced, before any of it is read; raise UploadsFull.
 
     None for a body that is too long: it is not going to be read. The room is given back when the answer has been sent.
     """
-    parts = parts_of(current_app)
+    parts = services_of(current_app)
     most = parts.settings.max_upload_bytes + FORM_OVERHEAD_BYTES
     announced = most if request.content_length is None else request.content_length
     if announced > most:
         return None
     try:
         share = parts.intake.take(announced, visit.visitor.id)
-    except IntakeFull:
+    except UploadMemoryFullError:
         raise retry_later(
             UploadsFull,
             f"Other uploads fill the {parts.intake.max_bytes:,} bytes of memory there are for them. Try again soon.",
@@ -58,13 +58,13 @@ def take_room(visit: Visit) -> Share | None:
     return share
 
 
-def begin(order: Order, visit: Visit, share: Share | None, request_id: str) -> Work | Kept:
+def begin(order: UpscaleRequest, visit: AdmittedRequest, share: Reservation | None, request_id: str) -> Job | CachedJob:
     """Return the work on an order: done, if it is in the cache, which costs nothing; else charged and in the queue."""
-    parts = parts_of(current_app)
+    parts = services_of(current_app)
     if share is not None:
         share.shrink(len(order.upload.data))
     if kept := parts.cache.find(order):
-        return Kept(order, request_id, kept)
+        return CachedJob(order, request_id, kept)
     if problem := find_spent():
         raise problem
     visit.charge_pixels(order.pixels)
@@ -74,7 +74,7 @@ def begin(order: Order, visit: Visit, share: Share | None, request_id: str) -> W
 
 def find_spent() -> BudgetSpent | None:
     """Return the problem to answer with while this month's budget is used up."""
-    meter = parts_of(current_app).meter
+    meter = services_of(current_app).meter
     if not meter.is_spent():
         return None
     wait_s = meter.next_month_in_s()
@@ -93,20 +93,20 @@ def _and_then(response: Response, call: Callable[[], object]) -> Response:
     return response
 
 
-def make(work: Work | Kept) -> Result | Response:
+def make(work: Job | CachedJob) -> Result | Response:
     """Return the result; for a client that has left, an answer for the log. Raises a Problem."""
-    forget = parts_of(current_app).departures.watch(request.environ.get("gunicorn.socket"), work.stop)
+    forget = services_of(current_app).departures.watch(request.environ.get("gunicorn.socket"), work.stop)
     try:
         return work.run()
-    except Stopped:
+    except CancelledError:
         return Response(status=CLIENT_LEFT)
     finally:
         forget()
 
 
-def send_events(work: Work | Kept, *, with_bands: bool) -> Response:
+def send_events(work: Job | CachedJob, *, with_bands: bool) -> Response:
     """Answer with the events of a picture in the making (docs/streaming.md); the work has begun when this returns."""
-    parts = parts_of(current_app)
+    parts = services_of(current_app)
     forget = parts.departures.watch(request.environ.get("gunicorn.socket"), work.stop)
     visit = current_visit()
 
@@ -115,7 +115,7 @@ def send_events(work: Work | Kept, *, with_bands: bool) -> Response:
         if visit:
             visit.settle(problem)
 
-    live = Live(
+    live = JobEvents(
         work,
         parts.upscaling.upscaler.states,
         with_bands=with_bands,

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, current_app
 
-from gateway.services import parts_of
+from gateway.services import services_of
 from gateway.views.access import admit_to_wake
 from gateway.views.jobs import find_spent
 
@@ -16,14 +16,14 @@ blueprint = Blueprint("status", __name__, url_prefix="/api/v1")
 @blueprint.get("/status")
 def status() -> dict[str, Any]:
     """Tell the backend's state, as far as it is known without asking it, how full the queue is, what the month cost."""
-    parts = parts_of(current_app)
+    parts = services_of(current_app)
     places = parts.places.state()
     return {
         "backend": parts.upscaling.upscaler.states.now().describe(),
         "queue": {
             "at_work": places.at_work,
             "waiting": places.waiting,
-            "places": parts.settings.queue_places,
+            "places": parts.settings.queue_size,
         },
         "month": parts.meter.describe(),
     }
@@ -32,7 +32,7 @@ def status() -> dict[str, Any]:
 @blueprint.post("/wake")
 def wake() -> tuple[dict[str, str], int]:
     """Have the backend boot if it sleeps: a visitor has chosen a file, and the upload takes a while."""
-    upscaler = parts_of(current_app).upscaling.upscaler
+    upscaler = services_of(current_app).upscaling.upscaler
     admit_to_wake(starts_a_boot=upscaler.states.now().name not in ("up", "booting"))
     if problem := find_spent():
         raise problem

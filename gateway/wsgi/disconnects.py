@@ -12,21 +12,21 @@ import threading
 import time
 from collections.abc import Callable
 
-from gateway.cancellation import Stop
+from gateway.cancellation import CancelToken
 
 LOOK_EVERY_S = 0.2
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
-class Departures:
+class DisconnectWatcher:
     """Watches sockets. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._watched: dict[int, Stop] = {}
+        self._watched: dict[int, CancelToken] = {}
         self._thread: threading.Thread | None = None
 
-    def watch(self, sock: socket.socket | None, stop: Stop) -> Callable[[], None]:
+    def watch(self, sock: socket.socket | None, stop: CancelToken) -> Callable[[], None]:
         """Set `stop` should the client leave before the function returned is called.
 
         Without a socket, as in tests without a server, nothing is watched.

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-HANG_UP = "superres.hang_up"
+CLOSE_WITHOUT_READING = "superres.hang_up"
 """Set in the WSGI environment of a request whose client is not worth waiting for: it is blocked."""
 LINGER_S = 5.0
 """A refused body is read and thrown away this long: browsers show no answer before they have sent everything."""
@@ -48,7 +48,7 @@ class _Alarm:
     fired: bool = field(default=False, compare=False)
 
 
-class Curfew:
+class SocketDeadlines:
     """Shuts sockets that are late, so that whoever waits on them goes on. One thread for any number of sockets."""
 
     def __init__(self) -> None:
@@ -92,10 +92,12 @@ def shut(sock: socket.socket, how: int) -> None:
         sock.shutdown(how)
 
 
-class TimedBodies:
+class RequestBodyTimeout:
     """WSGI middleware: a body that is not there in time makes its reader's `read` raise TimeoutError."""
 
-    def __init__(self, app: WSGIApplication, curfew: Curfew, *, body_timeout_s: float, max_linger_bytes: int) -> None:
+    def __init__(
+        self, app: WSGIApplication, curfew: SocketDeadlines, *, body_timeout_s: float, max_linger_bytes: int
+    ) -> None:
         self._app = app
         self._curfew = curfew
         self._body_timeout_s = body_timeout_s
@@ -114,7 +116,9 @@ class TimedBodies:
         body.is_awaited = knows_100 and environ.get("HTTP_EXPECT", "").lower() == "100-continue"
         environ["wsgi.input"] = body
         answer = self._app(environ, start_response)
-        return _Answer(answer, lambda: self._finish(body, 0 if environ.get(HANG_UP) else self._max_linger_bytes))
+        return _Response(
+            answer, lambda: self._finish(body, 0 if environ.get(CLOSE_WITHOUT_READING) else self._max_linger_bytes)
+        )
 
     def _finish(self, body: _TimedBody, max_bytes: int) -> None:
         if body.has_ended or body.is_awaited or not self._lingering.acquire(blocking=False):
@@ -126,7 +130,7 @@ class TimedBodies:
             self._lingering.release()
 
 
-class TimedAnswers:
+class ResponseTimeout:
     """WSGI middleware: an answer that is not taken at a pace ends in TimeoutError, wherever it has got to."""
 
     def __init__(
@@ -140,10 +144,10 @@ class TimedAnswers:
         """Serve a request."""
         answer = self._app(environ, start_response)
         sock = environ.get("gunicorn.socket")
-        return answer if sock is None else _TimedAnswer(answer, sock, self._idle_timeout_s, self._clock)
+        return answer if sock is None else _TimedResponse(answer, sock, self._idle_timeout_s, self._clock)
 
 
-class _TimedAnswer:
+class _TimedResponse:
     def __init__(
         self, inner: Iterable[bytes], sock: socket.socket, idle_timeout_s: float, clock: Callable[[], float]
     ) -> None:
@@ -171,7 +175,9 @@ class _TimedAnswer:
 
 
 class _TimedBody:
-    def __init__(self, inner: Any, sock: socket.socket, curfew: Curfew, timeout_s: float, length: int | None) -> None:
+    def __init__(
+        self, inner: Any, sock: socket.socket, curfew: SocketDeadlines, timeout_s: float, length: int | None
+    ) -> None:
         self._inner = inner
         self._missing = length
         """Bytes that have yet to arrive; None where nobody announced how many."""
@@ -229,7 +235,7 @@ class _TimedBody:
             self._alarm = None
 
 
-class _Answer:
+class _Response:
     def __init__(self, inner: Iterable[bytes], after: Callable[[], None]) -> None:
         self._inner = inner
         self._after = after

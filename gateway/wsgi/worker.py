@@ -44,7 +44,7 @@ _HEALTH = (b"GET /healthz ", b"GET /readyz ")
 _BODY = (b"\r\ncontent-length:", b"\r\ntransfer-encoding:")
 
 
-class TimedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+class GatewayWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's threaded worker with a time for everything. `app` is a `gateway.server.Server`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

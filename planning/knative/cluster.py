@@ -26,7 +26,7 @@ class Cluster:
         deploy_ns: int,
         phases: Phases | None = None,
         is_serial: bool = False,
-        queue_places: int | None = None,
+        queue_size: int | None = None,
         on_tick: Callable[[Tick], None] | None = None,
         skips_quiet: bool = True,
     ) -> None:
@@ -38,7 +38,7 @@ class Cluster:
         self.timeline = Timeline()
         self.deployment = deployment
         self.router = Router(
-            requests, deployment, self.timeline, phases=phases, is_serial=is_serial, queue_places=queue_places
+            requests, deployment, self.timeline, phases=phases, is_serial=is_serial, queue_size=queue_size
         )
         self.control = Control(
             revision,

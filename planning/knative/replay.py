@@ -23,7 +23,7 @@ _DRAIN_NS = to_ns(30)
 """The reference model's drain of a removed pod."""
 
 
-class BadScenario(ValueError):
+class InvalidScenarioError(ValueError):
     """What was given is no scenario of the schema."""
 
 
@@ -76,7 +76,9 @@ def replay(scenario: Mapping[str, Any]) -> list[ReplayedTick]:
 def replay_run(scenario: Mapping[str, Any]) -> Replay:
     """As `replay`, with the times of every change of the replicas and what became of the requests."""
     if scenario.get("schema") != SCHEMA:
-        raise BadScenario(f'The scenario\'s schema is "{scenario.get("schema")}"; this model replays "{SCHEMA}".')
+        raise InvalidScenarioError(
+            f'The scenario\'s schema is "{scenario.get("schema")}"; this model replays "{SCHEMA}".'
+        )
     settings = scenario["settings"]
     revision = read_revision(settings)
     boot_ns = to_ns(settings["boot_s"])

@@ -50,7 +50,7 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
-class BadAnnotation(ValueError):
+class InvalidAnnotationError(ValueError):
     """An annotation or cluster setting that Knative would refuse, or ignore, or that this model does not know."""
 
 
@@ -121,7 +121,9 @@ def parse_duration_s(text: str) -> float:
     if text == "0":
         return 0.0
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise BadAnnotation(f'"{text}" is not a duration; write it as Go does, for example 15s, 1m30s or 500ms.')
+        raise InvalidAnnotationError(
+            f'"{text}" is not a duration; write it as Go does, for example 15s, 1m30s or 500ms.'
+        )
     return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
 
 
@@ -181,11 +183,11 @@ def _check_names(annotations: Mapping[str, str], cluster: Mapping[str, str]) -> 
     for (kind, names), given in zip(known.items(), (annotations, cluster), strict=True):
         for name in given:
             if name not in names:
-                raise BadAnnotation(f'There is no {kind} "{name}"; there are: {", ".join(sorted(names))}.')
+                raise InvalidAnnotationError(f'There is no {kind} "{name}"; there are: {", ".join(sorted(names))}.')
     asked = {**annotations, "class": annotations.get("class", cluster.get(_CLUSTER_CLASS, _ONLY_MODELLED["class"]))}
     for name, only in _ONLY_MODELLED.items():
         if asked.get(name, only) != only:
-            raise BadAnnotation(f'{name} is "{asked[name]}"; only {only} is modelled.')
+            raise InvalidAnnotationError(f'{name} is "{asked[name]}"; only {only} is modelled.')
 
 
 def _utilisation(number: "_Numbers", given: Mapping[str, str]) -> float:
@@ -205,7 +207,9 @@ def _is_weighted(given: Mapping[str, str]) -> bool:
     asked = given.get("metric-aggregation-algorithm", "linear")
     name = asked.lower().replace("-", "")
     if name not in _ALGORITHMS:
-        raise BadAnnotation(f'metric-aggregation-algorithm is "{asked}"; it must be linear or weighted-exponential.')
+        raise InvalidAnnotationError(
+            f'metric-aggregation-algorithm is "{asked}"; it must be linear or weighted-exponential.'
+        )
     return name != "linear"
 
 
@@ -219,7 +223,7 @@ class _Numbers:
         try:
             return float(self._given[name])
         except ValueError:
-            raise BadAnnotation(f'{name} is "{self._given[name]}"; it must be a number.') from None
+            raise InvalidAnnotationError(f'{name} is "{self._given[name]}"; it must be a number.') from None
 
 
 def _dashed(name: str) -> str:

@@ -26,9 +26,9 @@ class Router:
         *,
         phases: Phases,
         is_serial: bool,
-        queue_places: int | None,
+        queue_size: int | None,
     ) -> None:
-        """`is_serial`: a pod works on one image at a time; `queue_places`: most requests that wait for a pod."""
+        """`is_serial`: a pod works on one image at a time; `queue_size`: most requests that wait for a pod."""
         self.in_system = 0
         """Requests that came and did not end yet."""
         self.held_count = 0
@@ -38,7 +38,7 @@ class Router:
         self._deployment = deployment
         self._timeline = timeline
         self._is_serial = is_serial
-        self._queue_places = queue_places
+        self._queue_size = queue_size
         self._pod_report_phase_ns = to_ns(phases.pod_report_s)
         self._next = 0
         self.due_ns = requests[0].arrive_ns if requests else NEVER_NS
@@ -104,7 +104,7 @@ class Router:
             self._start(request, pod, now_ns)
 
     def _is_queue_full(self, waiting: int) -> bool:
-        return self._queue_places is not None and waiting >= self._queue_places
+        return self._queue_size is not None and waiting >= self._queue_size
 
     def _watch_deadline(self, request: Request) -> None:
         if request.deadline_ns != NEVER_NS:

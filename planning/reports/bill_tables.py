@@ -11,7 +11,7 @@ import numpy as np
 
 from planning.advice import Months, recommend, sweep
 from planning.prices import DEFAULT_PRICE, HOURS_A_MONTH, PRICES, find_price
-from planning.simulation import Month, Service, simulate
+from planning.simulation import Service, SimulatedMonth, simulate
 from planning.traffic import TRACES, Traffic, draw_traffic, draw_visitors
 
 PRICE = find_price(DEFAULT_PRICE)
@@ -36,7 +36,7 @@ class Level:
     """One number of visitors a day under one setting, scaled to a month of 30 days."""
 
     visitors: float
-    month: Month
+    month: SimulatedMonth
 
     @property
     def monthly_usd(self) -> float:
@@ -111,7 +111,7 @@ def make_visit() -> str:
     )
 
 
-def simulate_visit(service: Service) -> Month:
+def simulate_visit(service: Service) -> SimulatedMonth:
     """One image with three seconds of work, alone on its day."""
     alone = Traffic("one visit", 1.0, np.array([1000.0]), np.array([1.0]), 1)
     return simulate(replace(service, deadline_s=600, seconds_per_megapixel=3, overhead_s=0), alone, seed=SEED)

@@ -65,7 +65,7 @@ class Step:
     max_scale: int = 0
     step_at_s: float = 240.0
     seconds: float = 540.0
-    queue_places: int = 2000
+    queue_size: int = 2000
     deadline_s: float = 60.0
 
 
@@ -113,7 +113,7 @@ def run_step(step: Step, *, seed: int = 0) -> StepOutcome:
         drain_ns=30 * SECOND_NS,
     )
     cluster = Cluster(
-        revision, deployment, requests, deploy_ns=to_ns(-1.527), is_serial=True, queue_places=step.queue_places
+        revision, deployment, requests, deploy_ns=to_ns(-1.527), is_serial=True, queue_size=step.queue_size
     )
     cluster.run(to_ns(step.seconds + step.deadline_s))
     return _sum_up(step, requests, deployment)

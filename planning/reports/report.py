@@ -20,7 +20,7 @@ _TABLE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re
 TABLES: Mapping[str, Callable[[], str]] = {**bill_tables.TABLES, **scale_tables.TABLES}
 
 
-class StaleDocument(RuntimeError):
+class StaleDocumentError(RuntimeError):
     """A document's table is not what its simulation gives, or names a table that nobody makes."""
 
 
@@ -35,7 +35,7 @@ def fill_tables(text: str, *, only: frozenset[str] | None = None) -> str:
     def fill(match: re.Match[str]) -> str:
         name = match["name"]
         if name not in TABLES:
-            raise StaleDocument(f'Nobody makes the table "{name}"; there are: {", ".join(sorted(TABLES))}.')
+            raise StaleDocumentError(f'Nobody makes the table "{name}"; there are: {", ".join(sorted(TABLES))}.')
         if only is not None and name not in only:
             return match[0]
         return f"{match[1]}{TABLES[name]()}\n{match[3]}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from preprocessing.errors import UnreadableImage
+from preprocessing.errors import UnreadableImageError
 from preprocessing.formats.container import MAX_ICC_BYTES, MAX_PARTS, Container
 
 SIGNATURE = b"\xff\xd8\xff"
@@ -50,14 +50,14 @@ def read_jpeg(data: bytes) -> Container:
         if _is_essential(marker, body):
             essence.append(segment)
     if len(frame) < 6:
-        raise UnreadableImage(
+        raise UnreadableImageError(
             f"The JPEG ends or goes astray before its size: {len(data):,} bytes. Send the whole file."
         )
     height, width, components = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big"), frame[5]
     if not (width and height):
-        raise UnreadableImage(f"The JPEG announces {width} x {height} pixels, which is no image.")
+        raise UnreadableImageError(f"The JPEG announces {width} x {height} pixels, which is no image.")
     if components not in _MODES:
-        raise UnreadableImage(f"The JPEG has {components} colour components; 1, 3 or 4 are read.")
+        raise UnreadableImageError(f"The JPEG has {components} colour components; 1, 3 or 4 are read.")
     if frame[0] != 8:
         flaw = flaw or f"The JPEG has {frame[0]} bits a sample; 8 are read. Save it again as an ordinary JPEG."
     return Container(

@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from preprocessing.errors import UnreadableImage
+from preprocessing.errors import UnreadableImageError
 from preprocessing.formats.container import MAX_ICC_BYTES, MAX_PARTS, Container
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -62,12 +62,14 @@ def read_png(data: bytes) -> Container:
 
 def _read_header(data: bytes) -> tuple[int, int, int, int]:
     if len(data) < 33 or data[8:16] != b"\0\0\0\rIHDR":
-        raise UnreadableImage(f"The PNG ends or goes astray before its size: {len(data)} bytes. Send the whole file.")
+        raise UnreadableImageError(
+            f"The PNG ends or goes astray before its size: {len(data)} bytes. Send the whole file."
+        )
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
-        raise UnreadableImage(f"The PNG announces {width} x {height} pixels, which is no image.")
+        raise UnreadableImageError(f"The PNG announces {width} x {height} pixels, which is no image.")
     if depth not in _DEPTHS.get(colour, ()):
-        raise UnreadableImage(f"The PNG announces colour type {colour} with {depth} bits, which no PNG has.")
+        raise UnreadableImageError(f"The PNG announces colour type {colour} with {depth} bits, which no PNG has.")
     return width, height, depth, colour
 
 

@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 
-from preprocessing.errors import UnreadableImage
+from preprocessing.errors import UnreadableImageError
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ONE_PASS = ((0, 0, 1, 1),)
@@ -31,7 +31,7 @@ def check_pixels(essence: Sequence[bytes | memoryview]) -> None:
     promised = _count_promised(width, height, depth * _CHANNELS[colour], _ADAM7 if interlace else _ONE_PASS)
     held = _count_held(essence, promised)
     if held < promised:
-        raise UnreadableImage(
+        raise UnreadableImageError(
             f"The PNG is truncated or corrupt: it holds {held:,} of the {promised:,} bytes "
             f"that {width} x {height} pixels take. Send the whole file."
         )

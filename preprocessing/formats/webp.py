@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 
-from preprocessing.errors import UnreadableImage
+from preprocessing.errors import UnreadableImageError
 from preprocessing.formats.container import MAX_ICC_BYTES, MAX_PARTS, Container
 
 _ANIMATION_FLAG, _ALPHA_FLAG = 0x02, 0x10
@@ -80,7 +80,9 @@ def _read_canvas(leader: bytes, body: bytes) -> tuple[int, int, bool]:
     if leader == b"VP8L" and body[:1] == b"\x2f" and len(body) >= 5:
         (bits,) = struct.unpack("<I", body[1:5])
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), bool(bits >> 28 & 1)
-    raise UnreadableImage(f"The WebP goes astray before its size (its first chunk is {leader!r}). Send the whole file.")
+    raise UnreadableImageError(
+        f"The WebP goes astray before its size (its first chunk is {leader!r}). Send the whole file."
+    )
 
 
 def _distil(leader: bytes, first: Mapping[bytes, memoryview], *, animated: bool) -> list[bytes | memoryview]:

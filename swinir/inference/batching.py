@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from swinir.errors import WeightsError
-from swinir.inference.engine import Cancelled, Engine, EngineError, Restored, Tiles
-from swinir.zoo import UnknownVariant
+from swinir.inference.engine import Engine, EngineError, InferenceCancelledError, Restored, Tiles
+from swinir.zoo import UnknownVariantError
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Job:
+class TileJob:
     """One request's tiles: uint8 [N, T, T', 3], all for one variant."""
 
     tiles: Tiles
@@ -42,13 +42,13 @@ class Job:
         return count * height * width
 
 
-def run_jobs(engine: Engine, jobs: list[Job]) -> None:
+def run_jobs(engine: Engine, jobs: list[TileJob]) -> None:
     """Run every job; each ends with ``restored`` or ``error`` set.
 
     Whatever goes wrong, foreseen or not. Jobs of one variant and tile shape share forward passes. When a shared pass
     fails, its jobs are run one by one, so that only the bad one fails.
     """
-    groups: dict[tuple[str, tuple[int, ...]], list[Job]] = {}
+    groups: dict[tuple[str, tuple[int, ...]], list[TileJob]] = {}
     for job in jobs:
         if job.error is None:
             groups.setdefault(job.group, []).append(job)
@@ -58,12 +58,12 @@ def run_jobs(engine: Engine, jobs: list[Job]) -> None:
                 _run_together(engine, variant, [job])
 
 
-def _run_together(engine: Engine, variant: str, group: list[Job]) -> bool:
+def _run_together(engine: Engine, variant: str, group: list[TileJob]) -> bool:
     """Run the group in one go; false when it failed and its members deserve a try of their own."""
     try:
         tiles = group[0].tiles if len(group) == 1 else np.concatenate([job.tiles for job in group])
         restored = engine.restore(tiles, variant, lambda: all(job.is_cancelled() for job in group))
-    except (UnknownVariant, WeightsError, Cancelled) as error:  # the same for each of them
+    except (UnknownVariantError, WeightsError, InferenceCancelledError) as error:  # the same for each of them
         for job in group:
             job.error = error
         return True
@@ -77,7 +77,7 @@ def _run_together(engine: Engine, variant: str, group: list[Job]) -> bool:
     first = 0
     for job in group:
         own = slice(first, first + len(job.tiles))
-        job.restored = Restored(restored.tiles[own], restored.soundness[own], restored.work_us[own])
+        job.restored = Restored(restored.tiles[own], restored.checks[own], restored.work_us[own])
         job.error = None
         first = own.stop
     return True

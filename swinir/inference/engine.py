@@ -22,7 +22,7 @@ from swinir.checks import FIELDS, Rows
 from swinir.custom_variants import find_row
 from swinir.inference.cpu_count import count_processors
 from swinir.inference.memory import is_out_of_memory
-from swinir.inference.network_cache import Shelf
+from swinir.inference.network_cache import NetworkCache
 from swinir.network import fused
 from swinir.network.swinir import SwinIR
 from swinir.settings import MAX_WEIGHTS_BYTES
@@ -41,20 +41,20 @@ class EngineError(Exception):
     """The engine could not answer; the text says why."""
 
 
-class NotFinite(EngineError):
+class NotFiniteError(EngineError):
     """The network gave NaN or infinity for a tile, also in float32."""
 
 
-class OutOfMemory(EngineError):
+class OutOfMemoryError(EngineError):
     """Not even a micro-batch of one tile fits."""
 
 
-class Cancelled(EngineError):
+class InferenceCancelledError(EngineError):
     """Everybody who asked for these tiles has left."""
 
 
 @dataclass
-class Counters:
+class EngineCounters:
     """What the engine did since it started."""
 
     tiles: int = 0
@@ -72,7 +72,7 @@ class Restored:
 
     tiles: Tiles
     """uint8 [N, T * scale, T' * scale, 3]."""
-    soundness: Rows
+    checks: Rows
     """float32 [N, 6]: a row a tile, as `swinir.checks.FIELDS` names them."""
     work_us: npt.NDArray[np.int64]
     """int64 [N]: each tile's share of what its forward pass took, the checks around it included."""
@@ -92,9 +92,9 @@ class Engine:
         if self.device.type == "cpu":
             torch.set_num_threads(threads or count_processors())
         self.precision = choose_precision(self.device)
-        self.counters = Counters()
+        self.counters = EngineCounters()
         self._counting = threading.Lock()
-        self.shelf = Shelf(weights_dir, self.device, max_weights_bytes)
+        self.shelf = NetworkCache(weights_dir, self.device, max_weights_bytes)
         self._weights_dir = weights_dir
         on_cpu = self.device.type == "cpu"
         self.micro_batch_pixels = CPU_MICRO_BATCH_PIXELS if on_cpu else CUDA_MICRO_BATCH_PIXELS
@@ -136,46 +136,46 @@ class Engine:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise OutOfMemory(f"the weights of {variant} do not fit in memory") from error
+            raise OutOfMemoryError(f"the weights of {variant} do not fit in memory") from error
         count, height, width, _ = tiles.shape
         restored = np.empty((count, height * row.scale, width * row.scale, 3), np.uint8)
-        soundness = np.zeros((count, len(FIELDS)), np.float32)
+        checks = np.zeros((count, len(FIELDS)), np.float32)
         work_us = np.zeros(count, np.int64)
         size = max(1, min(count, self.micro_batch_pixels // (height * width)))
         first = halvings = 0
         while first < count:
             if is_cancelled():
-                raise Cancelled(f"cancelled after {first} of {count} tiles")
+                raise InferenceCancelledError(f"cancelled after {first} of {count} tiles")
             part = slice(first, min(first + size, count))
             began = time.perf_counter()
             try:
-                self._run_checked(network, row, tiles[part], restored[part], soundness[part])
+                self._run_checked(network, row, tiles[part], restored[part], checks[part])
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise EngineError(f"{variant} failed on {height}x{width} tiles: {error}") from error
                 tried = part.stop - part.start
                 if tried == 1:
-                    raise OutOfMemory(f"one {height}x{width} tile of {variant} does not fit in memory") from error
+                    raise OutOfMemoryError(f"one {height}x{width} tile of {variant} does not fit in memory") from error
                 size, halvings = tried // 2, halvings + 1
                 self._count(halvings=1)
                 log.warning("out of memory at %s: micro-batch halved to %d tiles", variant, size)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
                 continue
-            soundness[part, FIELDS.index("halvings")] = halvings
+            checks[part, FIELDS.index("halvings")] = halvings
             first = part.stop
             seconds = time.perf_counter() - began
             work_us[part] = round(1e6 * seconds / (part.stop - part.start))
             self._count(tiles=part.stop - part.start, seconds=seconds)
-        return Restored(restored, soundness, work_us)
+        return Restored(restored, checks, work_us)
 
     def _count(self, **more: float) -> None:
         with self._counting:  # the lane's thread and Triton's restore at the same time
             for name, amount in more.items():
                 setattr(self.counters, name, getattr(self.counters, name) + amount)
 
-    def _run_checked(self, network: SwinIR, row: Variant, tiles: Tiles, into: Tiles, soundness: Rows) -> None:
-        """Restore ``tiles`` into an array of the right shape, and fill in their rows of soundness."""
+    def _run_checked(self, network: SwinIR, row: Variant, tiles: Tiles, into: Tiles, checks: Rows) -> None:
+        """Restore ``tiles`` into an array of the right shape, and fill in their rows of checks."""
         with torch.inference_mode():
             tiles = tiles if tiles.flags.writeable else tiles.copy()  # torch warns of arrays that it must not write to
             images = torch.from_numpy(tiles).to(self.device).permute(0, 3, 1, 2).float().div_(255.0)
@@ -187,14 +187,14 @@ class Engine:
                 log.warning("a tile of %s was not finite: running it again in float32", row.name)
                 again = self._forward(network, given[index : index + 1], torch.float32)
                 if not torch.isfinite(again).all():
-                    raise NotFinite(f"{row.name} gave values that are not finite for a tile, also in float32")
+                    raise NotFiniteError(f"{row.name} gave values that are not finite for a tile, also in float32")
                 restored[index : index + 1] = again
             if row.channels == 1:  # the colour is kept, enlarged if need be; its luminance is replaced
                 restored = _enlarge(images, row.scale) + (restored - _enlarge(given, row.scale))
             levels, rows = _check(restored.mul_(255.0), images)
             rows[:, FIELDS.index("rerun")] = rerun
             torch.from_numpy(into).copy_(levels.permute(0, 2, 3, 1))  # from a card at once to where it belongs
-            torch.from_numpy(soundness).copy_(rows)
+            torch.from_numpy(checks).copy_(rows)
 
     def _forward(self, network: SwinIR, images: Tensor, precision: torch.dtype) -> Tensor:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):

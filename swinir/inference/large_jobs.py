@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swinir.inference.batching import Job
-from swinir.inference.engine import Cancelled, Restored
+from swinir.inference.batching import TileJob
+from swinir.inference.engine import InferenceCancelledError, Restored
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +27,19 @@ NICENESS = 5
 """More than others, for the lane's thread and those that torch starts for it: a small job gets three quarters of a core
 that they share."""
 
-Run = Callable[[list[Job]], None]
+Run = Callable[[list[TileJob]], None]
 """`swinir.inference.batching.run_jobs` with its engine: ends each job with `restored` or `error`."""
 
 
 @dataclass(eq=False)
 class _Entry:
-    job: Job
-    finish: Callable[[Job], None]
+    job: TileJob
+    finish: Callable[[TileJob], None]
     done: int = 0
     """Tiles restored so far."""
 
 
-class Lane:
+class LargeJobQueue:
     """A thread that works off large jobs fairly. Safe to put jobs in from any thread.
 
     Should the thread ever leave its loop, `end` is called: by default it ends the process, whose death is noticed. A
@@ -54,7 +54,7 @@ class Lane:
         self._filled = threading.Condition()
         threading.Thread(target=self._live, name="lane", daemon=True).start()
 
-    def put(self, job: Job, finish: Callable[[Job], None]) -> None:
+    def put(self, job: TileJob, finish: Callable[[TileJob], None]) -> None:
         """Take a job in; `finish` is called with it, on the lane's thread, once it has `restored` or `error`."""
         with self._filled:
             self._entries.append(_Entry(job, finish))
@@ -74,7 +74,9 @@ class Lane:
             with self._filled:
                 self._filled.wait_for(lambda: self._entries)
                 turn = self._take_turn()
-            parts = [Job(entry.job.tiles[entry.done : entry.done + count], entry.job.variants) for entry, count in turn]
+            parts = [
+                TileJob(entry.job.tiles[entry.done : entry.done + count], entry.job.variants) for entry, count in turn
+            ]
             live = [part for part, (entry, _) in zip(parts, turn, strict=True) if not _is_dropped(entry)]
             try:
                 self._run(live)
@@ -106,13 +108,13 @@ def _is_dropped(entry: _Entry) -> bool:
     """Whether whoever asked has left; then the job ends here."""
     try:
         if entry.job.is_cancelled():
-            entry.job.error = Cancelled(f"cancelled after {entry.done} of {len(entry.job.tiles)} tiles")
+            entry.job.error = InferenceCancelledError(f"cancelled after {entry.done} of {len(entry.job.tiles)} tiles")
     except Exception as error:  # noqa: BLE001 - who cannot be asked cannot be answered either
         entry.job.error = error
     return entry.job.error is not None
 
 
-def _advance(entry: _Entry, part: Job) -> bool:
+def _advance(entry: _Entry, part: TileJob) -> bool:
     """Put a part's answer where it belongs; true when the job is finished, and said so."""
     job = entry.job
     job.error = job.error or part.error
@@ -133,17 +135,17 @@ def _advance(entry: _Entry, part: Job) -> bool:
     return True
 
 
-def _take_in(entry: _Entry, part: Job) -> None:
+def _take_in(entry: _Entry, part: TileJob) -> None:
     job, made = entry.job, part.restored
     assert made is not None  # noqa: S101 - what `Run` promises
     if job.restored is None:
         count = len(job.tiles)
         job.restored = Restored(
             np.empty((count, *made.tiles.shape[1:]), made.tiles.dtype),
-            np.empty((count, *made.soundness.shape[1:]), made.soundness.dtype),
+            np.empty((count, *made.checks.shape[1:]), made.checks.dtype),
             np.empty(count, np.int64),
         )
     own = slice(entry.done, entry.done + len(part.tiles))
-    job.restored.tiles[own], job.restored.soundness[own] = made.tiles, made.soundness
+    job.restored.tiles[own], job.restored.checks[own] = made.tiles, made.checks
     job.restored.work_us[own] = made.work_us
     entry.done = own.stop

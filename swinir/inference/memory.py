@@ -47,7 +47,7 @@ def free_shm_bytes() -> int:
     return found.f_bavail * found.f_frsize
 
 
-class Room:
+class SharedMemoryBudget:
     """The shared memory that answers go through: it grows for the largest and never shrinks, so that one fits again."""
 
     def __init__(self, free_bytes: Callable[[], int] = free_shm_bytes) -> None:

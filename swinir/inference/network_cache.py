@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from swinir.errors import BadWeights
+from swinir.errors import InvalidWeightsError
 from swinir.inference.memory import is_out_of_memory
 from swinir.network.swinir import SwinIR
 from swinir.weights.load import find_weights, load_network
@@ -33,7 +33,7 @@ class _Held:
     """Path, time of change and length of the file it came from."""
 
 
-class Shelf:
+class NetworkCache:
     """Networks by the name of their variant. Safe to use from several threads."""
 
     def __init__(
@@ -107,5 +107,5 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     try:
         status = path.stat()
     except OSError as error:
-        raise BadWeights(f"{path.name} cannot be read: {error.strerror}") from error
+        raise InvalidWeightsError(f"{path.name} cannot be read: {error.strerror}") from error
     return str(path), status.st_mtime_ns, status.st_size

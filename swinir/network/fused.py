@@ -43,7 +43,7 @@ TOLERANCE = 1e-5
 _enabled = True
 
 
-class CannotCompile(Exception):
+class CompileError(Exception):
     """There is no fused block for this machine; the text says why."""
 
 
@@ -147,7 +147,7 @@ def compile_library() -> Path:
         return path
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        raise CannotCompile("there is no C compiler here (cc, gcc or clang)")
+        raise CompileError("there is no C compiler here (cc, gcc or clang)")
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         COMPILED.mkdir(exist_ok=True)
@@ -156,12 +156,12 @@ def compile_library() -> Path:
         )
         if finished.returncode:
             partial.unlink(missing_ok=True)
-            raise CannotCompile(f"{compiler} refused {SOURCE.name}: {finished.stderr.strip()[:500]}")
+            raise CompileError(f"{compiler} refused {SOURCE.name}: {finished.stderr.strip()[:500]}")
         for old in COMPILED.glob("fused_block-*.so"):
             old.unlink(missing_ok=True)
         partial.replace(path)
     except OSError as error:
-        raise CannotCompile(f"{COMPILED} cannot be written: {error.strerror}") from error
+        raise CompileError(f"{COMPILED} cannot be written: {error.strerror}") from error
     return path
 
 
@@ -236,7 +236,7 @@ def main() -> None:
     """Compile, or say why not: never an error, for PyTorch does the work as well."""
     try:
         print(f"the engine's fused block: {compile_library()}")  # noqa: T201 - this is a command
-    except CannotCompile as error:
+    except CompileError as error:
         print(f"the engine runs in PyTorch alone, about half as fast on a CPU: {error}", file=sys.stderr)  # noqa: T201
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from swinir.errors import BadWeights
+from swinir.errors import InvalidWeightsError
 from swinir.network.swinir import NUM_FEAT
 
 _BLOCK = re.compile(r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.")
@@ -32,7 +32,7 @@ def infer_config(tensors: Mapping[str, Tensor], *, img_range: float, source: str
     ]
     window = (math.isqrt(tables[0][0]) + 1) // 2
     if (2 * window - 1) ** 2 != tables[0][0]:
-        raise BadWeights(
+        raise InvalidWeightsError(
             f"{source}: a bias table of {tables[0][0]} rows belongs to no window; (2 w - 1)^2 was expected"
         )
     hidden = reader.shape("layers.0.residual_group.blocks.0.mlp.fc1.weight", 2)[0]
@@ -72,20 +72,22 @@ def _infer_upsampler(reader: _Reader, embed_dim: int, in_chans: int) -> tuple[st
             return "pixelshuffle", 3
         if set(factors) == {4.0}:
             return "pixelshuffle", 2 ** len(factors)
-        raise BadWeights(
+        raise InvalidWeightsError(
             f"{reader.source}: upsample multiplies its channels by {factors}; 9 once or 4 each was expected"
         )
     if "upsample.0.weight" in tensors:
         channels = reader.shape("upsample.0.weight", 4)[0]
         scale = math.isqrt(channels // in_chans)
         if scale**2 * in_chans != channels:
-            raise BadWeights(
+            raise InvalidWeightsError(
                 f"{reader.source}: upsample makes {channels} channels; a square of the scale times {in_chans}"
             )
         return "pixelshuffledirect", scale
     if reader.shape("conv_last.weight", 4)[:2] == (in_chans, embed_dim):
         return "", 1
-    raise BadWeights(f"{reader.source}: conv_last leads neither from {embed_dim} channels nor from an upsampler")
+    raise InvalidWeightsError(
+        f"{reader.source}: conv_last leads neither from {embed_dim} channels nor from an upsampler"
+    )
 
 
 class _Reader:
@@ -97,10 +99,12 @@ class _Reader:
 
     def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
         if name not in self.tensors:
-            raise BadWeights(f"{self.source} is no SwinIR: it lacks {name}")
+            raise InvalidWeightsError(f"{self.source} is no SwinIR: it lacks {name}")
         shape = tuple(self.tensors[name].shape)
         if len(shape) != dimensions or 0 in shape:
-            raise BadWeights(f"{self.source}: {name} has shape {list(shape)}; {dimensions} dimensions were expected")
+            raise InvalidWeightsError(
+                f"{self.source}: {name} has shape {list(shape)}; {dimensions} dimensions were expected"
+            )
         return shape
 
     def depths(self) -> list[int]:
@@ -112,5 +116,5 @@ class _Reader:
         depths = [len(blocks[group]) for group in sorted(blocks)]
         gaps = [group for group in blocks if blocks[group] != set(range(len(blocks[group])))]
         if not blocks or sorted(blocks) != list(range(len(blocks))) or gaps:
-            raise BadWeights(f"{self.source} is no SwinIR: its layers are not numbered from 0 without a gap")
+            raise InvalidWeightsError(f"{self.source} is no SwinIR: its layers are not numbered from 0 without a gap")
         return depths

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from swinir.errors import FetchFailed
+from swinir.errors import FetchError
 
 Progress = Callable[[int, int | None], None]
 """Told the bytes that are here and, where it is known, how many there will be."""
@@ -58,7 +58,7 @@ def download(
     ``size_bytes`` is the length that is known beforehand: any other is refused. ``on_progress`` gets bytes and total.
     """
     if not url.startswith(("http://", "https://")):
-        raise FetchFailed(f"{url} is no address of the web: it must begin with http:// or https://")
+        raise FetchError(f"{url} is no address of the web: it must begin with http:// or https://")
     patience = patience or Patience()
     failures, pause_s = 0, patience.first_pause_s
     while True:
@@ -67,12 +67,12 @@ def download(
             return _attempt(url, partial, size_bytes, on_progress, patience)
         except (_Interrupted, OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code not in _TRANSIENT:
-                raise FetchFailed(f"{url} answers {error.code} {error.reason}") from error
+                raise FetchError(f"{url} answers {error.code} {error.reason}") from error
             gained = _length(partial) - before
             failures = 1 if gained > 0 else failures + 1
             pause_s = patience.first_pause_s if gained > 0 else pause_s
             if failures >= patience.attempts:
-                raise FetchFailed(
+                raise FetchError(
                     f"{url} could not be fetched: {_reason(error)} ({failures} attempts in a row without a byte). "
                     f"{_length(partial):,} bytes are kept in {partial}; the same command goes on from there."
                 ) from error
@@ -127,15 +127,15 @@ def _place(answer: Any, asked: int, url: str) -> tuple[int, int | None]:
         return 0, int(length) if length.isdigit() else None
     found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
     if not found or int(found[1]) != asked:
-        raise FetchFailed(f"{url} was asked for bytes from {asked} and sent {answer.headers.get('Content-Range')!r}")
+        raise FetchError(f"{url} was asked for bytes from {asked} and sent {answer.headers.get('Content-Range')!r}")
     return asked, int(found[2])
 
 
 def _check_total(total: int | None, size_bytes: int | None, url: str) -> None:
     if total is not None and size_bytes is not None and total != size_bytes:
-        raise FetchFailed(f"{url} has {total:,} bytes; {size_bytes:,} were expected: it is another file")
+        raise FetchError(f"{url} has {total:,} bytes; {size_bytes:,} were expected: it is another file")
     if total is not None and total > MAX_FILE_BYTES:
-        raise FetchFailed(f"{url} has {total:,} bytes; {MAX_FILE_BYTES:,} is the limit")
+        raise FetchError(f"{url} has {total:,} bytes; {MAX_FILE_BYTES:,} is the limit")
 
 
 def _receive(
@@ -153,10 +153,10 @@ def _receive(
         try:
             file.write(chunk)
         except OSError as error:  # a full disk is no reason to try again
-            raise FetchFailed(f"what came cannot be written: {error.strerror}") from error
+            raise FetchError(f"what came cannot be written: {error.strerror}") from error
         done, arrived = done + len(chunk), arrived + len(chunk)
         if done > limit:
-            raise FetchFailed(f"more than {limit:,} bytes came")
+            raise FetchError(f"more than {limit:,} bytes came")
         if on_progress:
             on_progress(done, total)
         now = time.monotonic()

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from swinir.custom_variants import NAME_PATTERN, ROW_KEY, find_row, write_row
-from swinir.errors import BadWeights, FetchFailed, MissingWeights, WeightsError
+from swinir.errors import FetchError, InvalidWeightsError, MissingWeightsError, WeightsError
 from swinir.weights.architecture import infer_config
 from swinir.weights.download import Patience, Progress, download
 from swinir.weights.load import build_network, convert, find_weights, load_network, read_checkpoint, write_weights
-from swinir.weights.lockfile import Entry, Ledger, hash_file
+from swinir.weights.lockfile import LockedWeights, LockFile, hash_file
 from swinir.zoo import RELEASE_URL, VARIANTS, Variant, find_variant
 
 
@@ -29,12 +29,12 @@ def fetch(
     base_url: str = RELEASE_URL,
     on_progress: Progress | None = None,
     patience: Patience | None = None,
-) -> Entry:
+) -> LockedWeights:
     """Fetch the published checkpoint of a variant from ``base_url``, check it, convert it and write it down."""
     row = find_variant(name)
     if row.is_bundled:
         raise WeightsError(f"{name} ships with the project: there is nothing to fetch")
-    ledger = Ledger(weights_dir)
+    ledger = LockFile(weights_dir)
     ledger.find(name)  # a lock file that cannot be read is said before 140 MB are fetched
     folder = weights_dir / "downloads"
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def fetch(
             whole.unlink(missing_ok=True)
 
 
-def convert_local(source: Path, name: str, weights_dir: Path) -> Entry:
+def convert_local(source: Path, name: str, weights_dir: Path) -> LockedWeights:
     """Take a published checkpoint that is on this machine already as the weights of a variant of the zoo."""
     row = find_variant(name)
     if row.is_bundled:
@@ -58,26 +58,26 @@ def convert_local(source: Path, name: str, weights_dir: Path) -> Entry:
             f"{name} ships with the project; give weights of your own another name: superres weights import"
         )
     if not source.is_file():
-        raise MissingWeights(f"There is no file {source}")
+        raise MissingWeightsError(f"There is no file {source}")
     return _take_in(row, source, weights_dir)
 
 
-def _take_in(row: Variant, source: Path, weights_dir: Path) -> Entry:
+def _take_in(row: Variant, source: Path, weights_dir: Path) -> LockedWeights:
     """Check a checkpoint's hash, then its tensors, and only then put it in place."""
-    ledger, found = Ledger(weights_dir), hash_file(source)
+    ledger, found = LockFile(weights_dir), hash_file(source)
     known = ledger.find(row.name)
     expected, by = row.sha256, "the table"
     if not expected and known:
         expected, by = known.sha256, "the lock file (trusted on first use)"
     if expected and found != expected:
-        raise BadWeights(
+        raise InvalidWeightsError(
             f"{source.name} has sha256 {found}, but {by} says {expected}. It was not taken; nothing else was changed."
         )
     target = weights_dir / f"{row.name}.safetensors"
     size_bytes = source.stat().st_size
     convert(source, target, row)
     trust = "pinned" if row.sha256 else "first use"
-    entry = Entry(row.file, found, size_bytes, trust, hash_file(target))
+    entry = LockedWeights(row.file, found, size_bytes, trust, hash_file(target))
     ledger.write_down(row.name, entry)
     return entry
 
@@ -101,21 +101,21 @@ def import_checkpoint(source: Path, description: Description, weights_dir: Path,
     """Take in any SwinIR under a name of its own, its architecture read from its tensors; return its row."""
     name = description.name
     if not NAME_PATTERN.fullmatch(name):
-        raise BadWeights(f"{name[:80]!r} is no name: 1 to 64 small letters, digits and _ are")
+        raise InvalidWeightsError(f"{name[:80]!r} is no name: 1 to 64 small letters, digits and _ are")
     if name in VARIANTS:
-        raise BadWeights(f"{name} is a variant of the zoo; give this one another name")
+        raise InvalidWeightsError(f"{name} is a variant of the zoo; give this one another name")
     target = weights_dir / f"{name}.safetensors"
     if target.exists() and not is_replacing:
-        raise BadWeights(f"There is a variant {name} already; add --replace to put this one in its place")
+        raise InvalidWeightsError(f"There is a variant {name} already; add --replace to put this one in its place")
     if not source.is_file():
-        raise MissingWeights(f"There is no file {source}")
+        raise MissingWeightsError(f"There is no file {source}")
     tensors = read_checkpoint(source, description.key)
     config = infer_config(tensors, img_range=description.img_range, source=source.name)
     network = build_network(config, tensors, source.name)
     row = _row(description, config)
     write_weights(network, target, {"variant": name, ROW_KEY: write_row(row)})
-    entry = Entry(source.name, hash_file(source), source.stat().st_size, "imported", hash_file(target))
-    Ledger(weights_dir).write_down(name, entry)
+    entry = LockedWeights(source.name, hash_file(source), source.stat().st_size, "imported", hash_file(target))
+    LockFile(weights_dir).write_down(name, entry)
     return row
 
 
@@ -124,9 +124,9 @@ def _row(description: Description, config: dict[str, Any]) -> Variant:
     scale, window, in_chans = config["upscale"], config["window_size"], config["in_chans"]
     task = description.task
     if task.startswith("gray") != (in_chans == 1) or in_chans not in (1, 3):
-        raise BadWeights(f"The task {task} does not fit a network of {in_chans} channels")
+        raise InvalidWeightsError(f"The task {task} does not fit a network of {in_chans} channels")
     if task.endswith("_sr") == (scale == 1) or scale not in (1, 2, 3, 4, 8):
-        raise BadWeights(f"The task {task} does not fit a network of scale {scale}")
+        raise InvalidWeightsError(f"The task {task} does not fit a network of scale {scale}")
     depth = sum(config["depths"])
     alike = min(VARIANTS.values(), key=lambda row: (abs(sum(row.config["depths"]) - depth), row.name))
     halo = -(-alike.halo // window) * window
@@ -149,9 +149,9 @@ def verify(name: str, weights_dir: Path) -> str:
     """Check the file of one variant: its hash against the ledger, then every tensor; return how sure we are of it."""
     row = find_row(name, weights_dir)
     path = find_weights(row, weights_dir)
-    entry = Ledger(weights_dir).find(name) if path.parent == weights_dir else None
+    entry = LockFile(weights_dir).find(name) if path.parent == weights_dir else None
     if entry and (found := hash_file(path)) != entry.converted_sha256:
-        raise BadWeights(
+        raise InvalidWeightsError(
             f"{path} has sha256 {found}, but the lock file says {entry.converted_sha256}: it changed since. "
             f"Make it again: superres weights {'import' if row.is_imported else f'fetch {name}'}"
         )
@@ -170,7 +170,7 @@ def _alone(lock: Path, name: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise FetchFailed(f"{name} is being fetched already by another process") from error
+            raise FetchError(f"{name} is being fetched already by another process") from error
         try:
             yield
         finally:

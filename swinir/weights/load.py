@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from swinir.errors import BadWeights, MissingWeights
+from swinir.errors import InvalidWeightsError, MissingWeightsError
 from swinir.network.swinir import DERIVED_BUFFERS, SwinIR
 from swinir.zoo import Variant
 
@@ -35,7 +35,7 @@ def find_weights(variant: Variant, weights_dir: Path | None) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    raise MissingWeights(
+    raise MissingWeightsError(
         f"The weights of {variant.name} are not on this machine. Fetch them with: superres weights fetch {variant.name}"
     )
 
@@ -51,12 +51,12 @@ def build_network(config: Mapping[str, Any], tensors: Mapping[str, Tensor], sour
         with torch.device("meta"):  # no time lost on initialising what is replaced at once
             network = SwinIR(**config)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise BadWeights(f"{source} describes no network that can be built: {error}") from error
+        raise InvalidWeightsError(f"{source} describes no network that can be built: {error}") from error
     _check_tensors(network, tensors, source)
     try:
         network.load_state_dict(dict(tensors), strict=True, assign=True)
     except RuntimeError as error:  # the buffers that follow from the configuration are those of another one
-        raise BadWeights(f"{source} does not fit its network: {error}") from error
+        raise InvalidWeightsError(f"{source} does not fit its network: {error}") from error
     return network.requires_grad_(requires_grad=False).eval()
 
 
@@ -66,15 +66,17 @@ def _check_tensors(network: SwinIR, tensors: Mapping[str, Tensor], source: str) 
     extra = [name for name in extra if not name.endswith(DERIVED_BUFFERS)]
     for names, what in ((missing, "lacks"), (extra, "holds unknown")):
         if names:
-            raise BadWeights(f"{source} {what} {len(names)} tensors, the first is {names[0][:200]}")
+            raise InvalidWeightsError(f"{source} {what} {len(names)} tensors, the first is {names[0][:200]}")
     for name, parameter in wanted.items():
         tensor = tensors[name]
         if tensor.shape != parameter.shape:
-            raise BadWeights(f"{source}: {name} has shape {list(tensor.shape)}, wanted {list(parameter.shape)}")
+            raise InvalidWeightsError(
+                f"{source}: {name} has shape {list(tensor.shape)}, wanted {list(parameter.shape)}"
+            )
         if not tensor.is_floating_point():
-            raise BadWeights(f"{source}: {name} holds {tensor.dtype}, wanted floating point")
+            raise InvalidWeightsError(f"{source}: {name} holds {tensor.dtype}, wanted floating point")
         if not torch.isfinite(tensor).all():
-            raise BadWeights(f"{source}: {name} holds values that are not finite")
+            raise InvalidWeightsError(f"{source}: {name} holds values that are not finite")
 
 
 def read_checkpoint(path: Path, key: str = "") -> dict[str, Tensor]:
@@ -84,7 +86,7 @@ def read_checkpoint(path: Path, key: str = "") -> dict[str, Tensor]:
     """
     state: object = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path, key)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise BadWeights(f"{path.name} holds no state dict: a mapping of names to tensors was expected")
+        raise InvalidWeightsError(f"{path.name} holds no state dict: a mapping of names to tensors was expected")
     return {str(name): each.float() if each.is_floating_point() else each for name, each in state.items()}
 
 
@@ -93,7 +95,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load(path.read_bytes())
     except (OSError, SafetensorError) as error:
-        raise BadWeights(f"{path.name} cannot be read as safetensors: {error}") from error
+        raise InvalidWeightsError(f"{path.name} cannot be read as safetensors: {error}") from error
 
 
 def _read_pth(path: Path, key: str) -> object:
@@ -102,13 +104,13 @@ def _read_pth(path: Path, key: str) -> object:
             warnings.simplefilter("ignore")  # of pickle's protocol: what cannot be read is refused below
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise BadWeights(
+        raise InvalidWeightsError(
             f"{path.name} is refused: it holds something other than tensors (code is never run)"
         ) from error
     except Exception as error:  # a damaged file makes torch raise IndexError, struct.error, AssertionError and others
-        raise BadWeights(f"{path.name} cannot be read as a checkpoint: {str(error)[:300]}") from error
+        raise InvalidWeightsError(f"{path.name} cannot be read as a checkpoint: {str(error)[:300]}") from error
     if key and not (isinstance(state, Mapping) and key in state):
-        raise BadWeights(f"{path.name} has nothing under the key {key!r}")
+        raise InvalidWeightsError(f"{path.name} has nothing under the key {key!r}")
     for each in (key,) if key else CHECKPOINT_KEYS:
         if isinstance(state, Mapping) and isinstance(state.get(each), Mapping):
             return state[each]
@@ -132,6 +134,6 @@ def convert(source: Path, target: Path, variant: Variant) -> None:
     key = variant.checkpoint_key if source.suffix != ".safetensors" else ""
     try:
         tensors = read_checkpoint(source, key)
-    except BadWeights:
+    except InvalidWeightsError:
         tensors = read_checkpoint(source)  # the same tensors under the other key, or bare
     write_weights(build_network(variant.config, tensors, source.name), target, {"variant": variant.name})

@@ -20,7 +20,7 @@ NAME = "weights.lock.json"
 
 
 @dataclass(frozen=True)
-class Entry:
+class LockedWeights:
     """What is known of a variant's files."""
 
     file: str
@@ -34,17 +34,17 @@ class Entry:
     """Of the safetensors file made of it."""
 
 
-class Ledger:
+class LockFile:
     """The lock file of one folder of weights."""
 
     def __init__(self, weights_dir: Path) -> None:
         self._path = weights_dir / NAME
 
-    def find(self, variant: str) -> Entry | None:
+    def find(self, variant: str) -> LockedWeights | None:
         """Return what was written down of a variant."""
         return self._read().get(variant)
 
-    def write_down(self, variant: str, entry: Entry) -> None:
+    def write_down(self, variant: str, entry: LockedWeights) -> None:
         """Add or replace a variant's entry."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         folder = os.open(self._path.parent, os.O_RDONLY)  # locked in the ledger's stead, which is replaced
@@ -58,10 +58,10 @@ class Ledger:
         finally:
             os.close(folder)
 
-    def _read(self) -> dict[str, Entry]:
+    def _read(self) -> dict[str, LockedWeights]:
         try:
             found = json.loads(self._path.read_text())
-            return {name: Entry(**entry) for name, entry in found.items()}
+            return {name: LockedWeights(**entry) for name, entry in found.items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:

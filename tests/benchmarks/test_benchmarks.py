@@ -13,7 +13,7 @@ import torch
 from PIL import Image as PilImage
 
 from benchmarks import network, report, tiling
-from benchmarks.candidates import Disagreement, make_pair, make_runs
+from benchmarks.candidates import DisagreementError, make_pair, make_runs
 from benchmarks.choices import measure_chunks, measure_heads
 from benchmarks.machine import describe_machine
 from swinir.network import attention, blocks
@@ -87,7 +87,7 @@ def test_a_network_that_computes_something_else_is_not_timed() -> None:
     pair = make_pair("compact_x4")
     with torch.no_grad():
         next(pair.ours.parameters()).add_(0.1)
-    with pytest.raises(Disagreement, match="compact_x4 at 16x16"):
+    with pytest.raises(DisagreementError, match="compact_x4 at 16x16"):
         make_runs(pair, 16)
 
 

@@ -14,13 +14,13 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from gateway.backend.interface import Band
-from gateway.cancellation import Stop
+from gateway.cancellation import CancelToken
 from preprocessing.codec import Pixels
 from swinir.inference.engine import Engine
 from tests.browser.conftest import DESKTOP, FLAGS, PHONE, FrontServer, find_chromium
 from tests.browser.scripted import Script, ScriptedGateway
 from tests.browser.states import HARBOUR, STATES, file
-from tests.fakes import FakeUpscaler, cut_in_two
+from tests.fakes import FakeBackend, cut_in_two
 
 DARK: dict[str, Any] = {"color_scheme": "dark"}
 PHONE_OPTIONS: dict[str, Any] = {"viewport": PHONE, "has_touch": True, "is_mobile": True, "device_scale_factor": 1.5}
@@ -46,7 +46,7 @@ def save(shot: bytes, path: Path) -> None:
         seen.save(path, quality=QUALITY, method=6)
 
 
-class Restoring(FakeUpscaler):
+class Restoring(FakeBackend):
     """Makes the pictures with the shipped weights, so that they look like what a visitor gets."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Restoring(FakeUpscaler):
         self._made: dict[tuple[bytes, str], Pixels] = {}
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
     ) -> Iterator[Band]:
         """Yield the whole image as two bands."""
         del deadline, request_id, stop

@@ -24,11 +24,11 @@ from werkzeug import Request
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wsgi import ClosingIterator
 
-from gateway.access.api_keys import KeyFile
+from gateway.access.api_keys import ApiKeyStore
 from gateway.app import create_app
 from gateway.config.settings import Settings
 from swinir.zoo import PHOTO_VARIANT
-from tests.fakes import FakeUpscaler
+from tests.fakes import FakeBackend
 
 GATE_LIMIT_S = 30.0
 USUAL = {"p50": 12.0, "p90": 15.0}
@@ -113,9 +113,9 @@ class Script:
 class ScriptedGateway:
     """Serves it on a free port, in threads of this process."""
 
-    def __init__(self, state_dir: Path, *, upscaler: FakeUpscaler | None = None, **changes: Any) -> None:
-        self.key = KeyFile(state_dir / "keys.json").new("browser")
-        self.app: Flask = create_app(Settings(state_dir=str(state_dir), **changes), upscaler or FakeUpscaler())
+    def __init__(self, state_dir: Path, *, upscaler: FakeBackend | None = None, **changes: Any) -> None:
+        self.key = ApiKeyStore(state_dir / "keys.json").new("browser")
+        self.app: Flask = create_app(Settings(state_dir=str(state_dir), **changes), upscaler or FakeBackend())
         self._inner = self.app.wsgi_app
         self.app.wsgi_app = self._answer  # type: ignore[method-assign,assignment]
         self.script = Script()
@@ -244,7 +244,7 @@ def _result(answer: Any) -> dict[str, Any]:
         "seconds": float(answer.headers["X-Superres-Seconds"]),
         "variant": answer.headers["X-Superres-Variant"],
         "notes": [note for note in [answer.headers.get("X-Superres-Notes")] if note],
-        "soundness": {
+        "checks": {
             "tiles": 2,
             "reruns": 0,
             "halvings": 0,

@@ -54,7 +54,7 @@ class SleepyStack:
         self.front = FrontServer(folder / "front")
         self.stack: Stack = start_stack(
             folder / "state",
-            SUPERRES_IDLE_SLEEP_S="2", SUPERRES_FRAME_ANCESTORS=f"'self' {self.front.origin}",
+            SUPERRES_SCALE_TO_ZERO_AFTER_S="2", SUPERRES_FRAME_ANCESTORS=f"'self' {self.front.origin}",
         )  # fmt: skip
         self.front.point_at(self.stack.url + "/")
 

@@ -16,11 +16,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from gateway.access.api_keys import KeyFile
+from gateway.access.api_keys import ApiKeyStore
 from gateway.app import create_app
 from gateway.config.settings import Settings
 from tests.conftest import ROOT
-from tests.fakes import FakeUpscaler, HandClock
+from tests.fakes import FakeBackend, ManualClock
 from tests.gateway.requests import FORM_SECRET
 
 START_LIMIT_S = 30.0
@@ -28,17 +28,17 @@ MakeApp = Callable[..., Flask]
 
 
 @pytest.fixture
-def upscaler() -> FakeUpscaler:
-    return FakeUpscaler()
+def upscaler() -> FakeBackend:
+    return FakeBackend()
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def make_app(tmp_path: Path, upscaler: FakeUpscaler) -> MakeApp:
+def make_app(tmp_path: Path, upscaler: FakeBackend) -> MakeApp:
     """Return a factory: settings by name, `upscaler` and `clock` to replace the usual ones.
 
     Nothing is cached unless a test asks for it: most count what reaches the backend.
@@ -48,7 +48,12 @@ def make_app(tmp_path: Path, upscaler: FakeUpscaler) -> MakeApp:
         given = changes.pop("upscaler", upscaler)
         clock = changes.pop("clock", time.monotonic)
         # The test client closes no answer, so each request seems open for ever.
-        usual = {"state_dir": str(tmp_path), "form_secret": FORM_SECRET, "requests_at_once": 1_000, "threads": 1_024}
+        usual = {
+            "state_dir": str(tmp_path),
+            "form_secret": FORM_SECRET,
+            "max_concurrent_requests": 1_000,
+            "threads": 1_024,
+        }
         settings = Settings(**{"cache_max_bytes": 0, **usual, **changes})  # type: ignore[arg-type]
         return create_app(settings, given, clock=clock)  # type: ignore[arg-type]
 
@@ -68,7 +73,7 @@ def client(app: Flask) -> FlaskClient:
 @pytest.fixture
 def key(tmp_path: Path) -> str:
     """A key that the application of these tests honours."""
-    return KeyFile(tmp_path / "keys.json").new("tests")
+    return ApiKeyStore(tmp_path / "keys.json").new("tests")
 
 
 @dataclass
@@ -115,7 +120,7 @@ def serving(state_dir: Path, *arguments: str, **variables: str) -> Iterator[Serv
             process.kill()
 
 
-SMALL = {"SUPERRES_MAX_UPLOAD_BYTES": "300000", "SUPERRES_THREADS": "12", "SUPERRES_QUEUE_PLACES": "2"}
+SMALL = {"SUPERRES_MAX_UPLOAD_BYTES": "300000", "SUPERRES_THREADS": "12", "SUPERRES_QUEUE_SIZE": "2"}
 
 
 @pytest.fixture(scope="module")

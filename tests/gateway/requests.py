@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from PIL import Image as PilImage
 from werkzeug.test import TestResponse
 
-from gateway.access.form_tokens import FormTokens
+from gateway.access.form_tokens import CsrfTokens
 from preprocessing.codec import Pixels
 from tests.builders import draw_photo, encode_png
 
@@ -22,7 +22,7 @@ PHOTO = encode_png(draw_photo(24, 32))
 
 def form(data: bytes = PHOTO, filename: str = "photo.png", **fields: str) -> dict[str, Any]:
     """Return the arguments of a post of the form, as a page that was just opened sends it."""
-    token = FormTokens(FORM_SECRET, 60).make()
+    token = CsrfTokens(FORM_SECRET, 60).make()
     data_of_form = {"token": token, "image": (BytesIO(data), filename), **fields}
     return {"data": data_of_form, "content_type": "multipart/form-data"}
 

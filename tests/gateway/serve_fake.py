@@ -10,15 +10,15 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.backend.interface import Band, Upscaler
-from gateway.cancellation import Stop
+from gateway.backend.interface import Backend, Band
+from gateway.cancellation import CancelToken
 from gateway.config.settings import Settings, read_settings
 from gateway.server import ServeError, serve
 from preprocessing.codec import Pixels
-from tests.fakes import FakeUpscaler, enlarge
+from tests.fakes import FakeBackend, enlarge
 
 
-class Marked(FakeUpscaler):
+class Marked(FakeBackend):
     """Leaves a file when it is closed."""
 
     def __init__(self, marker: Path, gate: threading.Event | None, takes_s: float) -> None:
@@ -27,7 +27,7 @@ class Marked(FakeUpscaler):
         self._takes_s = takes_s
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
     ) -> Iterator[Band]:
         """Yield the bands after the time that an image takes, or end when it is stopped."""
         stopped = threading.Event()
@@ -41,11 +41,11 @@ class Marked(FakeUpscaler):
         self._marker.write_text("closed")
 
 
-class Banded(FakeUpscaler):
+class Banded(FakeBackend):
     """Holds one band at a time, as a backend elsewhere does."""
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
     ) -> Iterator[Band]:
         """Yield each pixel several times, in bands of 48 rows of the upload."""
         del deadline, request_id
@@ -58,7 +58,7 @@ class Banded(FakeUpscaler):
             top += len(rows)
 
 
-def make_backend(settings: Settings) -> Upscaler:
+def make_backend(settings: Settings) -> Backend:
     """Return the backend that the first argument names."""
     if "broken" in sys.argv:
         raise RuntimeError("No Triton to be had. Install one.")
@@ -69,7 +69,7 @@ def make_backend(settings: Settings) -> Upscaler:
     return Marked(Path(settings.state_dir) / "closed", gate, takes_s)
 
 
-def await_ready(_upscaler: Upscaler) -> None:
+def await_ready(_upscaler: Backend) -> None:
     """Return at once, or never become ready."""
     if "never-ready" in sys.argv:
         raise RuntimeError("Triton does not start: it has no legs.")

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.client_ip import TrustedHops, find_address, group
+from gateway.access.client_ip import TrustedProxies, find_address, rate_limit_key
 from tests.gateway.conftest import MakeApp
 from tests.gateway.requests import problem_of
 
@@ -69,7 +69,7 @@ def test_the_peer_is_folded_and_may_be_unknown(peer: str, address: str) -> None:
     ],
 )  # fmt: skip
 def test_an_ipv4_address_stands_alone_and_a_64_together(one: str, other: str, *, is_shared: bool) -> None:
-    assert (group(one) == group(other)) == is_shared
+    assert (rate_limit_key(one) == rate_limit_key(other)) == is_shared
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_the_scheme_is_that_of_the_nearest_proxy_and_the_host_that_of_the_header
 ) -> None:
     app = Flask("test")
     app.add_url_rule("/where", view_func=lambda: f"{request.url} {request.remote_addr}")
-    app.wsgi_app = TrustedHops(app.wsgi_app, hops)  # type: ignore[method-assign]
+    app.wsgi_app = TrustedProxies(app.wsgi_app, hops)  # type: ignore[method-assign]
 
     assert app.test_client().get("/where", headers=headers).get_data(as_text=True) == f"{url} 127.0.0.1"
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.ip_blocklist import BlockFile, BlocksError, _parse, read_network
+from gateway.access.ip_blocklist import Blocklist, BlocklistFileError, _parse, read_network
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ FILE = """\
 def test_an_address_is_under_a_block_or_not(path: Path, address: str, note: str | None) -> None:
     path.write_text(FILE)
 
-    block = BlockFile(path).find(address)
+    block = Blocklist(path).find(address)
 
     assert (block.note if block else None) == note
 
@@ -67,10 +67,10 @@ def test_finding_agrees_with_ipaddress(data: st.DataObject) -> None:
 
 
 def test_the_file_counts_at_once_when_it_changes_and_may_be_missing(path: Path) -> None:
-    blocks = BlockFile(path)
+    blocks = Blocklist(path)
     assert blocks.find("203.0.113.1") is None
 
-    BlockFile(path).add("203.0.113.0/24", "")
+    Blocklist(path).add("203.0.113.0/24", "")
     assert blocks.find("203.0.113.1")
 
     path.unlink()
@@ -90,7 +90,7 @@ def test_a_bad_line_is_refused_by_number_and_the_old_list_stays_in_force(
     path: Path, line: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path.write_text("203.0.113.0/24\n")
-    blocks = BlockFile(path)
+    blocks = Blocklist(path)
     assert blocks.find("203.0.113.1")
 
     path.write_text(f"198.51.100.0/24\n\n{line}\n")
@@ -100,9 +100,9 @@ def test_a_bad_line_is_refused_by_number_and_the_old_list_stays_in_force(
     [record] = caplog.records
     assert (record.levelno, words in caplog.text) == (logging.ERROR, True)
     assert "The blocks read before stay in force." in caplog.text
-    with pytest.raises(BlocksError, match="line 3"):
+    with pytest.raises(BlocklistFileError, match="line 3"):
         blocks.blocks()
-    with pytest.raises(BlocksError, match="line 3"):
+    with pytest.raises(BlocklistFileError, match="line 3"):
         blocks.add("192.0.2.0/24", "")
     path.write_text("198.51.100.0/24\n")
     assert blocks.find("198.51.100.1")
@@ -116,7 +116,7 @@ def test_a_mounted_file_that_is_swapped_is_read_again(tmp_path: Path) -> None:
         (tmp_path / name / "blocks.txt").write_text(text)
     (tmp_path / "..data").symlink_to("..2026_1")
     (tmp_path / "blocks.txt").symlink_to("..data/blocks.txt")
-    blocks = BlockFile(tmp_path / "blocks.txt")
+    blocks = Blocklist(tmp_path / "blocks.txt")
     assert blocks.find("203.0.113.1")
 
     (tmp_path / "..next").symlink_to("..2026_2")
@@ -128,7 +128,7 @@ def test_a_mounted_file_that_is_swapped_is_read_again(tmp_path: Path) -> None:
 
 def test_adding_and_removing_keep_every_other_line_as_it_is(path: Path) -> None:
     path.write_text(FILE.rstrip("\n"))
-    blocks = BlockFile(path)
+    blocks = Blocklist(path)
 
     assert str(blocks.add(" 192.0.2.77 ", "2026-11-23 carol: knocks")) == "192.0.2.77/32"
     assert path.read_text() == FILE + "192.0.2.77/32  # 2026-11-23 carol: knocks\n"
@@ -150,8 +150,8 @@ def test_adding_and_removing_keep_every_other_line_as_it_is(path: Path) -> None:
 def test_what_cannot_be_added_is_refused_in_words(path: Path, network: str, note: str, words: str) -> None:
     path.write_text(FILE)
 
-    with pytest.raises(BlocksError) as caught:
-        BlockFile(path).add(network, note)
+    with pytest.raises(BlocklistFileError) as caught:
+        Blocklist(path).add(network, note)
 
     assert words in str(caught.value)
     assert path.read_text() == FILE
@@ -161,7 +161,7 @@ def test_what_cannot_be_added_is_refused_in_words(path: Path, network: str, note
 def test_what_is_not_there_cannot_be_removed(path: Path, network: str) -> None:
     path.write_text(FILE)
 
-    with pytest.raises(BlocksError):
-        BlockFile(path).remove(network)
+    with pytest.raises(BlocklistFileError):
+        Blocklist(path).remove(network)
 
     assert path.read_text() == FILE

@@ -7,30 +7,30 @@ import threading
 import pytest
 
 from gateway.config.settings import Settings
-from gateway.jobs.options import Order, make_order, read_choices
-from gateway.jobs.result_cache import Cache, key_of
+from gateway.jobs.options import UpscaleRequest, make_request, parse_options
+from gateway.jobs.result_cache import ResultCache, cache_key
 from gateway.jobs.runner import Result
 from tests import builders
-from tests.fakes import HandClock
+from tests.fakes import ManualClock
 from tests.gateway.requests import PHOTO
 
 SETTINGS = Settings(variants="compact_x4,real_x4")
 PIXELS = builders.draw_photo(24, 32)
 
 
-def order(data: bytes = PHOTO, name: str = "photo.png", **parameters: str) -> Order:
-    return make_order(data, name, read_choices(parameters, SETTINGS), SETTINGS)
+def order(data: bytes = PHOTO, name: str = "photo.png", **parameters: str) -> UpscaleRequest:
+    return make_request(data, name, parse_options(parameters, SETTINGS), SETTINGS)
 
 
 def result(n_bytes: int = 10) -> Result:
     return Result(bytes(n_bytes), "image/png", "first.png", 4, 4, ("a note",), 2.5)
 
 
-def cache(clock: HandClock, max_bytes: int = 100, max_count: int = 3) -> Cache:
-    return Cache(max_bytes=max_bytes, max_count=max_count, max_age_s=60, clock=clock)
+def cache(clock: ManualClock, max_bytes: int = 100, max_count: int = 3) -> ResultCache:
+    return ResultCache(max_bytes=max_bytes, max_count=max_count, max_age_s=60, clock=clock)
 
 
-def test_the_same_order_finds_the_result_under_its_own_name(clock: HandClock) -> None:
+def test_the_same_order_finds_the_result_under_its_own_name(clock: ManualClock) -> None:
     kept = cache(clock)
     kept.keep(order(), result())
 
@@ -53,7 +53,7 @@ def test_the_same_order_finds_the_result_under_its_own_name(clock: HandClock) ->
         order(builders.animated_png([PIXELS, PIXELS[::-1].copy()])),
     ],
 )
-def test_whatever_changes_the_answer_is_another_result(clock: HandClock, other: Order) -> None:
+def test_whatever_changes_the_answer_is_another_result(clock: ManualClock, other: UpscaleRequest) -> None:
     kept = cache(clock)
     kept.keep(order(), result())
 
@@ -61,16 +61,16 @@ def test_whatever_changes_the_answer_is_another_result(clock: HandClock, other: 
 
 
 def test_quality_counts_where_the_format_knows_it() -> None:
-    assert key_of(order(format="jpeg", quality="80")) != key_of(order(format="jpeg", quality="81"))
-    assert key_of(order(format="webp", quality="80")) != key_of(order(format="webp", quality="81"))
-    assert key_of(order(format="png", quality="80")) == key_of(order(format="png", quality="81"))
+    assert cache_key(order(format="jpeg", quality="80")) != cache_key(order(format="jpeg", quality="81"))
+    assert cache_key(order(format="webp", quality="80")) != cache_key(order(format="webp", quality="81"))
+    assert cache_key(order(format="png", quality="80")) == cache_key(order(format="png", quality="81"))
 
 
-def uploads(count: int) -> list[Order]:
+def uploads(count: int) -> list[UpscaleRequest]:
     return [order(builders.encode_png(builders.draw_photo(8, 8, seed=seed))) for seed in range(count)]
 
 
-def test_the_one_not_asked_for_longest_goes_first(clock: HandClock) -> None:
+def test_the_one_not_asked_for_longest_goes_first(clock: ManualClock) -> None:
     kept, orders = cache(clock), uploads(4)
     for each in orders[:3]:
         kept.keep(each, result())
@@ -80,7 +80,7 @@ def test_the_one_not_asked_for_longest_goes_first(clock: HandClock) -> None:
     assert [kept.find(each) is not None for each in orders] == [True, False, True, True]
 
 
-def test_bytes_are_bounded_and_too_large_a_result_drives_nobody_out(clock: HandClock) -> None:
+def test_bytes_are_bounded_and_too_large_a_result_drives_nobody_out(clock: ManualClock) -> None:
     kept, orders = cache(clock), uploads(4)
     kept.keep(orders[0], result(60))
     kept.keep(orders[1], result(101))
@@ -94,7 +94,7 @@ def test_bytes_are_bounded_and_too_large_a_result_drives_nobody_out(clock: HandC
     assert kept.state().n_bytes == 70
 
 
-def test_a_result_has_its_time(clock: HandClock) -> None:
+def test_a_result_has_its_time(clock: ManualClock) -> None:
     kept = cache(clock)
     kept.keep(order(), result())
     clock.now += 59
@@ -105,7 +105,7 @@ def test_a_result_has_its_time(clock: HandClock) -> None:
     assert (kept.state().count, kept.state().n_bytes, kept.state().hits, kept.state().misses) == (0, 0, 1, 1)
 
 
-def test_a_cache_of_no_bytes_keeps_nothing(clock: HandClock) -> None:
+def test_a_cache_of_no_bytes_keeps_nothing(clock: ManualClock) -> None:
     kept = cache(clock, max_bytes=0)
     kept.keep(order(), result())
 
@@ -113,7 +113,7 @@ def test_a_cache_of_no_bytes_keeps_nothing(clock: HandClock) -> None:
 
 
 def test_many_threads_leave_the_sums_right() -> None:
-    kept, orders = Cache(max_bytes=100, max_count=3, max_age_s=60), uploads(6)
+    kept, orders = ResultCache(max_bytes=100, max_count=3, max_age_s=60), uploads(6)
 
     def work(mine: int) -> None:
         for number in range(300):

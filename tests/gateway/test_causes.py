@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 
 from gateway import problems
-from gateway.backend.interface import BackendNotStarted, BackendStillBooting, BackendTimeout
-from gateway.error_mapping import BOOT_RETRY_S, of_backend_error
+from gateway.backend.interface import BackendNotStartedError, BackendStillBootingError, BackendTimeoutError
+from gateway.error_mapping import BOOT_RETRY_S, problem_from_backend_error
 
 BOOTS = (4.2, 6.4)
 """Median and 90th percentile of the boots so far."""
@@ -19,7 +19,7 @@ BOOTS = (4.2, 6.4)
 def test_a_boot_beyond_the_deadline_is_told_in_words_of_its_own_and_blames_no_picture(
     usual_boot_s: tuple[float, float] | None, usual: str
 ) -> None:
-    problem = of_backend_error(BackendStillBooting("booting"), deadline_s=30, usual_boot_s=usual_boot_s)
+    problem = problem_from_backend_error(BackendStillBootingError("booting"), deadline_s=30, usual_boot_s=usual_boot_s)
 
     assert problem.slug == "deadline-exceeded"
     assert problem.detail == (
@@ -29,14 +29,14 @@ def test_a_boot_beyond_the_deadline_is_told_in_words_of_its_own_and_blames_no_pi
 
 
 def test_only_work_beyond_the_deadline_is_a_reason_to_send_a_smaller_image() -> None:
-    assert "send a smaller image" in of_backend_error(BackendTimeout("late"), deadline_s=30).detail
+    assert "send a smaller image" in problem_from_backend_error(BackendTimeoutError("late"), deadline_s=30).detail
 
 
 @pytest.mark.parametrize(("usual_boot_s", "wait_s"), [(BOOTS, 6), (None, BOOT_RETRY_S)])
 def test_a_boot_that_failed_is_told_apart_with_a_time_to_come_again(
     usual_boot_s: tuple[float, float] | None, wait_s: float
 ) -> None:
-    problem = of_backend_error(BackendNotStarted("no legs"), deadline_s=30, usual_boot_s=usual_boot_s)
+    problem = problem_from_backend_error(BackendNotStartedError("no legs"), deadline_s=30, usual_boot_s=usual_boot_s)
 
     assert isinstance(problem, problems.BackendNotStarted)
     assert (problem.status, problem.headers) == (503, {"Retry-After": f"{wait_s:g}"})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.access.api_keys import KeyFile
+from gateway.access.api_keys import ApiKeyStore
 from gateway.cli.main import cli
 from gateway.config.settings import SETTINGS
 
@@ -21,14 +21,14 @@ def test_keys_new_prints_the_key_alone_on_standard_output(tmp_path: Path) -> Non
 
     assert result.exit_code == 0
     assert result.stderr == ""
-    client = KeyFile(tmp_path / "keys.json").identify(result.stdout.removesuffix("\n"))
+    client = ApiKeyStore(tmp_path / "keys.json").identify(result.stdout.removesuffix("\n"))
     assert client is not None
     assert client.name == "a phone"
 
 
 def test_keys_list_shows_everything_but_keys_and_hashes(tmp_path: Path) -> None:
     key = run(tmp_path, "keys", "new", "a phone").stdout.strip()
-    [client] = KeyFile(tmp_path / "keys.json").clients()
+    [client] = ApiKeyStore(tmp_path / "keys.json").clients()
 
     listed = run(tmp_path, "keys", "list").stdout
 
@@ -40,11 +40,11 @@ def test_keys_list_shows_everything_but_keys_and_hashes(tmp_path: Path) -> None:
 def test_keys_revoke_takes_a_name_or_an_id(tmp_path: Path) -> None:
     run(tmp_path, "keys", "new", "a")
     run(tmp_path, "keys", "new", "b")
-    [_, second] = KeyFile(tmp_path / "keys.json").clients()
+    [_, second] = ApiKeyStore(tmp_path / "keys.json").clients()
 
     assert run(tmp_path, "keys", "revoke", "a").exit_code == 0
     assert run(tmp_path, "keys", "revoke", second.id).stdout == f"revoked {second.id}  b\n"
-    assert KeyFile(tmp_path / "keys.json").clients() == ()
+    assert ApiKeyStore(tmp_path / "keys.json").clients() == ()
 
 
 @pytest.mark.parametrize("arguments", [("keys", "revoke", "nobody"), ("keys", "new", ""), ("keys", "new", "x" * 99)])
@@ -59,7 +59,7 @@ def test_what_cannot_be_done_with_keys_is_said_in_words(tmp_path: Path, argument
 def test_the_keys_file_may_lie_elsewhere(tmp_path: Path) -> None:
     run(tmp_path, "keys", "new", "a", SUPERRES_KEYS_FILE=str(tmp_path / "elsewhere.json"))
 
-    assert len(KeyFile(tmp_path / "elsewhere.json").clients()) == 1
+    assert len(ApiKeyStore(tmp_path / "elsewhere.json").clients()) == 1
 
 
 def test_settings_shows_every_setting_with_value_and_source_and_no_secret(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_keys_rotate_prints_the_new_key_and_the_old_one_ends_later(tmp_path: Pat
 
     new = run(tmp_path, "keys", "rotate", "a phone", "--keep-hours", "1").stdout.strip()
 
-    keys = KeyFile(tmp_path / "keys.json")
+    keys = ApiKeyStore(tmp_path / "keys.json")
     assert keys.identify(old) is not None
     assert keys.identify(new) is not None
     lines = run(tmp_path, "keys", "list").stdout.splitlines()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.access.api_keys import KeyFile
+from gateway.access.api_keys import ApiKeyStore
 from tests.gateway.conftest import Served, serving
 from tests.gateway.redis_server import RedisServer, redis_server
 from tests.gateway.requests import PHOTO
@@ -49,7 +49,7 @@ def test_the_month_survives_a_restart(tmp_path: Path, store: str, request: pytes
     if store == "redis":
         server: RedisServer = request.getfixturevalue("redis_server")
         shared = {"SUPERRES_REDIS_URL": server.url}
-    key = KeyFile(tmp_path / "keys.json").new("tests")
+    key = ApiKeyStore(tmp_path / "keys.json").new("tests")
     with serving(tmp_path, **shared) as first:
         make_picture(first, key)
         make_picture(first, key)
@@ -68,7 +68,7 @@ def test_the_month_survives_a_restart(tmp_path: Path, store: str, request: pytes
 def test_two_gateways_on_one_redis_see_one_month(tmp_path: Path, redis_server: RedisServer) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    keys = [KeyFile(tmp_path / name / "keys.json").new("tests") for name in "ab"]
+    keys = [ApiKeyStore(tmp_path / name / "keys.json").new("tests") for name in "ab"]
     with serving(tmp_path / "a", SUPERRES_REDIS_URL=redis_server.url) as one:
         make_picture(one, keys[0])
     with serving(tmp_path / "b", SUPERRES_REDIS_URL=redis_server.url) as other:
@@ -79,7 +79,7 @@ def test_two_gateways_on_one_redis_see_one_month(tmp_path: Path, redis_server: R
 
 def test_metrics_have_a_port_of_their_own_and_the_public_one_has_none(tmp_path: Path) -> None:
     with held_port() as port, serving(tmp_path, SUPERRES_METRICS_PORT=str(port)) as server:
-        key = KeyFile(tmp_path / "keys.json").new("tests")
+        key = ApiKeyStore(tmp_path / "keys.json").new("tests")
         make_picture(server, key)
 
         # An answer is counted once it is sent, which its reader may notice first.

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from benchmarks.crowd import PAGE, RESULTS, crowd, describe_in_words, gateway_for_a_crowd, make_client
-from gateway.access.api_keys import KeyFile
+from gateway.access.api_keys import ApiKeyStore
 
 DEADLINE_S = 20
 LIMIT_S = 120.0
@@ -14,10 +14,12 @@ LIMIT_S = 120.0
 
 
 def test_of_fifty_clients_each_gets_its_own_picture_or_a_time_to_come_again(tmp_path: Path) -> None:
-    keys = KeyFile(tmp_path / "keys.json")
+    keys = ApiKeyStore(tmp_path / "keys.json")
     clients = [make_client(keys, number, most_patience_s=2.0) for number in range(50)]
 
-    with gateway_for_a_crowd(tmp_path, 1.0, SUPERRES_DEADLINE_S=str(DEADLINE_S), SUPERRES_JOBS_IN_FLIGHT="8") as served:
+    with gateway_for_a_crowd(
+        tmp_path, 1.0, SUPERRES_DEADLINE_S=str(DEADLINE_S), SUPERRES_MAX_CONCURRENT_JOBS="8"
+    ) as served:
         crowd(served.port, clients, LIMIT_S, pictures=80)
 
     assert [words for client in clients for words in client.wrong] == []
@@ -27,12 +29,12 @@ def test_of_fifty_clients_each_gets_its_own_picture_or_a_time_to_come_again(tmp_
 
 
 def test_who_asks_greedily_is_served_no_more_than_its_share(tmp_path: Path) -> None:
-    keys = KeyFile(tmp_path / "keys.json")
+    keys = ApiKeyStore(tmp_path / "keys.json")
     greedy = make_client(keys, 0, connections=8, most_patience_s=0.05)
     modest = [make_client(keys, number) for number in range(1, 7)]
 
     with gateway_for_a_crowd(
-        tmp_path, 0.4, SUPERRES_JOBS_IN_FLIGHT="2", SUPERRES_REQUESTS_AT_ONCE="8", SUPERRES_QUEUE_PLACES="12"
+        tmp_path, 0.4, SUPERRES_MAX_CONCURRENT_JOBS="2", SUPERRES_MAX_CONCURRENT_REQUESTS="8", SUPERRES_QUEUE_SIZE="12"
     ) as served:
         crowd(served.port, [greedy, *modest], LIMIT_S, pictures=35)
 

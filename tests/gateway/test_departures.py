@@ -11,9 +11,9 @@ from contextlib import closing
 
 import pytest
 
-from gateway.access.api_keys import KeyFile
-from gateway.cancellation import Stop
-from gateway.wsgi.disconnects import Departures
+from gateway.access.api_keys import ApiKeyStore
+from gateway.cancellation import CancelToken
+from gateway.wsgi.disconnects import DisconnectWatcher
 from tests.gateway.conftest import Served, serving
 from tests.gateway.requests import PHOTO
 
@@ -28,7 +28,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         tmp_path_factory.mktemp("busy"),
         "slow",
         SUPERRES_BODY_TIMEOUT_S=str(BODY_TIMEOUT_S),
-        SUPERRES_JOBS_IN_FLIGHT="1",
+        SUPERRES_MAX_CONCURRENT_JOBS="1",
     ) as server:
         yield server
 
@@ -47,7 +47,7 @@ def wait_until_at_work(server: Served, count: int) -> None:
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
 def test_who_waits_longer_than_a_body_may_take_is_served_and_who_leaves_is_noticed(busy: Served, accept: str) -> None:
-    key = KeyFile(busy.state_dir / "keys.json").new("tests")
+    key = ApiKeyStore(busy.state_dir / "keys.json").new("tests")
     head = f"POST /api/v1/upscale HTTP/1.1\r\nHost: here\r\nX-API-Key: {key}\r\nAccept: {accept}\r\n"
     with closing(socket.create_connection(("127.0.0.1", busy.port), timeout=LIMIT_S)) as sock:
         sock.sendall(f"{head}Content-Length: {len(PHOTO)}\r\n\r\n".encode() + PHOTO)
@@ -60,13 +60,13 @@ def test_who_waits_longer_than_a_body_may_take_is_served_and_who_leaves_is_notic
 
 def test_a_socket_is_forgotten_with_its_request() -> None:
     """Its number may belong to another connection by then."""
-    departures, stop = Departures(), Stop()
+    departures, stop = DisconnectWatcher(), CancelToken()
     ours, theirs = socket.socketpair()
     with closing(ours):
         departures.watch(ours, stop)()
         theirs.close()
         other, watched = socket.socketpair()
-        other_stop = Stop()
+        other_stop = CancelToken()
         departures.watch(watched, other_stop)
         other.close()
         end = time.monotonic() + LIMIT_S
@@ -79,6 +79,6 @@ def test_a_socket_is_forgotten_with_its_request() -> None:
 
 
 def test_without_a_socket_nothing_is_watched() -> None:
-    stop = Stop()
-    Departures().watch(None, stop)()
+    stop = CancelToken()
+    DisconnectWatcher().watch(None, stop)()
     assert not stop.is_set

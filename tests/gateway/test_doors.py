@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from gateway.access.api_keys import KeyFile
-from gateway.access.csrf import allowed_origins, is_foreign
-from gateway.access.form_tokens import FormTokens
-from gateway.access.ip_blocklist import BlockFile
-from tests.fakes import FakeUpscaler, HandClock
+from gateway.access.api_keys import ApiKeyStore
+from gateway.access.csrf import allowed_origins, is_cross_site
+from gateway.access.form_tokens import CsrfTokens
+from gateway.access.ip_blocklist import Blocklist
+from tests.fakes import FakeBackend, ManualClock
 from tests.gateway.conftest import MakeApp
 from tests.gateway.requests import FORM_SECRET, PHOTO, api_form, ask_api, form, problem_of
 
@@ -48,10 +48,10 @@ class Inputs(HTMLParser):
     ],
 )  # fmt: skip
 def test_a_blocked_network_gets_nothing_but_health(
-    make_app: MakeApp, tmp_path: Path, key: str, upscaler: FakeUpscaler, method: str, path: str, status: int
+    make_app: MakeApp, tmp_path: Path, key: str, upscaler: FakeBackend, method: str, path: str, status: int
 ) -> None:
     client = make_app(trusted_hops=1).test_client()
-    BlockFile(tmp_path / "blocks.txt").add("203.0.113.0/24", "")
+    Blocklist(tmp_path / "blocks.txt").add("203.0.113.0/24", "")
 
     def ask(address: str) -> bool:
         headers = {"X-Forwarded-For": address, "X-API-Key": key, **JSON}
@@ -67,7 +67,7 @@ def test_a_block_is_said_in_one_shape_and_logged_without_the_address(
     make_app: MakeApp, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    BlockFile(tmp_path / "blocks.txt").add("127.0.0.0/8", "")
+    Blocklist(tmp_path / "blocks.txt").add("127.0.0.0/8", "")
 
     answer = make_app().test_client().post("/api/v1/upscale", data=PHOTO)
 
@@ -133,15 +133,17 @@ OWN, FRONT, EVIL = "https://gate.example", "https://front.example", "https://evi
 def test_only_our_page_and_those_that_may_frame_it_may_send_the_form(site: str, origin: str, *, foreign: bool) -> None:
     allowed = allowed_origins(f"'self' {FRONT} https://*.wild.example https:")
 
-    assert is_foreign(site, origin, "gate.example", allowed) == foreign
+    assert is_cross_site(site, origin, "gate.example", allowed) == foreign
 
 
 def test_wildcards_and_schemes_that_may_frame_the_page_may_not_send_its_form() -> None:
     assert allowed_origins("'self' https: https://*.wild.example 'none'") == frozenset()
-    assert is_foreign("cross-site", "https://a.wild.example", "gate.example", allowed_origins("https://*.wild.example"))
+    assert is_cross_site(
+        "cross-site", "https://a.wild.example", "gate.example", allowed_origins("https://*.wild.example")
+    )
 
 
-def test_a_foreign_page_is_refused_before_the_body_is_read(make_app: MakeApp, upscaler: FakeUpscaler) -> None:
+def test_a_foreign_page_is_refused_before_the_body_is_read(make_app: MakeApp, upscaler: FakeBackend) -> None:
     client = make_app(frame_ancestors=f"'self' {FRONT}").test_client()
 
     def ask(path: str, **headers: str) -> int:
@@ -171,20 +173,20 @@ def test_the_form_as_a_browser_sends_it_is_taken(client: FlaskClient) -> None:
     assert client.post("/", **api_form(PHOTO, "photo.png", **fields)).status_code == 200
 
 
-TOKENS = FormTokens(FORM_SECRET, 60)
-OLD = FormTokens(FORM_SECRET, 60, clock=lambda: 1_700_000_000.0).make()
-AHEAD = FormTokens(FORM_SECRET, 60, clock=lambda: 4_000_000_000.0).make()
+TOKENS = CsrfTokens(FORM_SECRET, 60)
+OLD = CsrfTokens(FORM_SECRET, 60, clock=lambda: 1_700_000_000.0).make()
+AHEAD = CsrfTokens(FORM_SECRET, 60, clock=lambda: 4_000_000_000.0).make()
 
 
 @pytest.mark.parametrize(
     "token",
-    ["", "x", OLD, AHEAD, FormTokens("another secret", 60).make(), TOKENS.make()[:-1], TOKENS.make() + "x",
+    ["", "x", OLD, AHEAD, CsrfTokens("another secret", 60).make(), TOKENS.make()[:-1], TOKENS.make() + "x",
      "x" + TOKENS.make(), "\x00", "é", "x" * 100_000, TOKENS.make().replace(".", "..", 1)],
     ids=["none", "no token", "expired", "from the future", "another secret", "cut", "longer", "changed", "zero",
          "letter", "huge", "dots"],
 )  # fmt: skip
 def test_a_form_without_a_good_token_is_refused_with_a_fresh_one(
-    client: FlaskClient, upscaler: FakeUpscaler, token: str
+    client: FlaskClient, upscaler: FakeBackend, token: str
 ) -> None:
     refused = client.post("/", **api_form(token=token), headers=JSON)
 
@@ -218,15 +220,15 @@ def test_choices_that_do_not_exist_are_not_repeated_on_the_fresh_form(client: Fl
 
 
 def test_a_token_ends_with_its_time_and_counts_in_every_replica_with_the_secret() -> None:
-    clock = HandClock()
-    one, other = FormTokens("s", 60, clock=clock), FormTokens("s", 60, clock=clock)
+    clock = ManualClock()
+    one, other = CsrfTokens("s", 60, clock=clock), CsrfTokens("s", 60, clock=clock)
     token = one.make()
 
     clock.now += 60
     assert other.is_good(token)
     clock.now += 1
     assert not other.is_good(token)
-    assert not FormTokens("", 60).is_good(FormTokens("", 60).make()), "without a secret each start has its own"
+    assert not CsrfTokens("", 60).is_good(CsrfTokens("", 60).make()), "without a secret each start has its own"
 
 
 def test_the_api_knows_no_token_and_needs_none(client: FlaskClient, key: str) -> None:
@@ -251,7 +253,7 @@ def test_hsts_is_sent_behind_tls_alone(make_app: MakeApp, path: str, *, is_tls: 
 def test_nobody_sees_a_difference_between_no_key_a_wrong_one_and_a_revoked_one(
     make_app: MakeApp, tmp_path: Path
 ) -> None:
-    keys = KeyFile(tmp_path / "keys.json")
+    keys = ApiKeyStore(tmp_path / "keys.json")
     revoked, expired = keys.new("gone"), keys.new("old")
     keys.revoke("gone")
     client = make_app().test_client()

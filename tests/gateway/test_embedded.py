@@ -14,19 +14,19 @@ from gateway import problems
 from gateway.backend import embedded
 from gateway.backend.embedded import MAX_FAILED_BOOTS, EmbeddedBackend
 from gateway.backend.interface import (
-    BackendDied,
+    BackendDiedError,
     BackendError,
-    BackendFault,
-    BackendNotStarted,
-    BackendStillBooting,
-    BackendUnavailable,
+    BackendFaultError,
+    BackendNotStartedError,
+    BackendStillBootingError,
+    BackendUnavailableError,
 )
 from gateway.backend.triton_process import EmbeddedServerError
-from gateway.cancellation import Stop
+from gateway.cancellation import CancelToken
 from gateway.config.settings import Settings
-from gateway.jobs.options import make_order, read_choices
-from gateway.jobs.queue import Places, Room
-from gateway.jobs.runner import Upscaling
+from gateway.jobs.options import make_request, parse_options
+from gateway.jobs.queue import Capacity, JobQueue
+from gateway.jobs.runner import JobRunner
 from tests.gateway.requests import PHOTO
 
 PIXELS = np.zeros((8, 8, 3), np.uint8)
@@ -53,35 +53,37 @@ def backend_of(state_dir: Path, error: BackendError, faults: list[str]) -> Embed
 
 
 def ask(backend: EmbeddedBackend) -> None:
-    list(backend.upscale_bands(PIXELS, "x", deadline=time.monotonic() + 60, request_id="id", stop=Stop()))
+    list(backend.upscale_bands(PIXELS, "x", deadline=time.monotonic() + 60, request_id="id", stop=CancelToken()))
 
 
 def test_a_server_that_closed_its_socket_and_is_seen_to_have_ended_later_has_died(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "DYING_S", 60.0)
-    backend = backend_of(tmp_path, BackendUnavailable("Socket closed"), ["", "", "tritonserver ended with status -9"])
+    backend = backend_of(
+        tmp_path, BackendUnavailableError("Socket closed"), ["", "", "tritonserver ended with status -9"]
+    )
 
-    with pytest.raises(BackendDied):
+    with pytest.raises(BackendDiedError):
         ask(backend)
     assert backend._client is None, "nobody else gets it"
 
 
 def test_a_server_that_is_alive_after_all_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "DYING_S", 0.1)
-    backend = backend_of(tmp_path, BackendUnavailable("Socket closed"), [""])
+    backend = backend_of(tmp_path, BackendUnavailableError("Socket closed"), [""])
 
-    with pytest.raises(BackendUnavailable):
+    with pytest.raises(BackendUnavailableError):
         ask(backend)
     assert backend._client is not None
 
 
 def test_a_fault_of_a_server_that_is_alive_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "DYING_S", 60.0)
-    backend = backend_of(tmp_path, BackendFault("INTERNAL: no"), [""])
+    backend = backend_of(tmp_path, BackendFaultError("INTERNAL: no"), [""])
     began = time.monotonic()
 
-    with pytest.raises(BackendFault, match="INTERNAL"):
+    with pytest.raises(BackendFaultError, match="INTERNAL"):
         ask(backend)
     assert time.monotonic() - began < embedded.DYING_S / 2
 
@@ -109,7 +111,7 @@ def test_whatever_keeps_the_server_from_starting_is_told_and_the_next_who_asks_h
     try:
         for _ in range(2):
             seen = len(starts)
-            with pytest.raises(BackendNotStarted, match=rf"^Triton does not start: {words}$"):
+            with pytest.raises(BackendNotStartedError, match=rf"^Triton does not start: {words}$"):
                 backend.wait_until_ready(time.monotonic() + 10)
         assert len(starts) == seen + embedded.MAX_FAILED_BOOTS
     finally:
@@ -130,11 +132,11 @@ def test_a_request_whose_boots_fail_is_told_so_after_as_many_as_are_tried_and_ha
     backend = EmbeddedBackend(settings)
     backend._wanted = False  # asleep
     backend.start()
-    order = make_order(PHOTO, "photo.png", read_choices({}, settings), settings)
+    order = make_request(PHOTO, "photo.png", parse_options({}, settings), settings)
 
     try:
         with pytest.raises(problems.BackendNotStarted):
-            Upscaling(backend, Places(Room(at_work=1, waiting=0)), deadline_s=60).run(order, "id")
+            JobRunner(backend, JobQueue(Capacity(at_work=1, waiting=0)), deadline_s=60).run(order, "id")
     finally:
         backend.close()
     assert len(boots) == MAX_FAILED_BOOTS
@@ -144,5 +146,5 @@ def test_a_request_whose_boots_fail_is_told_so_after_as_many_as_are_tried_and_ha
 def test_a_boot_that_the_deadline_overtakes_is_slow_and_has_not_failed(tmp_path: Path) -> None:
     backend = EmbeddedBackend(Settings(state_dir=str(tmp_path)))
 
-    with pytest.raises(BackendStillBooting):
+    with pytest.raises(BackendStillBootingError):
         backend.wait_until_ready(time.monotonic())

@@ -16,30 +16,30 @@ import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.backend.interface import (
-    BackendDied,
+    BackendDiedError,
     BackendError,
-    BackendNotStarted,
-    BackendStillBooting,
-    BackendTimeout,
-    BackendUnavailable,
+    BackendNotStartedError,
+    BackendStillBootingError,
+    BackendTimeoutError,
+    BackendUnavailableError,
     Band,
 )
-from gateway.backend.remote import ExternalBackend
-from gateway.backend.state import BOOT_LIMIT_S, States
-from gateway.backend.triton_client import TritonBackend
+from gateway.backend.remote import RemoteBackend
+from gateway.backend.state import BOOT_LIMIT_S, BackendStateTracker
+from gateway.backend.triton_client import TritonClient
 from gateway.backend.triton_process import find_free_ports
-from gateway.cancellation import Stop, Stopped
-from gateway.jobs.queue import Places, Room
-from gateway.jobs.runner import Upscaling
+from gateway.cancellation import CancelledError, CancelToken
+from gateway.jobs.queue import Capacity, JobQueue
+from gateway.jobs.runner import JobRunner
 from preprocessing.codec import Pixels
-from tests.fakes import FakeUpscaler, HandClock
+from tests.fakes import FakeBackend, ManualClock
 from tests.gateway.test_upscaling import order
 
 LIMIT_S = 30.0
 PIXELS = np.zeros((8, 8, 3), np.uint8)
 
 
-class Activator(FakeUpscaler):
+class Activator(FakeBackend):
     """What stands before a sleeping server: holds the question whether it is ready until it is."""
 
     def __init__(self, *, failures: list[Exception] | None = None) -> None:
@@ -49,31 +49,31 @@ class Activator(FakeUpscaler):
         self.asked_ready = 0
         self.broken: BackendError | None = None
 
-    def await_ready(self, deadline: float, stop: Stop) -> None:
+    def await_ready(self, deadline: float, stop: CancelToken) -> None:
         self.asked_ready += 1
         self.questions.release()
         if time.monotonic() > deadline:
-            raise BackendTimeout("still booting")
+            raise BackendTimeoutError("still booting")
         if self.broken:
             raise self.broken
         while not self.is_up.wait(0.005):
             stop.check()
             if time.monotonic() > deadline:
-                raise BackendTimeout("still booting")
+                raise BackendTimeoutError("still booting")
 
 
-def external(activator: Activator, states: States | None = None) -> ExternalBackend:
-    return ExternalBackend(cast("TritonBackend", activator), states or States())
+def external(activator: Activator, states: BackendStateTracker | None = None) -> RemoteBackend:
+    return RemoteBackend(cast("TritonClient", activator), states or BackendStateTracker())
 
 
-def ask(backend: ExternalBackend, limit_s: float = LIMIT_S, stop: Stop | None = None) -> list[Band]:
+def ask(backend: RemoteBackend, limit_s: float = LIMIT_S, stop: CancelToken | None = None) -> list[Band]:
     bands: Iterator[Band] = backend.upscale_bands(
-        PIXELS, "compact_x4", deadline=time.monotonic() + limit_s, request_id="id", stop=stop or Stop()
+        PIXELS, "compact_x4", deadline=time.monotonic() + limit_s, request_id="id", stop=stop or CancelToken()
     )
     return list(bands)
 
 
-def wait_for(states: States, name: str) -> None:
+def wait_for(states: BackendStateTracker, name: str) -> None:
     end = time.monotonic() + LIMIT_S
     while states.now().name != name:
         assert time.monotonic() < end, f"it never became {name}"
@@ -124,16 +124,16 @@ def test_waking_returns_at_once_and_asks_once_however_often_it_is_called() -> No
 
 def test_a_slow_boot_is_no_failed_one() -> None:
     backend = external(Activator())
-    with pytest.raises(BackendStillBooting):
+    with pytest.raises(BackendStillBootingError):
         ask(backend, limit_s=0.02)
     assert backend.states.now().name == "booting"
 
 
 def test_a_boot_that_fails_is_told_and_tried_again_by_the_next() -> None:
     activator = Activator()
-    activator.broken = BackendNotStarted("not ready")
+    activator.broken = BackendNotStartedError("not ready")
     backend = external(activator)
-    with pytest.raises(BackendNotStarted):
+    with pytest.raises(BackendNotStartedError):
         ask(backend)
     assert backend.states.now().name == "failed"
 
@@ -144,12 +144,12 @@ def test_a_boot_that_fails_is_told_and_tried_again_by_the_next() -> None:
 
 
 @contextmanager
-def asking(backend: ExternalBackend, activator: Activator) -> Iterator[Future[list[Band]]]:
+def asking(backend: RemoteBackend, activator: Activator) -> Iterator[Future[list[Band]]]:
     """Ask where nobody listens, as at a Triton before its models are loaded; begin once that was asked twice."""
-    activator.broken = BackendUnavailable("connection refused")
+    activator.broken = BackendUnavailableError("connection refused")
     while activator.questions.acquire(blocking=False):
         pass  # those of before
-    stop = Stop()
+    stop = CancelToken()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ask, backend, LIMIT_S, stop)
         try:
@@ -179,9 +179,9 @@ def test_a_server_that_does_not_listen_yet_is_booting_and_asked_again_until_it_d
 
 def test_the_wait_for_a_server_that_does_not_listen_ends_at_the_deadline_and_tells_of_no_boot() -> None:
     activator = Activator()
-    activator.broken = BackendUnavailable("connection refused")
+    activator.broken = BackendUnavailableError("connection refused")
     backend = external(activator)
-    with pytest.raises(BackendStillBooting):
+    with pytest.raises(BackendStillBootingError):
         ask(backend, limit_s=0.02)
     assert backend.states.now().name == "booting"
 
@@ -196,23 +196,23 @@ def test_a_visitor_who_leaves_a_server_that_does_not_listen_is_waited_for_no_lon
     backend = external(activator)
     with asking(backend, activator) as waiting:
         pass  # and is stopped
-    with pytest.raises(Stopped):
+    with pytest.raises(CancelledError):
         waiting.result(LIMIT_S)
 
 
 def test_a_server_that_never_listens_has_failed_after_a_boots_time_and_boots_no_more_until_it_answers() -> None:
-    clock, activator = HandClock(), Activator()
-    backend = external(activator, States(clock=clock))
+    clock, activator = ManualClock(), Activator()
+    backend = external(activator, BackendStateTracker(clock=clock))
 
     with asking(backend, activator) as waiting:
         clock.now += BOOT_LIMIT_S
         assert backend.states.now().name == "booting"
         clock.now += 1
-        with pytest.raises(BackendNotStarted, match="nobody has listened"):
+        with pytest.raises(BackendNotStartedError, match="nobody has listened"):
             waiting.result(LIMIT_S)
     assert backend.states.now().name == "failed"
     asked = activator.asked_ready
-    with pytest.raises(BackendNotStarted, match="nobody has listened"):
+    with pytest.raises(BackendNotStartedError, match="nobody has listened"):
         ask(backend)
     assert activator.asked_ready == asked + 1, "it had all its time: nobody else waits for it"
     assert backend.states.now().name == "failed", "else each visitor of a dead server would cost the meter a boot"
@@ -252,8 +252,8 @@ def listening(servicer: service_pb2_grpc.GRPCInferenceServiceServicer, port: int
 
 def test_over_grpc_a_server_that_is_not_ready_has_failed() -> None:
     port = find_free_ports().grpc
-    backend = ExternalBackend(TritonBackend(f"127.0.0.1:{port}", []), States())
-    with listening(Unready(), port), pytest.raises(BackendNotStarted):
+    backend = RemoteBackend(TritonClient(f"127.0.0.1:{port}", []), BackendStateTracker())
+    with listening(Unready(), port), pytest.raises(BackendNotStartedError):
         ask(backend)
     assert backend.states.now().name == "failed"
     backend.close()
@@ -261,7 +261,7 @@ def test_over_grpc_a_server_that_is_not_ready_has_failed() -> None:
 
 def test_over_grpc_a_port_that_refuses_is_booting_until_somebody_listens(caplog: pytest.LogCaptureFixture) -> None:
     port = find_free_ports().grpc
-    backend = ExternalBackend(TritonBackend(f"127.0.0.1:{port}", []), States())
+    backend = RemoteBackend(TritonClient(f"127.0.0.1:{port}", []), BackendStateTracker())
     backend.wake()
     end = time.monotonic() + LIMIT_S
     while "nobody listens" not in caplog.text:
@@ -277,18 +277,18 @@ def test_over_grpc_a_port_that_refuses_is_booting_until_somebody_listens(caplog:
 
 
 def test_a_visitor_who_leaves_during_the_boot_ends_the_wait() -> None:
-    activator, stop = Activator(), Stop()
+    activator, stop = Activator(), CancelToken()
     backend = external(activator)
     threading.Timer(0.02, stop.set).start()
-    with pytest.raises(Stopped):
+    with pytest.raises(CancelledError):
         ask(backend, stop=stop)
     assert activator.asked == [], "the image was never sent"
 
 
 def test_after_its_idle_time_it_is_asked_again_before_an_image_is_sent(tmp_path: Path) -> None:
-    clock, activator = HandClock(), Activator()
+    clock, activator = ManualClock(), Activator()
     activator.is_up.set()
-    backend = external(activator, States(tmp_path / "boots.json", presumed_asleep_after_s=60, clock=clock))
+    backend = external(activator, BackendStateTracker(tmp_path / "boots.json", presumed_asleep_after_s=60, clock=clock))
     ask(backend)
     clock.now += 61
 
@@ -299,10 +299,10 @@ def test_after_its_idle_time_it_is_asked_again_before_an_image_is_sent(tmp_path:
 
 
 def test_a_server_that_went_away_is_asked_again_before_the_next_image_is_sent() -> None:
-    activator = Activator(failures=[BackendUnavailable("gone")])
+    activator = Activator(failures=[BackendUnavailableError("gone")])
     activator.is_up.set()
     backend = external(activator)
-    with pytest.raises(BackendDied):
+    with pytest.raises(BackendDiedError):
         ask(backend)
     assert backend.states.now().name == "asleep"
     assert len(ask(backend)) == 2
@@ -310,8 +310,8 @@ def test_a_server_that_went_away_is_asked_again_before_the_next_image_is_sent() 
 
 
 def test_an_image_at_which_the_server_went_away_is_made_by_the_one_that_takes_its_place() -> None:
-    activator = Activator(failures=[BackendUnavailable("gone")])
+    activator = Activator(failures=[BackendUnavailableError("gone")])
     activator.is_up.set()
-    making = Upscaling(external(activator), Places(Room(at_work=1, waiting=0)), deadline_s=LIMIT_S)
+    making = JobRunner(external(activator), JobQueue(Capacity(at_work=1, waiting=0)), deadline_s=LIMIT_S)
     assert making.run(order(), "id").width == 4 * order().upload.width
     assert activator.asked_ready == 2

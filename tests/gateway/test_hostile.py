@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access.api_keys import KeyFile
+from gateway.access.api_keys import ApiKeyStore
 from gateway.jobs.request_body import MAX_FORM_PARTS
 from tests import builders
 from tests.gateway.conftest import Served, serving
@@ -45,7 +45,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server with the limits on images that ship, and none on how often one may ask."""
     names = ("ANONYMOUS_REQUESTS", "ANONYMOUS_MEGAPIXELS", "CLIENT_REQUESTS", "CLIENT_MEGAPIXELS", "BAN_AFTER")
     ample = {f"SUPERRES_{name}": AMPLE for name in names}
-    each = {"SUPERRES_REQUESTS_AT_ONCE": "1000"}
+    each = {"SUPERRES_MAX_CONCURRENT_REQUESTS": "1000"}
     with serving(tmp_path_factory.mktemp("exposed"), **ample, **each) as server:
         yield server
 
@@ -204,7 +204,7 @@ HURTFUL: tuple[Callable[[Dice], Request], ...] = (
 
 
 def test_two_thousand_hostile_uploads_end_in_words_and_within_the_memory(exposed: Served) -> None:
-    key = KeyFile(exposed.state_dir / "keys.json").new("tests")
+    key = ApiKeyStore(exposed.state_dir / "keys.json").new("tests")
     pid = worker_of(exposed)
     assert post(exposed, key, raw(PNG))[0] == 200
     idle = memory_of(pid, "VmRSS")
@@ -255,9 +255,9 @@ def test_sixteen_uploads_of_twenty_megabytes_at_once_stay_within_the_memory(
 ) -> None:
     """Without the intake all of them are read at once, 320 MB; with it 100 MB are, and the others wait unread."""
     large = builders.insert_png_chunk(PNG, b"teSt", bytes(19_900_000))
-    ample = {"SUPERRES_REQUESTS_AT_ONCE": "1000"}
+    ample = {"SUPERRES_MAX_CONCURRENT_REQUESTS": "1000"}
     with serving(tmp_path, **ample) as server:
-        key = KeyFile(tmp_path / "keys.json").new("tests")
+        key = ApiKeyStore(tmp_path / "keys.json").new("tests")
         pid = worker_of(server)
         assert post(server, key, raw(PNG))[0] == 200
         idle = memory_of(pid, "VmRSS")

@@ -6,13 +6,13 @@ import threading
 
 import pytest
 
-from gateway.jobs.upload_memory import Intake, IntakeFull
+from gateway.jobs.upload_memory import UploadMemory, UploadMemoryFullError
 
 LIMIT_S = 20.0
 
 
 def test_a_share_that_fits_is_had_at_once_and_given_back_once() -> None:
-    intake = Intake(100)
+    intake = UploadMemory(100)
 
     share = intake.take(60, "alice")
     assert intake.taken() == 60
@@ -23,7 +23,7 @@ def test_a_share_that_fits_is_had_at_once_and_given_back_once() -> None:
 
 
 def test_what_was_not_needed_is_given_back_early() -> None:
-    intake = Intake(100)
+    intake = UploadMemory(100)
     share = intake.take(80, "alice")
 
     share.shrink(30)
@@ -36,7 +36,7 @@ def test_what_was_not_needed_is_given_back_early() -> None:
 
 
 def test_more_than_there_is_counts_as_all_there_is() -> None:
-    intake = Intake(100)
+    intake = UploadMemory(100)
 
     share = intake.take(1_000, "alice")
 
@@ -44,9 +44,9 @@ def test_more_than_there_is_counts_as_all_there_is() -> None:
 
 
 def test_who_waits_in_vain_is_sent_away_and_leaves_no_trace() -> None:
-    intake = Intake(100, wait_s=0.01)
+    intake = UploadMemory(100, wait_s=0.01)
     held = intake.take(100, "alice")
-    with pytest.raises(IntakeFull):
+    with pytest.raises(UploadMemoryFullError):
         intake.take(1, "alice")
 
     held.end()
@@ -56,7 +56,7 @@ def test_who_waits_in_vain_is_sent_away_and_leaves_no_trace() -> None:
 
 
 def test_a_large_one_that_waits_is_not_overtaken_by_small_ones() -> None:
-    intake = Intake(100, wait_s=LIMIT_S)
+    intake = UploadMemory(100, wait_s=LIMIT_S)
     held = intake.take(50, "alice")
     order: list[str] = []
 
@@ -81,7 +81,7 @@ def test_a_large_one_that_waits_is_not_overtaken_by_small_ones() -> None:
 
 
 def test_the_bound_holds_with_many_threads() -> None:
-    intake, most = Intake(100, wait_s=LIMIT_S), []
+    intake, most = UploadMemory(100, wait_s=LIMIT_S), []
 
     def work(number: int) -> None:
         for n_bytes in (10, 40, 70):
@@ -101,9 +101,9 @@ def test_the_bound_holds_with_many_threads() -> None:
 
 
 def test_nobody_holds_more_than_half_beside_others_and_keeps_nobody_out() -> None:
-    intake = Intake(100, wait_s=0.05)
+    intake = UploadMemory(100, wait_s=0.05)
     first = intake.take(40, "greedy")
-    with pytest.raises(IntakeFull):
+    with pytest.raises(UploadMemoryFullError):
         intake.take(20, "greedy")
 
     waiting = threading.Thread(target=_take_in_vain, args=(intake,))
@@ -115,6 +115,6 @@ def test_nobody_holds_more_than_half_beside_others_and_keeps_nobody_out() -> Non
     assert intake.take(100, "greedy").n_bytes == 100, "alone one may hold what there is"
 
 
-def _take_in_vain(intake: Intake) -> None:
-    with pytest.raises(IntakeFull):
+def _take_in_vain(intake: UploadMemory) -> None:
+    with pytest.raises(UploadMemoryFullError):
         intake.take(20, "greedy")

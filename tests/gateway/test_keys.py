@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access.api_keys import KeyFile, KeysError
+from gateway.access.api_keys import ApiKeyFileError, ApiKeyStore
 from tests.conftest import ROOT
 
 
@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_new_key_is_known_at_once_and_only_its_hash_is_in_the_file(path: Path) -> None:
-    keys = KeyFile(path)
+    keys = ApiKeyStore(path)
 
     key = keys.new("a phone", now=lambda: datetime(2026, 11, 22, tzinfo=timezone.utc))
 
@@ -35,7 +35,7 @@ def test_a_new_key_is_known_at_once_and_only_its_hash_is_in_the_file(path: Path)
 
 
 def test_the_file_and_its_folder_are_the_owners_alone(path: Path) -> None:
-    KeyFile(path).new("a")
+    ApiKeyStore(path).new("a")
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -44,25 +44,25 @@ def test_the_file_and_its_folder_are_the_owners_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("presented", ["", "ssr_", "ssr_" + "A" * 43, "é", "\udcff", "x" * 100_000])
 def test_what_is_no_key_identifies_nobody(path: Path, presented: str) -> None:
-    keys = KeyFile(path)
+    keys = ApiKeyStore(path)
     keys.new("a")
 
     assert keys.identify(presented) is None
 
 
 def test_without_a_file_nobody_is_known(path: Path) -> None:
-    assert KeyFile(path).clients() == ()
-    assert KeyFile(path).identify("ssr_x") is None
+    assert ApiKeyStore(path).clients() == ()
+    assert ApiKeyStore(path).identify("ssr_x") is None
 
 
 def test_a_running_reader_honours_each_change_made_elsewhere_at_once(path: Path) -> None:
-    reader = KeyFile(path)
+    reader = ApiKeyStore(path)
     assert reader.identify("x") is None
 
-    first, second = KeyFile(path).new("a"), KeyFile(path).new("b")
+    first, second = ApiKeyStore(path).new("a"), ApiKeyStore(path).new("b")
     assert [client.name for key in (first, second) if (client := reader.identify(key))] == ["a", "b"]
 
-    KeyFile(path).revoke("a")
+    ApiKeyStore(path).revoke("a")
     assert reader.identify(first) is None
     assert reader.identify(second) is not None
 
@@ -71,7 +71,7 @@ def test_a_running_reader_honours_each_change_made_elsewhere_at_once(path: Path)
 
 
 def test_revoking_takes_an_id_or_every_key_of_a_name(path: Path) -> None:
-    keys = KeyFile(path)
+    keys = ApiKeyStore(path)
     for name in ("a", "b", "b", "c"):
         keys.new(name)
     first = keys.clients()[0]
@@ -79,7 +79,7 @@ def test_revoking_takes_an_id_or_every_key_of_a_name(path: Path) -> None:
     assert [client.name for client in keys.revoke("b")] == ["b", "b"]
     assert keys.revoke(first.id) == (first,)
     assert [client.name for client in keys.clients()] == ["c"]
-    with pytest.raises(KeysError, match="There is no key with the id or name 'b'"):
+    with pytest.raises(ApiKeyFileError, match="There is no key with the id or name 'b'"):
         keys.revoke("b")
 
 
@@ -91,7 +91,7 @@ def test_revoking_takes_an_id_or_every_key_of_a_name(path: Path) -> None:
 def test_a_damaged_file_keeps_the_last_good_keys_in_force_and_is_said_once(
     path: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keys = KeyFile(path)
+    keys = ApiKeyStore(path)
     key = keys.new("a")
     assert keys.identify(key)
 
@@ -101,15 +101,15 @@ def test_a_damaged_file_keeps_the_last_good_keys_in_force_and_is_said_once(
     assert keys.identify(key) is not None
     assert len(caplog.records) == 1
     assert "The keys read before stay in force." in caplog.text
-    with pytest.raises(KeysError, match="keys file"):
+    with pytest.raises(ApiKeyFileError, match="keys file"):
         keys.clients()
-    with pytest.raises(KeysError, match="keys file"):
+    with pytest.raises(ApiKeyFileError, match="keys file"):
         keys.new("b")
     assert path.read_text() == content, "a file that is not understood must not be overwritten"
 
 
 def test_a_file_that_is_repaired_counts_again(path: Path) -> None:
-    keys = KeyFile(path)
+    keys = ApiKeyStore(path)
     key = keys.new("a")
     good = path.read_text()
     path.write_text("{")
@@ -123,9 +123,9 @@ def test_a_file_that_is_repaired_counts_again(path: Path) -> None:
 def test_a_mounted_secret_that_is_swapped_is_read_again(tmp_path: Path) -> None:
     """Kubernetes mounts a Secret as a link to a folder, and replaces the link."""
     old, new = tmp_path / "old", tmp_path / "new"
-    key_old, key_new = KeyFile(old / "keys.json").new("a"), KeyFile(new / "keys.json").new("b")
+    key_old, key_new = ApiKeyStore(old / "keys.json").new("a"), ApiKeyStore(new / "keys.json").new("b")
     (tmp_path / "data").symlink_to(old)
-    reader = KeyFile(tmp_path / "data" / "keys.json")
+    reader = ApiKeyStore(tmp_path / "data" / "keys.json")
     assert reader.identify(key_old)
 
     (tmp_path / "next").symlink_to(new)
@@ -137,8 +137,8 @@ def test_a_mounted_secret_that_is_swapped_is_read_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 81])
 def test_a_name_is_one_short_printable_line(path: Path, name: str) -> None:
-    with pytest.raises(KeysError, match="A name has 1 to 80 printable characters"):
-        KeyFile(path).new(name)
+    with pytest.raises(ApiKeyFileError, match="A name has 1 to 80 printable characters"):
+        ApiKeyStore(path).new(name)
     assert not path.exists()
 
 
@@ -146,18 +146,18 @@ def test_keys_made_by_several_threads_and_processes_at_once_are_all_kept(path: P
     make = f"from pathlib import Path; from gateway.access.api_keys import KeyFile; keys = KeyFile(Path({str(path)!r}))"
     code = make + "\n[keys.new('p') for _ in range(5)]"
     processes = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(2)]
-    threads = [threading.Thread(target=lambda: KeyFile(path).new("t")) for _ in range(5)]
+    threads = [threading.Thread(target=lambda: ApiKeyStore(path).new("t")) for _ in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
     assert [process.wait(60) for process in processes] == [0, 0]
-    assert sorted(client.name for client in KeyFile(path).clients()) == ["p"] * 10 + ["t"] * 5
+    assert sorted(client.name for client in ApiKeyStore(path).clients()) == ["p"] * 10 + ["t"] * 5
 
 
 def test_unknown_members_of_the_file_do_not_matter(path: Path) -> None:
-    keys = KeyFile(path)
+    keys = ApiKeyStore(path)
     key = keys.new("a")
     content = json.loads(path.read_text())
     content["keys"][0]["since"] = "later versions"
@@ -169,8 +169,8 @@ def test_unknown_members_of_the_file_do_not_matter(path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(KeysError, match="cannot be changed: "):
-        KeyFile(tmp_path / "file" / "keys.json").new("a")
+    with pytest.raises(ApiKeyFileError, match="cannot be changed: "):
+        ApiKeyStore(tmp_path / "file" / "keys.json").new("a")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
@@ -186,7 +186,7 @@ class Calendar:
 
 def test_a_rotated_key_counts_on_for_its_time_and_the_new_one_is_the_same_client(path: Path) -> None:
     calendar = Calendar()
-    keys = KeyFile(path, now=calendar)
+    keys = ApiKeyStore(path, now=calendar)
     old = keys.new("phone", requests="5 per minute", megapixels="9 per hour")
     other = keys.new("tablet")
 
@@ -205,7 +205,7 @@ def test_a_rotated_key_counts_on_for_its_time_and_the_new_one_is_the_same_client
 
 
 def test_a_key_rotated_without_time_ends_at_once_and_leaves_the_file(path: Path) -> None:
-    keys = KeyFile(path)
+    keys = ApiKeyStore(path)
     old = keys.new("phone")
 
     new = keys.rotate(keys.clients()[0].id, timedelta(0))
@@ -217,7 +217,7 @@ def test_a_key_rotated_without_time_ends_at_once_and_leaves_the_file(path: Path)
 
 def test_rotating_twice_does_not_lengthen_the_life_of_the_first(path: Path) -> None:
     calendar = Calendar()
-    keys = KeyFile(path, now=calendar)
+    keys = ApiKeyStore(path, now=calendar)
     first = keys.new("phone")
     keys.rotate("phone", timedelta(hours=1))
 
@@ -226,12 +226,12 @@ def test_rotating_twice_does_not_lengthen_the_life_of_the_first(path: Path) -> N
 
     assert keys.identify(first) is None
     assert keys.identify(third) is not None
-    with pytest.raises(KeysError, match="There is no key"):
+    with pytest.raises(ApiKeyFileError, match="There is no key"):
         keys.rotate("nobody", timedelta(0))
 
 
 def test_an_allowance_is_given_with_the_key_or_later(path: Path) -> None:
-    keys = KeyFile(path)
+    keys = ApiKeyStore(path)
     key = keys.new("phone", requests=" 5 per minute ")
 
     keys.allow("phone", requests=None, megapixels="100 per day; 20 per hour")
@@ -243,20 +243,20 @@ def test_an_allowance_is_given_with_the_key_or_later(path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["many", "5", "0 per minute", "-1 per day", "5 per fortnight", "1000000 per day"])
 def test_an_allowance_that_is_none_is_refused_and_nothing_is_written(path: Path, text: str) -> None:
-    keys = KeyFile(path)
+    keys = ApiKeyStore(path)
     keys.new("phone")
     content = path.read_text()
 
-    with pytest.raises(KeysError, match=r"^'"):
+    with pytest.raises(ApiKeyFileError, match=r"^'"):
         keys.new("other", megapixels=text)
-    with pytest.raises(KeysError, match=r"^'"):
+    with pytest.raises(ApiKeyFileError, match=r"^'"):
         keys.allow("phone", requests=text, megapixels=None)
 
     assert path.read_text() == content
 
 
 def test_the_file_of_the_first_version_is_understood(path: Path) -> None:
-    keys = KeyFile(path)
+    keys = ApiKeyStore(path)
     key = keys.new("phone")
     row = {name: json.loads(path.read_text())["keys"][0][name] for name in ("id", "name", "created", "sha256")}
     path.write_text(json.dumps({"version": 1, "keys": [row]}))
@@ -269,7 +269,7 @@ def test_the_file_of_the_first_version_is_understood(path: Path) -> None:
 
 def test_whatever_is_presented_every_hash_is_compared(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same work for no key, a wrong one, a revoked one and the first or last of the list: so the same time."""
-    keys = KeyFile(path)
+    keys = ApiKeyStore(path)
     made = [keys.new(name) for name in "abc"]
     revoked = keys.new("d")
     keys.revoke("d")

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.rate_limit_storage import MemoryWindows
-from gateway.access.rate_limits import Limits
+from gateway.access.rate_limits import RateLimiter
 from gateway.config.rates import count_megapixels
 from gateway.config.settings import Settings
 from gateway.problems import Banned, LimitReached, OverAllowance
 from tests import builders
-from tests.fakes import HandClock
+from tests.fakes import ManualClock
 
 BIG = builders.encode_png(np.full((1_000, 1_500, 3), 128, np.uint8))
 """1.5 megapixels, which cost 2."""
@@ -28,10 +28,10 @@ class Counting:
     """Limits on memory and a hand clock, asked within a request of an application of their own."""
 
     def __init__(self, **changes: object) -> None:
-        self.clock = HandClock()
+        self.clock = ManualClock()
         self.app = Flask("counting")
         self.app.add_url_rule("/", view_func=str)
-        self.limits = Limits(self.app, Settings(**changes), clock=self.clock)  # type: ignore[arg-type]
+        self.limits = RateLimiter(self.app, Settings(**changes), clock=self.clock)  # type: ignore[arg-type]
 
     def ask(self, cost: int = 1, address: str = V4, what: str = "megapixels") -> float:
         """Charge; return 0, or the seconds to wait that the refusal names."""
@@ -132,7 +132,7 @@ def test_repeat_offenders_get_nothing_for_a_while_and_then_again() -> None:
 
 
 def test_refused_wake_calls_bring_nobody_nearer_to_a_ban_and_whoever_is_banned_wakes_nothing() -> None:
-    counting = Counting(anonymous_requests="1 per minute", wake_requests="1 per minute", ban_after="2 per 10 minutes")
+    counting = Counting(anonymous_requests="1 per minute", wake_rate="1 per minute", ban_after="2 per 10 minutes")
     assert counting.ask(what="wakes") == 0
     assert all(counting.ask(what="wakes") > 0 for _ in range(9))
     assert counting.ask(what="requests") == 0, "not banned"

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.access.api_keys import KeyFile
-from gateway.backend.interface import BackendFault, BackendUnavailable
+from gateway.access.api_keys import ApiKeyStore
+from gateway.backend.interface import BackendFaultError, BackendUnavailableError
 from tests import builders
-from tests.fakes import FakeUpscaler
+from tests.fakes import FakeBackend
 from tests.gateway.conftest import MakeApp
 from tests.gateway.requests import PHOTO, ask_api, form, problem_of
 
@@ -35,7 +35,7 @@ def test_a_request_tells_where_one_stands(make_app: MakeApp) -> None:
     assert int(headers["X-RateLimit-Reset"]) > 1_700_000_000
 
 
-def test_the_limit_of_requests_refuses_before_the_body_is_read(make_app: MakeApp, upscaler: FakeUpscaler) -> None:
+def test_the_limit_of_requests_refuses_before_the_body_is_read(make_app: MakeApp, upscaler: FakeBackend) -> None:
     client = make_app(anonymous_requests="2 per minute").test_client()
     assert [client.post("/", **form()).status_code for _ in range(2)] == [200, 200]
 
@@ -49,7 +49,7 @@ def test_the_limit_of_requests_refuses_before_the_body_is_read(make_app: MakeApp
 
 
 def test_megapixels_refuse_before_anything_is_decoded(
-    make_app: MakeApp, upscaler: FakeUpscaler, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, upscaler: FakeBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = make_app(anonymous_megapixels="3 per hour").test_client()
     assert client.post("/", **form(BIG)).status_code == 200
@@ -71,8 +71,8 @@ TRUNCATED = builders.truncated(PHOTO)
         (PHOTO, None, 1, 1),
         (b"no image", None, 1, 0),  # bad input costs no megapixels
         (TRUNCATED, None, 1, 0),  # found when it is decoded
-        (PHOTO, BackendUnavailable("booting"), 0, 0),  # our failures cost nothing
-        (PHOTO, BackendFault("stub died"), 0, 0),
+        (PHOTO, BackendUnavailableError("booting"), 0, 0),  # our failures cost nothing
+        (PHOTO, BackendFaultError("stub died"), 0, 0),
         (PHOTO, MemoryError(), 0, 0),
     ],
 )
@@ -81,7 +81,7 @@ def test_who_gets_nothing_pays_nothing(
     make_app: MakeApp, key: str, way: str, data: bytes, failure: Exception | None, requests: int, megapixels: int
 ) -> None:
     app = make_app(
-        upscaler=FakeUpscaler(failures=[failure, failure] if failure else []),
+        upscaler=FakeBackend(failures=[failure, failure] if failure else []),
         anonymous_requests="9 per hour", anonymous_megapixels="9 per hour",
         client_requests="9 per hour", client_megapixels="9 per hour",
     )  # fmt: skip
@@ -98,8 +98,8 @@ def test_who_gets_nothing_pays_nothing(
 
 def test_a_full_queue_gives_megapixels_back_and_keeps_the_request(make_app: MakeApp, key: str) -> None:
     gate = threading.Event()
-    upscaler = FakeUpscaler(gate=gate)
-    app = make_app(upscaler=upscaler, jobs_in_flight=1, queue_places=0)
+    upscaler = FakeBackend(gate=gate)
+    app = make_app(upscaler=upscaler, max_concurrent_jobs=1, queue_size=0)
     worker = threading.Thread(target=lambda: ask_api(app.test_client(), key))
     worker.start()
     assert upscaler.arrived.acquire(timeout=30)
@@ -115,7 +115,7 @@ def test_a_full_queue_gives_megapixels_back_and_keeps_the_request(make_app: Make
 
 def test_a_client_has_the_allowance_of_its_key_and_shares_it_among_its_keys(make_app: MakeApp, tmp_path: Path) -> None:
     app = make_app(client_requests="50 per hour", anonymous_requests="1 per hour")
-    keys = KeyFile(tmp_path / "keys.json")
+    keys = ApiKeyStore(tmp_path / "keys.json")
     small, large = keys.new("small", requests="2 per hour"), keys.new("large")
     client = app.test_client()
 
@@ -132,8 +132,8 @@ def test_guessing_keys_ends_at_the_limit_of_the_address_and_valid_keys_do_not(ma
     assert ask_api(client, key).status_code == 200
 
 
-def test_waking_has_a_limit_of_its_own(make_app: MakeApp, upscaler: FakeUpscaler) -> None:
-    client = make_app(wake_requests="2 per minute").test_client()
+def test_waking_has_a_limit_of_its_own(make_app: MakeApp, upscaler: FakeBackend) -> None:
+    client = make_app(wake_rate="2 per minute").test_client()
 
     answers = []
     for _ in range(3):
@@ -145,8 +145,8 @@ def test_waking_has_a_limit_of_its_own(make_app: MakeApp, upscaler: FakeUpscaler
     assert client.post("/", **form()).status_code == 200
 
 
-def test_a_wake_call_that_starts_nothing_is_not_counted(make_app: MakeApp, upscaler: FakeUpscaler) -> None:
-    client = make_app(wake_requests="2 per minute").test_client()
+def test_a_wake_call_that_starts_nothing_is_not_counted(make_app: MakeApp, upscaler: FakeBackend) -> None:
+    client = make_app(wake_rate="2 per minute").test_client()
 
     assert {client.post("/api/v1/wake").status_code for _ in range(5)} == {202}, "the first began the boot"
     upscaler.states.note_answer()
@@ -158,8 +158,8 @@ def test_a_wake_call_that_starts_nothing_is_not_counted(make_app: MakeApp, upsca
     assert upscaler.wakes == 11, "each that is let in counts as use"
 
 
-def test_a_page_whose_wake_calls_are_refused_gets_its_visitor_no_ban(make_app: MakeApp, upscaler: FakeUpscaler) -> None:
-    client = make_app(wake_requests="1 per minute", ban_after="3 per minute").test_client()
+def test_a_page_whose_wake_calls_are_refused_gets_its_visitor_no_ban(make_app: MakeApp, upscaler: FakeBackend) -> None:
+    client = make_app(wake_rate="1 per minute", ban_after="3 per minute").test_client()
     statuses = []
     for _ in range(9):
         statuses.append(client.post("/api/v1/wake").status_code)
@@ -171,8 +171,8 @@ def test_a_page_whose_wake_calls_are_refused_gets_its_visitor_no_ban(make_app: M
 
 def test_one_visitor_has_so_many_requests_open_and_no_more(make_app: MakeApp, key: str) -> None:
     gate = threading.Event()
-    upscaler = FakeUpscaler(gate=gate)
-    app = make_app(upscaler=upscaler, jobs_in_flight=8, requests_at_once=2)
+    upscaler = FakeBackend(gate=gate)
+    app = make_app(upscaler=upscaler, max_concurrent_jobs=8, max_concurrent_requests=2)
     workers = [threading.Thread(target=lambda: ask_api(app.test_client(), key).close()) for _ in range(2)]
     for worker in workers:
         worker.start()
@@ -204,8 +204,8 @@ def test_one_visitor_has_so_many_waiting_and_the_megapixels_of_the_next_are_give
     make_app: MakeApp, key: str
 ) -> None:
     gate = threading.Event()
-    upscaler = FakeUpscaler(gate=gate)
-    app = make_app(upscaler=upscaler, jobs_in_flight=1, queue_places=8, queue_places_each=1)
+    upscaler = FakeBackend(gate=gate)
+    app = make_app(upscaler=upscaler, max_concurrent_jobs=1, queue_size=8, queue_size_per_client=1)
     answers: list[int] = []
     workers = [threading.Thread(target=lambda: answers.append(ask_api(app.test_client(), key).status_code))]
     workers[0].start()

@@ -14,16 +14,16 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image as PilImage
 
-from gateway.backend.interface import BackendMisconfigured
-from gateway.cancellation import Stop
+from gateway.backend.interface import BackendMisconfiguredError
+from gateway.cancellation import CancelToken
 from gateway.config.settings import Settings
-from gateway.jobs.event_stream import Live
-from gateway.jobs.options import make_order, read_choices
-from gateway.jobs.queue import Places, Room
-from gateway.jobs.runner import Upscaling, Work
-from gateway.services import parts_of
+from gateway.jobs.event_stream import JobEvents
+from gateway.jobs.options import make_request, parse_options
+from gateway.jobs.queue import Capacity, JobQueue
+from gateway.jobs.runner import Job, JobRunner
+from gateway.services import services_of
 from tests.builders import draw_photo, encode_png
-from tests.fakes import FakeUpscaler, HandClock
+from tests.fakes import FakeBackend, ManualClock
 from tests.gateway.conftest import MakeApp
 from tests.gateway.requests import PHOTO, ask_api, problem_of, read_picture
 
@@ -40,10 +40,12 @@ def read_events(data: bytes) -> list[tuple[str, dict[str, Any]]]:
     return events
 
 
-def work_on(upscaler: FakeUpscaler, places: Places | None = None, data: bytes = PHOTO, **choices: str) -> Work:
+def work_on(upscaler: FakeBackend, places: JobQueue | None = None, data: bytes = PHOTO, **choices: str) -> Job:
     settings = Settings()
-    order = make_order(data, "photo.png", read_choices(choices, settings), settings)
-    return Upscaling(upscaler, places or Places(Room(at_work=1, waiting=3)), deadline_s=30.0).begin(order, "the-id")
+    order = make_request(data, "photo.png", parse_options(choices, settings), settings)
+    return JobRunner(upscaler, places or JobQueue(Capacity(at_work=1, waiting=3)), deadline_s=30.0).begin(
+        order, "the-id"
+    )
 
 
 def test_the_stream_tells_progress_and_ends_with_the_bytes_of_the_plain_answer(client: FlaskClient, key: str) -> None:
@@ -60,7 +62,7 @@ def test_the_stream_tells_progress_and_ends_with_the_bytes_of_the_plain_answer(c
     assert result.pop("seconds") >= 0.0
     assert result == {
         "filename": "image_compact_x4.png", "media_type": "image/png", "width": 128, "height": 96,
-        "bytes": len(plain.data), "variant": "compact_x4", "notes": [], "soundness": None, "cache": "miss",
+        "bytes": len(plain.data), "variant": "compact_x4", "notes": [], "checks": None, "cache": "miss",
     }  # fmt: skip
 
 
@@ -84,7 +86,7 @@ def test_bands_can_be_painted_one_below_the_other(client: FlaskClient, key: str)
 
 def test_a_wide_band_is_sent_smaller() -> None:
     data = encode_png(draw_photo(8, 1000))
-    live = Live(work_on(FakeUpscaler(), data=data), FakeUpscaler().states, with_bands=True)
+    live = JobEvents(work_on(FakeBackend(), data=data), FakeBackend().states, with_bands=True)
     live.start()
 
     bands = [body for name, body in read_events(b"".join(live.events())) if name == "band"]
@@ -101,8 +103,8 @@ def test_doors_refuse_before_the_stream_begins(client: FlaskClient, key: str) ->
 
 
 def test_a_full_queue_refuses_before_the_stream_begins(make_app: MakeApp, key: str) -> None:
-    upscaler = FakeUpscaler(gate=threading.Event())
-    app = make_app(upscaler=upscaler, jobs_in_flight=1, queue_places=0)
+    upscaler = FakeBackend(gate=threading.Event())
+    app = make_app(upscaler=upscaler, max_concurrent_jobs=1, queue_size=0)
     first = app.test_client().post("/api/v1/upscale", data=PHOTO, headers={"X-API-Key": key, **EVENTS}, buffered=False)
     assert upscaler.arrived.acquire(timeout=30)
 
@@ -113,12 +115,12 @@ def test_a_full_queue_refuses_before_the_stream_begins(make_app: MakeApp, key: s
 
 @pytest.mark.parametrize(
     ("failure", "status", "slug"),
-    [(BackendMisconfigured("a secret"), 502, "backend-fault"), (RuntimeError("a secret"), 500, "internal-error")],
+    [(BackendMisconfiguredError("a secret"), 502, "backend-fault"), (RuntimeError("a secret"), 500, "internal-error")],
 )
 def test_what_fails_later_is_a_problem_in_the_stream(
     make_app: MakeApp, key: str, failure: Exception, status: int, slug: str
 ) -> None:
-    app = make_app(upscaler=FakeUpscaler(failures=[failure]), client_requests="9 per hour", client_megapixels="")
+    app = make_app(upscaler=FakeBackend(failures=[failure]), client_requests="9 per hour", client_megapixels="")
 
     streamed = ask_api(app.test_client(), key, headers=EVENTS)
 
@@ -127,7 +129,7 @@ def test_what_fails_later_is_a_problem_in_the_stream(
     assert (name, problem["status"], problem["type"]) == ("problem", status, f"/problems/{slug}")
     assert problem["request_id"] == streamed.headers["X-Request-Id"]
     assert "secret" not in problem["detail"]
-    assert f'superres_gateway_problems_total{{slug="{slug}"}} 1.0' in parts_of(app).metrics.text()
+    assert f'superres_gateway_problems_total{{slug="{slug}"}} 1.0' in services_of(app).metrics.text()
     assert "r=8;" in ask_api(app.test_client(), key).headers["RateLimit"], "what failed by our fault costs nothing"
 
 
@@ -145,9 +147,9 @@ def take(events: Iterator[bytes], name: str) -> dict[str, Any]:
 
 
 def test_the_place_in_the_queue_is_told_as_it_changes() -> None:
-    gate, places = threading.Event(), Places(Room(at_work=1, waiting=3))
-    upscaler = FakeUpscaler(gate=gate)
-    lives = [Live(work_on(upscaler, places), upscaler.states, with_bands=False) for _ in range(3)]
+    gate, places = threading.Event(), JobQueue(Capacity(at_work=1, waiting=3))
+    upscaler = FakeBackend(gate=gate)
+    lives = [JobEvents(work_on(upscaler, places), upscaler.states, with_bands=False) for _ in range(3)]
     for live in lives:
         live.start()
     events = lives[2].events()
@@ -160,11 +162,11 @@ def test_the_place_in_the_queue_is_told_as_it_changes() -> None:
 
 
 def test_while_the_backend_boots_the_page_can_count_along() -> None:
-    gate, clock = threading.Event(), HandClock()
-    upscaler = FakeUpscaler(gate=gate)
+    gate, clock = threading.Event(), ManualClock()
+    upscaler = FakeBackend(gate=gate)
     upscaler.states = type(upscaler.states)(clock=clock)
     upscaler.wake()
-    live = Live(work_on(upscaler), upscaler.states, with_bands=False, clock=clock)
+    live = JobEvents(work_on(upscaler), upscaler.states, with_bands=False, clock=clock)
     live.start()
     events = live.events()
 
@@ -181,9 +183,9 @@ def test_while_the_backend_boots_the_page_can_count_along() -> None:
 
 
 def test_a_silent_stream_says_now_and_then_that_it_is_alive() -> None:
-    gate, clock = threading.Event(), HandClock()
-    upscaler = FakeUpscaler(gate=gate)
-    live = Live(work_on(upscaler), upscaler.states, with_bands=False, clock=clock)
+    gate, clock = threading.Event(), ManualClock()
+    upscaler = FakeBackend(gate=gate)
+    live = JobEvents(work_on(upscaler), upscaler.states, with_bands=False, clock=clock)
     live.start()
     events = live.events()
     next(events)
@@ -196,8 +198,8 @@ def test_a_silent_stream_says_now_and_then_that_it_is_alive() -> None:
 
 
 def test_closing_the_stream_stops_the_work_at_the_backend() -> None:
-    upscaler, places = FakeUpscaler(gate=threading.Event()), Places(Room(at_work=1, waiting=1))
-    live = Live(work_on(upscaler, places), upscaler.states, with_bands=False)
+    upscaler, places = FakeBackend(gate=threading.Event()), JobQueue(Capacity(at_work=1, waiting=1))
+    live = JobEvents(work_on(upscaler, places), upscaler.states, with_bands=False)
     live.start()
     events = live.events()
     next(events)
@@ -205,11 +207,11 @@ def test_closing_the_stream_stops_the_work_at_the_backend() -> None:
 
     events.close()  # type: ignore[attr-defined]  # a generator, as gunicorn closes it
 
-    places.enter().wait(30, Stop())  # the place is free again
+    places.enter().wait(30, CancelToken())  # the place is free again
     assert upscaler.stops == 1
 
 
-def test_the_status_is_told_without_waking_anything(client: FlaskClient, upscaler: FakeUpscaler) -> None:
+def test_the_status_is_told_without_waking_anything(client: FlaskClient, upscaler: FakeBackend) -> None:
     answer = client.get("/api/v1/status").get_json()
 
     assert answer["backend"].pop("since_s") >= 0.0
@@ -219,7 +221,7 @@ def test_the_status_is_told_without_waking_anything(client: FlaskClient, upscale
     assert (upscaler.wakes, upscaler.asked) == (0, [])
 
 
-def test_choosing_a_file_wakes_the_backend(client: FlaskClient, upscaler: FakeUpscaler) -> None:
+def test_choosing_a_file_wakes_the_backend(client: FlaskClient, upscaler: FakeBackend) -> None:
     answer = client.post("/api/v1/wake")
 
     assert (answer.status_code, answer.get_json(), upscaler.wakes) == (202, {"state": "booting"}, 1)

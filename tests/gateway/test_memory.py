@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.access.api_keys import KeyFile
+from gateway.access.api_keys import ApiKeyStore
 from gateway.config.settings import Settings
 from gateway.jobs.options import most_pixels_of
 from tests import builders
@@ -39,7 +39,7 @@ def banded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def banded_key(banded: Served) -> str:
-    return KeyFile(banded.state_dir / "keys.json").new("tests", requests=AMPLE, megapixels=AMPLE)
+    return ApiKeyStore(banded.state_dir / "keys.json").new("tests", requests=AMPLE, megapixels=AMPLE)
 
 
 def flat(side: int, *, is_transparent: bool) -> bytes:

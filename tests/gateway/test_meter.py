@@ -9,47 +9,47 @@ from pathlib import Path
 
 import pytest
 
-from gateway.backend.state import States
-from gateway.usage.meter import Meter
+from gateway.backend.state import BackendStateTracker
+from gateway.usage.meter import UsageMeter
 from gateway.usage.store import (
     MAX_CLIENTS,
     OTHERS,
     Batch,
-    FileLedger,
-    Ledger,
-    LedgerError,
-    Month,
-    RedisLedger,
+    FileUsageStore,
+    MonthlyUsage,
+    RedisUsageStore,
     Span,
+    UsageStore,
+    UsageStoreError,
     Use,
 )
-from tests.fakes import HandClock
+from tests.fakes import ManualClock
 from tests.gateway.redis_server import RedisServer, redis_server
 
 __all__ = ["redis_server"]
 
 NOVEMBER_30 = 1_796_083_100.0
 """Mon, 30 Nov 2026, 23:58:20 UTC: 100 s before December."""
-MakeLedger = Callable[[], Ledger]
+MakeLedger = Callable[[], UsageStore]
 
 
 @pytest.fixture(params=["file", "redis"])
 def make_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> MakeLedger:
     """Return a factory of ledgers that all write into one place, as replicas or restarts do."""
     if request.param == "file":
-        return lambda: FileLedger(tmp_path / "meter.json")
+        return lambda: FileUsageStore(tmp_path / "meter.json")
     server: RedisServer = request.getfixturevalue("redis_server")
-    return lambda: RedisLedger(server.url)
+    return lambda: RedisUsageStore(server.url)
 
 
 class Life:
     """A backend's states and a meter on one clock."""
 
-    def __init__(self, ledger: Ledger, now: float, budget_s: float = 0.0) -> None:
-        self.clock = HandClock()
+    def __init__(self, ledger: UsageStore, now: float, budget_s: float = 0.0) -> None:
+        self.clock = ManualClock()
         self.clock.now = now
-        self.states = States(clock=self.clock)
-        self.meter = Meter(self.states.lately, ledger, budget_s=budget_s, clock=self.clock)
+        self.states = BackendStateTracker(clock=self.clock)
+        self.meter = UsageMeter(self.states.lately, ledger, budget_s=budget_s, clock=self.clock)
 
     def picture(self, *, boot_s: float, work_s: float, idle_s: float, client: str = "alice") -> None:
         """Live through a boot, a picture and the idle tail, looking once in each."""
@@ -66,7 +66,7 @@ class Life:
         self.meter.observe()
 
 
-def seconds_of(month: Month) -> tuple[float, float, float, float]:
+def seconds_of(month: MonthlyUsage) -> tuple[float, float, float, float]:
     return tuple(round(value, 3) for value in (month.boot_s, month.work_s, month.idle_s, month.gpu_s))  # type: ignore[return-value]
 
 
@@ -112,7 +112,7 @@ def test_a_batch_that_arrives_twice_counts_once(make_ledger: MakeLedger) -> None
     ledger.add(batch)
     ledger.add(batch)
 
-    assert ledger.read() == {"2026-09": Month("2026-09", 0.0, 60.0, {"alice": Use(1, 2.5)})}
+    assert ledger.read() == {"2026-09": MonthlyUsage("2026-09", 0.0, 60.0, {"alice": Use(1, 2.5)})}
 
 
 def test_clients_are_bounded_and_the_seconds_of_further_ones_are_not_lost(make_ledger: MakeLedger) -> None:
@@ -147,7 +147,7 @@ def test_many_threads_lose_nothing(make_ledger: MakeLedger) -> None:
 
 
 def test_a_new_month_begins_at_zero_and_the_budget_with_it(tmp_path: Path) -> None:
-    life = Life(FileLedger(tmp_path / "meter.json"), NOVEMBER_30, budget_s=50)
+    life = Life(FileUsageStore(tmp_path / "meter.json"), NOVEMBER_30, budget_s=50)
     life.states.note_answer()
     life.meter.observe()
     life.clock.now += 60
@@ -164,14 +164,14 @@ def test_a_new_month_begins_at_zero_and_the_budget_with_it(tmp_path: Path) -> No
 
 
 def test_december_is_followed_by_january(tmp_path: Path) -> None:
-    life = Life(FileLedger(tmp_path / "meter.json"), NOVEMBER_30 + 100 + 30 * 86_400)
+    life = Life(FileUsageStore(tmp_path / "meter.json"), NOVEMBER_30 + 100 + 30 * 86_400)
 
     assert life.meter.month().name == "2026-12"
     assert life.meter.next_month_in_s() == 86_400
 
 
 def test_without_a_budget_nothing_is_ever_spent(tmp_path: Path) -> None:
-    life = Life(FileLedger(tmp_path / "meter.json"), 1_790_000_000.0)
+    life = Life(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
     life.picture(boot_s=12, work_s=3, idle_s=1_000_000)
 
     assert not life.meter.is_spent()
@@ -180,7 +180,7 @@ def test_without_a_budget_nothing_is_ever_spent(tmp_path: Path) -> None:
 
 def test_nothing_is_missed_and_each_moment_is_exact_however_late_one_looks(tmp_path: Path) -> None:
     """A boot takes about a second, as long as it is between two looks: the real stack's was missed once (0.0 s)."""
-    life = Life(FileLedger(tmp_path / "meter.json"), 1_790_000_000.0)
+    life = Life(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
     began = life.clock.now
 
     life.states.begin_boot()
@@ -206,10 +206,10 @@ def test_nothing_is_missed_and_each_moment_is_exact_however_late_one_looks(tmp_p
 
 
 def test_a_boot_that_began_before_the_meter_is_counted_whole(tmp_path: Path) -> None:
-    life = Life(FileLedger(tmp_path / "meter.json"), 1_790_000_000.0)
+    life = Life(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
     life.states.begin_boot()
     life.clock.now += 2
-    meter = Meter(life.states.lately, FileLedger(tmp_path / "meter.json"), clock=life.clock)
+    meter = UsageMeter(life.states.lately, FileUsageStore(tmp_path / "meter.json"), clock=life.clock)
     life.clock.now += 3
 
     assert meter.month().boot_s == 5
@@ -218,7 +218,7 @@ def test_a_boot_that_began_before_the_meter_is_counted_whole(tmp_path: Path) -> 
 def test_what_cannot_be_written_is_kept_counts_and_is_written_later(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    life = Life(RedisLedger(redis_server.url), 1_790_000_000.0, budget_s=310)
+    life = Life(RedisUsageStore(redis_server.url), 1_790_000_000.0, budget_s=310)
     redis_server.kill()
     life.picture(boot_s=12, work_s=3, idle_s=300)
     life.meter.write()
@@ -234,24 +234,24 @@ def test_what_cannot_be_written_is_kept_counts_and_is_written_later(
     life.meter.write()
 
     assert seconds_of(life.meter.month()) == (22, 6, 600, 628)
-    assert seconds_of(RedisLedger(redis_server.url).read()["2026-09"]) == (22, 6, 600, 628)
+    assert seconds_of(RedisUsageStore(redis_server.url).read()["2026-09"]) == (22, 6, 600, 628)
 
 
 def test_a_damaged_file_is_not_overwritten_and_counting_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "meter.json"
     path.write_text('{"version": 1, "months": ')
-    life = Life(FileLedger(path), 1_790_000_000.0)
+    life = Life(FileUsageStore(path), 1_790_000_000.0)
     life.picture(boot_s=12, work_s=3, idle_s=300)
     life.meter.write()
 
     assert life.meter.month().gpu_s == pytest.approx(315)
     assert path.read_text() == '{"version": 1, "months": '
-    with pytest.raises(LedgerError, match="damaged"):
-        FileLedger(path).read()
+    with pytest.raises(UsageStoreError, match="damaged"):
+        FileUsageStore(path).read()
 
 
 def test_thirteen_months_are_kept(tmp_path: Path) -> None:
-    ledger = FileLedger(tmp_path / "meter.json")
+    ledger = FileUsageStore(tmp_path / "meter.json")
     for number in range(20):
         name = f"{2026 + number // 12}-{number % 12 + 1:02d}"
         ledger.add(Batch((), {(name, "alice"): Use(1, 1.0)}))

@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 
 from gateway.backend.state import BackendState
-from gateway.jobs.queue import State
+from gateway.jobs.queue import QueueState
 from gateway.jobs.result_cache import CacheState
 from gateway.metrics import METHODS, Metrics, MetricsError, Sources
-from gateway.usage.store import Month, Use
+from gateway.usage.store import MonthlyUsage, Use
 from tests.conftest import ROOT
 from tests.gateway.wire import held_port
 
-MONTH = Month("2026-11", 12.0, 300.0, {"alice": Use(2, 5.0)})
+MONTH = MonthlyUsage("2026-11", 12.0, 300.0, {"alice": Use(2, 5.0)})
 
 
 def sources(**changes: Callable[[], Any]) -> Sources:
     looks: dict[str, Any] = {
         "backend": lambda: BackendState("booting", 3.0, (11.0, 14.0)),
-        "places": lambda: State(1, 2, is_full=False, retry_after_s=3.0),
+        "places": lambda: QueueState(1, 2, is_full=False, retry_after_s=3.0),
         "cache": lambda: CacheState(3, 4_000, 5, 6),
         "month": lambda: MONTH,
         "upload_bytes": lambda: 7_000,

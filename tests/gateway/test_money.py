@@ -12,10 +12,10 @@ from flask import Flask
 
 from gateway.cli.main import cli
 from gateway.jobs.runner import ANONYMOUS
-from gateway.services import parts_of
-from gateway.usage.meter import Meter, month_of
-from gateway.usage.store import Batch, FileLedger, Use
-from tests.fakes import FakeUpscaler
+from gateway.services import services_of
+from gateway.usage.meter import UsageMeter, month_of
+from gateway.usage.store import Batch, FileUsageStore, Use
+from tests.fakes import FakeBackend
 from tests.gateway.conftest import MakeApp
 from tests.gateway.requests import PHOTO, ask_api, form, problem_of
 from tests.gateway.test_live import read_events
@@ -24,8 +24,8 @@ CACHE = 10_000_000
 EVENTS = {"Accept": "text/event-stream"}
 
 
-def meter_of(app: Flask) -> Meter:
-    return parts_of(app).meter
+def meter_of(app: Flask) -> UsageMeter:
+    return services_of(app).meter
 
 
 def spent(app: Flask) -> Flask:
@@ -35,7 +35,7 @@ def spent(app: Flask) -> Flask:
 
 
 def test_work_is_charged_to_the_client_whose_key_asked(make_app: MakeApp, key: str) -> None:
-    upscaler = FakeUpscaler(work_s=0.25)
+    upscaler = FakeBackend(work_s=0.25)
     app = make_app(upscaler=upscaler)
     client = app.test_client()
     for _ in range(2):
@@ -50,8 +50,8 @@ def test_work_is_charged_to_the_client_whose_key_asked(make_app: MakeApp, key: s
 
 @pytest.mark.parametrize("accept", ["*/*", "text/event-stream"])
 def test_what_is_spent_ends_what_costs_in_words(make_app: MakeApp, key: str, accept: str) -> None:
-    upscaler = FakeUpscaler()
-    client = spent(make_app(upscaler=upscaler, month_budget_gpu_s=100)).test_client()
+    upscaler = FakeBackend()
+    client = spent(make_app(upscaler=upscaler, monthly_gpu_budget_s=100)).test_client()
 
     answer = ask_api(client, key, headers={"Accept": accept})
 
@@ -64,8 +64,8 @@ def test_what_is_spent_ends_what_costs_in_words(make_app: MakeApp, key: str, acc
 
 
 def test_the_form_says_so_and_wake_wakes_nobody(make_app: MakeApp) -> None:
-    upscaler = FakeUpscaler()
-    client = spent(make_app(upscaler=upscaler, month_budget_gpu_s=100)).test_client()
+    upscaler = FakeBackend()
+    client = spent(make_app(upscaler=upscaler, monthly_gpu_budget_s=100)).test_client()
 
     assert "100 GPU seconds are used up" in client.get("/").get_data(as_text=True)
     sent = client.post("/", **form())
@@ -77,14 +77,14 @@ def test_the_form_says_so_and_wake_wakes_nobody(make_app: MakeApp) -> None:
 
 
 def test_before_it_is_spent_nothing_is_said(make_app: MakeApp, key: str) -> None:
-    client = make_app(month_budget_gpu_s=100).test_client()
+    client = make_app(monthly_gpu_budget_s=100).test_client()
 
     assert "GPU seconds are used up" not in client.get("/").get_data(as_text=True)
     assert ask_api(client, key).status_code == 200
 
 
 def test_what_was_made_before_is_still_answered(make_app: MakeApp, key: str) -> None:
-    app = make_app(month_budget_gpu_s=100, cache_max_bytes=CACHE)
+    app = make_app(monthly_gpu_budget_s=100, cache_max_bytes=CACHE)
     client = app.test_client()
     made = ask_api(client, key)
     spent(app)
@@ -96,7 +96,7 @@ def test_what_was_made_before_is_still_answered(make_app: MakeApp, key: str) -> 
 
 
 def test_a_hit_wakes_nothing_costs_nothing_and_says_so(make_app: MakeApp, key: str) -> None:
-    upscaler = FakeUpscaler(work_s=0.25)
+    upscaler = FakeBackend(work_s=0.25)
     app = make_app(upscaler=upscaler, cache_max_bytes=CACHE, client_megapixels="1 per hour")
     client = app.test_client()
 
@@ -109,7 +109,7 @@ def test_a_hit_wakes_nothing_costs_nothing_and_says_so(make_app: MakeApp, key: s
 
 
 def test_form_and_stream_share_the_cache_with_the_api(make_app: MakeApp, key: str) -> None:
-    upscaler = FakeUpscaler()
+    upscaler = FakeBackend()
     client = make_app(upscaler=upscaler, cache_max_bytes=CACHE).test_client()
     plain = ask_api(client, key)
 
@@ -124,7 +124,7 @@ def test_form_and_stream_share_the_cache_with_the_api(make_app: MakeApp, key: st
 
 
 def test_a_failure_is_not_kept(make_app: MakeApp, key: str) -> None:
-    upscaler = FakeUpscaler(failures=[MemoryError()])
+    upscaler = FakeBackend(failures=[MemoryError()])
     client = make_app(upscaler=upscaler, cache_max_bytes=CACHE).test_client()
 
     assert ask_api(client, key).status_code == 500
@@ -136,8 +136,8 @@ def test_a_failure_is_not_kept(make_app: MakeApp, key: str) -> None:
 def test_usage_shows_months_clients_and_the_budget(tmp_path: Path) -> None:
     now = month_of(time.time())
     uses = {(now, "alice"): Use(12, 340.0), (now, ANONYMOUS): Use(3, 20.0), ("2026-01", "bob"): Use(1, 5.0)}
-    FileLedger(tmp_path / "meter.json").add(Batch((), uses))
-    environ = {"SUPERRES_STATE_DIR": str(tmp_path), "SUPERRES_MONTH_BUDGET_GPU_S": "3600"}
+    FileUsageStore(tmp_path / "meter.json").add(Batch((), uses))
+    environ = {"SUPERRES_STATE_DIR": str(tmp_path), "SUPERRES_MONTHLY_GPU_BUDGET_S": "3600"}
 
     shown = CliRunner().invoke(cli, ["usage"], env=environ)
     before = CliRunner().invoke(cli, ["usage", "--month", "2026-01"], env=environ)
@@ -146,7 +146,7 @@ def test_usage_shows_months_clients_and_the_budget(tmp_path: Path) -> None:
     lines = shown.output.splitlines()
     assert lines[1].split() == ["2026-01", "5.0", "0.0", "5.0", "0.0", "1"]
     assert lines[2].split() == [now, "360.0", "0.0", "360.0", "0.0", "15"]
-    assert lines[3] == f"{now}: 10 % of month_budget_gpu_s (3,600)."
+    assert lines[3] == f"{now}: 10 % of monthly_gpu_budget_s (3,600)."
     assert [line.split() for line in lines[-2:]] == [["alice", "340.0", "12"], [ANONYMOUS, "20.0", "3"]]
     assert before.output.splitlines()[-1].split() == ["bob", "5.0", "1"]
 
@@ -175,7 +175,7 @@ def test_metrics_are_not_on_the_public_port_and_count_what_passed(make_app: Make
         assert [answer.status_code for answer in (first, second, refused)] == [200, 200, 415]
     assert client.get("/metrics").status_code == 404
 
-    told: Any = parts_of(app).metrics.text()
+    told: Any = services_of(app).metrics.text()
 
     assert 'requests_total{method="POST",route="/api/v1/upscale",status="200"} 2.0' in told
     assert 'problems_total{slug="unknown-format"} 1.0' in told
@@ -192,12 +192,12 @@ def test_room_for_uploads_is_given_back(make_app: MakeApp, key: str) -> None:
     with client.post("/", **form()) as answer:
         assert answer.status_code == 200
 
-    assert parts_of(app).intake.taken() == 0
+    assert services_of(app).intake.taken() == 0
 
 
 def test_without_room_an_upload_is_refused_unread(make_app: MakeApp, key: str) -> None:
     app = make_app()
-    intake = parts_of(app).intake
+    intake = services_of(app).intake
     intake._wait_s = 0.01
     held = intake.take(intake.max_bytes, "somebody else")
 

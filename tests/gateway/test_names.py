@@ -11,10 +11,10 @@ import pytest
 from flask import Flask
 from werkzeug.test import EnvironBuilder
 
-from gateway.access.api_keys import KeyFile
+from gateway.access.api_keys import ApiKeyStore
 from gateway.config.settings import Settings
-from gateway.jobs.options import make_order, read_choices
-from gateway.services import parts_of
+from gateway.jobs.options import make_request, parse_options
+from gateway.services import services_of
 from tests.gateway.conftest import Served
 from tests.gateway.requests import PHOTO, api_form
 from tests.gateway.test_hostile import multipart
@@ -47,7 +47,7 @@ def name_of(answer: HTTPResponse) -> str:
 
 @pytest.mark.parametrize("sent", NAMES)
 def test_an_upload_of_any_name_comes_back_by_it_from_the_api(served: Served, sent: str) -> None:
-    key = KeyFile(served.state_dir / "keys.json").new(f"client {list(NAMES).index(sent)}")
+    key = ApiKeyStore(served.state_dir / "keys.json").new(f"client {list(NAMES).index(sent)}")
     path, body, headers = multipart(part("image", PHOTO, sent))
 
     answer, data = ask(served, "POST", path, body, X_API_Key=key, **headers)
@@ -75,7 +75,7 @@ def test_an_upload_of_any_name_comes_back_by_it_from_the_form(served: Served, se
 
 
 def test_a_name_fits_into_a_file_system() -> None:
-    order = make_order(PHOTO, "漢" * 200 + ".png", read_choices({}, Settings()), Settings())
+    order = make_request(PHOTO, "漢" * 200 + ".png", parse_options({}, Settings()), Settings())
 
     assert len(order.filename.encode()) <= 255
 
@@ -84,7 +84,7 @@ def test_an_answer_that_the_server_cannot_begin_gives_its_room_back(app: Flask, 
     def refuse(*_: object) -> None:
         raise ValueError("a header that is none")  # as gunicorn's start_response does
 
-    parts = parts_of(app)
+    parts = services_of(app)
     builder = EnvironBuilder("/api/v1/upscale", method="POST", headers=[("X-API-Key", key)], **api_form())
 
     with pytest.raises(ValueError, match="none"):

@@ -13,7 +13,7 @@ import yaml
 from flask import Flask
 from flask.testing import FlaskClient
 
-from gateway.access.api_keys import KeyFile
+from gateway.access.api_keys import ApiKeyStore
 from gateway.backend.state import StateName
 from gateway.jobs.options import FORMATS
 from gateway.problems import Problem, walk
@@ -79,10 +79,10 @@ def test_a_schema_tester_finds_no_fault_in_the_running_gateway(tmp_path: Path) -
     limits = {
         f"SUPERRES_{name}": AMPLE
         for name in ("ANONYMOUS_REQUESTS", "ANONYMOUS_MEGAPIXELS", "CLIENT_REQUESTS", "CLIENT_MEGAPIXELS",
-                     "WAKE_REQUESTS", "BAN_AFTER")
+                     "WAKE_RATE", "BAN_AFTER")
     }  # fmt: skip
     with serving(tmp_path, **limits) as server:
-        key = KeyFile(tmp_path / "keys.json").new("tests")
+        key = ApiKeyStore(tmp_path / "keys.json").new("tests")
         address = f"http://127.0.0.1:{server.port}"
         command = [
             str(Path(sys.executable).with_name("st")), "--config-file", str(ROOT / "schemathesis.toml"),

@@ -9,20 +9,28 @@ from contextlib import contextmanager
 
 import pytest
 
-from gateway.cancellation import Stop
+from gateway.cancellation import CancelToken
 from gateway.jobs.promises import GRACE_S, LINE_PER_PLACE
-from gateway.jobs.queue import NoPlace, NoPlaceForVisitor, Places, Room, State, Ticket, WaitedTooLong
-from tests.fakes import HandClock
+from gateway.jobs.queue import (
+    Capacity,
+    ClientQueueFullError,
+    JobQueue,
+    QueueFullError,
+    QueueSlot,
+    QueueState,
+    QueueTimeoutError,
+)
+from tests.fakes import ManualClock
 
 LIMIT_S = 30.0
 
 
 @contextmanager
-def taken(places: Places, timeout_s: float = LIMIT_S) -> Iterator[Ticket]:
+def taken(places: JobQueue, timeout_s: float = LIMIT_S) -> Iterator[QueueSlot]:
     """Hold a place for the block, waiting for it that long at most."""
     ticket = places.enter()
     try:
-        ticket.wait(timeout_s, Stop())
+        ticket.wait(timeout_s, CancelToken())
         yield ticket
     finally:
         ticket.leave()
@@ -36,7 +44,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_no_more_work_at_once_than_there_are_places() -> None:
-    places, lock, now, most = Places(Room(at_work=3, waiting=100)), threading.Lock(), [0], [0]
+    places, lock, now, most = JobQueue(Capacity(at_work=3, waiting=100)), threading.Lock(), [0], [0]
     are_full = threading.Event()
 
     def work() -> None:
@@ -62,7 +70,7 @@ def test_no_more_work_at_once_than_there_are_places() -> None:
 
 
 def test_whoever_came_first_works_first() -> None:
-    places, order = Places(Room(at_work=1, waiting=10)), []
+    places, order = JobQueue(Capacity(at_work=1, waiting=10)), []
 
     def work(number: int) -> None:
         with taken(places):
@@ -81,17 +89,17 @@ def test_whoever_came_first_works_first() -> None:
 
 
 def test_the_one_too_many_is_sent_away_at_once_with_an_estimate() -> None:
-    places = Places(Room(at_work=2, waiting=0), usual_s=8.0)
+    places = JobQueue(Capacity(at_work=2, waiting=0), usual_s=8.0)
 
-    with taken(places), taken(places), pytest.raises(NoPlace) as caught, taken(places):
+    with taken(places), taken(places), pytest.raises(QueueFullError) as caught, taken(places):
         pass
 
     assert (caught.value.waiting, caught.value.retry_after_s) == (0, 4.0)
 
 
 def test_the_estimate_follows_what_is_measured() -> None:
-    clock = HandClock()
-    places = Places(Room(at_work=1, waiting=0), clock=clock, usual_s=5.0)
+    clock = ManualClock()
+    places = JobQueue(Capacity(at_work=1, waiting=0), clock=clock, usual_s=5.0)
     for _ in range(50):
         with taken(places) as ticket:
             clock.now += 60
@@ -101,8 +109,8 @@ def test_the_estimate_follows_what_is_measured() -> None:
 
 
 def test_the_estimate_learns_nothing_from_work_that_did_not_finish() -> None:
-    clock = HandClock()
-    places = Places(Room(at_work=1, waiting=0), clock=clock, usual_s=5.0)
+    clock = ManualClock()
+    places = JobQueue(Capacity(at_work=1, waiting=0), clock=clock, usual_s=5.0)
     for seconds in (0.0, 60.0) * 20:
         with taken(places):
             clock.now += seconds
@@ -111,16 +119,16 @@ def test_the_estimate_learns_nothing_from_work_that_did_not_finish() -> None:
 
 
 def test_a_wait_ends_at_the_deadline_and_gives_its_place_in_the_queue_back() -> None:
-    places = Places(Room(at_work=1, waiting=1))
+    places = JobQueue(Capacity(at_work=1, waiting=1))
 
     with taken(places):
-        with pytest.raises(WaitedTooLong), taken(places, 0.01):
+        with pytest.raises(QueueTimeoutError), taken(places, 0.01):
             pass
-        assert places.state() == State(at_work=1, waiting=0, is_full=False, retry_after_s=5.0)
+        assert places.state() == QueueState(at_work=1, waiting=0, is_full=False, retry_after_s=5.0)
 
 
 def test_a_place_is_given_back_when_the_work_fails() -> None:
-    places = Places(Room(at_work=1, waiting=0))
+    places = JobQueue(Capacity(at_work=1, waiting=0))
 
     with pytest.raises(ValueError, match="bad"), taken(places):
         raise ValueError("bad")
@@ -131,7 +139,7 @@ def test_a_place_is_given_back_when_the_work_fails() -> None:
 
 
 def test_whoever_sends_many_waits_behind_its_own() -> None:
-    places = Places(Room(at_work=2, waiting=10))
+    places = JobQueue(Capacity(at_work=2, waiting=10))
     greedy = [places.enter("greedy") for _ in range(5)]  # two at work, three waiting
     modest = [places.enter(name) for name in ("one", "two")]
 
@@ -142,12 +150,12 @@ def test_whoever_sends_many_waits_behind_its_own() -> None:
 
 
 def test_the_order_of_turns_is_the_order_in_which_places_are_given() -> None:
-    places = Places(Room(at_work=1, waiting=20))
+    places = JobQueue(Capacity(at_work=1, waiting=20))
     at_work = places.enter("a")
     waiting = [places.enter(name) for name in "aabacbcd"]
     told = sorted(waiting, key=lambda ticket: ticket.turn)
 
-    served: list[Ticket] = []
+    served: list[QueueSlot] = []
     for _ in waiting:
         at_work.leave()
         (at_work,) = (ticket for ticket in waiting if ticket.turn == (0, 0) and ticket not in served)
@@ -158,26 +166,26 @@ def test_the_order_of_turns_is_the_order_in_which_places_are_given() -> None:
 
 
 def test_one_visitor_cannot_fill_the_queue() -> None:
-    places = Places(Room(at_work=1, waiting=6, waiting_each=2), usual_s=8.0)
+    places = JobQueue(Capacity(at_work=1, waiting=6, waiting_each=2), usual_s=8.0)
     for _ in range(3):
         places.enter("greedy")
 
-    with pytest.raises(NoPlaceForVisitor) as caught:
+    with pytest.raises(ClientQueueFullError) as caught:
         places.enter("greedy")
     places.enter("modest")
 
     assert (caught.value.waiting, caught.value.retry_after_s) == (2, 24.0)
 
 
-def told(places: Places, visitor: str) -> float:
+def told(places: JobQueue, visitor: str) -> float:
     """Return when a visitor who is sent away is told to come again, in seconds."""
-    with pytest.raises(NoPlace) as caught:
+    with pytest.raises(QueueFullError) as caught:
         places.enter(visitor)
     return caught.value.retry_after_s
 
 
 def test_when_to_come_again_grows_with_those_who_were_told_before() -> None:
-    places = Places(Room(at_work=2, waiting=1), usual_s=10.0)
+    places = JobQueue(Capacity(at_work=2, waiting=1), usual_s=10.0)
     for number in range(3):
         places.enter(f"visitor {number}")
 
@@ -186,8 +194,8 @@ def test_when_to_come_again_grows_with_those_who_were_told_before() -> None:
 
 
 def test_whoever_was_sent_away_comes_before_whoever_was_just_served() -> None:
-    clock = HandClock()
-    places = Places(Room(at_work=1, waiting=1), clock=clock, usual_s=1.0)
+    clock = ManualClock()
+    places = JobQueue(Capacity(at_work=1, waiting=1), clock=clock, usual_s=1.0)
     served, waiting = places.enter("served"), places.enter("waiting")
     assert told(places, "sent away") == 1.0
 
@@ -200,8 +208,8 @@ def test_whoever_was_sent_away_comes_before_whoever_was_just_served() -> None:
 
 
 def test_a_promise_is_void_some_seconds_after_its_time() -> None:
-    clock = HandClock()
-    places = Places(Room(at_work=1, waiting=1), clock=clock, usual_s=1.0)
+    clock = ManualClock()
+    places = JobQueue(Capacity(at_work=1, waiting=1), clock=clock, usual_s=1.0)
     first = places.enter("first")
     places.enter("second")
     told(places, "never seen again")
@@ -213,7 +221,7 @@ def test_a_promise_is_void_some_seconds_after_its_time() -> None:
 
 
 def test_no_promise_keeps_the_backend_idle() -> None:
-    places = Places(Room(at_work=1, waiting=0))
+    places = JobQueue(Capacity(at_work=1, waiting=0))
     first = places.enter("first")
     told(places, "promised")
     first.leave()
@@ -222,7 +230,7 @@ def test_no_promise_keeps_the_backend_idle() -> None:
 
 
 def test_the_line_of_promises_is_bounded_by_the_places_there_are() -> None:
-    places, most = Places(Room(at_work=2, waiting=3), usual_s=2.0), LINE_PER_PLACE * 5
+    places, most = JobQueue(Capacity(at_work=2, waiting=3), usual_s=2.0), LINE_PER_PLACE * 5
     for number in range(5):
         places.enter(f"first {number}")
 
@@ -232,8 +240,8 @@ def test_the_line_of_promises_is_bounded_by_the_places_there_are() -> None:
 
 
 def test_promises_that_nobody_keeps_do_not_shut_a_queue_that_has_drained() -> None:
-    clock = HandClock()
-    places = Places(Room(at_work=4, waiting=24), clock=clock, usual_s=5.0)
+    clock = ManualClock()
+    places = JobQueue(Capacity(at_work=4, waiting=24), clock=clock, usual_s=5.0)
     crowd = [places.enter(f"first {number}") for number in range(28)]
     for number in range(1_000):
         told(places, f"never seen again {number}")
@@ -252,8 +260,8 @@ def test_promises_that_nobody_keeps_do_not_shut_a_queue_that_has_drained() -> No
 
 
 def test_a_newcomer_has_a_free_place_that_is_promised_to_nobody_while_it_would_wait() -> None:
-    clock = HandClock()
-    places = Places(Room(at_work=1, waiting=3), clock=clock, usual_s=10.0)
+    clock = ManualClock()
+    places = JobQueue(Capacity(at_work=1, waiting=3), clock=clock, usual_s=10.0)
     _, *waiting = (places.enter(f"first {number}") for number in range(4))
     assert [told(places, name) for name in "abcde"] == [10.0, 20.0, 30.0, 40.0, 50.0]
     for ticket in waiting:
@@ -266,7 +274,7 @@ def test_a_newcomer_has_a_free_place_that_is_promised_to_nobody_while_it_would_w
 
 
 def test_bytes_at_work_are_bounded_and_a_large_image_is_not_passed_by_small_ones() -> None:
-    places = Places(Room(at_work=4, waiting=9, n_bytes=100))
+    places = JobQueue(Capacity(at_work=4, waiting=9, n_bytes=100))
     first, second = places.enter("a", 60), places.enter("b", 40)
     large, small = places.enter("c", 90), places.enter("d", 1)
     assert [ticket.turn[0] for ticket in (first, second, large, small)] == [0, 0, 1, 2]
@@ -278,7 +286,7 @@ def test_bytes_at_work_are_bounded_and_a_large_image_is_not_passed_by_small_ones
 
 
 def test_an_image_of_more_bytes_than_there_may_be_is_worked_on_alone() -> None:
-    places = Places(Room(at_work=4, waiting=9, n_bytes=100))
+    places = JobQueue(Capacity(at_work=4, waiting=9, n_bytes=100))
     huge, small = places.enter("a", 1_000), places.enter("b", 1)
     assert [ticket.turn[0] for ticket in (huge, small)] == [0, 1]
 
@@ -287,7 +295,7 @@ def test_an_image_of_more_bytes_than_there_may_be_is_worked_on_alone() -> None:
 
 
 def test_when_a_large_image_stops_waiting_those_behind_it_begin() -> None:
-    places = Places(Room(at_work=4, waiting=9, n_bytes=100))
+    places = JobQueue(Capacity(at_work=4, waiting=9, n_bytes=100))
     places.enter("a", 60)
     large, small = places.enter("b", 90), places.enter("c", 10)
 

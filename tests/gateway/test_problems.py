@@ -12,17 +12,17 @@ from flask.testing import FlaskClient
 from gateway import error_mapping as causes
 from gateway import problems
 from gateway.backend.interface import (
-    BackendFault,
-    BackendNotStarted,
-    BackendRefused,
-    BackendStillBooting,
-    BackendTimeout,
-    BackendUnavailable,
+    BackendFaultError,
+    BackendNotStartedError,
+    BackendRejectedError,
+    BackendStillBootingError,
+    BackendTimeoutError,
+    BackendUnavailableError,
 )
 from gateway.problems import Problem, walk
 from gateway.views.hooks import SECURITY_HEADERS
 from preprocessing import errors
-from tests.fakes import FakeUpscaler
+from tests.fakes import FakeBackend
 from tests.gateway.conftest import MakeApp
 from tests.gateway.requests import ask_api, check_problem, form, problem_of
 
@@ -53,7 +53,7 @@ def test_every_kind_of_image_error_has_its_problem() -> None:
 
     for kind in kinds:
         if issubclass(kind, errors.ImageError):
-            problem = causes.of_image_error(kind("The sentence of the codec."))
+            problem = causes.problem_from_image_error(kind("The sentence of the codec."))
             assert (problem.slug, problem.detail) == (kind.kind, "The sentence of the codec.")
 
 
@@ -168,12 +168,12 @@ def test_what_flask_refuses_has_the_same_shape(
 @pytest.mark.parametrize(
     ("failure", "status", "slug", "has_retry_after"),
     [
-        (BackendUnavailable("UNAVAILABLE: 10.0.0.7"), 503, "backend-unavailable", True),
-        (BackendNotStarted("traceback of 10.0.0.7"), 503, "backend-not-started", True),
-        (BackendTimeout("10.0.0.7"), 504, "deadline-exceeded", False),
-        (BackendStillBooting("10.0.0.7"), 504, "deadline-exceeded", False),
-        (BackendRefused("The image is bad."), 422, "refused-by-backend", False),
-        (BackendFault("traceback of 10.0.0.7"), 502, "backend-fault", False),
+        (BackendUnavailableError("UNAVAILABLE: 10.0.0.7"), 503, "backend-unavailable", True),
+        (BackendNotStartedError("traceback of 10.0.0.7"), 503, "backend-not-started", True),
+        (BackendTimeoutError("10.0.0.7"), 504, "deadline-exceeded", False),
+        (BackendStillBootingError("10.0.0.7"), 504, "deadline-exceeded", False),
+        (BackendRejectedError("The image is bad."), 422, "refused-by-backend", False),
+        (BackendFaultError("traceback of 10.0.0.7"), 502, "backend-fault", False),
         (MemoryError(), 500, "internal-error", False),
     ],
 )
@@ -181,7 +181,7 @@ def test_what_flask_refuses_has_the_same_shape(
 def test_failures_of_the_backend_reach_form_and_api_alike(
     make_app: MakeApp, key: str, way: str, failure: Exception, status: int, slug: str, *, has_retry_after: bool
 ) -> None:
-    client = make_app(upscaler=FakeUpscaler(failures=[failure, failure])).test_client()
+    client = make_app(upscaler=FakeBackend(failures=[failure, failure])).test_client()
 
     response = (
         client.post("/", **form(), headers={"Accept": "application/json"}) if way == "form" else ask_api(client, key)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import redis
 
-from gateway.access.rate_limit_storage import Counters
-from gateway.storage.redis import MOST_LOOK_UPS, LookUps, connect
+from gateway.access.rate_limit_storage import FallbackStorage
+from gateway.storage.redis import MOST_LOOK_UPS, DnsResolver, connect
 from tests.gateway.redis_server import RedisServer, redis_server
 
 LIMIT_S = 60.0
@@ -51,7 +51,7 @@ def by_name(server: RedisServer) -> str:
 
 
 def test_no_request_stands_by_while_a_name_is_looked_up(names: Names, redis_server: RedisServer) -> None:
-    counters = Counters(redis_url=by_name(redis_server))
+    counters = FallbackStorage(redis_url=by_name(redis_server))
     assert counters.acquire_entry("key", 10, 60)
     assert counters.check()
     redis_server.kill()
@@ -76,7 +76,7 @@ def test_no_request_stands_by_while_a_name_is_looked_up(names: Names, redis_serv
 
 
 def test_who_asks_together_shares_a_look_up_and_there_are_only_so_many(names: Names) -> None:
-    look_ups = LookUps()
+    look_ups = DnsResolver()
     names.are_slow.set()
     with ThreadPoolExecutor(8) as pool:
         waits = [pool.submit(look_ups.wait, "together", 6379, LIMIT_S) for _ in range(8)]
@@ -115,7 +115,7 @@ def test_a_look_up_that_takes_too_long_is_an_error_of_redis(names: Names, scheme
 
 @pytest.mark.parametrize("host", ["no-such-name.invalid", "x" * 70 + ".invalid"], ids=["unknown", "not a name"])
 def test_a_name_that_is_not_found_is_told_to_all_who_wait(host: str) -> None:
-    look_ups = LookUps()
+    look_ups = DnsResolver()
     for _ in range(2):
         with pytest.raises(OSError, match=f"the name {host} is not found"):
             look_ups.wait(host, 6379, LIMIT_S)

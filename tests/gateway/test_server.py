@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.access.api_keys import KeyFile
+from gateway.access.api_keys import ApiKeyStore
 from gateway.server import ServeError, bind
 from tests import builders
 from tests.conftest import ROOT
@@ -28,12 +28,12 @@ NOISE = builders.encode_png(np.random.default_rng(0).integers(0, 256, (300, 300,
 
 @pytest.fixture(scope="module")
 def served_key(served: Served) -> str:
-    return KeyFile(served.state_dir / "keys.json").new("tests")
+    return ApiKeyStore(served.state_dir / "keys.json").new("tests")
 
 
 @pytest.fixture(scope="module")
 def hasty_key(hasty: Served) -> str:
-    return KeyFile(hasty.state_dir / "keys.json").new("tests")
+    return ApiKeyStore(hasty.state_dir / "keys.json").new("tests")
 
 
 def test_the_server_says_one_line_and_answers(served: Served, served_key: str) -> None:
@@ -247,7 +247,7 @@ def test_a_connection_is_used_again_also_after_a_refusal(served: Served, served_
 
 def test_a_client_that_does_not_read_is_given_up_and_said_in_one_line(tmp_path: Path) -> None:
     with serving(tmp_path, SUPERRES_IDLE_TIMEOUT_S="1", SUPERRES_LOG_LEVEL="debug") as server:
-        key = KeyFile(tmp_path / "keys.json").new("tests")
+        key = ApiKeyStore(tmp_path / "keys.json").new("tests")
         data = builders.encode_png(np.random.default_rng(0).integers(0, 256, (1_000, 1_000, 3), dtype=np.uint8))
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -296,7 +296,7 @@ def test_it_ends_quietly_and_closes_the_backend(tmp_path: Path, sign: signal.Sig
 
 def test_it_ends_although_a_picture_is_being_made(tmp_path: Path) -> None:
     with serving(tmp_path, "slow") as server, connected(server) as busy:
-        key = KeyFile(tmp_path / "keys.json").new("tests")
+        key = ApiKeyStore(tmp_path / "keys.json").new("tests")
         busy.sendall(head(key, f"Content-Length: {len(PHOTO)}") + PHOTO)
         with connected(server) as sock:
             end = time.monotonic() + LIMIT_S

@@ -77,7 +77,7 @@ def test_the_port_comes_from_the_option_then_its_variable_then_port(
         ({"SUPERRES_VARIANTS": "real_x4"}, "default_variant is 'compact_x4': variants offers real_x4."),
         (
             {"SUPERRES_THREADS": "4"},
-            "it must be at least 30, one for each of jobs_in_flight (4) and queue_places (24) and 2 for pages and",
+            "it must be at least 30, one for each of max_concurrent_jobs (4) and queue_size (24) and 2 for pages and",
         ),
     ],
 )

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from gateway.access.api_keys import KeyFile
-from gateway.access.rate_limit_storage import SCHEME, Counters
+from gateway.access.api_keys import ApiKeyStore
+from gateway.access.rate_limit_storage import SCHEME, FallbackStorage
 from tests.gateway.conftest import Served, serving
 from tests.gateway.redis_server import RedisServer, redis_server
 from tests.gateway.requests import PHOTO
@@ -32,7 +32,7 @@ __all__ = ["redis_server"]
 class Pair:
     """Two gateways that count in one Redis, and clients that ask them."""
 
-    def __init__(self, keys: KeyFile, gateways: tuple[Served, Served], server: RedisServer) -> None:
+    def __init__(self, keys: ApiKeyStore, gateways: tuple[Served, Served], server: RedisServer) -> None:
         self.redis = server
         self._keys = keys
         self._gateways = gateways
@@ -117,16 +117,16 @@ def two_gateways(folder: Path, server: RedisServer) -> Iterator[Pair]:
     environ = {
         "SUPERRES_REDIS_URL": server.url,
         "SUPERRES_KEYS_FILE": str(folder / "keys.json"),
-        "SUPERRES_REQUESTS_AT_ONCE": "100",
-        "SUPERRES_QUEUE_PLACES": "20",
-        "SUPERRES_QUEUE_PLACES_EACH": "20",
+        "SUPERRES_MAX_CONCURRENT_REQUESTS": "100",
+        "SUPERRES_QUEUE_SIZE": "20",
+        "SUPERRES_QUEUE_SIZE_PER_CLIENT": "20",
         "SUPERRES_THREADS": "40",
         "SUPERRES_BAN_AFTER": "",
     }
     for name in ("one", "two"):
         (folder / name).mkdir()
     with serving(folder / "one", **environ) as one, serving(folder / "two", **environ) as two:
-        yield Pair(KeyFile(folder / "keys.json"), (one, two), server)
+        yield Pair(ApiKeyStore(folder / "keys.json"), (one, two), server)
 
 
 def test_exactly_as_many_pass_as_the_limit_says(tmp_path: Path, redis_server: RedisServer) -> None:
@@ -139,7 +139,7 @@ def test_exactly_as_many_pass_as_the_limit_says(tmp_path: Path, redis_server: Re
 def test_a_command_that_redis_refuses_ends_no_sharing_of_the_others(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one, other = (Counters(redis_url=redis_server.url) for _ in range(2))
+    one, other = (FallbackStorage(redis_url=redis_server.url) for _ in range(2))
     with redis.Redis.from_url(redis_server.url) as client:
         client.set(f"{SCHEME}:damaged", "no list")
 
@@ -153,7 +153,7 @@ def test_a_command_that_redis_refuses_ends_no_sharing_of_the_others(
 
 
 def test_an_answer_that_was_asked_for_before_a_loss_does_not_end_it(redis_server: RedisServer) -> None:
-    counters = Counters(redis_url=redis_server.url)
+    counters = FallbackStorage(redis_url=redis_server.url)
 
     def lose() -> None:
         raise redis.ConnectionError

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.backend.state import BOOT_LIMIT_S, KEPT_BOOTS, KEPT_STATES, States
-from gateway.cancellation import Stop, Stopped
-from tests.fakes import HandClock
+from gateway.backend.state import BOOT_LIMIT_S, KEPT_BOOTS, KEPT_STATES, BackendStateTracker
+from gateway.cancellation import CancelledError, CancelToken
+from tests.fakes import ManualClock
 
 
-def boot(states: States, clock: HandClock, seconds: float) -> None:
+def boot(states: BackendStateTracker, clock: ManualClock, seconds: float) -> None:
     states.note_sleep()
     states.begin_boot()
     clock.now += seconds
@@ -21,8 +21,8 @@ def boot(states: States, clock: HandClock, seconds: float) -> None:
 
 
 def test_a_backend_sleeps_until_somebody_asks_and_boots_until_it_answers() -> None:
-    clock = HandClock()
-    states = States(clock=clock)
+    clock = ManualClock()
+    states = BackendStateTracker(clock=clock)
     assert states.now().name == "asleep"
 
     assert states.begin_boot()
@@ -36,8 +36,8 @@ def test_a_backend_sleeps_until_somebody_asks_and_boots_until_it_answers() -> No
 
 
 def test_the_last_states_are_told_in_turn_and_bounded() -> None:
-    clock = HandClock()
-    states = States(clock=clock, presumed_asleep_after_s=30)
+    clock = ManualClock()
+    states = BackendStateTracker(clock=clock, presumed_asleep_after_s=30)
     clock.now += 5
     states.note_sleep()
     states.begin_boot()
@@ -52,8 +52,8 @@ def test_the_last_states_are_told_in_turn_and_bounded() -> None:
 
 
 def test_the_usual_time_is_that_of_past_boots() -> None:
-    clock = HandClock()
-    states = States(clock=clock)
+    clock = ManualClock()
+    states = BackendStateTracker(clock=clock)
     assert states.now().usual_boot_s is None
 
     for seconds in (9, 1, 2, 3, 4, 5, 6, 7, 8, 30):
@@ -64,25 +64,25 @@ def test_the_usual_time_is_that_of_past_boots() -> None:
 
 
 def test_boots_outlive_a_restart_in_a_bounded_file(tmp_path: Path) -> None:
-    clock, path = HandClock(), tmp_path / "new" / "boots.json"
-    states = States(path, clock=clock)
+    clock, path = ManualClock(), tmp_path / "new" / "boots.json"
+    states = BackendStateTracker(path, clock=clock)
     for number in range(KEPT_BOOTS + 20):
         boot(states, clock, 1 + number)
 
     assert len(json.loads(path.read_text())) == KEPT_BOOTS
-    assert States(path, clock=clock).now().usual_boot_s == states.now().usual_boot_s
+    assert BackendStateTracker(path, clock=clock).now().usual_boot_s == states.now().usual_boot_s
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"a": 1}', '["x"]', "[null]", "7"])
 def test_a_damaged_file_of_boots_is_no_boots(tmp_path: Path, content: str) -> None:
     path = tmp_path / "boots.json"
     path.write_text(content)
-    assert States(path).now().usual_boot_s is None
+    assert BackendStateTracker(path).now().usual_boot_s is None
 
 
 def test_a_boot_that_takes_for_ever_has_failed_and_one_that_is_slow_has_not() -> None:
-    clock = HandClock()
-    states = States(clock=clock)
+    clock = ManualClock()
+    states = BackendStateTracker(clock=clock)
     states.begin_boot()
 
     clock.now += BOOT_LIMIT_S
@@ -94,15 +94,15 @@ def test_a_boot_that_takes_for_ever_has_failed_and_one_that_is_slow_has_not() ->
 
 
 def test_a_boot_that_failed_tells_nothing_of_usual_times() -> None:
-    states = States()
+    states = BackendStateTracker()
     states.begin_boot()
     states.note_failure()
     assert (states.now().name, states.now().usual_boot_s) == ("failed", None)
 
 
 def test_a_backend_that_does_not_tell_is_taken_for_asleep_after_its_idle_time() -> None:
-    clock = HandClock()
-    states = States(presumed_asleep_after_s=60, clock=clock)
+    clock = ManualClock()
+    states = BackendStateTracker(presumed_asleep_after_s=60, clock=clock)
     states.begin_boot()
     states.note_answer()
     clock.now += 50
@@ -115,7 +115,7 @@ def test_a_backend_that_does_not_tell_is_taken_for_asleep_after_its_idle_time() 
 
 
 def test_a_stop_calls_who_waits_once_and_at_once() -> None:
-    stop, called = Stop(), []
+    stop, called = CancelToken(), []
     with stop.calling(lambda: called.append("early")):
         stop.check()
     with stop.calling(lambda: called.append("waiting")):
@@ -125,5 +125,5 @@ def test_a_stop_calls_who_waits_once_and_at_once() -> None:
         stop.set()
     with stop.calling(lambda: called.append("late")):
         assert called == ["waiting", "late"]
-    with pytest.raises(Stopped):
+    with pytest.raises(CancelledError):
         stop.check()

@@ -18,9 +18,9 @@ import pytest
 from werkzeug.test import EnvironBuilder
 
 from gateway.wsgi import timeouts as sockets
-from gateway.wsgi.timeouts import ANSWER_BYTES_PER_S, Curfew, TimedAnswers, TimedBodies
+from gateway.wsgi.timeouts import ANSWER_BYTES_PER_S, RequestBodyTimeout, ResponseTimeout, SocketDeadlines
 from tests import builders
-from tests.fakes import HandClock
+from tests.fakes import ManualClock
 from tests.gateway.conftest import Served, serving
 from tests.gateway.requests import FORM_SECRET, Elements, form
 from tests.gateway.wire import LIMIT_S, connected
@@ -248,7 +248,7 @@ def test_a_body_has_to_come_at_a_pace(
             outcome.append(error)
         return []
 
-    bodies = TimedBodies(cast("Any", app), Curfew(), body_timeout_s=60, max_linger_bytes=0)
+    bodies = RequestBodyTimeout(cast("Any", app), SocketDeadlines(), body_timeout_s=60, max_linger_bytes=0)
     sender = threading.Thread(target=drip)
     sender.start()
     began = time.monotonic()
@@ -278,7 +278,7 @@ class SlowSocket:
         self.timeout_s = seconds
 
 
-def read_slowly(clock: HandClock, item_s: float, *, work_s: float = 0.0) -> int:
+def read_slowly(clock: ManualClock, item_s: float, *, work_s: float = 0.0) -> int:
     """Return of how many seconds' worth an answer of 300 s at the least pace gets through, `item_s` for one each."""
     sock, sent = SlowSocket(), 0
 
@@ -287,7 +287,7 @@ def read_slowly(clock: HandClock, item_s: float, *, work_s: float = 0.0) -> int:
             clock.now += work_s
             yield bytes(int(ANSWER_BYTES_PER_S))
 
-    answers = TimedAnswers(cast("Any", app), idle_timeout_s=20.0, clock=clock)
+    answers = ResponseTimeout(cast("Any", app), idle_timeout_s=20.0, clock=clock)
     try:
         for _ in answers({"gunicorn.socket": sock}, cast("Any", None)):
             if item_s > sock.timeout_s:
@@ -299,7 +299,7 @@ def read_slowly(clock: HandClock, item_s: float, *, work_s: float = 0.0) -> int:
     return sent
 
 
-def test_an_answer_has_to_be_taken_at_a_pace(clock: HandClock) -> None:
+def test_an_answer_has_to_be_taken_at_a_pace(clock: ManualClock) -> None:
     assert read_slowly(clock, 1.0) == 300, "at the least pace it arrives"
     assert read_slowly(clock, 1.25) == 80, "more slowly it ends when the first 20 s are used up"
     assert read_slowly(clock, 20.5) == 0, "no item may take longer than the idle time"

@@ -10,12 +10,12 @@ import pytest
 from flask.testing import FlaskClient
 
 from gateway.config.settings import Settings
-from gateway.jobs.options import Choices, Order, make_order, read_choices, refuse_early
+from gateway.jobs.options import UpscaleOptions, UpscaleRequest, make_request, parse_options, refuse_early
 from gateway.problems import UnknownFormat
-from preprocessing.codec import Limits, probe
+from preprocessing.codec import UploadLimits, probe
 from swinir.zoo import VARIANTS
 from tests import builders
-from tests.fakes import FakeUpscaler
+from tests.fakes import FakeBackend
 from tests.gateway.conftest import MakeApp
 from tests.gateway.requests import PHOTO, api_form, ask_api, problem_of
 
@@ -68,7 +68,7 @@ BAD_IMAGES = {
 @pytest.mark.parametrize("what", BAD_IMAGES)
 @pytest.mark.parametrize("way", ["raw", "multipart"])
 def test_a_bad_image_is_refused_by_name_and_the_backend_hears_nothing(
-    client: FlaskClient, key: str, upscaler: FakeUpscaler, what: str, way: str
+    client: FlaskClient, key: str, upscaler: FakeBackend, what: str, way: str
 ) -> None:
     data, status, slug = BAD_IMAGES[what]
 
@@ -94,7 +94,7 @@ GOOD_IMAGES = {
 
 
 @pytest.mark.parametrize("what", GOOD_IMAGES)
-def test_an_unusual_image_is_taken(client: FlaskClient, key: str, upscaler: FakeUpscaler, what: str) -> None:
+def test_an_unusual_image_is_taken(client: FlaskClient, key: str, upscaler: FakeBackend, what: str) -> None:
     response = ask_api(client, key, GOOD_IMAGES[what])
 
     assert response.status_code == 200, response.get_data(as_text=True)
@@ -206,7 +206,7 @@ BAD_FORMS: dict[str, tuple[dict[str, Any], int, str]] = {
 
 
 @pytest.mark.parametrize("what", BAD_FORMS)
-def test_a_bad_form_is_refused_by_name(make_app: MakeApp, key: str, upscaler: FakeUpscaler, what: str) -> None:
+def test_a_bad_form_is_refused_by_name(make_app: MakeApp, key: str, upscaler: FakeBackend, what: str) -> None:
     fields, status, slug = BAD_FORMS[what]
     for value in fields.values():
         for one in value if isinstance(value, list) else [value]:
@@ -282,7 +282,7 @@ def test_a_result_over_the_limit_is_refused_before_any_decode(make_app: MakeApp,
 
 
 def test_a_result_that_takes_too_much_memory_as_webp_is_refused_and_made_as_png(make_app: MakeApp, key: str) -> None:
-    client = make_app(work_in_memory_bytes=1_048_576).test_client()
+    client = make_app(max_job_memory_bytes=1_048_576).test_client()
     plain = builders.encode_png(builders.draw_photo(48, 64))  # 49,152 pixels of 16 bytes fit, those of 42 do not
     clear = builders.encode_png(np.dstack((builders.draw_photo(48, 64), builders.draw_alpha(48, 64))))
 
@@ -296,7 +296,7 @@ def test_a_result_that_takes_too_much_memory_as_webp_is_refused_and_made_as_png(
 
 
 def test_a_refusal_for_memory_costs_no_megapixels(make_app: MakeApp, key: str) -> None:
-    client = make_app(work_in_memory_bytes=1_048_576, client_megapixels="1 per hour").test_client()
+    client = make_app(max_job_memory_bytes=1_048_576, client_megapixels="1 per hour").test_client()
     large = builders.encode_png(builders.draw_photo(200, 200))
 
     answers = [ask_api(client, key, large, "?format=webp") for _ in range(30)]
@@ -319,14 +319,17 @@ def test_a_format_that_cannot_hold_the_result_is_refused(client: FlaskClient, ke
     ],
 )  # fmt: skip
 def test_the_name_of_the_result_is_made_of_the_uploads_and_is_safe(sent: str, stem: str) -> None:
-    order = make_order(PHOTO, sent, read_choices({}, Settings()), Settings())
+    order = make_request(PHOTO, sent, parse_options({}, Settings()), Settings())
 
     assert order.filename == f"{stem}_compact_x4.png"
 
 
 def test_the_name_says_the_scale_once() -> None:
-    upload = probe(PHOTO, Limits(10**6, 10**6, 10**4))
+    upload = probe(PHOTO, UploadLimits(10**6, 10**6, 10**4))
 
-    names = [Order(upload, Choices(VARIANTS[name], "webp", 92), "a").filename for name in ("real_x2", "color_jpeg_10")]
+    names = [
+        UpscaleRequest(upload, UpscaleOptions(VARIANTS[name], "webp", 92), "a").filename
+        for name in ("real_x2", "color_jpeg_10")
+    ]
 
     assert names == ["a_real_x2.webp", "a_color_jpeg_10_x1.webp"]

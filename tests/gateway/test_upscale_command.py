@@ -8,19 +8,19 @@ import click
 import pytest
 
 from gateway.backend import embedded
-from gateway.backend.interface import BackendFault
+from gateway.backend.interface import BackendFaultError
 from gateway.cli import upscale as upscale_command
 from gateway.config.settings import Settings
 from tests import builders
-from tests.fakes import FakeUpscaler
+from tests.fakes import FakeBackend
 
 
 @pytest.fixture
-def backend(monkeypatch: pytest.MonkeyPatch) -> FakeUpscaler:
+def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
     """A backend in the place of a Triton, which writes a log as one does."""
-    fake = FakeUpscaler()
+    fake = FakeBackend()
 
-    def make_backend(settings: Settings, log_name: str = embedded.LOG_NAME) -> FakeUpscaler:
+    def make_backend(settings: Settings, log_name: str = embedded.LOG_NAME) -> FakeBackend:
         (Path(settings.state_dir) / log_name).write_text("of a Triton")
         return fake
 
@@ -36,7 +36,7 @@ def draw(path: Path, seed: int) -> Path:
 
 @pytest.mark.parametrize(("one", "other"), [("bird.png", "bird.png"), ("bird.png", "bird.jpg"), ("a b.png", "a?b.png")])
 def test_two_inputs_of_one_result_are_refused_by_name_before_any_work(
-    tmp_path: Path, backend: FakeUpscaler, one: str, other: str
+    tmp_path: Path, backend: FakeBackend, one: str, other: str
 ) -> None:
     x, y, z = draw(tmp_path / "x" / one, 1), draw(tmp_path / "y" / other, 2), draw(tmp_path / "z" / "z.png", 3)
 
@@ -48,7 +48,7 @@ def test_two_inputs_of_one_result_are_refused_by_name_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
-def test_inputs_of_different_names_are_each_made_in_the_folder(tmp_path: Path, backend: FakeUpscaler) -> None:
+def test_inputs_of_different_names_are_each_made_in_the_folder(tmp_path: Path, backend: FakeBackend) -> None:
     x, y = draw(tmp_path / "x" / "bird.png", 1), draw(tmp_path / "y" / "tree.png", 2)
 
     code = upscale_command.run(
@@ -60,7 +60,7 @@ def test_inputs_of_different_names_are_each_made_in_the_folder(tmp_path: Path, b
     assert backend.is_closed
 
 
-def test_a_server_that_runs_beside_keeps_its_log_and_ours_goes_with_us(tmp_path: Path, backend: FakeUpscaler) -> None:
+def test_a_server_that_runs_beside_keeps_its_log_and_ours_goes_with_us(tmp_path: Path, backend: FakeBackend) -> None:
     state_dir = tmp_path / "state"
     state_dir.mkdir()
     (state_dir / embedded.LOG_NAME).write_text("of the server beside")
@@ -75,9 +75,9 @@ def test_a_server_that_runs_beside_keeps_its_log_and_ours_goes_with_us(tmp_path:
 
 
 def test_the_log_of_a_server_that_failed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def make_backend(settings: Settings, log_name: str) -> FakeUpscaler:
+    def make_backend(settings: Settings, log_name: str) -> FakeBackend:
         (Path(settings.state_dir) / log_name).write_text("why it failed")
-        return FakeUpscaler(failures=[BackendFault("INTERNAL: no")] * 2)
+        return FakeBackend(failures=[BackendFaultError("INTERNAL: no")] * 2)
 
     monkeypatch.setattr(embedded, "make_backend", make_backend)
 

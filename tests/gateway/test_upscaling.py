@@ -11,50 +11,50 @@ from PIL import Image as PilImage
 
 from gateway import problems
 from gateway.backend.interface import (
-    BackendDied,
+    BackendDiedError,
     BackendError,
-    BackendFault,
-    BackendMisconfigured,
-    BackendNotStarted,
-    BackendRefused,
-    BackendStillBooting,
-    BackendTimeout,
-    BackendUnavailable,
+    BackendFaultError,
+    BackendMisconfiguredError,
+    BackendNotStartedError,
+    BackendRejectedError,
+    BackendStillBootingError,
+    BackendTimeoutError,
+    BackendUnavailableError,
     Band,
 )
-from gateway.backend.state import States
-from gateway.cancellation import Stop
+from gateway.backend.state import BackendStateTracker
+from gateway.cancellation import CancelToken
 from gateway.config.settings import Settings
-from gateway.jobs.options import Order, make_order, read_choices
-from gateway.jobs.queue import Places, Room
-from gateway.jobs.runner import Progress, Upscaling
+from gateway.jobs.options import UpscaleRequest, make_request, parse_options
+from gateway.jobs.queue import Capacity, JobQueue
+from gateway.jobs.runner import JobRunner, Progress
 from preprocessing.codec import Pixels
 from tests import builders
-from tests.fakes import FakeUpscaler, HandClock
+from tests.fakes import FakeBackend, ManualClock
 from tests.gateway.requests import PHOTO, read_picture
 
 SETTINGS = Settings(variants="compact_x4,real_x4,color_jpeg_10")
 
 
-def order(data: bytes = PHOTO, **parameters: str) -> Order:
-    return make_order(data, "photo.png", read_choices(parameters, SETTINGS), SETTINGS)
+def order(data: bytes = PHOTO, **parameters: str) -> UpscaleRequest:
+    return make_request(data, "photo.png", parse_options(parameters, SETTINGS), SETTINGS)
 
 
-def upscaling(upscaler: FakeUpscaler, places: Places | None = None, deadline_s: float = 30.0) -> Upscaling:
-    return Upscaling(upscaler, places or Places(Room(at_work=1, waiting=1)), deadline_s=deadline_s)
+def upscaling(upscaler: FakeBackend, places: JobQueue | None = None, deadline_s: float = 30.0) -> JobRunner:
+    return JobRunner(upscaler, places or JobQueue(Capacity(at_work=1, waiting=1)), deadline_s=deadline_s)
 
 
 def test_a_picture_comes_back_at_its_scale_with_name_and_type() -> None:
     pixels = builders.draw_photo(24, 32)
 
-    result = upscaling(FakeUpscaler()).run(order(), "id")
+    result = upscaling(FakeBackend()).run(order(), "id")
 
     assert (result.width, result.height, result.media_type) == (128, 96, "image/png")
     assert (result.filename, result.notes) == ("photo_compact_x4.png", ())
     assert np.array_equal(read_picture(result.data), pixels.repeat(4, 0).repeat(4, 1))
 
 
-def test_the_backend_is_asked_with_variant_and_request_id(upscaler: FakeUpscaler) -> None:
+def test_the_backend_is_asked_with_variant_and_request_id(upscaler: FakeBackend) -> None:
     upscaling(upscaler).run(order(variant="color_jpeg_10"), "the-id")
 
     assert upscaler.asked == [((24, 32, 3), "color_jpeg_10", "the-id")]
@@ -65,7 +65,7 @@ def test_alpha_is_scaled_where_the_format_has_it_and_missed_in_words_where_not(f
     alpha = builders.draw_alpha(24, 32)
     data = builders.save(PilImage.fromarray(np.dstack((builders.draw_photo(24, 32), alpha))), "PNG")
 
-    result = upscaling(FakeUpscaler()).run(order(data, format=format_), "id")
+    result = upscaling(FakeBackend()).run(order(data, format=format_), "id")
 
     picture = PilImage.open(BytesIO(result.data))
     assert (picture.mode, picture.size) == (mode, (128, 96))
@@ -75,44 +75,42 @@ def test_alpha_is_scaled_where_the_format_has_it_and_missed_in_words_where_not(f
 def test_grey_stays_grey() -> None:
     data = builders.save(PilImage.fromarray(builders.draw_grey(8, 8)), "PNG")
 
-    assert PilImage.open(BytesIO(upscaling(FakeUpscaler()).run(order(data), "id").data)).mode == "L"
+    assert PilImage.open(BytesIO(upscaling(FakeBackend()).run(order(data), "id").data)).mode == "L"
 
 
 def test_notes_tell_what_was_dropped_and_what_was_invented() -> None:
     data = builders.animated_webp([builders.draw_photo(8, 8), builders.draw_photo(8, 8, seed=1)])
 
-    notes = upscaling(FakeUpscaler()).run(order(data, variant="real_x4"), "id").notes
+    notes = upscaling(FakeBackend()).run(order(data, variant="real_x4"), "id").notes
 
     assert notes[0] == "The image is animated: the first of its 2 frames was taken."
     assert "invents plausible texture" in notes[-1]
 
 
 def test_quality_changes_the_size_of_a_jpeg() -> None:
-    small, large = (
-        len(upscaling(FakeUpscaler()).run(order(format="jpeg", quality=q), "id").data) for q in ("20", "95")
-    )
+    small, large = (len(upscaling(FakeBackend()).run(order(format="jpeg", quality=q), "id").data) for q in ("20", "95"))
 
     assert small < large
 
 
 def test_a_fault_is_tried_once_more() -> None:
-    upscaler = FakeUpscaler(failures=[BackendFault("a stub died")])
+    upscaler = FakeBackend(failures=[BackendFaultError("a stub died")])
 
     assert upscaling(upscaler).run(order(), "id").width == 128
     assert len(upscaler.asked) == 2
 
 
 def test_a_second_fault_is_not() -> None:
-    upscaler = FakeUpscaler(failures=[BackendFault("a stub died")] * 2)
+    upscaler = FakeBackend(failures=[BackendFaultError("a stub died")] * 2)
 
     with pytest.raises(problems.BackendFault):
         upscaling(upscaler).run(order(), "id")
     assert len(upscaler.asked) == 2
 
 
-def booted_in(seconds: float, *failures: Exception) -> FakeUpscaler:
-    upscaler, clock = FakeUpscaler(failures=failures), HandClock()
-    upscaler.states = States(clock=clock)
+def booted_in(seconds: float, *failures: Exception) -> FakeBackend:
+    upscaler, clock = FakeBackend(failures=failures), ManualClock()
+    upscaler.states = BackendStateTracker(clock=clock)
     upscaler.states.begin_boot()
     clock.now += seconds
     upscaler.states.note_answer()
@@ -121,36 +119,38 @@ def booted_in(seconds: float, *failures: Exception) -> FakeUpscaler:
 
 def test_a_backend_that_died_twice_is_not_there_until_another_has_booted() -> None:
     with pytest.raises(problems.BackendUnavailable) as caught:
-        upscaling(booted_in(4.2, BackendDied("killed"), BackendDied("killed"))).run(order(), "id")
+        upscaling(booted_in(4.2, BackendDiedError("killed"), BackendDiedError("killed"))).run(order(), "id")
 
     assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "4"})
 
 
 def test_a_fault_so_late_that_a_second_try_would_not_fit_is_final() -> None:
-    clock = HandClock()
+    clock = ManualClock()
 
-    class Late(FakeUpscaler):
+    class Late(FakeBackend):
         def upscale_bands(
-            self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+            self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
         ) -> Iterator[Band]:
             clock.now += 16
             return super().upscale_bands(pixels, variant, deadline=deadline, request_id=request_id, stop=stop)
 
-    late = Late(failures=[BackendFault("a stub died")])
+    late = Late(failures=[BackendFaultError("a stub died")])
 
     with pytest.raises(problems.BackendFault):
-        Upscaling(late, Places(Room(at_work=1, waiting=0), clock=clock), deadline_s=30, clock=clock).run(order(), "id")
+        JobRunner(late, JobQueue(Capacity(at_work=1, waiting=0), clock=clock), deadline_s=30, clock=clock).run(
+            order(), "id"
+        )
     assert len(late.asked) == 1
 
 
 SECRET = "MODEL_KEY=hunter2 at 10.0.0.7"
 OUTCOMES: list[tuple[BackendError, type[problems.Problem], bool]] = [
-    (BackendUnavailable(SECRET), problems.BackendUnavailable, False),
-    (BackendTimeout(SECRET), problems.DeadlineExceeded, False),
-    (BackendStillBooting(SECRET), problems.DeadlineExceeded, False),
-    (BackendNotStarted(SECRET), problems.BackendNotStarted, False),
-    (BackendMisconfigured(SECRET), problems.BackendFault, False),
-    (BackendRefused("The side 3 is odd."), problems.RefusedByBackend, True),
+    (BackendUnavailableError(SECRET), problems.BackendUnavailable, False),
+    (BackendTimeoutError(SECRET), problems.DeadlineExceeded, False),
+    (BackendStillBootingError(SECRET), problems.DeadlineExceeded, False),
+    (BackendNotStartedError(SECRET), problems.BackendNotStarted, False),
+    (BackendMisconfiguredError(SECRET), problems.BackendFault, False),
+    (BackendRejectedError("The side 3 is odd."), problems.RefusedByBackend, True),
 ]
 
 
@@ -158,7 +158,7 @@ OUTCOMES: list[tuple[BackendError, type[problems.Problem], bool]] = [
 def test_each_failure_of_the_backend_is_its_problem_and_keeps_its_words_to_the_log(
     failure: BackendError, kind: type[problems.Problem], *, is_said: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    upscaler = FakeUpscaler(failures=[failure])
+    upscaler = FakeBackend(failures=[failure])
 
     with pytest.raises(kind) as caught:
         upscaling(upscaler).run(order(), "the-id")
@@ -170,12 +170,12 @@ def test_each_failure_of_the_backend_is_its_problem_and_keeps_its_words_to_the_l
 
 def test_a_boot_beyond_the_deadline_is_told_with_the_deadline_and_the_usual_time() -> None:
     with pytest.raises(problems.DeadlineExceeded) as caught:
-        upscaling(booted_in(4.2, BackendStillBooting("booting")), deadline_s=45).run(order(), "id")
+        upscaling(booted_in(4.2, BackendStillBootingError("booting")), deadline_s=45).run(order(), "id")
 
     assert "the deadline of 45 s passed (it usually takes 4 s)" in caught.value.detail
 
 
-class Wrong(FakeUpscaler):
+class Wrong(FakeBackend):
     """Answers with the bands it is given, whatever is asked."""
 
     def __init__(self, bands: list[Band]) -> None:
@@ -183,7 +183,7 @@ class Wrong(FakeUpscaler):
         self._bands = bands
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
     ) -> Iterator[Band]:
         del pixels, variant, deadline, request_id, stop
         yield from self._bands
@@ -201,7 +201,7 @@ def test_bands_that_do_not_make_the_picture_are_a_fault(rows: tuple[int, ...], f
 def test_whoever_watches_sees_each_band_and_how_far_the_work_is() -> None:
     seen: list[Progress] = []
 
-    result = upscaling(FakeUpscaler()).begin(order(), "id").run(seen.append)
+    result = upscaling(FakeBackend()).begin(order(), "id").run(seen.append)
 
     assert [(each.bands_done, each.band.top, each.width, each.height) for each in seen] == [
         (1, 0, 128, 96),
@@ -214,14 +214,14 @@ def test_whoever_watches_sees_each_band_and_how_far_the_work_is() -> None:
 
 
 def test_the_time_left_is_told_at_the_pace_of_the_work_however_long_the_boot_took() -> None:
-    clock = HandClock()
+    clock = ManualClock()
     seen: list[Progress] = []
 
-    class Asleep(FakeUpscaler):
+    class Asleep(FakeBackend):
         """Boots for 10 s and makes each half of the picture in 2 s."""
 
         def upscale_bands(
-            self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: Stop
+            self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
         ) -> Iterator[Band]:
             self.states.begin_boot()
             clock.now += 10 if self.states.now().name == "booting" else 0
@@ -230,8 +230,8 @@ def test_the_time_left_is_told_at_the_pace_of_the_work_however_long_the_boot_too
                 yield band
 
     asleep = Asleep()
-    asleep.states = States(clock=clock)
-    making = Upscaling(asleep, Places(Room(at_work=1, waiting=0), clock=clock), deadline_s=30, clock=clock)
+    asleep.states = BackendStateTracker(clock=clock)
+    making = JobRunner(asleep, JobQueue(Capacity(at_work=1, waiting=0), clock=clock), deadline_s=30, clock=clock)
 
     for _ in range(2):  # the second finds it awake
         making.begin(order(), "id").run(seen.append)
@@ -244,10 +244,10 @@ def test_what_was_checked_of_the_bands_is_summed_up() -> None:
     rows[1, 0] = 1.0  # one tile was run again
     bands = [Band(0, np.zeros((96, 128, 3), np.uint8), rows)]
 
-    soundness = upscaling(Wrong(bands)).run(order(), "id").soundness
+    checks = upscaling(Wrong(bands)).run(order(), "id").checks
 
-    assert soundness is not None
-    assert (soundness.tiles, soundness.reruns) == (3, 1)
+    assert checks is not None
+    assert (checks.tiles, checks.reruns) == (3, 1)
 
 
 def test_a_corrupt_image_is_found_when_it_is_decoded() -> None:
@@ -255,4 +255,4 @@ def test_a_corrupt_image_is_found_when_it_is_decoded() -> None:
     broken[len(broken) // 2] ^= 0xFF
 
     with pytest.raises(problems.UnreadableImage):
-        upscaling(FakeUpscaler()).run(order(bytes(broken)), "id")
+        upscaling(FakeBackend()).run(order(bytes(broken)), "id")

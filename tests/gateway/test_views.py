@@ -12,11 +12,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from gateway.access.api_keys import KeyFile
+from gateway.access.api_keys import ApiKeyStore
 from gateway.config.settings import Settings
-from gateway.logs import JsonLines, truncate_address
+from gateway.logs import JsonFormatter, truncate_address
 from tests import builders
-from tests.fakes import FakeUpscaler, HandClock
+from tests.fakes import FakeBackend, ManualClock
 from tests.gateway.conftest import MakeApp
 from tests.gateway.requests import PHOTO, Elements, api_form, ask_api, form, problem_of, read_picture
 
@@ -79,7 +79,7 @@ def test_the_result_page_leads_to_before_after_and_download(client: FlaskClient)
     assert "128 \N{MULTIPLICATION SIGN} 96" in page
 
 
-def test_a_result_is_gone_when_its_time_is_over(make_app: MakeApp, clock: HandClock) -> None:
+def test_a_result_is_gone_when_its_time_is_over(make_app: MakeApp, clock: ManualClock) -> None:
     client = make_app(clock=clock, results_max_age_s=60.0).test_client()
     page = client.post("/", **form()).get_data(as_text=True)
     url = next(image["src"] for image in Elements(page).by_tag["img"] if "/after" in (image["src"] or ""))
@@ -161,7 +161,7 @@ def test_notes_are_a_header(client: FlaskClient, key: str) -> None:
 
 
 def test_no_key_a_wrong_key_and_a_revoked_key_are_answered_alike(
-    client: FlaskClient, settings_path_keys: KeyFile, upscaler: FakeUpscaler
+    client: FlaskClient, settings_path_keys: ApiKeyStore, upscaler: FakeBackend
 ) -> None:
     revoked = settings_path_keys.new("gone")
     settings_path_keys.revoke("gone")
@@ -180,13 +180,13 @@ def test_no_key_a_wrong_key_and_a_revoked_key_are_answered_alike(
 
 
 @pytest.fixture
-def settings_path_keys(app: Flask, tmp_path: Any) -> KeyFile:
+def settings_path_keys(app: Flask, tmp_path: Any) -> ApiKeyStore:
     del app
-    return KeyFile(Settings(state_dir=str(tmp_path)).path_of_keys())
+    return ApiKeyStore(Settings(state_dir=str(tmp_path)).path_of_keys())
 
 
 def test_a_key_counts_at_once_in_either_header_until_it_is_revoked(
-    client: FlaskClient, settings_path_keys: KeyFile
+    client: FlaskClient, settings_path_keys: ApiKeyStore
 ) -> None:
     key = settings_path_keys.new("a")
     headers = [{"X-API-Key": key}, {"Authorization": f"Bearer {key}"}, {"Authorization": f"bearer  {key}"}]
@@ -213,7 +213,7 @@ def test_a_variant_that_is_not_offered_cannot_be_asked_for(client: FlaskClient, 
     assert problem_of(ask_api(client, key, query="?variant=real_x4")) == (400, "bad-parameter")
 
 
-def test_health_never_asks_the_backend(client: FlaskClient, upscaler: FakeUpscaler) -> None:
+def test_health_never_asks_the_backend(client: FlaskClient, upscaler: FakeBackend) -> None:
     assert client.get("/healthz").get_json() == {"status": "ok"}
     assert client.get("/readyz").get_json() == {"status": "ready", "at_work": 0, "waiting": 0}
     assert client.get("/").status_code == 200
@@ -223,8 +223,8 @@ def test_health_never_asks_the_backend(client: FlaskClient, upscaler: FakeUpscal
 
 def test_a_full_gateway_is_alive_but_not_ready(make_app: MakeApp, key: str) -> None:
     gate = threading.Event()
-    upscaler = FakeUpscaler(gate=gate)
-    app = make_app(upscaler=upscaler, jobs_in_flight=1, queue_places=0)
+    upscaler = FakeBackend(gate=gate)
+    app = make_app(upscaler=upscaler, max_concurrent_jobs=1, queue_size=0)
     worker = threading.Thread(target=lambda: ask_api(app.test_client(), key))
     worker.start()
     assert upscaler.arrived.acquire(timeout=30)
@@ -272,7 +272,7 @@ def test_a_request_is_one_line_without_key_name_id_or_whole_address(
     response.close()
 
     [record] = [record for record in caplog.records if record.name == "gateway.request"]
-    line = JsonLines().format(record)
+    line = JsonFormatter().format(record)
     fields = json.loads(line)
     assert fields["request_id"] == response.headers["X-Request-Id"]
     assert (fields["method"], fields["route"], fields["status"]) == ("POST", "/api/v1/upscale", 200)
@@ -295,7 +295,7 @@ def test_only_as_many_hops_as_are_trusted_count(
 
     make_app(trusted_hops=hops).test_client().get("/healthz", headers={"X-Forwarded-For": forwarded}).close()
 
-    assert json.loads(JsonLines().format(caplog.records[-1]))["address"] == address
+    assert json.loads(JsonFormatter().format(caplog.records[-1]))["address"] == address
 
 
 @pytest.mark.parametrize(

@@ -8,25 +8,25 @@ import pytest
 
 from gateway import problems
 from gateway.backend.interface import (
-    BackendUnavailable,
+    BackendUnavailableError,
 )
-from gateway.cancellation import Stopped
-from gateway.jobs.queue import Places, Room
-from gateway.jobs.runner import Work
+from gateway.cancellation import CancelledError
+from gateway.jobs.queue import Capacity, JobQueue
+from gateway.jobs.runner import Job
 from tests import builders
-from tests.fakes import FakeUpscaler, HandClock
+from tests.fakes import FakeBackend, ManualClock
 from tests.gateway.requests import PHOTO
 from tests.gateway.test_upscaling import order, upscaling
 
 
 def test_a_stop_ends_the_work_at_the_backend_and_frees_the_place() -> None:
-    upscaler, places, ends = FakeUpscaler(gate=threading.Event()), Places(Room(at_work=1, waiting=1)), []
+    upscaler, places, ends = FakeBackend(gate=threading.Event()), JobQueue(Capacity(at_work=1, waiting=1)), []
     work = upscaling(upscaler, places).begin(order(), "id")
 
     def run() -> None:
         try:
             work.run()
-        except Stopped as stopped:
+        except CancelledError as stopped:
             ends.append(stopped)
 
     worker = threading.Thread(target=run)
@@ -38,39 +38,39 @@ def test_a_stop_ends_the_work_at_the_backend_and_frees_the_place() -> None:
     assert (len(ends), upscaler.stops, places.state().at_work) == (1, 1, 0)
 
 
-def test_the_usual_time_is_learnt_from_pictures_that_were_made(clock: HandClock) -> None:
-    places = Places(Room(at_work=1, waiting=1), clock=clock, usual_s=5.0)
+def test_the_usual_time_is_learnt_from_pictures_that_were_made(clock: ManualClock) -> None:
+    places = JobQueue(Capacity(at_work=1, waiting=1), clock=clock, usual_s=5.0)
     head = PHOTO[: PHOTO.index(b"IDAT") - 4]
     broken = order(head + builders.png_chunk(b"IDAT", b"no pixels") + builders.png_chunk(b"IEND", b""))
     fine = order()
-    failing = FakeUpscaler(failures=[BackendUnavailable("it is gone")] * 2)
+    failing = FakeBackend(failures=[BackendUnavailableError("it is gone")] * 2)
 
-    for upscaler, asked in ((FakeUpscaler(), broken), (failing, fine)) * 2:
+    for upscaler, asked in ((FakeBackend(), broken), (failing, fine)) * 2:
         with pytest.raises(problems.Problem):
             upscaling(upscaler, places).run(asked, "id")
     assert places.state().retry_after_s == 5.0, "failures at once do not make the queue any quicker"
 
-    upscaling(FakeUpscaler(), places).run(fine, "id")
+    upscaling(FakeBackend(), places).run(fine, "id")
     assert places.state().retry_after_s == 4.0
 
 
 def test_a_stop_ends_the_wait_for_a_place() -> None:
-    places = Places(Room(at_work=1, waiting=1))
+    places = JobQueue(Capacity(at_work=1, waiting=1))
     places.enter()
-    work = upscaling(FakeUpscaler(), places).begin(order(), "id")
+    work = upscaling(FakeBackend(), places).begin(order(), "id")
     assert work.ticket.turn == (1, 1)
     work.stop.set()
-    with pytest.raises(Stopped):
+    with pytest.raises(CancelledError):
         work.run()
     assert places.state().waiting == 0
 
 
 def test_when_the_gateway_ends_whoever_waits_is_told_to_come_again() -> None:
-    upscaler, told = FakeUpscaler(gate=threading.Event()), []
-    ending = upscaling(upscaler, Places(Room(at_work=1, waiting=1)))
+    upscaler, told = FakeBackend(gate=threading.Event()), []
+    ending = upscaling(upscaler, JobQueue(Capacity(at_work=1, waiting=1)))
     works = [ending.begin(order(), "id") for _ in range(2)]  # one at work, one in the queue
 
-    def run(work: Work) -> None:
+    def run(work: Job) -> None:
         with pytest.raises(problems.BackendUnavailable) as caught:
             work.run()
         told.append(int(caught.value.headers["Retry-After"]))
@@ -90,8 +90,8 @@ def test_when_the_gateway_ends_whoever_waits_is_told_to_come_again() -> None:
 
 def test_when_all_places_are_taken_the_next_is_sent_away_with_a_time() -> None:
     gate = threading.Event()
-    upscaler = FakeUpscaler(gate=gate)
-    busy = upscaling(upscaler, Places(Room(at_work=1, waiting=0)))
+    upscaler = FakeBackend(gate=gate)
+    busy = upscaling(upscaler, JobQueue(Capacity(at_work=1, waiting=0)))
     worker = threading.Thread(target=busy.run, args=(order(), "id"))
     worker.start()
     assert upscaler.arrived.acquire(timeout=30)
@@ -107,8 +107,8 @@ def test_when_all_places_are_taken_the_next_is_sent_away_with_a_time() -> None:
 
 def test_a_wait_for_a_place_ends_at_the_deadline() -> None:
     gate = threading.Event()
-    upscaler = FakeUpscaler(gate=gate)
-    places = Places(Room(at_work=1, waiting=1))
+    upscaler = FakeBackend(gate=gate)
+    places = JobQueue(Capacity(at_work=1, waiting=1))
     worker = threading.Thread(target=upscaling(upscaler, places).run, args=(order(), "id"))
     worker.start()
     assert upscaler.arrived.acquire(timeout=30)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from gateway.storage.reloading_file import SAY_AGAIN_S, FileError, WatchedFile
-from tests.fakes import HandClock
+from gateway.storage.reloading_file import SAY_AGAIN_S, FileError, ReloadingFile
+from tests.fakes import ManualClock
 
 
 def parse(content: bytes) -> str:
@@ -28,8 +28,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def watched(path: Path, clock: HandClock) -> WatchedFile[str]:
-    return WatchedFile(path, "words", parse, empty="", error=FileError, clock=clock)
+def watched(path: Path, clock: ManualClock) -> ReloadingFile[str]:
+    return ReloadingFile(path, "words", parse, empty="", error=FileError, clock=clock)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def fail_to_open(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
 
 
 def test_a_change_that_could_not_be_read_at_first_counts_as_soon_as_it_can(
-    path: Path, watched: WatchedFile[str], fail_to_open: Callable[[bool], None]
+    path: Path, watched: ReloadingFile[str], fail_to_open: Callable[[bool], None]
 ) -> None:
     assert watched.current() == "first"
     path.write_text("second")
@@ -64,7 +64,7 @@ def test_a_change_that_could_not_be_read_at_first_counts_as_soon_as_it_can(
 
 
 def test_a_file_that_cannot_be_read_for_long_is_said_now_and_then(
-    path: Path, watched: WatchedFile[str], clock: HandClock, fail_to_open: Callable[[bool], None],
+    path: Path, watched: ReloadingFile[str], clock: ManualClock, fail_to_open: Callable[[bool], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     fail_to_open(True)
@@ -80,7 +80,7 @@ def test_a_file_that_cannot_be_read_for_long_is_said_now_and_then(
 
 
 def test_a_file_that_makes_no_sense_is_read_and_said_once(
-    path: Path, watched: WatchedFile[str], clock: HandClock, caplog: pytest.LogCaptureFixture
+    path: Path, watched: ReloadingFile[str], clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     watched.current()
     path.write_text("nonsense")
@@ -93,7 +93,7 @@ def test_a_file_that_makes_no_sense_is_read_and_said_once(
 
 
 def test_a_content_that_makes_no_sense_is_said_at_once_also_after_a_file_that_could_not_be_read(
-    path: Path, watched: WatchedFile[str], fail_to_open: Callable[[bool], None], caplog: pytest.LogCaptureFixture
+    path: Path, watched: ReloadingFile[str], fail_to_open: Callable[[bool], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     fail_to_open(True)
     watched.current()
@@ -107,9 +107,9 @@ def test_a_content_that_makes_no_sense_is_said_at_once_also_after_a_file_that_co
 
 
 def test_a_file_that_is_gone_is_said_once_and_one_that_never_was_is_not(
-    path: Path, watched: WatchedFile[str], caplog: pytest.LogCaptureFixture
+    path: Path, watched: ReloadingFile[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    never = WatchedFile(path.with_name("never"), "words", parse, empty="", error=FileError)
+    never = ReloadingFile(path.with_name("never"), "words", parse, empty="", error=FileError)
     watched.current()
     path.unlink()
 

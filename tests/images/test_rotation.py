@@ -9,23 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from gateway.backend.interface import BackendMisconfigured, Band
-from gateway.backend.triton_client import TritonBackend
-from gateway.cancellation import Stop
+from gateway.backend.interface import BackendMisconfiguredError, Band
+from gateway.backend.triton_client import TritonClient
+from gateway.cancellation import CancelToken
 from tests.builders import draw_photo
 from tests.conftest import ROOT, TritonServer
 
 
-def upscale(backend: TritonBackend) -> list[Band]:
+def upscale(backend: TritonClient) -> list[Band]:
     deadline = time.monotonic() + 60
     return list(
-        backend.upscale_bands(draw_photo(16, 16), "compact_x4", deadline=deadline, request_id="rotation", stop=Stop())
+        backend.upscale_bands(
+            draw_photo(16, 16), "compact_x4", deadline=deadline, request_id="rotation", stop=CancelToken()
+        )
     )
 
 
 @pytest.mark.parametrize("keys", [["{model_key}"], ["{model_key}", "the-next-one"], ["the-next-one", "{model_key}"]])
 def test_a_gateway_with_either_order_of_two_values_is_served(triton_server: TritonServer, keys: list[str]) -> None:
-    backend = TritonBackend(triton_server.grpc_address, [key.format(model_key=triton_server.model_key) for key in keys])
+    backend = TritonClient(triton_server.grpc_address, [key.format(model_key=triton_server.model_key) for key in keys])
     try:
         bands = upscale(backend)
     finally:
@@ -34,9 +36,9 @@ def test_a_gateway_with_either_order_of_two_values_is_served(triton_server: Trit
 
 
 def test_two_wrong_values_are_our_fault_and_not_tried_for_ever(triton_server: TritonServer) -> None:
-    backend = TritonBackend(triton_server.grpc_address, ["neither-this", "nor-that"])
+    backend = TritonClient(triton_server.grpc_address, ["neither-this", "nor-that"])
     try:
-        with pytest.raises(BackendMisconfigured):
+        with pytest.raises(BackendMisconfiguredError):
             upscale(backend)
     finally:
         backend.close()

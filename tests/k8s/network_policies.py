@@ -13,29 +13,37 @@ Policy = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Pod:
+class PodSelector:
     """A pod as policies see it."""
 
     namespace: str
     labels: dict[str, str] = field(default_factory=dict)
 
 
-def may_reach(source: Pod, target: Pod, port: int, policies: list[Policy], protocol: str = "TCP") -> bool:
+def may_reach(
+    source: PodSelector, target: PodSelector, port: int, policies: list[Policy], protocol: str = "TCP"
+) -> bool:
     """Whether the policies of both namespaces let `source` connect to `port` of `target`."""
     return may_leave(source, target, port, policies, protocol) and may_enter(source, target, port, policies, protocol)
 
 
-def may_leave(source: Pod, target: Pod, port: int, policies: list[Policy], protocol: str = "TCP") -> bool:
+def may_leave(
+    source: PodSelector, target: PodSelector, port: int, policies: list[Policy], protocol: str = "TCP"
+) -> bool:
     """Whether the policies of the source's namespace let it out."""
     return _allows("Egress", source, target, port, protocol, policies)
 
 
-def may_enter(source: Pod, target: Pod, port: int, policies: list[Policy], protocol: str = "TCP") -> bool:
+def may_enter(
+    source: PodSelector, target: PodSelector, port: int, policies: list[Policy], protocol: str = "TCP"
+) -> bool:
     """Whether the policies of the target's namespace let `source` in."""
     return _allows("Ingress", target, source, port, protocol, policies)
 
 
-def _allows(direction: str, subject: Pod, peer: Pod, port: int, protocol: str, policies: list[Policy]) -> bool:
+def _allows(
+    direction: str, subject: PodSelector, peer: PodSelector, port: int, protocol: str, policies: list[Policy]
+) -> bool:
     key, peers_key = ("egress", "to") if direction == "Egress" else ("ingress", "from")
     selecting = [
         policy for policy in policies if _selects(policy, subject) and direction in policy["spec"]["policyTypes"]
@@ -47,7 +55,7 @@ def _allows(direction: str, subject: Pod, peer: Pod, port: int, protocol: str, p
     )
 
 
-def _selects(policy: Policy, pod: Pod) -> bool:
+def _selects(policy: Policy, pod: PodSelector) -> bool:
     return bool(policy["metadata"]["namespace"] == pod.namespace) and _matches(
         policy["spec"]["podSelector"], pod.labels
     )
@@ -62,7 +70,7 @@ def _matches_port(rule: dict[str, Any], port: int, protocol: str) -> bool:
     )
 
 
-def _matches_peer(peers: list[dict[str, Any]] | None, pod: Pod, namespace: str) -> bool:
+def _matches_peer(peers: list[dict[str, Any]] | None, pod: PodSelector, namespace: str) -> bool:
     if not peers:  # missing or empty: everybody
         return True
     for peer in peers:

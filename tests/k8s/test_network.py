@@ -13,29 +13,29 @@ from typing import Any
 import pytest
 
 from tests.k8s.manifests import CLUSTER_OVERLAYS, render
-from tests.k8s.network_policies import Pod, Policy, may_enter, may_leave, may_reach
+from tests.k8s.network_policies import PodSelector, Policy, may_enter, may_leave, may_reach
 
 COMPONENT, NAME = "app.kubernetes.io/component", "app.kubernetes.io/name"
 OURS = {
-    **{name: Pod("superres", {COMPONENT: name}) for name in ("backend", "gateway", "redis")},
-    "neighbour": Pod("superres", {"app": "something-else"}),  # a pod that nobody wrote a policy for
+    **{name: PodSelector("superres", {COMPONENT: name}) for name in ("backend", "gateway", "redis")},
+    "neighbour": PodSelector("superres", {"app": "something-else"}),  # a pod that nobody wrote a policy for
 }
 CLUSTERS = {
-    "activator": Pod("knative-serving", {"app": "activator"}),
-    "autoscaler": Pod("knative-serving", {"app": "autoscaler"}),
-    "net-kourier": Pod("knative-serving", {"app": "net-kourier-controller"}),
-    "kourier": Pod("kourier-system", {"app": "3scale-kourier-gateway"}),
-    "prometheus": Pod("monitoring", {NAME: "prometheus"}),
-    "dns": Pod("kube-system", {"k8s-app": "kube-dns"}),
+    "activator": PodSelector("knative-serving", {"app": "activator"}),
+    "autoscaler": PodSelector("knative-serving", {"app": "autoscaler"}),
+    "net-kourier": PodSelector("knative-serving", {"app": "net-kourier-controller"}),
+    "kourier": PodSelector("kourier-system", {"app": "3scale-kourier-gateway"}),
+    "prometheus": PodSelector("monitoring", {NAME: "prometheus"}),
+    "dns": PodSelector("kube-system", {"k8s-app": "kube-dns"}),
 }
 # The right labels in another namespace, and other labels in the right namespace, are other identities.
 IMPOSTORS = {
-    **{f"{name} of shop": Pod("shop", pod.labels) for name, pod in {**OURS, **CLUSTERS}.items()},
-    "webhook": Pod("knative-serving", {"app": "webhook"}),
-    "kourier's other": Pod("kourier-system", {"app": "other"}),
-    "grafana": Pod("monitoring", {NAME: "grafana"}),
-    "metrics-server": Pod("kube-system", {"k8s-app": "metrics-server"}),
-    "the internet": Pod("the-internet"),
+    **{f"{name} of shop": PodSelector("shop", pod.labels) for name, pod in {**OURS, **CLUSTERS}.items()},
+    "webhook": PodSelector("knative-serving", {"app": "webhook"}),
+    "kourier's other": PodSelector("kourier-system", {"app": "other"}),
+    "grafana": PodSelector("monitoring", {NAME: "grafana"}),
+    "metrics-server": PodSelector("kube-system", {"k8s-app": "metrics-server"}),
+    "the internet": PodSelector("the-internet"),
 }
 PODS = {**OURS, **CLUSTERS, **IMPOSTORS}
 PORTS = (53, 80, 443, 6379, 8000, 8001, 8002, 8008, 8012, 8013, 8022, 8080, 8081, 8090, 8112, 8443, 9000, 9090, 9091,

@@ -107,11 +107,11 @@ def test_the_backend_has_the_places_that_gateways_fill(overlay: str) -> None:
     backend, gateway = (find_service(f"overlays/{overlay}", name) for name in ("backend", "gateway"))
     settings = settings_of(overlay)
     places = int(annotation(backend, "max-scale")) * revision(backend)["containerConcurrency"]
-    assert settings.jobs_in_flight <= places, "jobs would wait at the activator, where nobody is fair"
-    assert settings.jobs_in_flight >= places, "one gateway alone could not wake every pod that max-scale pays for"
+    assert settings.max_concurrent_jobs <= places, "jobs would wait at the activator, where nobody is fair"
+    assert settings.max_concurrent_jobs >= places, "one gateway alone could not wake every pod that max-scale pays for"
     assert revision(gateway)["containerConcurrency"] < settings.threads
     tail_s = sum(duration_s(annotation(backend, name)) or 0 for name in TAIL)
-    assert settings.idle_sleep_s == tail_s, "asleep is not when it sleeps"
+    assert settings.scale_to_zero_after_s == tail_s, "asleep is not when it sleeps"
     assert int(annotation(backend, "min-scale")) == 0, "somebody pays while nobody asks"
     assert int(annotation(backend, "max-scale")) >= 1, "without a ceiling there is no bound on cost"
 
@@ -121,15 +121,15 @@ def test_another_gateway_comes_before_the_queue_of_one_is_full(overlay: str) -> 
     gateway, settings = find_service(f"overlays/{overlay}", "gateway"), settings_of(overlay)
     target = float(annotation(gateway, "target", str(revision(gateway)["containerConcurrency"])))
     alone = annotation(gateway, "maxScale") == "1"
-    assert alone or target < settings.jobs_in_flight + settings.queue_places
+    assert alone or target < settings.max_concurrent_jobs + settings.queue_size
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
 def test_a_gateways_memory_holds_what_its_settings_let_in(overlay: str) -> None:
     settings = settings_of(overlay)
     limit = revision(find_service(f"overlays/{overlay}", "gateway"))["containers"][0]["resources"]["limits"]["memory"]
-    kept = settings.results_max_bytes + settings.cache_max_bytes + settings.uploads_in_memory_bytes
-    needed = kept + max(settings.work_in_memory_bytes, ALONE_BYTES) + PYTHON_BYTES
+    kept = settings.results_max_bytes + settings.cache_max_bytes + settings.max_upload_memory_bytes
+    needed = kept + max(settings.max_job_memory_bytes, ALONE_BYTES) + PYTHON_BYTES
     assert needed <= int(limit.removesuffix("Gi")) * 2**30
 
 
@@ -215,8 +215,8 @@ def test_the_shared_memory_fits_into_the_memory() -> None:
 def test_the_month_ends_before_its_bill_passes_what_the_overlay_says(overlay: str, dollars: float) -> None:
     """The bill has the drain, which the gateway does not see: most of it beside one image a visit (docs/bill.md)."""
     settings = settings_of(overlay)
-    seen_s = 12 + 3 + settings.idle_sleep_s  # boot, work, tail
-    billed_s = settings.month_budget_gpu_s * (seen_s + DRAIN_S) / seen_s
+    seen_s = 12 + 3 + settings.scale_to_zero_after_s  # boot, work, tail
+    billed_s = settings.monthly_gpu_budget_s * (seen_s + DRAIN_S) / seen_s
     assert 0.9 * dollars < billed_s * 0.00022 <= dollars
 
 

@@ -22,7 +22,7 @@ def run(
     concurrency: int = 1,
     until_s: float = 300,
     gpus: int = 0,
-    queue_places: int | None = None,
+    queue_size: int | None = None,
     ticks: list[Tick] | None = None,
 ) -> Cluster:
     """A run whose deployment came to rest long before."""
@@ -34,7 +34,7 @@ def run(
         deployment,
         requests,
         deploy_ns=to_ns(-299.527),
-        queue_places=queue_places,
+        queue_size=queue_size,
         on_tick=ticks.append if ticks is not None else None,
         skips_quiet=False,
     )
@@ -81,7 +81,7 @@ def test_direct_requests_wait_inside_the_pod_and_count_while_they_wait() -> None
 
 def test_direct_request_beyond_the_queue_places_is_refused_and_one_past_its_deadline_times_out() -> None:
     requests = [*coming((10, 2), (30, 50)), *coming((31, 5), within_s=10), *coming((32, 5))]
-    run({"target-burst-capacity": "0", "max-scale": "1"}, requests, queue_places=1)
+    run({"target-burst-capacity": "0", "max-scale": "1"}, requests, queue_size=1)
 
     assert [request.fate for request in requests] == [Fate.SERVED, Fate.SERVED, Fate.TIMED_OUT, Fate.REFUSED]
     assert ends(requests)[2:] == [41.0, 32.0]
@@ -90,7 +90,7 @@ def test_direct_request_beyond_the_queue_places_is_refused_and_one_past_its_dead
 def test_refused_request_is_not_load_for_the_autoscaler() -> None:
     ticks: list[Tick] = []
     requests = coming(*((10 + 0.01 * index, 1) for index in range(20)))
-    run({}, requests, queue_places=2, ticks=ticks)
+    run({}, requests, queue_size=2, ticks=ticks)
 
     assert sum(request.fate is Fate.REFUSED for request in requests) == 18
     assert max(tick.desired or 0 for tick in ticks if tick.at_ns > 0) == 2
@@ -108,7 +108,7 @@ def test_client_that_left_before_the_boot_frees_its_place() -> None:
 
 def test_refused_request_ends_once_though_its_client_would_have_left_later() -> None:
     requests = [Request(to_ns(10 + 0.1 * index), leave_ns=to_ns(14)) for index in range(3)]
-    cluster = run({"max-scale": "1"}, requests, queue_places=2)
+    cluster = run({"max-scale": "1"}, requests, queue_size=2)
 
     assert [request.fate for request in requests] == [Fate.LEFT, Fate.LEFT, Fate.REFUSED]
     assert ends(requests)[2] == 10.2

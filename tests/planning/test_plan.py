@@ -53,7 +53,7 @@ def test_every_knob_of_the_command_reaches_the_simulation() -> None:
         "--window": ("window_s", 20), "--retention": ("retention_s", 7.5), "--concurrency": ("concurrency", 3),
         "--min-scale": ("min_scale", 1), "--max-scale": ("max_scale", 2), "--boot-s": ("boot_s", 9.0),
         "--boot-p90-s": ("boot_p90_s", 19.0), "--seconds-per-image": ("seconds_per_megapixel", 0.5),
-        "--deadline-s": ("deadline_s", 99.0), "--queue-places": ("queue_places", 5),
+        "--deadline-s": ("deadline_s", 99.0), "--queue-size": ("queue_size", 5),
         "--burst-capacity": ("burst_capacity", 211.0), "--gpus": ("gpus", 2),
         "--node-linger-s": ("node_linger_s", 60.0),
     }  # fmt: skip
@@ -183,7 +183,7 @@ def test_budget_of_an_always_on_gpu_recommends_one() -> None:
 
 def test_crowd_that_waits_in_a_queue_is_given_more_pods() -> None:
     traffic = images_at(*[100 + 0.5 * index for index in range(60)], megapixels=4)
-    advice = recommend(Months(traffic), Service(deadline_s=900, queue_places=100), find_price("l4-high"), 5)
+    advice = recommend(Months(traffic), Service(deadline_s=900, queue_size=100), find_price("l4-high"), 5)
 
     assert advice.month.service.max_scale > 1
 

@@ -69,7 +69,7 @@ def events_of_requests(
         deploy_ns=DEPLOY_NS,
         is_serial=is_serial,
         skips_quiet=skips_quiet,
-        queue_places=5,
+        queue_size=5,
     )
     cluster.run((requests[-1].arrive_ns if requests else 0) + to_ns(900))
     return (

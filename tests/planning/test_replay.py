@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from planning.knative.replay import BadScenario, decider_spec, panic_window_matches, read_revision, replay, replay_run
+from planning.knative.replay import (
+    InvalidScenarioError,
+    decider_spec,
+    panic_window_matches,
+    read_revision,
+    replay,
+    replay_run,
+)
 from tests.planning.scenarios import (
     DATA,
     NAMES,
@@ -174,5 +181,5 @@ def test_unreachable_revision_goes_to_zero_in_spite_of_its_minimum() -> None:
 
 
 def test_scenario_of_another_schema_is_refused_by_name() -> None:
-    with pytest.raises(BadScenario, match='schema is "kpa-trace/2"'):
+    with pytest.raises(InvalidScenarioError, match='schema is "kpa-trace/2"'):
         replay({"schema": "kpa-trace/2"})

@@ -13,7 +13,7 @@ from planning.cli import plan
 from planning.prices import PRICES
 from planning.reports.bill_tables import make_visitors_row
 from planning.reports.drawings import PICTURES
-from planning.reports.report import DOCS, DOCUMENTS, TABLES, StaleDocument, fill_tables, names_in
+from planning.reports.report import DOCS, DOCUMENTS, TABLES, StaleDocumentError, fill_tables, names_in
 from planning.simulation import Service
 from planning.traffic import TRACES
 
@@ -67,7 +67,7 @@ def test_changed_number_in_a_table_is_found() -> None:
 
 
 def test_table_that_nobody_makes_is_named() -> None:
-    with pytest.raises(StaleDocument, match='Nobody makes the table "weather"'):
+    with pytest.raises(StaleDocumentError, match='Nobody makes the table "weather"'):
         fill_tables("<!-- table: weather -->\n<!-- end -->")
 
 
@@ -119,5 +119,5 @@ def test_shipped_waiting_of_the_simulation_is_that_of_the_gateway() -> None:
     (deadline_s,) = re.findall(r'name: SUPERRES_DEADLINE_S, value: "([\d.]+)"', gateway)
 
     assert float(deadline_s) == Service().deadline_s
-    assert "SUPERRES_QUEUE_PLACES" not in gateway
-    assert Settings().queue_places == Service().queue_places
+    assert "SUPERRES_QUEUE_SIZE" not in gateway
+    assert Settings().queue_size == Service().queue_size

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from planning.knative.buckets import WeightedWindowMean, WindowMean
 from planning.knative.clock import to_ns
 from planning.knative.meters import ActivatorMeter, Meter, PodMeter
-from planning.knative.revision import BadAnnotation, panic_window_s, parse_duration_s, resolve_revision
+from planning.knative.revision import InvalidAnnotationError, panic_window_s, parse_duration_s, resolve_revision
 
 # -- rule 1: targets -------------------------------------------------------------------------------------------------
 
@@ -47,12 +47,12 @@ def test_durations_are_read_as_go_writes_them(text: str, seconds: float) -> None
 
 @pytest.mark.parametrize("text", ["", "15", "s", "15 s", "15sec", "-5s"])
 def test_text_that_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(BadAnnotation, match="is not a duration"):
+    with pytest.raises(InvalidAnnotationError, match="is not a duration"):
         parse_duration_s(text)
 
 
 def test_annotation_that_is_no_number_is_named() -> None:
-    with pytest.raises(BadAnnotation, match='max-scale is "many"'):
+    with pytest.raises(InvalidAnnotationError, match='max-scale is "many"'):
         resolve_revision({"max-scale": "many"})
 
 
@@ -71,7 +71,7 @@ def test_annotation_that_is_no_number_is_named() -> None:
 def test_what_is_not_modelled_is_refused_and_not_ignored(
     annotations: dict[str, str], cluster: dict[str, str], words: str
 ) -> None:
-    with pytest.raises(BadAnnotation, match=words):
+    with pytest.raises(InvalidAnnotationError, match=words):
         resolve_revision(annotations, cluster=cluster)
 
 

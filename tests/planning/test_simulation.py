@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planning.prices import PRICES
-from planning.simulation import BadService, Month, Service, node_seconds, simulate
+from planning.simulation import InvalidServiceError, Service, SimulatedMonth, node_seconds, simulate
 from planning.traffic import DAY_S, Traffic
 from tests.planning.months import images, images_at
 
@@ -26,7 +26,7 @@ services = st.builds(
     boot_s=st.sampled_from([1.0, 12.0, 40.0]),
     boot_p90_s=st.sampled_from([None, 60.0]),
     seconds_per_megapixel=st.sampled_from([0.1, 2.0, 9.0]),
-    queue_places=st.sampled_from([0, 2, 32]),
+    queue_size=st.sampled_from([0, 2, 32]),
     deadline_s=st.sampled_from([10.0, 60.0, 120.0]),
     burst_capacity=st.sampled_from([-1.0, 0.0, 211.0]),
     utilisation_percent=st.sampled_from([70.0, 100.0]),
@@ -96,14 +96,14 @@ def test_pod_that_became_ready_while_there_was_no_data_is_billed_the_same_when_q
     assert slow.gpu_s == pytest.approx(140.575)
 
 
-def fields_of(month: Month) -> dict[str, object]:
+def fields_of(month: SimulatedMonth) -> dict[str, object]:
     values = {field.name: getattr(month, field.name) for field in dataclasses.fields(month)}
     return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    service=services.map(lambda service: dataclasses.replace(service, min_scale=0, deadline_s=600, queue_places=32)),
+    service=services.map(lambda service: dataclasses.replace(service, min_scale=0, deadline_s=600, queue_size=32)),
     boots_s=st.lists(st.floats(0.5, 120), min_size=2, max_size=2).map(sorted),
     visits=st.integers(1, 4),
 )
@@ -188,7 +188,7 @@ def test_visit_during_the_retention_is_warm_and_one_after_it_is_cold() -> None:
 
 def test_full_queue_refuses_and_a_long_boot_times_out() -> None:
     traffic = images_at(*(100 + 0.01 * index for index in range(10)))
-    refusing = simulate(Service(queue_places=4), traffic)
+    refusing = simulate(Service(queue_size=4), traffic)
     timing_out = simulate(Service(boot_s=200, deadline_s=60), traffic)
 
     assert (refusing.refused, refusing.served) == (6, 4)
@@ -271,7 +271,7 @@ def test_boot_times_have_the_median_and_the_90th_percentile_asked_for() -> None:
     ],
 )
 def test_setting_out_of_range_is_refused_with_its_limits(change: dict[str, float], words: str) -> None:
-    with pytest.raises(BadService, match=words):
+    with pytest.raises(InvalidServiceError, match=words):
         simulate(dataclasses.replace(Service(), **change), images([]))  # type: ignore[arg-type]
 
 

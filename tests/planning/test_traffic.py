@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planning.traffic import DAY_S, TRACES, BadTrace, draw_traffic, draw_visitors, read_traffic
+from planning.traffic import DAY_S, TRACES, InvalidTraceError, draw_traffic, draw_visitors, read_traffic
 
 
 @pytest.mark.parametrize("name", sorted(TRACES))
@@ -62,7 +62,7 @@ def test_night_is_quieter_than_day() -> None:
 
 
 def test_unknown_trace_is_refused_with_the_choices() -> None:
-    with pytest.raises(BadTrace, match="Traces: quiet, spikes, front-page, poisson, bursty, nobody"):
+    with pytest.raises(InvalidTraceError, match="Traces: quiet, spikes, front-page, poisson, bursty, nobody"):
         draw_traffic("loud", days=1, seed=1)
 
 
@@ -116,7 +116,7 @@ def test_days_cut_a_trace_file_off(tmp_path: Path) -> None:
     ],
 )
 def test_bad_line_is_named_by_its_number_and_its_fault(tmp_path: Path, line: str, words: str) -> None:
-    with pytest.raises(BadTrace) as caught:
+    with pytest.raises(InvalidTraceError) as caught:
         read_traffic(written(tmp_path, f"5\n6\n{line}\n7\n"))
 
     assert "mine.csv, line 3: " in str(caught.value)
@@ -124,12 +124,12 @@ def test_bad_line_is_named_by_its_number_and_its_fault(tmp_path: Path, line: str
 
 
 def test_first_line_that_is_neither_a_heading_nor_an_arrival_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadTrace, match="line 1"):
+    with pytest.raises(InvalidTraceError, match="line 1"):
         read_traffic(written(tmp_path, "when,size\n5,1\n"))
 
 
 def test_long_bad_line_is_shown_shortened(tmp_path: Path) -> None:
-    with pytest.raises(BadTrace) as caught:
+    with pytest.raises(InvalidTraceError) as caught:
         read_traffic(written(tmp_path, "5\n" + "x" * 10_000))
 
     assert len(str(caught.value)) < 20_000
@@ -138,7 +138,7 @@ def test_long_bad_line_is_shown_shortened(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing\n", "at_s\n"])
 def test_file_without_arrivals_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(BadTrace, match="holds no arrival"):
+    with pytest.raises(InvalidTraceError, match="holds no arrival"):
         read_traffic(written(tmp_path, text))
 
 
@@ -147,5 +147,5 @@ def test_file_that_cannot_be_read_is_refused_in_words(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00\x81")
 
     for wrong in (path, tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(BadTrace, match="cannot be read"):
+        with pytest.raises(InvalidTraceError, match="cannot be read"):
             read_traffic(wrong)

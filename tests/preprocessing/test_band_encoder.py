@@ -12,7 +12,7 @@ from PIL import Image as PilImage
 
 from preprocessing.alpha import scale_alpha
 from preprocessing.codec import BandEncoder, Image, OutputFormat, encode
-from preprocessing.errors import UnsupportedOutput
+from preprocessing.errors import UnsupportedOutputError
 from tests import builders
 
 PHOTO, ALPHA = builders.draw_photo(24, 40), builders.draw_alpha(24, 40)
@@ -69,7 +69,7 @@ def test_rows_missing_or_too_many_are_refused(format_: OutputFormat) -> None:
 
 
 def test_a_picture_the_format_cannot_hold_is_refused_before_any_band() -> None:
-    with pytest.raises(UnsupportedOutput):
+    with pytest.raises(UnsupportedOutputError):
         BandEncoder(Image(np.zeros((2, 9000, 3), np.uint8)), 2, "webp", 90)
 
 

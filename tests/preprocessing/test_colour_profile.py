@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageCms
 
-from preprocessing.codec import Image, Limits, decode, probe
+from preprocessing.codec import Image, UploadLimits, decode, probe
 from preprocessing.formats.container import MAX_ICC_BYTES
 from preprocessing.formats.icc import keep_profile
 from tests import builders
 
-LIMITS = Limits(max_bytes=20_000_000, max_pixels=1_000_000, max_side=5_000)
+LIMITS = UploadLimits(max_bytes=20_000_000, max_pixels=1_000_000, max_side=5_000)
 PHOTO, GREY = builders.draw_photo(16, 24), builders.draw_grey(16, 24)
 RGB_PROFILE, GREY_PROFILE = builders.icc_profile(b"RGB "), builders.icc_profile(b"GRAY")
 

@@ -10,15 +10,15 @@ from collections.abc import Callable
 
 import pytest
 
-from preprocessing.codec import Image, Limits, decode, probe
-from preprocessing.errors import UnreadableImage
+from preprocessing.codec import Image, UploadLimits, decode, probe
+from preprocessing.errors import UnreadableImageError
 from preprocessing.formats.container import MAX_ICC_BYTES, MAX_PARTS, Container
 from preprocessing.formats.jpeg import MAX_SCANS, read_jpeg
 from preprocessing.formats.png import read_png
 from preprocessing.formats.webp import read_webp
 from tests import builders
 
-LIMITS = Limits(max_bytes=20_000_000, max_pixels=1_000_000, max_side=5_000)
+LIMITS = UploadLimits(max_bytes=20_000_000, max_pixels=1_000_000, max_side=5_000)
 PHOTO = builders.draw_photo(16, 24)
 BOMB = zlib.compress(bytes(64_000_000), 9)
 SECRET = b"52 Secret Lane"
@@ -29,7 +29,7 @@ def read(data: bytes) -> Image:
 
 
 def refusal(data: bytes) -> str:
-    with pytest.raises(UnreadableImage) as caught:
+    with pytest.raises(UnreadableImageError) as caught:
         read(data)
     return str(caught.value)
 
@@ -159,7 +159,7 @@ def test_a_webp_whose_pixels_are_not_of_the_size_of_its_canvas_is_refused() -> N
 def test_a_decoder_that_finds_another_size_than_was_probed_is_not_believed() -> None:
     upload = probe(builders.encode_png(PHOTO), LIMITS)
     lied = dataclasses.replace(upload, container=dataclasses.replace(upload.container, width=99))
-    with pytest.raises(UnreadableImage, match="99 x 16 pixels in its header and 24 x 16 in its data"):
+    with pytest.raises(UnreadableImageError, match="99 x 16 pixels in its header and 24 x 16 in its data"):
         decode(lied)
 
 

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image as PilImage
 from PIL import UnidentifiedImageError
 
-from preprocessing.codec import Image, Limits, Pixels, decode, probe
+from preprocessing.codec import Image, Pixels, UploadLimits, decode, probe
 from preprocessing.decoder import _failures_named
-from preprocessing.errors import TooManyPixels, UnreadableImage
+from preprocessing.errors import TooManyPixelsError, UnreadableImageError
 from tests import builders
 
-LIMITS = Limits(max_bytes=20_000_000, max_pixels=1_000_000, max_side=5_000)
+LIMITS = UploadLimits(max_bytes=20_000_000, max_pixels=1_000_000, max_side=5_000)
 PHOTO, GREY, ALPHA = builders.draw_photo(24, 40), builders.draw_grey(24, 40), builders.draw_alpha(24, 40)
 
 
@@ -241,10 +241,10 @@ def test_cmyk_and_ycck_become_rgb_of_the_right_sense_and_are_said_so(build: Call
 )
 def test_whatever_a_decoder_raises_becomes_an_unreadable_image_in_words(failure: Exception) -> None:
     upload = probe(builders.encode_png(PHOTO), LIMITS)
-    with pytest.raises(UnreadableImage, match=r"PNG|40 x 24 pixels") as caught, _failures_named(upload):
+    with pytest.raises(UnreadableImageError, match=r"PNG|40 x 24 pixels") as caught, _failures_named(upload):
         raise failure
     assert "0x7f" not in str(caught.value)
-    with pytest.raises(TooManyPixels, match="40 x 24"), _failures_named(upload):
+    with pytest.raises(TooManyPixelsError, match="40 x 24"), _failures_named(upload):
         raise PilImage.DecompressionBombError("too many")
 
 
@@ -254,7 +254,7 @@ import warnings
 from PIL import Image, ImageFile, PngImagePlugin
 import preprocessing.codec
 from tests import builders
-limits = preprocessing.codec.Limits(max_bytes=10**6, max_pixels=10**6, max_side=10**4)
+limits = preprocessing.codec.UploadLimits(max_bytes=10**6, max_pixels=10**6, max_side=10**4)
 for build in (builders.encode_png, builders.encode_jpeg, builders.encode_webp):
     preprocessing.codec.decode(preprocessing.codec.probe(build(builders.draw_photo(8, 8)), limits))
 assert ImageFile.LOAD_TRUNCATED_IMAGES is False

@@ -12,18 +12,18 @@ from PIL import Image as PilImage
 from preprocessing.codec import (
     MAX_OUTPUT_SIDES,
     Image,
-    Limits,
     OutputFormat,
+    UploadLimits,
     check_output,
     decode,
     describe_losses,
     encode,
     probe,
 )
-from preprocessing.errors import UnsupportedOutput
+from preprocessing.errors import UnsupportedOutputError
 from tests import builders
 
-LIMITS = Limits(max_bytes=20_000_000, max_pixels=1_000_000, max_side=70_000)
+LIMITS = UploadLimits(max_bytes=20_000_000, max_pixels=1_000_000, max_side=70_000)
 PHOTO, ALPHA = builders.draw_photo(24, 40), builders.draw_alpha(24, 40)
 GREY = np.repeat(builders.draw_grey(24, 40)[..., np.newaxis], 3, axis=2)
 RGB_PROFILE, GREY_PROFILE = builders.icc_profile(b"RGB "), builders.icc_profile(b"GRAY")
@@ -119,7 +119,9 @@ def test_webp_has_no_greyscale_so_a_grey_profile_is_dropped_and_said_so() -> Non
 def test_a_side_over_what_the_format_holds_is_refused_with_what_to_do(
     asked: OutputFormat, side: int, advice: str
 ) -> None:
-    with pytest.raises(UnsupportedOutput, match=rf"{side} x 5 pixels and .* holds {side - 1:,} a side: {advice}\."):
+    with pytest.raises(
+        UnsupportedOutputError, match=rf"{side} x 5 pixels and .* holds {side - 1:,} a side: {advice}\."
+    ):
         check_output(side, 5, asked)
     check_output(side - 1, 5, asked)
 
@@ -128,15 +130,15 @@ def test_a_side_over_what_the_format_holds_is_refused_with_what_to_do(
 def test_the_longest_side_of_the_format_is_written(asked: OutputFormat) -> None:
     side = MAX_OUTPUT_SIDES[asked]
     assert reopen(encode(Image(np.zeros((1, side, 3), np.uint8)), asked)).size == (side, 1)
-    with pytest.raises(UnsupportedOutput):
+    with pytest.raises(UnsupportedOutputError):
         encode(Image(np.zeros((1, side + 1, 3), np.uint8)), asked)
 
 
 def test_unknown_formats_and_qualities_are_refused_in_words() -> None:
-    with pytest.raises(UnsupportedOutput, match="'gif' is not written here: ask for png, jpeg or webp"):
+    with pytest.raises(UnsupportedOutputError, match="'gif' is not written here: ask for png, jpeg or webp"):
         check_output(1, 1, "gif")  # type: ignore[arg-type]
     for quality in (0, 101, -5):
-        with pytest.raises(UnsupportedOutput, match=f"quality is {quality}: it must be between 1 and 100"):
+        with pytest.raises(UnsupportedOutputError, match=f"quality is {quality}: it must be between 1 and 100"):
             check_output(1, 1, "jpeg", quality)
 
 

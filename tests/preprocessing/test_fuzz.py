@@ -14,11 +14,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from preprocessing.codec import Limits, decode, probe
+from preprocessing.codec import UploadLimits, decode, probe
 from preprocessing.errors import ImageError
 from tests import builders
 
-LIMITS = Limits(max_bytes=1_000_000, max_pixels=100_000, max_side=5_000)
+LIMITS = UploadLimits(max_bytes=1_000_000, max_pixels=100_000, max_side=5_000)
 ROUNDS = 180
 PHOTO, GREY, ALPHA = builders.draw_photo(11, 13), builders.draw_grey(11, 13), builders.draw_alpha(11, 13)
 EXIF = builders.exif_with_orientation(6, gps=True)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preprocessing.codec import Image, Limits, decode, probe
-from preprocessing.errors import UnreadableImage
+from preprocessing.codec import Image, UploadLimits, decode, probe
+from preprocessing.errors import UnreadableImageError
 from preprocessing.formats.jpeg import read_jpeg
 from preprocessing.formats.jpeg_pixels import lengthen_last_scan
 from tests import builders
 
-LIMITS = Limits(max_bytes=20_000_000, max_pixels=1_000_000, max_side=5_000)
+LIMITS = UploadLimits(max_bytes=20_000_000, max_pixels=1_000_000, max_side=5_000)
 KINDS: list[dict[str, Any]] = [
     {},
     {"subsampling": 2},
@@ -41,7 +41,7 @@ def test_a_scan_that_was_cut_and_given_an_end_again_is_refused(options: dict[str
     start = start_of_last_scan(jpeg)
     for keep in (0.1, 0.5, 0.95):
         cut = jpeg[: start + int((len(jpeg) - start) * keep)] + END
-        with pytest.raises(UnreadableImage, match="its last scan lacks blocks"):
+        with pytest.raises(UnreadableImageError, match="its last scan lacks blocks"):
             read(cut)
 
 
@@ -50,7 +50,7 @@ def test_a_scan_cut_right_at_a_restart_marker_is_refused() -> None:
     for marker in (b"\xff\xd0", b"\xff\xd4", b"\xff\xd7"):
         at = jpeg.index(marker, start_of_last_scan(jpeg))
         for cut in (jpeg[:at], jpeg[: at + 2]):
-            with pytest.raises(UnreadableImage, match="its last scan lacks blocks"):
+            with pytest.raises(UnreadableImageError, match="its last scan lacks blocks"):
                 read(cut + END)
 
 

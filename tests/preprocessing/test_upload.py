@@ -7,28 +7,28 @@ import struct
 import numpy as np
 import pytest
 
-from preprocessing.codec import MAX_DECODED_PIXELS, Limits, probe
+from preprocessing.codec import MAX_DECODED_PIXELS, UploadLimits, probe
 from preprocessing.errors import (
-    EmptyUpload,
+    EmptyUploadError,
     ImageError,
-    SideTooLong,
-    TooManyBytes,
-    TooManyPixels,
-    UnknownFormat,
-    UnreadableImage,
+    SideTooLongError,
+    TooManyBytesError,
+    TooManyPixelsError,
+    UnknownFormatError,
+    UnreadableImageError,
 )
 from tests import builders
 
-LIMITS = Limits(max_bytes=1_000_000, max_pixels=1_000_000, max_side=5_000)
+LIMITS = UploadLimits(max_bytes=1_000_000, max_pixels=1_000_000, max_side=5_000)
 
 
 def test_an_empty_upload_is_refused() -> None:
-    with pytest.raises(EmptyUpload, match="0 bytes"):
+    with pytest.raises(EmptyUploadError, match="0 bytes"):
         probe(b"", LIMITS)
 
 
 def test_text_named_png_is_refused_because_only_bytes_count() -> None:
-    with pytest.raises(UnknownFormat, match="JPEG, PNG and WebP are read"):
+    with pytest.raises(UnknownFormatError, match="JPEG, PNG and WebP are read"):
         probe(b"hello, I am photo.png", LIMITS)
 
 
@@ -46,46 +46,46 @@ def test_text_named_png_is_refused_because_only_bytes_count() -> None:
     ],
 )
 def test_a_format_that_is_not_read_is_called_by_its_name(start: bytes, name: str) -> None:
-    with pytest.raises(UnknownFormat, match=f"The upload is {name}"):
+    with pytest.raises(UnknownFormatError, match=f"The upload is {name}"):
         probe(start + bytes(100), LIMITS)
 
 
 def test_an_upload_over_the_bytes_is_refused_with_both_numbers() -> None:
     data = builders.encode_png(builders.draw_photo(20, 20))
-    with pytest.raises(TooManyBytes, match=f"{len(data):,} bytes; 100 is the limit"):
-        probe(data, Limits(max_bytes=100, max_pixels=1_000_000, max_side=5_000))
+    with pytest.raises(TooManyBytesError, match=f"{len(data):,} bytes; 100 is the limit"):
+        probe(data, UploadLimits(max_bytes=100, max_pixels=1_000_000, max_side=5_000))
 
 
 def test_a_header_that_announces_30000_by_30000_is_refused_though_it_holds_no_pixel() -> None:
-    with pytest.raises(TooManyPixels, match=r"30000 x 30000 = 900,000,000 pixels; 1,000,000 is the limit"):
+    with pytest.raises(TooManyPixelsError, match=r"30000 x 30000 = 900,000,000 pixels; 1,000,000 is the limit"):
         probe(builders.png_header_only(30_000, 30_000), LIMITS)
 
 
 def test_the_size_is_refused_before_a_broken_file_is_called_broken() -> None:
     data = builders.truncated(builders.encode_jpeg(builders.draw_photo(60, 60)), keep=0.95)
-    with pytest.raises(TooManyPixels):
-        probe(data, Limits(max_bytes=1_000_000, max_pixels=3_599, max_side=60))
-    with pytest.raises(UnreadableImage):
-        probe(data, Limits(max_bytes=1_000_000, max_pixels=3_600, max_side=60))
+    with pytest.raises(TooManyPixelsError):
+        probe(data, UploadLimits(max_bytes=1_000_000, max_pixels=3_599, max_side=60))
+    with pytest.raises(UnreadableImageError):
+        probe(data, UploadLimits(max_bytes=1_000_000, max_pixels=3_600, max_side=60))
 
 
 def test_a_canvas_of_268_megapixels_in_a_webp_is_refused() -> None:
     webp = builders.encode_webp(builders.draw_photo(8, 8), icc_profile=builders.icc_profile())
     huge = webp[:24] + struct.pack("<I", 16_383)[:3] * 2 + webp[30:]
-    with pytest.raises(TooManyPixels, match="16384 x 16384"):
+    with pytest.raises(TooManyPixelsError, match="16384 x 16384"):
         probe(huge, LIMITS)
 
 
 def test_a_side_over_the_limit_is_refused_though_its_pixels_are_few() -> None:
     data = builders.encode_png(builders.draw_photo(1, 5_001))
-    with pytest.raises(SideTooLong, match=r"5001 x 1 pixels; 5,000 is the limit for a side"):
+    with pytest.raises(SideTooLongError, match=r"5001 x 1 pixels; 5,000 is the limit for a side"):
         probe(data, LIMITS)
 
 
 @pytest.mark.parametrize("name", ["png", "jpeg", "webp"])
 def test_limits_are_inclusive(name: str) -> None:
     data = getattr(builders, f"encode_{name}")(builders.draw_photo(10, 20))
-    upload = probe(data, Limits(max_bytes=len(data), max_pixels=200, max_side=20))
+    upload = probe(data, UploadLimits(max_bytes=len(data), max_pixels=200, max_side=20))
     assert (upload.width, upload.height) == (20, 10)
 
 
@@ -93,7 +93,7 @@ def test_limits_are_inclusive(name: str) -> None:
 @pytest.mark.parametrize("name", ["png", "jpeg", "webp"])
 def test_a_truncated_upload_is_refused_with_what_to_do(name: str, keep: float) -> None:
     data = getattr(builders, f"encode_{name}")(builders.draw_photo(64, 64))
-    with pytest.raises(UnreadableImage, match=r"Send the whole file|send the whole file"):
+    with pytest.raises(UnreadableImageError, match=r"Send the whole file|send the whole file"):
         probe(builders.truncated(data, keep), LIMITS)
 
 
@@ -126,9 +126,9 @@ def test_width_and_height_are_reported_as_displayed(orientation: int) -> None:
 
 def test_limits_that_no_decoder_could_keep_are_refused() -> None:
     with pytest.raises(ValueError, match="89,478,485"):
-        Limits(max_bytes=1, max_pixels=MAX_DECODED_PIXELS + 1, max_side=1)
+        UploadLimits(max_bytes=1, max_pixels=MAX_DECODED_PIXELS + 1, max_side=1)
     with pytest.raises(ValueError, match="at least 1"):
-        Limits(max_bytes=0, max_pixels=1, max_side=1)
+        UploadLimits(max_bytes=0, max_pixels=1, max_side=1)
 
 
 def test_every_refusal_has_a_slug_of_its_own() -> None:

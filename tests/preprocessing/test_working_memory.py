@@ -10,11 +10,11 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from preprocessing.codec import Limits, OutputFormat, Upload, most_pixels, probe, working_bytes
+from preprocessing.codec import OutputFormat, Upload, UploadLimits, most_pixels, probe, working_bytes
 from tests import builders
 from tests.conftest import ROOT
 
-LIMITS = Limits(max_bytes=20_000_000, max_pixels=10_000_000, max_side=10_000)
+LIMITS = UploadLimits(max_bytes=20_000_000, max_pixels=10_000_000, max_side=10_000)
 SIDE = 512
 MEASURE = f"""
 import json, sys

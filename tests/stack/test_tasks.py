@@ -52,7 +52,7 @@ def test_the_answer_has_the_size_of_its_task_and_says_what_was_checked(tasks: St
     made, headers = answer_of(tasks, builders.draw_photo(21, 30, seed=1), variant)
     assert made.shape == (21 * scale, 30 * scale, 3)
     assert headers["X-Superres-Variant"] == variant
-    assert headers["X-Superres-Soundness"].startswith("finite; tiles=1; reruns=0; halvings=0; range=")
+    assert headers["X-Superres-Checks"].startswith("finite; tiles=1; reruns=0; halvings=0; range=")
 
 
 def test_a_variant_that_invents_texture_says_so_beside_its_answer(tasks: Stack) -> None:

@@ -25,7 +25,7 @@ def test_every_bundled_variant_was_measured() -> None:
     assert names == {name for name, row in VARIANTS.items() if row.is_bundled}
 
 
-def test_every_command_and_every_field_of_soundness_has_its_words() -> None:
+def test_every_command_and_every_field_of_checks_has_its_words() -> None:
     weights, engine = (DOCS / "weights.md").read_text(), (DOCS / "engine.md").read_text()
     assert [command.name for command in COMMANDS if f"## superres weights {command.name}" not in weights] == []
     assert [field for field in FIELDS if f"`{field}`" not in engine] == []

@@ -13,10 +13,17 @@ from PIL import Image
 from torch import Tensor
 
 from swinir.checks import FIELDS, summarise
-from swinir.inference.engine import Cancelled, Engine, EngineError, NotFinite, OutOfMemory, choose_precision
+from swinir.inference.engine import (
+    Engine,
+    EngineError,
+    InferenceCancelledError,
+    NotFiniteError,
+    OutOfMemoryError,
+    choose_precision,
+)
 from swinir.inference.memory import is_out_of_memory
 from swinir.network import fused
-from swinir.zoo import UnknownVariant
+from swinir.zoo import UnknownVariantError
 from tests.conftest import ROOT
 from tests.swinir.networks import draw_tiles, install_small
 from training.metrics import psnr
@@ -114,7 +121,7 @@ def test_memory_that_runs_out_once_halves_the_micro_batch_and_the_work_goes_on(
     assert sizes == [5, 2, 2, 1]
     assert np.abs(restored.tiles.astype(int) - expected).max() <= 1
     assert engine.counters.halvings == 1
-    assert column(restored.soundness, "halvings") == [1, 1, 1, 1, 1]
+    assert column(restored.checks, "halvings") == [1, 1, 1, 1, 1]
 
 
 def test_memory_that_always_runs_out_is_an_error_that_names_tile_and_variant(
@@ -124,7 +131,7 @@ def test_memory_that_always_runs_out_is_an_error_that_names_tile_and_variant(
         return lambda *_given: torch.empty(1 << 55)  # the CPU allocator's own words, not ours
 
     break_forward(engine, monkeypatch, spoil)
-    with pytest.raises(OutOfMemory, match="one 16x24 tile of small_x2 does not fit in memory"):
+    with pytest.raises(OutOfMemoryError, match="one 16x24 tile of small_x2 does not fit in memory"):
         engine.restore(draw_tiles(8, 16, 24), "small_x2")
     assert engine.counters.halvings == 3  # 8, 4, 2, 1
 
@@ -133,7 +140,7 @@ def test_weights_that_the_cpu_has_no_memory_for_are_an_error_in_words(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine.shelf, "_load", lambda *_given: torch.empty(1 << 55))
-    with pytest.raises(OutOfMemory, match="the weights of small_x2 do not fit in memory"):
+    with pytest.raises(OutOfMemoryError, match="the weights of small_x2 do not fit in memory"):
         engine.restore(draw_tiles(1, 16, 16), "small_x2")
 
 
@@ -169,7 +176,7 @@ def test_a_tile_that_is_not_finite_is_run_again_alone(engine: Engine, monkeypatc
     restored = engine.restore(tiles, "small_x2")
 
     assert np.abs(restored.tiles.astype(int) - expected).max() <= 1
-    assert column(restored.soundness, "rerun") == [0, 1, 0]
+    assert column(restored.checks, "rerun") == [0, 1, 0]
     assert engine.counters.reruns == 1
 
 
@@ -193,7 +200,7 @@ def test_a_tile_that_is_not_finite_twice_is_an_error_and_no_picture(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_forward(engine, monkeypatch, not_finite_in_tile(1, passes=2))
-    with pytest.raises(NotFinite, match="small_x2 gave values that are not finite for a tile, also in float32"):
+    with pytest.raises(NotFiniteError, match="small_x2 gave values that are not finite for a tile, also in float32"):
         engine.restore(draw_tiles(3, 16, 16), "small_x2")
 
 
@@ -224,9 +231,9 @@ def test_the_precision_is_never_float16(monkeypatch: pytest.MonkeyPatch) -> None
     assert choose_precision(torch.device("cuda")) is torch.float32
 
 
-def test_soundness_tells_range_clamping_and_the_way_back(engine: Engine) -> None:
+def test_checks_tells_range_clamping_and_the_way_back(engine: Engine) -> None:
     restored = engine.restore(draw_tiles(2, 16, 16), "small_x2")
-    sound = summarise(restored.soundness)
+    sound = summarise(restored.checks)
     assert sound.tiles == 2
     assert sound.lowest < 0
     assert sound.highest > 255
@@ -238,7 +245,7 @@ def test_an_answer_that_shrinks_back_to_its_input_has_a_high_back_db(tmp_path: P
     """The shipped weights on a smooth picture: shrunk back it must be the input but for rounding."""
     ramp = np.linspace(30, 220, 48).round().astype(np.uint8)
     tiles = np.repeat((ramp[:, None] // 2 + ramp[None, :] // 2)[None, :, :, None], 3, axis=3).astype(np.uint8)
-    sound = summarise(Engine(tmp_path, "cpu", threads=1).restore(tiles, "compact_x4").soundness)
+    sound = summarise(Engine(tmp_path, "cpu", threads=1).restore(tiles, "compact_x4").checks)
     assert sound.back_db > 45, sound.describe()
     assert sound.clamped == 0
 
@@ -251,19 +258,19 @@ def test_work_nobody_waits_for_ends_between_micro_batches(engine: Engine, monkey
         asked.append(engine.counters.tiles)
         return len(asked) == 3
 
-    with pytest.raises(Cancelled, match="after 4 of 7 tiles"):
+    with pytest.raises(InferenceCancelledError, match="after 4 of 7 tiles"):
         engine.restore(draw_tiles(7, 16, 16), "small_x2", is_cancelled)
     assert asked == [0, 2, 4]
 
 
 def test_an_unknown_variant_is_refused_with_the_list_imported_ones_included(engine: Engine) -> None:
-    with pytest.raises(UnknownVariant, match=r"no variant 'nope'.*compact_x4.*real_x4.*small_x2"):
+    with pytest.raises(UnknownVariantError, match=r"no variant 'nope'.*compact_x4.*real_x4.*small_x2"):
         engine.restore(draw_tiles(1, 16, 16), "nope")
 
 
 @pytest.mark.parametrize("name", ["../small_x2", "small_x2.safetensors", "", "SMALL_X2", "a/../small_x2"])
 def test_a_name_that_is_a_path_is_unknown(engine: Engine, name: str) -> None:
-    with pytest.raises(UnknownVariant):
+    with pytest.raises(UnknownVariantError):
         engine.restore(draw_tiles(1, 16, 16), name)
 
 

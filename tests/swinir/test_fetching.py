@@ -16,12 +16,12 @@ from torch import Tensor
 
 from swinir import zoo
 from swinir.custom_variants import find_row, read_rows
-from swinir.errors import BadWeights, FetchFailed, MissingWeights, WeightsError
+from swinir.errors import FetchError, InvalidWeightsError, MissingWeightsError, WeightsError
 from swinir.weights import fetch as fetching
 from swinir.weights.download import Patience
 from swinir.weights.fetch import Description, convert_local, fetch, import_checkpoint, verify
-from swinir.weights.lockfile import NAME, Ledger
-from swinir.zoo import VARIANTS, UnknownVariant, Variant
+from swinir.weights.lockfile import NAME, LockFile
+from swinir.zoo import VARIANTS, UnknownVariantError, Variant
 from tests.swinir.fileserver import Behaviour, serve
 from tests.swinir.networks import SMALL, reference_tensors
 
@@ -87,7 +87,7 @@ def test_a_wrong_hash_is_refused_with_both_and_deletes_nothing_good(tmp_path: Pa
     get(tmp_path, Behaviour(), PINNED)
     before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
     wrong = DATA[:-1] + bytes([DATA[-1] ^ 1])
-    with pytest.raises(BadWeights) as raised:
+    with pytest.raises(InvalidWeightsError) as raised:
         get(tmp_path, Behaviour(data=wrong), PINNED)
     assert sha256(wrong) in str(raised.value)
     assert sha256(DATA) in str(raised.value)
@@ -98,14 +98,14 @@ def test_what_was_trusted_on_first_use_must_be_the_same_ever_after(tmp_path: Pat
     get(tmp_path, Behaviour())
     (tmp_path / f"{UNPINNED}.safetensors").unlink()
     with pytest.raises(
-        BadWeights, match=rf"{sha256(OTHER)}, but the lock file \(trusted on first use\) says {sha256(DATA)}"
+        InvalidWeightsError, match=rf"{sha256(OTHER)}, but the lock file \(trusted on first use\) says {sha256(DATA)}"
     ):
         get(tmp_path, Behaviour(data=OTHER))
     assert get(tmp_path, Behaviour()).trust == "first use"
 
 
 def test_a_file_of_another_length_is_refused_before_it_is_fetched(tmp_path: Path) -> None:
-    with pytest.raises(FetchFailed, match=rf"has {len(DATA) + 1:,} bytes; {len(DATA):,} were expected"):
+    with pytest.raises(FetchError, match=rf"has {len(DATA) + 1:,} bytes; {len(DATA):,} were expected"):
         get(tmp_path, Behaviour(data=DATA + b"x"), PINNED)
 
 
@@ -116,7 +116,7 @@ def test_a_connection_that_breaks_off_is_resumed_where_it_broke(tmp_path: Path) 
 
 
 def test_a_later_fetch_goes_on_where_an_earlier_one_gave_up(tmp_path: Path) -> None:
-    with pytest.raises(FetchFailed, match=r"broke off after 700 of .* bytes are kept in .*small\.pth\.partial"):
+    with pytest.raises(FetchError, match=r"broke off after 700 of .* bytes are kept in .*small\.pth\.partial"):
         get(tmp_path, Behaviour(break_after=[700, 0, 0]))
     behaviour = Behaviour()
     get(tmp_path, behaviour)
@@ -132,7 +132,7 @@ def test_a_server_that_ignores_ranges_is_taken_from_the_beginning(tmp_path: Path
 
 
 def test_a_server_that_lies_about_the_range_is_not_believed(tmp_path: Path) -> None:
-    with pytest.raises(FetchFailed, match="was asked for bytes from 1000 and sent 'bytes 1007-"):
+    with pytest.raises(FetchError, match="was asked for bytes from 1000 and sent 'bytes 1007-"):
         get(tmp_path, Behaviour(break_after=[1000], wrong_range=True))
 
 
@@ -143,7 +143,7 @@ def test_a_server_that_stalls_is_left_and_asked_again(tmp_path: Path) -> None:
 
 
 def test_a_server_that_always_stalls_is_given_up(tmp_path: Path) -> None:
-    with pytest.raises(FetchFailed, match=r"nothing came in time|timed out"):
+    with pytest.raises(FetchError, match=r"nothing came in time|timed out"):
         get(tmp_path, Behaviour(stall_after=[0, 0, 0]), patience=QUICK)
 
 
@@ -151,7 +151,7 @@ def test_a_server_that_drips_is_given_up_though_it_never_falls_silent(tmp_path: 
     behaviour = Behaviour(drips=True)
     patience = replace(PATIENT, stall_s=3, attempts=1)
     behaviour.data = DATA
-    with serve(behaviour) as base_url, pytest.raises(FetchFailed, match=r"only \d+ bytes came in 3 s"):
+    with serve(behaviour) as base_url, pytest.raises(FetchError, match=r"only \d+ bytes came in 3 s"):
         fetch(UNPINNED, tmp_path, base_url=base_url, patience=patience)
 
 
@@ -164,7 +164,7 @@ def test_a_passing_trouble_is_waited_out(tmp_path: Path, status: int) -> None:
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 def test_a_lasting_refusal_is_said_at_once(tmp_path: Path, status: int) -> None:
     behaviour = Behaviour(statuses=[status] * 9)
-    with pytest.raises(FetchFailed, match=f"answers {status}"):
+    with pytest.raises(FetchError, match=f"answers {status}"):
         get(tmp_path, behaviour)
     assert len(behaviour.asked) == 1
 
@@ -172,18 +172,18 @@ def test_a_lasting_refusal_is_said_at_once(tmp_path: Path, status: int) -> None:
 def test_nobody_there_is_said_with_the_address(tmp_path: Path) -> None:
     with serve(Behaviour()) as base_url:
         pass
-    with pytest.raises(FetchFailed, match=r"small\.pth could not be fetched: .*refused"):
+    with pytest.raises(FetchError, match=r"small\.pth could not be fetched: .*refused"):
         fetch(UNPINNED, tmp_path, base_url=base_url, patience=QUICK)
 
 
 def test_an_address_that_is_none_of_the_web_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FetchFailed, match=r"^file:///etc/small\.pth is no address of the web"):
+    with pytest.raises(FetchError, match=r"^file:///etc/small\.pth is no address of the web"):
         fetch(UNPINNED, tmp_path, base_url="file:///etc/")
 
 
 def test_an_endless_file_is_cut_at_the_length_that_was_said(tmp_path: Path) -> None:
     """urllib reads no further than Content-Length; what is shorter than expected is begun again and given up."""
-    with pytest.raises(FetchFailed, match="has 100 bytes"):
+    with pytest.raises(FetchError, match="has 100 bytes"):
         get(tmp_path, Behaviour(said_length=100), PINNED)
 
 
@@ -197,9 +197,9 @@ def test_a_partial_file_longer_than_the_whole_is_begun_anew(tmp_path: Path) -> N
 
 
 def test_a_truncated_file_without_a_length_is_refused_and_not_trusted(tmp_path: Path) -> None:
-    with pytest.raises(BadWeights, match=r"^small\.pth cannot be read"):
+    with pytest.raises(InvalidWeightsError, match=r"^small\.pth cannot be read"):
         get(tmp_path, Behaviour(data=DATA[:5000], says_length=False))
-    assert Ledger(tmp_path).find(UNPINNED) is None
+    assert LockFile(tmp_path).find(UNPINNED) is None
     assert not (tmp_path / f"{UNPINNED}.safetensors").exists()
 
 
@@ -207,7 +207,7 @@ def test_two_fetches_of_one_file_do_not_mix(tmp_path: Path) -> None:
     behaviour = Behaviour(data=DATA)
 
     def fetch_again(_done: int, _total: int | None) -> None:
-        with pytest.raises(FetchFailed, match="is being fetched already"):
+        with pytest.raises(FetchError, match="is being fetched already"):
             fetch(UNPINNED, tmp_path, base_url="http://127.0.0.1:9/", patience=QUICK)
 
     with serve(behaviour) as base_url:
@@ -217,17 +217,17 @@ def test_two_fetches_of_one_file_do_not_mix(tmp_path: Path) -> None:
 def test_what_ships_with_the_project_is_not_fetched(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="compact_x4 ships with the project"):
         fetch("compact_x4", tmp_path)
-    with pytest.raises(UnknownVariant):
+    with pytest.raises(UnknownVariantError):
         fetch("nope", tmp_path)
 
 
 def test_a_checkpoint_at_hand_is_converted_under_the_same_rules(tmp_path: Path) -> None:
     (tmp_path / "mine.pth").write_bytes(OTHER)
-    with pytest.raises(BadWeights, match=f"{sha256(OTHER)}, but the table says {sha256(DATA)}"):
+    with pytest.raises(InvalidWeightsError, match=f"{sha256(OTHER)}, but the table says {sha256(DATA)}"):
         convert_local(tmp_path / "mine.pth", PINNED, tmp_path)
     assert convert_local(tmp_path / "mine.pth", UNPINNED, tmp_path).trust == "first use"
     assert (tmp_path / "mine.pth").exists()
-    with pytest.raises(MissingWeights, match="There is no file"):
+    with pytest.raises(MissingWeightsError, match="There is no file"):
         convert_local(tmp_path / "none.pth", UNPINNED, tmp_path)
 
 
@@ -235,7 +235,7 @@ def test_a_served_file_that_changed_since_is_found_by_verify(tmp_path: Path) -> 
     get(tmp_path, Behaviour())
     path = tmp_path / f"{UNPINNED}.safetensors"
     path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\x00\x00")
-    with pytest.raises(BadWeights, match="but the lock file says"):
+    with pytest.raises(InvalidWeightsError, match="but the lock file says"):
         verify(UNPINNED, tmp_path)
 
 
@@ -285,14 +285,14 @@ REFUSED_IMPORTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", REFUSED_IMPORTS)
 def test_an_import_that_cannot_be_right_is_refused(tmp_path: Path, case: str) -> None:
     config, changes, text = REFUSED_IMPORTS[case]
-    with pytest.raises(BadWeights, match=text):
+    with pytest.raises(InvalidWeightsError, match=text):
         take_in(tmp_path, reference_tensors({**SMALL, **config}), **changes)
     assert files(tmp_path) == {"mine.pth"}
 
 
 def test_an_import_replaces_only_when_told_to(tmp_path: Path) -> None:
     take_in(tmp_path, reference_tensors(SMALL))
-    with pytest.raises(BadWeights, match="mine_x2 already; add --replace"):
+    with pytest.raises(InvalidWeightsError, match="mine_x2 already; add --replace"):
         take_in(tmp_path, reference_tensors({**SMALL, "embed_dim": 24}))
     assert take_in(tmp_path, reference_tensors({**SMALL, "embed_dim": 24}), is_replacing=True).config["embed_dim"] == 24
 
@@ -324,6 +324,6 @@ def test_a_file_that_describes_itself_badly_is_no_variant_and_hides_none(tmp_pat
 
     assert set(read_rows(tmp_path)) == {"good_x2"}
     with pytest.raises(
-        UnknownVariant, match=r"no variant 'mine_x2' that can be served: mine_x2\.safetensors describes"
+        UnknownVariantError, match=r"no variant 'mine_x2' that can be served: mine_x2\.safetensors describes"
     ):
         find_row("mine_x2", tmp_path)

@@ -195,7 +195,7 @@ def test_a_library_that_computes_something_else_is_not_used(
 def test_a_machine_without_a_compiler_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(fused, "COMPILED", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(fused.CannotCompile, match="there is no C compiler here"):
+    with pytest.raises(fused.CompileError, match="there is no C compiler here"):
         fused.compile_library()
 
 
@@ -204,7 +204,7 @@ def test_a_source_that_does_not_compile_is_told(monkeypatch: pytest.MonkeyPatch,
     broken.write_text("no C at all")
     monkeypatch.setattr(fused, "SOURCE", broken)
     monkeypatch.setattr(fused, "COMPILED", tmp_path / "compiled")
-    with pytest.raises(fused.CannotCompile, match=r"refused broken\.c"):
+    with pytest.raises(fused.CompileError, match=r"refused broken\.c"):
         fused.compile_library()
     assert not list((tmp_path / "compiled").iterdir())
 

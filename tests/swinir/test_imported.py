@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from gateway.config.settings import Settings
 from swinir.cli import describe_rows, list_
-from swinir.custom_variants import ROW_KEY, BadRow, find_offered, has_weights, read_row, read_rows
+from swinir.custom_variants import ROW_KEY, CustomVariantError, find_offered, has_weights, read_row, read_rows
 from swinir.zoo import VARIANTS
 from tests.swinir.networks import install_small
 
@@ -90,12 +90,12 @@ def test_a_file_with_an_odd_header_is_passed_over_and_hurts_nobody(tmp_path: Pat
 @pytest.mark.parametrize("value", [None, 1e400, [], {}, [{}], 10**30, True])
 def test_a_row_with_a_value_of_another_kind_is_refused(tmp_path: Path, name: str, value: Any) -> None:
     lay_header(tmp_path / "odd.safetensors", {**good_row(tmp_path), name: value})
-    with pytest.raises(BadRow, match=r"^odd\.safetensors describes"):
+    with pytest.raises(CustomVariantError, match=r"^odd\.safetensors describes"):
         read_row(tmp_path / "odd.safetensors")
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "1e400", "null", '"', "[]"])
 def test_a_description_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     lay_header(tmp_path / "odd.safetensors", text)
-    with pytest.raises(BadRow, match=r"^odd\.safetensors describes"):
+    with pytest.raises(CustomVariantError, match=r"^odd\.safetensors describes"):
         read_row(tmp_path / "odd.safetensors")

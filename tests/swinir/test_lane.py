@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swinir.inference.batching import Job
-from swinir.inference.engine import Cancelled, EngineError, Restored
-from swinir.inference.large_jobs import Lane
+from swinir.inference.batching import TileJob
+from swinir.inference.engine import EngineError, InferenceCancelledError, Restored
+from swinir.inference.large_jobs import LargeJobQueue
 
 LIMIT_S = 30.0
 
@@ -21,17 +21,17 @@ def tiles(count: int, value: int, side: int = 4) -> Any:
     return np.full((count, side, side, 3), value, np.uint8)
 
 
-class Recorder:
+class RunRecorder:
     """Runs jobs by adding one to every pixel; remembers who shared a pass; waits at `gate` before each."""
 
     def __init__(self) -> None:
         self.passes: list[list[tuple[int, int]]] = []
         """(value, tiles) of each job of each pass."""
         self.gate = threading.Semaphore(0)
-        self.answers: queue.Queue[Job] = queue.Queue()
+        self.answers: queue.Queue[TileJob] = queue.Queue()
         self.broken: set[int] = set()
 
-    def run(self, jobs: list[Job]) -> None:
+    def run(self, jobs: list[TileJob]) -> None:
         assert self.gate.acquire(timeout=LIMIT_S)
         self.passes.append([(int(job.tiles[0, 0, 0, 0]), len(job.tiles)) for job in jobs])
         for job in jobs:
@@ -48,18 +48,18 @@ class Recorder:
         for _ in range(passes):
             self.gate.release()
 
-    def answer(self) -> Job:
+    def answer(self) -> TileJob:
         return self.answers.get(timeout=LIMIT_S)
 
 
-def lane_of(recorder: Recorder, tiles_a_pass: int) -> Lane:
-    return Lane(recorder.run, tiles_a_pass * 4 * 4)
+def lane_of(recorder: RunRecorder, tiles_a_pass: int) -> LargeJobQueue:
+    return LargeJobQueue(recorder.run, tiles_a_pass * 4 * 4)
 
 
 def test_a_job_comes_back_whole_however_many_passes_it_took() -> None:
-    recorder = Recorder()
+    recorder = RunRecorder()
     given = np.arange(5 * 4 * 4 * 3, dtype=np.uint8).reshape(5, 4, 4, 3)
-    lane_of(recorder, 2).put(Job(given, {"a"}), recorder.answers.put)
+    lane_of(recorder, 2).put(TileJob(given, {"a"}), recorder.answers.put)
     recorder.release(3)
 
     job = recorder.answer()
@@ -67,16 +67,16 @@ def test_a_job_comes_back_whole_however_many_passes_it_took() -> None:
     assert job.error is None
     assert job.restored is not None
     assert np.array_equal(job.restored.tiles, given + 1)
-    assert np.array_equal(job.restored.soundness, given[:, 0, 0, :1])
+    assert np.array_equal(job.restored.checks, given[:, 0, 0, :1])
     assert [count for each in recorder.passes for _, count in each] == [2, 2, 1]
 
 
 def test_jobs_take_turns_a_micro_batch_each() -> None:
     """Different variants share nothing: the second does not wait for the end of the first."""
-    recorder = Recorder()
+    recorder = RunRecorder()
     lane = lane_of(recorder, 1)
-    lane.put(Job(tiles(3, 1), {"a"}), recorder.answers.put)
-    lane.put(Job(tiles(1, 2), {"b"}), recorder.answers.put)
+    lane.put(TileJob(tiles(3, 1), {"a"}), recorder.answers.put)
+    lane.put(TileJob(tiles(1, 2), {"b"}), recorder.answers.put)
     recorder.release(4)
 
     finished = [int(recorder.answer().tiles[0, 0, 0, 0]) for _ in range(2)]
@@ -86,12 +86,12 @@ def test_jobs_take_turns_a_micro_batch_each() -> None:
 
 
 def test_jobs_of_one_variant_and_shape_share_a_pass() -> None:
-    recorder = Recorder()
+    recorder = RunRecorder()
     lane = lane_of(recorder, 4)
-    lane.put(Job(tiles(4, 9), {"first"}), recorder.answers.put)  # while it is held at the gate, the others gather
+    lane.put(TileJob(tiles(4, 9), {"first"}), recorder.answers.put)  # while it is held at the gate, the others gather
     for value in (1, 2):
-        lane.put(Job(tiles(2, value), {"a"}), recorder.answers.put)
-    lane.put(Job(tiles(2, 3, side=8), {"a"}), recorder.answers.put)
+        lane.put(TileJob(tiles(2, value), {"a"}), recorder.answers.put)
+    lane.put(TileJob(tiles(2, 3, side=8), {"a"}), recorder.answers.put)
     recorder.release(4)
 
     for _ in range(4):
@@ -101,8 +101,8 @@ def test_jobs_of_one_variant_and_shape_share_a_pass() -> None:
 
 
 def test_a_job_whose_client_left_ends_before_its_next_pass() -> None:
-    recorder, left = Recorder(), threading.Event()
-    lane_of(recorder, 1).put(Job(tiles(5, 1), {"a"}, left.is_set), recorder.answers.put)
+    recorder, left = RunRecorder(), threading.Event()
+    lane_of(recorder, 1).put(TileJob(tiles(5, 1), {"a"}, left.is_set), recorder.answers.put)
     recorder.release(1)
     while not recorder.passes:
         time.sleep(0.01)
@@ -111,17 +111,17 @@ def test_a_job_whose_client_left_ends_before_its_next_pass() -> None:
 
     job = recorder.answer()
 
-    assert isinstance(job.error, Cancelled)
+    assert isinstance(job.error, InferenceCancelledError)
     assert job.restored is None
     assert len([each for each in recorder.passes if each]) <= 2, "the pass that was under way, and no other"
 
 
 def test_a_job_that_fails_fails_alone_and_the_lane_goes_on() -> None:
-    recorder = Recorder()
+    recorder = RunRecorder()
     recorder.broken = {1}
     lane = lane_of(recorder, 2)
     for value in (1, 2):
-        lane.put(Job(tiles(1, value), {"a"}), recorder.answers.put)
+        lane.put(TileJob(tiles(1, value), {"a"}), recorder.answers.put)
     recorder.release(2)
 
     jobs = sorted((recorder.answer() for _ in range(2)), key=lambda job: int(job.tiles[0, 0, 0, 0]))
@@ -131,59 +131,59 @@ def test_a_job_that_fails_fails_alone_and_the_lane_goes_on() -> None:
 
 
 def test_a_bug_fails_its_jobs_and_not_the_lane() -> None:
-    answers: queue.Queue[Job] = queue.Queue()
+    answers: queue.Queue[TileJob] = queue.Queue()
     calls = []
 
-    def run(jobs: list[Job]) -> None:
+    def run(jobs: list[TileJob]) -> None:
         calls.append(len(jobs))
         if len(calls) == 1:
             raise KeyError("a bug")
         for job in jobs:
             job.restored = Restored(job.tiles, np.zeros((len(job.tiles), 6), np.float32), np.full(len(job.tiles), 7))
 
-    lane = Lane(run, 16)
-    lane.put(Job(tiles(1, 1), {"a"}), answers.put)
+    lane = LargeJobQueue(run, 16)
+    lane.put(TileJob(tiles(1, 1), {"a"}), answers.put)
     assert isinstance(answers.get(timeout=LIMIT_S).error, KeyError)
 
-    lane.put(Job(tiles(1, 1), {"a"}), answers.put)
+    lane.put(TileJob(tiles(1, 1), {"a"}), answers.put)
     assert answers.get(timeout=LIMIT_S).restored is not None
 
 
 def test_an_answer_that_cannot_be_given_costs_the_next_job_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    recorder = Recorder()
+    recorder = RunRecorder()
     lane = lane_of(recorder, 2)
     recorder.release(2)
 
-    def fail(_job: Job) -> None:
+    def fail(_job: TileJob) -> None:
         raise OSError("no room in shared memory")
 
-    lane.put(Job(tiles(2, 1), {"a"}), fail)
-    lane.put(Job(tiles(2, 2), {"a"}), recorder.answers.put)
+    lane.put(TileJob(tiles(2, 1), {"a"}), fail)
+    lane.put(TileJob(tiles(2, 2), {"a"}), recorder.answers.put)
 
     assert recorder.answer().restored is not None
     assert "an answer of 2 tiles was made and could not be given" in caplog.text
 
 
 def test_a_client_that_cannot_be_asked_whether_it_is_there_fails_alone() -> None:
-    recorder = Recorder()
+    recorder = RunRecorder()
     lane = lane_of(recorder, 2)
     recorder.release(2)
 
     def fail() -> bool:
         raise OSError("nobody there")
 
-    lane.put(Job(tiles(2, 1), {"a"}, fail), recorder.answers.put)
-    lane.put(Job(tiles(2, 2), {"a"}), recorder.answers.put)
+    lane.put(TileJob(tiles(2, 1), {"a"}, fail), recorder.answers.put)
+    lane.put(TileJob(tiles(2, 2), {"a"}), recorder.answers.put)
 
     assert isinstance(recorder.answer().error, OSError)
     assert recorder.answer().restored is not None
 
 
 def test_a_part_that_does_not_fit_the_answer_fails_its_job_and_not_the_lane() -> None:
-    answers: queue.Queue[Job] = queue.Queue()
-    lane = Lane(lambda _jobs: None, 16)  # breaks its promise: neither an answer nor an error
+    answers: queue.Queue[TileJob] = queue.Queue()
+    lane = LargeJobQueue(lambda _jobs: None, 16)  # breaks its promise: neither an answer nor an error
     for value in (1, 2):
-        lane.put(Job(tiles(1, value), {"a"}), answers.put)
+        lane.put(TileJob(tiles(1, value), {"a"}), answers.put)
     assert [type(answers.get(timeout=LIMIT_S).error) for _ in range(2)] == [AssertionError, AssertionError]
 
 
@@ -191,9 +191,9 @@ def test_a_lane_that_dies_takes_its_process_along() -> None:
     """Standing still it would let every large job wait for ever, and nobody would notice."""
     ended = threading.Event()
 
-    def run(_jobs: list[Job]) -> None:
+    def run(_jobs: list[TileJob]) -> None:
         raise SystemExit("what no guard expects")
 
-    Lane(run, 16, ended.set).put(Job(tiles(1, 1), {"a"}), lambda _job: None)
+    LargeJobQueue(run, 16, ended.set).put(TileJob(tiles(1, 1), {"a"}), lambda _job: None)
 
     assert ended.wait(LIMIT_S)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import multiprocessing
 from pathlib import Path
 
-from swinir.weights.lockfile import Entry, Ledger
+from swinir.weights.lockfile import LockedWeights, LockFile
 
 EACH = 40
 
 
 def write_many(folder: Path, writer: str) -> None:
     for number in range(EACH):
-        Ledger(folder).write_down(f"{writer}_{number}", Entry("a.pth", "0" * 64, 1, "first use", "0" * 64))
+        LockFile(folder).write_down(f"{writer}_{number}", LockedWeights("a.pth", "0" * 64, 1, "first use", "0" * 64))
 
 
 def test_fetches_at_once_lose_no_entry(tmp_path: Path) -> None:
@@ -27,4 +27,4 @@ def test_fetches_at_once_lose_no_entry(tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0, 0, 0]
 
     kept = [f"{writer}_{number}" for writer in "abc" for number in range(EACH)]
-    assert [name for name in kept if Ledger(tmp_path).find(name) is None] == []
+    assert [name for name in kept if LockFile(tmp_path).find(name) is None] == []

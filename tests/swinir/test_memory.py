@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from swinir.inference.memory import GROWTH_BYTES, Room, free_shm_bytes
+from swinir.inference.memory import GROWTH_BYTES, SharedMemoryBudget, free_shm_bytes
 
 FREE = 5_000_000
 COUNT_FAULTS = """
@@ -36,7 +36,7 @@ thread.join()
 
 
 def test_an_answer_for_which_there_is_no_room_is_refused_with_both_numbers() -> None:
-    room = Room(lambda: FREE + GROWTH_BYTES)
+    room = SharedMemoryBudget(lambda: FREE + GROWTH_BYTES)
     room.check(FREE)
     with pytest.raises(MemoryError, match=f"takes {FREE + 1} bytes of shared memory; /dev/shm has room for {FREE}"):
         room.check(FREE + 1)
@@ -45,7 +45,7 @@ def test_an_answer_for_which_there_is_no_room_is_refused_with_both_numbers() -> 
 def test_what_fitted_once_fits_again_though_nothing_is_free() -> None:
     """What Triton has grown to is in use to everybody else."""
     left = [FREE + GROWTH_BYTES]
-    room = Room(lambda: left[0])
+    room = SharedMemoryBudget(lambda: left[0])
     room.check(FREE)
     room.note(FREE)
     left[0] = 0

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from swinir.errors import BadWeights, MissingWeights
-from swinir.inference.network_cache import Shelf
+from swinir.errors import InvalidWeightsError, MissingWeightsError
+from swinir.inference.network_cache import NetworkCache
 from swinir.network.swinir import SwinIR
 from swinir.weights.load import load_network
 from swinir.zoo import VARIANTS, Variant
@@ -32,7 +32,7 @@ def test_a_network_is_loaded_once_however_many_ask_at_once(tmp_path: Path) -> No
         loads.append(row.name)
         return load_network(row, path, device)
 
-    shelf = Shelf(tmp_path, CPU, MUCH, load)
+    shelf = NetworkCache(tmp_path, CPU, MUCH, load)
 
     def ask(_: int) -> SwinIR:
         began.wait()
@@ -47,7 +47,7 @@ def test_a_network_is_loaded_once_however_many_ask_at_once(tmp_path: Path) -> No
 
 def test_the_least_recently_used_is_put_away_when_room_is_short(tmp_path: Path) -> None:
     rows = {name: install_small(tmp_path, name) for name in "abc"}
-    shelf = Shelf(tmp_path, CPU, 2 * size_of(rows["a"]))
+    shelf = NetworkCache(tmp_path, CPU, 2 * size_of(rows["a"]))
 
     for name in "abac":
         shelf.take(rows[name])
@@ -62,7 +62,7 @@ def test_the_least_recently_used_is_put_away_when_room_is_short(tmp_path: Path) 
 
 def test_a_variant_larger_than_all_the_room_is_held_alone(tmp_path: Path) -> None:
     small, large = install_small(tmp_path, "small"), install_small(tmp_path, "large", embed_dim=24)
-    shelf = Shelf(tmp_path, CPU, size_of(small))
+    shelf = NetworkCache(tmp_path, CPU, size_of(small))
     shelf.take(small)
     shelf.take(large)
     assert shelf.names == ("large",)
@@ -70,7 +70,7 @@ def test_a_variant_larger_than_all_the_room_is_held_alone(tmp_path: Path) -> Non
 
 def test_a_file_that_was_replaced_is_loaded_anew(tmp_path: Path) -> None:
     row = install_small(tmp_path, "a")
-    shelf = Shelf(tmp_path, CPU, MUCH)
+    shelf = NetworkCache(tmp_path, CPU, MUCH)
     before = shelf.take(row)
     row = install_small(tmp_path, "a", embed_dim=24)
     assert shelf.take(row) is not before
@@ -80,12 +80,12 @@ def test_a_file_that_was_replaced_is_loaded_anew(tmp_path: Path) -> None:
 
 def test_a_load_that_failed_is_tried_again_and_hurts_nobody(tmp_path: Path) -> None:
     row, other = install_small(tmp_path, "a"), install_small(tmp_path, "b")
-    shelf = Shelf(tmp_path, CPU, MUCH)
+    shelf = NetworkCache(tmp_path, CPU, MUCH)
     shelf.take(other)
     good = (tmp_path / "a.safetensors").read_bytes()
     (tmp_path / "a.safetensors").write_bytes(good[:1000])
 
-    with pytest.raises(BadWeights, match=r"a\.safetensors cannot be read"):
+    with pytest.raises(InvalidWeightsError, match=r"a\.safetensors cannot be read"):
         shelf.take(row)
 
     assert shelf.names == ("b",)
@@ -95,13 +95,13 @@ def test_a_load_that_failed_is_tried_again_and_hurts_nobody(tmp_path: Path) -> N
 
 
 def test_missing_weights_name_the_command_that_fetches_them(tmp_path: Path) -> None:
-    with pytest.raises(MissingWeights, match="superres weights fetch real_x4"):
-        Shelf(tmp_path, CPU, MUCH).take(VARIANTS["real_x4"])
+    with pytest.raises(MissingWeightsError, match="superres weights fetch real_x4"):
+        NetworkCache(tmp_path, CPU, MUCH).take(VARIANTS["real_x4"])
 
 
 def test_weights_fetched_later_are_found_without_a_restart(tmp_path: Path) -> None:
-    shelf, row = Shelf(tmp_path, CPU, MUCH), Variant(**{**vars(install_small(tmp_path, "a")), "name": "later"})
-    with pytest.raises(MissingWeights):
+    shelf, row = NetworkCache(tmp_path, CPU, MUCH), Variant(**{**vars(install_small(tmp_path, "a")), "name": "later"})
+    with pytest.raises(MissingWeightsError):
         shelf.take(row)
     (tmp_path / "a.safetensors").rename(tmp_path / "later.safetensors")
     assert isinstance(shelf.take(row), SwinIR)
@@ -123,7 +123,7 @@ def test_memory_short_at_a_load_puts_the_others_away_and_tries_once_more(tmp_pat
             raise error
         return load_network(row, path, device)
 
-    shelf = Shelf(tmp_path, CPU, MUCH, load)
+    shelf = NetworkCache(tmp_path, CPU, MUCH, load)
     for name in "abc":
         shelf.take(rows[name])
     assert shelf.names == ("c",)

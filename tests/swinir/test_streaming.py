@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.tiling import Grid, choose_grid, split, stitch
-from swinir.streaming import MOST_IN_FLIGHT, SUB_BATCH_S, Pace, Stopped, stream_bands
+from swinir.streaming import MOST_IN_FLIGHT, SUB_BATCH_S, Pace, StreamCancelledError, stream_bands
 from tests.builders import draw_photo
 
 SCALE = 2
@@ -38,10 +38,10 @@ def test_bands_make_the_image_that_stitching_makes(height: int, width: int) -> N
 
     bands = list(stream_bands(image, grid, SCALE, enlarge, never))
 
-    restored, soundness, work_us = enlarge(split(image, grid))
+    restored, checks, work_us = enlarge(split(image, grid))
     assert sum(band.compute_us for band in bands) == work_us
     assert np.array_equal(np.concatenate([band.pixels for band in bands]), stitch(restored, grid, SCALE))
-    assert np.array_equal(np.concatenate([band.soundness for band in bands]), soundness)
+    assert np.array_equal(np.concatenate([band.checks for band in bands]), checks)
     assert [band.top for band in bands] == [edge * SCALE for edge in grid.row_edges[:-1]]
 
 
@@ -72,7 +72,7 @@ def test_after_a_cancel_nothing_more_is_sent() -> None:
             left.set()
         return enlarge(tiles)
 
-    with pytest.raises(Stopped) as stopped:
+    with pytest.raises(StreamCancelledError) as stopped:
         list(stream_bands(draw_photo(300, 300), grid_of(300, 300), SCALE, restore, left.is_set))
 
     assert len(sent) <= 2 + MOST_IN_FLIGHT

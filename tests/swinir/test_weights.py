@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.plain import make_shift_mask
-from swinir.errors import BadWeights, MissingWeights
+from swinir.errors import InvalidWeightsError, MissingWeightsError
 from swinir.network.windows import relative_position_index
 from swinir.weights.architecture import infer_config, infer_ratio
 from swinir.weights.load import BUNDLED, build_network, convert, find_weights, load_network, read_checkpoint
@@ -95,7 +95,7 @@ SPOILT = {
 @pytest.mark.parametrize("kind", SPOILT)
 def test_spoilt_weights_are_refused_by_name(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path / "small.safetensors", spoil(kind))
-    with pytest.raises(BadWeights, match=rf"(?s)^small\.safetensors:? {SPOILT[kind]}"):
+    with pytest.raises(InvalidWeightsError, match=rf"(?s)^small\.safetensors:? {SPOILT[kind]}"):
         load_network(ROW, path)
 
 
@@ -104,7 +104,7 @@ def test_a_truncated_safetensors_file_is_refused_by_name(tmp_path: Path, keep: f
     path = write(tmp_path / "small.safetensors", reference_tensors(SMALL))
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep) if 0 < keep < 1 else int(keep)])
-    with pytest.raises(BadWeights, match=r"^small\.safetensors cannot be read as safetensors"):
+    with pytest.raises(InvalidWeightsError, match=r"^small\.safetensors cannot be read as safetensors"):
         load_network(ROW, path)
 
 
@@ -127,7 +127,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_the_code_never_runs(tmp_path: P
     else:
         path.write_bytes(pickle.dumps({"params": {"evil": RunsCode(tmp_path / "owned")}}))
     with pytest.raises(
-        BadWeights, match=r"^evil\.pth (is refused: it holds something other than tensors|cannot be read)"
+        InvalidWeightsError, match=r"^evil\.pth (is refused: it holds something other than tensors|cannot be read)"
     ):
         convert(path, tmp_path / "small.safetensors", ROW)
     assert not (tmp_path / "owned").exists()
@@ -140,14 +140,14 @@ def test_a_truncated_pth_is_refused_by_name(tmp_path: Path, keep: float) -> None
     torch.save(reference_tensors(SMALL), path)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep) if 0 < keep < 1 else int(keep)])
-    with pytest.raises(BadWeights, match=r"^cut\.pth"):
+    with pytest.raises(InvalidWeightsError, match=r"^cut\.pth"):
         convert(path, tmp_path / "small.safetensors", ROW)
 
 
 @pytest.mark.parametrize("state", [[1, 2], {"params": 3}, {"a": {"b": torch.ones(1)}}, torch.ones(3)])
 def test_a_pth_without_a_state_dict_is_refused(tmp_path: Path, state: object) -> None:
     torch.save(state, tmp_path / "odd.pth")
-    with pytest.raises(BadWeights, match=r"odd\.pth holds no state dict"):
+    with pytest.raises(InvalidWeightsError, match=r"odd\.pth holds no state dict"):
         read_checkpoint(tmp_path / "odd.pth")
 
 
@@ -184,7 +184,7 @@ def test_a_conversion_that_fails_leaves_the_good_file_and_no_other(tmp_path: Pat
     target = write(tmp_path / "small.safetensors", reference_tensors(SMALL))
     before = target.read_bytes()
     source = write(tmp_path / "bad.safetensors", spoil("a NaN"))
-    with pytest.raises(BadWeights):
+    with pytest.raises(InvalidWeightsError):
         convert(source, target, ROW)
     assert target.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.safetensors", "small.safetensors"]
@@ -196,7 +196,7 @@ def test_bundled_weights_are_found_without_a_folder_and_a_folder_comes_first(tmp
     assert find_weights(row, tmp_path) == BUNDLED / "compact_x4.safetensors"
     (tmp_path / "compact_x4.safetensors").touch()
     assert find_weights(row, tmp_path) == tmp_path / "compact_x4.safetensors"
-    with pytest.raises(MissingWeights, match="superres weights fetch gray_jpeg_10"):
+    with pytest.raises(MissingWeightsError, match="superres weights fetch gray_jpeg_10"):
         find_weights(VARIANTS["gray_jpeg_10"], tmp_path)
 
 
@@ -229,13 +229,13 @@ def test_the_architecture_of_every_row_can_be_read_from_its_tensors(row: Variant
 def test_an_architecture_that_cannot_be_read_is_refused(name: str, text: str) -> None:
     tensors = reference_tensors(SMALL)
     del tensors[name]
-    with pytest.raises(BadWeights, match=text):
+    with pytest.raises(InvalidWeightsError, match=text):
         infer_config(tensors, img_range=1.0, source="it")
 
 
 def test_layers_with_a_gap_are_refused() -> None:
     tensors = {name.replace("layers.1.", "layers.2."): each for name, each in reference_tensors(SMALL).items()}
-    with pytest.raises(BadWeights, match="not numbered from 0 without a gap"):
+    with pytest.raises(InvalidWeightsError, match="not numbered from 0 without a gap"):
         infer_config(tensors, img_range=1.0, source="it")
 
 
@@ -243,12 +243,14 @@ def test_a_bias_table_of_no_window_is_refused() -> None:
     tensors = reference_tensors(SMALL)
     name = "layers.0.residual_group.blocks.0.attn.relative_position_bias_table"
     tensors[name] = tensors[name][:200]
-    with pytest.raises(BadWeights, match="a bias table of 200 rows belongs to no window"):
+    with pytest.raises(InvalidWeightsError, match="a bias table of 200 rows belongs to no window"):
         infer_config(tensors, img_range=1.0, source="it")
 
 
 def test_a_configuration_that_makes_no_network_is_refused_by_the_files_name() -> None:
-    with pytest.raises(BadWeights, match=r"it describes no network that can be built: .*12 is no multiple of 5 heads"):
+    with pytest.raises(
+        InvalidWeightsError, match=r"it describes no network that can be built: .*12 is no multiple of 5 heads"
+    ):
         build_network({**SMALL, "num_heads": [5, 5]}, {}, "it")
 
 
@@ -269,5 +271,5 @@ def test_a_legacy_pth_cut_anywhere_is_refused_in_words(tmp_path: Path, step: int
     good = path.read_bytes()
     for length in [*range(step, 700, 2), *range(700 + step, len(good) - 1, 997)]:
         path.write_bytes(good[:length])
-        with pytest.raises(BadWeights, match=r"^old\.pth (cannot be read as a checkpoint|is refused)"):
+        with pytest.raises(InvalidWeightsError, match=r"^old\.pth (cannot be read as a checkpoint|is refused)"):
             read_checkpoint(path)

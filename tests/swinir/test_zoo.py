@@ -6,7 +6,16 @@ import re
 
 import pytest
 
-from swinir.zoo import DEFAULT_VARIANT, GAN_NOTICE, RELEASE_URL, TASKS, VARIANTS, UnknownVariant, Variant, find_variant
+from swinir.zoo import (
+    DEFAULT_VARIANT,
+    GAN_NOTICE,
+    RELEASE_URL,
+    TASKS,
+    VARIANTS,
+    UnknownVariantError,
+    Variant,
+    find_variant,
+)
 from tests.swinir.networks import CASES, parity_config
 
 PUBLISHED = [row for row in VARIANTS.values() if row.file]
@@ -107,5 +116,5 @@ def test_the_parity_cases_are_rows_of_the_table(case: str, name: str) -> None:
 
 
 def test_a_name_that_is_none_is_answered_with_the_list() -> None:
-    with pytest.raises(UnknownVariant, match=r"no variant 'real_x5'.*compact_x4, .*color_jpeg_40"):
+    with pytest.raises(UnknownVariantError, match=r"no variant 'real_x5'.*compact_x4, .*color_jpeg_40"):
         find_variant("real_x5")

@@ -12,7 +12,7 @@ from gateway.backend.triton_process import TritonProcess
 from tests.conftest import BOOT_LIMIT_S
 
 
-class Activator:
+class TcpActivator:
     """Listens on loopback; starts a Triton for the first connection and passes bytes on, both ways."""
 
     def __init__(self, start: Callable[[], TritonProcess]) -> None:

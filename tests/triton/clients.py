@@ -74,9 +74,9 @@ def count_of(server: TritonServer, library: str) -> int:
     return sum(library in Path(f"/proc/{stub}/maps").read_text() for stub in children(server.process.pid))
 
 
-def upscale_with_soundness(server: TritonServer, pixels: Any, variant: str) -> tuple[Any, Any]:
+def upscale_with_checks(server: TritonServer, pixels: Any, variant: str) -> tuple[Any, Any]:
     """One picture through the ensemble, and what was checked of it: float32 [tiles, 6]."""
-    outputs = [grpc_client.InferRequestedOutput(name) for name in ("UPSCALED", "SOUNDNESS")]
+    outputs = [grpc_client.InferRequestedOutput(name) for name in ("UPSCALED", "CHECKS")]
     with grpc_client.InferenceServerClient(server.grpc_address) as client:
         result = client.infer(
             "upscale",
@@ -85,7 +85,7 @@ def upscale_with_soundness(server: TritonServer, pixels: Any, variant: str) -> t
             headers={"triton-grpc-protocol-model-key": server.model_key},
             client_timeout=TIMEOUT_S,
         )
-    return result.as_numpy("UPSCALED"), result.as_numpy("SOUNDNESS")
+    return result.as_numpy("UPSCALED"), result.as_numpy("CHECKS")
 
 
 def custom_metric(server: TritonServer, name: str) -> float:

@@ -25,7 +25,7 @@ from swinir.zoo import VARIANTS, Variant
 from tests.builders import draw_photo
 from tests.conftest import TritonServer, levels_apart
 from tests.swinir.networks import SMALL, reference_tensors
-from tests.triton.clients import upscale, upscale_with_soundness
+from tests.triton.clients import upscale, upscale_with_checks
 from tests.triton.servers import run_server
 
 ARCHITECTURES = tuple({repr(dict(row.config)): name for name, row in reversed(list(VARIANTS.items()))}.values())[::-1]
@@ -115,7 +115,7 @@ def test_the_picture_is_that_of_the_reference_network(server: TritonServer, name
     row = VARIANTS[name]
     pixels = draw_photo(21, 26, seed=3)  # off the window on both sides
 
-    upscaled, rows = upscale_with_soundness(server, pixels, name)
+    upscaled, rows = upscale_with_checks(server, pixels, name)
 
     expected = reference(row, tensors_of(row), pixels)
     assert expected.std() > 5, "this picture would prove nothing"

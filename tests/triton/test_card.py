@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gateway.backend.triton_client import TritonBackend
-from gateway.cancellation import Stop
+from gateway.backend.triton_client import TritonClient
+from gateway.cancellation import CancelToken
 from swinir.zoo import DEFAULT_VARIANT
 from tests.builders import draw_photo
 from tests.conftest import ROOT, TritonServer
@@ -35,9 +35,9 @@ def test_without_a_lane_ensemble_and_stream_give_the_same_pictures(triton_server
     with run_server(tmp_path, environ={}, model_repository=repository) as server:
         with ThreadPoolExecutor(len(images)) as pool:
             given = list(pool.map(lambda image: upscale(server, image), images))
-        backend = TritonBackend(server.grpc_address, [server.model_key])
+        backend = TritonClient(server.grpc_address, [server.model_key])
         bands = backend.upscale_bands(
-            images[-1], DEFAULT_VARIANT, deadline=time.monotonic() + 60, request_id="card", stop=Stop()
+            images[-1], DEFAULT_VARIANT, deadline=time.monotonic() + 60, request_id="card", stop=CancelToken()
         )
         streamed = np.concatenate([band.pixels for band in bands])
         backend.close()

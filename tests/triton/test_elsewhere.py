@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from werkzeug.test import TestResponse
 
-from gateway.access.api_keys import KeyFile
+from gateway.access.api_keys import ApiKeyStore
 from gateway.app import create_app
 from gateway.backend.embedded import make_backend
-from gateway.backend.interface import Upscaler
+from gateway.backend.interface import Backend
 from gateway.backend.triton_process import TritonPorts, TritonProcess, find_free_ports
 from gateway.config.settings import read_settings
 from tests.conftest import ROOT
 from tests.gateway.requests import ask_api, read_picture
 from tests.stack.running import wait_for
-from tests.triton.activator import Activator
+from tests.triton.activator import TcpActivator
 
 MODEL_KEY = "model-key-of-a-sleeper"
 
@@ -36,25 +36,25 @@ def start_triton(folder: Path, ports: TritonPorts) -> TritonProcess:
 
 
 @pytest.fixture
-def activator(tmp_path: Path) -> Iterator[Activator]:
-    running = Activator(lambda: start_triton(tmp_path, find_free_ports()))
+def activator(tmp_path: Path) -> Iterator[TcpActivator]:
+    running = TcpActivator(lambda: start_triton(tmp_path, find_free_ports()))
     yield running
     running.close()
 
 
-def backend_at(address: str, state_dir: Path) -> tuple[Upscaler, Callable[[], TestResponse]]:
+def backend_at(address: str, state_dir: Path) -> tuple[Backend, Callable[[], TestResponse]]:
     """A gateway before the Triton at that address, and a way to ask it for a picture."""
     environ = {
         "SUPERRES_STATE_DIR": str(state_dir), "SUPERRES_BACKEND_ADDRESS": address,
         "SUPERRES_MODEL_KEY": MODEL_KEY, "SUPERRES_CACHE_MAX_BYTES": "0",
     }  # fmt: skip
     backend = make_backend(settings := read_settings(environ).settings)
-    client, key = create_app(settings, backend).test_client(), KeyFile(state_dir / "keys.json").new("tests")
+    client, key = create_app(settings, backend).test_client(), ApiKeyStore(state_dir / "keys.json").new("tests")
     return backend, lambda: ask_api(client, key)
 
 
 def test_a_picture_wakes_it_and_another_wakes_it_again_after_it_was_scaled_to_zero(
-    activator: Activator, tmp_path: Path
+    activator: TcpActivator, tmp_path: Path
 ) -> None:
     backend, ask = backend_at(activator.address, tmp_path)
     try:

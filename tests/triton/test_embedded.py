@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from gateway.backend.embedded import READY_LIMIT_S, EmbeddedBackend
-from gateway.backend.interface import BackendNotStarted, BackendStillBooting
-from gateway.cancellation import Stop, Stopped
+from gateway.backend.interface import BackendNotStartedError, BackendStillBootingError
+from gateway.cancellation import CancelledError, CancelToken
 from gateway.config.settings import Settings
 from tests.conftest import ROOT
 
@@ -27,9 +27,9 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-def ask(backend: EmbeddedBackend, limit_s: float = LIMIT_S, stop: Stop | None = None) -> int:
+def ask(backend: EmbeddedBackend, limit_s: float = LIMIT_S, stop: CancelToken | None = None) -> int:
     bands = backend.upscale_bands(
-        PIXELS, "compact_x4", deadline=time.monotonic() + limit_s, request_id="id", stop=stop or Stop()
+        PIXELS, "compact_x4", deadline=time.monotonic() + limit_s, request_id="id", stop=stop or CancelToken()
     )
     return len(list(bands))
 
@@ -43,10 +43,10 @@ def test_a_boot_that_fails_is_told_in_words_and_the_next_one_is_tried(tmp_path: 
     backend = EmbeddedBackend(Settings(state_dir=str(tmp_path / "state"), model_repository=str(models)))
     backend.start()
     try:
-        with pytest.raises(BackendStillBooting):
+        with pytest.raises(BackendStillBootingError):
             ask(backend, limit_s=0.1)
         assert backend.states.now().name == "booting", "slow is not failed"
-        with pytest.raises(BackendNotStarted, match="does not start"):
+        with pytest.raises(BackendNotStartedError, match="does not start"):
             backend.wait_until_ready(time.monotonic() + READY_LIMIT_S)
         assert backend.states.now().name == "failed"
         assert backend.states.now().usual_boot_s is None
@@ -56,9 +56,9 @@ def test_a_boot_that_fails_is_told_in_words_and_the_next_one_is_tried(tmp_path: 
         step.write_text(sound)
         backend.wake()
         assert backend.states.now().name == "booting"
-        stop = Stop()
+        stop = CancelToken()
         stop.set()
-        with pytest.raises(Stopped):
+        with pytest.raises(CancelledError):
             ask(backend, stop=stop)
         assert ask(backend) == 1
         assert backend.states.now().name == "up"

@@ -22,7 +22,7 @@ from swinir.zoo import VARIANTS
 from tests.builders import draw_photo
 from tests.conftest import TritonServer, levels_apart
 from tests.swinir.networks import install_small
-from tests.triton.clients import custom_metric, upscale, upscale_with_soundness
+from tests.triton.clients import custom_metric, upscale, upscale_with_checks
 from tests.triton.servers import lay_out_faulty_repository, run_server
 
 Switch = Callable[..., None]
@@ -72,7 +72,7 @@ def test_memory_that_runs_out_once_costs_the_client_nothing(server: TritonServer
     switch("memory")
 
     def ask() -> None:
-        upscaled, sound = upscale_with_soundness(server, draw_photo(140, 150, seed=2), "small_a")
+        upscaled, sound = upscale_with_checks(server, draw_photo(140, 150, seed=2), "small_a")
         assert upscaled.shape == (280, 300, 3)
         assert summarise(sound).halvings == 1
 
@@ -98,7 +98,7 @@ def test_a_tile_that_is_not_finite_is_run_again_and_said_so(server: TritonServer
     switch("nan")
     answers: list[Any] = []
 
-    told = metrics_after(server, lambda: answers.append(upscale_with_soundness(server, pixels, "small_a")))
+    told = metrics_after(server, lambda: answers.append(upscale_with_checks(server, pixels, "small_a")))
 
     upscaled, sound = answers[0]
     assert levels_apart(upscaled, expected) <= 1
@@ -223,7 +223,7 @@ def test_a_spoilt_checkpoint_is_refused_by_name_and_the_server_goes_on(
 
 def test_clients_that_ask_for_the_picture_alone_are_sent_nothing_else(server: TritonServer) -> None:
     pixels = draw_photo(24, 24, seed=6)
-    upscaled, sound = upscale_with_soundness(server, pixels, "compact_x4")
+    upscaled, sound = upscale_with_checks(server, pixels, "compact_x4")
     assert levels_apart(upscaled, upscale(server, pixels, "compact_x4")) == 0
     assert sound.shape == (1, 6)
     assert summarise(sound).back_db > 30

@@ -13,15 +13,15 @@ import pytest
 import tritonclient.grpc as grpc_client
 
 from gateway.backend.interface import (
-    BackendFault,
-    BackendMisconfigured,
-    BackendRefused,
-    BackendTimeout,
-    BackendUnavailable,
+    BackendFaultError,
+    BackendMisconfiguredError,
+    BackendRejectedError,
+    BackendTimeoutError,
+    BackendUnavailableError,
     Band,
 )
-from gateway.backend.triton_client import TritonBackend
-from gateway.cancellation import Stop, Stopped
+from gateway.backend.triton_client import TritonClient
+from gateway.cancellation import CancelledError, CancelToken
 from preprocessing.tiling import choose_grid
 from swinir.checks import summarise
 from swinir.zoo import DEFAULT_VARIANT, VARIANTS
@@ -38,15 +38,15 @@ LONG, LONG_ROWS = draw_photo(1000, 500, seed=6), 5
 
 
 @pytest.fixture(scope="module")
-def backend(triton_server: TritonServer) -> Iterator[TritonBackend]:
-    backend = TritonBackend(triton_server.grpc_address, [triton_server.model_key])
+def backend(triton_server: TritonServer) -> Iterator[TritonClient]:
+    backend = TritonClient(triton_server.grpc_address, [triton_server.model_key])
     yield backend
     backend.close()
 
 
-def ask(backend: TritonBackend, pixels: Any, variant: str = DEFAULT_VARIANT, **others: Any) -> list[Band]:
+def ask(backend: TritonClient, pixels: Any, variant: str = DEFAULT_VARIANT, **others: Any) -> list[Band]:
     """Every band of one picture."""
-    given = {"deadline": time.monotonic() + LIMIT_S, "request_id": "tests", "stop": Stop(), **others}
+    given = {"deadline": time.monotonic() + LIMIT_S, "request_id": "tests", "stop": CancelToken(), **others}
     return list(backend.upscale_bands(pixels, variant, **given))
 
 
@@ -62,7 +62,7 @@ def share_that_differs(a: Any, b: Any) -> float:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (33, 2), (7, 9), (72, 64), (130, 257)])
 def test_bands_are_the_picture_that_upscale_gives(
-    triton_server: TritonServer, backend: TritonBackend, shape: tuple[int, int]
+    triton_server: TritonServer, backend: TritonClient, shape: tuple[int, int]
 ) -> None:
     pixels = draw_photo(*shape, seed=1)
 
@@ -72,7 +72,7 @@ def test_bands_are_the_picture_that_upscale_gives(
 
 
 @pytest.mark.parametrize("variant", [name for name, row in VARIANTS.items() if row.is_bundled])
-def test_every_bundled_variant_streams(triton_server: TritonServer, backend: TritonBackend, variant: str) -> None:
+def test_every_bundled_variant_streams(triton_server: TritonServer, backend: TritonClient, variant: str) -> None:
     pixels = draw_photo(40, 56, seed=2)
 
     bands = ask(backend, pixels, variant)
@@ -80,7 +80,7 @@ def test_every_bundled_variant_streams(triton_server: TritonServer, backend: Tri
     assert share_that_differs(join(bands), upscale(triton_server, pixels, variant)) <= 1e-4
 
 
-def test_a_large_picture_comes_in_a_band_a_row_of_tiles(triton_server: TritonServer, backend: TritonBackend) -> None:
+def test_a_large_picture_comes_in_a_band_a_row_of_tiles(triton_server: TritonServer, backend: TritonClient) -> None:
     pixels, row = draw_photo(*LARGE, seed=3), VARIANTS[DEFAULT_VARIANT]
     grid = choose_grid(*LARGE, window=row.window, halo=row.halo, max_tile_px=row.max_tile_px)
     assert grid.rows > 1, "this picture would prove nothing: it is one band"
@@ -89,12 +89,12 @@ def test_a_large_picture_comes_in_a_band_a_row_of_tiles(triton_server: TritonSer
 
     assert [band.top for band in bands] == [row.scale * edge for edge in grid.row_edges[:-1]]
     assert share_that_differs(join(bands), upscale(triton_server, pixels)) <= 1e-4
-    rows = np.concatenate([band.soundness for band in bands if band.soundness is not None])
+    rows = np.concatenate([band.checks for band in bands if band.checks is not None])
     assert summarise(rows).tiles == grid.rows * grid.columns
 
 
 def test_streams_at_once_share_batches_and_each_gets_its_own_picture(
-    triton_server: TritonServer, backend: TritonBackend
+    triton_server: TritonServer, backend: TritonClient
 ) -> None:
     pictures = [draw_photo(64, 64, seed=seed) for seed in range(24)]
     alone = [join(ask(backend, pixels)) for pixels in pictures]
@@ -111,7 +111,7 @@ def test_streams_at_once_share_batches_and_each_gets_its_own_picture(
         assert share_that_differs(own, got) <= 1e-4
 
 
-def test_ten_small_pictures_pass_a_large_one(triton_server: TritonServer, backend: TritonBackend) -> None:
+def test_ten_small_pictures_pass_a_large_one(triton_server: TritonServer, backend: TritonClient) -> None:
     """By order and counters, not by the clock: they end while the large one is still at its tiles."""
     small, began, ended = draw_photo(64, 64, seed=4), threading.Event(), threading.Event()
     row = VARIANTS[DEFAULT_VARIANT]
@@ -138,26 +138,26 @@ def test_ten_small_pictures_pass_a_large_one(triton_server: TritonServer, backen
         assert large.result() == grid.rows
 
 
-def test_a_stop_ends_the_work_within_what_is_in_flight(triton_server: TritonServer, backend: TritonBackend) -> None:
-    stop = Stop()
+def test_a_stop_ends_the_work_within_what_is_in_flight(triton_server: TritonServer, backend: TritonClient) -> None:
+    stop = CancelToken()
     before, bands = metric(triton_server, "superres_tiles_total"), ask_long(backend, "s", stop)
     band = next(bands)
     stop.set()
-    with pytest.raises(Stopped):
+    with pytest.raises(CancelledError):
         list(bands)
 
     assert_ends_soon(triton_server, before, band)
 
 
-def test_a_client_that_closes_the_stream_ends_the_work_too(triton_server: TritonServer, backend: TritonBackend) -> None:
-    before, bands = metric(triton_server, "superres_tiles_total"), ask_long(backend, "c", Stop())
+def test_a_client_that_closes_the_stream_ends_the_work_too(triton_server: TritonServer, backend: TritonClient) -> None:
+    before, bands = metric(triton_server, "superres_tiles_total"), ask_long(backend, "c", CancelToken())
     band = next(bands)
     bands.close()  # type: ignore[attr-defined]  # a generator
 
     assert_ends_soon(triton_server, before, band)
 
 
-def ask_long(backend: TritonBackend, request_id: str, stop: Stop) -> Iterator[Band]:
+def ask_long(backend: TritonClient, request_id: str, stop: CancelToken) -> Iterator[Band]:
     deadline = time.monotonic() + LIMIT_S
     return backend.upscale_bands(LONG, DEFAULT_VARIANT, deadline=deadline, request_id=request_id, stop=stop)
 
@@ -165,8 +165,8 @@ def ask_long(backend: TritonBackend, request_id: str, stop: Stop) -> Iterator[Ba
 def assert_ends_soon(server: TritonServer, before: float, first: Band) -> None:
     """Right after the end of a picture of which one band had come: no tile follows but those already under way."""
     at_end = metric(server, "superres_tiles_total")
-    assert first.soundness is not None
-    columns = len(first.soundness)
+    assert first.checks is not None
+    columns = len(first.checks)
     # Longer than a tile takes, machine's load included.
     at_rest = wait_until_it_stands(lambda: metric(server, "superres_tiles_total"), 4.0)
     assert at_rest - at_end <= tiles_in_flight(first.work_s / columns)
@@ -174,22 +174,27 @@ def assert_ends_soon(server: TritonServer, before: float, first: Band) -> None:
 
 
 REFUSED = {
-    "too many pixels": (np.zeros((2049, 2049, 3), np.uint8), DEFAULT_VARIANT, BackendRefused, "limit .* is 4194304"),
+    "too many pixels": (
+        np.zeros((2049, 2049, 3), np.uint8),
+        DEFAULT_VARIANT,
+        BackendRejectedError,
+        "limit .* is 4194304",
+    ),
     "too many tiles": (
         np.zeros((1, 4_000_000, 3), np.uint8),
         DEFAULT_VARIANT,
-        BackendRefused,
+        BackendRejectedError,
         "tiles; the limit is 1024",
     ),
-    "no pixels": (np.zeros((0, 5, 3), np.uint8), DEFAULT_VARIANT, BackendRefused, "no pixels|byte size"),
-    "too many channels": (np.zeros((8, 8, 4), np.uint8), DEFAULT_VARIANT, BackendFault, r"\[-1,-1,3\]"),
-    "an unknown variant": (np.zeros((8, 8, 3), np.uint8), "swin_ultra", BackendMisconfigured, "compact_x4"),
-    "a variant without weights": (np.zeros((8, 8, 3), np.uint8), "real_x4", BackendMisconfigured, "weights fetch"),
+    "no pixels": (np.zeros((0, 5, 3), np.uint8), DEFAULT_VARIANT, BackendRejectedError, "no pixels|byte size"),
+    "too many channels": (np.zeros((8, 8, 4), np.uint8), DEFAULT_VARIANT, BackendFaultError, r"\[-1,-1,3\]"),
+    "an unknown variant": (np.zeros((8, 8, 3), np.uint8), "swin_ultra", BackendMisconfiguredError, "compact_x4"),
+    "a variant without weights": (np.zeros((8, 8, 3), np.uint8), "real_x4", BackendMisconfiguredError, "weights fetch"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_bad_input_is_refused_with_the_number_and_the_stream_model_goes_on(backend: TritonBackend, case: str) -> None:
+def test_bad_input_is_refused_with_the_number_and_the_stream_model_goes_on(backend: TritonClient, case: str) -> None:
     pixels, variant, kind, text = REFUSED[case]
 
     with pytest.raises(kind, match=text):
@@ -198,49 +203,49 @@ def test_bad_input_is_refused_with_the_number_and_the_stream_model_goes_on(backe
     assert join(ask(backend, draw_photo(8, 8, seed=7))).shape == (32, 32, 3)
 
 
-def test_the_deadline_ends_a_stream(backend: TritonBackend) -> None:
-    with pytest.raises(BackendTimeout):
+def test_the_deadline_ends_a_stream(backend: TritonClient) -> None:
+    with pytest.raises(BackendTimeoutError):
         ask(backend, draw_photo(500, 500, seed=8), deadline=time.monotonic() + 0.1)
-    with pytest.raises(BackendTimeout, match="before the backend was asked"):
+    with pytest.raises(BackendTimeoutError, match="before the backend was asked"):
         ask(backend, draw_photo(8, 8), deadline=time.monotonic() - 1)
 
 
 def test_two_keys_are_tried_while_they_are_rotated_and_none_is_an_error_of_ours(triton_server: TritonServer) -> None:
     for keys in (["old", triton_server.model_key], [triton_server.model_key, "new"]):
-        rotating = TritonBackend(triton_server.grpc_address, keys)
+        rotating = TritonClient(triton_server.grpc_address, keys)
         assert len(ask(rotating, draw_photo(8, 8))) == 1
         rotating.close()
     for keys in (["old"], []):
-        wrong = TritonBackend(triton_server.grpc_address, keys)
-        with pytest.raises(BackendMisconfigured):
+        wrong = TritonClient(triton_server.grpc_address, keys)
+        with pytest.raises(BackendMisconfiguredError):
             ask(wrong, draw_photo(8, 8))
         wrong.close()
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:
-    nobody = TritonBackend("127.0.0.1:9", ["key"])
-    with pytest.raises(BackendUnavailable):
+    nobody = TritonClient("127.0.0.1:9", ["key"])
+    with pytest.raises(BackendUnavailableError):
         ask(nobody, draw_photo(8, 8))
-    with pytest.raises(BackendUnavailable):
-        nobody.await_ready(time.monotonic() + 5, Stop())
+    with pytest.raises(BackendUnavailableError):
+        nobody.await_ready(time.monotonic() + 5, CancelToken())
     nobody.close()
 
 
 def test_a_channel_closed_before_the_call_is_unavailable(triton_server: TritonServer) -> None:
     """As when the keeper replaces a dead server between a request's look at it and its call: it is then retried."""
-    closed = TritonBackend(triton_server.grpc_address, [triton_server.model_key])
+    closed = TritonClient(triton_server.grpc_address, [triton_server.model_key])
     closed.close()
-    with pytest.raises(BackendUnavailable, match="closed"):
+    with pytest.raises(BackendUnavailableError, match="closed"):
         ask(closed, draw_photo(8, 8))
-    with pytest.raises(BackendUnavailable, match="closed"):
-        closed.await_ready(time.monotonic() + 5, Stop())
+    with pytest.raises(BackendUnavailableError, match="closed"):
+        closed.await_ready(time.monotonic() + 5, CancelToken())
 
 
-def test_readiness_is_told_without_a_key(backend: TritonBackend) -> None:
-    backend.await_ready(time.monotonic() + LIMIT_S, Stop())
+def test_readiness_is_told_without_a_key(backend: TritonClient) -> None:
+    backend.await_ready(time.monotonic() + LIMIT_S, CancelToken())
 
 
-def test_the_requests_id_is_in_tritons_log(triton_server: TritonServer, backend: TritonBackend) -> None:
+def test_the_requests_id_is_in_tritons_log(triton_server: TritonServer, backend: TritonClient) -> None:
     ask(backend, draw_photo(8, 8), request_id="find-me-in-the-log")
     end = time.monotonic() + LIMIT_S
     while "find-me-in-the-log" not in triton_server.process.log_path.read_text():

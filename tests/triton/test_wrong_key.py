@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from werkzeug.test import TestResponse
 
-from gateway.access.api_keys import KeyFile
+from gateway.access.api_keys import ApiKeyStore
 from gateway.app import create_app
 from gateway.backend.embedded import make_backend
 from gateway.config.settings import Settings, read_settings
@@ -23,7 +23,7 @@ def ask(server: TritonServer, state_dir: Path, settings: Settings) -> TestRespon
     assert settings.backend_address == server.grpc_address
     backend = make_backend(settings)
     try:
-        return ask_api(create_app(settings, backend).test_client(), KeyFile(state_dir / "keys.json").new("tests"))
+        return ask_api(create_app(settings, backend).test_client(), ApiKeyStore(state_dir / "keys.json").new("tests"))
     finally:
         backend.close()
 

@@ -21,13 +21,13 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from swinir.errors import WeightsError
-from swinir.inference.batching import Job, run_jobs
-from swinir.inference.engine import Cancelled, Engine, EngineError
-from swinir.inference.large_jobs import SMALL_PIXELS, Lane
-from swinir.inference.memory import Room, keep_freed_memory
+from swinir.inference.batching import TileJob, run_jobs
+from swinir.inference.engine import Engine, EngineError, InferenceCancelledError
+from swinir.inference.large_jobs import SMALL_PIXELS, LargeJobQueue
+from swinir.inference.memory import SharedMemoryBudget, keep_freed_memory
 from swinir.request_limits import admit_tiles
 from swinir.settings import read_settings
-from swinir.zoo import UnknownVariant
+from swinir.zoo import UnknownVariantError
 
 log = logging.getLogger(__name__)  # to standard error: Triton's own logger wants room in /dev/shm, too
 
@@ -67,9 +67,9 @@ class TritonPythonModel:
         self.engine.warm_up(settings.default_variant)
         warm = time.monotonic()
         self._tell_metrics()
-        self.room = Room()
+        self.room = SharedMemoryBudget()
         on_cpu = self.engine.device.type == "cpu"
-        self.lane = Lane(self._run, self.engine.micro_batch_pixels) if on_cpu else None
+        self.lane = LargeJobQueue(self._run, self.engine.micro_batch_pixels) if on_cpu else None
         pb_utils.Logger.log_info(
             f"{self.engine.describe()}; {settings.default_variant}: imports {age_s:.2f} s, "
             f"weights {loaded - began:.2f} s, warm-up {warm - loaded:.2f} s"
@@ -78,7 +78,7 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the small jobs, which share forward passes, and leave the large ones to the lane."""
         answers: list[Any] = [None] * len(requests)
-        at_once: dict[int, Job] = {}
+        at_once: dict[int, TileJob] = {}
         for index, request in enumerate(requests):
             try:
                 job = _job(request)
@@ -98,7 +98,7 @@ class TritonPythonModel:
         self.room.note(together_bytes)
         return answers
 
-    def _run(self, jobs: list[Job]) -> None:
+    def _run(self, jobs: list[TileJob]) -> None:
         run_jobs(self.engine, jobs)
         try:
             self._tell_metrics()
@@ -125,7 +125,7 @@ def _age_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _fit(job: Job, room: Room, beside_bytes: int = 0) -> int:
+def _fit(job: TileJob, room: SharedMemoryBudget, beside_bytes: int = 0) -> int:
     """Return the bytes of a job's answer; one that shared memory has no room for becomes an error, of none."""
     if job.restored is None:
         return 0
@@ -138,10 +138,10 @@ def _fit(job: Job, room: Room, beside_bytes: int = 0) -> int:
     return size_bytes
 
 
-def _answer_later(request: Any, room: Room) -> Callable[[Job], None]:
+def _answer_later(request: Any, room: SharedMemoryBudget) -> Callable[[TileJob], None]:
     sender = request.get_response_sender()
 
-    def answer(job: Job) -> None:
+    def answer(job: TileJob) -> None:
         size_bytes = _fit(job, room)
         try:
             sender.send(_response(job), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
@@ -155,21 +155,21 @@ def _answer_later(request: Any, room: Room) -> Callable[[Job], None]:
     return answer
 
 
-def _job(request: Any) -> Job:
+def _job(request: Any) -> TileJob:
     tiles = pb_utils.get_input_tensor_by_name(request, "TILES").as_numpy()
     names = {
         name.decode(errors="replace") for name in pb_utils.get_input_tensor_by_name(request, "VARIANT").as_numpy().flat
     }
-    return Job(tiles, names, request.is_cancelled)
+    return TileJob(tiles, names, request.is_cancelled)
 
 
-def _response(job: Job) -> Any:
+def _response(job: TileJob) -> Any:
     try:
         if job.restored is None:
             return _refuse(job.error)
         restored = {
             "UPSCALED_TILES": job.restored.tiles,
-            "SOUNDNESS": job.restored.soundness,
+            "CHECKS": job.restored.checks,
             "WORK_US": job.restored.work_us[:, np.newaxis],
         }
         return pb_utils.InferenceResponse(
@@ -182,9 +182,9 @@ def _response(job: Job) -> Any:
 def _refuse(error: Exception | None) -> Any:
     code = pb_utils.TritonError.INTERNAL
     for kind, its_code in (
-        (UnknownVariant, pb_utils.TritonError.NOT_FOUND),
+        (UnknownVariantError, pb_utils.TritonError.NOT_FOUND),
         (WeightsError, pb_utils.TritonError.UNAVAILABLE),
-        (Cancelled, pb_utils.TritonError.CANCELLED),
+        (InferenceCancelledError, pb_utils.TritonError.CANCELLED),
         (ValueError, pb_utils.TritonError.INVALID_ARG),
     ):
         if isinstance(error, kind):

@@ -9,9 +9,9 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from preprocessing.tiling import split
-from swinir.request_limits import Refused, admit
+from swinir.request_limits import RequestLimitError, admit
 from swinir.settings import read_settings
-from swinir.zoo import DEFAULT_VARIANT, UnknownVariant
+from swinir.zoo import DEFAULT_VARIANT, UnknownVariantError
 
 
 class TritonPythonModel:
@@ -34,9 +34,9 @@ class TritonPythonModel:
             image = pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy()
             variant = pb_utils.get_input_tensor_by_name(request, "VARIANT")
             tensors = self._tile(image, variant.as_numpy()[0].decode() if variant else DEFAULT_VARIANT)
-        except UnknownVariant as error:
+        except UnknownVariantError as error:
             return _error(str(error), pb_utils.TritonError.NOT_FOUND)
-        except (Refused, UnicodeDecodeError) as error:
+        except (RequestLimitError, UnicodeDecodeError) as error:
             return _error(str(error), pb_utils.TritonError.INVALID_ARG)
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors.items()])
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from swinir.request_limits import Refused, admit
+from swinir.request_limits import RequestLimitError, admit
 from swinir.settings import read_settings
-from swinir.streaming import Stopped, stream_bands
-from swinir.zoo import DEFAULT_VARIANT, UnknownVariant
+from swinir.streaming import StreamCancelledError, stream_bands
+from swinir.zoo import DEFAULT_VARIANT, UnknownVariantError
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
@@ -48,11 +48,11 @@ class TritonPythonModel:
     def _answer(self, request: Any, sender: Any) -> None:
         try:
             self._stream(request, sender)
-        except UnknownVariant as error:
+        except UnknownVariantError as error:
             _send_error(sender, str(error), pb_utils.TritonError.NOT_FOUND)
-        except (Refused, UnicodeDecodeError) as error:
+        except (RequestLimitError, UnicodeDecodeError) as error:
             _send_error(sender, str(error), pb_utils.TritonError.INVALID_ARG)
-        except Stopped as error:
+        except StreamCancelledError as error:
             pb_utils.Logger.log_info(f"request {_id(request)}: {error}")
             _send_error(sender, str(error), pb_utils.TritonError.CANCELLED)
         except _SwinirError as error:
@@ -81,7 +81,7 @@ class TritonPythonModel:
                 "ROWS": band.pixels,
                 "BAND": np.array(place, np.int32),
                 "COMPUTE_US": np.array([band.compute_us], np.int64),
-                "SOUNDNESS": band.soundness,
+                "CHECKS": band.checks,
             }
             sender.send(pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors.items()]))
         sender.send(flags=FINAL)
@@ -96,17 +96,17 @@ def _ask_swinir(tiles: Any, variant: str, request_id: str) -> tuple[Any, Any, in
     response = pb_utils.InferenceRequest(
         model_name="swinir",
         request_id=request_id,
-        requested_output_names=["UPSCALED_TILES", "SOUNDNESS", "WORK_US"],
+        requested_output_names=["UPSCALED_TILES", "CHECKS", "WORK_US"],
         inputs=[pb_utils.Tensor("TILES", np.ascontiguousarray(tiles)), pb_utils.Tensor("VARIANT", names)],
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
     ).exec()
     if response.has_error():
         raise _SwinirError(response.error().message(), response.error().code())
-    restored, soundness, work_us = (
+    restored, checks, work_us = (
         pb_utils.get_output_tensor_by_name(response, name).as_numpy()
-        for name in ("UPSCALED_TILES", "SOUNDNESS", "WORK_US")
+        for name in ("UPSCALED_TILES", "CHECKS", "WORK_US")
     )
-    return restored, soundness, int(work_us.sum())
+    return restored, checks, int(work_us.sum())
 
 
 def _id(request: Any) -> str:
