@@ -119,9 +119,13 @@ def crowd(port: int, clients: list[CrowdClient], seconds: float, pictures: float
 def gateway_for_a_crowd(folder: Path, takes_s: float, **variables: str) -> Any:
     """Serve the real gateway, with a backend that takes so long for an image, and no limits but the queue's."""
     return serving(
-        folder, f"takes={takes_s}", SUPERRES_CLIENT_REQUESTS="", SUPERRES_CLIENT_MEGAPIXELS="",
-        SUPERRES_BAN_AFTER="", **variables,
-    )  # fmt: skip
+        folder,
+        f"takes={takes_s}",
+        SUPERRES_CLIENT_REQUESTS="",
+        SUPERRES_CLIENT_MEGAPIXELS="",
+        SUPERRES_BAN_AFTER="",
+        **variables,
+    )
 
 
 def describe(clients: list[CrowdClient], seconds: float) -> dict[str, Any]:

@@ -30,9 +30,12 @@ HUGE = (2048, 2048)
 """4.2 megapixels: the largest that is taken."""
 LARGEST = (("?format=png", "a 2048x2048 picture as PNG"), ("?format=jpeg", "one as JPEG"))
 SETTINGS = {
-    "SUPERRES_CACHE_MAX_BYTES": "0", "SUPERRES_CLIENT_REQUESTS": "", "SUPERRES_CLIENT_MEGAPIXELS": "",
-    "SUPERRES_DEADLINE_S": "3600", "SUPERRES_IDLE_TIMEOUT_S": "3600",
-}  # fmt: skip
+    "SUPERRES_CACHE_MAX_BYTES": "0",
+    "SUPERRES_CLIENT_REQUESTS": "",
+    "SUPERRES_CLIENT_MEGAPIXELS": "",
+    "SUPERRES_DEADLINE_S": "3600",
+    "SUPERRES_IDLE_TIMEOUT_S": "3600",
+}
 
 
 def measure_waits(stack: Stack) -> list[str]:

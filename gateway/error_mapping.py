@@ -34,9 +34,15 @@ from preprocessing.errors import ImageError
 _OF_IMAGE_KIND = {
     kind.slug: kind
     for kind in (
-        EmptyUpload, UnknownFormat, TooManyBytes, TooManyPixels, SideTooLong, UnreadableImage, UnsupportedOutput
+        EmptyUpload,
+        UnknownFormat,
+        TooManyBytes,
+        TooManyPixels,
+        SideTooLong,
+        UnreadableImage,
+        UnsupportedOutput,
     )
-}  # fmt: skip
+}
 
 BOOT_RETRY_S = 10.0
 """Until a boot was measured: it takes 10-15 s (the original's figure)."""

@@ -50,9 +50,12 @@ class Metrics:
             f"{PREFIX}requests", "Answers sent.", ("method", "route", "status"), registry=self._registry
         )
         self._seconds = Histogram(
-            f"{PREFIX}request_seconds", "From the request's headers to the end of its answer.", ("route",),
-            buckets=SECONDS, registry=self._registry,
-        )  # fmt: skip
+            f"{PREFIX}request_seconds",
+            "From the request's headers to the end of its answer.",
+            ("route",),
+            buckets=SECONDS,
+            registry=self._registry,
+        )
         self._problems = Counter(f"{PREFIX}problems", "Problems answered.", ("slug",), registry=self._registry)
         self._registry.register(_Looks(sources))
 

@@ -40,9 +40,17 @@ def load_pyplot() -> Any:
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
     plt.rcParams.update(
-        {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": _GREY,
-         "axes.labelcolor": _INK, "axes.titlelocation": "left", "axes.titlesize": 11, "svg.hashsalt": "superres"}
-    )  # fmt: skip
+        {
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": _GREY,
+            "axes.labelcolor": _INK,
+            "axes.titlelocation": "left",
+            "axes.titlesize": 11,
+            "svg.hashsalt": "superres",
+        }
+    )
     return plt
 
 

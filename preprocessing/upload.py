@@ -104,9 +104,15 @@ def probe(data: bytes, limits: UploadLimits) -> Upload:
     if swaps_sides(orientation):
         width, height = height, width
     return Upload(
-        data=data, format=container.format, width=width, height=height, mode=container.mode,
-        frames=container.frames, orientation=orientation, container=container,
-    )  # fmt: skip
+        data=data,
+        format=container.format,
+        width=width,
+        height=height,
+        mode=container.mode,
+        frames=container.frames,
+        orientation=orientation,
+        container=container,
+    )
 
 
 def _read_container(data: bytes) -> Container:

@@ -45,9 +45,14 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def service(environ: dict[str, str]) -> Iterator[list[str]]:
     """`make run`, as the first block says; yields what it printed until it was ready."""
     process = subprocess.Popen(
-        ["make", "run"], cwd=ROOT, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ["make", "run"],
+        cwd=ROOT,
+        env=environ,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         start_new_session=True,
-    )  # fmt: skip
+    )
     try:
         yield read_until_ready(process, BOOT_LIMIT_S)
     finally:

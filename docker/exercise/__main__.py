@@ -73,8 +73,15 @@ def build_gateway(podman: Podman) -> None:
     ]
     added = sizes[0] - sizes[1]
     expect(added < GATEWAY_ADDS_BYTES, f"the gateway adds {added / 1e6:.0f} MB to its base")
-    torch = podman("run", "--rm", "--network=none", "--entrypoint=python3", "localhost/superres-gateway:dev", "-c",
-                   "import importlib.util as u, gateway.server; print(u.find_spec('torch'))")  # fmt: skip
+    torch = podman(
+        "run",
+        "--rm",
+        "--network=none",
+        "--entrypoint=python3",
+        "localhost/superres-gateway:dev",
+        "-c",
+        "import importlib.util as u, gateway.server; print(u.find_spec('torch'))",
+    )
     expect(torch.strip() == "None", "it serves without torch")
 
 
@@ -104,10 +111,14 @@ def live(podman: Podman) -> None:
     secrets = podman.folder / "project"
     copy_project(secrets)
     environ = {
-        **podman.environ, "GATEWAY_PORT": str(ports[0]), "FRONT_PORT": str(ports[1]),
-        "REDIS_IMAGE": REDIS, "FRONT_IMAGE": NGINX,
-        "TRITON_TAG": "localhost/superres-triton:dev", "GATEWAY_TAG": "localhost/superres-gateway:dev",
-    }  # fmt: skip
+        **podman.environ,
+        "GATEWAY_PORT": str(ports[0]),
+        "FRONT_PORT": str(ports[1]),
+        "REDIS_IMAGE": REDIS,
+        "FRONT_IMAGE": NGINX,
+        "TRITON_TAG": "localhost/superres-triton:dev",
+        "GATEWAY_TAG": "localhost/superres-gateway:dev",
+    }
 
     def compose(*arguments: str) -> str:
         binary = Path(sysconfig.get_path("scripts")) / "docker-compose"

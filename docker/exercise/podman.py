@@ -17,9 +17,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGES = (
-    "podman", "buildah", "crun", "runc", "netavark", "aardvark-dns", "debootstrap", "iptables", "nftables", "uidmap",
-    "fuse-overlayfs", "catatonit",
-)  # fmt: skip
+    "podman",
+    "buildah",
+    "crun",
+    "runc",
+    "netavark",
+    "aardvark-dns",
+    "debootstrap",
+    "iptables",
+    "nftables",
+    "uidmap",
+    "fuse-overlayfs",
+    "catatonit",
+)
 HEALTH_INTERVAL_S = 1.0
 
 

@@ -23,9 +23,17 @@ REDIS = "docker.io/library/redis:7.4.11-alpine"
 NGINX = "docker.io/nginxinc/nginx-unprivileged:1.28.0"
 # One root for all four: what each image's users would find in it.
 PACKAGES = (
-    "python3", "python3-venv", "python3-pip", "libpython3.11", "ca-certificates", "redis-server", "nginx-light", "curl",
-    "gcc", "libc6-dev",
-)  # fmt: skip
+    "python3",
+    "python3-venv",
+    "python3-pip",
+    "libpython3.11",
+    "ca-certificates",
+    "redis-server",
+    "nginx-light",
+    "curl",
+    "gcc",
+    "libc6-dev",
+)
 
 
 def make_stand_ins(podman: Podman, cache: Path) -> None:

@@ -78,9 +78,16 @@ class AccessControl:
         return self._visits.begin(self._limits.visitor(address, None))
 
     def admit_to_wake(
-        self, address: str, *, x_api_key: str | None, authorization: str | None,
-        sec_fetch_site: str, origin: str, host: str, starts_a_boot: bool,
-    ) -> AdmittedRequest:  # fmt: skip
+        self,
+        address: str,
+        *,
+        x_api_key: str | None,
+        authorization: str | None,
+        sec_fetch_site: str,
+        origin: str,
+        host: str,
+        starts_a_boot: bool,
+    ) -> AdmittedRequest:
         """Let whoever may wake the backend in: a client by its key, or anyone that another site has not sent.
 
         A call that starts a boot is charged.

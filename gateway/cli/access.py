@@ -67,8 +67,14 @@ def _finite(_: click.Context, __: click.Parameter, hours: float) -> float:
 
 @keys.command()
 @click.argument("id_or_name")
-@click.option("--keep-hours", type=click.FloatRange(0, 8_760), default=24.0, show_default=True, callback=_finite,
-              help="How long the old key counts on.")  # fmt: skip
+@click.option(
+    "--keep-hours",
+    type=click.FloatRange(0, 8_760),
+    default=24.0,
+    show_default=True,
+    callback=_finite,
+    help="How long the old key counts on.",
+)
 def rotate(id_or_name: str, keep_hours: float) -> None:
     """Make a key in place of that id, or of every key of that name, and print it; the old ones end a while later."""
     click.echo(_key_file().rotate(id_or_name, timedelta(hours=keep_hours)))
@@ -121,8 +127,10 @@ def remove_block(network: str) -> None:
 
 
 def _describe(client: Client, now: datetime) -> str:
-    parts = [f"requests {client.requests}" if client.requests else "",
-             f"megapixels {client.megapixels}" if client.megapixels else ""]  # fmt: skip
+    parts = [
+        f"requests {client.requests}" if client.requests else "",
+        f"megapixels {client.megapixels}" if client.megapixels else "",
+    ]
     if client.expires:
         parts.append(f"{'ended' if client.has_expired(now) else 'ends'} {client.expires}")
     return "".join(f"  [{part}]" for part in parts if part)

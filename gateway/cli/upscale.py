@@ -137,9 +137,7 @@ def _format_of(target: Path) -> str:
     try:
         return _FORMATS_BY_SUFFIX[target.suffix.lower()]
     except KeyError:
-        raise click.UsageError(
-            f"{target} ends in {target.suffix!r}; the formats are {', '.join(FORMATS)}."
-        ) from None  # fmt: skip
+        raise click.UsageError(f"{target} ends in {target.suffix!r}; the formats are {', '.join(FORMATS)}.") from None
 
 
 def _read_order(source: Path, choices: UpscaleOptions, settings: Settings) -> UpscaleRequest:

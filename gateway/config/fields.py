@@ -131,5 +131,5 @@ def read_secret(variable: str, path: Path) -> str:
     if not secret or len(content) > MAX_SECRET_BYTES or not secret.isprintable():
         raise SettingsError(
             f"{variable} names {str(path)!r}, which must hold one line of 1 to {MAX_SECRET_BYTES:,} bytes."
-        )  # fmt: skip
+        )
     return secret

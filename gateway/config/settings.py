@@ -45,22 +45,22 @@ class Settings:
     """The table. Reading order: where we listen, limits of an upload, time, work, results, backend, doors, log."""
 
     host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 or :: for every one.")
-    port: int = setting(
-        8080, "Port to listen on; 0 takes a free one.", check=between(0, 65_535), also="PORT"
-    )  # fmt: skip
+    port: int = setting(8080, "Port to listen on; 0 takes a free one.", check=between(0, 65_535), also="PORT")
     threads: int = setting(
         64,
         "Requests served at once, those waiting in the queue included; the others wait to be accepted.",
         check=between(2, 1_024),
     )
     trusted_hops: int = setting(
-        0, "Proxies in front of the gateway, exactly as many: what they say in X-Forwarded-For and -Proto counts.",
+        0,
+        "Proxies in front of the gateway, exactly as many: what they say in X-Forwarded-For and -Proto counts.",
         check=between(0, 8),
-    )  # fmt: skip
+    )
     public_url: str = setting(
-        "", "The gateway's own address, as https://superres.example, where proxies change the header Host.",
+        "",
+        "The gateway's own address, as https://superres.example, where proxies change the header Host.",
         check=public_address,
-    )  # fmt: skip
+    )
     frame_ancestors: str = setting(
         "'self'",
         "Who may show the page in an iframe, as in CSP: 'none', 'self', or origins with spaces.",
@@ -78,7 +78,7 @@ class Settings:
     max_output_pixels: int = setting(67_108_864, "Most pixels of a result.", check=between(1, 1_000_000_000))
     default_variant: str = setting(
         DEFAULT_VARIANT, "The variant when none is asked for.", check=one_of(tuple(VARIANTS))
-    )  # fmt: skip
+    )
 
     form_variant: str = setting(
         PHOTO_VARIANT, "The variant that a fresh form has chosen; default_variant where it is not offered."
@@ -99,9 +99,10 @@ class Settings:
         4, "Images worked on at once; each holds its result in memory.", check=between(1, 64)
     )
     max_job_memory_bytes: int = setting(
-        300_000_000, "Memory for pictures worked on at once; a result whose format takes more is refused.",
+        300_000_000,
+        "Memory for pictures worked on at once; a result whose format takes more is refused.",
         check=between(1_048_576, 10**12),
-    )  # fmt: skip
+    )
     queue_size: int = setting(
         24, "Images that may wait for their turn; the next is sent away.", check=between(0, 1_000)
     )
@@ -124,13 +125,13 @@ class Settings:
         0.0, "GPU seconds that may be spent in a calendar month (UTC); 0: no end.", check=between(0, 100_000_000)
     )
 
-    backend_address: str = setting(
-        "", "host:port of Triton's gRPC; empty starts an embedded server on this machine."
-    )  # fmt: skip
+    backend_address: str = setting("", "host:port of Triton's gRPC; empty starts an embedded server on this machine.")
     model_key: str = setting(
-        "", "Secret for Triton's inference; during a rotation two with a comma between, tried in that order.",
-        check=one_key_or_two, is_secret=True,
-    )  # fmt: skip
+        "",
+        "Secret for Triton's inference; during a rotation two with a comma between, tried in that order.",
+        check=one_key_or_two,
+        is_secret=True,
+    )
     api_key: str = setting("", "Secret for Triton's administration.", is_secret=True)
     scale_to_zero_after_s: float = setting(
         300.0,
@@ -151,7 +152,7 @@ class Settings:
         MAX_WEIGHTS_BYTES,
         "Memory of the embedded server for weights and what it keeps of them; the least recently used make room.",
         check=between(1, 10**12),
-    )  # fmt: skip
+    )
     weights_dir: str = setting("", "Fetched weights, for the embedded server; empty for weights/ in state_dir.")
 
     state_dir: str = setting("", "Keys and logs; empty for superres/ in $XDG_STATE_HOME or ~/.local/state.")
@@ -260,11 +261,16 @@ _KINDS: dict[str, type[str] | type[int] | type[float]] = {"str": str, "int": int
 
 SETTINGS: tuple[Setting, ...] = tuple(
     Setting(
-        name=row.name, kind=_KINDS[str(row.type)], default=cast("Value", row.default), help=row.metadata["help"],
-        check=row.metadata["check"], is_secret=row.metadata["is_secret"], also=row.metadata["also"],
+        name=row.name,
+        kind=_KINDS[str(row.type)],
+        default=cast("Value", row.default),
+        help=row.metadata["help"],
+        check=row.metadata["check"],
+        is_secret=row.metadata["is_secret"],
+        also=row.metadata["also"],
     )
     for row in fields(Settings)
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)

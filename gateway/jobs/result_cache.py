@@ -53,9 +53,7 @@ class CachedJob:
 class ResultCache:
     """A store of results. The one not asked for longest goes first. Safe to use from several threads."""
 
-    def __init__(
-        self, *, max_bytes: int, max_count: int, max_age_s: float, clock: Clock = time.monotonic
-    ) -> None:  # fmt: skip
+    def __init__(self, *, max_bytes: int, max_count: int, max_age_s: float, clock: Clock = time.monotonic) -> None:
         """Keep nothing when `max_bytes` is 0."""
         self._max_bytes = max_bytes
         self._max_count = max_count

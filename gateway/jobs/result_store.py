@@ -38,9 +38,7 @@ class BeforeAfter:
 class ResultStore:
     """A store of pairs by id. The oldest go first when a new one needs the room. Safe to use from several threads."""
 
-    def __init__(
-        self, *, max_bytes: int, max_count: int, max_age_s: float, clock: Clock = time.monotonic
-    ) -> None:  # fmt: skip
+    def __init__(self, *, max_bytes: int, max_count: int, max_age_s: float, clock: Clock = time.monotonic) -> None:
         self._max_bytes = max_bytes
         self._max_count = max_count
         self._max_age_s = max_age_s

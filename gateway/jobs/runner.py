@@ -88,9 +88,15 @@ class JobRunner:
     """Makes results, as many at once as there are places. Safe to use from several threads."""
 
     def __init__(
-        self, upscaler: Backend, places: JobQueue, *, deadline_s: float, clock: Callable[[], float] = time.monotonic,
-        charge: Charge = lambda *_: None, keep: Keep = lambda *_: None,
-    ) -> None:  # fmt: skip
+        self,
+        upscaler: Backend,
+        places: JobQueue,
+        *,
+        deadline_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        charge: Charge = lambda *_: None,
+        keep: Keep = lambda *_: None,
+    ) -> None:
         self.upscaler = upscaler
         self.charge = charge
         self.keep = keep

@@ -39,9 +39,15 @@ class ReloadingFile(Generic[T]):
     """
 
     def __init__(
-        self, path: Path, what: str, parse: Callable[[bytes], T], *, empty: T, error: type[FileError],
+        self,
+        path: Path,
+        what: str,
+        parse: Callable[[bytes], T],
+        *,
+        empty: T,
+        error: type[FileError],
         clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.path = path
         self._clock = clock
         self._what = what

@@ -207,9 +207,7 @@ class RedisUsageStore:
 
     def add(self, batch: Batch) -> None:
         """Write a batch down, in one step."""
-        uses = [
-            {"month": month, "client": client, **asdict(use)} for (month, client), use in batch.uses.items()
-        ]  # fmt: skip
+        uses = [{"month": month, "client": client, **asdict(use)} for (month, client), use in batch.uses.items()]
         content = {
             "id": batch.id,
             "spans": [asdict(span) for span in batch.spans],

@@ -135,7 +135,7 @@ class ResponseTimeout:
 
     def __init__(
         self, app: WSGIApplication, *, idle_timeout_s: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._app = app
         self._idle_timeout_s = idle_timeout_s
         self._clock = clock

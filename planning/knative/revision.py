@@ -32,10 +32,25 @@ CLUSTER_DEFAULTS: Mapping[str, str] = {
 """ConfigMap config-autoscaler as shipped (kpa.md rule 1), and the deployment's progress deadline."""
 
 _ANNOTATIONS = frozenset(
-    {"activation-scale", "class", "initial-scale", "max-scale", "metric", "metric-aggregation-algorithm", "min-scale",
-     "panic-threshold-percentage", "panic-window-percentage", "progress-deadline", "scale-down-delay",
-     "scale-to-zero-pod-retention-period", "target", "target-burst-capacity", "target-utilization-percentage", "window"}
-)  # fmt: skip
+    {
+        "activation-scale",
+        "class",
+        "initial-scale",
+        "max-scale",
+        "metric",
+        "metric-aggregation-algorithm",
+        "min-scale",
+        "panic-threshold-percentage",
+        "panic-window-percentage",
+        "progress-deadline",
+        "scale-down-delay",
+        "scale-to-zero-pod-retention-period",
+        "target",
+        "target-burst-capacity",
+        "target-utilization-percentage",
+        "window",
+    }
+)
 """What a revision may be annotated with (pkg/apis/autoscaling/register.go); Knative ignores any other name."""
 _WITHOUT_BEARING = frozenset(
     {"activator-capacity", "allow-zero-initial-scale", "max-scale-limit", "requests-per-second-target-default"}

@@ -129,8 +129,14 @@ def make_visitors_row(per_day: int) -> list[str]:
     bills = [f"${level(name, per_day).monthly_usd:.2f}" for name in SETTINGS]
     latency = [f"{shipped.month.latency_s(percent):.1f} s" for percent in (50, 95)]
     times_less = 300 / shipped.monthly_usd
-    return [str(per_day), *bills, f"{shipped.monthly_hours:.1f}", f"{shipped.month.cold_share:.0%}", *latency,
-            f"{times_less:.0f} x"]  # fmt: skip
+    return [
+        str(per_day),
+        *bills,
+        f"{shipped.monthly_hours:.1f}",
+        f"{shipped.month.cold_share:.0%}",
+        *latency,
+        f"{times_less:.0f} x",
+    ]
 
 
 def make_traces() -> str:
@@ -140,21 +146,32 @@ def make_traces() -> str:
         month = named_months(name).simulate(Service())
         latency = [f"{month.latency_s(percent):.1f} s" if month.served else "-" for percent in (50, 95, 99)]
         rows.append(
-            [f"`{name}`: {trace.summary}", str(month.traffic.images), f"{month.gpu_hours:.2f}",
-             f"${month.dollars(PRICE):.2f}",
-             f"{month.cold_share:.0%}", *latency, str(month.refused + month.timed_out)]
-        )  # fmt: skip
+            [
+                f"`{name}`: {trace.summary}",
+                str(month.traffic.images),
+                f"{month.gpu_hours:.2f}",
+                f"${month.dollars(PRICE):.2f}",
+                f"{month.cold_share:.0%}",
+                *latency,
+                str(month.refused + month.timed_out),
+            ]
+        )
     return table(("trace, 30 days", "images", "GPU h", "bill", "cold", "p50", "p95", "p99", "lost"), rows)
 
 
 def make_knobs() -> str:
     """What each knob buys on the quiet showcase."""
     rows = [
-        [f"`{trial.knob.removesuffix('_s').replace('_', '-')}` {trial.value:g}", f"${trial.month.dollars(PRICE):.2f}",
-         f"{trial.month.gpu_hours:.2f}", f"{trial.month.cold_share:.0%}", f"{trial.month.latency_s(50):.1f} s",
-         f"{trial.month.latency_s(95):.1f} s"]
+        [
+            f"`{trial.knob.removesuffix('_s').replace('_', '-')}` {trial.value:g}",
+            f"${trial.month.dollars(PRICE):.2f}",
+            f"{trial.month.gpu_hours:.2f}",
+            f"{trial.month.cold_share:.0%}",
+            f"{trial.month.latency_s(50):.1f} s",
+            f"{trial.month.latency_s(95):.1f} s",
+        ]
         for trial in sweep(named_months("quiet"), Service())
-    ]  # fmt: skip
+    ]
     return table(("knob (seconds for times)", "bill", "GPU h", "cold", "p50", "p95"), rows)
 
 
@@ -167,10 +184,15 @@ def make_budgets() -> str:
             service = advice.month.service
             setting = f"window {service.window_s}, retention {service.retention_s:g}, max-scale {service.max_scale}"
             rows.append(
-                [f"`{name}`", f"${budget:.0f}", setting if advice.fits else f"none fits; cheapest: {setting}",
-                 f"${advice.month.dollars(PRICE):.2f}", f"{advice.month.cold_share:.0%}",
-                 f"{advice.month.latency_s(95):.1f} s"]
-            )  # fmt: skip
+                [
+                    f"`{name}`",
+                    f"${budget:.0f}",
+                    setting if advice.fits else f"none fits; cheapest: {setting}",
+                    f"${advice.month.dollars(PRICE):.2f}",
+                    f"{advice.month.cold_share:.0%}",
+                    f"{advice.month.latency_s(95):.1f} s",
+                ]
+            )
     return table(("trace", "budget", "setting", "bill", "cold", "p95"), rows)
 
 

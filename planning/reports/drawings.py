@@ -142,8 +142,11 @@ def draw_regions(path: Path) -> None:
     unit = scale_tables.RATE / world_peak()
     demand = [[unit * demand_at(region, float(hour)) for hour in hours] for region in REGIONS]
     axes.stackplot(hours, demand, labels=[region.name for region in REGIONS], colors=_COLOURS[:3], alpha=0.8)
-    for value, words in ((scale_tables.RATE, "one pool for the world"), (unit, "every region alone"),
-                         (unit * survives_loss(), "any region may fail")):  # fmt: skip
+    for value, words in (
+        (scale_tables.RATE, "one pool for the world"),
+        (unit, "every region alone"),
+        (unit * survives_loss(), "any region may fail"),
+    ):
         axes.axhline(value, color="#222222", linestyle="--", linewidth=1)
         axes.annotate(f"{words}: {value:,.0f}/s", (0.2, value), textcoords="offset points", xytext=(0, 3))
     axes.set_xlim(0, 24)

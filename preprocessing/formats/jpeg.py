@@ -61,9 +61,15 @@ def read_jpeg(data: bytes) -> Container:
     if frame[0] != 8:
         flaw = flaw or f"The JPEG has {frame[0]} bits a sample; 8 are read. Save it again as an ordinary JPEG."
     return Container(
-        format="JPEG", width=width, height=height, mode=_MODES[components], essence=essence,
-        exif=exif, icc_profile=_join_profile(icc_parts), flaw=flaw or _find_gap(len(data), scans, ended=ended),
-    )  # fmt: skip
+        format="JPEG",
+        width=width,
+        height=height,
+        mode=_MODES[components],
+        essence=essence,
+        exif=exif,
+        icc_profile=_join_profile(icc_parts),
+        flaw=flaw or _find_gap(len(data), scans, ended=ended),
+    )
 
 
 def _segments(data: bytes, view: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:

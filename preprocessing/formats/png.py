@@ -55,9 +55,18 @@ def read_png(data: bytes) -> Container:
     flaw = flaw or _find_gap(view, seen)
     mode = _GREY_MODES.get(depth, "L") if colour == 0 else _MODES[colour]
     return Container(
-        format="PNG", width=width, height=height, mode=mode, bits=depth, frames=frames, essence=essence,
-        exif=exif, icc_profile=icc_profile, transparent=transparent, flaw=flaw,
-    )  # fmt: skip
+        format="PNG",
+        width=width,
+        height=height,
+        mode=mode,
+        bits=depth,
+        frames=frames,
+        essence=essence,
+        exif=exif,
+        icc_profile=icc_profile,
+        transparent=transparent,
+        flaw=flaw,
+    )
 
 
 def _read_header(data: bytes) -> tuple[int, int, int, int]:

@@ -44,11 +44,16 @@ def read_webp(data: bytes) -> Container:
     elif not first.keys() & needed:
         flaw = "The WebP holds no pixels."
     return Container(
-        format="WEBP", width=width, height=height, mode="RGBA" if alpha else "RGB",
+        format="WEBP",
+        width=width,
+        height=height,
+        mode="RGBA" if alpha else "RGB",
         frames=max(1, frames) if animated else 1,
-        essence=() if flaw else _distil(leader, first, animated=animated), exif=_body(first, b"EXIF") or b"",
-        icc_profile=_body(first, b"ICCP", MAX_ICC_BYTES + 1), flaw=flaw,
-    )  # fmt: skip
+        essence=() if flaw else _distil(leader, first, animated=animated),
+        exif=_body(first, b"EXIF") or b"",
+        icc_profile=_body(first, b"ICCP", MAX_ICC_BYTES + 1),
+        flaw=flaw,
+    )
 
 
 def _chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:

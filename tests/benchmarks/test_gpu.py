@@ -59,9 +59,13 @@ def test_a_micro_batch_that_does_not_fit_ends_the_table_and_is_said(monkeypatch:
 
     assert [(row["tiles"], row.get("out_of_memory", False)) for row in rows] == [(2, False), (4, True)]
     measured: dict[str, Any] = {
-        "machine": {**describe_machine(), **gpu.describe_card(CPU)}, "rounds": 1, "networks": [], "heads": [],
-        "micro_batches": rows, "agreement": {"largest_difference": {}, "picture": "none", "bfloat16_db": 50.0},
-    }  # fmt: skip
+        "machine": {**describe_machine(), **gpu.describe_card(CPU)},
+        "rounds": 1,
+        "networks": [],
+        "heads": [],
+        "micro_batches": rows,
+        "agreement": {"largest_difference": {}, "picture": "none", "bfloat16_db": 50.0},
+    }
     assert "| compact_x4 | 4 | memory ends here |  |  |" in make_lines(measured)
 
 

@@ -18,9 +18,14 @@ from tests.browser.scripted import Script, ScriptedGateway
 from tests.conftest import ROOT
 
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 DESKTOP = {"width": 1180, "height": 900}
 PHONE = {"width": 375, "height": 740}
 WAIT_MS = 20_000
@@ -89,9 +94,15 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontServer]:
 def _gateway(tmp_path_factory: pytest.TempPathFactory, front: FrontServer) -> Iterator[ScriptedGateway]:
     gateway = ScriptedGateway(
         tmp_path_factory.mktemp("scripted"),
-        frame_ancestors=f"'self' {front.origin}", max_upload_bytes=400_000, max_pixels=250_000, max_side=1_000,
-        anonymous_requests="", anonymous_megapixels="", client_requests="", client_megapixels="",
-    )  # fmt: skip
+        frame_ancestors=f"'self' {front.origin}",
+        max_upload_bytes=400_000,
+        max_pixels=250_000,
+        max_side=1_000,
+        anonymous_requests="",
+        anonymous_megapixels="",
+        client_requests="",
+        client_megapixels="",
+    )
     front.point_at(gateway.url)
     yield gateway
     gateway.close()

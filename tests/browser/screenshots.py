@@ -77,9 +77,14 @@ def take(folder: Path, wanted: list[str]) -> None:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         front = FrontServer(Path(state) / "front")
         gateway = ScriptedGateway(
-            Path(state), frame_ancestors=f"'self' {front.origin}", max_pixels=250_000, max_side=1_000,
-            anonymous_requests="", client_requests="", upscaler=Restoring(),
-        )  # fmt: skip
+            Path(state),
+            frame_ancestors=f"'self' {front.origin}",
+            max_pixels=250_000,
+            max_side=1_000,
+            anonymous_requests="",
+            client_requests="",
+            upscaler=Restoring(),
+        )
         front.point_at(gateway.url)
         for name, (reach, options) in SHOTS.items():
             if not wanted or name in wanted:

@@ -173,7 +173,7 @@ class ScriptedGateway:
         with self.app.test_client() as client:
             answer = client.post(
                 "/api/v1/upscale", data={"image": image, **fields}, headers={"X-API-Key": self.key}, buffered=True
-            )  # fmt: skip
+            )
         if answer.status_code != 200:
             return self._json(start, f"{answer.status_code} Refused", answer.get_json() or {})
         start("200 OK", [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store")])

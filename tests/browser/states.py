@@ -120,9 +120,13 @@ def several(page: Page, gateway: ScriptedGateway) -> None:
     large = builders.encode_png(builders.draw_photo(600, 640))
     bird = (SET5 / "x4" / "bird.png").read_bytes()
     choose(
-        page, file("butterfly.png"), file("harbour.png", HARBOUR), file("bird.png", bird), file("scan.png", large),
+        page,
+        file("butterfly.png"),
+        file("harbour.png", HARBOUR),
+        file("bird.png", bird),
+        file("scan.png", large),
         file("notes.txt", b"no picture at all", "text/plain"),
-    )  # fmt: skip
+    )
     start(page)
     await_state(page, "working", 1)
     await_state(page, "refused", 4)

@@ -39,9 +39,20 @@ def test_an_upload_tells_boot_queue_bands_and_ends_with_the_bytes_of_the_api(
     page: Page, gateway: ScriptedGateway
 ) -> None:
     gateway.script.plays.append(
-        (scripted.ASLEEP, Gate("asleep"), scripted.booting(7), Gate("booting"), scripted.UP, scripted.queued(2),
-         Gate("queued"), Bands(1, 2, 4), Gate("half"), Bands(3, 4, 4), Whole())
-    )  # fmt: skip
+        (
+            scripted.ASLEEP,
+            Gate("asleep"),
+            scripted.booting(7),
+            Gate("booting"),
+            scripted.UP,
+            scripted.queued(2),
+            Gate("queued"),
+            Bands(1, 2, 4),
+            Gate("half"),
+            Bands(3, 4, 4),
+            Whole(),
+        )
+    )
     choose(page, file("my holiday.png", HARBOUR))
     start(page)
 
@@ -76,9 +87,11 @@ def test_what_is_known_of_the_result_stands_beside_it(page: Page, gateway: Scrip
     expect(page.locator(".job-size")).to_have_text("64 × 64 became 256 × 256 pixels, 16 kB")
     words(page).to_have_text("Done in 3.2 s, by compact_real_x4.")
     expect(page.locator(".job-notes li")).to_have_text(
-        ["The image is animated: the first of its 2 frames was taken.",
-         "2 tiles checked: every number is finite. Shrunk back, the result matches your upload at 41.2 dB."]
-    )  # fmt: skip
+        [
+            "The image is animated: the first of its 2 frames was taken.",
+            "2 tiles checked: every number is finite. Shrunk back, the result matches your upload at 41.2 dB.",
+        ]
+    )
 
 
 def test_a_result_kept_from_earlier_says_so(page: Page, gateway: ScriptedGateway) -> None:

@@ -54,8 +54,9 @@ class SleepyStack:
         self.front = FrontServer(folder / "front")
         self.stack: Stack = start_stack(
             folder / "state",
-            SUPERRES_SCALE_TO_ZERO_AFTER_S="2", SUPERRES_FRAME_ANCESTORS=f"'self' {self.front.origin}",
-        )  # fmt: skip
+            SUPERRES_SCALE_TO_ZERO_AFTER_S="2",
+            SUPERRES_FRAME_ANCESTORS=f"'self' {self.front.origin}",
+        )
         self.front.point_at(self.stack.url + "/")
 
     def status(self) -> Any:

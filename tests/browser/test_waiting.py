@@ -79,10 +79,25 @@ def test_an_example_wakes_nothing_by_itself_for_its_answer_may_be_kept(page: Pag
 
 def test_what_is_waited_for_is_said_from_the_boot_to_the_first_band(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays.append(
-        (scripted.booting(3.0), scripted.queued(3), Gate("boots"), scripted.booting(4.0), Gate("up"), scripted.UP,
-         Gate("turn"), Event("queue", {"place": 0, "ahead": 0}), Gate("bands"), Bands(1, 1, 2), scripted.booting(0.0),
-         Gate("again"), scripted.UP, Gate("end"), Bands(1, 2, 2), Whole())
-    )  # fmt: skip
+        (
+            scripted.booting(3.0),
+            scripted.queued(3),
+            Gate("boots"),
+            scripted.booting(4.0),
+            Gate("up"),
+            scripted.UP,
+            Gate("turn"),
+            Event("queue", {"place": 0, "ahead": 0}),
+            Gate("bands"),
+            Bands(1, 1, 2),
+            scripted.booting(0.0),
+            Gate("again"),
+            scripted.UP,
+            Gate("end"),
+            Bands(1, 2, 2),
+            Whole(),
+        )
+    )
     choose(page, file("harbour.png", HARBOUR))
     start(page)
     ahead = "In the queue: 3 pictures are ahead of yours."

@@ -136,9 +136,13 @@ def frugal_page(playwright: Playwright, folder: Path, url: str) -> Iterator[Page
     blocked = '{"profile": {"default_content_setting_values": {"cookies": 2}, "block_third_party_cookies": true}}'
     (profile / "Preferences").write_text(blocked)
     context = playwright.chromium.launch_persistent_context(
-        str(profile.parent), executable_path=find_chromium(), args=FLAGS, viewport=DESKTOP, accept_downloads=True,
+        str(profile.parent),
+        executable_path=find_chromium(),
+        args=FLAGS,
+        viewport=DESKTOP,
+        accept_downloads=True,
         reduced_motion="reduce",
-    )  # fmt: skip
+    )
     page = context.pages[0]
     page.goto(url)
     yield page

@@ -99,8 +99,12 @@ def serving(state_dir: Path, *arguments: str, **variables: str) -> Iterator[Serv
     environ |= variables
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.gateway.serve_fake", *arguments],
-        cwd=ROOT, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=environ,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     limit = threading.Timer(START_LIMIT_S, process.kill)
     limit.start()
     try:

@@ -25,8 +25,19 @@ class RedisServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
-        self._command = [command, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-                         "--dir", str(folder)]  # fmt: skip
+        self._command = [
+            command,
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--dir",
+            str(folder),
+        ]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 

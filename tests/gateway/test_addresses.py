@@ -20,26 +20,41 @@ FORGED = "6.6.6.6"
     ("hops", "forwarded_for", "address"),
     [
         # 0 proxies: nobody may tell.
-        (0, "", PEER), (0, FORGED, PEER), (0, f"{FORGED}, {FORGED}", PEER),
+        (0, "", PEER),
+        (0, FORGED, PEER),
+        (0, f"{FORGED}, {FORGED}", PEER),
         # 1 proxy: the last entry is its own.
-        (1, "", PEER), (1, "203.0.113.7", "203.0.113.7"), (1, f"{FORGED}, 203.0.113.7", "203.0.113.7"),
+        (1, "", PEER),
+        (1, "203.0.113.7", "203.0.113.7"),
+        (1, f"{FORGED}, 203.0.113.7", "203.0.113.7"),
         (1, f"{FORGED},{FORGED} ,203.0.113.7 ", "203.0.113.7"),
         # 2 proxies: the last but one.
-        (2, "", PEER), (2, "203.0.113.7", PEER), (2, "203.0.113.7, 10.0.0.1", "203.0.113.7"),
+        (2, "", PEER),
+        (2, "203.0.113.7", PEER),
+        (2, "203.0.113.7, 10.0.0.1", "203.0.113.7"),
         (2, f"{FORGED}, 203.0.113.7, 10.0.0.1", "203.0.113.7"),
         # 3 proxies, as behind Knative.
-        (3, "203.0.113.7, 10.0.0.1", PEER), (3, "203.0.113.7, 10.0.0.1, 10.0.0.2", "203.0.113.7"),
+        (3, "203.0.113.7, 10.0.0.1", PEER),
+        (3, "203.0.113.7, 10.0.0.1, 10.0.0.2", "203.0.113.7"),
         (3, f"{FORGED}, {FORGED}, 203.0.113.7, 10.0.0.1, 10.0.0.2", "203.0.113.7"),
         # What is no address counts as not told.
-        (1, "unknown", PEER), (1, "203.0.113.7,", PEER), (1, "_hidden", PEER), (1, "1.2.3", PEER),
-        (1, "127.0.0.1\x00", PEER), (1, "0x7f.1", PEER), (1, "010.0.0.1", PEER), (2, "evil, 10.0.0.1", PEER),
+        (1, "unknown", PEER),
+        (1, "203.0.113.7,", PEER),
+        (1, "_hidden", PEER),
+        (1, "1.2.3", PEER),
+        (1, "127.0.0.1\x00", PEER),
+        (1, "0x7f.1", PEER),
+        (1, "010.0.0.1", PEER),
+        (2, "evil, 10.0.0.1", PEER),
         # Ports, brackets, zones; IPv4 in IPv6 is IPv4.
-        (1, "203.0.113.7:4711", "203.0.113.7"), (1, "[2001:db8::1]:443", "2001:db8::1"),
+        (1, "203.0.113.7:4711", "203.0.113.7"),
+        (1, "[2001:db8::1]:443", "2001:db8::1"),
         (1, "[2001:db8::1]", "2001:db8::1"),
-        (1, "fe80::1%eth0", "fe80::1"), (1, "::ffff:203.0.113.7", "203.0.113.7"),
+        (1, "fe80::1%eth0", "fe80::1"),
+        (1, "::ffff:203.0.113.7", "203.0.113.7"),
         (1, "::FFFF:CB00:7107", "203.0.113.7"),
     ],
-)  # fmt: skip
+)
 def test_exactly_as_many_hops_count_as_are_trusted(hops: int, forwarded_for: str, address: str) -> None:
     assert find_address(PEER, forwarded_for, hops) == address
 
@@ -62,12 +77,16 @@ def test_the_peer_is_folded_and_may_be_unknown(peer: str, address: str) -> None:
 @pytest.mark.parametrize(
     ("one", "other", "is_shared"),
     [
-        ("203.0.113.7", "203.0.113.7", True), ("203.0.113.7", "203.0.113.8", False),
-        ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", True), ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
-        ("::ffff:203.0.113.7", "203.0.113.7", True), ("::ffff:203.0.113.7", "::ffff:203.0.113.8", False),
-        ("", "unix:", True), ("", "203.0.113.7", False),
+        ("203.0.113.7", "203.0.113.7", True),
+        ("203.0.113.7", "203.0.113.8", False),
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::ffff:203.0.113.7", "203.0.113.7", True),
+        ("::ffff:203.0.113.7", "::ffff:203.0.113.8", False),
+        ("", "unix:", True),
+        ("", "203.0.113.7", False),
     ],
-)  # fmt: skip
+)
 def test_an_ipv4_address_stands_alone_and_a_64_together(one: str, other: str, *, is_shared: bool) -> None:
     assert (rate_limit_key(one) == rate_limit_key(other)) == is_shared
 

@@ -33,12 +33,20 @@ FILE = """\
     [
         ("203.0.113.0", "2026-11-22 alice: scraped all night"),
         ("203.0.113.255", "2026-11-22 alice: scraped all night"),
-        ("::ffff:203.0.113.9", "2026-11-22 alice: scraped all night"), ("203.0.114.0", None), ("203.0.112.255", None),
-        ("198.51.100.7", ""), ("198.51.100.8", None), ("2001:db8:1:2:ffff::1", "bob"), ("2001:db8:1:3::1", None),
-        ("192.0.2.200", "IPv4, written as IPv6"), ("192.0.3.0", None), ("", None), ("unknown", None),
+        ("::ffff:203.0.113.9", "2026-11-22 alice: scraped all night"),
+        ("203.0.114.0", None),
+        ("203.0.112.255", None),
+        ("198.51.100.7", ""),
+        ("198.51.100.8", None),
+        ("2001:db8:1:2:ffff::1", "bob"),
+        ("2001:db8:1:3::1", None),
+        ("192.0.2.200", "IPv4, written as IPv6"),
+        ("192.0.3.0", None),
+        ("", None),
+        ("unknown", None),
         ("::", None),
     ],
-)  # fmt: skip
+)
 def test_an_address_is_under_a_block_or_not(path: Path, address: str, note: str | None) -> None:
     path.write_text(FILE)
 
@@ -143,10 +151,11 @@ def test_adding_and_removing_keep_every_other_line_as_it_is(path: Path) -> None:
     [
         ("203.0.113.0/24", "", "203.0.113.0/24 is blocked already, in line 3."),
         ("203.0.113.1/24", "", "did you mean 203.0.113.0/24?"),
-        ("nobody", "", "is no network"), ("192.0.2.1", "a\nb", "A note has at most"),
+        ("nobody", "", "is no network"),
+        ("192.0.2.1", "a\nb", "A note has at most"),
         ("192.0.2.1", "x" * 201, "A note"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_added_is_refused_in_words(path: Path, network: str, note: str, words: str) -> None:
     path.write_text(FILE)
 

@@ -42,11 +42,17 @@ class Inputs(HTMLParser):
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 403), ("POST", "/", 403), ("POST", "/api/v1/upscale", 403), ("GET", "/api/v1/variants", 403),
-        ("POST", "/api/v1/wake", 403), ("GET", "/static/x/page.css", 403), ("GET", "/nothing", 403),
-        ("GET", "/healthz", 200), ("GET", "/readyz", 200),
+        ("GET", "/", 403),
+        ("POST", "/", 403),
+        ("POST", "/api/v1/upscale", 403),
+        ("GET", "/api/v1/variants", 403),
+        ("POST", "/api/v1/wake", 403),
+        ("GET", "/static/x/page.css", 403),
+        ("GET", "/nothing", 403),
+        ("GET", "/healthz", 200),
+        ("GET", "/readyz", 200),
     ],
-)  # fmt: skip
+)
 def test_a_blocked_network_gets_nothing_but_health(
     make_app: MakeApp, tmp_path: Path, key: str, upscaler: FakeBackend, method: str, path: str, status: int
 ) -> None:
@@ -79,10 +85,12 @@ def test_a_block_is_said_in_one_shape_and_logged_without_the_address(
 @pytest.mark.parametrize(
     ("blocked", "address", "said"),
     [
-        ("203.0.113.77", "203.0.113.77", "203.0.113.0/24"), ("203.0.113.64/26", "203.0.113.77", "203.0.113.0/24"),
-        ("2001:db8:1:2::7", "2001:db8:1:2::7", "2001:db8:1::/48"), ("2001:db8::/32", "2001:db8::7", "2001:db8::/32"),
+        ("203.0.113.77", "203.0.113.77", "203.0.113.0/24"),
+        ("203.0.113.64/26", "203.0.113.77", "203.0.113.0/24"),
+        ("2001:db8:1:2::7", "2001:db8:1:2::7", "2001:db8:1::/48"),
+        ("2001:db8::/32", "2001:db8::7", "2001:db8::/32"),
     ],
-)  # fmt: skip
+)
 def test_a_small_block_is_logged_by_its_line_and_no_closer_than_addresses_are(
     make_app: MakeApp, tmp_path: Path, caplog: pytest.LogCaptureFixture, blocked: str, address: str, said: str
 ) -> None:
@@ -116,20 +124,34 @@ OWN, FRONT, EVIL = "https://gate.example", "https://front.example", "https://evi
     ("site", "origin", "foreign"),
     [
         # Browsers that say where from.
-        ("same-origin", OWN, False), ("same-origin", "", False), ("same-origin", "null", False), ("none", "", False),
-        ("cross-site", EVIL, True), ("cross-site", "", True), ("cross-site", "null", True),
+        ("same-origin", OWN, False),
+        ("same-origin", "", False),
+        ("same-origin", "null", False),
+        ("none", "", False),
+        ("cross-site", EVIL, True),
+        ("cross-site", "", True),
+        ("cross-site", "null", True),
         ("cross-site", FRONT, False),
-        ("same-site", "https://other.gate.example", True), ("same-site", FRONT, False), ("nonsense", OWN, True),
+        ("same-site", "https://other.gate.example", True),
+        ("same-site", FRONT, False),
+        ("nonsense", OWN, True),
         # Browsers that tell the origin alone.
-        ("", OWN, False), ("", "http://gate.example", False), ("", OWN + ":443", False), ("", FRONT, False),
-        ("", EVIL, True), ("", "null", True), ("", OWN + ":8443", True),
+        ("", OWN, False),
+        ("", "http://gate.example", False),
+        ("", OWN + ":443", False),
+        ("", FRONT, False),
+        ("", EVIL, True),
+        ("", "null", True),
+        ("", OWN + ":8443", True),
         ("", "https://gate.example.evil.example", True),
-        ("", "https://evil.example/https://gate.example", True), ("", "https://front.example:444", True),
-        ("", "http://front.example", True), ("", "https://[", True),
+        ("", "https://evil.example/https://gate.example", True),
+        ("", "https://front.example:444", True),
+        ("", "http://front.example", True),
+        ("", "https://[", True),
         # Programs.
         ("", "", False),
     ],
-)  # fmt: skip
+)
 def test_only_our_page_and_those_that_may_frame_it_may_send_the_form(site: str, origin: str, *, foreign: bool) -> None:
     allowed = allowed_origins(f"'self' {FRONT} https://*.wild.example https:")
 
@@ -159,9 +181,11 @@ def test_a_foreign_page_is_refused_before_the_body_is_read(make_app: MakeApp, up
 
 
 def test_a_client_with_a_key_may_wake_from_anywhere(make_app: MakeApp, key: str) -> None:
-    answer = make_app().test_client().post(
-        "/api/v1/wake", headers={"X-API-Key": key, "Sec-Fetch-Site": "cross-site", "Origin": EVIL}
-    )  # fmt: skip
+    answer = (
+        make_app()
+        .test_client()
+        .post("/api/v1/wake", headers={"X-API-Key": key, "Sec-Fetch-Site": "cross-site", "Origin": EVIL})
+    )
 
     assert answer.status_code == 202
 
@@ -180,11 +204,35 @@ AHEAD = CsrfTokens(FORM_SECRET, 60, clock=lambda: 4_000_000_000.0).make()
 
 @pytest.mark.parametrize(
     "token",
-    ["", "x", OLD, AHEAD, CsrfTokens("another secret", 60).make(), TOKENS.make()[:-1], TOKENS.make() + "x",
-     "x" + TOKENS.make(), "\x00", "é", "x" * 100_000, TOKENS.make().replace(".", "..", 1)],
-    ids=["none", "no token", "expired", "from the future", "another secret", "cut", "longer", "changed", "zero",
-         "letter", "huge", "dots"],
-)  # fmt: skip
+    [
+        "",
+        "x",
+        OLD,
+        AHEAD,
+        CsrfTokens("another secret", 60).make(),
+        TOKENS.make()[:-1],
+        TOKENS.make() + "x",
+        "x" + TOKENS.make(),
+        "\x00",
+        "é",
+        "x" * 100_000,
+        TOKENS.make().replace(".", "..", 1),
+    ],
+    ids=[
+        "none",
+        "no token",
+        "expired",
+        "from the future",
+        "another secret",
+        "cut",
+        "longer",
+        "changed",
+        "zero",
+        "letter",
+        "huge",
+        "dots",
+    ],
+)
 def test_a_form_without_a_good_token_is_refused_with_a_fresh_one(
     client: FlaskClient, upscaler: FakeBackend, token: str
 ) -> None:

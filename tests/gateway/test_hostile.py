@@ -198,9 +198,21 @@ def odd_parameters(dice: Dice) -> Request:
 
 
 HURTFUL: tuple[Callable[[Dice], Request], ...] = (
-    pixel_bomb, text_bomb, wild_profile, many_frames, many_segments, many_chunks, many_parts, long_part_headers,
-    long_names, nameless_parts, odd_boundaries, open_part, noise, odd_parameters,
-)  # fmt: skip
+    pixel_bomb,
+    text_bomb,
+    wild_profile,
+    many_frames,
+    many_segments,
+    many_chunks,
+    many_parts,
+    long_part_headers,
+    long_names,
+    nameless_parts,
+    odd_boundaries,
+    open_part,
+    noise,
+    odd_parameters,
+)
 
 
 def test_two_thousand_hostile_uploads_end_in_words_and_within_the_memory(exposed: Served) -> None:

@@ -85,9 +85,18 @@ def test_revoking_takes_an_id_or_every_key_of_a_name(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[]", "{}", '{"keys": [{}]}', '{"keys": [{"id": 1, "name": "a", "created": "", "sha256": "00"}]}',
-     '{"keys": [{"id": "1", "name": "a", "created": "", "sha256": "00"}]}', "\x00" * 10, "x" * 4_194_305],
-)  # fmt: skip
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"keys": [{}]}',
+        '{"keys": [{"id": 1, "name": "a", "created": "", "sha256": "00"}]}',
+        '{"keys": [{"id": "1", "name": "a", "created": "", "sha256": "00"}]}',
+        "\x00" * 10,
+        "x" * 4_194_305,
+    ],
+)
 def test_a_damaged_file_keeps_the_last_good_keys_in_force_and_is_said_once(
     path: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:

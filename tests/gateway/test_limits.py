@@ -101,11 +101,14 @@ def test_what_costs_more_than_the_limit_is_told_so_and_waits_for_nothing() -> No
 @pytest.mark.parametrize(
     ("one", "other", "is_shared"),
     [
-        (V4, V4, True), (V4, "203.0.113.8", False), ("::ffff:203.0.113.7", V4, True),
-        ("2001:db8:1:2::1", "2001:db8:1:2:8000::9", True), ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        (V4, V4, True),
+        (V4, "203.0.113.8", False),
+        ("::ffff:203.0.113.7", V4, True),
+        ("2001:db8:1:2::1", "2001:db8:1:2:8000::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
         ("", "", True),
     ],
-)  # fmt: skip
+)
 def test_an_ipv4_address_or_an_ipv6_64_shares_one_allowance(one: str, other: str, *, is_shared: bool) -> None:
     counting = Counting(anonymous_megapixels="1 per hour")
 

@@ -82,9 +82,11 @@ def test_who_gets_nothing_pays_nothing(
 ) -> None:
     app = make_app(
         upscaler=FakeBackend(failures=[failure, failure] if failure else []),
-        anonymous_requests="9 per hour", anonymous_megapixels="9 per hour",
-        client_requests="9 per hour", client_megapixels="9 per hour",
-    )  # fmt: skip
+        anonymous_requests="9 per hour",
+        anonymous_megapixels="9 per hour",
+        client_requests="9 per hour",
+        client_megapixels="9 per hour",
+    )
 
     def ask(image: bytes) -> dict[str, int]:
         """Return what is left of each."""

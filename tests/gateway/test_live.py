@@ -61,9 +61,16 @@ def test_the_stream_tells_progress_and_ends_with_the_bytes_of_the_plain_answer(c
     assert base64.b64decode(result.pop("data")) == plain.data
     assert result.pop("seconds") >= 0.0
     assert result == {
-        "filename": "image_compact_x4.png", "media_type": "image/png", "width": 128, "height": 96,
-        "bytes": len(plain.data), "variant": "compact_x4", "notes": [], "checks": None, "cache": "miss",
-    }  # fmt: skip
+        "filename": "image_compact_x4.png",
+        "media_type": "image/png",
+        "width": 128,
+        "height": 96,
+        "bytes": len(plain.data),
+        "variant": "compact_x4",
+        "notes": [],
+        "checks": None,
+        "cache": "miss",
+    }
 
 
 def test_whoever_refuses_events_gets_the_picture(client: FlaskClient, key: str) -> None:
@@ -77,8 +84,9 @@ def test_bands_can_be_painted_one_below_the_other(client: FlaskClient, key: str)
 
     bands = [body for name, body in read_events(streamed.data) if name == "band"]
     assert [(band["top"], band["rows"], band["width"], band["height"]) for band in bands] == [
-        (0, 48, 128, 96), (48, 48, 128, 96),
-    ]  # fmt: skip
+        (0, 48, 128, 96),
+        (48, 48, 128, 96),
+    ]
     painted = np.concatenate([read_picture(base64.b64decode(band["data"])) for band in bands])
     whole = draw_photo(24, 32).repeat(4, 0).repeat(4, 1)
     assert np.abs(painted.astype(int) - whole).mean() < 4, "a JPEG of quality 80"

@@ -110,9 +110,7 @@ def test_the_largest_that_webp_takes_keep_to_the_memory_for_work(
 ) -> None:
     side = int(most_pixels_of("webp", Settings(), is_transparent=is_transparent) ** 0.5) // 4
 
-    answers, growth = growth_of(
-        banded, banded_key, "?format=webp", flat(side, is_transparent=is_transparent), AT_ONCE
-    )  # fmt: skip
+    answers, growth = growth_of(banded, banded_key, "?format=webp", flat(side, is_transparent=is_transparent), AT_ONCE)
 
     assert [status for status, _, _ in answers] == [200] * AT_ONCE
     assert growth < MAX_GROWTH_BYTES, f"{growth / 1e6:.0f} MB"

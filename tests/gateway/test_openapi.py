@@ -78,21 +78,43 @@ def test_choices_are_those_there_are(described: dict[str, Any]) -> None:
 def test_a_schema_tester_finds_no_fault_in_the_running_gateway(tmp_path: Path) -> None:
     limits = {
         f"SUPERRES_{name}": AMPLE
-        for name in ("ANONYMOUS_REQUESTS", "ANONYMOUS_MEGAPIXELS", "CLIENT_REQUESTS", "CLIENT_MEGAPIXELS",
-                     "WAKE_RATE", "BAN_AFTER")
-    }  # fmt: skip
+        for name in (
+            "ANONYMOUS_REQUESTS",
+            "ANONYMOUS_MEGAPIXELS",
+            "CLIENT_REQUESTS",
+            "CLIENT_MEGAPIXELS",
+            "WAKE_RATE",
+            "BAN_AFTER",
+        )
+    }
     with serving(tmp_path, **limits) as server:
         key = ApiKeyStore(tmp_path / "keys.json").new("tests")
         address = f"http://127.0.0.1:{server.port}"
         command = [
-            str(Path(sys.executable).with_name("st")), "--config-file", str(ROOT / "schemathesis.toml"),
-            "run", f"{address}/api/openapi.yaml", "--header", f"X-API-Key: {key}",
-            "--max-examples", str(EXAMPLES), "--seed", "1", "--generation-database", "none", "--no-color",
-        ]  # fmt: skip
+            str(Path(sys.executable).with_name("st")),
+            "--config-file",
+            str(ROOT / "schemathesis.toml"),
+            "run",
+            f"{address}/api/openapi.yaml",
+            "--header",
+            f"X-API-Key: {key}",
+            "--max-examples",
+            str(EXAMPLES),
+            "--seed",
+            "1",
+            "--generation-database",
+            "none",
+            "--no-color",
+        ]
         done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, capture_output=True,
-            timeout=LIMIT_S, check=False,
-        )  # fmt: skip
+            command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            text=True,
+            capture_output=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
 
         assert done.returncode == 0, done.stdout[-8_000:] + done.stderr[-2_000:]
         paths = yaml.safe_load((ROOT / "gateway" / "openapi.yaml").read_text())["paths"]

@@ -77,12 +77,21 @@ def broken_app(make_app: MakeApp, failure: Exception) -> Flask:
 
 
 ROUTES = {
-    "/": ("GET", False), "/#post": ("POST", False), "/results/x/before": ("GET", False),
-    "/results/x/after": ("GET", False), "/problems/x": ("GET", False), "/favicon.ico": ("GET", False),
-    "/static/x/page.css": ("GET", False), "/api/v1/upscale": ("POST", True), "/api/v1/variants": ("GET", True),
-    "/api/v1/status": ("GET", True), "/api/openapi.yaml": ("GET", True),
-    "/api/v1/wake": ("POST", True), "/healthz": ("GET", True), "/readyz": ("GET", True),
-}  # fmt: skip
+    "/": ("GET", False),
+    "/#post": ("POST", False),
+    "/results/x/before": ("GET", False),
+    "/results/x/after": ("GET", False),
+    "/problems/x": ("GET", False),
+    "/favicon.ico": ("GET", False),
+    "/static/x/page.css": ("GET", False),
+    "/api/v1/upscale": ("POST", True),
+    "/api/v1/variants": ("GET", True),
+    "/api/v1/status": ("GET", True),
+    "/api/openapi.yaml": ("GET", True),
+    "/api/v1/wake": ("POST", True),
+    "/healthz": ("GET", True),
+    "/readyz": ("GET", True),
+}
 """Every route, by an address of it: its method, and whether its errors are JSON whoever asks."""
 
 
@@ -149,12 +158,15 @@ def test_a_host_that_is_none_is_the_clients_fault(
 @pytest.mark.parametrize(
     ("method", "path", "status", "slug"),
     [
-        ("GET", "/nothing", 404, "not-found"), ("GET", "/api/v1/nothing", 404, "not-found"),
-        ("GET", "/api/v1/upscale", 405, "method-not-allowed"), ("DELETE", "/", 405, "method-not-allowed"),
-        ("POST", "/healthz", 405, "method-not-allowed"), ("GET", "/static/x/../app.py", 404, "not-found"),
+        ("GET", "/nothing", 404, "not-found"),
+        ("GET", "/api/v1/nothing", 404, "not-found"),
+        ("GET", "/api/v1/upscale", 405, "method-not-allowed"),
+        ("DELETE", "/", 405, "method-not-allowed"),
+        ("POST", "/healthz", 405, "method-not-allowed"),
+        ("GET", "/static/x/../app.py", 404, "not-found"),
         ("GET", "/results/x/after", 404, "result-gone"),
     ],
-)  # fmt: skip
+)
 def test_what_flask_refuses_has_the_same_shape(
     client: FlaskClient, method: str, path: str, status: int, slug: str
 ) -> None:

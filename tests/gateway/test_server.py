@@ -186,12 +186,17 @@ def test_a_length_that_lies_low_spoils_nothing_but_itself(served: Served, served
 
 @pytest.mark.parametrize(
     "request_",
-    [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nBad Header: x\r\n\r\n",
-     b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: 5, 6\r\n\r\n",
-     b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-     b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-     b"POST / HTTP/1.1\r\nTransfer-Encoding: deflate\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
-)  # fmt: skip
+    [
+        b"\x16\x03\x01\x02\x00\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nBad Header: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 5, 6\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: deflate\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
 def test_what_is_not_http_is_refused_in_the_same_shape(served: Served, request_: bytes) -> None:
     with connected(served) as sock:
         sock.sendall(request_)
@@ -224,10 +229,13 @@ def test_http_1_0_knows_no_100_continue(served: Served, served_key: str) -> None
 
 @pytest.mark.parametrize(
     "request_",
-    [b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
-     b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 8_000],
+    [
+        b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 8_000,
+    ],
     ids=["line", "header", "all of them, without an end"],
-)  # fmt: skip
+)
 def test_a_head_that_is_too_long_is_refused_at_once(served: Served, request_: bytes) -> None:
     with connected(served) as sock:
         sock.sendall(request_)
@@ -335,8 +343,13 @@ def test_such_a_server_has_an_exit_code(tmp_path: Path, how: str) -> None:
     environ = {"SUPERRES_STATE_DIR": str(tmp_path), "SUPERRES_PORT": "0"}
     process = subprocess.run(
         [sys.executable, "-m", "tests.gateway.serve_fake", how],
-        cwd=ROOT, env=environ, capture_output=True, text=True, timeout=START_LIMIT_S, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=START_LIMIT_S,
+        check=False,
+    )
 
     assert process.returncode == 3
     assert process.stdout == ""

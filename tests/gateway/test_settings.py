@@ -111,8 +111,10 @@ def test_all_complaints_come_at_once() -> None:
 
     lines = str(caught.value).splitlines()
     assert [next(name for name in ("THREDS", "max_side", "port") if name in line) for line in lines] == [
-        "THREDS", "max_side", "port",
-    ]  # fmt: skip
+        "THREDS",
+        "max_side",
+        "port",
+    ]
 
 
 def test_a_secret_may_come_from_a_file_and_is_never_shown(tmp_path: Path) -> None:

@@ -48,9 +48,11 @@ def ask_watched(client: FlaskClient, key: str, data: bytes, **environ: Any) -> t
     """Post a raw body and return (problem, bytes read of it)."""
     body = Watched(data)
     response = client.post(
-        "/api/v1/upscale", input_stream=body, headers={"X-API-Key": key},
+        "/api/v1/upscale",
+        input_stream=body,
+        headers={"X-API-Key": key},
         environ_overrides={"wsgi.input_terminated": True, **environ},
-    )  # fmt: skip
+    )
     return problem_of(response), body.taken
 
 
@@ -161,10 +163,12 @@ def test_first_bytes_that_tell_enough_spare_the_rest(client: FlaskClient, key: s
 def test_first_bytes_in_a_form_spare_the_rest_too(client: FlaskClient, key: str) -> None:
     body = Watched(multipart(b"not an image" + bytes(1_000_000)))
     response = client.post(
-        "/api/v1/upscale", input_stream=body, headers={"X-API-Key": key},
+        "/api/v1/upscale",
+        input_stream=body,
+        headers={"X-API-Key": key},
         content_type=f"multipart/form-data; boundary={BOUNDARY}",
         environ_overrides={"CONTENT_LENGTH": str(len(body.getvalue()))},
-    )  # fmt: skip
+    )
 
     assert problem_of(response) == (415, "unknown-format")
     assert body.taken <= 3 * 65_536
@@ -184,9 +188,11 @@ def test_a_large_form_is_taken_whole_and_without_a_file_on_disk(
     png = builders.insert_png_chunk(PHOTO, b"teSt", bytes(1_500_000))
 
     response = client.post(
-        "/api/v1/upscale", data=multipart(png), headers={"X-API-Key": key},
+        "/api/v1/upscale",
+        data=multipart(png),
+        headers={"X-API-Key": key},
         content_type=f"multipart/form-data; boundary={BOUNDARY}",
-    )  # fmt: skip
+    )
 
     assert response.status_code == 200
 
@@ -213,9 +219,11 @@ def test_a_bad_form_is_refused_by_name(make_app: MakeApp, key: str, upscaler: Fa
             if isinstance(one, tuple):
                 one[0].seek(0)
 
-    response = make_app().test_client().post(
-        "/api/v1/upscale", data=fields, content_type="multipart/form-data", headers={"X-API-Key": key}
-    )  # fmt: skip
+    response = (
+        make_app()
+        .test_client()
+        .post("/api/v1/upscale", data=fields, content_type="multipart/form-data", headers={"X-API-Key": key})
+    )
 
     assert problem_of(response) == (status, slug)
     assert upscaler.asked == []
@@ -223,11 +231,14 @@ def test_a_bad_form_is_refused_by_name(make_app: MakeApp, key: str, upscaler: Fa
 
 @pytest.mark.parametrize(
     ("body", "content_type"),
-    [(b"", "multipart/form-data"), (b"--x\r\nnonsense", "multipart/form-data; boundary=x"),
-     (b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\nbroken off", "multipart/form-data; boundary=x"),
-     (b"x" * 200_000, "multipart/form-data; boundary=x"),
-     (b"--\xc3\xa4", "multipart/form-data; boundary=\xc3\xa4")],
-)  # fmt: skip
+    [
+        (b"", "multipart/form-data"),
+        (b"--x\r\nnonsense", "multipart/form-data; boundary=x"),
+        (b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\nbroken off", "multipart/form-data; boundary=x"),
+        (b"x" * 200_000, "multipart/form-data; boundary=x"),
+        (b"--\xc3\xa4", "multipart/form-data; boundary=\xc3\xa4"),
+    ],
+)
 def test_a_body_that_is_no_multipart_is_a_4xx(client: FlaskClient, key: str, body: bytes, content_type: str) -> None:
     response = client.post("/api/v1/upscale", data=body, content_type=content_type, headers={"X-API-Key": key})
 
@@ -313,11 +324,19 @@ def test_a_format_that_cannot_hold_the_result_is_refused(client: FlaskClient, ke
 @pytest.mark.parametrize(
     ("sent", "stem"),
     [
-        ("photo.png", "photo"), ("a.b.jpeg", "a.b"), ("C:\\me\\photo.png", "photo"), ("../../etc/passwd", "passwd"),
-        ("a b\r\nc.png", "a_b_c"), ("", "image"), (".png", "png"), ("...", "image"), ("été 1.webp", "été_1"),
-        ("x" * 300 + ".png", "x" * 80), ('"; rm -rf.png', "rm_-rf"),
+        ("photo.png", "photo"),
+        ("a.b.jpeg", "a.b"),
+        ("C:\\me\\photo.png", "photo"),
+        ("../../etc/passwd", "passwd"),
+        ("a b\r\nc.png", "a_b_c"),
+        ("", "image"),
+        (".png", "png"),
+        ("...", "image"),
+        ("été 1.webp", "été_1"),
+        ("x" * 300 + ".png", "x" * 80),
+        ('"; rm -rf.png', "rm_-rf"),
     ],
-)  # fmt: skip
+)
 def test_the_name_of_the_result_is_made_of_the_uploads_and_is_safe(sent: str, stem: str) -> None:
     order = make_request(PHOTO, sent, parse_options({}, Settings()), Settings())
 

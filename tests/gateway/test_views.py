@@ -166,10 +166,16 @@ def test_no_key_a_wrong_key_and_a_revoked_key_are_answered_alike(
     revoked = settings_path_keys.new("gone")
     settings_path_keys.revoke("gone")
     attempts: list[dict[str, str]] = [
-        {}, {"X-API-Key": ""}, {"X-API-Key": "ssr_wrong"}, {"X-API-Key": revoked}, {"X-API-Key": "x" * 5_000},
-        {"Authorization": f"Bearer {revoked}"}, {"Authorization": "Bearer"}, {"Authorization": "Basic YTpi"},
+        {},
+        {"X-API-Key": ""},
+        {"X-API-Key": "ssr_wrong"},
+        {"X-API-Key": revoked},
+        {"X-API-Key": "x" * 5_000},
+        {"Authorization": f"Bearer {revoked}"},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Basic YTpi"},
         {"X-API-Key": "schlüssel"},
-    ]  # fmt: skip
+    ]
 
     answers = [client.post("/api/v1/upscale", data=PHOTO, headers=headers) for headers in attempts]
 
@@ -204,8 +210,10 @@ def test_variants_tell_what_can_be_asked_for_and_within_which_limits(make_app: M
     assert {"scale", "summary", "notice", "credit", "licence", "task"} <= body["variants"][0].keys()
     assert body["limits"]["max_pixels"] == 1_000
     assert body["formats"]["webp"] == {
-        "max_side": 16_383, "max_pixels": 18_750_000, "max_pixels_transparent": 7_142_857
-    }  # fmt: skip
+        "max_side": 16_383,
+        "max_pixels": 18_750_000,
+        "max_pixels_transparent": 7_142_857,
+    }
     assert (body["default_variant"], body["default_format"], body["default_quality"]) == ("compact_x4", "png", 92)
 
 
@@ -283,11 +291,14 @@ def test_a_request_is_one_line_without_key_name_id_or_whole_address(
 
 @pytest.mark.parametrize(
     ("hops", "forwarded", "address"),
-    [(0, "203.0.113.7", "127.0.0.0/24"),
-     (1, "203.0.113.7", "203.0.113.0/24"),
-     (1, "198.51.100.1, 203.0.113.7", "203.0.113.0/24"),
-     (2, "198.51.100.1, 203.0.113.7", "198.51.100.0/24"), (2, "203.0.113.7", "127.0.0.0/24")],
-)  # fmt: skip
+    [
+        (0, "203.0.113.7", "127.0.0.0/24"),
+        (1, "203.0.113.7", "203.0.113.0/24"),
+        (1, "198.51.100.1, 203.0.113.7", "203.0.113.0/24"),
+        (2, "198.51.100.1, 203.0.113.7", "198.51.100.0/24"),
+        (2, "203.0.113.7", "127.0.0.0/24"),
+    ],
+)
 def test_only_as_many_hops_as_are_trusted_count(
     make_app: MakeApp, hops: int, forwarded: str, address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -300,10 +311,14 @@ def test_only_as_many_hops_as_are_trusted_count(
 
 @pytest.mark.parametrize(
     ("address", "network"),
-    [("203.0.113.77", "203.0.113.0/24"),
-     ("2001:db8:1:2:3::4", "2001:db8:1::/48"), ("::ffff:203.0.113.77", "203.0.113.0/24"),
-     ("", "-"), ("unix", "-")],
-)  # fmt: skip
+    [
+        ("203.0.113.77", "203.0.113.0/24"),
+        ("2001:db8:1:2:3::4", "2001:db8:1::/48"),
+        ("::ffff:203.0.113.77", "203.0.113.0/24"),
+        ("", "-"),
+        ("unix", "-"),
+    ],
+)
 def test_addresses_are_truncated(address: str, network: str) -> None:
     assert truncate_address(address) == network
 

@@ -64,9 +64,12 @@ def test_a_change_that_could_not_be_read_at_first_counts_as_soon_as_it_can(
 
 
 def test_a_file_that_cannot_be_read_for_long_is_said_now_and_then(
-    path: Path, watched: ReloadingFile[str], clock: ManualClock, fail_to_open: Callable[[bool], None],
+    path: Path,
+    watched: ReloadingFile[str],
+    clock: ManualClock,
+    fail_to_open: Callable[[bool], None],
     caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     fail_to_open(True)
     for _ in range(100):
         watched.current()
@@ -102,8 +105,9 @@ def test_a_content_that_makes_no_sense_is_said_at_once_also_after_a_file_that_co
     watched.current()
 
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-        f"The words file {path} cannot be read", f"The words file {path} is damaged"
-    ]  # fmt: skip
+        f"The words file {path} cannot be read",
+        f"The words file {path} is damaged",
+    ]
 
 
 def test_a_file_that_is_gone_is_said_once_and_one_that_never_was_is_not(
@@ -117,5 +121,6 @@ def test_a_file_that_is_gone_is_said_once_and_one_that_never_was_is_not(
 
     [record] = caplog.records
     assert (record.levelno, record.getMessage()) == (
-        logging.WARNING, f"The words file {path} is gone: there are no words now."
-    )  # fmt: skip
+        logging.WARNING,
+        f"The words file {path} is gone: there are no words now.",
+    )

@@ -25,8 +25,11 @@ def compose(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("COMPOSE_", "DOCKER_"))}
     return subprocess.run(
         [binary, "--project-directory", ROOT, *arguments],
-        env={**clean, **environ}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={**clean, **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @cache

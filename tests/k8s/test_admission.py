@@ -122,7 +122,9 @@ REFUSED: dict[str, tuple[Callable[[Manifest], None], str]] = {
     "aggressive probe with a threshold": (_container(readinessProbe={**PROBE, "failureThreshold": 3}), "disallowed"),
     "aggressive probe with a time-out": (_container(readinessProbe={**PROBE, "timeoutSeconds": 3}), "disallowed"),
     "a probe that may never fail": (
-        _container(readinessProbe={**PROBE, "periodSeconds": 5, "failureThreshold": 0}), "at least 1"),
+        _container(readinessProbe={**PROBE, "periodSeconds": 5, "failureThreshold": 0}),
+        "at least 1",
+    ),
     "a mount over /dev": (_mount("/dev/"), "reserved"),
     "a mount over the root": (_mount("/"), "reserved"),
     "a mount of no volume": (_mount("/x", "nowhere"), "no matching volume"),
@@ -132,8 +134,10 @@ REFUSED: dict[str, tuple[Callable[[Manifest], None], str]] = {
     "a host path": (_volume({"name": "spare", "hostPath": {"path": "/"}}), "stock cluster refuses"),
     "a claim": (_volume({"name": "spare", "persistentVolumeClaim": {"claimName": "x"}}), "stock cluster refuses"),
     "a revision not named after the Service": (
-        lambda service: service["spec"]["template"]["metadata"].update({"name": "other-00001"}), "must begin with"),
-}  # fmt: skip
+        lambda service: service["spec"]["template"]["metadata"].update({"name": "other-00001"}),
+        "must begin with",
+    ),
+}
 
 
 @pytest.mark.parametrize("fault", REFUSED)

@@ -38,8 +38,29 @@ IMPOSTORS = {
     "the internet": PodSelector("the-internet"),
 }
 PODS = {**OURS, **CLUSTERS, **IMPOSTORS}
-PORTS = (53, 80, 443, 6379, 8000, 8001, 8002, 8008, 8012, 8013, 8022, 8080, 8081, 8090, 8112, 8443, 9000, 9090, 9091,
-         9095, 9443)  # fmt: skip
+PORTS = (
+    53,
+    80,
+    443,
+    6379,
+    8000,
+    8001,
+    8002,
+    8008,
+    8012,
+    8013,
+    8022,
+    8080,
+    8081,
+    8090,
+    8112,
+    8443,
+    9000,
+    9090,
+    9091,
+    9095,
+    9443,
+)
 DOORS = [*((port, "TCP") for port in PORTS), (53, "UDP"), (8013, "UDP")]
 
 # Pods that let in what is listed here, and nobody else: all of ours, and the two doors of the cluster that are locked.

@@ -34,8 +34,19 @@ def test_answer_in_words_names_hours_dollars_waiting_and_the_assumption() -> Non
     result = run("--days", "5")
 
     assert result.exit_code == 0
-    for words in ("GPU ", "h billed in", "at l4-high", "at original", "always on", "p50", "p95", "p99", "Cold", "Lost",
-                  "an assumption until you measure"):  # fmt: skip
+    for words in (
+        "GPU ",
+        "h billed in",
+        "at l4-high",
+        "at original",
+        "always on",
+        "p50",
+        "p95",
+        "p99",
+        "Cold",
+        "Lost",
+        "an assumption until you measure",
+    ):
         assert words in result.output
 
 
@@ -50,13 +61,20 @@ def test_answer_in_json_adds_up() -> None:
 
 def test_every_knob_of_the_command_reaches_the_simulation() -> None:
     options = {
-        "--window": ("window_s", 20), "--retention": ("retention_s", 7.5), "--concurrency": ("concurrency", 3),
-        "--min-scale": ("min_scale", 1), "--max-scale": ("max_scale", 2), "--boot-s": ("boot_s", 9.0),
-        "--boot-p90-s": ("boot_p90_s", 19.0), "--seconds-per-image": ("seconds_per_megapixel", 0.5),
-        "--deadline-s": ("deadline_s", 99.0), "--queue-size": ("queue_size", 5),
-        "--burst-capacity": ("burst_capacity", 211.0), "--gpus": ("gpus", 2),
+        "--window": ("window_s", 20),
+        "--retention": ("retention_s", 7.5),
+        "--concurrency": ("concurrency", 3),
+        "--min-scale": ("min_scale", 1),
+        "--max-scale": ("max_scale", 2),
+        "--boot-s": ("boot_s", 9.0),
+        "--boot-p90-s": ("boot_p90_s", 19.0),
+        "--seconds-per-image": ("seconds_per_megapixel", 0.5),
+        "--deadline-s": ("deadline_s", 99.0),
+        "--queue-size": ("queue_size", 5),
+        "--burst-capacity": ("burst_capacity", 211.0),
+        "--gpus": ("gpus", 2),
         "--node-linger-s": ("node_linger_s", 60.0),
-    }  # fmt: skip
+    }
     flags = [word for flag, (_, value) in options.items() for word in (flag, str(value))]
 
     setting = answer("--days", "1", *flags)["setting"]

@@ -164,9 +164,16 @@ def test_one_visit_is_billed_boot_work_tail_and_drain() -> None:
 
 @pytest.mark.parametrize(
     ("window_s", "retention_s", "burst", "least", "most"),
-    [(60, 0, 211, 60.45, 62.40), (30, 0, 211, 30.45, 32.40), (6, 0, 211, 6.45, 8.40), (15, 15, 211, 29.94, 31.89),
-     (6, 30, 211, 35.94, 37.89), (60, 0, 0, 90.92 - 1, 90.92 + 1), (6, 0, 0, 36.92 - 1, 36.92 + 1)],
-)  # fmt: skip
+    [
+        (60, 0, 211, 60.45, 62.40),
+        (30, 0, 211, 30.45, 32.40),
+        (6, 0, 211, 6.45, 8.40),
+        (15, 15, 211, 29.94, 31.89),
+        (6, 30, 211, 35.94, 37.89),
+        (60, 0, 0, 90.92 - 1, 90.92 + 1),
+        (6, 0, 0, 36.92 - 1, 36.92 + 1),
+    ],
+)
 @pytest.mark.parametrize("at_s", [1000.0, 1000.4, 1001.03, 1001.77])
 def test_idle_tail_is_that_of_the_phase_sweep(
     window_s: int, retention_s: float, burst: float, least: float, most: float, at_s: float

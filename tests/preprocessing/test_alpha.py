@@ -99,9 +99,7 @@ def test_alpha_takes_the_size_of_the_result_and_keeps_full_and_none(scale: int) 
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.integers(1, 40), st.integers(1, 9), st.sampled_from([1, 2, 3, 4, 8]), st.integers(0, 2**32 - 1), st.data()
-)  # fmt: skip
+@given(st.integers(1, 40), st.integers(1, 9), st.sampled_from([1, 2, 3, 4, 8]), st.integers(0, 2**32 - 1), st.data())
 def test_alpha_scaled_in_parts_is_what_it_is_scaled_at_once(
     height: int, width: int, scale: int, seed: int, data: st.DataObject
 ) -> None:

@@ -109,9 +109,12 @@ def test_numbers_that_make_no_grid_are_refused(wrong: dict[str, int]) -> None:
     numbers = right | wrong
     with pytest.raises(GridError, match="No grid"):
         choose_grid(
-            numbers["height"], numbers["width"],
-            window=numbers["window"], halo=numbers["halo"], max_tile_px=numbers["max_tile_px"],
-        )  # fmt: skip
+            numbers["height"],
+            numbers["width"],
+            window=numbers["window"],
+            halo=numbers["halo"],
+            max_tile_px=numbers["max_tile_px"],
+        )
 
 
 @given(grids())
@@ -125,11 +128,23 @@ def test_a_grid_crosses_triton_as_eight_numbers(grid: Grid) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"height": 0}, {"height": -5}, {"width": 2**31 - 1}, {"window": 0}, {"window": 3}, {"halo": 12}, {"halo": 64},
-        {"tile_height": 0}, {"tile_height": 60}, {"tile_width": 2**30}, {"rows": 0}, {"rows": 2**31 - 1}, {"rows": 1},
-        {"columns": 99}, {"columns": 2},
+        {"height": 0},
+        {"height": -5},
+        {"width": 2**31 - 1},
+        {"window": 0},
+        {"window": 3},
+        {"halo": 12},
+        {"halo": 64},
+        {"tile_height": 0},
+        {"tile_height": 60},
+        {"tile_width": 2**30},
+        {"rows": 0},
+        {"rows": 2**31 - 1},
+        {"rows": 1},
+        {"columns": 99},
+        {"columns": 2},
     ],
-)  # fmt: skip
+)
 def test_a_hostile_grid_is_refused(change: dict[str, int]) -> None:
     grid = choose_grid(500, 700, window=8, halo=16, max_tile_px=128)
     hostile = np.array(list((dataclasses.asdict(grid) | change).values()), np.int32)

@@ -25,9 +25,7 @@ def filtered_zeros(height: int, width: int, depth: int, colour: int, *, interlac
     """Return the bytes of a black picture as a PNG packs them: each row, of each pass, behind its filter."""
     pixels = np.zeros((height, width, CHANNELS[colour] * depth), np.uint8)
     passes = [pixels[top::down, left::right] for top, left, down, right in builders.ADAM7] if interlaced else [pixels]
-    return b"".join(
-        b"\0" + np.packbits(row.reshape(-1)).tobytes() for part in passes if part.size for row in part
-    )  # fmt: skip
+    return b"".join(b"\0" + np.packbits(row.reshape(-1)).tobytes() for part in passes if part.size for row in part)
 
 
 def png(height: int, width: int, depth: int, colour: int, packed: bytes, *, interlaced: bool = False) -> bytes:

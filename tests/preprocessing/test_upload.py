@@ -134,9 +134,14 @@ def test_limits_that_no_decoder_could_keep_are_refused() -> None:
 def test_every_refusal_has_a_slug_of_its_own() -> None:
     kinds = [subclass.kind for subclass in ImageError.__subclasses__()]
     assert sorted(kinds) == [
-        "empty-upload", "side-too-long", "too-many-bytes", "too-many-pixels",
-        "unknown-format", "unreadable-image", "unsupported-output",
-    ]  # fmt: skip
+        "empty-upload",
+        "side-too-long",
+        "too-many-bytes",
+        "too-many-pixels",
+        "unknown-format",
+        "unreadable-image",
+        "unsupported-output",
+    ]
 
 
 PHOTO = builders.draw_photo(8, 8)

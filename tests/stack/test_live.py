@@ -42,8 +42,9 @@ def sleeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A service that falls asleep soon and keeps no results."""
     running = start_stack(
         tmp_path_factory.mktemp("sleeper"),
-        SUPERRES_SCALE_TO_ZERO_AFTER_S=str(IDLE_S), SUPERRES_CACHE_MAX_BYTES="0",
-    )  # fmt: skip
+        SUPERRES_SCALE_TO_ZERO_AFTER_S=str(IDLE_S),
+        SUPERRES_CACHE_MAX_BYTES="0",
+    )
     try:
         yield running
     finally:

@@ -34,10 +34,21 @@ def test_curl_with_a_key_gets_a_png_of_exactly_four_times_the_sides(stack: Stack
     source, target = SET5 / "x4" / "butterfly.png", tmp_path / "out.png"
 
     subprocess.run(
-        ["curl", "--silent", "--show-error", "--fail", "-F", f"image=@{source}", "-H", f"X-API-Key: {stack.key}",
-         f"{stack.url}/api/v1/upscale", "-o", str(target)],
+        [
+            "curl",
+            "--silent",
+            "--show-error",
+            "--fail",
+            "-F",
+            f"image=@{source}",
+            "-H",
+            f"X-API-Key: {stack.key}",
+            f"{stack.url}/api/v1/upscale",
+            "-o",
+            str(target),
+        ],
         check=True,
-    )  # fmt: skip
+    )
 
     with Image.open(target) as picture, Image.open(source) as given:
         assert (picture.format, picture.size) == ("PNG", (given.width * 4, given.height * 4))
@@ -79,8 +90,12 @@ UPLOADS = {
     "text named .png": (b"this is not a picture\n" * 20, 415, "unknown-format", "JPEG, PNG and WebP"),
     "a 30000x30000 header": (builders.png_header_only(30000, 30000), 413, "too-many-pixels|side-too-long", "30000"),
     "a truncated JPEG": (
-        builders.truncated(builders.encode_jpeg(builders.draw_photo(64, 64, seed=1))), 422, "unreadable-image", "."),
-}  # fmt: skip
+        builders.truncated(builders.encode_jpeg(builders.draw_photo(64, 64, seed=1))),
+        422,
+        "unreadable-image",
+        ".",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", UPLOADS)

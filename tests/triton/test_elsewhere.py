@@ -45,9 +45,11 @@ def activator(tmp_path: Path) -> Iterator[TcpActivator]:
 def backend_at(address: str, state_dir: Path) -> tuple[Backend, Callable[[], TestResponse]]:
     """A gateway before the Triton at that address, and a way to ask it for a picture."""
     environ = {
-        "SUPERRES_STATE_DIR": str(state_dir), "SUPERRES_BACKEND_ADDRESS": address,
-        "SUPERRES_MODEL_KEY": MODEL_KEY, "SUPERRES_CACHE_MAX_BYTES": "0",
-    }  # fmt: skip
+        "SUPERRES_STATE_DIR": str(state_dir),
+        "SUPERRES_BACKEND_ADDRESS": address,
+        "SUPERRES_MODEL_KEY": MODEL_KEY,
+        "SUPERRES_CACHE_MAX_BYTES": "0",
+    }
     backend = make_backend(settings := read_settings(environ).settings)
     client, key = create_app(settings, backend).test_client(), ApiKeyStore(state_dir / "keys.json").new("tests")
     return backend, lambda: ask_api(client, key)

@@ -55,9 +55,9 @@ def test_during_a_rotation_either_order_of_two_keys_serves(
 ) -> None:
     value = order.format(right=triton_server.model_key, wrong=WRONG)
     (tmp_path / "model-key").write_text(value + "\n")
-    secret = {"SUPERRES_MODEL_KEY": value} if way == "variable" else {
-        "SUPERRES_MODEL_KEY_FILE": str(tmp_path / "model-key")
-    }  # fmt: skip
+    secret = (
+        {"SUPERRES_MODEL_KEY": value} if way == "variable" else {"SUPERRES_MODEL_KEY_FILE": str(tmp_path / "model-key")}
+    )
 
     answer = ask(triton_server, tmp_path, settings_with(triton_server, tmp_path, **secret))
 
