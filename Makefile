@@ -31,10 +31,10 @@ fix: .setup-test-$(PINS) ## Let ruff mend what it can
 bench: .setup-test-$(PINS) ## Measure the network against the plain formulation (minutes; a quiet machine)
 	$(BIN)/python -m benchmarks.network
 
-gpu: .setup-test-$(PINS) ## Measure on a CUDA card what a CPU cannot tell, and write docs/gpu.md (minutes)
+gpu: .setup-test-$(PINS) ## Measure on a CUDA card what a CPU cannot tell, and write docs/measurements/gpu.md (minutes)
 	$(BIN)/python -m benchmarks.gpu
 
-bill: .setup-test-$(PINS) ## Make the tables and plots of docs/bill.md and docs/scale.md anew (minutes)
+bill: .setup-test-$(PINS) ## Make the tables and plots of docs/how-to/plan-costs.md and docs/measurements/scale.md anew (minutes)
 	$(BIN)/python -m planning.reports.report
 
 containers: .setup-test-$(PINS) ## Build both images and live through docker-compose.yml (root, Debian 12; 5 minutes)

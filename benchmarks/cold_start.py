@@ -1,6 +1,7 @@
 """Where a cold start goes: from an embedded backend that sleeps to the first band of a 256x256 picture, step by step.
 
-`python -m benchmarks.cold_start` wakes the real thing round after round and writes the table of docs/cold-start.md.
+`python -m benchmarks.cold_start` wakes the real thing round after round and writes the table of
+docs/explanation/cold-start.md.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def main() -> None:
         f"load {machine['load_before']} before, niceness {os.getpriority(os.PRIO_PROCESS, 0)}"
         + ("." if machine["quiet"] else " (other work ran beside it)."),
     ]
-    replace_part(ROOT / "docs" / "cold-start.md", "cold start", lines)
+    replace_part(ROOT / "docs/explanation/cold-start.md", "cold start", lines)
 
 
 if __name__ == "__main__":

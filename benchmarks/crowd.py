@@ -4,7 +4,7 @@
 
 The gateway is the real one, in a process of its own; the backend is the tests' fake, which repeats pixels, so that each
 client knows what its own picture must become. Clients wait as long as Retry-After says. Writes
-benchmarks/results/crowd.json and the table of docs/limits.md.
+benchmarks/results/crowd.json and the table of docs/reference/rate-limits.md.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.fakes import enlarge
 from tests.gateway.conftest import Served, serving
 
 RESULTS = Path(__file__).parent / "results" / "crowd.json"
-PAGE = Path(__file__).parent.parent / "docs" / "limits.md"
+PAGE = Path(__file__).parent.parent / "docs/reference/rate-limits.md"
 BEGIN, END = "<!-- measured: python -m benchmarks.crowd -->\n", "<!-- end of measured -->"
 ANSWER_LIMIT_S = 120.0
 REFUSALS = (429, 503)
@@ -150,7 +150,7 @@ def describe(clients: list[CrowdClient], seconds: float) -> dict[str, Any]:
 
 
 def describe_in_words(result: dict[str, Any]) -> str:
-    """Return the table of docs/limits.md."""
+    """Return the table of docs/reference/rate-limits.md."""
     machine, refusals = result["machine"], result["refusals"]
     each, told = result["results_a_client"], result["retry_after_s"]
     rows = {
@@ -170,7 +170,7 @@ def describe_in_words(result: dict[str, Any]) -> str:
 
 
 def write_page() -> None:
-    """Put the table of the results file into docs/limits.md."""
+    """Put the table of the results file into docs/reference/rate-limits.md."""
     text = PAGE.read_text()
     begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
     PAGE.write_text(text[:begin] + describe_in_words(json.loads(RESULTS.read_text())) + text[end:])

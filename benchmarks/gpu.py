@@ -2,8 +2,9 @@
 
     python -m benchmarks.gpu [--rounds 7]
 
-Writes benchmarks/results/gpu.json and, from it, the tables of docs/gpu.md. Protocol as in `benchmarks.network`; the
-card is waited for before each clock is read. Every function takes the device, so that tests run it on a CPU.
+Writes benchmarks/results/gpu.json and, from it, the tables of docs/measurements/gpu.md. Protocol as in
+`benchmarks.network`; the card is waited for before each clock is read. Every function takes the device, so that tests
+run it on a CPU.
 """
 
 from __future__ import annotations

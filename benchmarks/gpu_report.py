@@ -1,4 +1,4 @@
-"""From what a card was measured at to docs/gpu.md; without a result the page says that there is none."""
+"""From what a card was measured at to docs/measurements/gpu.md; without a result the page says that there is none."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from benchmarks.report import ROOT, replace_part, table
 NOTHING_YET = ["Nothing yet: `make gpu` on a machine with a card fills this in."]
 
 
-def write_gpu_report(results: Path, page: Path = ROOT / "docs" / "gpu.md") -> None:
-    """Write the measured part of docs/gpu.md."""
+def write_gpu_report(results: Path, page: Path = ROOT / "docs/measurements/gpu.md") -> None:
+    """Write the measured part of docs/measurements/gpu.md."""
     lines = make_lines(json.loads(results.read_text())) if results.exists() else NOTHING_YET
     replace_part(page, "gpu", lines)
 

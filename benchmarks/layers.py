@@ -4,8 +4,8 @@
 
 Every image is decoded, shrunk to a megapixel at most, enlarged four times (bicubic: as smooth as a result) and encoded,
 all by the project's own code. CPU time, not wall time, so that a busy machine says the same; prints medians of ROUNDS
-as JSON. The capacity model (`planning/reports/fleet.py`) and docs/scale.md take their figures from it. FLOPs are
-counted, not timed.
+as JSON. The capacity model (`planning/reports/fleet.py`) and docs/measurements/scale.md take their figures from it.
+FLOPs are counted, not timed.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m benchmarks.network [--rounds 7] [--parts speed,memory,triton,choices] [--threads 2]
 
-Writes benchmarks/results/network.json and, from it, the tables and plots of docs/benchmarks.md. Protocol: everything
-that is compared runs in turn (A B A B ...) in one process, one warm-up round, medians of the rest, threads fixed,
-torch.inference_mode, and both must agree within 1e-5 before they are timed. Use a quiet machine.
+Writes benchmarks/results/network.json and, from it, the tables and plots of docs/measurements/benchmarks.md. Protocol:
+everything that is compared runs in turn (A B A B ...) in one process, one warm-up round, medians of the rest, threads
+fixed, torch.inference_mode, and both must agree within 1e-5 before they are timed. Use a quiet machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The plots of docs/benchmarks.md, drawn from results."""
+"""The plots of docs/measurements/benchmarks.md, drawn from results."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
     python -m benchmarks.png_filters IMAGE...
 
 Every image is written as it is and enlarged four times (bicubic), which is as smooth as our results. Prints the medians
-of ROUNDS in milliseconds and kilobytes; docs/images.md holds the table that chose the Up filter of `png_stream`.
+of ROUNDS in milliseconds and kilobytes; docs/explanation/codec.md holds the table that chose the Up filter of
+`png_stream`.
 """
 
 from __future__ import annotations

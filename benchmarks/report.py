@@ -1,4 +1,5 @@
-"""From results to pages: the tables of docs/benchmarks.md and docs/tiling.md, and the plots of docs/images.
+"""From results to pages: the tables of docs/measurements/benchmarks.md and docs/explanation/tiling.md, and the plots
+of docs/images.
 
 Everything between a page's `<!-- measured: NAME -->` and `<!-- end of NAME -->` is written here, from the JSON in
 benchmarks/results/ alone; what stands around it is written by hand.
@@ -33,9 +34,9 @@ MAX_TRITON_RATIO = 1.05
 
 
 def write_report(docs: Path = ROOT / "docs", results: Path = RESULTS / "network.json") -> None:
-    """Write docs/benchmarks.md's tables and plots from the results of `benchmarks.network`."""
+    """Write docs/measurements/benchmarks.md's tables and plots from the results of `benchmarks.network`."""
     measured = json.loads(results.read_text())
-    page = docs / "benchmarks.md"
+    page = docs / "measurements/benchmarks.md"
     makers = {"speed": _speed, "memory": _memory, "triton": _triton, "choices": _choices}
     for name, make in makers.items():
         if name in measured:
@@ -49,8 +50,8 @@ def write_report(docs: Path = ROOT / "docs", results: Path = RESULTS / "network.
 
 
 def write_seams(docs: Path = ROOT / "docs", results: Path = RESULTS / "tiling.json") -> None:
-    """Write the table of halo and alignment in docs/tiling.md from the results of `benchmarks.tiling`."""
-    replace_part(docs / "tiling.md", "seams", _seams(json.loads(results.read_text())))
+    """Write the table of halo and alignment in docs/explanation/tiling.md from the results of `benchmarks.tiling`."""
+    replace_part(docs / "explanation/tiling.md", "seams", _seams(json.loads(results.read_text())))
 
 
 def replace_part(page: Path, name: str, lines: Iterable[str]) -> None:

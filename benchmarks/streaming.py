@@ -1,7 +1,7 @@
 """What streaming promises, measured on the real stack: small pictures behind a large one, and memory that is bounded.
 
-`python -m benchmarks.streaming` writes the tables of docs/streaming.md. Waiting is measured through the gateway's own
-API, so that its queue, codec and backend client are in it.
+`python -m benchmarks.streaming` writes the tables of docs/explanation/streaming.md. Waiting is measured through the
+gateway's own API, so that its queue, codec and backend client are in it.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def main() -> None:
             finally:
                 stop_stack(stack)
         print("\n".join(lines))
-        replace_part(ROOT / "docs" / "streaming.md", name, [*lines, "", about])
+        replace_part(ROOT / "docs/explanation/streaming.md", name, [*lines, "", about])
 
 
 if __name__ == "__main__":

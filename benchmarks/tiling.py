@@ -4,7 +4,8 @@
 
 Photographs, a smooth gradient and a flat field go through the shipped grid and engine, whole (one tile) and in tiles of
 at most 96 px, with several halos; once more with inner tiles half a window off the grid, as a tiler would lay them that
-knows nothing of windows. Writes benchmarks/results/tiling.json and the table of docs/tiling.md. No clock is read.
+knows nothing of windows. Writes benchmarks/results/tiling.json and the table of docs/explanation/tiling.md. No clock
+is read.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 #   docker buildx imagetools inspect nvcr.io/nvidia/tritonserver:26.07-py3 --format '{{.Manifest.Digest}}'
 #   docker build -f docker/triton.Dockerfile --build-arg TRITON_DIGEST=sha256:... -t REGISTRY/superres-triton .
 #
-# Not older than 26.07: what it mends, and what differs from the 2.51 that tests run, is in docs/operate.md.
+# Not older than 26.07: what it mends, and what differs from the 2.51 that tests run, is in docs/how-to/operate.md.
 ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.07-py3
 ARG TRITON_DIGEST=
 FROM ${TRITON_IMAGE}${TRITON_DIGEST:+@}${TRITON_DIGEST}

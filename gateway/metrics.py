@@ -1,7 +1,7 @@
 """The metrics: what Prometheus may know of this gateway, on a port of their own. Names, routes and slugs; no people.
 
 Requests are counted as their answers are sent; everything else is looked up when somebody scrapes. Every label has a
-bounded number of values, whatever clients send. docs/metrics.md lists the names.
+bounded number of values, whatever clients send. docs/reference/metrics.md lists the names.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ Problem                       status  anything that is answered with an error
     BackendNotStarted            503  it was asked to boot and failed; the reason stays in the log
   DeadlineExceeded               504  no answer in time
 
-`type` is /problems/<slug>, which the gateway serves and docs/problems.md explains; slugs never change.
+`type` is /problems/<slug>, which the gateway serves and docs/reference/problems.md explains; slugs never change.
 """
 
 from __future__ import annotations

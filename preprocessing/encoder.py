@@ -28,7 +28,7 @@ STEP_ROWS = 64
 """Rows encoded at once, a slice of a band: 2 MB of an RGBA picture of 8,192 columns."""
 WEBP_METHOD = 2
 """From 3 on libwebp keeps a token for every coefficient: noise at quality 92 takes 30 bytes a pixel, with this one 13,
-and half the time. A photograph's file grows by 3 % (docs/images.md)."""
+and half the time. A photograph's file grows by 3 % (docs/explanation/codec.md)."""
 
 
 class BandEncoder:

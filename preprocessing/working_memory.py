@@ -10,7 +10,7 @@ ENCODER_BYTES: dict[OutputFormat, tuple[int, int]] = {"png": (3, 4), "jpeg": (3,
 files of 2.7 and 3.6 bytes a pixel enlarged four times, JPEG files of 2.6 at quality 100, VmHWM of WebP's encoder at
 quality 100 15.3 and 41.3 (Pillow 13.0, libwebp of its wheel, 2,048 to 4,096 pixels a side)."""
 DECODER_BYTES = 24
-"""Of a pixel of the upload, while it is decoded and its colour bled: 23 at most (docs/images.md)."""
+"""Of a pixel of the upload, while it is decoded and its colour bled: 23 at most (docs/explanation/codec.md)."""
 IMAGE_BYTES = 4
 """Of a pixel of the upload, afterwards."""
 BAND_BYTES = 9

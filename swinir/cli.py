@@ -21,7 +21,7 @@ from swinir.zoo import RELEASE_URL, TASKS, VARIANTS, UnknownVariantError, Varian
 
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, one object a variant.")
-@click.option("--markdown", "as_markdown", is_flag=True, help="As the table of docs/variants.md.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="As the table of docs/reference/variants.md.")
 @click.pass_obj
 def list_(folder: Path, *, as_json: bool, as_markdown: bool) -> None:
     """List every variant: what it is for, how it is built, whether its weights are here."""
@@ -118,7 +118,7 @@ COMMANDS = (list_, fetch, verify, convert, import_)
 
 
 def markdown_table() -> list[str]:
-    """Return the lines of the table of docs/variants.md: the zoo, whatever is on this machine."""
+    """Return the lines of the table of docs/reference/variants.md: the zoo, whatever is on this machine."""
     lines = ["| variant | scale | network | window | MB | sha256 | for what |", "|---|---|---|---|---|---|---|"]
     for variant in VARIANTS.values():
         row = _describe(variant, Path())

@@ -16,7 +16,9 @@ from typing import Any
 
 DEFAULT_VARIANT = "compact_x4"
 PHOTO_VARIANT = "compact_real_x4"
-"""What a form begins with: people bring photographs from phones and the web (the sheet in docs/variants.md)."""
+"""What a form begins with: people bring photographs from phones and the web (the sheet in
+docs/reference/variants.md).
+"""
 RELEASE_URL = "https://github.com/JingyunLiang/SwinIR/releases/download/v0.0/"
 PUBLISHED_CREDIT = "SwinIR by Jingyun Liang et al. (2021), published weights"
 OWN_CREDIT = "Serverless SuperRes, trained for this project; architecture SwinIR by Jingyun Liang et al. (2021)"
@@ -104,8 +106,8 @@ def _config(
     return MappingProxyType({**shared, **sizes, "upscale": scale, "upsampler": upsampler, **others})
 
 
-# Halos: 16 px measured for the compact network (docs/tiling.md). Deeper published networks get more; without their
-# weights their seams could not be measured here.
+# Halos: 16 px measured for the compact network (docs/explanation/tiling.md). Deeper published networks get more;
+# without their weights their seams could not be measured here.
 _COMPACT: dict[str, Any] = {"halo": 16, "max_tile_px": 256, "credit": OWN_CREDIT}
 _LIGHT: dict[str, Any] = {"halo": 24, "max_tile_px": 256}
 _MEDIUM: dict[str, Any] = {"halo": 32, "max_tile_px": 192}

@@ -122,7 +122,7 @@ def test_the_triton_block_prints_shapes(environ: dict[str, str]) -> None:
 
 
 def test_every_link_of_the_documents_leads_somewhere() -> None:
-    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     broken = [
         f"{document.relative_to(ROOT)}: {target}"
         for document in documents

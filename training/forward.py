@@ -1,7 +1,7 @@
 """The forward pass as training wants it: of one size, all windows of a block at once, attention written out.
 
 ``swinir.network`` is written for inference, where windows of a kind share a mask. Under autograd that costs: a step of
-compact_x4 took 0.70 s there and 0.50 s here, from the same parameters (docs/training.md).
+compact_x4 took 0.70 s there and 0.50 s here, from the same parameters (docs/how-to/train.md).
 """
 
 from __future__ import annotations

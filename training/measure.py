@@ -1,6 +1,6 @@
 """Measure the shipped weights on pictures they never saw: ``python -m training.measure --data DIR [NAME...]``.
 
-Through the engine that serves, uint8 in and uint8 out; prints the table of docs/variants.md.
+Through the engine that serves, uint8 in and uint8 out; prints the table of docs/reference/variants.md.
 """
 
 from __future__ import annotations

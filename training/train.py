@@ -163,7 +163,7 @@ class Trainer:
 def make_optimisers(network: SwinIR, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, Adam for all else (convolutions, norms, biases, bias tables).
 
-    Measured from the same start on the same crops: docs/training.md, "Muon and Adam".
+    Measured from the same start on the same crops: docs/how-to/train.md, "Muon and Adam".
     """
     matrices: list[Tensor] = []
     others: list[Tensor] = []

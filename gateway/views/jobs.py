@@ -105,7 +105,9 @@ def make(work: Job | CachedJob) -> Result | Response:
 
 
 def send_events(work: Job | CachedJob, *, with_bands: bool) -> Response:
-    """Answer with the events of a picture in the making (docs/streaming.md); the work has begun when this returns."""
+    """Answer with the events of a picture in the making (docs/explanation/streaming.md); the work has begun when
+    this returns.
+    """
     parts = services_of(current_app)
     forget = parts.departures.watch(request.environ.get("gunicorn.socket"), work.stop)
     visit = current_visit()

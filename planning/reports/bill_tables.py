@@ -1,4 +1,4 @@
-"""The tables of docs/bill.md, each from simulations that it names.
+"""The tables of docs/how-to/plan-costs.md, each from simulations that it names.
 
 Owns which cases the document tells of; computes nothing that `simulation.py` and `advice.py` do not.
 """

@@ -1,4 +1,4 @@
-"""The pictures of docs/bill.md and docs/scale.md.
+"""The pictures of docs/how-to/plan-costs.md and docs/measurements/scale.md.
 
 Owns what each picture shows; the cases are those of the tables (`bill_tables.py`, `scale_tables.py`).
 """

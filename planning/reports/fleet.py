@@ -34,7 +34,7 @@ GPU_PEAK_TERAFLOPS: Mapping[str, float] = {"L4": 121.0, "H100": 989.0}
 GPU_EFFICIENCY = 0.20
 """ASSUMED share of that peak: on a CPU the network reaches 20 to 26 % of its own; nobody measured a GPU."""
 GPU_UTILISATION = 0.7
-"""Share of the time that a GPU of a pool may be busy; see the simulated waits in docs/scale.md."""
+"""Share of the time that a GPU of a pool may be busy; see the simulated waits in docs/measurements/scale.md."""
 CPU_UTILISATION = 0.6
 LINK_BYTES_PER_S = 10e9 / 8
 """A node's link of 10 Gbit/s (ASSUMED), of which `LINK_UTILISATION` may be filled."""

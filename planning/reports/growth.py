@@ -1,7 +1,7 @@
 """Internet scale in simulation: waiting in a pool of GPUs, cells against one pool, and Knative under a sudden crowd.
 
-Owns the two simulations of docs/scale.md: a queue in front of many GPUs, and the whole service (rules of Knative
-included) while its load doubles. Service times come from `fleet.py`, where it says what is assumed.
+Owns the two simulations of docs/measurements/scale.md: a queue in front of many GPUs, and the whole service (rules of
+Knative included) while its load doubles. Service times come from `fleet.py`, where it says what is assumed.
 """
 
 import heapq

@@ -1,4 +1,5 @@
-"""The tables and plots of docs/bill.md and docs/scale.md, made anew: `python -m planning.reports.report [--check]`.
+"""The tables and plots of docs/how-to/plan-costs.md and docs/measurements/scale.md, made anew: `python -m
+planning.reports.report [--check]`.
 
 Owns which simulations the two documents tell of. A table stands between `<!-- table: NAME -->` and `<!-- end -->` and
 is written by the function of that name in `bill_tables.py` or `scale_tables.py`; `--check` writes nothing and fails if
@@ -14,7 +15,7 @@ from pathlib import Path
 from planning.reports import bill_tables, drawings, scale_tables
 
 DOCS = Path(__file__).parents[2] / "docs"
-DOCUMENTS = ("bill.md", "scale.md")
+DOCUMENTS = ("how-to/plan-costs.md", "measurements/scale.md")
 _TABLE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 TABLES: Mapping[str, Callable[[], str]] = {**bill_tables.TABLES, **scale_tables.TABLES}
@@ -44,7 +45,7 @@ def fill_tables(text: str, *, only: frozenset[str] | None = None) -> str:
 
 
 def report(*, is_check: bool) -> int:
-    """Make the tables and plots of docs/bill.md and docs/scale.md anew, or only check the tables; an exit code."""
+    """Update the tables and plots of `DOCUMENTS`, or only check the tables; return an exit code."""
     stale = []
     for name in DOCUMENTS:
         path = DOCS / name

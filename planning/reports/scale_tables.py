@@ -1,4 +1,4 @@
-"""The tables of docs/scale.md: the capacity model's arithmetic and the simulations at scale.
+"""The tables of docs/measurements/scale.md: the capacity model's arithmetic and the simulations at scale.
 
 Owns which cases the document tells of; computes nothing that `fleet.py` and `growth.py` do not.
 """

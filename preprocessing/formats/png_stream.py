@@ -1,7 +1,7 @@
 """Writes a PNG band by band, so that memory follows the band and not the image.
 
-zlib level 1 with the Up filter on every row: half the time of Pillow at level 1, files as large (docs/images.md has the
-figures, and those of the other filters).
+zlib level 1 with the Up filter on every row: half the time of Pillow at level 1, files as large
+(docs/explanation/codec.md has the figures, and those of the other filters).
 """
 
 from __future__ import annotations

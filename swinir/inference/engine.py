@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 Tiles = npt.NDArray[np.uint8]
 LUMINANCE = (0.299, 0.587, 0.114)  # BT.601 full range, as Pillow's "L"
-# Pixels of one micro-batch. CPU: one 256x256 tile, the longest that a cancel waits. CUDA: docs/gpu.md.
+# Pixels of one micro-batch. CPU: one 256x256 tile, the longest that a cancel waits. CUDA: docs/measurements/gpu.md.
 CPU_MICRO_BATCH_PIXELS = 256 * 256
 CUDA_MICRO_BATCH_PIXELS = 4 * 256 * 256
 

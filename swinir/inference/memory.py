@@ -22,8 +22,8 @@ def keep_freed_memory() -> bool:
     """Have this process keep what a forward pass frees for the next one; false where the C library is not glibc.
 
     By itself glibc gives it back at once and asks for it again: 10,000 page faults a compact tile of 256x256, 500 so,
-    and 6 % of its time (measured, docs/benchmarks.md). To be called before threads are started: each that has
-    allocated by then goes on in an arena of its own.
+    and 6 % of its time (measured, docs/measurements/benchmarks.md). To be called before threads are started: each that
+    has allocated by then goes on in an arena of its own.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -116,7 +116,7 @@ def padded_length(head_dim: int, device_type: str) -> int:
     """Return the length of a head that the device multiplies well.
 
     On a CPU 10 (lightweight) wants 16; 12 (compact) is quicker as it is and 30 (classical, real) no slower: measured in
-    docs/benchmarks.md ("Heads"). Elsewhere a multiple of 8 lets attention take its memory-efficient path.
+    docs/measurements/benchmarks.md ("Heads"). Elsewhere a multiple of 8 lets attention take its memory-efficient path.
     """
     if device_type == "cpu":
         return 16 if 8 < head_dim < 12 else head_dim

@@ -5,7 +5,7 @@
 * The windows of a shifted block fall into four kinds (inside, right edge, bottom edge, corner), and all windows of a
   kind share one mask. Windows are gathered kind by kind, so four small biases [heads, N, N] serve every image size.
 * On a CPU a block is run in place over chunks of windows that fit the processor's cache; windows of one block do not
-  see each other. docs/benchmarks.md tells what each of these is worth, and what was tried and left.
+  see each other. docs/measurements/benchmarks.md tells what each of these is worth, and what was tried and left.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from swinir.network import fused
 from swinir.network.attention import PlainSwinBlock, parameter_version
 from swinir.network.windows import KINDS, WindowOrders
 
-# Tokens a block handles at once on a CPU: measured in docs/benchmarks.md ("Chunk of windows").
+# Tokens a block handles at once on a CPU: measured in docs/measurements/benchmarks.md ("Chunk of windows").
 CPU_CHUNK_TOKENS = 4096
 
 
@@ -128,7 +128,7 @@ class Convolution(nn.Conv2d):
     """A convolution that stays in float32 where the rest of the network runs in bfloat16.
 
     Convolutions carry the image itself past the blocks: in bfloat16 they are most of what its pictures are off by
-    (57 dB from float32's, 71 dB so), and in float32 they cost 0 to 5 % of the time (docs/gpu.md).
+    (57 dB from float32's, 71 dB so), and in float32 they cost 0 to 5 % of the time (docs/measurements/gpu.md).
     """
 
     def forward(self, images: Tensor) -> Tensor:

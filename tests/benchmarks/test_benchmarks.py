@@ -27,9 +27,9 @@ SMALLEST = {"compact_x4": (16,)}
 def docs(tmp_path: Path) -> Path:
     """A copy of the two pages that benchmarks write."""
     folder = tmp_path / "docs"
-    folder.mkdir()
-    for name in ("benchmarks.md", "tiling.md"):
-        shutil.copy(DOCS / name, folder)
+    for name in ("measurements/benchmarks.md", "explanation/tiling.md"):
+        (folder / name).parent.mkdir(parents=True)
+        shutil.copy(DOCS / name, folder / name)
     return folder
 
 
@@ -53,7 +53,7 @@ def test_speed_and_choices_are_measured_and_become_tables_and_plots(docs: Path, 
 
     report.write_report(docs, results)
 
-    page = (docs / "benchmarks.md").read_text()
+    page = (docs / "measurements/benchmarks.md").read_text()
     assert f"| compact_x4 | 64 | **{speed[0]['ratios']['ours']['median']:.2f}** |" in page
     assert "12: 1.00, 16: " in page
     for name in ("benchmark-speed.png", "benchmark-chunks.png"):
@@ -70,7 +70,7 @@ def test_memory_is_measured_in_processes_of_their_own(docs: Path, tmp_path: Path
     results.write_text(json.dumps({"memory": part(memory)}))
     report.write_report(docs, results)
     ratio = memory[0]["bytes"]["ours"] / memory[0]["bytes"]["plain"]
-    assert f"**{ratio:.2f}**" in (docs / "benchmarks.md").read_text()
+    assert f"**{ratio:.2f}**" in (docs / "measurements/benchmarks.md").read_text()
 
 
 def test_triton_is_measured_beside_the_network(docs: Path, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_triton_is_measured_beside_the_network(docs: Path, tmp_path: Path) -> No
     results = tmp_path / "network.json"
     results.write_text(json.dumps({"triton": part(triton)}))
     report.write_report(docs, results)
-    assert "| compact_x4 | 16 | ensemble |" in (docs / "benchmarks.md").read_text()
+    assert "| compact_x4 | 16 | ensemble |" in (docs / "measurements/benchmarks.md").read_text()
 
 
 def test_a_network_that_computes_something_else_is_not_timed() -> None:
@@ -102,7 +102,7 @@ def test_seams_are_measured_and_become_a_table(docs: Path, tmp_path: Path) -> No
     results = tmp_path / "tiling.json"
     results.write_text(json.dumps(measured))
     report.write_seams(docs, results)
-    assert f"| 16 | yes | {rows[16, True]:.1f} ({rows[16, True]:.1f}) |" in (docs / "tiling.md").read_text()
+    assert f"| 16 | yes | {rows[16, True]:.1f} ({rows[16, True]:.1f}) |" in (docs / "explanation/tiling.md").read_text()
 
 
 def test_a_page_without_its_marks_is_refused(tmp_path: Path) -> None:
@@ -116,7 +116,9 @@ def test_a_page_without_its_marks_is_refused(tmp_path: Path) -> None:
 def test_the_shipped_pages_are_what_the_shipped_results_say(docs: Path, name: str) -> None:
     results = ROOT / "benchmarks" / "results" / name
     write, page = (
-        (report.write_report, "benchmarks.md") if name == "network.json" else (report.write_seams, "tiling.md")
+        (report.write_report, "measurements/benchmarks.md")
+        if name == "network.json"
+        else (report.write_seams, "explanation/tiling.md")
     )
     write(docs, results)
     assert (docs / page).read_text() == (DOCS / page).read_text(), f"run `make bench`, or commit docs/{page}"

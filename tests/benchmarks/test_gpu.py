@@ -17,7 +17,7 @@ from swinir.inference.engine import Engine
 from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
-PAGE = ROOT / "docs" / "gpu.md"
+PAGE = ROOT / "docs/measurements/gpu.md"
 
 
 def test_every_part_runs_and_becomes_a_page(tmp_path: Path) -> None:

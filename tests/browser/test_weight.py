@@ -40,7 +40,7 @@ def test_the_front_weighs_less_as_well() -> None:
 
 def test_what_the_front_says_of_cost_stands_in_the_bill() -> None:
     said = re.findall(r"<b>(\$[\d.]+)</b>", (ROOT / "front" / "index.html").read_text())
-    bill = (ROOT / "docs" / "bill.md").read_text()
+    bill = (ROOT / "docs/how-to/plan-costs.md").read_text()
 
     of_four_visitors = re.search(r"^\| 4 \| [^|]+\| (\$[\d.]+) \|", bill, re.MULTILINE)
     never_asleep = re.search(r"^\| `min-scale` 1 \| (\$[\d.]+) \|", bill, re.MULTILINE)

@@ -15,12 +15,13 @@ import yaml
 from tests.conftest import ROOT
 from tests.k8s.manifests import ALL, render
 
+HOW_TO = ROOT / "docs/how-to"
 DOCS = ("deploy-compose", "deploy-kubernetes", "deploy-front", "operate")
 COPIED = ("docker", "docker-compose.yml", ".env", "front", "k8s")
 
 
 def blocks(name: str, language: str) -> list[str]:
-    text = (ROOT / "docs" / f"{name}.md").read_text()
+    text = (HOW_TO / f"{name}.md").read_text()
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
@@ -58,7 +59,7 @@ def test_every_command_that_can_run_here_runs(name: str, copy: Path, environ: di
     for block in blocks(name, "sh"):
         shell = ["bash", "-euo", "pipefail", "-c", block]
         done = subprocess.run(shell, cwd=copy, env=environ, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"docs/{name}.md:\n{block}\n{done.stdout}{done.stderr}"
+        assert done.returncode == 0, f"docs/how-to/{name}.md:\n{block}\n{done.stdout}{done.stderr}"
 
 
 def test_the_tutorials_results_are_what_they_say(copy: Path, environ: dict[str, str]) -> None:
@@ -112,24 +113,24 @@ def test_pin_refuses_what_is_no_digest_and_changes_nothing(wrong: tuple[str, ...
 
 @pytest.mark.parametrize("name", DOCS)
 def test_every_path_that_a_command_or_table_names_exists(name: str) -> None:
-    text = (ROOT / "docs" / f"{name}.md").read_text()
+    text = (HOW_TO / f"{name}.md").read_text()
     made = {"k8s/overlays/mine", "docker/secrets"}  # by the tutorial itself
     named = set(re.findall(r"(?<![\w/.-])((?:k8s|docker|front|tests)/[\w./-]*\w)", text))
     missing = {path for path in named if not (ROOT / path).exists() and not any(path.startswith(each) for each in made)}
-    assert not missing, f"docs/{name}.md names {sorted(missing)}"
+    assert not missing, f"docs/how-to/{name}.md names {sorted(missing)}"
 
 
 @pytest.mark.parametrize("name", DOCS)
 def test_every_link_leads_somewhere(name: str) -> None:
-    text = (ROOT / "docs" / f"{name}.md").read_text()
+    text = (HOW_TO / f"{name}.md").read_text()
     for target in re.findall(r"\]\(([^)]+)\)", text):
         path, _, anchor = target.partition("#")
-        linked = ROOT / "docs" / path if path else ROOT / "docs" / f"{name}.md"
-        assert linked.exists(), f"docs/{name}.md links to {target}"
+        linked = HOW_TO / path if path else HOW_TO / f"{name}.md"
+        assert linked.exists(), f"docs/how-to/{name}.md links to {target}"
         if anchor:
             headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
             slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-            assert anchor in slugs, f"docs/{name}.md links to {target}; there are {sorted(slugs)}"
+            assert anchor in slugs, f"docs/how-to/{name}.md links to {target}; there are {sorted(slugs)}"
 
 
 @pytest.mark.parametrize("name", DOCS)
@@ -159,6 +160,6 @@ def test_commands_for_a_cluster_name_objects_that_the_manifests_have(name: str) 
 
 
 def test_every_overlay_has_its_row() -> None:
-    text = (ROOT / "docs" / "deploy-kubernetes.md").read_text()
+    text = (ROOT / "docs/how-to/deploy-kubernetes.md").read_text()
     rows = set(re.findall(r"^\| `(k8s/overlays/[\w-]+)`", text, re.MULTILINE))
     assert rows == {f"k8s/overlays/{path.name}" for path in (ROOT / "k8s" / "overlays").iterdir() if path.is_dir()}

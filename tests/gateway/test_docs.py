@@ -31,17 +31,19 @@ def describe(row: Setting) -> str:
 def test_every_setting_is_described_as_the_table_has_it() -> None:
     expected = {row.name: describe(row) for row in SETTINGS}
 
-    written = sections("settings.md")
+    written = sections("reference/settings.md")
 
     wrong = {name for name in expected.keys() | written.keys() if expected.get(name) != written.get(name)}
     texts = [f"## {name}\n\n{expected.get(name, 'No such setting: remove the section.')}\n" for name in sorted(wrong)]
-    assert not wrong, "docs/settings.md should have:\n" + "\n".join(texts)
+    assert not wrong, "docs/reference/settings.md should have:\n" + "\n".join(texts)
 
 
 def test_every_problem_type_has_a_section_that_begins_with_its_status() -> None:
-    written = sections("problems.md")
+    written = sections("reference/problems.md")
 
-    assert list(written) == [kind.slug for kind in walk()], "docs/problems.md follows the order of gateway/problems.py"
+    assert list(written) == [kind.slug for kind in walk()], (
+        "docs/reference/problems.md follows the order of gateway/problems.py"
+    )
     for kind in walk():
         assert written[kind.slug].startswith(f"{kind.status}. "), kind.slug
 
@@ -53,13 +55,15 @@ def test_every_route_has_a_section(app: Flask) -> None:
         for method in (rule.methods or set()) & {"GET", "POST"}
     }
 
-    assert set(sections("api.md")) == routes
+    assert set(sections("reference/api.md")) == routes
 
 
 def test_the_headers_of_an_answer_are_described() -> None:
-    text = (ROOT / "docs" / "api.md").read_text()
+    text = (ROOT / "docs/reference/api.md").read_text()
 
     for path in (ROOT / "gateway").rglob("*.py"):
         for header in re.findall(r'"(X-[A-Za-z-]+)"', path.read_text()):
             if header not in ("X-Content-Type-Options",):
-                assert header in text, f"{path.name} sets or reads {header}, which docs/api.md does not mention"
+                assert header in text, (
+                    f"{path.name} sets or reads {header}, which docs/reference/api.md does not mention"
+                )

@@ -81,7 +81,7 @@ def test_every_name_is_documented_and_no_other() -> None:
     metrics.count_request("GET", "/", 200, 0.2)
     metrics.count_problem("queue-full")
     told = set(re.findall(r"^# TYPE (superres_\S+)", metrics.text(), re.MULTILINE))
-    written = set(re.findall(r"^\| `(superres_\w+)", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE))
+    written = set(re.findall(r"^\| `(superres_\w+)", (ROOT / "docs/reference/metrics.md").read_text(), re.MULTILINE))
 
     assert {name for name in told if not name.endswith("_created")} == written
 

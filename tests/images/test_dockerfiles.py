@@ -19,7 +19,7 @@ from tests.test_architecture import ROOMS, imports
 
 DOCKER = ROOT / "docker"
 NAMES = ("triton", "gateway")
-# Triton's image is measured on 26.07; the floor for anything reachable is 26.04 (docs/operate.md).
+# Triton's image is measured on 26.07; the floor for anything reachable is 26.04 (docs/how-to/operate.md).
 LEAST_TRITON = (26, 7)
 
 

@@ -57,10 +57,12 @@ def dashboard() -> dict[str, Any]:
 
 
 def expressions() -> list[str]:
-    """Every PromQL expression that the project shows or recommends: the dashboard's, and those of docs/operate.md."""
+    """Every PromQL expression that the project shows or recommends: the dashboard's, and those of
+    docs/how-to/operate.md.
+    """
     shown = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
     recommended = re.findall(
-        r"`([^`\n]*\b(?:nv|superres_gateway)_[^`\n]*)`", (ROOT / "docs" / "operate.md").read_text()
+        r"`([^`\n]*\b(?:nv|superres_gateway)_[^`\n]*)`", (ROOT / "docs/how-to/operate.md").read_text()
     )
     assert shown
     assert recommended
@@ -77,7 +79,7 @@ def test_every_metric_exists_in_the_running_triton(triton_server: TritonServer) 
 
 def test_every_metric_of_the_gateway_is_one_of_those_it_documents() -> None:
     documented = set(
-        re.findall(r"^\| `(superres_gateway_\w+)`", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)
+        re.findall(r"^\| `(superres_gateway_\w+)`", (ROOT / "docs/reference/metrics.md").read_text(), re.MULTILINE)
     )
     named = {name for expression in expressions() for name in re.findall(r"\bsuperres_gateway_\w+", expression)}
     assert len(named) >= 5

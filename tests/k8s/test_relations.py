@@ -32,7 +32,7 @@ TAIL = ("window", "scale-to-zero-pod-retention-period")
 DRAIN_S = 30
 """What a Knative pod waits without requests before SIGTERM (queue-proxy's drain; guide/kpa.md)."""
 ALONE_BYTES = 360_000_000
-"""Of a picture that fits beside no other, and is worked on alone (docs/limits.md)."""
+"""Of a picture that fits beside no other, and is worked on alone (docs/reference/rate-limits.md)."""
 PYTHON_BYTES = 150e6
 IMAGE = re.compile(r"[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64}")
 
@@ -213,7 +213,9 @@ def test_the_shared_memory_fits_into_the_memory() -> None:
 
 @pytest.mark.parametrize(("overlay", "dollars"), [("gpu", 3), ("gpu-node-at-zero", 3), ("replicas", 4 * 10 * 3)])
 def test_the_month_ends_before_its_bill_passes_what_the_overlay_says(overlay: str, dollars: float) -> None:
-    """The bill has the drain, which the gateway does not see: most of it beside one image a visit (docs/bill.md)."""
+    """The bill has the drain, which the gateway does not see: most of it beside one image a visit
+    (docs/how-to/plan-costs.md).
+    """
     settings = settings_of(overlay)
     seen_s = 12 + 3 + settings.scale_to_zero_after_s  # boot, work, tail
     billed_s = settings.monthly_gpu_budget_s * (seen_s + DRAIN_S) / seen_s

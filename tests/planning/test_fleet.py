@@ -1,4 +1,4 @@
-"""Internet scale: the capacity model's arithmetic and the simulations behind docs/scale.md."""
+"""Internet scale: the capacity model's arithmetic and the simulations behind docs/measurements/scale.md."""
 
 import math
 from dataclasses import replace

@@ -26,7 +26,7 @@ from tests.planning.scenarios import (
 )
 
 NOT_MODELLED: dict[str, str] = {}
-"""Scenario -> why the model does not reproduce it. docs/bill.md carries the same list."""
+"""Scenario -> why the model does not reproduce it. docs/how-to/plan-costs.md carries the same list."""
 
 SWEEP_ANNOTATIONS = {
     "w60_r0": {},
@@ -44,7 +44,7 @@ def test_scenario_is_reproduced_tick_for_tick_or_listed_with_a_reason(name: str)
     found = replay_differences(name)
 
     if name in NOT_MODELLED:
-        assert found, f"{name} is reproduced after all: take it off NOT_MODELLED and docs/bill.md"
+        assert found, f"{name} is reproduced after all: take it off NOT_MODELLED and docs/how-to/plan-costs.md"
     else:
         assert not found, f"{len(found)} differences, the first: {found[:5]}"
 
@@ -56,7 +56,7 @@ def test_all_reference_scenarios_are_here_and_at_least_32_are_reproduced() -> No
 
 
 def test_docs_list_exactly_the_scenarios_that_are_not_modelled() -> None:
-    text = (Path(__file__).parents[2] / "docs/bill.md").read_text()
+    text = (Path(__file__).parents[2] / "docs/how-to/plan-costs.md").read_text()
     section = text.split("### Scenarios that are not reproduced", 1)[1].split("\n#", 1)[0]
 
     assert set(re.findall(r"^- `(\w+)`", section, re.MULTILINE)) == set(NOT_MODELLED)

@@ -1,4 +1,6 @@
-"""docs/bill.md and docs/scale.md against what makes them: tables, pictures, options, the shipped setting."""
+"""docs/how-to/plan-costs.md and docs/measurements/scale.md against what makes them: tables, pictures, options, the
+shipped setting.
+"""
 
 import re
 import subprocess
@@ -37,7 +39,7 @@ def test_tables_are_what_their_simulations_give(name: str) -> None:
 
 def test_row_of_four_visitors_a_day_is_what_its_simulations_give() -> None:
     # the one that the heading "$300 becomes $3: for about four visitors a day" stands on
-    (written,) = re.findall(r"^\| 4 \|.*$", document("bill.md"), re.MULTILINE)
+    (written,) = re.findall(r"^\| 4 \|.*$", document("how-to/plan-costs.md"), re.MULTILINE)
 
     assert make_visitors_row(4) == written.strip("| ").split(" | ")
 
@@ -53,7 +55,7 @@ def test_every_table_stands_in_a_document_once_and_is_filled() -> None:
 
 def test_every_picture_is_drawn_shown_and_described() -> None:
     text = "".join(document(name) for name in DOCUMENTS)
-    shown = dict(re.findall(r"!\[(.+?)\]\(images/([\w.-]+)\)", text))
+    shown = dict(re.findall(r"!\[(.+?)\]\(\.\./images/([\w.-]+)\)", text))
 
     assert set(shown.values()) == set(PICTURES)
     for picture in PICTURES:
@@ -61,7 +63,7 @@ def test_every_picture_is_drawn_shown_and_described() -> None:
 
 
 def test_changed_number_in_a_table_is_found() -> None:
-    text = document("bill.md")
+    text = document("how-to/plan-costs.md")
 
     assert fill_tables(text.replace("$0.684", "$0.685"), only=QUICK) == text
 
@@ -72,14 +74,14 @@ def test_table_that_nobody_makes_is_named() -> None:
 
 
 def test_commands_of_the_document_use_options_that_there_are() -> None:
-    used = set(re.findall(r"(--[a-z][\w-]*)", document("bill.md"))) - {"--check"}
+    used = set(re.findall(r"(--[a-z][\w-]*)", document("how-to/plan-costs.md"))) - {"--check"}
     there_are = {option for param in plan.params if isinstance(param, click.Option) for option in param.opts}
 
     assert used <= there_are
 
 
 def test_python_of_the_document_runs_and_prints_the_ticks() -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", document("bill.md"), re.DOTALL)
+    (block,) = re.findall(r"```python\n(.*?)```", document("how-to/plan-costs.md"), re.DOTALL)
     finished = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, check=True, cwd=ROOT)
 
     assert "100.5 1.011666 1.116662 2 True 2" in finished.stdout
@@ -87,7 +89,7 @@ def test_python_of_the_document_runs_and_prints_the_ticks() -> None:
 
 
 def test_document_names_every_trace_and_price() -> None:
-    text = document("bill.md")
+    text = document("how-to/plan-costs.md")
 
     for name in (*TRACES, *PRICES):
         assert f"`{name}`" in text

@@ -12,7 +12,7 @@ from preprocessing.errors import ImageError
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("name", ["images.md", "tiling.md"])
+@pytest.mark.parametrize("name", ["explanation/codec.md", "explanation/tiling.md"])
 def test_the_blocks_of_the_document_run(name: str) -> None:
     blocks = re.findall(
         r"^```python\n(.*?)^```", DOCS.joinpath(name).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
@@ -23,6 +23,8 @@ def test_the_blocks_of_the_document_run(name: str) -> None:
 
 
 def test_every_refusal_is_documented_and_no_other() -> None:
-    table = re.findall(r"^\| `([a-z-]+)` \| ", DOCS.joinpath("images.md").read_text(encoding="utf-8"), re.MULTILINE)
+    table = re.findall(
+        r"^\| `([a-z-]+)` \| ", DOCS.joinpath("explanation/codec.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     kinds = [subclass.kind for subclass in ImageError.__subclasses__()]
     assert sorted(kind for kind in table if "-" in kind) == sorted(kinds)

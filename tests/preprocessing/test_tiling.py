@@ -211,7 +211,7 @@ def test_arrays_that_do_not_fit_the_grid_are_refused_with_both_shapes() -> None:
 
 
 def test_the_table_of_computed_pixels_in_the_docs_is_what_the_grid_gives() -> None:
-    text = Path(__file__).parents[2].joinpath("docs", "tiling.md").read_text(encoding="utf-8")
+    text = Path(__file__).parents[2].joinpath("docs/explanation/tiling.md").read_text(encoding="utf-8")
     rows = re.findall(
         r"^\| (\d+) x (\d+) \| (\d+) \| (\d+) x (\d+) of (\d+) x (\d+) \| ([\d.]+) \|", text, re.MULTILINE
     )

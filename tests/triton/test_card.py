@@ -1,6 +1,7 @@
 """The `swinir` step as it is on a card, on the real Triton: no lane, every job done where Triton hands it over.
 
-There is no card here, so the one question whose answer differs is turned round; docs/gpu.md tells what a card said.
+There is no card here, so the one question whose answer differs is turned round; docs/measurements/gpu.md tells what a
+card said.
 """
 
 from __future__ import annotations
