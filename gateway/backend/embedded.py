@@ -27,11 +27,11 @@ from gateway.backend.interface import (
 from gateway.backend.remote import RemoteBackend
 from gateway.backend.state import BOOT_LIMIT_S, BackendStateTracker
 from gateway.backend.triton_client import TritonClient
+from gateway.backend.triton_install import find_triton
 from gateway.backend.triton_process import (
     PROJECT_ROOT,
     TritonProcess,
     find_free_ports,
-    find_triton,
 )
 from gateway.cancellation import CancelToken
 from gateway.config.settings import Settings

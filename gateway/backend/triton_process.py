@@ -7,8 +7,6 @@ The wheel's server is 2.51 (container 24.10): it predates the 2025 security fixe
 from __future__ import annotations
 
 import http.client
-import importlib.metadata
-import importlib.util
 import os
 import shutil
 import signal
@@ -16,14 +14,14 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.backend.runtime_folder import RuntimeFolder
+from gateway.backend.triton_install import EmbeddedServerError, TritonPaths, find_triton
 from gateway.backend.triton_stubs import (
-    FOLDER_PREFIX,
     NOTE_SUFFIX,
     Stub,
     children,
@@ -34,27 +32,12 @@ from gateway.backend.triton_stubs import (
 )
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-SUPPORTED_PYTHONS = ((3, 11), (3, 12))
 EXIT_TIMEOUT_S = 10
 STUBS_GRACE_S = 2.0
 """Within which stubs follow a server that ended politely (1.5 s seen)."""
 # One group of APIs a secret. Health is in neither: it stays open.
 MODEL_APIS = "inference,metadata"
 ADMIN_APIS = "shared-memory,model-config,model-repository,statistics,trace,logging"
-
-
-class EmbeddedServerError(Exception):
-    """The embedded server cannot run here; the text says why and what to do."""
-
-
-@dataclass(frozen=True)
-class TritonPaths:
-    """Where nvidia-pytriton's wheel keeps the parts."""
-
-    binary: Path
-    backend: Path
-    stub: Path
-    libraries: Path
 
 
 @dataclass(frozen=True)
@@ -64,50 +47,6 @@ class TritonPorts:
     grpc: int
     http: int
     metrics: int
-
-
-def check_python(version: tuple[int, int], numpy_version: str) -> None:
-    """Raise EmbeddedServerError unless the embedded server can run its models on this Python with this numpy."""
-    if version not in SUPPORTED_PYTHONS:
-        wanted = " or ".join(f"{major}.{minor}" for major, minor in SUPPORTED_PYTHONS)
-        raise EmbeddedServerError(
-            f"The embedded Triton runs its models on Python {wanted}; this is {version[0]}.{version[1]}. "
-            "Make the virtual environment with one of those, or set SUPERRES_BACKEND_ADDRESS to a server elsewhere."
-        )
-    if int(numpy_version.split(".", maxsplit=1)[0]) >= 2:
-        # Measured: with numpy 2 this server answers 200, the right shape, and no data.
-        raise EmbeddedServerError(
-            f"numpy is {numpy_version}; the embedded Triton gives empty pictures with numpy 2 or later. "
-            "Install the pinned one: pip install 'numpy>=1.26,<2'."
-        )
-
-
-def find_triton() -> TritonPaths:
-    """Locate the server, or raise EmbeddedServerError: missing wheel, wrong Python, wrong numpy."""
-    check_python(sys.version_info[:2], importlib.metadata.version("numpy"))
-    spec = importlib.util.find_spec("pytriton")
-    if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedServerError(
-            "nvidia-pytriton, which carries the embedded Triton, is not installed. "
-            "Run `make setup`, or set SUPERRES_BACKEND_ADDRESS to a server elsewhere."
-        )
-    return parts_of_wheel(Path(next(iter(spec.submodule_search_locations))))
-
-
-def parts_of_wheel(package: Path) -> TritonPaths:
-    """Return where the parts lie in an installed `pytriton`; EmbeddedServerError when one is missing."""
-    server = package / "tritonserver"
-    name = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    paths = TritonPaths(
-        binary=server / "bin" / "tritonserver",
-        backend=server / "backends" / "python",
-        stub=server / "python_backend_stubs" / name / "triton_python_backend_stub",
-        libraries=package.parent / "nvidia_pytriton.libs",
-    )
-    for path in (paths.binary, paths.backend, paths.stub, paths.libraries):
-        if not path.exists():
-            raise EmbeddedServerError(f"nvidia-pytriton is damaged: {path} is missing. Reinstall it with `make setup`.")
-    return paths
 
 
 def find_free_ports(grpc: int = 0, http: int = 0) -> TritonPorts:
@@ -141,14 +80,12 @@ class TritonProcess:
         `log_path` is its own: what lies there becomes `.previous.log`, and its stubs are noted beside it.
         """
         paths = find_triton()
-        if not model_repository.is_dir():
-            raise EmbeddedServerError(f"There is no model repository at {model_repository}.")
         self.ports = ports
         self.log_path = log_path
         self._noted_stubs = log_path.with_suffix(NOTE_SUFFIX)
         sweep_orphans(log_path.parent)
-        self._folder = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
-        command = _command(_lay_out_backend(Path(self._folder.name), paths), paths, ports, model_repository)
+        self._folder = RuntimeFolder(paths, model_repository)
+        command = _command(paths, ports, self._folder)
         command += _restrictions("grpc-restricted-protocol", model_key, api_key)
         command += _restrictions("http-restricted-api", model_key, api_key)
         log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -241,16 +178,16 @@ class TritonProcess:
         self._clear_up(stubs_grace_s=0.0)
 
     def _clear_up(self, *, stubs_grace_s: float) -> None:
-        sweep(self._folder.name, grace_s=stubs_grace_s, regions=frozenset(stub.region for stub in self._stubs))
+        sweep(str(self._folder.path), grace_s=stubs_grace_s, regions=frozenset(stub.region for stub in self._stubs))
         self._noted_stubs.unlink(missing_ok=True)
-        self._folder.cleanup()
+        self._folder.remove()
 
 
-def _command(backends: Path, paths: TritonPaths, ports: TritonPorts, model_repository: Path) -> list[str]:
+def _command(paths: TritonPaths, ports: TritonPorts, folder: RuntimeFolder) -> list[str]:
     return [
         str(paths.binary),
-        f"--model-repository={model_repository}",
-        f"--backend-directory={backends}",
+        f"--model-repository={folder.models}",
+        f"--backend-directory={folder.backends}",
         "--disable-auto-complete-config",  # else every model is imported twice
         "--model-control-mode=none",
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
@@ -268,15 +205,6 @@ def _command(backends: Path, paths: TritonPaths, ports: TritonPorts, model_repos
 def _restrictions(flag: str, model_key: str, api_key: str) -> list[str]:
     """Triton takes its secrets from flags alone; here they are made anew at each start and reach loopback only."""
     return [f"--{flag}={MODEL_APIS}:model-key={model_key}", f"--{flag}={ADMIN_APIS}:api-key={api_key}"]
-
-
-def _lay_out_backend(folder: Path, paths: TritonPaths) -> Path:
-    """Triton wants backend, utilities and the stub of this Python in one folder; the wheel keeps them apart."""
-    python = folder / "python"
-    python.mkdir()
-    for path in (paths.backend / "libtriton_python.so", paths.backend / "triton_python_backend_utils.py", paths.stub):
-        (python / path.name).symlink_to(path)
-    return folder
 
 
 def _library_paths(paths: TritonPaths) -> dict[str, str]:

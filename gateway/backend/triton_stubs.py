@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.backend.runtime_folder import FOLDER_PREFIX
+
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the kernel has it
-FOLDER_PREFIX = "superres-triton-"
-"""Of the temporary folder that each of our servers has its backend in: by it a stub is known as ours."""
 NOTE_SUFFIX = ".stubs"
 _STUB = "triton_python_backend_stub"
 _REGION_PREFIX = "triton_python_backend_shm_region_"

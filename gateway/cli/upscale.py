@@ -17,7 +17,7 @@ import click
 
 from gateway.backend import embedded
 from gateway.backend.interface import Backend, BackendError
-from gateway.backend.triton_process import EmbeddedServerError
+from gateway.backend.triton_install import EmbeddedServerError
 from gateway.config.settings import Settings
 from gateway.jobs.options import FORMATS, UpscaleOptions, UpscaleRequest, make_request, parse_options, stem_of
 from gateway.jobs.queue import Capacity, JobQueue

@@ -21,7 +21,7 @@ from gateway.backend.interface import (
     BackendStillBootingError,
     BackendUnavailableError,
 )
-from gateway.backend.triton_process import EmbeddedServerError
+from gateway.backend.triton_install import EmbeddedServerError
 from gateway.cancellation import CancelToken
 from gateway.config.settings import Settings
 from gateway.jobs.options import make_request, parse_options

@@ -8,14 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.backend.triton_process import (
-    EmbeddedServerError,
-    TritonPorts,
-    TritonProcess,
-    check_python,
-    find_free_ports,
-    parts_of_wheel,
-)
+from gateway.backend.triton_install import EmbeddedServerError, check_python, locate_in_wheel
+from gateway.backend.triton_process import TritonPorts, TritonProcess, find_free_ports
 from tests.conftest import ROOT
 
 
@@ -37,18 +31,18 @@ def test_a_python_that_the_server_cannot_run_is_refused_by_number(version: tuple
 
 
 @pytest.mark.parametrize("numpy_version", ["2.0.2", "2.4.6", "3.0.0"])
-def test_numpy_2_is_refused_since_it_gives_empty_pictures(numpy_version: str) -> None:
+def test_numpy_2_is_refused_since_it_returns_empty_images(numpy_version: str) -> None:
     with pytest.raises(EmbeddedServerError, match=f"numpy is {numpy_version}.*numpy>=1.26,<2"):
         check_python((3, 11), numpy_version)
 
 
 def test_a_damaged_wheel_is_refused_with_the_missing_part(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedServerError, match=r"bin/tritonserver is missing.*make setup"):
-        parts_of_wheel(tmp_path / "pytriton")
+        locate_in_wheel(tmp_path / "pytriton")
 
 
 def test_a_missing_model_repository_is_refused_by_path(tmp_path: Path) -> None:
-    with pytest.raises(EmbeddedServerError, match=r"no model repository at .*nowhere"):
+    with pytest.raises(EmbeddedServerError, match=r"Model repository not found: .*nowhere"):
         start(tmp_path, tmp_path / "nowhere")
 
 
