@@ -48,7 +48,11 @@ def measure_round(folder: Path) -> dict[str, float]:
         deadline = time.monotonic() + LIMIT_S
         backend.wait_until_ready(deadline)
         ready = time.clock_gettime(time.CLOCK_BOOTTIME)
-        next(backend.upscale_bands(pixels, "compact_x4", deadline=deadline, request_id="cold", stop=CancelToken()))
+        next(
+            backend.upscale_bands(
+                pixels, "compact_x4", deadline=deadline, request_id="cold", cancel_token=CancelToken()
+            )
+        )
         done = time.clock_gettime(time.CLOCK_BOOTTIME)
         process = backend.process
         if process is None:

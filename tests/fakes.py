@@ -41,7 +41,7 @@ class FakeBackend:
         """Calls that were stopped at the gate."""
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
     ) -> Iterator[Band]:
         """Yield every pixel `scale` times on each side: the upper half, then the rest."""
         self.asked.append((pixels.shape, variant, request_id))
@@ -49,7 +49,7 @@ class FakeBackend:
         if self._failures:
             raise self._failures.pop(0)
         if self._gate is not None:
-            self._wait(self._gate, deadline, stop)
+            self._wait(self._gate, deadline, cancel_token)
         self.states.note_answer()
         for band in cut_in_two(enlarge(pixels, variant)):
             yield replace(band, work_s=self._work_s)
@@ -59,13 +59,13 @@ class FakeBackend:
         self.wakes += 1
         self.states.begin_boot()
 
-    def _wait(self, gate: threading.Event, deadline: float, stop: CancelToken) -> None:
+    def _wait(self, gate: threading.Event, deadline: float, cancel_token: CancelToken) -> None:
         woken = threading.Event()
-        with stop.calling(woken.set):
+        with cancel_token.on_cancel(woken.set):
             while not gate.wait(0.005):
                 if woken.is_set():
                     self.stops += 1
-                    stop.check()
+                    cancel_token.raise_if_cancelled()
                 if time.monotonic() > deadline:
                     raise BackendTimeoutError("the gate stayed shut")
 

@@ -106,16 +106,16 @@ class EmbeddedBackend:
                 self._states.begin_boot()
                 self._changed.notify_all()
 
-    def wait_until_ready(self, deadline: float, stop: CancelToken | None = None) -> TritonClient:
+    def wait_until_ready(self, deadline: float, cancel_token: CancelToken | None = None) -> TritonClient:
         """Return a client of a ready server, waking it if need be.
 
         Raises BackendStillBooting, BackendNotStarted, BackendUnavailable or Stopped.
         """
-        stop = stop or CancelToken()
+        cancel_token = cancel_token or CancelToken()
         self.wake()
-        with stop.calling(self._notify), self._changed:
+        with cancel_token.on_cancel(self._notify), self._changed:
             while self._client is None:
-                stop.check()
+                cancel_token.raise_if_cancelled()
                 if self._closed:
                     raise BackendUnavailableError("the server is being shut down")
                 if self._failure:
@@ -127,13 +127,15 @@ class EmbeddedBackend:
             return self._client
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
     ) -> Iterator[Band]:
         """Yield the bands of [H * scale, W * scale, 3] uint8 for [H, W, 3] uint8 before `deadline`, boot included."""
         with self._in_use():
-            client = self.wait_until_ready(deadline, stop)
+            client = self.wait_until_ready(deadline, cancel_token)
             try:
-                yield from client.upscale_bands(pixels, variant, deadline=deadline, request_id=request_id, stop=stop)
+                yield from client.upscale_bands(
+                    pixels, variant, deadline=deadline, request_id=request_id, cancel_token=cancel_token
+                )
             except (BackendFaultError, BackendUnavailableError) as error:
                 if self._retire_if_broken(client, DYING_S if isinstance(error, BackendUnavailableError) else 0.0):
                     raise BackendDiedError("Triton or a part of it died at work") from error

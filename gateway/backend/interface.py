@@ -84,12 +84,12 @@ class Backend(Protocol):
         ...
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
     ) -> Iterator[Band]:
         """Yield the bands of [H * scale, W * scale, 3] for [H, W, 3] uint8, top to bottom, none missing.
 
         `deadline` is a moment of `time.monotonic` and covers the boot of a backend that sleeps. Raises a BackendError,
-        or Stopped soon after `stop` is set.
+        or CancelledError soon after `cancel_token` is cancelled.
         """
         ...
 

@@ -48,13 +48,13 @@ class RemoteBackend:
         return self._states
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
     ) -> Iterator[Band]:
         """Yield the bands, after waiting for a boot if need be; raise BackendDied when it went away meanwhile."""
-        self._await_up(deadline, stop)
+        self._await_up(deadline, cancel_token)
         try:
             for band in self._client.upscale_bands(
-                pixels, variant, deadline=deadline, request_id=request_id, stop=stop
+                pixels, variant, deadline=deadline, request_id=request_id, cancel_token=cancel_token
             ):
                 self._states.note_answer()
                 yield band
@@ -69,7 +69,7 @@ class RemoteBackend:
 
     def close(self) -> None:
         """Close the channel."""
-        self._closing.set()
+        self._closing.cancel()
         self._client.close()
 
     def _wake(self) -> None:
@@ -78,16 +78,16 @@ class RemoteBackend:
         except (BackendError, CancelledError) as error:
             _log.warning("the backend did not wake: %s", error)
 
-    def _await_up(self, deadline: float, stop: CancelToken) -> None:
+    def _await_up(self, deadline: float, cancel_token: CancelToken) -> None:
         self._states.begin_boot()
         if self._states.now().name != "up":
-            self._ask(deadline, stop)
+            self._ask(deadline, cancel_token)
 
-    def _ask(self, deadline: float, stop: CancelToken) -> None:
+    def _ask(self, deadline: float, cancel_token: CancelToken) -> None:
         with self._states.watching():
             for number in itertools.count():
                 try:
-                    self._client.await_ready(deadline, stop)
+                    self._client.await_ready(deadline, cancel_token)
                 except BackendTimeoutError as error:  # slow is not failed: the state says so after BOOT_LIMIT_S
                     raise BackendStillBootingError(str(error)) from error
                 except BackendUnavailableError as error:  # refused: Triton listens once its models are loaded
@@ -97,7 +97,7 @@ class RemoteBackend:
                         ) from error
                     if number == 0:
                         _log.warning("nobody listens at the backend's address yet, asking again: %s", error)
-                    _pause(stop)
+                    _pause(cancel_token)
                 except BackendError:
                     self._states.note_failure()
                     raise
@@ -106,9 +106,9 @@ class RemoteBackend:
                     return
 
 
-def _pause(stop: CancelToken) -> None:
+def _pause(cancel_token: CancelToken) -> None:
     """Wait for ASK_AGAIN_S, or raise Stopped as soon as it is set."""
     woken = threading.Event()
-    with stop.calling(woken.set):
+    with cancel_token.on_cancel(woken.set):
         woken.wait(ASK_AGAIN_S)
-    stop.check()
+    cancel_token.raise_if_cancelled()

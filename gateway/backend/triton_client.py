@@ -53,16 +53,16 @@ class TritonClient:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
     ) -> Iterator[Band]:
         """Yield the bands of [H * scale, W * scale, 3] uint8 for [H, W, 3] uint8 before `deadline`.
 
-        Setting `stop`, or closing the iterator, cancels the work on the server too.
+        Cancelling `cancel_token`, or closing the iterator, cancels the work on the server too.
         """
         request = _request(pixels, variant, request_id)
         for number, key in enumerate(self._keys):
             try:
-                yield from _checked(self._bands(request, key, deadline, stop), pixels)
+                yield from _checked(self._bands(request, key, deadline, cancel_token), pixels)
             except (
                 BackendMisconfiguredError
             ):  # a key is refused before the first band; perhaps the other one is honoured
@@ -71,7 +71,7 @@ class TritonClient:
             else:
                 return
 
-    def await_ready(self, deadline: float, stop: CancelToken) -> None:
+    def await_ready(self, deadline: float, cancel_token: CancelToken) -> None:
         """Return when the server says ready, by one call; raise a BackendError (NotStarted: it says no), or Stopped.
 
         Asking wakes a sleeping backend, and whoever stands before it (Knative's activator) holds the call until the
@@ -79,11 +79,11 @@ class TritonClient:
         """
         with _told_when_closed():
             call = self._stub.ServerReady.future(service_pb2.ServerReadyRequest(), timeout=_remaining_s(deadline))
-        with stop.calling(call.cancel):
+        with cancel_token.on_cancel(call.cancel):
             try:
                 ready = call.result().ready
             except (grpc.RpcError, grpc.FutureCancelledError) as error:
-                stop.check()
+                cancel_token.raise_if_cancelled()
                 raise translate(error) from error
         if not ready:
             raise BackendNotStartedError("the server says that it is not ready")
@@ -93,7 +93,7 @@ class TritonClient:
         self._channel.close()
 
     def _bands(
-        self, request: service_pb2.ModelInferRequest, key: str, deadline: float, stop: CancelToken
+        self, request: service_pb2.ModelInferRequest, key: str, deadline: float, cancel_token: CancelToken
     ) -> Iterator[tuple[Band, tuple[int, int]]]:
         """Yield each band with the size (rows, columns) of the output it belongs to."""
         metadata = [STATUS_HEADER, *([(MODEL_KEY_HEADER, key)] if key else [])]
@@ -101,7 +101,7 @@ class TritonClient:
             call = self._stub.ModelStreamInfer(iter([request]), metadata=metadata, timeout=_remaining_s(deadline))
         refusal, is_whole = "", False
         try:
-            with stop.calling(call.cancel):
+            with cancel_token.on_cancel(call.cancel):
                 for message in call:  # to its end: a stream cancelled after its last response upsets Triton 2.51
                     refusal = refusal or message.error_message
                     response = message.infer_response
@@ -109,12 +109,12 @@ class TritonClient:
                         yield _read_band(response)
                     is_whole = is_whole or response.parameters["triton_final_response"].bool_param
         except grpc.RpcError as error:
-            stop.check()
+            cancel_token.raise_if_cancelled()
             raise translate(error) from error
         except (GeneratorExit, BackendFaultError):
             call.cancel()
             raise
-        stop.check()
+        cancel_token.raise_if_cancelled()
         if not is_whole:
             raise BackendFaultError(refusal or "the stream ended without its final response")
 

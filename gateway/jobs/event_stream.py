@@ -95,7 +95,7 @@ class JobEvents:
                     spoke = self._clock()
                     yield b"".join(chunks)
         finally:
-            self._work.stop.set()
+            self._work.cancel_token.cancel()
 
     def _run(self) -> None:
         try:

@@ -203,11 +203,11 @@ class QueueSlot:
         self.began = now
         self._turn.set()
 
-    def wait(self, timeout_s: float, stop: CancelToken) -> None:
+    def wait(self, timeout_s: float, cancel_token: CancelToken) -> None:
         """Return when the turn has come; raise WaitedTooLong or Stopped."""
-        with stop.calling(self._turn.set):  # woken by either
+        with cancel_token.on_cancel(self._turn.set):  # woken by either
             came = self._turn.wait(timeout_s)
-        stop.check()
+        cancel_token.raise_if_cancelled()
         if not came:
             raise QueueTimeoutError
 

@@ -39,7 +39,7 @@ class CachedJob:
 
     def __init__(self, order: UpscaleRequest, request_id: str, result: Result) -> None:
         self.order = order
-        self.stop = CancelToken()
+        self.cancel_token = CancelToken()
         self.request_id = request_id
         self.ticket = self
         self._result = result

@@ -130,7 +130,7 @@ class JobRunner:
             self._works.add(work)
             is_ending = self.is_ending
         if is_ending:
-            work.stop.set()
+            work.cancel_token.cancel()
         return work
 
     def end(self) -> None:
@@ -139,7 +139,7 @@ class JobRunner:
             self.is_ending = True
             works = list(self._works)
         for work in works:
-            work.stop.set()
+            work.cancel_token.cancel()
 
     def leave(self, work: Job) -> None:
         """Give up the place of a work, or its wait for one; called by the work."""
@@ -159,7 +159,7 @@ class Job:
         self, upscaling: JobRunner, order: UpscaleRequest, request_id: str, client: str, ticket: QueueSlot
     ) -> None:
         self.order = order
-        self.stop = CancelToken()
+        self.cancel_token = CancelToken()
         self.ticket = ticket
         self.request_id = request_id
         self._client = client
@@ -175,7 +175,7 @@ class Job:
     def run(self, watch: Watch = lambda _: None) -> Result:
         """Make the picture, telling `watch` of each band; raise a Problem, or Stopped when nobody waits for it."""
         try:
-            self.ticket.wait(self._deadline - self._clock(), self.stop)
+            self.ticket.wait(self._deadline - self._clock(), self.cancel_token)
             image = decode(self.order.upload)  # colour comes bled under alpha 0
             data, rows = self._ask(image, watch)
             self.ticket.has_finished = True
@@ -242,7 +242,11 @@ class Job:
         rows: list[Rows] = []
         began = self._clock()
         bands = self._upscaler.upscale_bands(
-            image.pixels, variant.name, deadline=self._deadline, request_id=self.request_id, stop=self.stop
+            image.pixels,
+            variant.name,
+            deadline=self._deadline,
+            request_id=self.request_id,
+            cancel_token=self.cancel_token,
         )
         for done, band in enumerate(bands, 1):
             self._charge(self._client, band.work_s, 0)  # also of a picture that nobody waits for to its end

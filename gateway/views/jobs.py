@@ -95,7 +95,7 @@ def _and_then(response: Response, call: Callable[[], object]) -> Response:
 
 def make(work: Job | CachedJob) -> Result | Response:
     """Return the result; for a client that has left, an answer for the log. Raises a Problem."""
-    forget = services_of(current_app).departures.watch(request.environ.get("gunicorn.socket"), work.stop)
+    forget = services_of(current_app).departures.watch(request.environ.get("gunicorn.socket"), work.cancel_token)
     try:
         return work.run()
     except CancelledError:
@@ -109,7 +109,7 @@ def send_events(work: Job | CachedJob, *, with_bands: bool) -> Response:
     this returns.
     """
     parts = services_of(current_app)
-    forget = parts.departures.watch(request.environ.get("gunicorn.socket"), work.stop)
+    forget = parts.departures.watch(request.environ.get("gunicorn.socket"), work.cancel_token)
     visit = current_visit()
 
     def settle(problem: Problem) -> None:
@@ -126,6 +126,6 @@ def send_events(work: Job | CachedJob, *, with_bands: bool) -> Response:
     response = Response(live.events(), mimetype=EVENT_STREAM)
     response.headers["X-Accel-Buffering"] = "no"  # nginx and its kin pass each event on as it comes
     response.call_on_close(forget)
-    response.call_on_close(work.stop.set)
+    response.call_on_close(work.cancel_token.cancel)
     live.start()
     return response

@@ -26,7 +26,7 @@ class DisconnectWatcher:
         self._watched: dict[int, CancelToken] = {}
         self._thread: threading.Thread | None = None
 
-    def watch(self, sock: socket.socket | None, stop: CancelToken) -> Callable[[], None]:
+    def watch(self, sock: socket.socket | None, cancel_token: CancelToken) -> Callable[[], None]:
         """Set `stop` should the client leave before the function returned is called.
 
         Without a socket, as in tests without a server, nothing is watched.
@@ -35,7 +35,7 @@ class DisconnectWatcher:
             return lambda: None
         number = sock.fileno()
         with self._changed:
-            self._watched[number] = stop
+            self._watched[number] = cancel_token
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="departures", daemon=True)
                 self._thread.start()
@@ -51,9 +51,9 @@ class DisconnectWatcher:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._watched)
-                gone = [stop for number, stop in self._watched.items() if _has_left(number)]
-            for stop in gone:
-                stop.set()
+                gone = [cancel_token for number, cancel_token in self._watched.items() if _has_left(number)]
+            for cancel_token in gone:
+                cancel_token.cancel()
             time.sleep(LOOK_EVERY_S)
 
 

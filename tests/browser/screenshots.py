@@ -55,10 +55,10 @@ class Restoring(FakeBackend):
         self._made: dict[tuple[bytes, str], Pixels] = {}
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
     ) -> Iterator[Band]:
         """Yield the whole image as two bands."""
-        del deadline, request_id, stop
+        del deadline, request_id, cancel_token
         height, width = pixels.shape[:2]
         if (made := self._made.get((pixels.tobytes(), variant))) is not None:
             yield from cut_in_two(made)

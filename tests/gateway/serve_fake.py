@@ -27,14 +27,16 @@ class Marked(FakeBackend):
         self._takes_s = takes_s
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
     ) -> Iterator[Band]:
         """Yield the bands after the time that an image takes, or end when it is stopped."""
         stopped = threading.Event()
-        with stop.calling(stopped.set):
+        with cancel_token.on_cancel(stopped.set):
             stopped.wait(self._takes_s)
-        stop.check()
-        yield from super().upscale_bands(pixels, variant, deadline=deadline, request_id=request_id, stop=stop)
+        cancel_token.raise_if_cancelled()
+        yield from super().upscale_bands(
+            pixels, variant, deadline=deadline, request_id=request_id, cancel_token=cancel_token
+        )
 
     def close(self) -> None:
         """Leave the file."""
@@ -45,14 +47,14 @@ class Banded(FakeBackend):
     """Holds one band at a time, as a backend elsewhere does."""
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
     ) -> Iterator[Band]:
         """Yield each pixel several times, in bands of 48 rows of the upload."""
         del deadline, request_id
         self.states.note_answer()
         top = 0
         for first in range(0, len(pixels), 48):
-            stop.check()
+            cancel_token.raise_if_cancelled()
             rows = enlarge(pixels[first : first + 48], variant)
             yield Band(top, rows)
             top += len(rows)

@@ -60,25 +60,25 @@ def test_who_waits_longer_than_a_body_may_take_is_served_and_who_leaves_is_notic
 
 def test_a_socket_is_forgotten_with_its_request() -> None:
     """Its number may belong to another connection by then."""
-    departures, stop = DisconnectWatcher(), CancelToken()
+    departures, cancel_token = DisconnectWatcher(), CancelToken()
     ours, theirs = socket.socketpair()
     with closing(ours):
-        departures.watch(ours, stop)()
+        departures.watch(ours, cancel_token)()
         theirs.close()
         other, watched = socket.socketpair()
         other_stop = CancelToken()
         departures.watch(watched, other_stop)
         other.close()
         end = time.monotonic() + LIMIT_S
-        while not other_stop.is_set:
+        while not other_stop.is_cancelled:
             assert time.monotonic() < end, "the departure was not noticed"
             time.sleep(0.01)
         watched.close()
 
-    assert not stop.is_set
+    assert not cancel_token.is_cancelled
 
 
 def test_without_a_socket_nothing_is_watched() -> None:
-    stop = CancelToken()
-    DisconnectWatcher().watch(None, stop)()
-    assert not stop.is_set
+    cancel_token = CancelToken()
+    DisconnectWatcher().watch(None, cancel_token)()
+    assert not cancel_token.is_cancelled

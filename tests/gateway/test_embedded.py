@@ -53,7 +53,9 @@ def backend_of(state_dir: Path, error: BackendError, faults: list[str]) -> Embed
 
 
 def ask(backend: EmbeddedBackend) -> None:
-    list(backend.upscale_bands(PIXELS, "x", deadline=time.monotonic() + 60, request_id="id", stop=CancelToken()))
+    list(
+        backend.upscale_bands(PIXELS, "x", deadline=time.monotonic() + 60, request_id="id", cancel_token=CancelToken())
+    )
 
 
 def test_a_server_that_closed_its_socket_and_is_seen_to_have_ended_later_has_died(

@@ -49,7 +49,7 @@ class Activator(FakeBackend):
         self.asked_ready = 0
         self.broken: BackendError | None = None
 
-    def await_ready(self, deadline: float, stop: CancelToken) -> None:
+    def await_ready(self, deadline: float, cancel_token: CancelToken) -> None:
         self.asked_ready += 1
         self.questions.release()
         if time.monotonic() > deadline:
@@ -57,7 +57,7 @@ class Activator(FakeBackend):
         if self.broken:
             raise self.broken
         while not self.is_up.wait(0.005):
-            stop.check()
+            cancel_token.raise_if_cancelled()
             if time.monotonic() > deadline:
                 raise BackendTimeoutError("still booting")
 
@@ -66,9 +66,13 @@ def external(activator: Activator, states: BackendStateTracker | None = None) ->
     return RemoteBackend(cast("TritonClient", activator), states or BackendStateTracker())
 
 
-def ask(backend: RemoteBackend, limit_s: float = LIMIT_S, stop: CancelToken | None = None) -> list[Band]:
+def ask(backend: RemoteBackend, limit_s: float = LIMIT_S, cancel_token: CancelToken | None = None) -> list[Band]:
     bands: Iterator[Band] = backend.upscale_bands(
-        PIXELS, "compact_x4", deadline=time.monotonic() + limit_s, request_id="id", stop=stop or CancelToken()
+        PIXELS,
+        "compact_x4",
+        deadline=time.monotonic() + limit_s,
+        request_id="id",
+        cancel_token=cancel_token or CancelToken(),
     )
     return list(bands)
 
@@ -149,15 +153,15 @@ def asking(backend: RemoteBackend, activator: Activator) -> Iterator[Future[list
     activator.broken = BackendUnavailableError("connection refused")
     while activator.questions.acquire(blocking=False):
         pass  # those of before
-    stop = CancelToken()
+    cancel_token = CancelToken()
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(ask, backend, LIMIT_S, stop)
+        waiting = pool.submit(ask, backend, LIMIT_S, cancel_token)
         try:
             for _ in range(2):
                 assert activator.questions.acquire(timeout=LIMIT_S)
             yield waiting
         finally:
-            stop.set()
+            cancel_token.cancel()
 
 
 def begin_to_listen(activator: Activator) -> None:
@@ -277,11 +281,11 @@ def test_over_grpc_a_port_that_refuses_is_booting_until_somebody_listens(caplog:
 
 
 def test_a_visitor_who_leaves_during_the_boot_ends_the_wait() -> None:
-    activator, stop = Activator(), CancelToken()
+    activator, cancel_token = Activator(), CancelToken()
     backend = external(activator)
-    threading.Timer(0.02, stop.set).start()
+    threading.Timer(0.02, cancel_token.cancel).start()
     with pytest.raises(CancelledError):
-        ask(backend, stop=stop)
+        ask(backend, cancel_token=cancel_token)
     assert activator.asked == [], "the image was never sent"
 
 

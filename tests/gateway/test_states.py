@@ -115,15 +115,15 @@ def test_a_backend_that_does_not_tell_is_taken_for_asleep_after_its_idle_time() 
 
 
 def test_a_stop_calls_who_waits_once_and_at_once() -> None:
-    stop, called = CancelToken(), []
-    with stop.calling(lambda: called.append("early")):
-        stop.check()
-    with stop.calling(lambda: called.append("waiting")):
-        threading.Thread(target=stop.set).start()
-        while not stop.is_set or not called:
+    cancel_token, called = CancelToken(), []
+    with cancel_token.on_cancel(lambda: called.append("early")):
+        cancel_token.raise_if_cancelled()
+    with cancel_token.on_cancel(lambda: called.append("waiting")):
+        threading.Thread(target=cancel_token.cancel).start()
+        while not cancel_token.is_cancelled or not called:
             pass
-        stop.set()
-    with stop.calling(lambda: called.append("late")):
+        cancel_token.cancel()
+    with cancel_token.on_cancel(lambda: called.append("late")):
         assert called == ["waiting", "late"]
     with pytest.raises(CancelledError):
-        stop.check()
+        cancel_token.raise_if_cancelled()

@@ -129,10 +129,12 @@ def test_a_fault_so_late_that_a_second_try_would_not_fit_is_final() -> None:
 
     class Late(FakeBackend):
         def upscale_bands(
-            self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
+            self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
         ) -> Iterator[Band]:
             clock.now += 16
-            return super().upscale_bands(pixels, variant, deadline=deadline, request_id=request_id, stop=stop)
+            return super().upscale_bands(
+                pixels, variant, deadline=deadline, request_id=request_id, cancel_token=cancel_token
+            )
 
     late = Late(failures=[BackendFaultError("a stub died")])
 
@@ -183,9 +185,9 @@ class Wrong(FakeBackend):
         self._bands = bands
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
     ) -> Iterator[Band]:
-        del pixels, variant, deadline, request_id, stop
+        del pixels, variant, deadline, request_id, cancel_token
         yield from self._bands
 
 
@@ -221,11 +223,13 @@ def test_the_time_left_is_told_at_the_pace_of_the_work_however_long_the_boot_too
         """Boots for 10 s and makes each half of the picture in 2 s."""
 
         def upscale_bands(
-            self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
+            self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
         ) -> Iterator[Band]:
             self.states.begin_boot()
             clock.now += 10 if self.states.now().name == "booting" else 0
-            for band in super().upscale_bands(pixels, variant, deadline=deadline, request_id=request_id, stop=stop):
+            for band in super().upscale_bands(
+                pixels, variant, deadline=deadline, request_id=request_id, cancel_token=cancel_token
+            ):
                 clock.now += 2
                 yield band
 

@@ -32,7 +32,7 @@ def test_a_stop_ends_the_work_at_the_backend_and_frees_the_place() -> None:
     worker = threading.Thread(target=run)
     worker.start()
     assert upscaler.arrived.acquire(timeout=30)
-    work.stop.set()
+    work.cancel_token.cancel()
     worker.join(30)
 
     assert (len(ends), upscaler.stops, places.state().at_work) == (1, 1, 0)
@@ -59,7 +59,7 @@ def test_a_stop_ends_the_wait_for_a_place() -> None:
     places.enter()
     work = upscaling(FakeBackend(), places).begin(order(), "id")
     assert work.ticket.turn == (1, 1)
-    work.stop.set()
+    work.cancel_token.cancel()
     with pytest.raises(CancelledError):
         work.run()
     assert places.state().waiting == 0

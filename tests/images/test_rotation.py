@@ -20,7 +20,7 @@ def upscale(backend: TritonClient) -> list[Band]:
     deadline = time.monotonic() + 60
     return list(
         backend.upscale_bands(
-            draw_photo(16, 16), "compact_x4", deadline=deadline, request_id="rotation", stop=CancelToken()
+            draw_photo(16, 16), "compact_x4", deadline=deadline, request_id="rotation", cancel_token=CancelToken()
         )
     )
 

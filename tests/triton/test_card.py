@@ -38,7 +38,7 @@ def test_without_a_lane_ensemble_and_stream_give_the_same_pictures(triton_server
             given = list(pool.map(lambda image: upscale(server, image), images))
         backend = TritonClient(server.grpc_address, [server.model_key])
         bands = backend.upscale_bands(
-            images[-1], DEFAULT_VARIANT, deadline=time.monotonic() + 60, request_id="card", stop=CancelToken()
+            images[-1], DEFAULT_VARIANT, deadline=time.monotonic() + 60, request_id="card", cancel_token=CancelToken()
         )
         streamed = np.concatenate([band.pixels for band in bands])
         backend.close()

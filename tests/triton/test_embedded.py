@@ -27,9 +27,13 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-def ask(backend: EmbeddedBackend, limit_s: float = LIMIT_S, stop: CancelToken | None = None) -> int:
+def ask(backend: EmbeddedBackend, limit_s: float = LIMIT_S, cancel_token: CancelToken | None = None) -> int:
     bands = backend.upscale_bands(
-        PIXELS, "compact_x4", deadline=time.monotonic() + limit_s, request_id="id", stop=stop or CancelToken()
+        PIXELS,
+        "compact_x4",
+        deadline=time.monotonic() + limit_s,
+        request_id="id",
+        cancel_token=cancel_token or CancelToken(),
     )
     return len(list(bands))
 
@@ -56,10 +60,10 @@ def test_a_boot_that_fails_is_told_in_words_and_the_next_one_is_tried(tmp_path: 
         step.write_text(sound)
         backend.wake()
         assert backend.states.now().name == "booting"
-        stop = CancelToken()
-        stop.set()
+        cancel_token = CancelToken()
+        cancel_token.cancel()
         with pytest.raises(CancelledError):
-            ask(backend, stop=stop)
+            ask(backend, cancel_token=cancel_token)
         assert ask(backend) == 1
         assert backend.states.now().name == "up"
     finally:

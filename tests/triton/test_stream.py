@@ -46,7 +46,7 @@ def backend(triton_server: TritonServer) -> Iterator[TritonClient]:
 
 def ask(backend: TritonClient, pixels: Any, variant: str = DEFAULT_VARIANT, **others: Any) -> list[Band]:
     """Every band of one picture."""
-    given = {"deadline": time.monotonic() + LIMIT_S, "request_id": "tests", "stop": CancelToken(), **others}
+    given = {"deadline": time.monotonic() + LIMIT_S, "request_id": "tests", "cancel_token": CancelToken(), **others}
     return list(backend.upscale_bands(pixels, variant, **given))
 
 
@@ -139,10 +139,10 @@ def test_ten_small_pictures_pass_a_large_one(triton_server: TritonServer, backen
 
 
 def test_a_stop_ends_the_work_within_what_is_in_flight(triton_server: TritonServer, backend: TritonClient) -> None:
-    stop = CancelToken()
-    before, bands = metric(triton_server, "superres_tiles_total"), ask_long(backend, "s", stop)
+    cancel_token = CancelToken()
+    before, bands = metric(triton_server, "superres_tiles_total"), ask_long(backend, "s", cancel_token)
     band = next(bands)
-    stop.set()
+    cancel_token.cancel()
     with pytest.raises(CancelledError):
         list(bands)
 
@@ -157,9 +157,11 @@ def test_a_client_that_closes_the_stream_ends_the_work_too(triton_server: Triton
     assert_ends_soon(triton_server, before, band)
 
 
-def ask_long(backend: TritonClient, request_id: str, stop: CancelToken) -> Iterator[Band]:
+def ask_long(backend: TritonClient, request_id: str, cancel_token: CancelToken) -> Iterator[Band]:
     deadline = time.monotonic() + LIMIT_S
-    return backend.upscale_bands(LONG, DEFAULT_VARIANT, deadline=deadline, request_id=request_id, stop=stop)
+    return backend.upscale_bands(
+        LONG, DEFAULT_VARIANT, deadline=deadline, request_id=request_id, cancel_token=cancel_token
+    )
 
 
 def assert_ends_soon(server: TritonServer, before: float, first: Band) -> None:
