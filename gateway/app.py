@@ -55,7 +55,7 @@ def create_app(settings: Settings, upscaler: Backend, *, clock: Callable[[], flo
         clock=clock,
     )
     ledger = open_usage_store(settings.path_of_meter(), settings.redis_url)
-    meter = UsageMeter(upscaler.states.lately, ledger, budget_s=settings.monthly_gpu_budget_s)
+    meter = UsageMeter(upscaler.state_tracker.recent_states, ledger, budget_s=settings.monthly_gpu_budget_s)
     intake = UploadMemory(settings.max_upload_memory_bytes)
     parts = Services(
         settings=settings,
@@ -64,7 +64,7 @@ def create_app(settings: Settings, upscaler: Backend, *, clock: Callable[[], flo
         ),
         places=places,
         upscaling=JobRunner(
-            upscaler, places, deadline_s=settings.deadline_s, clock=clock, charge=meter.charge, keep=cache.keep
+            upscaler, places, deadline_s=settings.deadline_s, clock=clock, charge=meter.record_work, keep=cache.keep
         ),
         results=ResultStore(
             max_bytes=settings.results_max_bytes,
@@ -78,10 +78,10 @@ def create_app(settings: Settings, upscaler: Backend, *, clock: Callable[[], flo
         intake=intake,
         metrics=Metrics(
             Sources(
-                backend=upscaler.states.now,
+                backend=upscaler.state_tracker.current,
                 places=places.state,
                 cache=cache.state,
-                month=meter.month,
+                month=meter.current_month,
                 upload_bytes=intake.taken,
                 budget_gpu_s=settings.monthly_gpu_budget_s,
             )

@@ -34,7 +34,7 @@ class FakeBackend:
         self.arrived = threading.Semaphore(0)
         """Released once a call: whoever acquires it knows that a call is at the gate."""
         self.is_closed = False
-        self.states = BackendStateTracker()
+        self.state_tracker = BackendStateTracker()
         self.wakes = 0
         """Calls of `wake`."""
         self.stops = 0
@@ -50,14 +50,14 @@ class FakeBackend:
             raise self._failures.pop(0)
         if self._gate is not None:
             self._wait(self._gate, deadline, cancel_token)
-        self.states.note_answer()
+        self.state_tracker.mark_up()
         for band in cut_in_two(enlarge(pixels, variant)):
             yield replace(band, work_s=self._work_s)
 
     def wake(self) -> None:
         """Count, and begin a boot that goes on until somebody asks for a picture."""
         self.wakes += 1
-        self.states.begin_boot()
+        self.state_tracker.begin_boot()
 
     def _wait(self, gate: threading.Event, deadline: float, cancel_token: CancelToken) -> None:
         woken = threading.Event()

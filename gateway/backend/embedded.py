@@ -52,7 +52,7 @@ READY_LIMIT_S = BOOT_LIMIT_S * MAX_FAILED_BOOTS
 def make_backend(settings: Settings, log_name: str = LOG_NAME) -> Backend:
     """Return the backend that the settings name: the Triton at ``backend_address``, else one of our own."""
     if settings.backend_address:
-        states = BackendStateTracker(settings.path_of_boots(), presumed_asleep_after_s=settings.scale_to_zero_after_s)
+        states = BackendStateTracker(settings.path_of_boots(), assume_asleep_after_s=settings.scale_to_zero_after_s)
         return RemoteBackend(TritonClient(settings.backend_address, settings.model_keys()), states)
     backend = EmbeddedBackend(settings, log_name)
     backend.start()
@@ -69,7 +69,7 @@ class EmbeddedBackend:
         self._log_path = Path(settings.state_dir) / log_name
         self.model_key = next(iter(settings.model_keys()), "") or secrets.token_urlsafe(24)
         self.api_key = settings.api_key or secrets.token_urlsafe(24)
-        self._states = BackendStateTracker(settings.path_of_boots())
+        self._state_tracker = BackendStateTracker(settings.path_of_boots())
         self._changed = threading.Condition()
         self._process: TritonProcess | None = None
         self._client: TritonClient | None = None
@@ -93,9 +93,9 @@ class EmbeddedBackend:
             return self._process
 
     @property
-    def states(self) -> BackendStateTracker:
+    def state_tracker(self) -> BackendStateTracker:
         """What is known of the server."""
-        return self._states
+        return self._state_tracker
 
     def wake(self) -> None:
         """Boot if it sleeps or failed to boot; returns at once. Counts as use: it does not fall asleep right after."""
@@ -103,7 +103,7 @@ class EmbeddedBackend:
             self._last_used = time.monotonic()
             if not self._wanted:
                 self._failure, self._wanted = "", True
-                self._states.begin_boot()
+                self._state_tracker.begin_boot()
                 self._changed.notify_all()
 
     def wait_until_ready(self, deadline: float, cancel_token: CancelToken | None = None) -> TritonClient:
@@ -207,7 +207,7 @@ class EmbeddedBackend:
 
     def _boot(self) -> TritonProcess:
         began, settings = time.monotonic(), self._settings
-        self._states.begin_boot()
+        self._state_tracker.begin_boot()
         process = TritonProcess(
             model_repository=Path(settings.model_repository or PROJECT_ROOT / "model_repository"),
             model_key=self.model_key,
@@ -226,7 +226,7 @@ class EmbeddedBackend:
         with self._changed:
             self._process, self._client = process, client
             self._last_used = time.monotonic()
-            self._states.note_answer()
+            self._state_tracker.mark_up()
             self._changed.notify_all()
         return process
 
@@ -241,7 +241,7 @@ class EmbeddedBackend:
                     return
             if fault := process.find_fault():
                 log.error("replacing Triton: %s\n%s", fault, process.log_tail())
-                self._states.note_sleep()
+                self._state_tracker.mark_asleep()
                 return
 
     def _falls_asleep(self) -> bool:
@@ -252,7 +252,7 @@ class EmbeddedBackend:
         log.info("Triton goes to sleep after %.0f s without work", idle_s)
         self._client.close()
         self._client, self._wanted = None, False
-        self._states.note_sleep()
+        self._state_tracker.mark_asleep()
         return True
 
     def _retire(self, process: TritonProcess) -> None:
@@ -269,7 +269,7 @@ class EmbeddedBackend:
     def _give_up(self, reason: str) -> None:
         with self._changed:
             self._failure, self._wanted = reason, False
-            self._states.note_failure()
+            self._state_tracker.mark_failed()
             self._changed.notify_all()
 
 

@@ -79,7 +79,7 @@ class Backend(Protocol):
     """A backend, seen from the gateway. Safe to call from several threads."""
 
     @property
-    def states(self) -> BackendStateTracker:
+    def state_tracker(self) -> BackendStateTracker:
         """What is known of it."""
         ...
 

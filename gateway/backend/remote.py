@@ -37,15 +37,15 @@ _log = logging.getLogger(__name__)
 class RemoteBackend:
     """The `Upscaler` for a server that others run. Safe to use from several threads."""
 
-    def __init__(self, client: TritonClient, states: BackendStateTracker) -> None:
+    def __init__(self, client: TritonClient, state_tracker: BackendStateTracker) -> None:
         self._client = client
-        self._states = states
+        self._state_tracker = state_tracker
         self._closing = CancelToken()
 
     @property
-    def states(self) -> BackendStateTracker:
+    def state_tracker(self) -> BackendStateTracker:
         """What is known of the server."""
-        return self._states
+        return self._state_tracker
 
     def upscale_bands(
         self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
@@ -56,15 +56,15 @@ class RemoteBackend:
             for band in self._client.upscale_bands(
                 pixels, variant, deadline=deadline, request_id=request_id, cancel_token=cancel_token
             ):
-                self._states.note_answer()
+                self._state_tracker.mark_up()
                 yield band
         except BackendUnavailableError as error:
-            self._states.note_sleep()  # since we last heard of it: whoever comes next asks first
+            self._state_tracker.mark_asleep()  # since we last heard of it: whoever comes next asks first
             raise BackendDiedError(f"the backend went away: {error}") from error
 
     def wake(self) -> None:
         """Ask the server whether it is ready, in the background, if it may be asleep."""
-        if self._states.begin_boot():
+        if self._state_tracker.begin_boot():
             threading.Thread(target=self._wake, name="wake", daemon=True).start()
 
     def close(self) -> None:
@@ -79,19 +79,19 @@ class RemoteBackend:
             _log.warning("the backend did not wake: %s", error)
 
     def _await_up(self, deadline: float, cancel_token: CancelToken) -> None:
-        self._states.begin_boot()
-        if self._states.now().name != "up":
+        self._state_tracker.begin_boot()
+        if self._state_tracker.current().name != "up":
             self._ask(deadline, cancel_token)
 
     def _ask(self, deadline: float, cancel_token: CancelToken) -> None:
-        with self._states.watching():
+        with self._state_tracker.waiting_for_boot():
             for number in itertools.count():
                 try:
                     self._client.await_ready(deadline, cancel_token)
                 except BackendTimeoutError as error:  # slow is not failed: the state says so after BOOT_LIMIT_S
                     raise BackendStillBootingError(str(error)) from error
                 except BackendUnavailableError as error:  # refused: Triton listens once its models are loaded
-                    if not self._states.note_refusal():
+                    if not self._state_tracker.mark_refused():
                         raise BackendNotStartedError(
                             f"nobody has listened for as long as a boot may take: {error}"
                         ) from error
@@ -99,10 +99,10 @@ class RemoteBackend:
                         _log.warning("nobody listens at the backend's address yet, asking again: %s", error)
                     _pause(cancel_token)
                 except BackendError:
-                    self._states.note_failure()
+                    self._state_tracker.mark_failed()
                     raise
                 else:
-                    self._states.note_answer()
+                    self._state_tracker.mark_up()
                     return
 
 

@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 StateName = Literal["asleep", "booting", "up", "failed"]
 
-KEPT_BOOTS = 50
-KEPT_STATES = 100
+MAX_BOOTS = 50
+MAX_STATES = 100
 """So many changes may lie between two looks of the meter (once a second) before it misses the oldest."""
 BOOT_LIMIT_S = 120.0
 """A boot takes 3 to 15 s; one that takes this long is taken for failed."""
@@ -40,9 +40,9 @@ class BackendState:
 
     def describe(self) -> dict[str, Any]:
         """Return it as `GET /api/v1/status` tells it."""
-        return {"state": self.name, "since_s": round(self.since_s, 1), "usual_boot_s": self.describe_usual()}
+        return {"state": self.name, "since_s": round(self.since_s, 1), "usual_boot_s": self.describe_boot_times()}
 
-    def describe_usual(self) -> dict[str, float] | None:
+    def describe_boot_times(self) -> dict[str, float] | None:
         """Return the usual time of a boot, or None."""
         if self.usual_boot_s is None:
             return None
@@ -56,35 +56,35 @@ class BackendStateTracker:
         self,
         path: Path | None = None,
         *,
-        presumed_asleep_after_s: float = 0.0,
+        assume_asleep_after_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin asleep. `path` keeps the boots; None keeps them in memory.
 
-        `presumed_asleep_after_s` is for a backend that falls asleep without telling: so long after its last answer it
+        `assume_asleep_after_s` is for a backend that falls asleep without telling: so long after its last answer it
         is taken for asleep (0: never).
         """
         self._path = path
-        self._presumed_asleep_after_s = presumed_asleep_after_s
+        self._presumed_asleep_after_s = assume_asleep_after_s
         self._clock = clock
         self._lock = threading.Lock()
         self._name: StateName = "asleep"
         self._since = self._last_answer = clock()
-        self._entered: deque[tuple[StateName, float]] = deque([(self._name, self._since)], maxlen=KEPT_STATES)
+        self._entered: deque[tuple[StateName, float]] = deque([(self._name, self._since)], maxlen=MAX_STATES)
         self._watchers = 0
         self._is_seen = True
         """Whether somebody has waited for the boot to end all the time: then its length is known when it has."""
         self._is_gone = False
         """Whether a boot had all its time, and nobody listened ever since."""
-        self._boots = deque(_read_boots(path), maxlen=KEPT_BOOTS)
+        self._boots = deque(_read_boots(path), maxlen=MAX_BOOTS)
 
-    def now(self) -> BackendState:
+    def current(self) -> BackendState:
         """Return the state of this moment."""
         with self._lock:
             self._let_time_pass()
             return BackendState(self._name, self._clock() - self._since, _usual(list(self._boots)))
 
-    def lately(self) -> list[tuple[StateName, float]]:
+    def recent_states(self) -> list[tuple[StateName, float]]:
         """Return the last states in turn, each with how many seconds ago it began; the last is this moment's.
 
         Who looks now and then sees what came and went in between: a boot may take less than a second.
@@ -103,7 +103,7 @@ class BackendStateTracker:
             self._enter("booting")
             return True
 
-    def note_answer(self) -> None:
+    def mark_up(self) -> None:
         """Note a sign of life: a boot, if there was one, is over."""
         with self._lock:
             boots = None
@@ -116,12 +116,12 @@ class BackendStateTracker:
         if boots is not None:
             self._keep(boots)
 
-    def note_sleep(self) -> None:
+    def mark_asleep(self) -> None:
         """Note that the backend was put to sleep, or is gone."""
         with self._lock:
             self._enter("asleep")
 
-    def note_refusal(self) -> bool:
+    def mark_refused(self) -> bool:
         """Note that nobody listens there, as while a server boots; false once a boot has had all its time: failed."""
         with self._lock:
             self._let_time_pass()
@@ -132,7 +132,7 @@ class BackendStateTracker:
             return self._name != "failed"
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def waiting_for_boot(self) -> Iterator[None]:
         """Wait for a boot's end: when the last who did has left before it, nobody will know how long it took."""
         with self._lock:
             self._watchers += 1
@@ -143,7 +143,7 @@ class BackendStateTracker:
                 self._watchers -= 1
                 self._is_seen = self._is_seen and self._watchers > 0
 
-    def note_failure(self) -> None:
+    def mark_failed(self) -> None:
         """Note that a boot ended without a backend."""
         with self._lock:
             self._enter("failed")

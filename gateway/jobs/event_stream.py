@@ -54,7 +54,7 @@ class JobEvents:
         """`settle` is told of a problem that ends the work after the stream has begun."""
         self._settle = settle
         self._work = work
-        self._states = states
+        self._state_tracker = states
         self._with_bands = with_bands
         self._clock = clock
         self._happened: queue.SimpleQueue[bytes | Ending] = queue.SimpleQueue()
@@ -127,12 +127,12 @@ class JobEvents:
     def _look(self) -> list[bytes]:
         """Return an event for the state and the queue, each when it has changed, the state also while it boots."""
         chunks = []
-        state = self._states.now()
+        state = self._state_tracker.current()
         is_due = state.name == "booting" and self._clock() - self._state_told >= STATE_EVERY_S
         if self._state != state.name or is_due:
             self._state, self._state_told = state.name, self._clock()
             elapsed_s = round(state.since_s, 1) if state.name == "booting" else None
-            told = {"state": state.name, "elapsed_s": elapsed_s, "usual_s": state.describe_usual()}
+            told = {"state": state.name, "elapsed_s": elapsed_s, "usual_s": state.describe_boot_times()}
             chunks.append(format_event("state", told))
         turn = self._work.ticket.turn
         if turn != self._turn:

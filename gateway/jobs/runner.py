@@ -228,7 +228,7 @@ class Job:
             is_ours = isinstance(error, BackendFaultError | BackendMisconfiguredError | BackendNotStartedError)
             level = logging.ERROR if is_ours else logging.WARNING
             _log.log(level, "%s: %s: %s", self.request_id, type(error).__name__, error)
-            usual_boot_s = self._upscaler.states.now().usual_boot_s
+            usual_boot_s = self._upscaler.state_tracker.current().usual_boot_s
             raise causes.problem_from_backend_error(
                 error, deadline_s=self._deadline_s, usual_boot_s=usual_boot_s
             ) from error
@@ -268,7 +268,7 @@ class Job:
 
     def _up_for_s(self) -> float:
         """Return how long the backend has been up; infinitely long where it does not say."""
-        state = self._upscaler.states.now()
+        state = self._upscaler.state_tracker.current()
         return state.since_s if state.name == "up" else math.inf
 
 

@@ -1,6 +1,6 @@
 """The meter: counts what the GPU costs (boot, work, idle tail) from the backend's states and its bands, month by month.
 
-Awake time is observed, work is what the backend says its network took for a picture. Written to the ledger every few
+Awake time is observed, work is what the backend says its network took for a picture. Written to the store every few
 seconds; what cannot be written now is kept and counts all the same. Knows what may be spent, and says when it is.
 """
 
@@ -15,7 +15,16 @@ from datetime import datetime, timezone
 from typing import Any
 
 from gateway.backend.state import StateName
-from gateway.usage.store import Batch, MonthlyUsage, Span, SpanKind, UsageStore, UsageStoreError, Use, add_use
+from gateway.usage.store import (
+    AwakeSpan,
+    ClientUsage,
+    MonthlyUsage,
+    SpanKind,
+    UsageBatch,
+    UsageStore,
+    UsageStoreError,
+    add_usage,
+)
 
 WATCH_INTERVAL_S = 1.0
 """Between two looks at the backend's states. No change is missed and each moment is exact, whenever the look is."""
@@ -33,7 +42,7 @@ class UsageMeter:
     def __init__(
         self,
         lately: Callable[[], list[tuple[StateName, float]]],
-        ledger: UsageStore,
+        store: UsageStore,
         *,
         budget_s: float = 0.0,
         clock: Callable[[], float] = time.time,
@@ -41,16 +50,16 @@ class UsageMeter:
         """`lately` is `States.lately`. `budget_s` of GPU time may be spent a month; 0 for as much as you like."""
         self.budget_s = budget_s
         self._lately = lately
-        self._ledger = ledger
+        self._ledger = store
         self._clock = clock
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._seen_at = -math.inf
         """When we last looked. The embedded server may have begun to boot before there was a meter."""
-        self._spans: list[Span] = []
-        self._uses: dict[tuple[str, str], Use] = {}
-        self._batch: Batch | None = None
-        """Was given to the ledger and may or may not have arrived; given again, unchanged, until it has."""
+        self._spans: list[AwakeSpan] = []
+        self._uses: dict[tuple[str, str], ClientUsage] = {}
+        self._batch: UsageBatch | None = None
+        """Was given to the store and may or may not have arrived; given again, unchanged, until it has."""
         self._known: dict[str, MonthlyUsage] = {}
         self._complained = -COMPLAIN_INTERVAL_S
         self._closed = threading.Event()
@@ -75,24 +84,24 @@ class UsageMeter:
                 self._note(name, begin, end)
             self._seen_at = now
 
-    def charge(self, client: str, work_s: float, pictures: int) -> None:
+    def record_work(self, client: str, work_s: float, pictures: int) -> None:
         """Note what the network worked for a client, and its pictures that are finished."""
         with self._lock:
             key = (month_of(self._clock()), client)
-            before = self._uses.get(key, Use())
-            self._uses[key] = Use(before.pictures + pictures, before.work_s + work_s)
+            before = self._uses.get(key, ClientUsage())
+            self._uses[key] = ClientUsage(before.pictures + pictures, before.work_s + work_s)
 
-    def month(self) -> MonthlyUsage:
+    def current_month(self) -> MonthlyUsage:
         """Return this month as far as it is known here, what is not written yet included."""
         self.observe()
         with self._lock:
             return self._month()
 
-    def is_spent(self) -> bool:
+    def is_budget_spent(self) -> bool:
         """Whether this month's budget is used up."""
-        return self.budget_s > 0 and self.month().gpu_s >= self.budget_s
+        return self.budget_s > 0 and self.current_month().gpu_s >= self.budget_s
 
-    def next_month_in_s(self) -> float:
+    def seconds_to_next_month(self) -> float:
         """Return how long it is until the next month begins."""
         now = datetime.fromtimestamp(self._clock(), timezone.utc)
         first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -101,7 +110,7 @@ class UsageMeter:
 
     def describe(self) -> dict[str, Any]:
         """Return this month as `GET /api/v1/status` tells it."""
-        month = self.month()
+        month = self.current_month()
         return {
             "name": month.name,
             "gpu_s": round(month.gpu_s, 1),
@@ -114,11 +123,11 @@ class UsageMeter:
         }
 
     def write(self) -> None:
-        """Give the ledger what it has not got yet, and read what others have written."""
+        """Give the store what it has not got yet, and read what others have written."""
         with self._writing:
             with self._lock:
                 if self._batch is None and (self._spans or self._uses):
-                    self._batch = Batch(tuple(self._spans), dict(self._uses))
+                    self._batch = UsageBatch(tuple(self._spans), dict(self._uses))
                     self._spans, self._uses = [], {}
                 batch = self._batch
             try:
@@ -136,14 +145,14 @@ class UsageMeter:
         known = self._known.get(name, MonthlyUsage(name))
         seconds = {"boot_s": known.boot_s, "up_s": known.up_s}
         clients = dict(known.clients)
-        batch = self._batch or Batch()
+        batch = self._batch or UsageBatch()
         for span in (*batch.spans, *self._spans):
             if span.month == name:
                 seconds[span.kind] += span.end - span.begin
         for uses in (batch.uses, self._uses):
             for (month, client), use in uses.items():
                 if month == name:
-                    clients = add_use(clients, client, use)
+                    clients = add_usage(clients, client, use)
         return MonthlyUsage(name, **seconds, clients=clients)
 
     def _note(self, state: str, begin: float, end: float) -> None:
@@ -152,9 +161,9 @@ class UsageMeter:
             return
         month = month_of(end)
         if self._spans and (last := self._spans[-1]).end == begin and (last.kind, last.month) == (kind, month):
-            self._spans[-1] = Span(month, kind, last.begin, end)  # one line, however long it cannot be written
+            self._spans[-1] = AwakeSpan(month, kind, last.begin, end)  # one line, however long it cannot be written
         else:
-            self._spans.append(Span(month, kind, begin, end))
+            self._spans.append(AwakeSpan(month, kind, begin, end))
 
     def _keep(self) -> None:
         written = time.monotonic()

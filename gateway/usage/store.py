@@ -1,7 +1,7 @@
-"""The ledger: the GPU seconds of each calendar month (UTC), in a file of state_dir or in a Redis that gateways share.
+"""The store: the GPU seconds of each calendar month (UTC), in a file of state_dir or in a Redis that gateways share.
 
 Two things are written down: spans of time in which the backend was awake (booting or up), and what each client's
-pictures took of it. Gateways that share a ledger share one backend: an awake second that two of them saw counts once.
+pictures took of it. Gateways that share a store share one backend: an awake second that two of them saw counts once.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from gateway.storage.reloading_file import FileError, ReloadingFile
 SpanKind = Literal["boot_s", "up_s"]
 
 MAX_CLIENTS = 1_000
-"""Named in a month; what further ones use is written down under OTHERS."""
-OTHERS = "(others)"
-KEPT_MONTHS = 13
+"""Named in a month; what further ones use is written down under OTHER_CLIENTS."""
+OTHER_CLIENTS = "(others)"
+MAX_MONTHS = 13
 _KEPT_S = 400 * 86_400
 _REDIS_PREFIX = "superres:meter:"
 
 
 class UsageStoreError(FileError):
-    """The ledger cannot be read or written now; what was to be written is kept by whoever wanted to."""
+    """The store cannot be read or written now; what was to be written is kept by whoever wanted to."""
 
 
 @dataclass(frozen=True)
-class Use:
+class ClientUsage:
     """What one client used."""
 
     pictures: int = 0
@@ -48,7 +48,7 @@ class MonthlyUsage:
     """As in 2026-11."""
     boot_s: float = 0.0
     up_s: float = 0.0
-    clients: Mapping[str, Use] = field(default_factory=dict)
+    clients: Mapping[str, ClientUsage] = field(default_factory=dict)
 
     @property
     def work_s(self) -> float:
@@ -67,7 +67,7 @@ class MonthlyUsage:
 
 
 @dataclass(frozen=True)
-class Span:
+class AwakeSpan:
     """Time in which the backend was awake: from one moment of time.time to another, within one month."""
 
     month: str
@@ -77,11 +77,11 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Batch:
+class UsageBatch:
     """What is written down at once. `id` keeps a batch that is sent twice from counting twice."""
 
-    spans: tuple[Span, ...] = ()
-    uses: Mapping[tuple[str, str], Use] = field(default_factory=dict)
+    spans: tuple[AwakeSpan, ...] = ()
+    uses: Mapping[tuple[str, str], ClientUsage] = field(default_factory=dict)
     """By (month, client)."""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
@@ -89,7 +89,7 @@ class Batch:
 class UsageStore(Protocol):
     """Where months are kept. Safe to use from several threads and processes."""
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: UsageBatch) -> None:
         """Write a batch down, all of it or, with a LedgerError, none."""
         ...
 
@@ -107,12 +107,12 @@ class _Pages:
 
 
 class FileUsageStore:
-    """A ledger in one small file, replaced as a whole."""
+    """A store in one small file, replaced as a whole."""
 
     def __init__(self, path: Path) -> None:
         self._file: ReloadingFile[_Pages] = ReloadingFile(path, "meter", _parse, empty=_Pages(), error=UsageStoreError)
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: UsageBatch) -> None:
         """Write a batch down."""
         with self._file.changing():
             pages = self._file.read()
@@ -124,7 +124,7 @@ class FileUsageStore:
         return dict(self._file.read().months)
 
 
-def _apply(pages: _Pages, batch: Batch) -> _Pages:
+def _apply(pages: _Pages, batch: UsageBatch) -> _Pages:
     months, until = dict(pages.months), pages.until
     for span in batch.spans:
         begin = max(span.begin, until)
@@ -136,16 +136,16 @@ def _apply(pages: _Pages, batch: Batch) -> _Pages:
             months[span.month] = MonthlyUsage(month.name, **seconds, clients=month.clients)
     for (name, client), use in batch.uses.items():
         month = months.get(name, MonthlyUsage(name))
-        months[name] = MonthlyUsage(name, month.boot_s, month.up_s, add_use(month.clients, client, use))
-    kept = sorted(months)[-KEPT_MONTHS:]
+        months[name] = MonthlyUsage(name, month.boot_s, month.up_s, add_usage(month.clients, client, use))
+    kept = sorted(months)[-MAX_MONTHS:]
     return _Pages(until, batch.id, {name: months[name] for name in kept})
 
 
-def add_use(clients: Mapping[str, Use], client: str, use: Use) -> dict[str, Use]:
-    """Return the clients with a use added, under OTHERS when there are MAX_CLIENTS already."""
-    name = client if client in clients or len(clients) < MAX_CLIENTS else OTHERS
-    before = clients.get(name, Use())
-    return {**clients, name: Use(before.pictures + use.pictures, before.work_s + use.work_s)}
+def add_usage(clients: Mapping[str, ClientUsage], client: str, use: ClientUsage) -> dict[str, ClientUsage]:
+    """Return the clients with a use added, under OTHER_CLIENTS when there are MAX_CLIENTS already."""
+    name = client if client in clients or len(clients) < MAX_CLIENTS else OTHER_CLIENTS
+    before = clients.get(name, ClientUsage())
+    return {**clients, name: ClientUsage(before.pictures + use.pictures, before.work_s + use.work_s)}
 
 
 def _format(pages: _Pages) -> bytes:
@@ -167,7 +167,7 @@ def _parse(content: bytes) -> _Pages:
             str(name),
             float(row["boot_s"]),
             float(row["up_s"]),
-            {str(who): Use(int(use["pictures"]), float(use["work_s"])) for who, use in row["clients"].items()},
+            {str(who): ClientUsage(int(use["pictures"]), float(use["work_s"])) for who, use in row["clients"].items()},
         )
         for name, row in read["months"].items()
     }
@@ -199,13 +199,13 @@ return 1
 
 
 class RedisUsageStore:
-    """A ledger in Redis: a hash a month."""
+    """A store in Redis: a hash a month."""
 
     def __init__(self, url: str) -> None:
         self._client = connect(url)
         self._add = self._client.register_script(_ADD)
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: UsageBatch) -> None:
         """Write a batch down, in one step."""
         uses = [{"month": month, "client": client, **asdict(use)} for (month, client), use in batch.uses.items()]
         content = {
@@ -214,7 +214,7 @@ class RedisUsageStore:
             "uses": uses,
             "kept_s": _KEPT_S,
             "max_clients": MAX_CLIENTS,
-            "others": OTHERS,
+            "others": OTHER_CLIENTS,
         }
         try:
             self._add(keys=[_REDIS_PREFIX], args=[json.dumps(content)])
@@ -224,7 +224,7 @@ class RedisUsageStore:
     def read(self) -> dict[str, MonthlyUsage]:
         """Return the months there are."""
         try:
-            names = sorted(self._client.scan_iter(f"{_REDIS_PREFIX}????-??", count=1000))[-KEPT_MONTHS:]
+            names = sorted(self._client.scan_iter(f"{_REDIS_PREFIX}????-??", count=1000))[-MAX_MONTHS:]
             return {month.name: month for name in names for month in [self._read_one(name.decode())]}
         except (redis.RedisError, OSError) as error:
             raise UsageStoreError(f"Redis, which keeps the meter, is away ({type(error).__name__}).") from error
@@ -232,16 +232,16 @@ class RedisUsageStore:
     def _read_one(self, key: str) -> MonthlyUsage:
         row: Any = self._client.hgetall(key)
         fields = {name.decode(): float(value) for name, value in row.items()}
-        clients: dict[str, Use] = {}
+        clients: dict[str, ClientUsage] = {}
         for name, value in fields.items():
             if name.startswith("work_s:"):
                 client = name.removeprefix("work_s:")
-                clients[client] = Use(int(fields.get(f"pictures:{client}", 0)), value)
+                clients[client] = ClientUsage(int(fields.get(f"pictures:{client}", 0)), value)
         return MonthlyUsage(
             key.removeprefix(_REDIS_PREFIX), fields.get("boot_s", 0.0), fields.get("up_s", 0.0), clients
         )
 
 
 def open_usage_store(path: Path, redis_url: str) -> UsageStore:
-    """Return the ledger that gateways share, in Redis when there is one, else in a file."""
+    """Return the store that gateways share, in Redis when there is one, else in a file."""
     return RedisUsageStore(redis_url) if redis_url else FileUsageStore(path)

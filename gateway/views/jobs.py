@@ -75,9 +75,9 @@ def begin(order: UpscaleRequest, visit: AdmittedRequest, share: Reservation | No
 def find_spent() -> BudgetSpent | None:
     """Return the problem to answer with while this month's budget is used up."""
     meter = services_of(current_app).meter
-    if not meter.is_spent():
+    if not meter.is_budget_spent():
         return None
-    wait_s = meter.next_month_in_s()
+    wait_s = meter.seconds_to_next_month()
     begins = datetime.fromtimestamp(time.time() + wait_s + 1, timezone.utc)
     problem = retry_later(
         BudgetSpent,
@@ -119,7 +119,7 @@ def send_events(work: Job | CachedJob, *, with_bands: bool) -> Response:
 
     live = JobEvents(
         work,
-        parts.upscaling.upscaler.states,
+        parts.upscaling.upscaler.state_tracker,
         with_bands=with_bands,
         settle=settle,
     )

@@ -19,7 +19,7 @@ def status() -> dict[str, Any]:
     parts = services_of(current_app)
     places = parts.places.state()
     return {
-        "backend": parts.upscaling.upscaler.states.now().describe(),
+        "backend": parts.upscaling.upscaler.state_tracker.current().describe(),
         "queue": {
             "at_work": places.at_work,
             "waiting": places.waiting,
@@ -33,8 +33,8 @@ def status() -> dict[str, Any]:
 def wake() -> tuple[dict[str, str], int]:
     """Have the backend boot if it sleeps: a visitor has chosen a file, and the upload takes a while."""
     upscaler = services_of(current_app).upscaling.upscaler
-    admit_to_wake(starts_a_boot=upscaler.states.now().name not in ("up", "booting"))
+    admit_to_wake(starts_a_boot=upscaler.state_tracker.current().name not in ("up", "booting"))
     if problem := find_spent():
         raise problem
     upscaler.wake()
-    return {"state": upscaler.states.now().name}, 202
+    return {"state": upscaler.state_tracker.current().name}, 202

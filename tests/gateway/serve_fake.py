@@ -51,7 +51,7 @@ class Banded(FakeBackend):
     ) -> Iterator[Band]:
         """Yield each pixel several times, in bands of 48 rows of the upload."""
         del deadline, request_id
-        self.states.note_answer()
+        self.state_tracker.mark_up()
         top = 0
         for first in range(0, len(pixels), 48):
             cancel_token.raise_if_cancelled()

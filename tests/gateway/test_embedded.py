@@ -142,7 +142,7 @@ def test_a_request_whose_boots_fail_is_told_so_after_as_many_as_are_tried_and_ha
     finally:
         backend.close()
     assert len(boots) == MAX_FAILED_BOOTS
-    assert backend.states.now().name == "failed"
+    assert backend.state_tracker.current().name == "failed"
 
 
 def test_a_boot_that_the_deadline_overtakes_is_slow_and_has_not_failed(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def ask(backend: RemoteBackend, limit_s: float = LIMIT_S, cancel_token: CancelTo
 
 def wait_for(states: BackendStateTracker, name: str) -> None:
     end = time.monotonic() + LIMIT_S
-    while states.now().name != name:
+    while states.current().name != name:
         assert time.monotonic() < end, f"it never became {name}"
         time.sleep(0.005)
 
@@ -91,17 +91,17 @@ def whole(bands: list[Band]) -> Pixels:
 def test_a_request_wakes_it_once_and_the_next_goes_straight_through() -> None:
     activator = Activator()
     backend = external(activator)
-    assert backend.states.now().name == "asleep"
+    assert backend.state_tracker.current().name == "asleep"
     asking = threading.Thread(target=ask, args=(backend,))
     asking.start()
     assert activator.questions.acquire(timeout=LIMIT_S)
-    assert backend.states.now().name == "booting"
+    assert backend.state_tracker.current().name == "booting"
 
     activator.is_up.set()
     asking.join(LIMIT_S)
 
-    assert backend.states.now().name == "up"
-    assert backend.states.now().usual_boot_s is not None
+    assert backend.state_tracker.current().name == "up"
+    assert backend.state_tracker.current().usual_boot_s is not None
     assert whole(ask(backend)).shape == (32, 32, 3)
     assert activator.asked_ready == 1, "asking is waking: never without need"
 
@@ -109,7 +109,7 @@ def test_a_request_wakes_it_once_and_the_next_goes_straight_through() -> None:
 def test_nobody_asks_it_anything_while_nobody_wants_anything() -> None:
     activator = Activator()
     backend = external(activator)
-    assert (backend.states.now().name, activator.asked_ready, activator.asked) == ("asleep", 0, [])
+    assert (backend.state_tracker.current().name, activator.asked_ready, activator.asked) == ("asleep", 0, [])
 
 
 def test_waking_returns_at_once_and_asks_once_however_often_it_is_called() -> None:
@@ -119,9 +119,9 @@ def test_waking_returns_at_once_and_asks_once_however_often_it_is_called() -> No
     for _ in range(5):
         backend.wake()
     assert activator.questions.acquire(timeout=LIMIT_S)
-    assert backend.states.now().name == "booting"
+    assert backend.state_tracker.current().name == "booting"
     activator.is_up.set()
-    wait_for(backend.states, "up")
+    wait_for(backend.state_tracker, "up")
 
     assert activator.asked_ready == 1
 
@@ -130,7 +130,7 @@ def test_a_slow_boot_is_no_failed_one() -> None:
     backend = external(Activator())
     with pytest.raises(BackendStillBootingError):
         ask(backend, limit_s=0.02)
-    assert backend.states.now().name == "booting"
+    assert backend.state_tracker.current().name == "booting"
 
 
 def test_a_boot_that_fails_is_told_and_tried_again_by_the_next() -> None:
@@ -139,12 +139,12 @@ def test_a_boot_that_fails_is_told_and_tried_again_by_the_next() -> None:
     backend = external(activator)
     with pytest.raises(BackendNotStartedError):
         ask(backend)
-    assert backend.states.now().name == "failed"
+    assert backend.state_tracker.current().name == "failed"
 
     activator.broken = None
     activator.is_up.set()
     assert len(ask(backend)) == 2
-    assert backend.states.now().name == "up"
+    assert backend.state_tracker.current().name == "up"
 
 
 @contextmanager
@@ -174,11 +174,11 @@ def test_a_server_that_does_not_listen_yet_is_booting_and_asked_again_until_it_d
     backend = external(activator)
     with asking(backend, activator) as waiting:
         assert not waiting.done()
-        assert backend.states.now().name == "booting"
+        assert backend.state_tracker.current().name == "booting"
         begin_to_listen(activator)
         assert whole(waiting.result(LIMIT_S)).shape == (32, 32, 3)
-    assert backend.states.now().name == "up"
-    assert backend.states.now().usual_boot_s is not None, "it was watched from its beginning to its end"
+    assert backend.state_tracker.current().name == "up"
+    assert backend.state_tracker.current().usual_boot_s is not None, "it was watched from its beginning to its end"
 
 
 def test_the_wait_for_a_server_that_does_not_listen_ends_at_the_deadline_and_tells_of_no_boot() -> None:
@@ -187,12 +187,14 @@ def test_the_wait_for_a_server_that_does_not_listen_ends_at_the_deadline_and_tel
     backend = external(activator)
     with pytest.raises(BackendStillBootingError):
         ask(backend, limit_s=0.02)
-    assert backend.states.now().name == "booting"
+    assert backend.state_tracker.current().name == "booting"
 
     begin_to_listen(activator)
     assert len(ask(backend)) == 2
-    assert backend.states.now().name == "up"
-    assert backend.states.now().usual_boot_s is None, "nobody saw the boot end: the time to the next visitor is no boot"
+    assert backend.state_tracker.current().name == "up"
+    assert backend.state_tracker.current().usual_boot_s is None, (
+        "nobody saw the boot end: the time to the next visitor is no boot"
+    )
 
 
 def test_a_visitor_who_leaves_a_server_that_does_not_listen_is_waited_for_no_longer() -> None:
@@ -210,22 +212,22 @@ def test_a_server_that_never_listens_has_failed_after_a_boots_time_and_boots_no_
 
     with asking(backend, activator) as waiting:
         clock.now += BOOT_LIMIT_S
-        assert backend.states.now().name == "booting"
+        assert backend.state_tracker.current().name == "booting"
         clock.now += 1
         with pytest.raises(BackendNotStartedError, match="nobody has listened"):
             waiting.result(LIMIT_S)
-    assert backend.states.now().name == "failed"
+    assert backend.state_tracker.current().name == "failed"
     asked = activator.asked_ready
     with pytest.raises(BackendNotStartedError, match="nobody has listened"):
         ask(backend)
     assert activator.asked_ready == asked + 1, "it had all its time: nobody else waits for it"
-    assert backend.states.now().name == "failed", "else each visitor of a dead server would cost the meter a boot"
+    assert backend.state_tracker.current().name == "failed", "else each request to a dead server would count a boot"
 
     begin_to_listen(activator)
     assert len(ask(backend)) == 2
-    backend.states.note_sleep()
+    backend.state_tracker.mark_asleep()
     with asking(backend, activator):
-        assert backend.states.now().name == "booting"
+        assert backend.state_tracker.current().name == "booting"
 
 
 class Unready(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
@@ -259,7 +261,7 @@ def test_over_grpc_a_server_that_is_not_ready_has_failed() -> None:
     backend = RemoteBackend(TritonClient(f"127.0.0.1:{port}", []), BackendStateTracker())
     with listening(Unready(), port), pytest.raises(BackendNotStartedError):
         ask(backend)
-    assert backend.states.now().name == "failed"
+    assert backend.state_tracker.current().name == "failed"
     backend.close()
 
 
@@ -271,10 +273,10 @@ def test_over_grpc_a_port_that_refuses_is_booting_until_somebody_listens(caplog:
     while "nobody listens" not in caplog.text:
         assert time.monotonic() < end
         time.sleep(0.01)
-    assert backend.states.now().name == "booting"
+    assert backend.state_tracker.current().name == "booting"
 
     with listening(Ready(), port):
-        wait_for(backend.states, "up")
+        wait_for(backend.state_tracker, "up")
 
     backend.close()
     assert caplog.text.count("nobody listens") == 1
@@ -292,11 +294,11 @@ def test_a_visitor_who_leaves_during_the_boot_ends_the_wait() -> None:
 def test_after_its_idle_time_it_is_asked_again_before_an_image_is_sent(tmp_path: Path) -> None:
     clock, activator = ManualClock(), Activator()
     activator.is_up.set()
-    backend = external(activator, BackendStateTracker(tmp_path / "boots.json", presumed_asleep_after_s=60, clock=clock))
+    backend = external(activator, BackendStateTracker(tmp_path / "boots.json", assume_asleep_after_s=60, clock=clock))
     ask(backend)
     clock.now += 61
 
-    assert backend.states.now().name == "asleep"
+    assert backend.state_tracker.current().name == "asleep"
     ask(backend)
 
     assert activator.asked_ready == 2
@@ -308,7 +310,7 @@ def test_a_server_that_went_away_is_asked_again_before_the_next_image_is_sent() 
     backend = external(activator)
     with pytest.raises(BackendDiedError):
         ask(backend)
-    assert backend.states.now().name == "asleep"
+    assert backend.state_tracker.current().name == "asleep"
     assert len(ask(backend)) == 2
     assert activator.asked_ready == 2
 

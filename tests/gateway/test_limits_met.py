@@ -140,7 +140,7 @@ def test_waking_has_a_limit_of_its_own(make_app: MakeApp, upscaler: FakeBackend)
     answers = []
     for _ in range(3):
         answers.append(client.post("/api/v1/wake"))
-        upscaler.states.note_sleep()
+        upscaler.state_tracker.mark_asleep()
 
     assert [answer.status_code for answer in answers] == [202, 202, 429]
     assert problem_of(answers[2]) == (429, "limit-reached")
@@ -151,11 +151,11 @@ def test_a_wake_call_that_starts_nothing_is_not_counted(make_app: MakeApp, upsca
     client = make_app(wake_rate="2 per minute").test_client()
 
     assert {client.post("/api/v1/wake").status_code for _ in range(5)} == {202}, "the first began the boot"
-    upscaler.states.note_answer()
+    upscaler.state_tracker.mark_up()
     assert {client.post("/api/v1/wake").status_code for _ in range(5)} == {202}, "it is up"
-    upscaler.states.note_sleep()
+    upscaler.state_tracker.mark_asleep()
     assert client.post("/api/v1/wake").status_code == 202
-    upscaler.states.note_failure()
+    upscaler.state_tracker.mark_failed()
     assert client.post("/api/v1/wake").status_code == 429, "two of them began a boot"
     assert upscaler.wakes == 11, "each that is let in counts as use"
 
@@ -165,7 +165,7 @@ def test_a_page_whose_wake_calls_are_refused_gets_its_visitor_no_ban(make_app: M
     statuses = []
     for _ in range(9):
         statuses.append(client.post("/api/v1/wake").status_code)
-        upscaler.states.note_sleep()
+        upscaler.state_tracker.mark_asleep()
 
     assert statuses == [202] + [429] * 8
     assert client.post("/", **form()).status_code == 200

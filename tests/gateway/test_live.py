@@ -94,7 +94,7 @@ def test_bands_can_be_painted_one_below_the_other(client: FlaskClient, key: str)
 
 def test_a_wide_band_is_sent_smaller() -> None:
     data = encode_png(draw_photo(8, 1000))
-    live = JobEvents(work_on(FakeBackend(), data=data), FakeBackend().states, with_bands=True)
+    live = JobEvents(work_on(FakeBackend(), data=data), FakeBackend().state_tracker, with_bands=True)
     live.start()
 
     bands = [body for name, body in read_events(b"".join(live.events())) if name == "band"]
@@ -157,7 +157,7 @@ def take(events: Iterator[bytes], name: str) -> dict[str, Any]:
 def test_the_place_in_the_queue_is_told_as_it_changes() -> None:
     gate, places = threading.Event(), JobQueue(Capacity(at_work=1, waiting=3))
     upscaler = FakeBackend(gate=gate)
-    lives = [JobEvents(work_on(upscaler, places), upscaler.states, with_bands=False) for _ in range(3)]
+    lives = [JobEvents(work_on(upscaler, places), upscaler.state_tracker, with_bands=False) for _ in range(3)]
     for live in lives:
         live.start()
     events = lives[2].events()
@@ -172,9 +172,9 @@ def test_the_place_in_the_queue_is_told_as_it_changes() -> None:
 def test_while_the_backend_boots_the_page_can_count_along() -> None:
     gate, clock = threading.Event(), ManualClock()
     upscaler = FakeBackend(gate=gate)
-    upscaler.states = type(upscaler.states)(clock=clock)
+    upscaler.state_tracker = type(upscaler.state_tracker)(clock=clock)
     upscaler.wake()
-    live = JobEvents(work_on(upscaler), upscaler.states, with_bands=False, clock=clock)
+    live = JobEvents(work_on(upscaler), upscaler.state_tracker, with_bands=False, clock=clock)
     live.start()
     events = live.events()
 
@@ -193,7 +193,7 @@ def test_while_the_backend_boots_the_page_can_count_along() -> None:
 def test_a_silent_stream_says_now_and_then_that_it_is_alive() -> None:
     gate, clock = threading.Event(), ManualClock()
     upscaler = FakeBackend(gate=gate)
-    live = JobEvents(work_on(upscaler), upscaler.states, with_bands=False, clock=clock)
+    live = JobEvents(work_on(upscaler), upscaler.state_tracker, with_bands=False, clock=clock)
     live.start()
     events = live.events()
     next(events)
@@ -207,7 +207,7 @@ def test_a_silent_stream_says_now_and_then_that_it_is_alive() -> None:
 
 def test_closing_the_stream_stops_the_work_at_the_backend() -> None:
     upscaler, places = FakeBackend(gate=threading.Event()), JobQueue(Capacity(at_work=1, waiting=1))
-    live = JobEvents(work_on(upscaler, places), upscaler.states, with_bands=False)
+    live = JobEvents(work_on(upscaler, places), upscaler.state_tracker, with_bands=False)
     live.start()
     events = live.events()
     next(events)

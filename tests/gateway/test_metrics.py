@@ -14,11 +14,11 @@ from gateway.backend.state import BackendState
 from gateway.jobs.queue import QueueState
 from gateway.jobs.result_cache import CacheState
 from gateway.metrics import METHODS, Metrics, MetricsError, Sources
-from gateway.usage.store import MonthlyUsage, Use
+from gateway.usage.store import ClientUsage, MonthlyUsage
 from tests.conftest import ROOT
 from tests.gateway.wire import held_port
 
-MONTH = MonthlyUsage("2026-11", 12.0, 300.0, {"alice": Use(2, 5.0)})
+MONTH = MonthlyUsage("2026-11", 12.0, 300.0, {"alice": ClientUsage(2, 5.0)})
 
 
 def sources(**changes: Callable[[], Any]) -> Sources:

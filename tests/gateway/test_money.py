@@ -14,7 +14,7 @@ from gateway.cli.main import cli
 from gateway.jobs.runner import ANONYMOUS
 from gateway.services import services_of
 from gateway.usage.meter import UsageMeter, month_of
-from gateway.usage.store import Batch, FileUsageStore, Use
+from gateway.usage.store import ClientUsage, FileUsageStore, UsageBatch
 from tests.fakes import FakeBackend
 from tests.gateway.conftest import MakeApp
 from tests.gateway.requests import PHOTO, ask_api, form, problem_of
@@ -30,7 +30,7 @@ def meter_of(app: Flask) -> UsageMeter:
 
 def spent(app: Flask) -> Flask:
     """Return the application after more than its month's budget was spent."""
-    meter_of(app).charge("earlier", 100.0, 1)
+    meter_of(app).record_work("earlier", 100.0, 1)
     return app
 
 
@@ -42,9 +42,9 @@ def test_work_is_charged_to_the_client_whose_key_asked(make_app: MakeApp, key: s
         assert ask_api(client, key).status_code == 200
     assert client.post("/", **form()).status_code == 200
 
-    month = meter_of(app).month()
+    month = meter_of(app).current_month()
 
-    assert month.clients == {"tests": Use(2, 1.0), ANONYMOUS: Use(1, 0.5)}
+    assert month.clients == {"tests": ClientUsage(2, 1.0), ANONYMOUS: ClientUsage(1, 0.5)}
     assert client.get("/api/v1/status").get_json()["month"]["work_s"] == 1.5
 
 
@@ -105,7 +105,7 @@ def test_a_hit_wakes_nothing_costs_nothing_and_says_so(make_app: MakeApp, key: s
     assert [answer.headers["X-Superres-Cache"] for answer in answers] == ["miss", "hit", "hit"]
     assert len({answer.data for answer in answers}) == 1
     assert len(upscaler.asked) == 1
-    assert meter_of(app).month().clients == {"tests": Use(1, 0.5)}
+    assert meter_of(app).current_month().clients == {"tests": ClientUsage(1, 0.5)}
 
 
 def test_form_and_stream_share_the_cache_with_the_api(make_app: MakeApp, key: str) -> None:
@@ -135,8 +135,12 @@ def test_a_failure_is_not_kept(make_app: MakeApp, key: str) -> None:
 
 def test_usage_shows_months_clients_and_the_budget(tmp_path: Path) -> None:
     now = month_of(time.time())
-    uses = {(now, "alice"): Use(12, 340.0), (now, ANONYMOUS): Use(3, 20.0), ("2026-01", "bob"): Use(1, 5.0)}
-    FileUsageStore(tmp_path / "meter.json").add(Batch((), uses))
+    uses = {
+        (now, "alice"): ClientUsage(12, 340.0),
+        (now, ANONYMOUS): ClientUsage(3, 20.0),
+        ("2026-01", "bob"): ClientUsage(1, 5.0),
+    }
+    FileUsageStore(tmp_path / "meter.json").add(UsageBatch((), uses))
     environ = {"SUPERRES_STATE_DIR": str(tmp_path), "SUPERRES_MONTHLY_GPU_BUDGET_S": "3600"}
 
     shown = CliRunner().invoke(cli, ["usage"], env=environ)

@@ -110,10 +110,10 @@ def test_a_second_fault_is_not() -> None:
 
 def booted_in(seconds: float, *failures: Exception) -> FakeBackend:
     upscaler, clock = FakeBackend(failures=failures), ManualClock()
-    upscaler.states = BackendStateTracker(clock=clock)
-    upscaler.states.begin_boot()
+    upscaler.state_tracker = BackendStateTracker(clock=clock)
+    upscaler.state_tracker.begin_boot()
     clock.now += seconds
-    upscaler.states.note_answer()
+    upscaler.state_tracker.mark_up()
     return upscaler
 
 
@@ -225,8 +225,8 @@ def test_the_time_left_is_told_at_the_pace_of_the_work_however_long_the_boot_too
         def upscale_bands(
             self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
         ) -> Iterator[Band]:
-            self.states.begin_boot()
-            clock.now += 10 if self.states.now().name == "booting" else 0
+            self.state_tracker.begin_boot()
+            clock.now += 10 if self.state_tracker.current().name == "booting" else 0
             for band in super().upscale_bands(
                 pixels, variant, deadline=deadline, request_id=request_id, cancel_token=cancel_token
             ):
@@ -234,7 +234,7 @@ def test_the_time_left_is_told_at_the_pace_of_the_work_however_long_the_boot_too
                 yield band
 
     asleep = Asleep()
-    asleep.states = BackendStateTracker(clock=clock)
+    asleep.state_tracker = BackendStateTracker(clock=clock)
     making = JobRunner(asleep, JobQueue(Capacity(at_work=1, waiting=0), clock=clock), deadline_s=30, clock=clock)
 
     for _ in range(2):  # the second finds it awake

@@ -60,10 +60,10 @@ def test_a_picture_wakes_it_and_another_wakes_it_again_after_it_was_scaled_to_ze
 ) -> None:
     backend, ask = backend_at(activator.address, tmp_path)
     try:
-        assert (backend.states.now().name, activator.boots) == ("asleep", 0), "nobody asked for anything"
+        assert (backend.state_tracker.current().name, activator.boots) == ("asleep", 0), "nobody asked for anything"
         first = ask()
-        assert (first.status_code, backend.states.now().name, activator.boots) == (200, "up", 1)
-        assert backend.states.now().usual_boot_s is not None
+        assert (first.status_code, backend.state_tracker.current().name, activator.boots) == (200, "up", 1)
+        assert backend.state_tracker.current().usual_boot_s is not None
 
         activator.put_to_sleep()  # which nobody tells the gateway
         second = ask()
@@ -85,7 +85,7 @@ def test_a_picture_survives_a_restart_of_a_triton_that_nobody_stands_before(tmp_
         old.kill()
         with ThreadPoolExecutor(1) as pool:
             second = pool.submit(ask)
-            wait_for(lambda: backend.states.now().name == "booting", "the gateway to see that it is gone")
+            wait_for(lambda: backend.state_tracker.current().name == "booting", "the gateway to see that it is gone")
             servers.append(start_triton(tmp_path, ports))
             answer = second.result()
     finally:
@@ -95,4 +95,4 @@ def test_a_picture_survives_a_restart_of_a_triton_that_nobody_stands_before(tmp_
 
     assert answer.status_code == 200, answer.get_data(as_text=True)
     assert np.array_equal(read_picture(answer.data), read_picture(first.data))
-    assert backend.states.now().usual_boot_s is not None
+    assert backend.state_tracker.current().usual_boot_s is not None

@@ -49,22 +49,22 @@ def test_a_boot_that_fails_is_told_in_words_and_the_next_one_is_tried(tmp_path: 
     try:
         with pytest.raises(BackendStillBootingError):
             ask(backend, limit_s=0.1)
-        assert backend.states.now().name == "booting", "slow is not failed"
+        assert backend.state_tracker.current().name == "booting", "slow is not failed"
         with pytest.raises(BackendNotStartedError, match="does not start"):
             backend.wait_until_ready(time.monotonic() + READY_LIMIT_S)
-        assert backend.states.now().name == "failed"
-        assert backend.states.now().usual_boot_s is None
+        assert backend.state_tracker.current().name == "failed"
+        assert backend.state_tracker.current().usual_boot_s is None
         log = (tmp_path / "state" / "triton.log").read_text()
         assert "a step that cannot be loaded" in log
 
         step.write_text(sound)
         backend.wake()
-        assert backend.states.now().name == "booting"
+        assert backend.state_tracker.current().name == "booting"
         cancel_token = CancelToken()
         cancel_token.cancel()
         with pytest.raises(CancelledError):
             ask(backend, cancel_token=cancel_token)
         assert ask(backend) == 1
-        assert backend.states.now().name == "up"
+        assert backend.state_tracker.current().name == "up"
     finally:
         backend.close()
