@@ -20,7 +20,7 @@ from gateway.backend.embedded import EmbeddedBackend
 from gateway.backend.triton_stubs import children
 from gateway.cancellation import CancelToken
 from gateway.config.settings import Settings
-from tests.builders import draw_photo
+from testing.images import draw_photo
 
 ROUNDS = 7
 SIDE_PX = 256

@@ -31,9 +31,9 @@ from benchmarks.machine import describe_machine
 from gateway.access.api_keys import ApiKeyStore
 from gateway.config.settings import Settings
 from swinir.zoo import DEFAULT_VARIANT
-from tests.builders import draw_photo, encode_png
-from tests.fakes import enlarge
-from tests.gateway.conftest import Served, serving
+from testing.backend import enlarge
+from testing.images import draw_photo, encode_png
+from testing.server import Served, serving
 
 RESULTS = Path(__file__).parent / "results" / "crowd.json"
 PAGE = Path(__file__).parent.parent / "docs/reference/rate-limits.md"

@@ -19,8 +19,8 @@ from pathlib import Path
 from benchmarks.machine import describe_machine
 from benchmarks.report import ROOT, replace_part
 from gateway.backend.triton_stubs import children
-from tests.builders import draw_photo, encode_png
-from tests.stack.running import Stack, start_stack, stop_stack
+from testing.images import draw_photo, encode_png
+from testing.stack import Stack, start_stack, stop_stack
 
 SMALL_PX = 64
 SMALL_COUNT = 10

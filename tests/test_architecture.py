@@ -5,13 +5,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("gateway", "preprocessing", "swinir", "training", "planning", "model_repository", "benchmarks")
+from testing.data import ROOT
+from testing.source_tree import ROOMS, imports, parse, python_files, starts_with
+
 MAX_LINES = 350
 
 FORBIDDEN = {
@@ -39,27 +38,6 @@ LIGHT_MODELS = ("tile", "stitch", "upscale_stream")
 
 MAY_READ_ENVIRONMENT = {"gateway/config/settings.py", "swinir/settings.py"}
 MAY_USE_REQUEST = ("gateway/views/", "gateway/jobs/request_body.py", "gateway/app.py")
-
-
-def python_files(room: str) -> list[Path]:
-    return sorted((ROOT / room).rglob("*.py"))
-
-
-def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.lineno, node.module
-            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
-
-
-def starts_with(name: str, prefixes: tuple[str, ...]) -> bool:
-    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
-
-
-def parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), filename=str(path))
 
 
 @pytest.mark.parametrize("room", FORBIDDEN)

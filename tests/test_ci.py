@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from testing.data import ROOT
 
 MAKE = """#!/bin/sh
 echo "$1" >>made

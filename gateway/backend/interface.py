@@ -1,6 +1,6 @@
 """What the gateway needs of whatever upscales, and every way in which that may fail.
 
-The one seam to the outside world: `triton_client` fulfils it over Triton's gRPC, `tests/fakes.py` without it.
+The one seam to the outside world: `triton_client` fulfils it over Triton's gRPC, `testing/backend.py` without it.
 
 BackendError             anything that kept an answer from coming
   BackendUnavailable     nobody answers there: asleep, booting, stopping, replaced; worth asking again later

@@ -1,8 +1,8 @@
 """Leaving out quiet time: regular reports, scrapes and evaluations that provably change nothing.
 
 Most of a month nobody is there. With no request in the system the means can only fall, so the next evaluation that says
-something new can be worked out instead of waited for; `tests/planning/test_quiet.py` holds this to the tick-by-tick
-run.
+something new can be worked out instead of waited for; `tests/unit/planning/knative/test_fast_forward.py` holds this to
+the tick-by-tick run.
 """
 
 from planning.knative.autoscaler import Autoscaler, is_over_threshold, wanted_scales

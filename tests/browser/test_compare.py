@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PHONE, MakePage
-from tests.browser.scripted import ScriptedGateway
-from tests.browser.states import HARBOUR, await_state, choose, file, start
+from testing.browser.chromium import PHONE, MakePage
+from testing.browser.page_states import HARBOUR, await_state, choose, file, start
+from testing.browser.scripted_gateway import ScriptedGateway
 
 Box = dict[str, float]
 

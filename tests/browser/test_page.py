@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests import builders
-from tests.browser import scripted
-from tests.browser.conftest import REFUSALS, MakePage
-from tests.browser.scripted import Bands, Broken, Event, Gate, ScriptedGateway, Whole
-from tests.browser.states import BROKEN, BUTTERFLY, HARBOUR, await_state, choose, file, start
+from testing import images
+from testing.browser import scripted_gateway
+from testing.browser.chromium import REFUSALS, MakePage
+from testing.browser.page_states import BROKEN, BUTTERFLY, HARBOUR, await_state, choose, file, start, words
+from testing.browser.scripted_gateway import Bands, Broken, Event, Gate, ScriptedGateway, Whole
 
 CANVAS_PIXELS = """points => {
   const canvas = document.querySelector(".growing-canvas");
@@ -21,10 +21,6 @@ CANVAS_PIXELS = """points => {
   copy.drawImage(canvas, 0, 0);
   return points.map(([x, y]) => [...copy.getImageData(x, y, 1, 1).data]);
 }"""
-
-
-def words(page: Page, index: int = 0) -> Any:
-    return expect(page.locator(".job-state").nth(index))
 
 
 def saved(page: Page, index: int = 0) -> tuple[str, bytes]:
@@ -40,12 +36,12 @@ def test_an_upload_tells_boot_queue_bands_and_ends_with_the_bytes_of_the_api(
 ) -> None:
     gateway.script.plays.append(
         (
-            scripted.ASLEEP,
+            scripted_gateway.ASLEEP,
             Gate("asleep"),
-            scripted.booting(7),
+            scripted_gateway.booting(7),
             Gate("booting"),
-            scripted.UP,
-            scripted.queued(2),
+            scripted_gateway.UP,
+            scripted_gateway.queued(2),
             Gate("queued"),
             Bands(1, 2, 4),
             Gate("half"),
@@ -103,7 +99,7 @@ def test_a_result_kept_from_earlier_says_so(page: Page, gateway: ScriptedGateway
 
 
 def test_stop_stops_and_try_again_tries_again(page: Page, gateway: ScriptedGateway) -> None:
-    gateway.script.plays.append((scripted.UP, Bands(1, 1, 4), Gate("never"), Whole()))
+    gateway.script.plays.append((scripted_gateway.UP, Bands(1, 1, 4), Gate("never"), Whole()))
     choose(page, file("harbour.png", HARBOUR))
     start(page)
     await_state(page, "working")
@@ -120,8 +116,8 @@ def test_stop_stops_and_try_again_tries_again(page: Page, gateway: ScriptedGatew
 
 def test_several_pictures_are_worked_on_one_after_another(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays += [
-        (scripted.UP, Gate("first"), Whole()),
-        (scripted.UP, Event("problem", {"status": 502, **BROKEN})),
+        (scripted_gateway.UP, Gate("first"), Whole()),
+        (scripted_gateway.UP, Event("problem", {"status": 502, **BROKEN})),
     ]
     choose(page, file("a.png"), file("b.png"), file("c.png"))
     expect(page.locator("#go")).to_have_text("Make 3 pictures larger")
@@ -155,8 +151,8 @@ HOLD_PREVIEWS = """{
 
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_a_photograph_grows_the_way_its_camera_was_held(page: Page, gateway: ScriptedGateway, orientation: int) -> None:
-    photo = builders.encode_jpeg_with_orientation(builders.draw_photo(120, 60), orientation)
-    gateway.script.plays.append((scripted.UP, Bands(1, 1, 2), Gate("half"), Bands(2, 2, 2), Whole()))
+    photo = images.encode_jpeg_with_orientation(images.draw_photo(120, 60), orientation)
+    gateway.script.plays.append((scripted_gateway.UP, Bands(1, 1, 2), Gate("half"), Bands(2, 2, 2), Whole()))
     choose(page, file("phone.jpg", photo, "image/jpeg"))
     start(page)
     await_state(page, "working")
@@ -174,7 +170,7 @@ def test_a_preview_that_comes_after_the_result_still_turns_what_is_said(
     page = make_page("about:blank")
     page.add_init_script(HOLD_PREVIEWS)
     page.goto(gateway.url)
-    photo = builders.encode_jpeg_with_orientation(builders.draw_photo(120, 60), 6)
+    photo = images.encode_jpeg_with_orientation(images.draw_photo(120, 60), 6)
     choose(page, file("phone.jpg", photo, "image/jpeg"))
     start(page)
     await_state(page, "done")
@@ -253,7 +249,7 @@ def test_a_page_that_was_open_for_too_long_is_sent_again_with_a_fresh_token(
     assert gateway.script.tokens[1] == "a-fresh-token"
 
 
-@pytest.mark.parametrize("steps", [(scripted.UP, Bands(1, 1, 2), Broken()), (Broken(),)])
+@pytest.mark.parametrize("steps", [(scripted_gateway.UP, Bands(1, 1, 2), Broken()), (Broken(),)])
 def test_a_connection_that_breaks_is_told_in_words(page: Page, gateway: ScriptedGateway, steps: Any) -> None:
     gateway.script.plays.append(steps)
     choose(page, file("butterfly.png"))
@@ -311,7 +307,7 @@ def test_format_and_quality_are_sent_as_chosen(page: Page, gateway: ScriptedGate
 
 
 def test_a_large_result_comes_whole(page: Page, gateway: ScriptedGateway) -> None:
-    noise = builders.encode_png(builders.draw_photo(300, 320))
+    noise = images.encode_png(images.draw_photo(300, 320))
     choose(page, file("noise.png", noise))
     start(page)
     await_state(page, "done")

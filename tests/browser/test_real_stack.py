@@ -15,12 +15,11 @@ from playwright.sync_api import Frame, Page, Playwright, expect
 
 from gateway.wsgi.disconnects import LOOK_EVERY_S
 from swinir.zoo import PHOTO_VARIANT
-from tests.browser.conftest import PHONE, FrontServer, MakePage
-from tests.browser.states import BUTTERFLY, HARBOUR, choose, file, press_in_front
-from tests.browser.test_ways import STORAGE, frugal_page, press_until
-from tests.builders import draw_photo, encode_png
-from tests.conftest import tiles_in_flight
-from tests.stack.running import (
+from testing.browser.chromium import PHONE, STORAGE, MakePage, frugal_page, press_until
+from testing.browser.front import FrontServer
+from testing.browser.page_states import BUTTERFLY, HARBOUR, choose, file, press_in_front
+from testing.images import draw_photo, encode_png
+from testing.stack import (
     Stack,
     await_up,
     count_tiles,
@@ -30,6 +29,7 @@ from tests.stack.running import (
     wait_for,
     wait_until_quiet,
 )
+from testing.triton import tiles_in_flight
 
 BOOT_MS = 90_000
 TILES, SECONDS = "superres_tiles_total", "superres_seconds_total"

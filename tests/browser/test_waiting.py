@@ -6,11 +6,10 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.browser import scripted
-from tests.browser.conftest import MakePage
-from tests.browser.scripted import Bands, Event, Gate, ScriptedGateway, Whole
-from tests.browser.states import HARBOUR, await_state, choose, file, start
-from tests.browser.test_page import words
+from testing.browser import scripted_gateway
+from testing.browser.chromium import MakePage
+from testing.browser.page_states import HARBOUR, await_state, choose, file, start, words
+from testing.browser.scripted_gateway import Bands, Event, Gate, ScriptedGateway, Whole
 
 
 def test_choosing_wakes_the_backend_and_looking_does_not(page: Page, gateway: ScriptedGateway) -> None:
@@ -46,7 +45,7 @@ def test_a_stream_that_falls_silent_is_taken_for_broken(make_page: MakePage, gat
     page = make_page("about:blank")
     page.clock.install()
     page.goto(gateway.url)
-    gateway.script.plays.append((scripted.UP, Gate("silent", is_silent=True)))
+    gateway.script.plays.append((scripted_gateway.UP, Gate("silent", is_silent=True)))
     choose(page, file("butterfly.png"))
     await_state(page, "ready")
     page.clock.pause_at(page.evaluate("Date.now()") / 1000 + 1)  # else it goes on in real time between the runs
@@ -80,19 +79,19 @@ def test_an_example_wakes_nothing_by_itself_for_its_answer_may_be_kept(page: Pag
 def test_what_is_waited_for_is_said_from_the_boot_to_the_first_band(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays.append(
         (
-            scripted.booting(3.0),
-            scripted.queued(3),
+            scripted_gateway.booting(3.0),
+            scripted_gateway.queued(3),
             Gate("boots"),
-            scripted.booting(4.0),
+            scripted_gateway.booting(4.0),
             Gate("up"),
-            scripted.UP,
+            scripted_gateway.UP,
             Gate("turn"),
             Event("queue", {"place": 0, "ahead": 0}),
             Gate("bands"),
             Bands(1, 1, 2),
-            scripted.booting(0.0),
+            scripted_gateway.booting(0.0),
             Gate("again"),
-            scripted.UP,
+            scripted_gateway.UP,
             Gate("end"),
             Bands(1, 2, 2),
             Whole(),

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.k8s.knative_admission import AUTOSCALING, complain, duration_s
-from tests.k8s.manifests import KNATIVE, OVERLAYS, Manifest, find_service, render, revision
+from testing.k8s.knative_admission import AUTOSCALING, complain, duration_s
+from testing.k8s.manifests import KNATIVE, OVERLAYS, Manifest, find_service, render, revision
 
 # What the documentation tells the operator to enable, and for which overlay.
 FLAGS = {

@@ -6,7 +6,7 @@ import re
 
 import yaml
 
-from tests.k8s.manifests import K8S, Manifest, environment, find_service
+from testing.k8s.manifests import K8S, Manifest, environment, find_service
 
 CLOUD_RUN = "overlays/cloud-run"
 # Google's rule for labels, which Cloud Run holds Services to (cloud.google.com/run/docs/configuring/services/labels).

@@ -10,8 +10,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.conftest import ROOT, TritonServer
-from tests.k8s.manifests import environment, find, find_service, render
+from testing.data import ROOT
+from testing.k8s.manifests import environment, find, find_service, render
+from testing.triton import TritonServer
 
 # Triton gives these on hosts with a GPU alone (Triton's metrics documentation); none could be asked here.
 GPU_METRICS = {"nv_gpu_utilization", "nv_gpu_memory_used_bytes"}

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.k8s.manifests import CLUSTER_OVERLAYS, render
-from tests.k8s.network_policies import PodSelector, Policy, may_enter, may_leave, may_reach
+from testing.k8s.manifests import CLUSTER_OVERLAYS, render
+from testing.k8s.network_policies import PodSelector, Policy, may_enter, may_leave, may_reach
 
 COMPONENT, NAME = "app.kubernetes.io/component", "app.kubernetes.io/name"
 OURS = {

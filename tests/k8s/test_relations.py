@@ -11,14 +11,14 @@ import pytest
 import yaml
 
 from gateway.config.settings import SETTINGS, Settings, read_settings
-from tests.k8s.knative_admission import complain, duration_s
-from tests.k8s.manifests import (
+from testing.data import ROOT
+from testing.k8s.knative_admission import complain, duration_s
+from testing.k8s.manifests import (
     ALL,
     CLUSTER_OVERLAYS,
     K8S,
     KNATIVE,
     OVERLAYS,
-    ROOT,
     Manifest,
     environment,
     find_service,
@@ -26,7 +26,7 @@ from tests.k8s.manifests import (
     render_with,
     revision,
 )
-from tests.k8s.test_schemas import schema_errors
+from testing.k8s.schemas import schema_errors
 
 TAIL = ("window", "scale-to-zero-pod-retention-period")
 DRAIN_S = 30

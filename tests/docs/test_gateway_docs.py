@@ -1,0 +1,69 @@
+"""The gateway's docs say what its code does: every setting, problem type and route has its heading, and no other."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from flask import Flask
+
+from gateway.config.settings import SETTINGS, Setting
+from gateway.problems import walk
+from testing.data import ROOT
+
+
+def sections(name: str) -> dict[str, str]:
+    """Return the text of a document's second-level sections by heading."""
+    parts = re.split(r"^## (.+)$", (ROOT / "docs" / name).read_text(), flags=re.MULTILINE)[1:]
+    return {html.unescape(heading): text.strip() for heading, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def describe(row: Setting) -> str:
+    if row.is_secret:
+        by_file = f"`{row.variable}_FILE` with the path of a file that holds it"
+        how = f"`{row.variable}`, or {by_file}. A secret: shown nowhere."
+    else:
+        also = f", else `{row.also}`" if row.also else ""
+        how = f"`{row.variable}`{also}. Default: {f'`{row.default}`' if row.default != '' else 'empty'}."
+    return f"{row.help}\n\nVariable {how}"
+
+
+def test_every_setting_is_described_as_the_table_has_it() -> None:
+    expected = {row.name: describe(row) for row in SETTINGS}
+
+    written = sections("reference/settings.md")
+
+    wrong = {name for name in expected.keys() | written.keys() if expected.get(name) != written.get(name)}
+    texts = [f"## {name}\n\n{expected.get(name, 'No such setting: remove the section.')}\n" for name in sorted(wrong)]
+    assert not wrong, "docs/reference/settings.md should have:\n" + "\n".join(texts)
+
+
+def test_every_problem_type_has_a_section_that_begins_with_its_status() -> None:
+    written = sections("reference/problems.md")
+
+    assert list(written) == [kind.slug for kind in walk()], (
+        "docs/reference/problems.md follows the order of gateway/problems.py"
+    )
+    for kind in walk():
+        assert written[kind.slug].startswith(f"{kind.status}. "), kind.slug
+
+
+def test_every_route_has_a_section(app: Flask) -> None:
+    routes = {
+        f"{method} {rule.rule}"
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) & {"GET", "POST"}
+    }
+
+    assert set(sections("reference/api.md")) == routes
+
+
+def test_the_headers_of_an_answer_are_described() -> None:
+    text = (ROOT / "docs/reference/api.md").read_text()
+
+    for path in (ROOT / "gateway").rglob("*.py"):
+        for header in re.findall(r'"(X-[A-Za-z-]+)"', path.read_text()):
+            if header not in ("X-Content-Type-Options",):
+                assert header in text, (
+                    f"{path.name} sets or reads {header}, which docs/reference/api.md does not mention"
+                )

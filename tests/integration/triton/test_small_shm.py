@@ -1,0 +1,55 @@
+"""A real Triton that cannot send an answer, though it looked as if there were room: whoever waits must be told."""
+
+from __future__ import annotations
+
+import resource
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import tritonclient.grpc as grpc_client
+
+from gateway.backend.triton_process import TritonProcess, find_free_ports
+from gateway.backend.triton_stubs import children
+from testing.data import ROOT
+from testing.images import draw_photo
+from testing.triton import BOOT_LIMIT_S, TritonServer
+from testing.triton_clients import upscale
+
+
+def test_an_answer_that_cannot_be_sent_ends_the_stub_so_that_the_launcher_notices(tmp_path: Path) -> None:
+    """Standing still, it would let every later large picture wait for ever and say that it is healthy."""
+    process = TritonProcess(
+        model_repository=ROOT / "model_repository",
+        model_key="model-key-of-the-tests",
+        api_key="api-key-of-the-tests",
+        log_path=tmp_path / "triton.log",
+        environ={"OMP_WAIT_POLICY": "passive"},
+        ports=find_free_ports(),
+    )
+    try:
+        process.wait_until_ready(time.monotonic() + BOOT_LIMIT_S)
+        server = TritonServer(process, "model-key-of-the-tests", "api-key-of-the-tests")
+        for stub in children(process.pid):
+            if "libtorch" in Path(f"/proc/{stub}/maps").read_text():
+                # No file of its may grow further: what a full /dev/shm does, unseen by whoever asks what is free.
+                resource.prlimit(stub, resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))
+        assert upscale(server, draw_photo(140, 140)).shape == (560, 560, 3)
+
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(upscale, server, draw_photo(256, 256))
+            deadline = time.monotonic() + BOOT_LIMIT_S
+            while not process.find_fault():
+                assert time.monotonic() < deadline, "nobody notices"
+                assert not waiting.done()
+                time.sleep(0.05)
+            process.stop()
+            with pytest.raises(grpc_client.InferenceServerException):
+                waiting.result()
+
+        log = process.log_path.read_text(errors="replace")
+        assert "an answer could not be sent" in log
+        assert "Failed to increase the shared memory pool size" in log
+    finally:
+        process.stop()
