@@ -6,6 +6,7 @@ lines are among them.
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import subprocess
@@ -48,6 +49,8 @@ RULES = {
     r"\b(its|their|no|a|whose|every|of) places?\b(?! in)": "slot",
     r"\b(its|their|whose) turn\b": "position in the queue, slot",
     r"\b(the|an|no|its|each|every|this|that|late|early|first|whole|one|of) answers?\b": "response, result, message",
+    r"\bheads? of (a|the|its) (request|response)\b|\brequest heads?\b": "headers",
+    r"\bvisitors? who (leaves?|go(es)?)\b": "client that disconnects",
     r"\b(in|of) the making\b": "being processed",
     r"\bhang(s|ing)? up\b|\bhung up\b": "close the connection",
     r"\bgo(es)? astray\b": "is invalid",
@@ -95,9 +98,11 @@ def _prose(path: Path) -> Iterator[tuple[int, str]]:
         yield from enumerate(text.splitlines(), 1)
         return
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type in (tokenize.COMMENT, tokenize.STRING) or tokenize.tok_name[token.type] == "FSTRING_MIDDLE":
-            for offset, line in enumerate(token.string.splitlines()):
-                yield token.start[0] + offset, line
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from enumerate(node.value.splitlines(), node.lineno)
 
 
 def _hits(path: Path, line: int, text: str) -> Iterator[Hit]:
