@@ -37,6 +37,10 @@ gpu: .setup-test-$(PINS) ## Measure on a CUDA card what a CPU cannot tell, and w
 bill: .setup-test-$(PINS) ## Make the tables and plots of docs/how-to/plan-costs.md and docs/measurements/scale.md anew (minutes)
 	$(BIN)/python -m planning.reports.report
 
+docs: .setup-test-$(PINS) ## Build the documentation into build/site; a broken link fails
+	@$(BIN)/python -m scripts.cli_reference
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 containers: .setup-test-$(PINS) ## Build both images and live through docker-compose.yml (root, Debian 12; 5 minutes)
 	$(BIN)/python -m docker.exercise
 
@@ -48,4 +52,4 @@ containers: .setup-test-$(PINS) ## Build both images and live through docker-com
 	@sh scripts/setup.sh "$(PYTHON)" test
 	@rm -f .setup-test-*; touch $@
 
-.PHONY: help setup run test check fix bench gpu bill containers
+.PHONY: help setup run test check fix bench gpu bill docs containers
