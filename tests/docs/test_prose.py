@@ -19,7 +19,11 @@ def test_no_wording_that_the_style_rules_replace() -> None:
     [
         ("page.md", "Whoever asks is told so.", ["Whoever", "is told"]),
         ("page.html", "<picture><p>Your picture</p></picture>", ["picture"]),
-        ("code.py", '"""A door."""\nbeside = 1  # for ever\nx = f"{beside} is no month"\n', ["door", "for ever", "is no month"]),
+        (
+            "code.py",
+            '"""A door."""\nbeside = 1  # for ever\nx = f"{beside} is no month"\n',
+            ["door", "for ever", "is no month"],
+        ),
         ("code.py", "door = lane = room = 1\n", []),
     ],
 )
