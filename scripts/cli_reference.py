@@ -21,10 +21,9 @@ with their command.
 
 def describe_commands() -> str:
     """Return the page: a section for each command with its help as the terminal shows it, 80 columns wide."""
-    sections = [HEAD]
-    for context in _walk(click.Context(cli, info_name="superres")):
-        sections.append(f"## {context.command_path}\n\n```text\n{context.get_help()}\n```\n")
-    return "\n".join(sections)
+    contexts = _walk(click.Context(cli, info_name="superres"))
+    sections = (f"## {context.command_path}\n\n```text\n{context.get_help()}\n```\n" for context in contexts)
+    return "\n".join([HEAD, *sections])
 
 
 def _walk(context: click.Context) -> Iterator[click.Context]:
