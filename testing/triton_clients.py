@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tritonclient.grpc as grpc_client
 
-from gateway.backend.triton_stubs import children
+from gateway.backend.triton_stubs import find_stubs
 from testing.stack import wait_until_it_stands
 from testing.triton import TritonServer
 
@@ -71,7 +71,7 @@ def settled(server: TritonServer, name: str) -> float:
 
 def count_of(server: TritonServer, library: str) -> int:
     """How many of the server's stubs have mapped a library."""
-    return sum(library in Path(f"/proc/{stub}/maps").read_text() for stub in children(server.process.pid))
+    return sum(library in Path(f"/proc/{stub.pid}/maps").read_text() for stub in find_stubs(server.process.pid))
 
 
 def upscale_with_checks(server: TritonServer, pixels: Any, variant: str) -> tuple[Any, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from gateway.backend.triton_stubs import children
+from gateway.backend.triton_stubs import find_stubs
 from gateway.wsgi.disconnects import LOOK_EVERY_S
 from testing.images import draw_photo, encode_png
 from testing.stack import (
@@ -131,7 +131,7 @@ def test_kill_9_while_ten_pictures_are_made_leaves_each_with_its_picture_or_a_cl
     images = [encode_png(draw_photo(200, 240, seed=seed)) for seed in range(10)]
     expected = [sleeper.post(image).read() for image in images]
     server = sleeper.triton_pid()
-    stub = next(pid for pid in children(server) if "libtorch" in Path(f"/proc/{pid}/maps").read_text())
+    stub = next(stub.pid for stub in find_stubs(server) if "libtorch" in Path(f"/proc/{stub.pid}/maps").read_text())
 
     def ask(image: bytes) -> bytes | dict[str, Any]:
         try:

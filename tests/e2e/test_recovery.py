@@ -7,14 +7,14 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from gateway.backend.triton_stubs import SHARED_MEMORY, children, find_stubs
+from gateway.backend.triton_stubs import SHARED_MEMORY, find_stubs
 from testing.images import draw_photo, encode_png
 from testing.stack import count_tiles, start_stack, stop_stack, wait_for
 
 
 def swinir_stub(server: int) -> int:
     """The stub that has torch mapped."""
-    return next(pid for pid in children(server) if "libtorch" in Path(f"/proc/{pid}/maps").read_text())
+    return next(stub.pid for stub in find_stubs(server) if "libtorch" in Path(f"/proc/{stub.pid}/maps").read_text())
 
 
 def is_alive(pid: int) -> bool:
@@ -39,14 +39,14 @@ def test_pictures_in_flight_survive_the_death_of_the_server_and_of_a_stub(tmp_pa
             assert not all(picture.done() for picture in pictures), "all were made before the kill: this proves nothing"
             assert [picture.result() for picture in pictures] == expected
         wait_for(lambda old=server: running.triton_pid() != old, "another Triton")  # type: ignore[misc]
-        assert not [stub for stub in find_stubs() if stub.server == server], "nothing of the old one is left"
+        assert not find_stubs(server), "nothing of the old one is left"
     assert stop_stack(running) == 0
 
 
 def test_shutdown_is_quick_and_leaves_no_process_behind(tmp_path: Path) -> None:
     running = start_stack(tmp_path)
     server = running.triton_pid()
-    family = {server, *children(server)}
+    family = {server, *(stub.pid for stub in find_stubs(server))}
 
     assert stop_stack(running) == 0
 
@@ -72,7 +72,7 @@ def test_what_killed_servers_leave_behind_is_swept_up(tmp_path: Path) -> None:
     servers, regions = [], set()
     for _ in range(2):
         servers.append(server := running.triton_pid())
-        regions |= {stub.region for stub in find_stubs() if stub.server == server}
+        regions |= {stub.region for stub in find_stubs(server)}
         before = count_tiles(running)
         with ThreadPoolExecutor(1) as pool:
             picture = pool.submit(lambda: running.post(image).read())
@@ -84,7 +84,7 @@ def test_what_killed_servers_leave_behind_is_swept_up(tmp_path: Path) -> None:
         wait_for(lambda old=server: running.triton_pid() != old, "another Triton")  # type: ignore[misc]
     worker = int(Path(f"/proc/{running.triton_pid()}/stat").read_text().rpartition(")")[2].split()[1])
     servers.append(running.triton_pid())
-    regions |= {stub.region for stub in find_stubs() if stub.server == servers[-1]}
+    regions |= {stub.region for stub in find_stubs(servers[-1])}
     running.process.kill()
     os.kill(worker, signal.SIGKILL)
     running.process.communicate()
@@ -92,6 +92,6 @@ def test_what_killed_servers_leave_behind_is_swept_up(tmp_path: Path) -> None:
 
     assert stop_stack(start_stack(tmp_path)) == 0
 
-    assert not [stub for stub in find_stubs() if stub.server in servers]
+    assert not [stub for stub in find_stubs() if stub.server_pid in servers]
     assert not [region for region in regions if (SHARED_MEMORY / region).exists()]
     assert len(regions) == 3 * 4

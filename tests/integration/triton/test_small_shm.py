@@ -11,7 +11,7 @@ import pytest
 import tritonclient.grpc as grpc_client
 
 from gateway.backend.triton_process import TritonProcess, find_free_ports
-from gateway.backend.triton_stubs import children
+from gateway.backend.triton_stubs import find_stubs
 from testing.data import ROOT
 from testing.images import draw_photo
 from testing.triton import BOOT_LIMIT_S, TritonServer
@@ -31,10 +31,10 @@ def test_an_answer_that_cannot_be_sent_ends_the_stub_so_that_the_launcher_notice
     try:
         process.wait_until_ready(time.monotonic() + BOOT_LIMIT_S)
         server = TritonServer(process, "model-key-of-the-tests", "api-key-of-the-tests")
-        for stub in children(process.pid):
-            if "libtorch" in Path(f"/proc/{stub}/maps").read_text():
+        for stub in find_stubs(process.pid):
+            if "libtorch" in Path(f"/proc/{stub.pid}/maps").read_text():
                 # No file of its may grow further: what a full /dev/shm does, unseen by whoever asks what is free.
-                resource.prlimit(stub, resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))
+                resource.prlimit(stub.pid, resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))
         assert upscale(server, draw_photo(140, 140)).shape == (560, 560, 3)
 
         with ThreadPoolExecutor(1) as pool:
