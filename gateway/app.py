@@ -9,7 +9,7 @@ from flask import Flask
 
 from gateway.access.client_ip import TrustedProxies
 from gateway.access.control import AccessControl
-from gateway.access.form_tokens import CsrfTokens
+from gateway.access.csrf import CsrfTokens
 from gateway.access.rate_limits import RateLimiter
 from gateway.backend.interface import Backend
 from gateway.config.settings import Settings

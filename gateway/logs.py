@@ -5,7 +5,6 @@ Configured once by whoever serves; bounded on disk (two files of MAX_LOG_BYTES).
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import logging
 import sys
@@ -13,6 +12,8 @@ import time
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
+
+from gateway.access.client_ip import truncate_address
 
 MAX_LOG_BYTES = 5_000_000
 _FIELDS = "fields"
@@ -59,7 +60,6 @@ def configure_log(path: Path | None, level: str) -> None:
         spoken.addFilter(logging.Filter("gateway"))  # what gunicorn says besides is for the file
         handlers.append(spoken)
     logging.basicConfig(level=level.upper(), handlers=handlers, force=True)
-    logging.getLogger("flask-limiter").setLevel(logging.WARNING)  # it would log whole addresses
 
 
 def log_request(
@@ -76,22 +76,3 @@ def log_request(
         "address": truncate_address(address),
     }
     logger.info("request", extra={_FIELDS: fields})
-
-
-def truncate_network(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
-    """Return a network as the log may name it: one that is smaller than /24 or /48 names a person, too."""
-    longest = 24 if network.version == 4 else 48
-    return str(network if network.prefixlen <= longest else network.supernet(new_prefix=longest))
-
-
-def truncate_address(address: str) -> str:
-    """Return the network that an address is in, /24 or /48: enough to see a pattern, too little to name a person."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return "-"
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is None:
-            return str(ipaddress.ip_network((parsed, 48), strict=False))
-        parsed = parsed.ipv4_mapped
-    return str(ipaddress.ip_network((parsed, 24), strict=False))

@@ -163,7 +163,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def _end_requests(parts: Services) -> None:
         parts.upscaling.end()
         end = time.monotonic() + ANSWERS_S
-        while parts.doors.count_open() and time.monotonic() < end:
+        while parts.doors.count_running() and time.monotonic() < end:
             time.sleep(0.01)
 
     def _after_start(self, worker: Any) -> None:

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from PIL import Image as PilImage
 from werkzeug.test import TestResponse
 
-from gateway.access.form_tokens import CsrfTokens
+from gateway.access.csrf import CsrfTokens
 from preprocessing.codec import Pixels
 from testing.images import draw_photo, encode_png
 
@@ -23,7 +23,7 @@ PHOTO = encode_png(draw_photo(24, 32))
 
 def form(data: bytes = PHOTO, filename: str = "photo.png", **fields: str) -> dict[str, Any]:
     """Return the arguments of a post of the form, as a page that was just opened sends it."""
-    token = CsrfTokens(FORM_SECRET, 60).make()
+    token = CsrfTokens(FORM_SECRET, 60).create()
     data_of_form = {"token": token, "image": (BytesIO(data), filename), **fields}
     return {"data": data_of_form, "content_type": "multipart/form-data"}
 

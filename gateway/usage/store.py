@@ -114,7 +114,7 @@ class FileUsageStore:
 
     def add(self, batch: UsageBatch) -> None:
         """Write a batch down."""
-        with self._file.changing():
+        with self._file.lock():
             pages = self._file.read()
             if pages.last != batch.id:
                 self._file.replace(_format(_apply(pages, batch)))

@@ -12,30 +12,30 @@ from gateway.wsgi.timeouts import CLOSE_WITHOUT_READING
 def admit_to_api() -> AdmittedRequest:
     """Let a client in, or raise a Problem."""
     doors = services_of(current_app).doors
-    return _remember(doors.admit_to_api(_address(), *_keys()))
+    return _remember(doors.authorize_api(_address(), *_keys()))
 
 
 def admit_to_form() -> AdmittedRequest:
     """Let a visitor in who sends the form, or raise a Problem."""
     doors = services_of(current_app).doors
-    return _remember(doors.admit_to_form(_address(), **_whence()))
+    return _remember(doors.authorize_form(_address(), **_whence()))
 
 
 def admit_to_read() -> None:
     """Let somebody in who reads a page or a file, or raise a Problem."""
-    g.reading = services_of(current_app).doors.admit_to_read(_address())
+    g.reading = services_of(current_app).doors.authorize_read(_address())
 
 
 def admit_to_result() -> None:
     """Let somebody in who fetches a picture of a result, or raise a Problem."""
-    _remember(services_of(current_app).doors.admit_to_result(_address()))
+    _remember(services_of(current_app).doors.authorize_result(_address()))
 
 
 def admit_to_wake(*, starts_a_boot: bool) -> AdmittedRequest:
     """Let somebody in who wakes the backend, or raise a Problem; a call that starts nothing is not counted."""
     doors = services_of(current_app).doors
     x_api_key, authorization = _keys()
-    visit = doors.admit_to_wake(
+    visit = doors.authorize_wake(
         _address(), x_api_key=x_api_key, authorization=authorization, starts_a_boot=starts_a_boot, **_whence()
     )
     return _remember(visit)
@@ -44,7 +44,7 @@ def admit_to_wake(*, starts_a_boot: bool) -> AdmittedRequest:
 def refuse_blocked(request_id: str) -> None:
     """Raise Blocked for a request from a blocked network; of its body not even the rest is waited for."""
     try:
-        services_of(current_app).doors.refuse_blocked(_address(), request_id)
+        services_of(current_app).doors.reject_blocked(_address(), request_id)
     except Exception:
         request.environ[CLOSE_WITHOUT_READING] = True
         raise
@@ -60,7 +60,7 @@ def end_when_sent(response: Response) -> None:
     """Let whoever was let in count as gone once the answer has been sent."""
     for held in (g.get("visit"), g.get("reading")):
         if held:
-            response.call_on_close(held.end)
+            response.call_on_close(held.release)
 
 
 def _remember(visit: AdmittedRequest) -> AdmittedRequest:

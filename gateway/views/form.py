@@ -42,7 +42,7 @@ def _show_form(chosen: Mapping[str, str], problem: Problem | None) -> str:
     usual = settings.variant_of_form()
     return render_template(
         "form.html",
-        token=parts.doors.tokens.make(),
+        token=parts.doors.csrf_tokens.create(),
         problem=problem,
         chosen_variant=_known(chosen.get("variant"), settings.offered(), usual),
         chosen_format=_known(chosen.get("format"), FORMATS, FORMATS[0]),
@@ -73,7 +73,7 @@ def upscale() -> Response | str:
     def take_own(fields: dict[str, str]) -> None:
         token = fields.pop(TOKEN_FIELD, "")
         chosen.update(fields)
-        parts.doors.check_token(token)
+        parts.doors.check_csrf_token(token)
 
     try:
         order = read_upscale_request(request, parts.settings, take_own=take_own)

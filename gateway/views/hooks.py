@@ -16,7 +16,6 @@ from flask import Flask, Response, current_app, g, render_template, request
 from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
-from gateway.access.rate_limits import describe_statuses
 from gateway.error_mapping import problem_from_http_error
 from gateway.logs import log_request
 from gateway.problems import INTERNAL_DETAIL, InternalError, Problem
@@ -95,7 +94,7 @@ def _seal(response: Response) -> Response:
     if request.is_secure:
         response.headers.setdefault("Strict-Transport-Security", HSTS)
     if visit := current_visit():
-        for name, value in describe_statuses(visit.standings(time.time()), time.time()).items():
+        for name, value in visit.rate_limit_headers().items():
             response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", "no-store")
     if response.location:
@@ -142,7 +141,7 @@ def _answer_error(error: Exception) -> Response | HTTPException:
     problem = _problem_of(error)
     services_of(current_app).metrics.count_problem(problem.slug)
     if visit := current_visit():
-        visit.settle(problem)
+        visit.refund_for(problem)
     return _render(problem, as_json=wants_json())
 
 

@@ -47,7 +47,7 @@ def take_room(visit: AdmittedRequest) -> Reservation | None:
     if announced > most:
         return None
     try:
-        share = parts.intake.take(announced, visit.visitor.id)
+        share = parts.intake.take(announced, visit.client.id)
     except UploadMemoryFullError:
         raise retry_later(
             UploadsFull,
@@ -68,8 +68,8 @@ def begin(order: UpscaleRequest, visit: AdmittedRequest, share: Reservation | No
     if problem := find_spent():
         raise problem
     visit.charge_pixels(order.pixels)
-    client = visit.visitor.client
-    return parts.upscaling.begin(order, request_id, client.name if client else ANONYMOUS, visit.visitor.id)
+    api_key = visit.client.api_key
+    return parts.upscaling.begin(order, request_id, api_key.name if api_key else ANONYMOUS, visit.client.id)
 
 
 def find_spent() -> BudgetSpent | None:
@@ -115,7 +115,7 @@ def send_events(work: Job | CachedJob, *, with_bands: bool) -> Response:
     def settle(problem: Problem) -> None:
         parts.metrics.count_problem(problem.slug)
         if visit:
-            visit.settle(problem)
+            visit.refund_for(problem)
 
     live = JobEvents(
         work,

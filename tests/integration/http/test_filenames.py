@@ -90,5 +90,5 @@ def test_an_answer_that_the_server_cannot_begin_gives_its_room_back(app: Flask, 
     with pytest.raises(ValueError, match="none"):
         app.wsgi_app(builder.get_environ(), cast("Any", refuse))
 
-    assert parts.doors.count_open() == 0
+    assert parts.doors.count_running() == 0
     assert parts.intake.taken() == 0

@@ -13,9 +13,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from limits import parse
+from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from gateway.access.api_keys import ApiKeyStore
-from gateway.access.rate_limit_storage import SCHEME, FallbackStorage
+from gateway.access.moving_windows import KEY_PREFIX, MemoryWindows, RedisWindows
+from gateway.access.rate_limit_storage import RETRY_S, FallbackStorage
+from testing.clock import ManualClock
 from testing.redis_server import RedisServer
 from testing.requests import PHOTO
 from testing.server import Served, serving
@@ -139,7 +143,7 @@ def test_a_command_that_redis_refuses_ends_no_sharing_of_the_others(
 ) -> None:
     one, other = (FallbackStorage(redis_url=redis_server.url) for _ in range(2))
     with redis.Redis.from_url(redis_server.url) as client:
-        client.set(f"{SCHEME}:damaged", "no list")
+        client.set(f"{KEY_PREFIX}:damaged", "no list")
 
     passed = [each.acquire_entry("damaged", 1, 60) for each in (one, one, other, other)]
     shared = [each.acquire_entry("sound", 2, 60) for each in (one, other, one, other)]
@@ -147,24 +151,50 @@ def test_a_command_that_redis_refuses_ends_no_sharing_of_the_others(
     assert passed == [True, False, True, False], "each counts by itself"
     assert shared == [True, True, False, False]
     assert one.check()
-    assert [record.message[:24] for record in caplog.records] == ["Redis refuses a command "] * 2, "once each"
+    assert [record.message[:24] for record in caplog.records] == ["Redis rejected a command"] * 2, "once each"
 
 
 def test_an_answer_that_was_asked_for_before_a_loss_does_not_end_it(redis_server: RedisServer) -> None:
-    counters = FallbackStorage(redis_url=redis_server.url)
+    monotonic = ManualClock()
+    storage = FallbackStorage(redis_url=redis_server.url, monotonic=monotonic)
 
-    def lose() -> None:
-        raise redis.ConnectionError
+    def fail(windows: MemoryWindows | RedisWindows) -> None:
+        if isinstance(windows, RedisWindows):
+            raise redis.ConnectionError
 
-    def answer_late(_: object) -> str:
-        counters._try(lambda _: lose(), lambda: None)
+    def respond_late(windows: MemoryWindows | RedisWindows) -> str:
+        if isinstance(windows, RedisWindows):
+            storage._call(fail)
         return "late"
 
-    assert counters._try(answer_late, lambda: "alone") == ("late", True)
-    assert not counters.check(), "it was lost after that answer was asked for"
-    counters._ask_again = time.monotonic()  # a second later
-    assert counters._try(lambda _: "again", lambda: "alone") == ("again", True)
-    assert counters.check()
+    assert storage._call(respond_late) == ("late", True)
+    assert not storage.check(), "Redis was lost after that call had begun"
+    monotonic.now += RETRY_S
+    assert storage._call(lambda _: "again") == ("again", True)
+    assert storage.check()
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["redis", "memory"])
+def test_every_method_of_a_limits_storage_works(redis_server: RedisServer, *, shared: bool) -> None:
+    storage = FallbackStorage(redis_url=redis_server.url if shared else "")
+    item = parse("3 per minute")
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.set("superres:meter:total", "kept")
+
+        fixed = FixedWindowRateLimiter(storage)
+        assert [fixed.hit(item, "fixed") for _ in range(4)] == [True, True, True, False]
+        assert fixed.get_window_stats(item, "fixed").reset_time > time.time()
+        fixed.clear(item, "fixed")
+        assert fixed.hit(item, "fixed")
+
+        moving = MovingWindowRateLimiter(storage)
+        assert [moving.hit(item, "moving", cost=2) for _ in range(2)] == [True, False]
+        moving.clear(item, "moving")
+        assert moving.hit(item, "moving", cost=3)
+        assert storage.reset() == 2
+        assert moving.hit(item, "moving", cost=3)
+
+        assert client.get("superres:meter:total") == b"kept", "a reset spares the usage records"
 
 
 @pytest.mark.parametrize("loss", ["killed", "frozen"])

@@ -51,7 +51,7 @@ def test_what_is_no_key_identifies_nobody(path: Path, presented: str) -> None:
 
 
 def test_without_a_file_nobody_is_known(path: Path) -> None:
-    assert ApiKeyStore(path).clients() == ()
+    assert ApiKeyStore(path).entries() == ()
     assert ApiKeyStore(path).identify("ssr_x") is None
 
 
@@ -74,12 +74,12 @@ def test_revoking_takes_an_id_or_every_key_of_a_name(path: Path) -> None:
     keys = ApiKeyStore(path)
     for name in ("a", "b", "b", "c"):
         keys.new(name)
-    first = keys.clients()[0]
+    first = keys.entries()[0]
 
     assert [client.name for client in keys.revoke("b")] == ["b", "b"]
     assert keys.revoke(first.id) == (first,)
-    assert [client.name for client in keys.clients()] == ["c"]
-    with pytest.raises(ApiKeyFileError, match="There is no key with the id or name 'b'"):
+    assert [client.name for client in keys.entries()] == ["c"]
+    with pytest.raises(ApiKeyFileError, match="Unknown key 'b': no key has this id or name"):
         keys.revoke("b")
 
 
@@ -109,9 +109,9 @@ def test_a_damaged_file_keeps_the_last_good_keys_in_force_and_is_said_once(
     assert keys.identify(key) is not None
     assert keys.identify(key) is not None
     assert len(caplog.records) == 1
-    assert "The keys read before stay in force." in caplog.text
+    assert "The keys loaded before stay in force." in caplog.text
     with pytest.raises(ApiKeyFileError, match="keys file"):
-        keys.clients()
+        keys.entries()
     with pytest.raises(ApiKeyFileError, match="keys file"):
         keys.new("b")
     assert path.read_text() == content, "a file that is not understood must not be overwritten"
@@ -146,7 +146,7 @@ def test_a_mounted_secret_that_is_swapped_is_read_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 81])
 def test_a_name_is_one_short_printable_line(path: Path, name: str) -> None:
-    with pytest.raises(ApiKeyFileError, match="A name has 1 to 80 printable characters"):
+    with pytest.raises(ApiKeyFileError, match="Invalid name: use 1 to 80 printable characters"):
         ApiKeyStore(path).new(name)
     assert not path.exists()
 
@@ -166,7 +166,7 @@ keys = ApiKeyStore(Path({str(path)!r}))
         thread.join()
 
     assert [process.wait(60) for process in processes] == [0, 0]
-    assert sorted(client.name for client in ApiKeyStore(path).clients()) == ["p"] * 10 + ["t"] * 5
+    assert sorted(client.name for client in ApiKeyStore(path).entries()) == ["p"] * 10 + ["t"] * 5
 
 
 def test_unknown_members_of_the_file_do_not_matter(path: Path) -> None:
@@ -221,11 +221,11 @@ def test_a_key_rotated_without_time_ends_at_once_and_leaves_the_file(path: Path)
     keys = ApiKeyStore(path)
     old = keys.new("phone")
 
-    new = keys.rotate(keys.clients()[0].id, timedelta(0))
+    new = keys.rotate(keys.entries()[0].id, timedelta(0))
 
     assert keys.identify(old) is None
     assert keys.identify(new) is not None
-    assert len(keys.clients()) == 1
+    assert len(keys.entries()) == 1
 
 
 def test_rotating_twice_does_not_lengthen_the_life_of_the_first(path: Path) -> None:
@@ -239,7 +239,7 @@ def test_rotating_twice_does_not_lengthen_the_life_of_the_first(path: Path) -> N
 
     assert keys.identify(first) is None
     assert keys.identify(third) is not None
-    with pytest.raises(ApiKeyFileError, match="There is no key"):
+    with pytest.raises(ApiKeyFileError, match="Unknown key"):
         keys.rotate("nobody", timedelta(0))
 
 
@@ -247,7 +247,7 @@ def test_an_allowance_is_given_with_the_key_or_later(path: Path) -> None:
     keys = ApiKeyStore(path)
     key = keys.new("phone", requests=" 5 per minute ")
 
-    keys.allow("phone", requests=None, megapixels="100 per day; 20 per hour")
+    keys.set_rates("phone", requests=None, megapixels="100 per day; 20 per hour")
 
     client = keys.identify(key)
     assert client is not None
@@ -260,10 +260,10 @@ def test_an_allowance_that_is_none_is_refused_and_nothing_is_written(path: Path,
     keys.new("phone")
     content = path.read_text()
 
-    with pytest.raises(ApiKeyFileError, match=r"^'"):
+    with pytest.raises(ApiKeyFileError, match=r"^Invalid rate "):
         keys.new("other", megapixels=text)
-    with pytest.raises(ApiKeyFileError, match=r"^'"):
-        keys.allow("phone", requests=text, megapixels=None)
+    with pytest.raises(ApiKeyFileError, match=r"^Invalid rate "):
+        keys.set_rates("phone", requests=text, megapixels=None)
 
     assert path.read_text() == content
 

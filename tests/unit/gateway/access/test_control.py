@@ -12,8 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from gateway.access.api_keys import ApiKeyStore
-from gateway.access.csrf import allowed_origins, is_cross_site
-from gateway.access.form_tokens import CsrfTokens
+from gateway.access.csrf import CsrfTokens, allowed_origins, is_cross_site
 from gateway.access.ip_blocklist import Blocklist
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
@@ -79,7 +78,7 @@ def test_a_block_is_said_in_one_shape_and_logged_without_the_address(
     answer = make_app().test_client().post("/api/v1/upscale", data=PHOTO)
 
     assert problem_of(answer) == (403, "blocked")
-    assert f"{answer.headers['X-Request-Id']}: refused by the block of 127.0.0.0/8" in caplog.text
+    assert f"{answer.headers['X-Request-Id']}: rejected, network 127.0.0.0/8 is blocked" in caplog.text
     assert "127.0.0.1" not in caplog.text
 
 
@@ -100,7 +99,7 @@ def test_a_small_block_is_logged_by_its_line_and_no_closer_than_addresses_are(
 
     make_app(trusted_hops=1).test_client().get("/", headers={"X-Forwarded-For": address})
 
-    assert f"refused by the block of {said} (line 2)" in caplog.text
+    assert f"rejected, network {said} is blocked (line 2)" in caplog.text
     assert address not in caplog.text
 
 
@@ -199,8 +198,8 @@ def test_the_form_as_a_browser_sends_it_is_taken(client: FlaskClient) -> None:
 
 
 TOKENS = CsrfTokens(FORM_SECRET, 60)
-OLD = CsrfTokens(FORM_SECRET, 60, clock=lambda: 1_700_000_000.0).make()
-AHEAD = CsrfTokens(FORM_SECRET, 60, clock=lambda: 4_000_000_000.0).make()
+OLD = CsrfTokens(FORM_SECRET, 60, clock=lambda: 1_700_000_000.0).create()
+AHEAD = CsrfTokens(FORM_SECRET, 60, clock=lambda: 4_000_000_000.0).create()
 
 
 @pytest.mark.parametrize(
@@ -210,14 +209,14 @@ AHEAD = CsrfTokens(FORM_SECRET, 60, clock=lambda: 4_000_000_000.0).make()
         "x",
         OLD,
         AHEAD,
-        CsrfTokens("another secret", 60).make(),
-        TOKENS.make()[:-1],
-        TOKENS.make() + "x",
-        "x" + TOKENS.make(),
+        CsrfTokens("another secret", 60).create(),
+        TOKENS.create()[:-1],
+        TOKENS.create() + "x",
+        "x" + TOKENS.create(),
         "\x00",
         "é",
         "x" * 100_000,
-        TOKENS.make().replace(".", "..", 1),
+        TOKENS.create().replace(".", "..", 1),
     ],
     ids=[
         "none",
@@ -254,7 +253,7 @@ def test_a_stale_form_comes_back_as_a_fresh_form_with_the_choices_made(make_app:
     fields = Inputs(page).values
     assert (answer.status_code, answer.mimetype) == (403, "text/html")
     assert (fields["variant"], fields["format"], fields["quality"]) == ("real_x4", "webp", "71")
-    assert "choose the picture again, which a browser hands over only once." in page
+    assert "Please choose the image again: browsers do not keep it." in page
     del fields["image"]
     assert client.post("/", **api_form(PHOTO, "photo.png", **fields)).status_code == 200
 
@@ -271,13 +270,13 @@ def test_choices_that_do_not_exist_are_not_repeated_on_the_fresh_form(client: Fl
 def test_a_token_ends_with_its_time_and_counts_in_every_replica_with_the_secret() -> None:
     clock = ManualClock()
     one, other = CsrfTokens("s", 60, clock=clock), CsrfTokens("s", 60, clock=clock)
-    token = one.make()
+    token = one.create()
 
     clock.now += 60
-    assert other.is_good(token)
+    assert other.is_valid(token)
     clock.now += 1
-    assert not other.is_good(token)
-    assert not CsrfTokens("", 60).is_good(CsrfTokens("", 60).make()), "without a secret each start has its own"
+    assert not other.is_valid(token)
+    assert not CsrfTokens("", 60).is_valid(CsrfTokens("", 60).create()), "without a secret each start has its own"
 
 
 def test_the_api_knows_no_token_and_needs_none(client: FlaskClient, key: str) -> None:

@@ -42,7 +42,7 @@ def test_the_limit_of_requests_refuses_before_the_body_is_read(make_app: MakeApp
     refused = client.post("/", data=b"never read", content_type="nonsense", headers={"Accept": "application/json"})
 
     assert problem_of(refused) == (429, "limit-reached")
-    assert refused.get_json()["detail"].startswith("The limit is 2 requests in 1 minute. Try again in ")
+    assert refused.get_json()["detail"].startswith("The limit is 2 requests per minute. Try again in ")
     assert refused.get_json()["retry_after_s"] == int(refused.headers["Retry-After"])
     assert refused.headers["X-RateLimit-Remaining"] == "0"
     assert len(upscaler.asked) == 2
@@ -58,7 +58,7 @@ def test_megapixels_refuse_before_anything_is_decoded(
     refused = client.post("/", **form(BIG), headers={"Accept": "application/json"})
 
     assert problem_of(refused) == (429, "limit-reached")
-    assert "3 megapixels in 1 hour" in refused.get_json()["detail"]
+    assert "3 megapixels per hour" in refused.get_json()["detail"]
     assert len(upscaler.asked) == 1
 
 

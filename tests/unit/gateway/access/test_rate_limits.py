@@ -11,7 +11,7 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.rate_limit_storage import MemoryWindows
+from gateway.access.moving_windows import MemoryWindows
 from gateway.access.rate_limits import RateLimiter
 from gateway.config.rates import count_megapixels
 from gateway.config.settings import Settings
@@ -25,21 +25,18 @@ V4 = "203.0.113.7"
 
 
 class Counting:
-    """Limits on memory and a hand clock, asked within a request of an application of their own."""
+    """Rate limits in memory on a manual clock."""
 
     def __init__(self, **changes: object) -> None:
         self.clock = ManualClock()
-        self.app = Flask("counting")
-        self.app.add_url_rule("/", view_func=str)
-        self.limits = RateLimiter(self.app, Settings(**changes), clock=self.clock)  # type: ignore[arg-type]
+        self.limiter = RateLimiter(Flask("counting"), Settings(**changes), clock=self.clock)  # type: ignore[arg-type]
 
     def ask(self, cost: int = 1, address: str = V4, what: str = "megapixels") -> float:
         """Charge; return 0, or the seconds to wait that the refusal names."""
-        with self.app.test_request_context():
-            try:
-                self.limits.charge(self.limits.visitor(address), what, cost)  # type: ignore[arg-type]
-            except LimitReached as problem:
-                return int(problem.headers["Retry-After"])
+        try:
+            self.limiter.charge(self.limiter.client_for(address), what, cost)  # type: ignore[arg-type]
+        except LimitReached as problem:
+            return int(problem.headers["Retry-After"])
         return 0
 
 
@@ -75,13 +72,12 @@ def test_retry_after_is_the_second_from_which_this_very_request_passes(spent: li
 
 def test_what_is_given_back_can_be_used_again_and_only_once() -> None:
     counting = Counting(anonymous_megapixels="5 per hour", ban_after="")
-    with counting.app.test_request_context():
-        visitor = counting.limits.visitor(V4)
-        charge = counting.limits.charge(visitor, "megapixels", 3)
-        counting.limits.charge(visitor, "megapixels", 2)
+    client = counting.limiter.client_for(V4)
+    charge = counting.limiter.charge(client, "megapixels", 3)
+    counting.limiter.charge(client, "megapixels", 2)
 
-        charge.give_back()
-        charge.give_back()
+    counting.limiter.refund(charge)
+    counting.limiter.refund(charge)
 
     assert counting.ask(4) > 0
     assert counting.ask(3) == 0
@@ -91,10 +87,10 @@ def test_what_is_given_back_can_be_used_again_and_only_once() -> None:
 def test_what_costs_more_than_the_limit_is_told_so_and_waits_for_nothing() -> None:
     counting = Counting(anonymous_megapixels="10 per minute; 3 per day")
 
-    with counting.app.test_request_context(), pytest.raises(OverAllowance) as caught:
-        counting.limits.charge(counting.limits.visitor(V4), "megapixels", 4)
+    with pytest.raises(OverAllowance) as caught:
+        counting.limiter.charge(counting.limiter.client_for(V4), "megapixels", 4)
 
-    assert caught.value.detail == "This costs 4 megapixels and the limit is 3 in 1 day: send a smaller image."
+    assert caught.value.detail == "This costs 4 megapixels, and the limit is 3 per day. Send a smaller image."
     assert "Retry-After" not in caught.value.headers
 
 
@@ -123,8 +119,8 @@ def test_repeat_offenders_get_nothing_for_a_while_and_then_again() -> None:
     assert counting.ask() == 0
     assert [counting.ask() > 0 for _ in range(3)] == [True] * 3
 
-    with counting.app.test_request_context(), pytest.raises(Banned) as caught:
-        counting.limits.charge(counting.limits.visitor(V4), "requests")
+    with pytest.raises(Banned) as caught:
+        counting.limiter.charge(counting.limiter.client_for(V4), "requests")
     assert caught.value.headers["Retry-After"] == "601"
     assert counting.ask(address="203.0.113.8") == 0, "others are not banned"
 
@@ -189,12 +185,12 @@ def test_no_window_ever_holds_more_than_the_limit(steps: list[tuple[str, int, in
 
 
 def test_memory_is_bounded_however_many_ask() -> None:
-    windows = MemoryWindows(max_keys=100)
+    windows = MemoryWindows(max_keys=100, clock=lambda: 0.0)
     for number in range(1_000):
         windows.acquire(f"k{number}", 5, 60, 1, 0.0)
 
     assert len(windows) == 100
-    assert windows.used("k999", 60, 0.0) == (0.0, 1)
+    assert windows.get_moving_window("k999", 5, 60) == (0.0, 1)
 
 
 @pytest.mark.parametrize(("pixels", "cost"), [(1, 1), (1_000_000, 1), (1_000_001, 2), (4_194_304, 5)])
@@ -204,6 +200,6 @@ def test_an_upload_costs_whole_megapixels(pixels: int, cost: int) -> None:
 
 def test_visitors_are_named_without_their_secrets() -> None:
     counting = Counting()
-    visitor = counting.limits.visitor("2001:db8:1:2:3::4")
+    client = counting.limiter.client_for("2001:db8:1:2:3::4")
 
-    assert visitor.id == "address:2001:db8:1:2::/64"
+    assert client.id == "address:2001:db8:1:2::/64"

@@ -28,7 +28,7 @@ def test_keys_new_prints_the_key_alone_on_standard_output(tmp_path: Path) -> Non
 
 def test_keys_list_shows_everything_but_keys_and_hashes(tmp_path: Path) -> None:
     key = run(tmp_path, "keys", "new", "a phone").stdout.strip()
-    [client] = ApiKeyStore(tmp_path / "keys.json").clients()
+    [client] = ApiKeyStore(tmp_path / "keys.json").entries()
 
     listed = run(tmp_path, "keys", "list").stdout
 
@@ -40,11 +40,11 @@ def test_keys_list_shows_everything_but_keys_and_hashes(tmp_path: Path) -> None:
 def test_keys_revoke_takes_a_name_or_an_id(tmp_path: Path) -> None:
     run(tmp_path, "keys", "new", "a")
     run(tmp_path, "keys", "new", "b")
-    [_, second] = ApiKeyStore(tmp_path / "keys.json").clients()
+    [_, second] = ApiKeyStore(tmp_path / "keys.json").entries()
 
     assert run(tmp_path, "keys", "revoke", "a").exit_code == 0
     assert run(tmp_path, "keys", "revoke", second.id).stdout == f"revoked {second.id}  b\n"
-    assert ApiKeyStore(tmp_path / "keys.json").clients() == ()
+    assert ApiKeyStore(tmp_path / "keys.json").entries() == ()
 
 
 @pytest.mark.parametrize("arguments", [("keys", "revoke", "nobody"), ("keys", "new", ""), ("keys", "new", "x" * 99)])
@@ -59,7 +59,7 @@ def test_what_cannot_be_done_with_keys_is_said_in_words(tmp_path: Path, argument
 def test_the_keys_file_may_lie_elsewhere(tmp_path: Path) -> None:
     run(tmp_path, "keys", "new", "a", SUPERRES_KEYS_FILE=str(tmp_path / "elsewhere.json"))
 
-    assert len(ApiKeyStore(tmp_path / "elsewhere.json").clients()) == 1
+    assert len(ApiKeyStore(tmp_path / "elsewhere.json").entries()) == 1
 
 
 def test_settings_shows_every_setting_with_value_and_source_and_no_secret(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_keys_rotate_prints_the_new_key_and_the_old_one_ends_later(tmp_path: Pat
     assert keys.identify(old) is not None
     assert keys.identify(new) is not None
     lines = run(tmp_path, "keys", "list").stdout.splitlines()
-    assert "[requests 5 per minute]  [ends 2" in lines[0]
+    assert "[requests 5 per minute]  [expires 2" in lines[0]
     assert lines[1].endswith("a phone  [requests 5 per minute]")
     run(tmp_path, "keys", "rotate", "a phone", "--keep-hours", "0")
     assert keys.identify(new) is None
@@ -127,19 +127,19 @@ def test_keys_rotate_refuses_hours_that_are_no_number(tmp_path: Path) -> None:
     result = run(tmp_path, "keys", "rotate", "a phone", "--keep-hours", "nan")
 
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "Invalid value for '--keep-hours': nan is no number of hours." in result.stderr
+    assert "Invalid value for '--keep-hours': nan is not a number of hours." in result.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("block", "add", "everybody"), "is no network"),
+        (("block", "add", "everybody"), "Invalid network 'everybody'"),
         (("block", "add", "203.0.113.1/24"), "did you mean 203.0.113.0/24?"),
-        (("block", "remove", "203.0.113.0/24"), "has no line of its own"),
-        (("keys", "new", "a", "--requests", "many"), "'many' is no limit"),
-        (("keys", "new", "a", "--requests", "10 per 99999999999 years"), "a time is at most 366 days"),
-        (("keys", "rotate", "nobody"), "There is no key"),
-        (("keys", "limit", "nobody", "--requests", "1 per day"), "There is no key"),
+        (("block", "remove", "203.0.113.0/24"), "does not have a line of its own"),
+        (("keys", "new", "a", "--requests", "many"), "Invalid rate 'many'"),
+        (("keys", "new", "a", "--requests", "10 per 99999999999 years"), "the maximum period is 366 days"),
+        (("keys", "rotate", "nobody"), "Unknown key 'nobody'"),
+        (("keys", "limit", "nobody", "--requests", "1 per day"), "Unknown key 'nobody'"),
     ],
 )
 def test_what_cannot_be_done_at_the_doors_is_said_in_words(

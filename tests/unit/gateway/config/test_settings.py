@@ -69,9 +69,9 @@ def test_the_port_comes_from_the_option_then_its_variable_then_port(
         ({"SUPERRES_MODEL_KEY": "a,"}, "model_key is (set): it must be one key, or two with a comma between"),
         (
             {"SUPERRES_CLIENT_REQUESTS": "10 per 99999999999 years"},
-            "'10 per 99999999999 years' counts for longer than a year: a time is at most 366 days.",
+            "Invalid rate '10 per 99999999999 years': the maximum period is 366 days.",
         ),
-        ({"SUPERRES_CLIENT_REQUESTS": "many"}, "it is refused: 'many' is no limit: write it as \"60 per minute\""),
+        ({"SUPERRES_CLIENT_REQUESTS": "many"}, "Invalid rate 'many': write it as \"60 per minute\""),
         ({"SUPERRES_REDIS_URL": "hunter2"}, "redis_url is (set): it must begin with redis://, rediss://, unix://."),
         ({"SUPERRES_VARIANTS": "compact_x4,compact_x5"}, "it names compact_x5, and there are only: "),
         ({"SUPERRES_VARIANTS": "real_x4"}, "default_variant is 'compact_x4': variants offers real_x4."),

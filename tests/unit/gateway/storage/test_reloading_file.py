@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.storage.reloading_file import SAY_AGAIN_S, FileError, ReloadingFile
+from gateway.storage.reloading_file import LOG_AGAIN_S, FileError, ReloadingFile
 from testing.clock import ManualClock
 
 
@@ -74,10 +74,10 @@ def test_a_file_that_cannot_be_read_for_long_is_said_now_and_then(
     for _ in range(100):
         watched.current()
     assert [record.getMessage() for record in caplog.records] == [
-        f"The words file {path} cannot be read: Too many open files. The words read before stay in force."
+        f"The words file {path} cannot be read: Too many open files. The words loaded before stay in force."
     ]
 
-    clock.now += SAY_AGAIN_S
+    clock.now += LOG_AGAIN_S
     watched.current()
     assert len(caplog.records) == 2
 
@@ -89,7 +89,7 @@ def test_a_file_that_makes_no_sense_is_read_and_said_once(
     path.write_text("nonsense")
 
     for _ in range(100):
-        clock.now += SAY_AGAIN_S
+        clock.now += LOG_AGAIN_S
         assert watched.current() == "first"
 
     assert len(caplog.records) == 1
@@ -106,7 +106,7 @@ def test_a_content_that_makes_no_sense_is_said_at_once_also_after_a_file_that_co
 
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
         f"The words file {path} cannot be read",
-        f"The words file {path} is damaged",
+        f"The words file {path} is invalid",
     ]
 
 
@@ -122,5 +122,5 @@ def test_a_file_that_is_gone_is_said_once_and_one_that_never_was_is_not(
     [record] = caplog.records
     assert (record.levelno, record.getMessage()) == (
         logging.WARNING,
-        f"The words file {path} is gone: there are no words now.",
+        f"The words file {path} was deleted. No words are in force.",
     )

@@ -168,7 +168,7 @@ def test_usage_of_a_damaged_file_is_an_error_in_words(tmp_path: Path) -> None:
     shown = CliRunner().invoke(cli, ["usage"], env={"SUPERRES_STATE_DIR": str(tmp_path)})
 
     assert shown.exit_code == 1
-    assert "meter.json is damaged" in shown.output
+    assert "meter.json is invalid" in shown.output
 
 
 def test_metrics_are_not_on_the_public_port_and_count_what_passed(make_app: MakeApp, key: str) -> None:

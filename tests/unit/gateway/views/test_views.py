@@ -13,8 +13,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from gateway.access.api_keys import ApiKeyStore
+from gateway.access.client_ip import truncate_address
 from gateway.config.settings import Settings
-from gateway.logs import JsonFormatter, truncate_address
+from gateway.logs import JsonFormatter
 from testing import images
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
