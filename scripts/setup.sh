@@ -32,6 +32,7 @@ need "$python -c 'import sysconfig, pathlib, sys; v = sysconfig.get_config_vars(
 if [ "$what" = test ]; then
     need "command -v chromium" chromium
     need "command -v redis-server" redis-server
+    need "command -v node" nodejs
     need "command -v cc && printf '#include <math.h>' | cc -E -" "gcc libc6-dev"
 fi
 if [ -n "$packages" ]; then

@@ -2,62 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from testing.data import ROOT
-from testing.stack import read_until_ready
+from testing.pages import SECRET, blocks_of, run_block
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-BOOT_LIMIT_S = 180.0
-SECRET = "our-secret"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What the README sets, on ports that are free here, and a home of its own."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SUPERRES_", "MAKE"))}
-    return clean | {
-        "PORT": str(free_port()),
-        "SUPERRES_TRITON_GRPC_PORT": str(free_port()),
-        "SUPERRES_MODEL_KEY": SECRET,
-        "SUPERRES_STATE_DIR": str(tmp_path_factory.mktemp("state")),
-    }
-
-
-@pytest.fixture(scope="module")
-def service(environ: dict[str, str]) -> Iterator[list[str]]:
-    """`make run`, as the first block says; yields what it printed until it was ready."""
-    process = subprocess.Popen(
-        ["make", "run"],
-        cwd=ROOT,
-        env=environ,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        yield read_until_ready(process, BOOT_LIMIT_S)
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=60)
+BLOCKS = blocks_of("README.md")
 
 
 def block(language: str, containing: str) -> str:
@@ -66,18 +22,7 @@ def block(language: str, containing: str) -> str:
     return found[0]
 
 
-def run_shell(text: str, environ: dict[str, str], folder: Path) -> None:
-    """Run a block in a folder of its own that looks like the root of the clone."""
-    for name in (".venv", "tests"):
-        (folder / name).symlink_to(ROOT / name)
-    script = text.replace(":8080", f":{environ['PORT']}")
-    done = subprocess.run(
-        ["sh", "-eu", "-c", script], cwd=folder, env=environ, text=True, capture_output=True, check=False
-    )
-    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
-
-
-def test_every_block_of_the_readme_is_known_here() -> None:
+def test_every_block_of_the_readme_has_a_test_here() -> None:
     kinds = [(kind, text.strip().splitlines()[0].split("=")[0].split()[0]) for kind, text in BLOCKS]
     assert kinds == [
         ("sh", "make"),
@@ -85,7 +30,7 @@ def test_every_block_of_the_readme_is_known_here() -> None:
         ("sh", "KEY"),
         ("sh", ".venv/bin/superres"),
         ("python", "import"),
-    ], "a new block of the README wants a test here"
+    ], "a new block of the README needs a test here"
     assert [text.strip() for _, text in BLOCKS[:2]] == ["make run", "make test"]
 
 
@@ -96,33 +41,31 @@ def test_make_run_prints_one_line_with_the_address(service: list[str], environ: 
 
 
 @pytest.mark.usefixtures("service")
-def test_the_curl_block_makes_a_picture(environ: dict[str, str], tmp_path: Path) -> None:
-    run_shell(block("sh", "curl"), environ, tmp_path)
-    with Image.open(tmp_path / "butterfly_x4.png") as picture:
-        assert (picture.format, picture.size) == ("PNG", (256, 256))
+def test_curl_block_upscales_an_image(environ: dict[str, str], tmp_path: Path) -> None:
+    run_block(["sh", "-euc"], block("sh", "curl"), environ, tmp_path)
+    with Image.open(tmp_path / "butterfly_x4.png") as image:
+        assert (image.format, image.size) == ("PNG", (256, 256))
 
 
-def test_the_command_line_block_makes_pictures(environ: dict[str, str], tmp_path: Path) -> None:
-    apart = {
-        name: value for name, value in environ.items() if name != "SUPERRES_TRITON_GRPC_PORT"
-    }  # the service has it
-    run_shell(block("sh", "superres upscale"), apart, tmp_path)
-    assert sorted(path.name for path in (tmp_path / "enlarged").iterdir()) == [
+def test_command_line_block_upscales_images(environ: dict[str, str], tmp_path: Path) -> None:
+    # The running service has the gRPC port.
+    environ = {**environ, "SUPERRES_TRITON_GRPC_PORT": "0"}
+    run_block(["sh", "-euc"], block("sh", "superres upscale"), environ, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "upscaled").iterdir()) == [
         "bird_compact_x4.png",
         "woman_compact_x4.png",
     ]
 
 
 @pytest.mark.usefixtures("service")
-def test_the_triton_block_prints_shapes(environ: dict[str, str]) -> None:
-    program = block("python", "tritonclient").replace(":8001", f":{environ['SUPERRES_TRITON_GRPC_PORT']}")
+def test_triton_block_prints_shapes(environ: dict[str, str], tmp_path: Path) -> None:
+    program = block("python", "tritonclient")
     assert SECRET in program
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, text=True, capture_output=True, check=False)
-    assert done.stdout == "(64, 64, 3) -> (256, 256, 3)\n", done.stderr
+    assert run_block([sys.executable, "-c"], program, environ, tmp_path) == "(64, 64, 3) -> (256, 256, 3)\n"
 
 
 def test_every_link_of_the_documents_leads_somewhere() -> None:
-    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     broken = [
         f"{document.relative_to(ROOT)}: {target}"
         for document in documents
@@ -132,11 +75,11 @@ def test_every_link_of_the_documents_leads_somewhere() -> None:
     assert not broken, "\n".join(broken)
 
 
-def test_every_make_target_is_in_the_help_and_the_other_way_round() -> None:
+def test_make_help_lists_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert phony is not None
     targets = set(phony[1].split())
-    command = ["make", "--no-print-directory", "help"]  # make test is itself a make, and would be told of
+    command = ["make", "--no-print-directory", "help"]  # `make test` is itself a make, which would be announced
     shown = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True).stdout
     assert {line.split()[0] for line in shown.splitlines()} == targets
