@@ -1,8 +1,8 @@
 """Timeouts of request bodies and responses, enforced on the socket.
 
-gunicorn's threads read from and write to blocking sockets, and would wait without end for the next byte of a body or for
-a client that does not read. Here a deadline shuts down a socket that is late or too slow. `worker` has the timeouts of
-connections that have sent no whole request yet.
+gunicorn's threads read from and write to blocking sockets, and would wait without end for the next byte of a body or
+for a client that does not read. Here a deadline shuts down a socket that is late or too slow. `worker` has the timeouts
+of connections that have sent no whole request yet.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ CLOSE_WITHOUT_READING = "superres.close_without_reading"
 # Seconds in which the rest of a rejected body is read and discarded: browsers show no response before they have sent
 # their whole body.
 LINGER_S = 5.0
-# Threads that discard bodies at once. Without a maximum, one client that announces bodies and never sends them would hold
-# all threads.
+# Threads that discard bodies at once. Without a maximum, one client that announces bodies and never sends them would
+# hold all threads.
 MAX_LINGERING = 8
 # Seconds after which a body must arrive at a minimum rate: half of what its length needs to arrive within
-# body_timeout_s, and at least MIN_BODY_BYTES_PER_S. So a client that announces much and sends little holds neither memory
-# nor a thread for long.
+# body_timeout_s, and at least MIN_BODY_BYTES_PER_S. So a client that announces much and sends little holds neither
+# memory nor a thread for long.
 BODY_GRACE_S = 10.0
 MIN_BODY_BYTES_PER_S = 1_000.0
-# A quarter of a megabit per second. A response must be read within the time that its length needs at this rate, plus one
-# idle timeout. Otherwise a client that reads single bytes would hold a thread as long as it likes.
+# A quarter of a megabit per second. A response must be read within the time that its length needs at this rate, plus
+# one idle timeout. Otherwise a client that reads single bytes would hold a thread as long as it likes.
 MIN_RESPONSE_BYTES_PER_S = 32_768.0
 # Size of the first reads. gunicorn returns only when it has all the bytes it was asked for; until then the rate is
 # unknown.

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Frame, Page, Playwright, expect
 
-from gateway.wsgi.disconnects import LOOK_EVERY_S
+from gateway.wsgi.disconnects import POLL_INTERVAL_S
 from swinir.zoo import PHOTO_VARIANT
 from testing.browser.chromium import PHONE, STORAGE, MakePage, frugal_page, press_until
 from testing.browser.front import FrontServer
@@ -180,7 +180,7 @@ def test_stop_ends_tritons_work_within_what_is_in_flight_and_frees_the_place(mak
     at_stop = count_tiles(stack)
     settled = wait_until_quiet(stack)
     tile_s = (triton_metrics(stack)[SECONDS] - before[SECONDS]) / (settled - before[TILES])
-    more = math.ceil(LOOK_EVERY_S / tile_s)  # before the gateway sees that the page has hung up
+    more = math.ceil(POLL_INTERVAL_S / tile_s)  # before the gateway sees that the page has hung up
     assert settled - at_stop <= tiles_in_flight(tile_s) + more
     assert settled - before[TILES] < 24, "all tiles of this picture"
     with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=10) as answer:

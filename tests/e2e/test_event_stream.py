@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from gateway.backend.triton_stubs import find_stubs
-from gateway.wsgi.disconnects import LOOK_EVERY_S
+from gateway.wsgi.disconnects import POLL_INTERVAL_S
 from testing.images import draw_photo, encode_png
 from testing.stack import (
     Stack,
@@ -119,7 +119,7 @@ def test_a_closed_tab_ends_the_work_within_what_is_in_flight(stack: Stack, accep
     settled = wait_until_quiet(stack)
 
     tile_s = (triton_metrics(stack)[SECONDS] - before[SECONDS]) / (settled - before[TILES])
-    assert settled - at_close <= tiles_in_flight(tile_s) + math.ceil(LOOK_EVERY_S / tile_s), (
+    assert settled - at_close <= tiles_in_flight(tile_s) + math.ceil(POLL_INTERVAL_S / tile_s), (
         "more than before it is seen"
     )
     assert settled - before[TILES] < 24, "all tiles of this picture"

@@ -60,18 +60,18 @@ def test_who_waits_longer_than_a_body_may_take_is_served_and_who_leaves_is_notic
 
 def test_a_socket_is_forgotten_with_its_request() -> None:
     """Its number may belong to another connection by then."""
-    departures, cancel_token = DisconnectWatcher(), CancelToken()
+    watcher, cancel_token = DisconnectWatcher(), CancelToken()
     ours, theirs = socket.socketpair()
     with closing(ours):
-        departures.watch(ours, cancel_token)()
+        watcher.watch(ours, cancel_token)()
         theirs.close()
         other, watched = socket.socketpair()
-        other_stop = CancelToken()
-        departures.watch(watched, other_stop)
+        other_token = CancelToken()
+        watcher.watch(watched, other_token)
         other.close()
         end = time.monotonic() + LIMIT_S
-        while not other_stop.is_cancelled:
-            assert time.monotonic() < end, "the departure was not noticed"
+        while not other_token.is_cancelled:
+            assert time.monotonic() < end, "the disconnect was not noticed"
             time.sleep(0.01)
         watched.close()
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from werkzeug.test import EnvironBuilder
 
-from gateway.wsgi import timeouts as sockets
-from gateway.wsgi.timeouts import ANSWER_BYTES_PER_S, RequestBodyTimeout, ResponseTimeout, SocketDeadlines
+from gateway.wsgi import timeouts
+from gateway.wsgi.timeouts import MIN_RESPONSE_BYTES_PER_S, RequestBodyTimeout, ResponseTimeout, SocketDeadlines
 from testing import images
 from testing.clock import ManualClock
 from testing.raw_http import LIMIT_S, connected
@@ -221,14 +221,14 @@ class Inner:
 def test_a_body_has_to_come_at_a_pace(
     monkeypatch: pytest.MonkeyPatch, bytes_per_s: int, least_per_s: float, is_late: bool
 ) -> None:
-    monkeypatch.setattr(sockets, "BODY_GRACE_S", 0.5)
-    monkeypatch.setattr(sockets, "LEAST_BYTES_PER_S", least_per_s)
+    monkeypatch.setattr(timeouts, "BODY_GRACE_S", 0.5)
+    monkeypatch.setattr(timeouts, "MIN_BODY_BYTES_PER_S", least_per_s)
     ours, theirs = socket.socketpair()
     length = 40_000
     if not is_late:
         # Its first read earns it 12 s (length / 2 body_timeout_s is the least pace), so that a sender which this
         # machine lets stall is in time, and it needs longer than the grace all the same.
-        theirs.sendall(bytes(sockets.READ_BYTES))
+        theirs.sendall(bytes(timeouts.FIRST_READ_BYTES))
 
     def drip() -> None:
         try:
@@ -285,7 +285,7 @@ def read_slowly(clock: ManualClock, item_s: float, *, work_s: float = 0.0) -> in
     def app(*_request: Any) -> Iterator[bytes]:
         for _ in range(300):
             clock.now += work_s
-            yield bytes(int(ANSWER_BYTES_PER_S))
+            yield bytes(int(MIN_RESPONSE_BYTES_PER_S))
 
     answers = ResponseTimeout(cast("Any", app), idle_timeout_s=20.0, clock=clock)
     try:
