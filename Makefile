@@ -15,6 +15,9 @@ setup: .setup-run-$(PINS) ## Make .venv with everything that serving needs
 run: setup ## Serve the page, the API and a real Triton on http://127.0.0.1:$PORT
 	@PORT=$(PORT) $(BIN)/superres serve
 
+unit: .setup-test-$(PINS) ## Run the tests that start no Triton, Redis, Chromium or gunicorn (under a minute)
+	$(BIN)/python -m pytest -q -m "not triton and not redis and not browser and not containers and not slow"
+
 test: .setup-test-$(PINS) ## Run every test, on the real Triton, Redis and Chromium
 	$(BIN)/python -m pytest
 
@@ -52,4 +55,4 @@ containers: .setup-test-$(PINS) ## Build both images and live through docker-com
 	@sh scripts/setup.sh "$(PYTHON)" test
 	@rm -f .setup-test-*; touch $@
 
-.PHONY: help setup run test check fix bench gpu bill docs containers
+.PHONY: help setup run unit test check fix bench gpu bill docs containers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,3 +20,25 @@ settings.load_profile("tests")
 
 pytest.register_assert_rewrite("testing")
 pytest_plugins = ["testing.fixtures"]
+
+# What the tests of a folder start, and what a fixture starts for any test that uses it.
+FOLDER_MARKERS = {
+    "browser": "browser",
+    "containers": "containers",
+    "e2e": "triton",
+    "integration/http": "slow",
+    "integration/redis": "redis",
+    "integration/triton": "triton",
+}
+FIXTURE_MARKERS = {"redis_server": "redis", "service": "triton", "stack": "triton", "triton_server": "triton"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by its folder and its fixtures, so that `make unit` can leave out what starts other programs."""
+    tests = Path(__file__).parent
+    for item in items:
+        folder = f"{item.path.relative_to(tests).parent.as_posix()}/"
+        names = {marker for name, marker in FOLDER_MARKERS.items() if folder.startswith(f"{name}/")}
+        names |= {FIXTURE_MARKERS[name] for name in getattr(item, "fixturenames", ()) if name in FIXTURE_MARKERS}
+        for name in sorted(names):
+            item.add_marker(name)

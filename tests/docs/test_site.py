@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.cli_reference import PAGE, describe_commands
+import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from scripts.cli_reference import PAGE, describe_commands
+from testing.data import ROOT
+
 DOCS = ROOT / "docs"
 
 
+@pytest.mark.slow
 def test_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -37,6 +37,7 @@ def part(rows: Any) -> dict[str, Any]:
     return {"machine": {**describe_machine(), "stolen": 0.0}, "rounds": 2, "rows": rows}
 
 
+@pytest.mark.slow
 def test_speed_and_choices_are_measured_and_become_tables_and_plots(docs: Path, tmp_path: Path) -> None:
     chunk, pad = blocks.CPU_CHUNK_TOKENS, attention.padded_length
     speed = network.measure_speed({"compact_x4": (64,)}, rounds=2)
@@ -62,6 +63,7 @@ def test_speed_and_choices_are_measured_and_become_tables_and_plots(docs: Path, 
     assert (blocks.CPU_CHUNK_TOKENS, attention.padded_length) == (chunk, pad), "a benchmark left its setting behind"
 
 
+@pytest.mark.slow
 def test_memory_is_measured_in_processes_of_their_own(docs: Path, tmp_path: Path) -> None:
     memory = network.measure_memory({"compact_x4": (64,)}, threads=1)
 
@@ -73,6 +75,7 @@ def test_memory_is_measured_in_processes_of_their_own(docs: Path, tmp_path: Path
     assert f"**{ratio:.2f}**" in (docs / "measurements/benchmarks.md").read_text()
 
 
+@pytest.mark.triton
 def test_triton_is_measured_beside_the_network(docs: Path, tmp_path: Path) -> None:
     triton = network.measure_overhead(SMALLEST, rounds=2, threads=1)
 
@@ -91,6 +94,7 @@ def test_a_network_that_computes_something_else_is_not_timed() -> None:
         make_runs(pair, 16)
 
 
+@pytest.mark.slow
 def test_seams_are_measured_and_become_a_table(docs: Path, tmp_path: Path) -> None:
     images = tiling.make_synthetic(tiling.MIN_SIDE_PX)
     noise = np.random.default_rng(0).integers(0, 256, images["flat"].shape, np.uint8)

@@ -45,6 +45,7 @@ def upload_of(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Upload
     return probe(images.encode_png(pixels), LIMITS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", get_args(OutputFormat))
 @pytest.mark.parametrize("channels", [3, 4])
 def test_noise_takes_no_more_than_it_is_said_to(format_: OutputFormat, channels: int) -> None:

@@ -31,7 +31,7 @@ NOVEMBER_30 = 1_796_083_100.0
 MakeLedger = Callable[[], UsageStore]
 
 
-@pytest.fixture(params=["file", "redis"])
+@pytest.fixture(params=["file", pytest.param("redis", marks=pytest.mark.redis)])
 def make_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> MakeLedger:
     """Return a factory of ledgers that all write into one place, as replicas or restarts do."""
     if request.param == "file":

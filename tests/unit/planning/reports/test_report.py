@@ -28,6 +28,7 @@ def document(name: str) -> str:
     return (DOCS / name).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_tables_are_what_their_simulations_give(name: str) -> None:
     text = document(name)
@@ -35,6 +36,7 @@ def test_tables_are_what_their_simulations_give(name: str) -> None:
     assert fill_tables(text, only=QUICK) == text, "run python -m planning.reports.report"
 
 
+@pytest.mark.slow
 def test_row_of_four_visitors_a_day_is_what_its_simulations_give() -> None:
     # the one that the heading "$300 becomes $3: for about four visitors a day" stands on
     (written,) = re.findall(r"^\| 4 \|.*$", document("how-to/plan-costs.md"), re.MULTILINE)

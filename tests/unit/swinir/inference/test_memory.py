@@ -58,6 +58,7 @@ def test_this_machine_has_shared_memory_that_can_be_asked() -> None:
     assert free_shm_bytes() > 0
 
 
+@pytest.mark.slow
 def test_a_pass_takes_its_memory_from_the_one_before() -> None:
     """A page fault is 4 kB that the system has to clear: what is kept costs none."""
     given_back, kept = (count_faults(how) for how in ("give back", "keep"))

@@ -25,6 +25,7 @@ def engine() -> Engine:
     return Engine(device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [row for row in BUNDLED if row.task == "lightweight_sr"], ids=lambda row: row.name)
 def test_set5_is_enlarged_better_than_any_interpolation_would(engine: Engine, row: Variant) -> None:
     before, after = score(engine, row, list(published_pairs(BENCH, row.scale)))
@@ -32,6 +33,7 @@ def test_set5_is_enlarged_better_than_any_interpolation_would(engine: Engine, ro
     assert after >= LEAST_DB.get(row.name, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [row for row in BUNDLED if row.scale == 1], ids=lambda row: row.name)
 def test_noise_and_jpeg_damage_are_taken_away(engine: Engine, row: Variant) -> None:
     paths = [SET5 / "HR" / f"{name}.png" for name in ("butterfly", "head")]

@@ -147,6 +147,7 @@ def test_a_server_that_always_stalls_is_given_up(tmp_path: Path) -> None:
         get(tmp_path, Behaviour(stall_after=[0, 0, 0]), patience=QUICK)
 
 
+@pytest.mark.slow
 def test_a_server_that_drips_is_given_up_though_it_never_falls_silent(tmp_path: Path) -> None:
     behaviour = Behaviour(drips=True)
     patience = replace(PATIENT, stall_s=3, attempts=1)
