@@ -12,7 +12,8 @@ from pathlib import Path
 
 from gateway.backend.interface import Backend, Band
 from gateway.cancellation import CancelToken
-from gateway.config.settings import Settings, read_settings
+from gateway.config.environment import read_settings
+from gateway.config.settings import Settings
 from gateway.server import ServeError, serve
 from preprocessing.codec import Pixels
 from testing.backend import FakeBackend, enlarge

@@ -36,7 +36,7 @@ TORCH_FREE = (
 
 LIGHT_MODELS = ("tile", "stitch", "upscale_stream")
 
-MAY_READ_ENVIRONMENT = {"gateway/config/settings.py", "swinir/settings.py"}
+MAY_READ_ENVIRONMENT = {"gateway/config/environment.py", "swinir/settings.py"}
 MAY_USE_REQUEST = ("gateway/views/", "gateway/jobs/request_body.py", "gateway/app.py")
 
 

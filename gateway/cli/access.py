@@ -10,7 +10,9 @@ import click
 
 from gateway.access.api_keys import ApiKey, ApiKeyStore
 from gateway.access.ip_blocklist import Blocklist
-from gateway.config.settings import Settings, SettingsError, read_settings
+from gateway.config.environment import read_settings
+from gateway.config.fields import SettingsError
+from gateway.config.settings import Settings
 from gateway.storage.reloading_file import FileError
 
 requests_option = click.option(

@@ -11,7 +11,9 @@ from typing import Any, NoReturn
 import click
 
 from gateway.cli.access import block, keys
-from gateway.config.settings import SETTINGS, SettingsError, SettingsRead, read_settings
+from gateway.config.environment import SettingsRead, read_settings
+from gateway.config.fields import SettingsError
+from gateway.config.settings import SETTINGS
 from planning.cli import plan
 from swinir.cli import COMMANDS
 

@@ -29,22 +29,25 @@ class Rates:
 
 def parse_rates(text: str) -> list[RateLimitItem]:
     """Return the rates in a text. Raises ValueError with a full explanation."""
+    if error := check_rates(text):
+        raise ValueError(f"Invalid rate {text[:80]!r}: {error}")
+    return parse_many(text) if text.strip() else []
+
+
+def check_rates(text: str) -> str:
+    """Return what is wrong with a text of rates, as the second half of an error message; empty if it is valid."""
     if not text.strip():
-        return []
+        return ""
     try:
         rates = parse_many(text)
     except ValueError:
-        raise ValueError(
-            f'Invalid rate {text[:80]!r}: write it as "60 per minute" or "10 per 30 seconds; 500 per day"'
-        ) from None
+        return 'write it as "60 per minute" or "10 per 30 seconds; 500 per day"'
     for rate in rates:
         if not 1 <= rate.amount <= _MAX_AMOUNT:
-            raise ValueError(
-                f"Invalid rate {text[:80]!r}: the amount must be between 1 and {_MAX_AMOUNT:,}, not {rate.amount:,}"
-            )
+            return f"the amount must be between 1 and {_MAX_AMOUNT:,}, not {rate.amount:,}"
         if rate.get_expiry() > _MAX_WINDOW_S:
-            raise ValueError(f"Invalid rate {text[:80]!r}: the maximum period is 366 days")
-    return rates
+            return "the maximum period is 366 days"
+    return ""
 
 
 def describe_rate(rate: RateLimitItem, resource: str = "") -> str:
@@ -59,15 +62,6 @@ def describe_period(rate: RateLimitItem) -> str:
     unit, size = next((unit, size) for unit, size in _UNITS if seconds % size == 0)
     count = seconds // size
     return f"{count} {unit}{'s' if count > 1 else ''}"
-
-
-def check_rates(value: str) -> str:
-    """Check that a setting is a valid text of rates. Returns the end of a sentence, empty if the text is valid."""
-    try:
-        parse_rates(value)
-    except ValueError as error:
-        return f"is invalid: {error}"
-    return ""
 
 
 def count_megapixels(pixels: int) -> int:

@@ -38,7 +38,7 @@ class FileError(Exception):
 class ReloadingFile(Generic[T]):
     """A file of `what` ("keys"), parsed by `parse`, which raises ValueError for invalid content.
 
-    `empty` is the content when there is no file; `error` is the subclass of FileError to raise. Safe for several
+    `empty` is the content if the file does not exist; `error` is the subclass of FileError to raise. Safe for several
     threads.
     """
 
@@ -100,12 +100,12 @@ class ReloadingFile(Generic[T]):
             _log.error("%s The %s loaded before stay in force.", error, self._what)
 
     def read(self) -> T:
-        """Return the content as the file has it now; `empty` if there is no file."""
+        """Return the content as the file has it now; `empty` if the file does not exist."""
         content = self.read_bytes()
         return self._empty if content is None else self._parse_or_raise(content)
 
     def read_bytes(self) -> bytes | None:
-        """Return the file's bytes, or None if there is no file."""
+        """Return the file's bytes, or None if the file does not exist."""
         try:
             with self.path.open("rb") as file:
                 content = file.read(_MAX_FILE_BYTES + 1)

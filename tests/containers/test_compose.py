@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.settings import SETTINGS, read_settings
+from gateway.config.environment import read_settings
+from gateway.config.settings import SETTINGS
 from testing.compose import compose, services
 from testing.data import ROOT
 

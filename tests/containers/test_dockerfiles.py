@@ -13,7 +13,7 @@ import tomllib
 from packaging.requirements import Requirement
 
 from gateway.backend.embedded import _engine_environ
-from gateway.config.settings import read_settings
+from gateway.config.environment import read_settings
 from testing.data import ROOT
 from testing.source_tree import ROOMS, imports
 

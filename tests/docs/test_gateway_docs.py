@@ -7,35 +7,40 @@ import re
 
 from flask import Flask
 
-from gateway.config.settings import SETTINGS, Setting
+from gateway.config.fields import Setting
+from gateway.config.settings import SETTINGS
 from gateway.problems import walk
 from testing.data import ROOT
 
 
-def sections(name: str) -> dict[str, str]:
-    """Return the text of a document's second-level sections by heading."""
-    parts = re.split(r"^## (.+)$", (ROOT / "docs" / name).read_text(), flags=re.MULTILINE)[1:]
+def sections(name: str, level: int = 2) -> dict[str, str]:
+    """Return the text of a document's sections of this level by heading."""
+    text = (ROOT / "docs" / name).read_text()
+    if level == 3:
+        text = re.sub(r"^## .+\n", "", text, flags=re.MULTILINE)
+    parts = re.split(rf"^{'#' * level} (.+)$", text, flags=re.MULTILINE)[1:]
     return {html.unescape(heading): text.strip() for heading, text in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def describe(row: Setting) -> str:
     if row.is_secret:
         by_file = f"`{row.variable}_FILE` with the path of a file that holds it"
-        how = f"`{row.variable}`, or {by_file}. A secret: shown nowhere."
+        how = f"`{row.variable}`, or {by_file}. Secret: its value is never shown."
     else:
-        also = f", else `{row.also}`" if row.also else ""
-        how = f"`{row.variable}`{also}. Default: {f'`{row.default}`' if row.default != '' else 'empty'}."
+        fallback = f", else `{row.fallback_variable}`" if row.fallback_variable else ""
+        how = f"`{row.variable}`{fallback}. Default: {f'`{row.default}`' if row.default != '' else 'empty'}."
     return f"{row.help}\n\nVariable {how}"
 
 
 def test_every_setting_is_described_as_the_table_has_it() -> None:
     expected = {row.name: describe(row) for row in SETTINGS}
 
-    written = sections("reference/settings.md")
+    written = sections("reference/settings.md", level=3)
 
     wrong = {name for name in expected.keys() | written.keys() if expected.get(name) != written.get(name)}
-    texts = [f"## {name}\n\n{expected.get(name, 'No such setting: remove the section.')}\n" for name in sorted(wrong)]
+    texts = [f"### {name}\n\n{expected.get(name, 'No such setting: remove the section.')}\n" for name in sorted(wrong)]
     assert not wrong, "docs/reference/settings.md should have:\n" + "\n".join(texts)
+    assert list(written) == list(expected), "docs/reference/settings.md follows the order of the table"
 
 
 def test_every_problem_type_has_a_section_that_begins_with_its_status() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.config.settings import SETTINGS, Settings, read_settings
+from gateway.config.environment import read_settings
+from gateway.config.settings import SETTINGS, Settings
 from testing.data import ROOT
 from testing.k8s.knative_admission import complain, duration_s
 from testing.k8s.manifests import (

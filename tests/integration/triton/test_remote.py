@@ -15,7 +15,7 @@ from gateway.app import create_app
 from gateway.backend.embedded import make_backend
 from gateway.backend.interface import Backend
 from gateway.backend.triton_process import TritonPorts, TritonProcess, find_free_ports
-from gateway.config.settings import read_settings
+from gateway.config.environment import read_settings
 from testing.data import ROOT
 from testing.requests import ask_api, read_picture
 from testing.stack import wait_for

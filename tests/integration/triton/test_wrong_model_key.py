@@ -11,7 +11,8 @@ from werkzeug.test import TestResponse
 from gateway.access.api_keys import ApiKeyStore
 from gateway.app import create_app
 from gateway.backend.embedded import make_backend
-from gateway.config.settings import Settings, read_settings
+from gateway.config.environment import read_settings
+from gateway.config.settings import Settings
 from testing.requests import ask_api, problem_of
 from testing.triton import TritonServer
 

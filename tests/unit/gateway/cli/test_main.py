@@ -78,14 +78,14 @@ def test_a_wrong_setting_stops_every_command_in_words(tmp_path: Path, command: t
     result = run(tmp_path, *command, SUPERRES_MAX_PIXEL="7")
 
     assert result.exit_code == 1
-    assert result.stderr == "superres: There is no setting SUPERRES_MAX_PIXEL. Did you mean SUPERRES_MAX_PIXELS?\n"
+    assert result.stderr == "superres: Unknown setting SUPERRES_MAX_PIXEL. Did you mean SUPERRES_MAX_PIXELS?\n"
 
 
 def test_serve_refuses_a_port_that_does_not_exist(tmp_path: Path) -> None:
     result = run(tmp_path, "serve", "--port", "70000")
 
     assert result.exit_code == 1
-    assert "port is 70000: it must be between 0 and 65,535." in result.stderr
+    assert "Invalid port 70000: must be between 0 and 65,535." in result.stderr
 
 
 def test_keys_rotate_prints_the_new_key_and_the_old_one_ends_later(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The specification of gateway.config.settings."""
+"""The specification of gateway.config: the settings table and how it is read from the environment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.settings import SETTINGS, Settings, SettingsError, read_settings
+from gateway.config.environment import read_settings
+from gateway.config.fields import SettingsError
+from gateway.config.settings import SETTINGS, Settings
 
 HOME = {"HOME": "/home/somebody"}
 
@@ -51,33 +53,42 @@ def test_the_port_comes_from_the_option_then_its_variable_then_port(
 @pytest.mark.parametrize(
     ("environ", "sentence"),
     [
-        ({"SUPERRES_MAX_PIXEL": "9"}, "There is no setting SUPERRES_MAX_PIXEL. Did you mean SUPERRES_MAX_PIXELS?"),
-        ({"SUPERRES_QQ": "9"}, "There is no setting SUPERRES_QQ. `superres settings` lists those there are."),
-        ({"SUPERRES_HOST_FILE": "x"}, "Only secrets are read from files: set SUPERRES_HOST itself."),
-        ({"SUPERRES_THREADS": "many"}, "threads must be a whole number, not 'many'."),
-        ({"SUPERRES_DEADLINE_S": "soon"}, "deadline_s must be a number, not 'soon'."),
-        ({"SUPERRES_DEADLINE_S": "nan"}, "deadline_s is nan: it must be between 1 and 3,600."),
-        ({"PORT": "70000"}, "port is 70000: it must be between 0 and 65,535."),
-        ({"SUPERRES_LOG_LEVEL": "loud"}, "log_level is 'loud': it must be one of: debug, info, warning, error."),
-        ({"SUPERRES_FRAME_ANCESTORS": "'self'; script-src *"}, "it must be one line of origins, with spaces between"),
-        ({"SUPERRES_FRAME_ANCESTORS": "'self', https://x.example"}, "it must be one line of origins, with spaces"),
-        ({"SUPERRES_PUBLIC_URL": "me.example"}, "it must be as https://superres.example, without a path."),
-        ({"SUPERRES_PUBLIC_URL": "https://me.example/"}, "it must be as https://superres.example, without a path."),
-        ({"SUPERRES_PUBLIC_URL": "https://a@me.example"}, "it must be as https://superres.example, without a path."),
-        ({"SUPERRES_MODEL_KEY": "a,b,c"}, "model_key is (set): it must be one key, or two with a comma between"),
-        ({"SUPERRES_MODEL_KEY": ","}, "model_key is (set): it must be one key, or two with a comma between"),
-        ({"SUPERRES_MODEL_KEY": "a,"}, "model_key is (set): it must be one key, or two with a comma between"),
+        ({"SUPERRES_MAX_PIXEL": "9"}, "Unknown setting SUPERRES_MAX_PIXEL. Did you mean SUPERRES_MAX_PIXELS?"),
+        ({"SUPERRES_QQ": "9"}, "Unknown setting SUPERRES_QQ. `superres settings` lists all settings."),
+        ({"SUPERRES_HOST_FILE": "x"}, "Only secrets can be read from a file: set SUPERRES_HOST instead."),
+        ({"SUPERRES_THREADS": "many"}, "Invalid threads 'many': must be a whole number."),
+        ({"SUPERRES_DEADLINE_S": "soon"}, "Invalid deadline_s 'soon': must be a number."),
+        ({"SUPERRES_DEADLINE_S": "nan"}, "Invalid deadline_s nan: must be between 1 and 3,600."),
+        ({"PORT": "70000"}, "Invalid port 70000: must be between 0 and 65,535."),
+        ({"SUPERRES_LOG_LEVEL": "loud"}, "Invalid log_level 'loud': must be one of: debug, info, warning, error."),
+        ({"SUPERRES_FRAME_ANCESTORS": "'self'; script-src *"}, "must be one line of origins, separated by spaces."),
+        (
+            {"SUPERRES_FRAME_ANCESTORS": "'self', https://x.example"},
+            "must be one line of origins, separated by spaces.",
+        ),
+        ({"SUPERRES_PUBLIC_URL": "me.example"}, "must look like https://superres.example, without a path."),
+        ({"SUPERRES_PUBLIC_URL": "https://me.example/"}, "must look like https://superres.example, without a path."),
+        ({"SUPERRES_PUBLIC_URL": "https://a@me.example"}, "must look like https://superres.example, without a path."),
+        ({"SUPERRES_MODEL_KEY": "a,b,c"}, "Invalid model_key: must be one key, or two keys separated by a comma"),
+        ({"SUPERRES_MODEL_KEY": ","}, "Invalid model_key: must be one key, or two keys separated by a comma"),
+        ({"SUPERRES_MODEL_KEY": "a,"}, "Invalid model_key: must be one key, or two keys separated by a comma"),
         (
             {"SUPERRES_CLIENT_REQUESTS": "10 per 99999999999 years"},
-            "Invalid rate '10 per 99999999999 years': the maximum period is 366 days.",
+            "Invalid client_requests '10 per 99999999999 years': the maximum period is 366 days.",
         ),
-        ({"SUPERRES_CLIENT_REQUESTS": "many"}, "Invalid rate 'many': write it as \"60 per minute\""),
-        ({"SUPERRES_REDIS_URL": "hunter2"}, "redis_url is (set): it must begin with redis://, rediss://, unix://."),
-        ({"SUPERRES_VARIANTS": "compact_x4,compact_x5"}, "it names compact_x5, and there are only: "),
-        ({"SUPERRES_VARIANTS": "real_x4"}, "default_variant is 'compact_x4': variants offers real_x4."),
+        ({"SUPERRES_CLIENT_REQUESTS": "many"}, "Invalid client_requests 'many': write it as \"60 per minute\""),
+        ({"SUPERRES_REDIS_URL": "hunter2"}, "Invalid redis_url: must begin with redis://, rediss://, unix://."),
+        (
+            {"SUPERRES_VARIANTS": "compact_x4,compact_x5"},
+            "Invalid variants 'compact_x4,compact_x5': unknown: compact_x5. Available: compact_x4, ",
+        ),
+        (
+            {"SUPERRES_VARIANTS": "real_x4"},
+            "Invalid default_variant 'compact_x4': the setting variants offers real_x4.",
+        ),
         (
             {"SUPERRES_THREADS": "4"},
-            "it must be at least 30, one for each of max_concurrent_jobs (4) and queue_size (24) and 2 for pages and",
+            "must be at least 30, the sum of max_concurrent_jobs (4), queue_size (24) and 2 for pages and",
         ),
     ],
 )
@@ -96,13 +107,35 @@ def test_a_redis_url_that_its_client_does_not_take_is_refused_without_showing_it
     with pytest.raises(SettingsError) as caught:
         Settings(redis_url=f"redis://:hunter2@{rest}")
 
-    assert str(caught.value).startswith("redis_url is (set): it must be as redis://:password@host:6379/0, with")
+    assert str(caught.value).startswith("Invalid redis_url: must look like redis://:password@host:6379/0, with")
     assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["redis://:hunter2@host:6379/2", "rediss://host", "unix:///run/redis.sock?db=1"])
 def test_a_redis_url_that_its_client_takes_is_taken(url: str) -> None:
     assert Settings(redis_url=url).redis_url == url
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("REQUESTS_AT_ONCE", "MAX_CONCURRENT_REQUESTS"),
+        ("JOBS_IN_FLIGHT", "MAX_CONCURRENT_JOBS"),
+        ("QUEUE_PLACES", "QUEUE_SIZE"),
+        ("QUEUE_PLACES_EACH", "QUEUE_SIZE_PER_CLIENT"),
+        ("WORK_IN_MEMORY_BYTES", "MAX_JOB_MEMORY_BYTES"),
+        ("UPLOADS_IN_MEMORY_BYTES", "MAX_UPLOAD_MEMORY_BYTES"),
+        ("IDLE_SLEEP_S", "SCALE_TO_ZERO_AFTER_S"),
+        ("WAKE_REQUESTS", "WAKE_RATE"),
+        ("MONTH_BUDGET_GPU_S", "MONTHLY_GPU_BUDGET_S"),
+    ],
+)
+def test_a_former_name_of_a_setting_is_answered_with_its_new_name(old: str, new: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**HOME, f"SUPERRES_{old}": "1"})
+
+    assert str(caught.value) == f"SUPERRES_{old} was renamed to SUPERRES_{new}."
+    assert new.lower() in {row.name for row in SETTINGS}
 
 
 def test_all_complaints_come_at_once() -> None:
@@ -138,7 +171,7 @@ def test_a_file_that_holds_no_secret_is_refused_without_showing_it(tmp_path: Pat
     with pytest.raises(SettingsError) as caught:
         read_settings({**HOME, "SUPERRES_API_KEY_FILE": str(path)})
 
-    assert f"SUPERRES_API_KEY_FILE names {str(path)!r}, which" in str(caught.value)
+    assert f"SUPERRES_API_KEY_FILE: the file {str(path)!r} " in str(caught.value)
     assert "two" not in str(caught.value)
 
 
