@@ -22,14 +22,14 @@ from pathlib import Path
 
 import torch
 
-from swinir.inference import engine, memory, network_cache
+from swinir.inference import engine, network_cache, shared_memory
 
 SWITCH = Path({switch!r})
 spec = importlib.util.spec_from_file_location("shipped_adapter", {adapter!r})
 shipped = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(shipped)
 real_forward, real_load = engine.Engine._forward, network_cache.load_network
-real_free_shm_bytes = memory.free_shm_bytes
+real_free_shm_bytes = shared_memory.free_shm_bytes
 
 
 def take_fault(kind):
@@ -65,7 +65,7 @@ def free_shm_bytes():
 
 
 engine.Engine._forward = forward
-memory.SharedMemoryBudget.__init__.__defaults__ = (free_shm_bytes,)
+shared_memory.SharedMemoryBudget.__init__.__defaults__ = (free_shm_bytes,)
 network_cache.NetworkCache.__init__.__defaults__ = (load,)
 
 

@@ -24,7 +24,8 @@ from swinir.errors import WeightsError
 from swinir.inference.batching import TileJob, run_jobs
 from swinir.inference.engine import Engine, EngineError, InferenceCancelledError
 from swinir.inference.large_jobs import SMALL_PIXELS, LargeJobQueue
-from swinir.inference.memory import SharedMemoryBudget, keep_freed_memory
+from swinir.inference.memory import keep_freed_memory
+from swinir.inference.shared_memory import SharedMemoryBudget
 from swinir.request_limits import admit_tiles
 from swinir.settings import read_settings
 from swinir.zoo import UnknownVariantError
