@@ -68,7 +68,7 @@ _PATTERNS = [(re.compile(pattern, re.IGNORECASE), advice) for pattern, advice in
 
 
 @dataclass(frozen=True)
-class Hit:
+class Finding:
     """One phrase to replace."""
 
     path: str
@@ -80,7 +80,7 @@ class Hit:
         return f"{self.path}:{self.line}: {self.phrase!r}: say {self.advice}"
 
 
-def find_hits(paths: list[Path]) -> list[Hit]:
+def find_hits(paths: list[Path]) -> list[Finding]:
     """Return every phrase in these files that a rule replaces."""
     return [hit for path in paths for line, text in _prose(path) for hit in _hits(path, line, text)]
 
@@ -105,10 +105,10 @@ def _prose(path: Path) -> Iterator[tuple[int, str]]:
             yield from enumerate(node.value.splitlines(), node.lineno)
 
 
-def _hits(path: Path, line: int, text: str) -> Iterator[Hit]:
+def _hits(path: Path, line: int, text: str) -> Iterator[Finding]:
     for pattern, advice in _PATTERNS:
         for match in pattern.finditer(text):
-            yield Hit(str(path.relative_to(ROOT)), line, match[0], advice)
+            yield Finding(str(path.relative_to(ROOT)), line, match[0], advice)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from gateway.backend.embedded import _engine_environ
 from gateway.config.environment import read_settings
 from testing.data import ROOT
-from testing.source_tree import ROOMS, imports
+from testing.source_tree import SHIPPED, imports
 
 DOCKER = ROOT / "docker"
 NAMES = ("triton", "gateway")
@@ -113,7 +113,7 @@ def test_an_image_has_every_room_that_its_code_imports(name: str, start: str) ->
         seen.add(room)
         for path in (ROOT / room).rglob("*.py"):
             imported = {module.split(".")[0] for _, module in imports(ast.parse(path.read_text()))}
-            wanted += [other for other in imported & set(ROOMS) if other not in seen and other not in wanted]
+            wanted += [other for other in imported & set(SHIPPED) if other not in seen and other not in wanted]
     copied = set(re.findall(r"^COPY (\w+) \w+$", recipe, re.MULTILINE))
     assert seen <= copied, f"docker/{name}.Dockerfile does not copy {sorted(seen - copied)}"
 
