@@ -154,7 +154,7 @@ def describe_in_words(result: dict[str, Any]) -> str:
     machine, refusals = result["machine"], result["refusals"]
     each, told = result["results_a_client"], result["retry_after_s"]
     rows = {
-        "results, each made from the client's own image": f"{result['results']} ({result['results_a_second']:.2f} per second)",
+        "results, each of the client's own image": f"{result['results']} ({result['results_a_second']:.2f} per second)",
         "rejected, all with Retry-After": ", ".join(f"{count} x {status}" for status, count in refusals.items()) or "0",
         "other, lost or mixed-up responses": str(len(result["wrong"])),
         "wait for a result: median, 90th percentile": f"{result['wait_median_s']:.2f} s, {result['wait_p90_s']:.2f} s",
