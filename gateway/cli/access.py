@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import math
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import click
 
@@ -63,7 +63,7 @@ def new(name: str, requests: str | None, megapixels: str | None) -> None:
 @keys.command("list")
 def list_keys() -> None:
     """List all keys: ID, creation date, client name, own rates and expiry."""
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     for key in _key_store().entries():
         click.echo(f"{key.id}  {key.created}  {key.name}{_describe(key, now)}")
 
@@ -96,7 +96,7 @@ def rotate(id_or_name: str, keep_hours: float) -> None:
 def limit(id_or_name: str, requests: str | None, megapixels: str | None) -> None:
     """Set the rates of one key, or of all keys of a client. "" restores the default."""
     for key in _key_store().set_rates(id_or_name, requests=requests, megapixels=megapixels):
-        click.echo(f"{key.id}  {key.name}{_describe(key, datetime.now(timezone.utc))}")
+        click.echo(f"{key.id}  {key.name}{_describe(key, datetime.now(UTC))}")
 
 
 @keys.command()
@@ -117,7 +117,7 @@ def block() -> None:
 @click.option("--why", default="", help="Reason, stored next to the network with the date and your user name.")
 def add_block(network: str, why: str) -> None:
     """Block a NETWORK (203.0.113.0/24, 2001:db8::/48) or a single address."""
-    note = f"{datetime.now(timezone.utc):%Y-%m-%d} {_user()}{f': {why}' if why.strip() else ''}"
+    note = f"{datetime.now(UTC):%Y-%m-%d} {_user()}{f': {why}' if why.strip() else ''}"
     click.echo(f"blocked {_blocklist().add(network, note)}")
 
 

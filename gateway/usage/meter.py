@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from gateway.backend.state import StateName
@@ -103,7 +103,7 @@ class UsageMeter:
 
     def seconds_to_next_month(self) -> float:
         """Return how long it is until the next month begins."""
-        now = datetime.fromtimestamp(self._clock(), timezone.utc)
+        now = datetime.fromtimestamp(self._clock(), UTC)
         first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         following = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
         return (following - now).total_seconds()
@@ -185,4 +185,4 @@ class UsageMeter:
 
 def month_of(moment: float) -> str:
     """Return the name of a moment's month."""
-    return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m")
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m")

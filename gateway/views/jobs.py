@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import cast
 
 from flask import Response, after_this_request, current_app, request
@@ -78,7 +78,7 @@ def find_spent() -> BudgetSpent | None:
     if not meter.is_budget_spent():
         return None
     wait_s = meter.seconds_to_next_month()
-    begins = datetime.fromtimestamp(time.time() + wait_s + 1, timezone.utc)
+    begins = datetime.fromtimestamp(time.time() + wait_s + 1, UTC)
     problem = retry_later(
         BudgetSpent,
         f"This month's {meter.budget_s:,.0f} GPU seconds are used up. Pictures made before are still answered; "

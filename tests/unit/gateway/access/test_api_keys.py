@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 def test_a_new_key_is_known_at_once_and_only_its_hash_is_in_the_file(path: Path) -> None:
     keys = ApiKeyStore(path)
 
-    key = keys.new("a phone", now=lambda: datetime(2026, 11, 22, tzinfo=timezone.utc))
+    key = keys.new("a phone", now=lambda: datetime(2026, 11, 22, tzinfo=UTC))
 
     client = keys.identify(key)
     assert client is not None
@@ -191,7 +191,7 @@ class Calendar:
     """A date that is moved by hand."""
 
     def __init__(self) -> None:
-        self.now = datetime(2026, 11, 22, tzinfo=timezone.utc)
+        self.now = datetime(2026, 11, 22, tzinfo=UTC)
 
     def __call__(self) -> datetime:
         return self.now
