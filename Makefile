@@ -61,7 +61,7 @@ sbom: .setup-test-$(PINS) ## Write build/sbom.json: what requirements.lock insta
 	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json requirements.lock
 
 audit: .setup-test-$(PINS) ## Ask the vulnerability database about every package of requirements.lock; fails if it cannot
-	$(BIN)/python scripts/audit.py
+	@$(BIN)/python -m scripts.audit
 
 .setup-run-$(PINS):
 	@sh scripts/setup.sh run "$(PYTHON)"

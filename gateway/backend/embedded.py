@@ -27,7 +27,7 @@ from gateway.backend.interface import (
 from gateway.backend.remote import RemoteBackend
 from gateway.backend.state import BOOT_LIMIT_S, BackendStateTracker
 from gateway.backend.triton_client import TritonClient
-from gateway.backend.triton_install import find_triton
+from gateway.backend.triton_install import EmbeddedServerError, find_triton
 from gateway.backend.triton_process import (
     PROJECT_ROOT,
     TritonProcess,
@@ -64,7 +64,13 @@ class EmbeddedBackend:
 
     def __init__(self, settings: Settings, log_name: str = LOG_NAME) -> None:
         """`log_name` is the log's in `state_dir`: no two servers at once may have the same."""
-        find_triton()  # what cannot run here is said before anything is started
+        self._model_repository = Path(settings.model_repository or PROJECT_ROOT / "model_repository")
+        find_triton()  # raises now what every start of the server would raise
+        if not (self._model_repository / "upscale" / "config.pbtxt").is_file():
+            raise EmbeddedServerError(
+                f"No Triton models in {self._model_repository}: upscale/config.pbtxt is missing. Set "
+                "SUPERRES_MODEL_REPOSITORY to the folder model_repository of this project, or reinstall the package."
+            )
         self._settings = settings
         self._log_path = Path(settings.state_dir) / log_name
         self.model_key = next(iter(settings.model_keys()), "") or secrets.token_urlsafe(24)
@@ -209,7 +215,7 @@ class EmbeddedBackend:
         began, settings = time.monotonic(), self._settings
         self._state_tracker.begin_boot()
         process = TritonProcess(
-            model_repository=Path(settings.model_repository or PROJECT_ROOT / "model_repository"),
+            model_repository=self._model_repository,
             model_key=self.model_key,
             api_key=self.api_key,
             log_path=self._log_path,

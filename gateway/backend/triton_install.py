@@ -53,7 +53,8 @@ def find_triton() -> TritonPaths:
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedServerError(
             "nvidia-pytriton, which carries the embedded Triton, is not installed. "
-            "Run `make setup`, or set SUPERRES_BACKEND_ADDRESS to a server elsewhere."
+            "Run `make setup` in a clone or pip install 'serverless-superres[embedded]'; or set "
+            "SUPERRES_BACKEND_ADDRESS to a server elsewhere."
         )
     return locate_in_wheel(Path(next(iter(spec.submodule_search_locations))))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 from pathlib import Path
 
@@ -24,4 +25,7 @@ def problem(slug: str) -> str:
 @blueprint.get("/api/openapi.yaml")
 def openapi() -> Response:
     """Send what the gateway answers, for programs."""
-    return Response((Path(current_app.root_path) / "openapi.yaml").read_bytes(), mimetype="application/yaml")
+    text = (Path(current_app.root_path) / "openapi.yaml").read_text()
+    # The version is that of the package; the file has a placeholder.
+    text = text.replace('version: "0"', f'version: "{importlib.metadata.version("serverless-superres")}"', 1)
+    return Response(text, mimetype="application/yaml")

@@ -165,6 +165,7 @@ def test_without_the_library_blocks_run_in_pytorch(monkeypatch: pytest.MonkeyPat
     expected = network_run(reference_network(SMALL), images)
     forget()
     monkeypatch.setattr(fused, "COMPILED", tmp_path)
+    monkeypatch.setattr(fused, "CACHE", tmp_path / "cache")
 
     assert not fused.is_available()
     assert relative_error(network_run(reference_network(SMALL), images), expected) <= TOLERANCE
@@ -187,7 +188,7 @@ def test_a_library_that_computes_something_else_is_not_used(
 def test_a_machine_without_a_compiler_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(fused, "COMPILED", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(fused.CompileError, match="there is no C compiler here"):
+    with pytest.raises(fused.CompileError, match="no C compiler found"):
         fused.compile_library()
 
 
@@ -199,6 +200,25 @@ def test_a_source_that_does_not_compile_is_told(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(fused.CompileError, match=r"refused broken\.c"):
         fused.compile_library()
     assert not list((tmp_path / "compiled").iterdir())
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_read_only_package_is_compiled_into_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "package").touch()  # a file in the way: root may write to read-only folders
+    monkeypatch.setattr(fused, "COMPILED", tmp_path / "package" / "compiled")
+    monkeypatch.setattr(fused, "CACHE", tmp_path / "cache")
+    path = fused.compile_library()
+    assert path.parent == tmp_path / "cache"
+    assert fused.library_path() == path
+    assert fused.is_available()
+
+
+def test_nowhere_to_write_names_both_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(fused, "COMPILED", tmp_path / "file" / "package")
+    monkeypatch.setattr(fused, "CACHE", tmp_path / "file" / "cache")
+    with pytest.raises(fused.CompileError, match=r"file/package cannot be written.*; .*file/cache cannot be written"):
+        fused.compile_library()
 
 
 def test_compiling_removes_what_older_sources_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
