@@ -40,14 +40,14 @@ def judge(output: str, errors: str) -> tuple[int, str]:
         return UNKNOWN, f"audit: nothing was checked, the vulnerability database cannot be reached: {last}"
     skipped = [package["name"] for package in packages if "skip_reason" in package]
     found = [
-        f"{package['name']} {package['version']}: {flaw['id']}, fixed in {', '.join(flaw['fix_versions']) or 'no version'}"
+        f"{package['name']} {package['version']}: {flaw['id']}, fixed in {flaw['fix_versions'] or 'no version'}"
         for package in packages
         for flaw in package.get("vulns", [])
     ]
     if skipped or not packages:
         found.append(
-            f"audit: {len(skipped)} of {len(packages)} packages were not checked, since the vulnerability database does "
-            f"not know them ({', '.join(skipped[:3])} ...). Run make audit where the package index has one."
+            f"audit: {len(skipped)} of {len(packages)} packages were not checked, since the vulnerability database "
+            f"does not know them ({', '.join(skipped[:3])} ...). Run make audit where the package index has one."
         )
         return UNKNOWN, "\n".join(found)
     if found:
