@@ -18,7 +18,7 @@ from preprocessing.codec import (
     Upload,
     UploadLimits,
     check_output,
-    most_pixels,
+    max_output_pixels,
     probe,
     working_bytes,
 )
@@ -130,7 +130,7 @@ def make_request(data: bytes, filename: str, choices: UpscaleOptions, settings: 
 
 def most_pixels_of(format_: OutputFormat, settings: Settings, *, is_transparent: bool) -> int:
     """Return the most pixels that a result of a format may have."""
-    fitting = most_pixels(format_, settings.max_job_memory_bytes, is_transparent=is_transparent)
+    fitting = max_output_pixels(format_, settings.max_job_memory_bytes, is_transparent=is_transparent)
     return min(settings.max_output_pixels, fitting)
 
 

@@ -75,7 +75,7 @@ def test_an_upload_tells_boot_queue_bands_and_ends_with_the_bytes_of_the_api(
 
 
 def test_what_is_known_of_the_result_stands_beside_it(page: Page, gateway: ScriptedGateway) -> None:
-    gateway.script.extra = {"notes": ["The image is animated: the first of its 2 frames was taken."], "seconds": 3.24}
+    gateway.script.extra = {"notes": ["The image is animated: only the first of its 2 frames was used."], "seconds": 3.24}
     choose(page, file("butterfly.png"))
     start(page)
     await_state(page, "done")
@@ -84,7 +84,7 @@ def test_what_is_known_of_the_result_stands_beside_it(page: Page, gateway: Scrip
     words(page).to_have_text("Done in 3.2 s, by compact_real_x4.")
     expect(page.locator(".job-notes li")).to_have_text(
         [
-            "The image is animated: the first of its 2 frames was taken.",
+            "The image is animated: only the first of its 2 frames was used.",
             "2 tiles checked: every number is finite. Shrunk back, the result matches your upload at 41.2 dB.",
         ]
     )

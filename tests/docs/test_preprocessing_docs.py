@@ -1,4 +1,4 @@
-"""The code blocks of this room's documents run, and every refusal has its line."""
+"""The code blocks of the codec and tiling pages run, and every error kind has its row."""
 
 from __future__ import annotations
 

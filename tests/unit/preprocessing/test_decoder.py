@@ -1,4 +1,4 @@
-"""Every kind of upload becomes the pixels a viewer shows, and what was changed on the way is said."""
+"""Every kind of upload becomes the pixels that a viewer shows, and notes list what was changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image as PilImage
 from PIL import UnidentifiedImageError
 
 from preprocessing.codec import Image, Pixels, UploadLimits, decode, probe
-from preprocessing.decoder import _failures_named
+from preprocessing.decoder import _decoder_errors
 from preprocessing.errors import TooManyPixelsError, UnreadableImageError
 from testing import images
 
@@ -137,7 +137,7 @@ def test_16_bit_grey_is_rounded_to_8_and_said_so() -> None:
     image = read(images.grey16_png(samples))
     assert image.is_grey
     assert levels_apart(image, np.rint(samples / 257).astype(np.uint8)) == 0
-    assert image.notes == ("The image has 16 bits a channel: it was reduced to 8.",)
+    assert image.notes == ("The image has 16 bits per channel: it was reduced to 8.",)
 
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
@@ -151,7 +151,7 @@ def test_16_bits_of_any_kind_are_reduced_and_said_so(colour_type: int, channels:
     assert (image.alpha is None) == (channels == 3)
     if image.alpha is not None:
         assert (image.alpha == levels[..., -1]).all()
-    assert "16 bits a channel" in image.notes[0]
+    assert "16 bits per channel" in image.notes[0]
 
 
 def test_a_transparent_16_bit_grey_is_found_in_its_own_depth() -> None:
@@ -188,7 +188,7 @@ def test_a_palette_becomes_rgb_and_is_said_so() -> None:
     image = read(images.palette_png(few, 8))
     assert levels_apart(image, few) == 0
     assert (image.alpha, image.is_grey) == (None, False)
-    assert image.notes == ("The image has a palette: its colours were taken as RGB.",)
+    assert image.notes == ("The image has a palette: it was converted to RGB.",)
 
 
 def test_a_palette_of_greys_is_greyscale() -> None:
@@ -213,7 +213,7 @@ def test_an_index_beyond_the_palette_is_no_crash() -> None:
 def test_the_first_frame_of_an_animation_is_taken_and_said_so(animated: Callable[[list[Pixels]], bytes]) -> None:
     image = read(animated([PHOTO, ~PHOTO, PHOTO]))
     assert (image.pixels == PHOTO).all()
-    assert image.notes == ("The image is animated: the first of its 3 frames was taken.",)
+    assert image.notes == ("The image is animated: only the first of its 3 frames was used.",)
 
 
 @pytest.mark.parametrize("build", [images.cmyk_jpeg, images.ycck_jpeg])
@@ -241,10 +241,10 @@ def test_cmyk_and_ycck_become_rgb_of_the_right_sense_and_are_said_so(build: Call
 )
 def test_whatever_a_decoder_raises_becomes_an_unreadable_image_in_words(failure: Exception) -> None:
     upload = probe(images.encode_png(PHOTO), LIMITS)
-    with pytest.raises(UnreadableImageError, match=r"PNG|40 x 24 pixels") as caught, _failures_named(upload):
+    with pytest.raises(UnreadableImageError, match=r"PNG|40 x 24 pixels") as caught, _decoder_errors(upload):
         raise failure
     assert "0x7f" not in str(caught.value)
-    with pytest.raises(TooManyPixelsError, match="40 x 24"), _failures_named(upload):
+    with pytest.raises(TooManyPixelsError, match="40 x 24"), _decoder_errors(upload):
         raise PilImage.DecompressionBombError("too many")
 
 

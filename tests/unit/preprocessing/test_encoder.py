@@ -1,4 +1,4 @@
-"""The specification of preprocessing.encoder."""
+"""The encoder writes the same file for any bands, in bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The geometry as a specification: every pixel owned once, aligned to the window, little computed twice."""
+"""The grid: every pixel belongs to one core, aligned to the window, and few pixels are computed twice."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_whatever_passes_the_check_covers_its_image(grid: Grid, changes: list[in
 
 
 def test_offsets_and_edges_are_worked_out_once_however_many_bands_ask() -> None:
-    """Anew for each row of tiles they cost a thin, endless image the square of its rows."""
+    """Computed again for each row of tiles, they would cost a long, thin image the square of its rows."""
     grid = choose_grid(4000, 3000, window=8, halo=16, max_tile_px=64)
     for name in ("tops", "lefts", "row_edges", "column_edges"):
         assert getattr(grid, name) is getattr(grid, name), name

@@ -96,7 +96,7 @@ def test_jpeg_lays_transparency_on_white_and_says_so() -> None:
     half = Image(np.zeros((16, 16, 3), np.uint8), alpha=np.full((16, 16), 128, np.uint8), is_grey=True)
     assert (np.asarray(reopen(encode(image, "jpeg"))) == 255).all()
     assert (np.abs(np.asarray(reopen(encode(half, "jpeg"))).astype(int) - 127) <= 1).all()
-    assert describe_losses(image, "jpeg") == ("JPEG has no transparency: the image was laid on white.",)
+    assert describe_losses(image, "jpeg") == ("JPEG has no transparency: the image was put on a white background.",)
     assert describe_losses(image, "png") == describe_losses(image, "webp") == ()
 
 
@@ -107,20 +107,20 @@ def test_webp_keeps_alpha_exactly() -> None:
 def test_webp_has_no_greyscale_so_a_grey_profile_is_dropped_and_said_so() -> None:
     image = Image(GREY, is_grey=True, icc_profile=GREY_PROFILE)
     assert "icc_profile" not in reopen(encode(image, "webp")).info
-    assert "profile for greyscale was dropped" in describe_losses(image, "webp")[0]
+    assert "greyscale colour profile was dropped" in describe_losses(image, "webp")[0]
     assert reopen(encode(image, "png")).info["icc_profile"] == GREY_PROFILE
     assert describe_losses(image, "png") == ()
 
 
 @pytest.mark.parametrize(
     ("asked", "side", "advice"),
-    [("webp", 16_384, "ask for PNG or JPEG"), ("jpeg", 65_501, "ask for PNG"), ("png", 2**31, "ask for a smaller one")],
+    [("webp", 16_384, "Use PNG or JPEG"), ("jpeg", 65_501, "Use PNG"), ("png", 2**31, "Send a smaller image")],
 )
 def test_a_side_over_what_the_format_holds_is_refused_with_what_to_do(
     asked: OutputFormat, side: int, advice: str
 ) -> None:
     with pytest.raises(
-        UnsupportedOutputError, match=rf"{side} x 5 pixels and .* holds {side - 1:,} a side: {advice}\."
+        UnsupportedOutputError, match=rf"{side} x 5 pixels; .* holds at most {side - 1:,} per side. {advice}\."
     ):
         check_output(side, 5, asked)
     check_output(side - 1, 5, asked)
@@ -135,10 +135,10 @@ def test_the_longest_side_of_the_format_is_written(asked: OutputFormat) -> None:
 
 
 def test_unknown_formats_and_qualities_are_refused_in_words() -> None:
-    with pytest.raises(UnsupportedOutputError, match="'gif' is not written here: ask for png, jpeg or webp"):
+    with pytest.raises(UnsupportedOutputError, match="Unknown output format 'gif': use png, jpeg or webp"):
         check_output(1, 1, "gif")  # type: ignore[arg-type]
     for quality in (0, 101, -5):
-        with pytest.raises(UnsupportedOutputError, match=f"quality is {quality}: it must be between 1 and 100"):
+        with pytest.raises(UnsupportedOutputError, match=f"Invalid quality {quality}: use a number between 1 and 100"):
             check_output(1, 1, "jpeg", quality)
 
 

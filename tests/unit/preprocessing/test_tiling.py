@@ -202,11 +202,11 @@ def test_arrays_that_do_not_fit_the_grid_are_refused_with_both_shapes() -> None:
     tiles = split(image, grid)
     with pytest.raises(GridError, match=r"image \[100, 100, C\], not \[99, 100, 3\]"):
         split(image[1:], grid)
-    with pytest.raises(GridError, match=r"wants tiles \[9, 224, 224, C\], not \[9, 56, 56, 3\]"):
+    with pytest.raises(GridError, match=r"needs tiles \[9, 224, 224, C\], not \[9, 56, 56, 3\]"):
         stitch(tiles, grid, 4)
-    with pytest.raises(GridError, match="wants tiles"):
+    with pytest.raises(GridError, match="needs tiles"):
         stitch(tiles[:-1], grid, 1)
-    with pytest.raises(GridError, match="wants tiles"):
+    with pytest.raises(GridError, match="needs tiles"):
         stitch_band(tiles, grid, 0, 1)
 
 

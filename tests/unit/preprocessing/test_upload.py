@@ -1,4 +1,4 @@
-"""The door: what is refused by its header alone, in which words, and what is let through."""
+"""`probe`: which uploads are rejected by their headers, with which message, and which are accepted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_an_empty_upload_is_refused() -> None:
 
 
 def test_text_named_png_is_refused_because_only_bytes_count() -> None:
-    with pytest.raises(UnknownFormatError, match="JPEG, PNG and WebP are read"):
+    with pytest.raises(UnknownFormatError, match="an unknown format. Send a JPEG, PNG or WebP"):
         probe(b"hello, I am photo.png", LIMITS)
 
 
@@ -78,7 +78,7 @@ def test_a_canvas_of_268_megapixels_in_a_webp_is_refused() -> None:
 
 def test_a_side_over_the_limit_is_refused_though_its_pixels_are_few() -> None:
     data = images.encode_png(images.draw_photo(1, 5_001))
-    with pytest.raises(SideTooLongError, match=r"5001 x 1 pixels; 5,000 is the limit for a side"):
+    with pytest.raises(SideTooLongError, match=r"5001 x 1 pixels; 5,000 is the limit per side"):
         probe(data, LIMITS)
 
 

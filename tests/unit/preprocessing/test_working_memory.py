@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from preprocessing.codec import OutputFormat, Upload, UploadLimits, most_pixels, probe, working_bytes
+from preprocessing.codec import OutputFormat, Upload, UploadLimits, max_output_pixels, probe, working_bytes
 from testing import images
 from testing.data import ROOT
 
@@ -73,5 +73,5 @@ def test_at_scale_1_decoding_takes_most() -> None:
 
 
 def test_the_most_pixels_are_those_that_the_bytes_hold() -> None:
-    assert most_pixels("webp", 1_600, is_transparent=False) == 100
-    assert most_pixels("webp", 4_200, is_transparent=True) == 100
+    assert max_output_pixels("webp", 1_600, is_transparent=False) == 100
+    assert max_output_pixels("webp", 4_200, is_transparent=True) == 100

@@ -59,7 +59,7 @@ def test_alpha_is_scaled_where_the_format_has_it_and_missed_in_words_where_not(f
 
     picture = PilImage.open(BytesIO(result.data))
     assert (picture.mode, picture.size) == (mode, (128, 96))
-    assert ("JPEG has no transparency: the image was laid on white." in result.notes) == (format_ == "jpeg")
+    assert ("JPEG has no transparency: the image was put on a white background." in result.notes) == (format_ == "jpeg")
 
 
 def test_grey_stays_grey() -> None:
@@ -73,7 +73,7 @@ def test_notes_tell_what_was_dropped_and_what_was_invented() -> None:
 
     notes = upscaling(FakeBackend()).run(order(data, variant="real_x4"), "id").notes
 
-    assert notes[0] == "The image is animated: the first of its 2 frames was taken."
+    assert notes[0] == "The image is animated: only the first of its 2 frames was used."
     assert "invents plausible texture" in notes[-1]
 
 

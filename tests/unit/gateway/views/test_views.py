@@ -107,7 +107,7 @@ def test_what_is_to_be_known_beside_the_picture_stands_on_the_page(client: Flask
 
     page = client.post("/", **form(data, "a.webp")).get_data(as_text=True)
 
-    assert "The image is animated: the first of its 2 frames was taken." in page
+    assert "The image is animated: only the first of its 2 frames was used." in page
 
 
 def test_the_form_and_the_api_give_the_same_bytes(client: FlaskClient, key: str) -> None:

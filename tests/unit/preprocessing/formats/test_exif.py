@@ -1,4 +1,4 @@
-"""Orientation is read from sound EXIF of either byte order; broken, nested or circular EXIF means 1 and never fails."""
+"""Orientation is read from valid EXIF of either byte order; broken, nested or circular EXIF means 1."""
 
 from __future__ import annotations
 

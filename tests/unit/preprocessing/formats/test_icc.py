@@ -1,4 +1,4 @@
-"""A sound profile of the right colour space is kept byte for byte; any other is dropped with a sentence."""
+"""A valid profile of the right colour space is kept byte for byte; any other is dropped with a note."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_a_profile_in_many_jpeg_segments_is_joined_in_their_order() -> None:
 @pytest.mark.parametrize(
     ("data", "note"),
     [
-        (images.encode_png(GREY, icc_profile=RGB_PROFILE), "for RGB, the pixels are greyscale"),
-        (images.encode_jpeg(PHOTO, icc_profile=GREY_PROFILE), "for greyscale, the pixels are RGB"),
-        (images.encode_png(PHOTO, icc_profile=images.icc_profile(b"CMYK")), "for CMYK, the pixels are RGB"),
+        (images.encode_png(GREY, icc_profile=RGB_PROFILE), "for RGB and the pixels are greyscale"),
+        (images.encode_jpeg(PHOTO, icc_profile=GREY_PROFILE), "for greyscale and the pixels are RGB"),
+        (images.encode_png(PHOTO, icc_profile=images.icc_profile(b"CMYK")), "for CMYK and the pixels are RGB"),
         (images.encode_png(PHOTO, icc_profile=b"junk" * 50), "damaged"),
         (images.insert_png_chunk(images.encode_png(PHOTO), b"iCCP", b"name\0\0not zlib"), "damaged"),
         (images.insert_png_chunk(images.encode_png(PHOTO), b"iCCP", b""), "damaged"),

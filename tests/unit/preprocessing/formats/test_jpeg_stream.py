@@ -1,4 +1,4 @@
-"""The specification of preprocessing.formats.jpeg_stream: any cut gives the pixels that one call of Pillow gives."""
+"""A JPEG written in strips of any size has the pixels that one call of Pillow gives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PilImage
 
-from preprocessing.formats.jpeg_stream import STRIP_ROWS, JpegStream
+from preprocessing.formats.jpeg import STRIP_ROWS, JpegStream
 from preprocessing.image import Pixels
 from testing import images
 

@@ -1,4 +1,4 @@
-"""A PNG written in bands decodes to the pixels written, whatever the bands, and holds one band in memory."""
+"""A PNG written in bands of any size decodes to the pixels written, and holds one band in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PilImage
 
-from preprocessing.formats.png_stream import CHANNELS, PngStream
+from preprocessing.formats.png import CHANNELS, PngStream
 from preprocessing.image import Pixels
 from testing.images import draw_photo, icc_profile
 

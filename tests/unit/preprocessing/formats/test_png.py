@@ -1,4 +1,4 @@
-"""The specification of png_pixels: a PNG gives all the pixels that its header promises, or is refused."""
+"""A PNG yields all the pixels that its header declares, or is rejected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from preprocessing.formats.png import read_png
-from preprocessing.formats.png_pixels import check_pixels
+from preprocessing.formats.png import check_pixels
 from testing import images
 from testing.decoding import read, refusal
 
@@ -22,7 +22,7 @@ SIDES = [(1, 1), (1, 9), (9, 1), (2, 3), (5, 4), (7, 13), (17, 8), (40, 33)]
 
 
 def filtered_zeros(height: int, width: int, depth: int, colour: int, *, interlaced: bool) -> bytes:
-    """Return the bytes of a black picture as a PNG packs them: each row, of each pass, behind its filter."""
+    """Return the bytes of a black image as a PNG packs them: each row of each pass after its filter byte."""
     pixels = np.zeros((height, width, CHANNELS[colour] * depth), np.uint8)
     passes = [pixels[top::down, left::right] for top, left, down, right in images.ADAM7] if interlaced else [pixels]
     return b"".join(b"\0" + np.packbits(row.reshape(-1)).tobytes() for part in passes if part.size for row in part)
@@ -40,7 +40,7 @@ def test_a_png_of_half_its_rows_is_refused_with_the_numbers_although_every_check
     rows = b"".join(b"\0" + row.tobytes() for row in photo)
     assert (read(png(400, 300, 8, 2, zlib.compress(rows))).pixels == photo).all()
     assert refusal(png(400, 300, 8, 2, zlib.compress(rows[: len(rows) // 2]))) == (
-        "The PNG is truncated or corrupt: it holds 180,200 of the 360,400 bytes that 300 x 400 pixels take. "
+        "Truncated or corrupt PNG: it holds 180,200 of the 360,400 bytes that 300 x 400 pixels need. "
         "Send the whole file."
     )
 
@@ -78,10 +78,10 @@ def test_pixels_in_many_and_empty_chunks_are_counted_across_them() -> None:
 
 def test_counting_the_pixels_of_a_bomb_takes_pieces_and_not_its_size() -> None:
     rows = filtered_zeros(2_000, 2_000, 8, 6, interlaced=False)
-    essence = read_png(png(2_000, 2_000, 8, 6, zlib.compress(rows, 9))).essence
+    required_chunks = read_png(png(2_000, 2_000, 8, 6, zlib.compress(rows, 9))).required_chunks
     tracemalloc.start()
     try:
-        check_pixels(essence)
+        check_pixels(required_chunks)
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -91,7 +91,7 @@ def test_counting_the_pixels_of_a_bomb_takes_pieces_and_not_its_size() -> None:
 @pytest.mark.parametrize(
     ("palette", "words"),
     [
-        (b"", "need a palette and none comes before them"),
+        (b"", "need a palette, and no palette comes before them"),
         (images.png_chunk(b"PLTE", b""), "palette has 0 bytes"),
         (images.png_chunk(b"PLTE", bytes(7)), "palette has 7 bytes"),
         (images.png_chunk(b"PLTE", bytes(771)), "palette has 771 bytes"),
@@ -103,4 +103,4 @@ def test_a_palette_that_is_missing_or_no_palette_is_refused(palette: bytes, word
 
 def test_a_palette_behind_the_pixels_is_none() -> None:
     whole = images.raw_png(2, 2, 8, 3, bytes(4))
-    assert "none comes before them" in refusal(whole[:-12] + images.png_chunk(b"PLTE", bytes(6)) + whole[-12:])
+    assert "no palette comes before them" in refusal(whole[:-12] + images.png_chunk(b"PLTE", bytes(6)) + whole[-12:])

@@ -1,4 +1,4 @@
-"""The specification of jpeg_pixels: a JPEG whose last scan was cut is refused although it was given an end again."""
+"""A JPEG whose last scan was cut is rejected even when an end marker was added again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from preprocessing.codec import Image, UploadLimits, decode, probe
 from preprocessing.errors import UnreadableImageError
 from preprocessing.formats.jpeg import read_jpeg
-from preprocessing.formats.jpeg_pixels import lengthen_last_scan
+from preprocessing.formats.jpeg import lengthen_last_scan
 from testing import images
 
 LIMITS = UploadLimits(max_bytes=20_000_000, max_pixels=1_000_000, max_side=5_000)
@@ -70,5 +70,5 @@ def test_fill_bytes_before_the_end_of_a_whole_jpeg_change_nothing() -> None:
 
 def test_arithmetic_coding_is_not_judged_since_it_may_leave_out_its_last_zeros() -> None:
     jpeg = images.encode_jpeg(PHOTO)
-    assert lengthen_last_scan(read_jpeg(jpeg).essence) is not None
-    assert lengthen_last_scan(read_jpeg(jpeg.replace(b"\xff\xc0", b"\xff\xc9", 1)).essence) is None
+    assert lengthen_last_scan(read_jpeg(jpeg).required_chunks) is not None
+    assert lengthen_last_scan(read_jpeg(jpeg.replace(b"\xff\xc0", b"\xff\xc9", 1)).required_chunks) is None
