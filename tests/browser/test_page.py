@@ -75,7 +75,10 @@ def test_an_upload_tells_boot_queue_bands_and_ends_with_the_bytes_of_the_api(
 
 
 def test_what_is_known_of_the_result_stands_beside_it(page: Page, gateway: ScriptedGateway) -> None:
-    gateway.script.extra = {"notes": ["The image is animated: only the first of its 2 frames was used."], "seconds": 3.24}
+    gateway.script.extra = {
+        "notes": ["The image is animated: only the first of its 2 frames was used."],
+        "seconds": 3.24,
+    }
     choose(page, file("butterfly.png"))
     start(page)
     await_state(page, "done")
