@@ -9,8 +9,7 @@ import pytest
 
 from preprocessing.codec import Image, UploadLimits, decode, probe
 from preprocessing.errors import UnreadableImageError
-from preprocessing.formats.jpeg import read_jpeg
-from preprocessing.formats.jpeg import lengthen_last_scan
+from preprocessing.formats.jpeg import lengthen_last_scan, read_jpeg
 from testing import images
 
 LIMITS = UploadLimits(max_bytes=20_000_000, max_pixels=1_000_000, max_side=5_000)

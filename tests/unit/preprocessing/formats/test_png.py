@@ -9,8 +9,7 @@ import zlib
 import numpy as np
 import pytest
 
-from preprocessing.formats.png import read_png
-from preprocessing.formats.png import check_pixels
+from preprocessing.formats.png import check_pixels, read_png
 from testing import images
 from testing.decoding import read, refusal
 
