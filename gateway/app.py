@@ -79,11 +79,11 @@ def create_app(settings: Settings, upscaler: Backend, *, clock: Callable[[], flo
         metrics=Metrics(
             Sources(
                 backend=upscaler.state_tracker.current,
-                places=places.state,
+                queue=places.state,
                 cache=cache.state,
                 month=meter.current_month,
                 upload_bytes=intake.taken,
-                budget_gpu_s=settings.monthly_gpu_budget_s,
+                gpu_budget_s=settings.monthly_gpu_budget_s,
             )
         ),
     )

@@ -1,6 +1,6 @@
-"""The log: one JSON line a request and one for whatever else is worth a line. No keys, no file names, no whole address.
+"""Logging: JSON lines in a rotated file, one per request and per event. No API keys, file names or whole addresses.
 
-Configured once by whoever serves; bounded on disk (two files of MAX_LOG_BYTES). Errors are also said on standard error.
+`superres serve` configures it once. Errors also go to standard error as plain text.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any
 
 from gateway.access.client_ip import truncate_address
 
+# Size at which the file is rotated; one older file is kept.
 MAX_LOG_BYTES = 5_000_000
 _FIELDS = "fields"
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one line of JSON: time, level, where, message or fields, traceback."""
+    """Formats a record as one line of JSON: time, level, logger, message or fields, traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -37,15 +38,15 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Writes a record as a line for the person at the terminal; tracebacks are for the file."""
+    """Formats a record as one line of text for the terminal. Tracebacks go to the file only."""
 
     def formatException(self, ei: Any) -> str:  # noqa: ARG002, N802 - the name is logging's
-        """Return nothing."""
+        """Return an empty string."""
         return ""
 
 
 def configure_log(path: Path | None, level: str) -> None:
-    """Send the log of this process to a file, or to standard error when there is no path. Raises OSError."""
+    """Send the log of this process to a file, or to standard error when `path` is None. Raises OSError."""
     handlers: list[logging.Handler] = []
     if path is None:
         handlers.append(logging.StreamHandler(sys.stderr))
@@ -54,18 +55,18 @@ def configure_log(path: Path | None, level: str) -> None:
         handlers.append(RotatingFileHandler(path, maxBytes=MAX_LOG_BYTES, backupCount=1))
     handlers[0].setFormatter(JsonFormatter())
     if path is not None:
-        spoken = logging.StreamHandler(sys.stderr)
-        spoken.setLevel(logging.ERROR)
-        spoken.setFormatter(TextFormatter(f"superres: %(message)s (log: {path})"))
-        spoken.addFilter(logging.Filter("gateway"))  # what gunicorn says besides is for the file
-        handlers.append(spoken)
+        terminal = logging.StreamHandler(sys.stderr)
+        terminal.setLevel(logging.ERROR)
+        terminal.setFormatter(TextFormatter(f"superres: %(message)s (log: {path})"))
+        terminal.addFilter(logging.Filter("gateway"))  # records of gunicorn and other libraries go to the file only
+        handlers.append(terminal)
     logging.basicConfig(level=level.upper(), handlers=handlers, force=True)
 
 
 def log_request(
     logger: logging.Logger, *, request_id: str, method: str, route: str, status: int, ms: float, size: int, address: str
 ) -> None:
-    """Write the line of a request. `route` is the rule, never the address: that may hold a result's id."""
+    """Log one request. `route` is the URL rule, not the URL, which may hold the ID of a result."""
     fields = {
         "request_id": request_id,
         "method": method,

@@ -28,4 +28,4 @@ def readyz() -> dict[str, Any]:
             f"Every place is taken and {state.waiting} pictures are waiting, as many as may.",
             state.retry_after_s,
         )
-    return {"status": "ready", "at_work": state.at_work, "waiting": state.waiting}
+    return {"status": "ready", "running": state.at_work, "waiting": state.waiting}

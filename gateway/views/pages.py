@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flask import Blueprint, Response, current_app, render_template
 
-from gateway.problems import NotFound, walk
+from gateway.problems import NotFound, all_problems
 
 blueprint = Blueprint("pages", __name__)
 
@@ -16,7 +16,7 @@ blueprint = Blueprint("pages", __name__)
 @blueprint.get("/problems/<slug>")
 def problem(slug: str) -> str:
     """Explain a problem type: RFC 9457 section 3.1.1 wants its address to lead to words for people."""
-    for kind in walk():
+    for kind in all_problems():
         if kind.slug == slug:
             return render_template("about_problem.html", kind=kind, meaning=inspect.getdoc(kind))
     raise NotFound(f"There is no problem called {slug[:40]!r}.")

@@ -21,9 +21,9 @@ def status() -> dict[str, Any]:
     return {
         "backend": parts.upscaling.upscaler.state_tracker.current().describe(),
         "queue": {
-            "at_work": places.at_work,
+            "running": places.at_work,
             "waiting": places.waiting,
-            "places": parts.settings.queue_size,
+            "size": parts.settings.queue_size,
         },
         "month": parts.meter.describe(),
     }

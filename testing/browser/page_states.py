@@ -19,7 +19,7 @@ HARBOUR = (ROOT / "gateway" / "static" / "example-harbour.png").read_bytes()
 BUTTERFLY = (SET5 / "x4" / "butterfly.png").read_bytes()
 BROKEN = {
     "title": "The backend failed",
-    "detail": "The backend failed at this picture, which says nothing about the picture. Try again once.",
+    "detail": "The backend failed while it upscaled this image. The image is not the cause. Try again once.",
     "request_id": "9f1c52a07be34d16",
 }
 

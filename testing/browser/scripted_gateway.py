@@ -152,7 +152,7 @@ class ScriptedGateway:
     def _status(self) -> dict[str, Any]:
         since = self.script.since_s or 0.0
         backend = {"state": self.script.state, "since_s": since, "usual_boot_s": USUAL}
-        return {"backend": backend, "queue": {"at_work": 0, "waiting": 0, "places": 8}, "month": {}}
+        return {"backend": backend, "queue": {"running": 0, "waiting": 0, "size": 8}, "month": {}}
 
     def _json(
         self, start: Any, status: str, body: dict[str, Any], headers: Iterable[tuple[str, str]] = ()

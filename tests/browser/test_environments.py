@@ -117,7 +117,7 @@ def test_without_javascript_a_refusal_is_a_page_in_words(make_page: MakePage) ->
     choose(page, file("words.png", b"no picture"))
     start(page)
 
-    expect(page.locator("h1")).to_have_text("This is not a JPEG, PNG or WebP")
+    expect(page.locator("h1")).to_have_text("Unsupported image format")
     expect(page.get_by_role("link", name="Back to the form")).to_be_visible()
 
 

@@ -184,7 +184,7 @@ def test_stop_ends_tritons_work_within_what_is_in_flight_and_frees_the_place(mak
     assert settled - at_stop <= tiles_in_flight(tile_s) + more
     assert settled - before[TILES] < 24, "all tiles of this picture"
     with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=10) as answer:
-        assert json.load(answer)["queue"]["at_work"] == 0
+        assert json.load(answer)["queue"]["running"] == 0
 
 
 def test_the_same_without_javascript(make_page: MakePage, sleepy: SleepyStack) -> None:

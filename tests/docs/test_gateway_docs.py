@@ -9,7 +9,7 @@ from flask import Flask
 
 from gateway.config.fields import Setting
 from gateway.config.settings import SETTINGS
-from gateway.problems import walk
+from gateway.problems import all_problems
 from testing.data import ROOT
 
 
@@ -46,10 +46,10 @@ def test_every_setting_is_described_as_the_table_has_it() -> None:
 def test_every_problem_type_has_a_section_that_begins_with_its_status() -> None:
     written = sections("reference/problems.md")
 
-    assert list(written) == [kind.slug for kind in walk()], (
+    assert list(written) == [kind.slug for kind in all_problems()], (
         "docs/reference/problems.md follows the order of gateway/problems.py"
     )
-    for kind in walk():
+    for kind in all_problems():
         assert written[kind.slug].startswith(f"{kind.status}. "), kind.slug
 
 

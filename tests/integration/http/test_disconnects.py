@@ -33,14 +33,14 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield server
 
 
-def count_at_work(server: Served) -> int:
+def count_running(server: Served) -> int:
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/api/v1/status", timeout=LIMIT_S) as answer:
-        return int(json.loads(answer.read())["queue"]["at_work"])
+        return int(json.loads(answer.read())["queue"]["running"])
 
 
-def wait_until_at_work(server: Served, count: int) -> None:
+def wait_until_running(server: Served, count: int) -> None:
     end = time.monotonic() + LIMIT_S
-    while count_at_work(server) != count:
+    while count_running(server) != count:
         assert time.monotonic() < end, f"there were never {count} at work"
         time.sleep(0.02)
 
@@ -51,11 +51,11 @@ def test_who_waits_longer_than_a_body_may_take_is_served_and_who_leaves_is_notic
     head = f"POST /api/v1/upscale HTTP/1.1\r\nHost: here\r\nX-API-Key: {key}\r\nAccept: {accept}\r\n"
     with closing(socket.create_connection(("127.0.0.1", busy.port), timeout=LIMIT_S)) as sock:
         sock.sendall(f"{head}Content-Length: {len(PHOTO)}\r\n\r\n".encode() + PHOTO)
-        wait_until_at_work(busy, 1)
+        wait_until_running(busy, 1)
         time.sleep(2 * BODY_TIMEOUT_S)
-        assert count_at_work(busy) == 1, "the body was there in time; the work may take longer"
+        assert count_running(busy) == 1, "the body was there in time; the work may take longer"
 
-    wait_until_at_work(busy, 0)
+    wait_until_running(busy, 0)
 
 
 def test_a_socket_is_forgotten_with_its_request() -> None:

@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from gateway.access.api_keys import ApiKeyStore
 from gateway.backend.state import StateName
 from gateway.jobs.options import FORMATS
-from gateway.problems import Problem, walk
+from gateway.problems import Problem, all_problems
 from swinir.zoo import VARIANTS
 from testing.data import ROOT
 from testing.server import serving
@@ -47,7 +47,7 @@ def test_every_route_is_described_and_no_other(app: Flask, described: dict[str, 
 
 
 def test_every_type_of_problem_is_listed(described: dict[str, Any]) -> None:
-    slugs = [kind.slug for kind in walk()]
+    slugs = [kind.slug for kind in all_problems()]
     schemas = described["components"]["schemas"]
 
     assert sorted(schemas["Problem"]["properties"]["type"]["enum"]) == sorted(f"/problems/{slug}" for slug in slugs)
@@ -62,7 +62,7 @@ def test_every_status_of_a_problem_is_answered_by_some_operation(described: dict
         for status in operation["responses"]
     }
 
-    assert {kind.status for kind in walk(Problem)} - statuses == {405, 416, 431}, (
+    assert {kind.status for kind in all_problems(Problem)} - statuses == {405, 416, 431}, (
         "of no operation: methods, files, heads"
     )
 

@@ -44,7 +44,7 @@ def test_it_ends_although_a_picture_is_being_made(tmp_path: Path) -> None:
         busy.sendall(head(key, f"Content-Length: {len(PHOTO)}") + PHOTO)
         with connected(server) as sock:
             end = time.monotonic() + LIMIT_S
-            while b'"at_work":1' not in ask_ready(sock):
+            while b'"running":1' not in ask_ready(sock):
                 assert time.monotonic() < end
 
         code, _, complaints, seconds = stop(server, signal.SIGTERM)

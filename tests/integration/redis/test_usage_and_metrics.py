@@ -58,7 +58,7 @@ def test_the_month_survives_a_restart(tmp_path: Path, store: str, request: pytes
         make_picture(second, key)
         later = month_of(second)
 
-    assert (before["pictures"], after["pictures"], later["pictures"]) == (2, 2, 3)
+    assert (before["images"], after["images"], later["images"]) == (2, 2, 3)
     assert after["gpu_s"] >= before["gpu_s"]
     assert (tmp_path / "meter.json").exists() == (store == "file")
 
@@ -72,7 +72,7 @@ def test_two_gateways_on_one_redis_see_one_month(tmp_path: Path, redis_server: R
     with serving(tmp_path / "b", SUPERRES_REDIS_URL=redis_server.url) as other:
         make_picture(other, keys[1])
 
-        assert month_of(other)["pictures"] == 2
+        assert month_of(other)["images"] == 2
 
 
 def test_metrics_have_a_port_of_their_own_and_the_public_one_has_none(tmp_path: Path) -> None:
@@ -104,5 +104,5 @@ def test_a_port_of_metrics_that_is_taken_ends_in_words(tmp_path: Path) -> None:
         with pytest.raises(AssertionError) as caught, serving(tmp_path, SUPERRES_METRICS_PORT=str(port)):
             pass
 
-    assert f"The metrics cannot be served on 127.0.0.1 port {port}" in str(caught.value)
+    assert f"Cannot serve metrics on 127.0.0.1 port {port}" in str(caught.value)
     assert "SUPERRES_METRICS_PORT" in str(caught.value)

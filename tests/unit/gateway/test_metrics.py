@@ -24,11 +24,11 @@ MONTH = MonthlyUsage("2026-11", 12.0, 300.0, {"alice": ClientUsage(2, 5.0)})
 def sources(**changes: Callable[[], Any]) -> Sources:
     looks: dict[str, Any] = {
         "backend": lambda: BackendState("booting", 3.0, (11.0, 14.0)),
-        "places": lambda: QueueState(1, 2, is_full=False, retry_after_s=3.0),
+        "queue": lambda: QueueState(1, 2, is_full=False, retry_after_s=3.0),
         "cache": lambda: CacheState(3, 4_000, 5, 6),
         "month": lambda: MONTH,
         "upload_bytes": lambda: 7_000,
-        "budget_gpu_s": 3_600.0,
+        "gpu_budget_s": 3_600.0,
     }
     return Sources(**{**looks, **changes})
 
@@ -46,16 +46,16 @@ def test_a_scrape_tells_what_the_sources_say() -> None:
     told = values(metrics.text())
 
     assert told['superres_gateway_requests_total{method="POST",route="/api/v1/upscale",status="503"}'] == 1
-    assert told['superres_gateway_request_seconds_bucket{le="0.5",route="/"}'] == 1
+    assert told['superres_gateway_request_duration_seconds_bucket{le="0.5",route="/"}'] == 1
     assert told['superres_gateway_problems_total{slug="queue-full"}'] == 1
     assert told['superres_gateway_backend_state{state="booting"}'] == 1
     assert told['superres_gateway_backend_state{state="up"}'] == 0
-    assert told['superres_gateway_usual_boot_seconds{quantile="0.9"}'] == 14
-    assert told["superres_gateway_pictures_waiting"] == 2
-    assert told['superres_gateway_cache_requests_total{answer="hit"}'] == 5
-    assert told['superres_gateway_month_gpu_seconds{kind="idle"}'] == 295
-    assert told["superres_gateway_month_budget_gpu_seconds"] == 3_600
-    assert told["superres_gateway_upload_bytes"] == 7_000
+    assert told['superres_gateway_boot_duration_seconds{quantile="0.9"}'] == 14
+    assert told["superres_gateway_jobs_queued"] == 2
+    assert told['superres_gateway_cache_lookups_total{result="hit"}'] == 5
+    assert told['superres_gateway_monthly_gpu_seconds{kind="idle"}'] == 295
+    assert told["superres_gateway_monthly_gpu_budget_seconds"] == 3_600
+    assert told["superres_gateway_upload_memory_bytes"] == 7_000
 
 
 def test_a_method_that_a_client_made_up_is_no_label() -> None:
@@ -73,7 +73,7 @@ def test_registering_looks_at_nothing() -> None:
     def look() -> Any:
         raise AssertionError("nobody has scraped yet")
 
-    Metrics(sources(backend=look, places=look, cache=look, month=look, upload_bytes=look))
+    Metrics(sources(backend=look, queue=look, cache=look, month=look, upload_bytes=look))
 
 
 def test_every_name_is_documented_and_no_other() -> None:
@@ -92,7 +92,7 @@ def test_they_are_served_on_a_port_of_their_own() -> None:
         stop = metrics.serve("127.0.0.1", port)
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-                assert "superres_gateway_pictures_at_work" in answer.read().decode()
+                assert "superres_gateway_jobs_running" in answer.read().decode()
             with pytest.raises(MetricsError, match="SUPERRES_METRICS_PORT"):
                 Metrics(sources()).serve("127.0.0.1", port)
         finally:

@@ -19,14 +19,14 @@ from gateway.backend.interface import (
     BackendTimeoutError,
     BackendUnavailableError,
 )
-from gateway.problems import Problem, walk
+from gateway.problems import Problem, all_problems
 from gateway.views.hooks import SECURITY_HEADERS
 from preprocessing import errors
 from testing.backend import FakeBackend
 from testing.fixtures import MakeApp
 from testing.requests import ask_api, check_problem, form, problem_of
 
-ALL = list(walk())
+ALL = list(all_problems())
 
 
 def test_the_drawing_at_the_top_is_the_tree() -> None:

@@ -43,7 +43,7 @@ def test_two_inputs_of_one_result_are_refused_by_name_before_any_work(
     with pytest.raises(click.UsageError) as caught:
         upscale_command.run(Settings(state_dir=str(tmp_path)), [z, x, y, tmp_path / "out"], {}, overwrite=True)
 
-    assert caught.value.message.startswith(f"{x} and {y} would both become {tmp_path / 'out'}/")
+    assert caught.value.message.startswith(f"{x} and {y} would both be written to {tmp_path / 'out'}/")
     assert backend.asked == []
     assert not (tmp_path / "out").exists()
 

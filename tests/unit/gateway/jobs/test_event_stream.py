@@ -214,7 +214,7 @@ def test_the_status_is_told_without_waking_anything(client: FlaskClient, upscale
 
     assert answer["backend"].pop("since_s") >= 0.0
     assert answer["backend"] == {"state": "asleep", "usual_boot_s": None}
-    assert {name: answer["queue"][name] for name in ("at_work", "waiting")} == {"at_work": 0, "waiting": 0}
+    assert {name: answer["queue"][name] for name in ("running", "waiting")} == {"running": 0, "waiting": 0}
     assert client.get("/").status_code == 200
     assert (upscaler.wakes, upscaler.asked) == (0, [])
 

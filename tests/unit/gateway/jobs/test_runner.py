@@ -164,7 +164,7 @@ def test_a_boot_beyond_the_deadline_is_told_with_the_deadline_and_the_usual_time
     with pytest.raises(problems.DeadlineExceeded) as caught:
         upscaling(booted_in(4.2, BackendStillBootingError("booting")), deadline_s=45).run(order(), "id")
 
-    assert "the deadline of 45 s passed (it usually takes 4 s)" in caught.value.detail
+    assert "the deadline of 45 s passed (a boot usually takes 4 s)" in caught.value.detail
 
 
 class Wrong(FakeBackend):

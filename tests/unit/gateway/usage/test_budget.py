@@ -149,7 +149,7 @@ def test_usage_shows_months_clients_and_the_budget(tmp_path: Path) -> None:
     lines = shown.output.splitlines()
     assert lines[1].split() == ["2026-01", "5.0", "0.0", "5.0", "0.0", "1"]
     assert lines[2].split() == [now, "360.0", "0.0", "360.0", "0.0", "15"]
-    assert lines[3] == f"{now}: 10 % of monthly_gpu_budget_s (3,600)."
+    assert lines[3] == f"{now}: 10 % of the budget used (monthly_gpu_budget_s = 3,600)."
     assert [line.split() for line in lines[-2:]] == [["alice", "340.0", "12"], [ANONYMOUS, "20.0", "3"]]
     assert before.output.splitlines()[-1].split() == ["bob", "5.0", "1"]
 
@@ -159,7 +159,7 @@ def test_usage_refuses_what_is_no_month(tmp_path: Path, month: str) -> None:
     shown = CliRunner().invoke(cli, ["usage", "--month", month], env={"SUPERRES_STATE_DIR": str(tmp_path)})
 
     assert shown.exit_code == 2
-    assert f"'{month}' is no month: write it as 2026-11." in shown.output
+    assert f"Invalid month '{month}': expected YYYY-MM." in shown.output
 
 
 def test_usage_of_a_damaged_file_is_an_error_in_words(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_metrics_are_not_on_the_public_port_and_count_what_passed(make_app: Make
 
     assert 'requests_total{method="POST",route="/api/v1/upscale",status="200"} 2.0' in told
     assert 'problems_total{slug="unknown-format"} 1.0' in told
-    assert 'cache_requests_total{answer="hit"} 1.0' in told
+    assert 'cache_lookups_total{result="hit"} 1.0' in told
     assert str(PHOTO) not in told
 
 

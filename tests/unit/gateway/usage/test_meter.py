@@ -158,7 +158,7 @@ def test_a_new_month_begins_at_zero_and_the_budget_with_it(tmp_path: Path) -> No
     assert life.meter.current_month().name == "2026-12"
     assert not life.meter.is_budget_spent()
     life.meter.write()
-    assert set(life.meter._known) == {"2026-11", "2026-12"}
+    assert set(life.meter._stored) == {"2026-11", "2026-12"}
 
 
 def test_december_is_followed_by_january(tmp_path: Path) -> None:
@@ -224,7 +224,10 @@ def test_what_cannot_be_written_is_kept_counts_and_is_written_later(
 
     assert life.meter.is_budget_spent()
     assert [record.getMessage() for record in caplog.records if "Redis" in record.getMessage()] == [
-        "Redis, which keeps the meter, is away (ConnectionError). What is spent meanwhile is kept in memory."
+        (
+            "Redis, which stores the GPU usage, cannot be reached (ConnectionError). "
+            "Usage is kept in memory until it can be written."
+        )
     ]
     redis_server.start()
     life.picture(boot_s=10, work_s=3, idle_s=300)

@@ -91,7 +91,7 @@ def test_a_result_is_gone_when_its_time_is_over(make_app: MakeApp, clock: Manual
 
     gone = client.get(url or "")
     assert gone.status_code == 404
-    assert "This picture is no longer kept" in gone.get_data(as_text=True)
+    assert "Result expired" in gone.get_data(as_text=True)
 
 
 def test_a_result_too_large_to_be_kept_is_answered_as_a_download(make_app: MakeApp) -> None:
@@ -225,7 +225,7 @@ def test_a_variant_that_is_not_offered_cannot_be_asked_for(client: FlaskClient, 
 
 def test_health_never_asks_the_backend(client: FlaskClient, upscaler: FakeBackend) -> None:
     assert client.get("/healthz").get_json() == {"status": "ok"}
-    assert client.get("/readyz").get_json() == {"status": "ready", "at_work": 0, "waiting": 0}
+    assert client.get("/readyz").get_json() == {"status": "ready", "running": 0, "waiting": 0}
     assert client.get("/").status_code == 200
     assert client.get("/api/v1/variants").status_code == 200
     assert upscaler.asked == []
