@@ -79,8 +79,8 @@ class TritonProcess:
     ) -> None:
         """Start the server; returns at once. `environ` holds further variables for its models.
 
-        No two live servers may share `log_path`. An older log there is renamed to `.previous.log`; a file of the same
-        name that ends in `.stubs` records the server's shared memory. Raises EmbeddedServerError when the server
+        No two live servers may share `log_path`. An older log there is renamed to `.previous.log`. A file next to it
+        with the suffix `.stubs` records the server's shared memory. Raises EmbeddedServerError when the server
         cannot run here.
         """
         paths = find_triton()

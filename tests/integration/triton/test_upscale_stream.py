@@ -209,7 +209,7 @@ def test_bad_input_is_refused_with_the_number_and_the_stream_model_goes_on(backe
 def test_the_deadline_ends_a_stream(backend: TritonClient) -> None:
     with pytest.raises(BackendTimeoutError):
         ask(backend, draw_photo(500, 500, seed=8), deadline=time.monotonic() + 0.1)
-    with pytest.raises(BackendTimeoutError, match="before the backend was asked"):
+    with pytest.raises(BackendTimeoutError, match="before the request was sent"):
         ask(backend, draw_photo(8, 8), deadline=time.monotonic() - 1)
 
 
@@ -230,7 +230,7 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(BackendUnavailableError):
         ask(nobody, draw_photo(8, 8))
     with pytest.raises(BackendUnavailableError):
-        nobody.await_ready(time.monotonic() + 5, CancelToken())
+        nobody.wait_until_ready(time.monotonic() + 5, CancelToken())
     nobody.close()
 
 
@@ -241,11 +241,11 @@ def test_a_channel_closed_before_the_call_is_unavailable(triton_server: TritonSe
     with pytest.raises(BackendUnavailableError, match="closed"):
         ask(closed, draw_photo(8, 8))
     with pytest.raises(BackendUnavailableError, match="closed"):
-        closed.await_ready(time.monotonic() + 5, CancelToken())
+        closed.wait_until_ready(time.monotonic() + 5, CancelToken())
 
 
 def test_readiness_is_told_without_a_key(backend: TritonClient) -> None:
-    backend.await_ready(time.monotonic() + LIMIT_S, CancelToken())
+    backend.wait_until_ready(time.monotonic() + LIMIT_S, CancelToken())
 
 
 def test_the_requests_id_is_in_tritons_log(triton_server: TritonServer, backend: TritonClient) -> None:

@@ -45,7 +45,7 @@ def test_a_wrong_model_key_is_our_502_and_a_line_for_the_operator(
     for hint in (WRONG, triton_server.model_key, "MODEL_KEY", "Triton", "restricted", triton_server.grpc_address):
         assert hint not in told
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
-    assert lines == [f"{answer.headers['X-Request-Id']}: BackendMisconfigured: Triton refused MODEL_KEY"]
+    assert lines == [f"{answer.headers['X-Request-Id']}: BackendMisconfiguredError: Triton rejected MODEL_KEY"]
     assert WRONG not in caplog.text
 
 

@@ -61,7 +61,7 @@ def ask(backend: EmbeddedBackend) -> None:
 def test_a_server_that_closed_its_socket_and_is_seen_to_have_ended_later_has_died(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "DYING_S", 60.0)
+    monkeypatch.setattr(embedded, "DEATH_GRACE_S", 60.0)
     backend = backend_of(
         tmp_path, BackendUnavailableError("Socket closed"), ["", "", "tritonserver ended with status -9"]
     )
@@ -72,7 +72,7 @@ def test_a_server_that_closed_its_socket_and_is_seen_to_have_ended_later_has_die
 
 
 def test_a_server_that_is_alive_after_all_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "DYING_S", 0.1)
+    monkeypatch.setattr(embedded, "DEATH_GRACE_S", 0.1)
     backend = backend_of(tmp_path, BackendUnavailableError("Socket closed"), [""])
 
     with pytest.raises(BackendUnavailableError):
@@ -81,13 +81,13 @@ def test_a_server_that_is_alive_after_all_is_unavailable(tmp_path: Path, monkeyp
 
 
 def test_a_fault_of_a_server_that_is_alive_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "DYING_S", 60.0)
+    monkeypatch.setattr(embedded, "DEATH_GRACE_S", 60.0)
     backend = backend_of(tmp_path, BackendFaultError("INTERNAL: no"), [""])
     began = time.monotonic()
 
     with pytest.raises(BackendFaultError, match="INTERNAL"):
         ask(backend)
-    assert time.monotonic() - began < embedded.DYING_S / 2
+    assert time.monotonic() - began < embedded.DEATH_GRACE_S / 2
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_whatever_keeps_the_server_from_starting_is_told_and_the_next_who_asks_h
     try:
         for _ in range(2):
             seen = len(starts)
-            with pytest.raises(BackendNotStartedError, match=rf"^Triton does not start: {words}$"):
+            with pytest.raises(BackendNotStartedError, match=rf"^Triton did not start: {words}$"):
                 backend.wait_until_ready(time.monotonic() + 10)
         assert len(starts) == seen + embedded.MAX_FAILED_BOOTS
     finally:
@@ -132,7 +132,7 @@ def test_a_request_whose_boots_fail_is_told_so_after_as_many_as_are_tried_and_ha
     monkeypatch.setattr(EmbeddedBackend, "_boot", boot)
     settings = Settings(state_dir=str(tmp_path))
     backend = EmbeddedBackend(settings)
-    backend._wanted = False  # asleep
+    backend._is_wanted = False  # asleep
     backend.start()
     order = make_request(PHOTO, "photo.png", parse_options({}, settings), settings)
 
