@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from gateway.backend.state import BackendState, StateName
 from gateway.jobs.queue import QueueState
-from gateway.jobs.result_cache import CacheState
+from gateway.jobs.result_cache import CacheStats
 from gateway.usage.store import MonthlyUsage
 
 PREFIX = "superres_gateway_"
@@ -35,7 +35,7 @@ class Sources:
 
     backend: Callable[[], BackendState]
     queue: Callable[[], QueueState]
-    cache: Callable[[], CacheState]
+    cache: Callable[[], CacheStats]
     month: Callable[[], MonthlyUsage]
     upload_bytes: Callable[[], int]
     gpu_budget_s: float
@@ -127,7 +127,7 @@ class _ScrapeCollector:
 
     def _queue(self) -> Iterable[Metric]:
         state = self._sources.queue()
-        yield _gauge("jobs_running", "Images being upscaled.", state.at_work)
+        yield _gauge("jobs_running", "Images being upscaled.", state.running)
         yield _gauge("jobs_queued", "Images waiting in the queue.", state.waiting)
 
     def _cache(self) -> Iterable[Metric]:

@@ -314,8 +314,18 @@ def all_problems(root: type[Problem] = Problem) -> Iterator[type[Problem]]:
 
 def retry_later(kind: type[Problem], detail: str, retry_after_s: float) -> Problem:
     """Return a problem that says when to try again, also in Retry-After (RFC 9110 section 10.2.3)."""
-    seconds = max(1, round(retry_after_s))
+    seconds = _whole_seconds(retry_after_s)
     return kind(detail, headers={"Retry-After": str(seconds)}, retry_after_s=seconds)
+
+
+def describe_wait(retry_after_s: float) -> str:
+    """Return "1 second", "30 seconds": the number that Retry-After has."""
+    seconds = _whole_seconds(retry_after_s)
+    return "1 second" if seconds == 1 else f"{seconds:,} seconds"
+
+
+def _whole_seconds(retry_after_s: float) -> int:
+    return max(1, round(retry_after_s))
 
 
 INTERNAL_DETAIL = "An internal error occurred and was logged. Try again. If it persists, report the request ID."

@@ -25,7 +25,7 @@ from gateway.backend.interface import Backend
 from gateway.config.settings import Settings
 from gateway.logs import configure_log
 from gateway.metrics import MetricsError
-from gateway.services import Services, services_of
+from gateway.services import Services, services
 from gateway.wsgi.malloc import return_large_blocks
 from gateway.wsgi.timeouts import RequestBodyTimeout, ResponseTimeout, SocketDeadlines
 from gateway.wsgi.worker import GatewayWorker, QuietLogger
@@ -144,7 +144,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             _log.error("%s", error, exc_info=error)
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
         app = create_app(self.settings, self._backend)
-        self._start_meter_and_metrics(services_of(app))
+        self._start_meter_and_metrics(services(app))
         bodies = RequestBodyTimeout(
             app,
             self.deadlines,
@@ -154,21 +154,21 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         )
         return ResponseTimeout(bodies, idle_timeout_s=self.settings.idle_timeout_s)
 
-    def _start_meter_and_metrics(self, services: Services) -> None:
-        self._services = services
-        services.meter.start()
+    def _start_meter_and_metrics(self, running: Services) -> None:
+        self._services = running
+        running.usage_meter.start()
         if self.settings.metrics_port:
             try:
-                services.metrics.serve(self.settings.metrics_host, self.settings.metrics_port)
+                running.metrics.serve(self.settings.metrics_host, self.settings.metrics_port)
             except MetricsError as error:
                 _log.error("%s", error)
                 sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     @staticmethod
-    def _end_requests(services: Services) -> None:
-        services.upscaling.end()
+    def _end_requests(running: Services) -> None:
+        running.runner.shut_down()
         end = time.monotonic() + CANCELLED_RESPONSES_S
-        while services.doors.count_running() and time.monotonic() < end:
+        while running.access_control.count_running() and time.monotonic() < end:
             time.sleep(0.01)
 
     def _after_start(self, worker: Any) -> None:
@@ -192,7 +192,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             return  # gunicorn calls this in the arbiter too
         if self._services is not None:
             self._end_requests(self._services)
-            self._services.meter.close()
+            self._services.usage_meter.close()
         if self._backend is not None:
             self._backend.close()
         logging.shutdown()

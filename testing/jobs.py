@@ -12,9 +12,9 @@ from testing.requests import PHOTO
 SETTINGS = Settings(variants="compact_x4,real_x4,color_jpeg_10")
 
 
-def order(data: bytes = PHOTO, **parameters: str) -> UpscaleRequest:
+def upscale_request(data: bytes = PHOTO, **parameters: str) -> UpscaleRequest:
     return make_request(data, "photo.png", parse_options(parameters, SETTINGS), SETTINGS)
 
 
-def upscaling(upscaler: FakeBackend, places: JobQueue | None = None, deadline_s: float = 30.0) -> JobRunner:
-    return JobRunner(upscaler, places or JobQueue(Capacity(at_work=1, waiting=1)), deadline_s=deadline_s)
+def make_runner(upscaler: FakeBackend, queue: JobQueue | None = None, deadline_s: float = 30.0) -> JobRunner:
+    return JobRunner(upscaler, queue or JobQueue(Capacity(running=1, waiting=1)), deadline_s=deadline_s)

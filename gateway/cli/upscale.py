@@ -19,7 +19,7 @@ from gateway.backend import embedded
 from gateway.backend.interface import Backend, BackendError
 from gateway.backend.triton_install import EmbeddedServerError
 from gateway.config.settings import Settings
-from gateway.jobs.options import FORMATS, UpscaleOptions, UpscaleRequest, make_request, parse_options, stem_of
+from gateway.jobs.options import FORMATS, UpscaleOptions, UpscaleRequest, make_request, parse_options, safe_stem
 from gateway.jobs.queue import Capacity, JobQueue
 from gateway.jobs.runner import JobRunner
 from gateway.problems import Problem
@@ -106,7 +106,7 @@ class _BackendSession:
             if isinstance(self._backend, embedded.EmbeddedBackend):
                 click.echo("\nStarting the embedded Triton ...", err=True)
                 self._backend.wait_until_ready(time.monotonic() + embedded.READY_LIMIT_S)
-        return JobRunner(self._backend, JobQueue(Capacity(at_work=1, waiting=0)), deadline_s=self._settings.deadline_s)
+        return JobRunner(self._backend, JobQueue(Capacity(running=1, waiting=0)), deadline_s=self._settings.deadline_s)
 
 
 def _read_paths(paths: list[Path]) -> tuple[list[Path], Path, bool]:
@@ -124,7 +124,7 @@ def _choose_destinations(sources: list[Path], folder: Path, options: UpscaleOpti
     """Return the output path of each input. Rejects two inputs with the same output path before any work starts."""
     sources_by_destination: dict[Path, Path] = {}
     for source in sources:
-        destination = folder / options.name_result(stem_of(source.name))
+        destination = folder / options.result_filename(safe_stem(source.name))
         if destination in sources_by_destination:
             earlier = sources_by_destination[destination]
             raise click.UsageError(

@@ -78,7 +78,7 @@ def booting(elapsed_s: float) -> Event:
 
 
 def queued(ahead: int) -> Event:
-    return Event("queue", {"place": ahead + 1, "ahead": ahead})
+    return Event("queue", {"position": ahead + 1, "ahead": ahead})
 
 
 PLAIN: tuple[Step, ...] = (UP, Bands(1, 2, 2), Whole())
@@ -205,7 +205,7 @@ class ScriptedGateway:
         if is_silent:
             gate.wait(GATE_LIMIT_S)
         while not gate.wait(0.05) and time.monotonic() < deadline:
-            yield b": still here\n\n"
+            yield b": heartbeat\n\n"
 
 
 class _Quiet(WSGIRequestHandler):

@@ -59,7 +59,7 @@ def test_neither_have_the_pages_without_javascript(make_page: MakePage, gateway:
     page.goto(gateway.url)
     choose(page, file("butterfly.png"))
     start(page)
-    expect(page.locator("h1")).to_have_text("Here it is")
+    expect(page.locator("h1")).to_have_text("Your result")
 
     check(page)
 

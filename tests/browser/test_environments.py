@@ -99,13 +99,13 @@ def test_without_javascript_the_plain_form_leads_to_a_plain_result(
 ) -> None:
     page = make_page(java_script_enabled=False)
     expect(page.locator(".example").first).to_be_hidden()
-    expect(page.get_by_text("Choose a picture")).to_be_visible()
+    expect(page.get_by_text("Choose an image")).to_be_visible()
     expect(page.locator("#state")).to_contain_text("10 to 15 seconds")
 
     choose(page, file("butterfly.png"))
     start(page)
 
-    expect(page.locator("h1")).to_have_text("Here it is")
+    expect(page.locator("h1")).to_have_text("Your result")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download butterfly_compact_real_x4.png").click()
     assert Path(download.value.path()).read_bytes() == gateway.api(BUTTERFLY)
@@ -242,11 +242,11 @@ def test_a_gateway_that_does_not_answer_is_told_in_words_with_a_link(
     page.clock.install()
     page.route(f"{gateway.url}**", lambda route: route.fulfill(body="<p>a proxy's words</p>", content_type="text/html"))
     page.goto(front.origin)
-    expect(page.locator("#words")).to_have_text("Asking the gateway for its page.")
+    expect(page.locator("#words")).to_have_text("Loading the gateway.")
     page.clock.run_for(7_000)
-    expect(page.locator("#words")).to_contain_text("it may be waking")
+    expect(page.locator("#words")).to_contain_text("it may be starting")
     page.clock.run_for(20_000)
-    expect(page.locator("#words")).to_contain_text("The gateway does not answer.")
+    expect(page.locator("#words")).to_contain_text("The gateway does not respond.")
     expect(page.locator(".cover .gateway-link")).to_have_attribute("href", gateway.url)
 
     page.unroute(f"{gateway.url}**")

@@ -52,15 +52,15 @@ def test_an_upload_tells_boot_queue_bands_and_ends_with_the_bytes_of_the_api(
     choose(page, file("my holiday.png", HARBOUR))
     start(page)
 
-    words(page).to_have_text("The machine is asleep: the first picture usually takes 12 s more.")
+    words(page).to_have_text("The server is asleep. The first image usually takes 12 s longer.")
     gateway.script.open("asleep")
-    words(page).to_contain_text("The machine is waking:")
+    words(page).to_contain_text("The server is starting:")
     words(page).to_contain_text("s so far, usually 12 s.")
-    expect(page.locator("#backend")).to_have_text("Waking")
+    expect(page.locator("#backend")).to_have_text("Starting")
     gateway.script.open("booting")
-    words(page).to_have_text("In the queue: 2 pictures are ahead of yours.")
+    words(page).to_have_text("In the queue: 2 images are ahead of yours.")
     gateway.script.open("queued")
-    words(page).to_contain_text("Band 2 of 4 is done")
+    words(page).to_contain_text("2 of 4 bands done")
     words(page).to_contain_text("left.")
     expect(page.locator(".growing")).to_have_attribute("data-rows", "600")
     with_band, without = page.evaluate(CANVAS_PIXELS, [[800, 300], [800, 900]])
@@ -83,12 +83,12 @@ def test_what_is_known_of_the_result_stands_beside_it(page: Page, gateway: Scrip
     start(page)
     await_state(page, "done")
 
-    expect(page.locator(".job-size")).to_have_text("64 × 64 became 256 × 256 pixels, 16 kB")
-    words(page).to_have_text("Done in 3.2 s, by compact_real_x4.")
+    expect(page.locator(".job-size")).to_have_text("64 × 64 upscaled to 256 × 256 pixels, 16 kB")
+    words(page).to_have_text("Done in 3.2 s with compact_real_x4.")
     expect(page.locator(".job-notes li")).to_have_text(
         [
             "The image is animated: only the first of its 2 frames was used.",
-            "2 tiles checked: every number is finite. Shrunk back, the result matches your upload at 41.2 dB.",
+            "2 tiles checked: all values are finite. Scaled back down, the result matches your upload at 41.2 dB.",
         ]
     )
 
@@ -98,7 +98,7 @@ def test_a_result_kept_from_earlier_says_so(page: Page, gateway: ScriptedGateway
     choose(page, file("butterfly.png"))
     start(page)
 
-    words(page).to_have_text("Done at once: compact_real_x4 made it before, and it was kept.")
+    words(page).to_have_text("Done at once: compact_real_x4 upscaled the same image before.")
 
 
 def test_stop_stops_and_try_again_tries_again(page: Page, gateway: ScriptedGateway) -> None:
@@ -123,7 +123,7 @@ def test_several_pictures_are_worked_on_one_after_another(page: Page, gateway: S
         (scripted_gateway.UP, Event("problem", {"status": 502, **BROKEN})),
     ]
     choose(page, file("a.png"), file("b.png"), file("c.png"))
-    expect(page.locator("#go")).to_have_text("Make 3 pictures larger")
+    expect(page.locator("#go")).to_have_text("Upscale 3 images")
     start(page)
     await_state(page, "waiting", 0)
     await_state(page, "ready", 1)
@@ -163,7 +163,7 @@ def test_a_photograph_grows_the_way_its_camera_was_held(page: Page, gateway: Scr
     assert page.eval_on_selector(".growing-canvas", "canvas => [canvas.width, canvas.height]") == [240, 480]
     gateway.script.open("half")
     await_state(page, "done")
-    expect(page.locator(".job-size")).to_contain_text("60 × 120 became 240 × 480 pixels")
+    expect(page.locator(".job-size")).to_contain_text("60 × 120 upscaled to 240 × 480 pixels")
 
 
 def test_a_preview_that_comes_after_the_result_still_turns_what_is_said(
@@ -177,22 +177,22 @@ def test_a_preview_that_comes_after_the_result_still_turns_what_is_said(
     choose(page, file("phone.jpg", photo, "image/jpeg"))
     start(page)
     await_state(page, "done")
-    expect(page.locator(".job-size")).to_contain_text("120 × 60 became 240 × 480 pixels")
+    expect(page.locator(".job-size")).to_contain_text("120 × 60 upscaled to 240 × 480 pixels")
     page.evaluate("held.forEach((show) => show())")
 
-    expect(page.locator(".job-size")).to_contain_text("60 × 120 became 240 × 480 pixels")
+    expect(page.locator(".job-size")).to_contain_text("60 × 120 upscaled to 240 × 480 pixels")
 
 
 def test_a_variant_of_the_same_size_is_told_as_one(page: Page) -> None:
     page.locator(".more summary").click()
     page.check("input[value=compact_color_denoise_25]")
     choose(page, file("butterfly.png"))
-    expect(page.locator("#go")).to_have_text("Clean it up")
+    expect(page.locator("#go")).to_have_text("Clean up")
     start(page)
     await_state(page, "done")
 
     expect(page.locator(".job-size")).to_have_text(re.compile(r"^64 × 64 pixels, \d+ kB$"))
-    expect(page.locator(".job-notes")).not_to_contain_text("Shrunk back")
+    expect(page.locator(".job-notes")).not_to_contain_text("Scaled back down")
 
 
 def test_a_finished_picture_is_made_again_as_is_chosen_then(page: Page, gateway: ScriptedGateway) -> None:
@@ -202,7 +202,7 @@ def test_a_finished_picture_is_made_again_as_is_chosen_then(page: Page, gateway:
     expect(page).to_have_title(re.compile("^Done: "))
 
     page.get_by_label("WebP: the smallest").check()
-    page.get_by_role("button", name="Again butterfly.png").click()
+    page.get_by_role("button", name="Redo butterfly.png").click()
     await_state(page, "done")
 
     name, data = saved(page)
@@ -219,20 +219,20 @@ def test_the_button_is_in_sight_once_a_picture_is_ready(make_page: MakePage) -> 
 
 
 def test_the_page_tells_how_long_a_picture_may_stay_in_memory(page: Page) -> None:
-    expect(page.locator(".notes")).to_contain_text("kept in memory for 24 hours at most")
+    expect(page.locator(".notes")).to_contain_text("stays in memory for at most 24 hours")
 
 
 def test_a_refusal_that_holds_for_all_stops_the_list(make_page: MakePage, gateway: ScriptedGateway) -> None:
     page = make_page(refusals=REFUSALS)
-    problem = {"title": "Too many pictures", "detail": "12 megapixels in an hour is the limit. Try again in 90 s."}
+    problem = {"title": "Too many images", "detail": "The maximum is 12 megapixels per hour. Try again in 90 s."}
     gateway.script.refusals.append((429, problem, {"Retry-After": "90"}))
     choose(page, file("a.png"), file("b.png"))
     start(page)
 
     await_state(page, "failed", 0)
     await_state(page, "ready", 1)
-    words(page).to_have_text("Too many pictures. 12 megapixels in an hour is the limit. Try again in 90 s.")
-    expect(page.locator(".job-notes li").first).to_have_text("It may work again in 90 s.")
+    words(page).to_have_text("Too many images. The maximum is 12 megapixels per hour. Try again in 90 s.")
+    expect(page.locator(".job-notes li").first).to_have_text("Try again in 90 s.")
     expect(page.locator("#go")).to_be_enabled()
     assert len(gateway.script.uploads) == 1
 
@@ -259,7 +259,7 @@ def test_a_connection_that_breaks_is_told_in_words(page: Page, gateway: Scripted
     start(page)
 
     await_state(page, "failed")
-    words(page).to_have_text("The connection broke before the picture was there. Try again: nothing was kept.")
+    words(page).to_have_text("The connection was lost before the result arrived. Try again.")
 
 
 def test_a_removed_picture_is_gone_and_its_work_stopped(page: Page, gateway: ScriptedGateway) -> None:

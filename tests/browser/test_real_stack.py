@@ -110,7 +110,7 @@ def test_a_sleeping_backend_boots_bands_arrive_and_the_download_is_what_the_api_
     rows = sorted({rows for state, rows in seen if state == "working" and rows})
     assert len(rows) >= 2, f"bands must be painted before the end: {seen}"
     assert rows[-1] == 1200
-    expect(page.locator(".job-notes")).to_contain_text("every number is finite")
+    expect(page.locator(".job-notes")).to_contain_text("all values are finite")
     page.locator(".divider").focus()
     page.keyboard.press("End")
     with page.expect_download() as download:
@@ -193,7 +193,7 @@ def test_the_same_without_javascript(make_page: MakePage, sleepy: SleepyStack) -
     choose(page, file("butterfly.png"))
     page.click("#go")
 
-    expect(page.locator("h1")).to_have_text("Here it is", timeout=BOOT_MS)
+    expect(page.locator("h1")).to_have_text("Your result", timeout=BOOT_MS)
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
     assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)

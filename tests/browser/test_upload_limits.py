@@ -45,15 +45,18 @@ def test_the_size_is_read_from_the_header_of_each_kind(page: Page) -> None:
 
 REFUSED = {
     "empty": (b"", "The file is empty. Choose another."),
-    "text": (b"words", "This is no picture that is read here. Save it as JPEG, PNG or WebP and choose that."),
+    "text": (b"words", "This is not a supported image. Save it as JPEG, PNG or WebP and choose it again."),
     "gif": (saved_as("GIF", (4, 4), "P"), "This is a GIF. Save it as JPEG, PNG or WebP and choose that."),
     "heic": (b"\0\0\0\x18ftypheic\0\0\0\0", "This is a HEIC. Save it as JPEG, PNG or WebP and choose that."),
-    "bytes": (SIZES["PNG"] + bytes(400_000), "400,000 (400 kB) is the limit. Save it smaller, or as JPEG or WebP."),
+    "bytes": (
+        SIZES["PNG"] + bytes(400_000),
+        "the maximum is 400,000 (400 kB). Make it smaller, or save it as JPEG or WebP.",
+    ),
     "pixels": (
         images.encode_png(images.draw_grey(501, 500)),
-        "It has 500 × 501 = 250,500 pixels; 250,000 is the limit. Send a part of it.",
+        "The image has 500 × 501 = 250,500 pixels; the maximum is 250,000. Crop it.",
     ),
-    "side": (saved_as("PNG", (1_001, 2)), "It has 1,001 × 2 pixels; 1,000 is the limit for a side. Send a part of it."),
+    "side": (saved_as("PNG", (1_001, 2)), "The image has 1,001 × 2 pixels; the maximum per side is 1,000. Crop it."),
 }
 
 
@@ -85,7 +88,7 @@ def test_a_result_that_takes_too_much_memory_in_its_format_is_refused(page: Page
 
     await_state(page, "failed")
     expect(page.locator(".job-state")).to_have_text(
-        f"The result would have 32 × 32 = 1,024 pixels; 999 is the limit for {kind}. Choose PNG."
+        f"The result would have 32 × 32 = 1,024 pixels; the maximum for {kind} is 999. Choose PNG."
     )
 
 
@@ -97,8 +100,8 @@ def test_a_result_larger_than_the_format_holds_is_refused_with_what_to_choose(pa
 
     await_state(page, "failed")
     expect(page.locator(".job-state")).to_have_text(
-        "The result would have 4,000 × 8 pixels, and WEBP holds 3,999 a side. Choose PNG."
+        "The result would have 4,000 × 8 pixels; the maximum per side for WEBP is 3,999. Choose PNG."
     )
-    page.get_by_label("PNG: every pixel").check()
+    page.get_by_label("PNG: lossless").check()
     page.click(".job-retry")
     await_state(page, "done")

@@ -15,12 +15,12 @@ from testing.browser.scripted_gateway import Bands, Event, Gate, ScriptedGateway
 def test_choosing_wakes_the_backend_and_looking_does_not(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.state = "asleep"
     page.reload()
-    expect(page.locator("#state")).to_have_text("The machine is asleep: the first picture usually takes 12 s more.")
+    expect(page.locator("#state")).to_have_text("The server is asleep. The first image usually takes 12 s longer.")
     assert gateway.script.woken == 0
 
     choose(page, file("notes.txt", b"words"), file("butterfly.png"))
 
-    expect(page.locator("#backend")).to_have_text("Waking")
+    expect(page.locator("#backend")).to_have_text("Starting")
     assert gateway.script.woken == 1
     assert gateway.script.uploads == []
 
@@ -55,7 +55,7 @@ def test_a_stream_that_falls_silent_is_taken_for_broken(make_page: MakePage, gat
     await_state(page, "waiting")
     page.clock.run_for(2_000)
 
-    words(page).to_contain_text("The connection broke")
+    words(page).to_contain_text("The connection was lost")
     gateway.script.open("silent")
 
 
@@ -86,7 +86,7 @@ def test_what_is_waited_for_is_said_from_the_boot_to_the_first_band(page: Page, 
             Gate("up"),
             scripted_gateway.UP,
             Gate("turn"),
-            Event("queue", {"place": 0, "ahead": 0}),
+            Event("queue", {"position": 0, "ahead": 0}),
             Gate("bands"),
             Bands(1, 1, 2),
             scripted_gateway.booting(0.0),
@@ -99,17 +99,17 @@ def test_what_is_waited_for_is_said_from_the_boot_to_the_first_band(page: Page, 
     )
     choose(page, file("harbour.png", HARBOUR))
     start(page)
-    ahead = "In the queue: 3 pictures are ahead of yours."
-    words(page).to_have_text(re.compile(rf"^The machine is waking: .*{ahead}$"))
+    ahead = "In the queue: 3 images are ahead of yours."
+    words(page).to_have_text(re.compile(rf"^The server is starting: .*{ahead}$"))
     gateway.script.open("boots")
-    words(page).to_have_text(re.compile(rf"^The machine is waking: [4-9] s so far, usually 12 s\. {ahead}$"))
+    words(page).to_have_text(re.compile(rf"^The server is starting: [4-9] s so far, usually 12 s\. {ahead}$"))
     gateway.script.open("up")
     words(page).to_have_text(ahead)
     gateway.script.open("turn")
-    words(page).to_have_text(re.compile(r"^The machine works on your picture, [2-9] s so far\.$"))  # also when it ticks
+    words(page).to_have_text(re.compile(r"^Upscaling your image, [2-9] s so far\.$"))  # also when it ticks
     gateway.script.open("bands")
-    words(page).to_contain_text("The machine is waking")  # after a band: it died, and another one boots
+    words(page).to_contain_text("The server is starting")  # after a band: it died, and another one boots
     gateway.script.open("again")
-    words(page).to_have_text(re.compile(r"^The machine works on your picture, [2-9] s so far\.$"))
+    words(page).to_have_text(re.compile(r"^Upscaling your image, [2-9] s so far\.$"))
     gateway.script.open("end")
     await_state(page, "done")

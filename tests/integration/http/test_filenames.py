@@ -14,7 +14,7 @@ from werkzeug.test import EnvironBuilder
 from gateway.access.api_keys import ApiKeyStore
 from gateway.config.settings import Settings
 from gateway.jobs.options import make_request, parse_options
-from gateway.services import services_of
+from gateway.services import services
 from testing.raw_http import multipart
 from testing.requests import PHOTO, api_form
 from testing.server import Served
@@ -84,11 +84,11 @@ def test_an_answer_that_the_server_cannot_begin_gives_its_room_back(app: Flask, 
     def refuse(*_: object) -> None:
         raise ValueError("a header that is none")  # as gunicorn's start_response does
 
-    parts = services_of(app)
+    parts = services(app)
     builder = EnvironBuilder("/api/v1/upscale", method="POST", headers=[("X-API-Key", key)], **api_form())
 
     with pytest.raises(ValueError, match="none"):
         app.wsgi_app(builder.get_environ(), cast("Any", refuse))
 
-    assert parts.doors.count_running() == 0
-    assert parts.intake.taken() == 0
+    assert parts.access_control.count_running() == 0
+    assert parts.upload_memory.reserved_bytes() == 0

@@ -16,7 +16,7 @@ import pytest
 
 from gateway.access.api_keys import ApiKeyStore
 from gateway.config.settings import Settings
-from gateway.jobs.options import most_pixels_of
+from gateway.jobs.options import max_result_pixels
 from testing import images
 from testing.server import Served, memory_of, serving, worker_of
 
@@ -107,7 +107,7 @@ def test_full_size_as_webp_is_refused_before_it_takes_memory(
 def test_the_largest_that_webp_takes_keep_to_the_memory_for_work(
     banded: Served, banded_key: str, is_transparent: bool
 ) -> None:
-    side = int(most_pixels_of("webp", Settings(), is_transparent=is_transparent) ** 0.5) // 4
+    side = int(max_result_pixels("webp", Settings(), is_transparent=is_transparent) ** 0.5) // 4
 
     answers, growth = growth_of(banded, banded_key, "?format=webp", flat(side, is_transparent=is_transparent), AT_ONCE)
 

@@ -52,7 +52,7 @@ def wait_for_log(server: Served, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "route"),
-    [("/static/x/page.css", "/static/<asked>/<path:filename>"), ("/favicon.ico", "/favicon.ico"), ("/", "/")],
+    [("/static/x/page.css", "/static/<version>/<path:filename>"), ("/favicon.ico", "/favicon.ico"), ("/", "/")],
 )
 def test_every_answer_is_logged_when_it_has_been_sent(served: Served, path: str, route: str) -> None:
     with connected(served) as sock:

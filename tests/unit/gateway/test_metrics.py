@@ -12,7 +12,7 @@ import pytest
 
 from gateway.backend.state import BackendState
 from gateway.jobs.queue import QueueState
-from gateway.jobs.result_cache import CacheState
+from gateway.jobs.result_cache import CacheStats
 from gateway.metrics import METHODS, Metrics, MetricsError, Sources
 from gateway.usage.store import ClientUsage, MonthlyUsage
 from testing.data import ROOT
@@ -25,7 +25,7 @@ def sources(**changes: Callable[[], Any]) -> Sources:
     looks: dict[str, Any] = {
         "backend": lambda: BackendState("booting", 3.0, (11.0, 14.0)),
         "queue": lambda: QueueState(1, 2, is_full=False, retry_after_s=3.0),
-        "cache": lambda: CacheState(3, 4_000, 5, 6),
+        "cache": lambda: CacheStats(3, 4_000, 5, 6),
         "month": lambda: MONTH,
         "upload_bytes": lambda: 7_000,
         "gpu_budget_s": 3_600.0,

@@ -138,7 +138,7 @@ def test_a_request_whose_boots_fail_is_told_so_after_as_many_as_are_tried_and_ha
 
     try:
         with pytest.raises(problems.BackendNotStarted):
-            JobRunner(backend, JobQueue(Capacity(at_work=1, waiting=0)), deadline_s=60).run(order, "id")
+            JobRunner(backend, JobQueue(Capacity(running=1, waiting=0)), deadline_s=60).run(order, "id")
     finally:
         backend.close()
     assert len(boots) == MAX_FAILED_BOOTS

@@ -34,7 +34,7 @@ from gateway.jobs.runner import JobRunner
 from preprocessing.codec import Pixels
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
-from testing.jobs import order
+from testing.jobs import upscale_request
 
 LIMIT_S = 30.0
 PIXELS = np.zeros((8, 8, 3), np.uint8)
@@ -81,7 +81,7 @@ def ask(backend: RemoteBackend, limit_s: float = LIMIT_S, cancel_token: CancelTo
 def wait_for(states: BackendStateTracker, name: str) -> None:
     end = time.monotonic() + LIMIT_S
     while states.current().name != name:
-        assert time.monotonic() < end, f"it never became {name}"
+        assert time.monotonic() < end, f"it never upscaled to {name}"
         time.sleep(0.005)
 
 
@@ -319,6 +319,6 @@ def test_a_server_that_went_away_is_asked_again_before_the_next_image_is_sent() 
 def test_an_image_at_which_the_server_went_away_is_made_by_the_one_that_takes_its_place() -> None:
     activator = Activator(failures=[BackendUnavailableError("gone")])
     activator.is_up.set()
-    making = JobRunner(external(activator), JobQueue(Capacity(at_work=1, waiting=0)), deadline_s=LIMIT_S)
-    assert making.run(order(), "id").width == 4 * order().upload.width
+    making = JobRunner(external(activator), JobQueue(Capacity(running=1, waiting=0)), deadline_s=LIMIT_S)
+    assert making.run(upscale_request(), "id").width == 4 * upscale_request().upload.width
     assert activator.asked_ready == 2

@@ -1,4 +1,4 @@
-"""The specification of the live path: events on POST, the backend's state, waking it; on the fake backend."""
+"""Event streams of jobs, the backend's status and the wake call, on the fake backend."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from gateway.config.settings import Settings
 from gateway.jobs.event_stream import JobEvents
 from gateway.jobs.options import make_request, parse_options
 from gateway.jobs.queue import Capacity, JobQueue
-from gateway.jobs.runner import Job, JobRunner
-from gateway.services import services_of
+from gateway.jobs.runner import JobRunner, QueuedJob
+from gateway.services import services
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
 from testing.fixtures import MakeApp
@@ -30,15 +30,15 @@ from testing.requests import PHOTO, ask_api, problem_of, read_events, read_pictu
 EVENTS = {"Accept": "text/event-stream"}
 
 
-def work_on(upscaler: FakeBackend, places: JobQueue | None = None, data: bytes = PHOTO, **choices: str) -> Job:
+def submit_job(upscaler: FakeBackend, queue: JobQueue | None = None, data: bytes = PHOTO, **options: str) -> QueuedJob:
     settings = Settings()
-    order = make_request(data, "photo.png", parse_options(choices, settings), settings)
-    return JobRunner(upscaler, places or JobQueue(Capacity(at_work=1, waiting=3)), deadline_s=30.0).begin(
-        order, "the-id"
+    request = make_request(data, "photo.png", parse_options(options, settings), settings)
+    return JobRunner(upscaler, queue or JobQueue(Capacity(running=1, waiting=3)), deadline_s=30.0).submit(
+        request, "the-id"
     )
 
 
-def test_the_stream_tells_progress_and_ends_with_the_bytes_of_the_plain_answer(client: FlaskClient, key: str) -> None:
+def test_stream_reports_progress_and_ends_with_the_bytes_of_the_plain_response(client: FlaskClient, key: str) -> None:
     plain = ask_api(client, key)
 
     streamed = ask_api(client, key, headers=EVENTS)
@@ -63,13 +63,13 @@ def test_the_stream_tells_progress_and_ends_with_the_bytes_of_the_plain_answer(c
     }
 
 
-def test_whoever_refuses_events_gets_the_picture(client: FlaskClient, key: str) -> None:
+def test_client_that_refuses_events_gets_the_image(client: FlaskClient, key: str) -> None:
     plain = ask_api(client, key, headers={"Accept": "image/*, text/event-stream;q=0"})
 
     assert plain.content_type == "image/png"
 
 
-def test_bands_can_be_painted_one_below_the_other(client: FlaskClient, key: str) -> None:
+def test_bands_add_up_to_the_image(client: FlaskClient, key: str) -> None:
     streamed = ask_api(client, key, query="?bands=1", headers=EVENTS)
 
     bands = [body for name, body in read_events(streamed.data) if name == "band"]
@@ -84,23 +84,23 @@ def test_bands_can_be_painted_one_below_the_other(client: FlaskClient, key: str)
 
 def test_a_wide_band_is_sent_smaller() -> None:
     data = encode_png(draw_photo(8, 1000))
-    live = JobEvents(work_on(FakeBackend(), data=data), FakeBackend().state_tracker, with_bands=True)
-    live.start()
+    stream = JobEvents(submit_job(FakeBackend(), data=data), FakeBackend().state_tracker, with_bands=True)
+    stream.start()
 
-    bands = [body for name, body in read_events(b"".join(live.events())) if name == "band"]
+    bands = [body for name, body in read_events(b"".join(stream.events())) if name == "band"]
 
     assert bands[0]["width"] == 4000
     assert PilImage.open(BytesIO(base64.b64decode(bands[0]["data"]))).width == 2048
 
 
-def test_doors_refuse_before_the_stream_begins(client: FlaskClient, key: str) -> None:
+def test_rejections_come_before_the_stream_begins(client: FlaskClient, key: str) -> None:
     assert problem_of(ask_api(client, "no-such-key", headers=EVENTS)) == (401, "key-required")
-    assert problem_of(ask_api(client, key, b"no picture at all", headers=EVENTS)) == (415, "unknown-format")
+    assert problem_of(ask_api(client, key, b"not an image", headers=EVENTS)) == (415, "unknown-format")
     refused = client.post("/", data={}, headers=EVENTS, content_type="multipart/form-data")
     assert refused.content_type == "application/problem+json", "the page's script reads it"
 
 
-def test_a_full_queue_refuses_before_the_stream_begins(make_app: MakeApp, key: str) -> None:
+def test_full_queue_rejects_before_the_stream_begins(make_app: MakeApp, key: str) -> None:
     upscaler = FakeBackend(gate=threading.Event())
     app = make_app(upscaler=upscaler, max_concurrent_jobs=1, queue_size=0)
     first = app.test_client().post("/api/v1/upscale", data=PHOTO, headers={"X-API-Key": key, **EVENTS}, buffered=False)
@@ -115,7 +115,7 @@ def test_a_full_queue_refuses_before_the_stream_begins(make_app: MakeApp, key: s
     ("failure", "status", "slug"),
     [(BackendMisconfiguredError("a secret"), 502, "backend-fault"), (RuntimeError("a secret"), 500, "internal-error")],
 )
-def test_what_fails_later_is_a_problem_in_the_stream(
+def test_later_failure_is_a_problem_event(
     make_app: MakeApp, key: str, failure: Exception, status: int, slug: str
 ) -> None:
     app = make_app(upscaler=FakeBackend(failures=[failure]), client_requests="9 per hour", client_megapixels="")
@@ -127,12 +127,12 @@ def test_what_fails_later_is_a_problem_in_the_stream(
     assert (name, problem["status"], problem["type"]) == ("problem", status, f"/problems/{slug}")
     assert problem["request_id"] == streamed.headers["X-Request-Id"]
     assert "secret" not in problem["detail"]
-    assert f'superres_gateway_problems_total{{slug="{slug}"}} 1.0' in services_of(app).metrics.text()
-    assert "r=8;" in ask_api(app.test_client(), key).headers["RateLimit"], "what failed by our fault costs nothing"
+    assert f'superres_gateway_problems_total{{slug="{slug}"}} 1.0' in services(app).metrics.text()
+    assert "r=8;" in ask_api(app.test_client(), key).headers["RateLimit"], "our own failures are not charged"
 
 
 def take(events: Iterator[bytes], name: str) -> dict[str, Any]:
-    """Read on to the next event of a name and return it; other events in the same chunk are passed over."""
+    """Return the next event with this name; other events in the same chunk are skipped."""
     text = b""
     for chunk in events:
         text += chunk
@@ -144,29 +144,29 @@ def take(events: Iterator[bytes], name: str) -> dict[str, Any]:
     raise AssertionError(f"the stream ended without {name}")
 
 
-def test_the_place_in_the_queue_is_told_as_it_changes() -> None:
-    gate, places = threading.Event(), JobQueue(Capacity(at_work=1, waiting=3))
+def test_queue_position_is_reported_as_it_changes() -> None:
+    gate, queue = threading.Event(), JobQueue(Capacity(running=1, waiting=3))
     upscaler = FakeBackend(gate=gate)
-    lives = [JobEvents(work_on(upscaler, places), upscaler.state_tracker, with_bands=False) for _ in range(3)]
-    for live in lives:
-        live.start()
-    events = lives[2].events()
+    streams = [JobEvents(submit_job(upscaler, queue), upscaler.state_tracker, with_bands=False) for _ in range(3)]
+    for stream in streams:
+        stream.start()
+    events = streams[2].events()
 
-    assert take(events, "queue") == {"place": 2, "ahead": 2}
+    assert take(events, "queue") == {"position": 2, "ahead": 2}
     gate.set()
     assert take(events, "result")["width"] == 128
-    for live in lives[:2]:
-        take(live.events(), "result")
+    for stream in streams[:2]:
+        take(stream.events(), "result")
 
 
-def test_while_the_backend_boots_the_page_can_count_along() -> None:
+def test_state_is_reported_each_second_while_booting() -> None:
     gate, clock = threading.Event(), ManualClock()
     upscaler = FakeBackend(gate=gate)
     upscaler.state_tracker = type(upscaler.state_tracker)(clock=clock)
     upscaler.wake()
-    live = JobEvents(work_on(upscaler), upscaler.state_tracker, with_bands=False, clock=clock)
-    live.start()
-    events = live.events()
+    stream = JobEvents(submit_job(upscaler), upscaler.state_tracker, with_bands=False, clock=clock)
+    stream.start()
+    events = stream.events()
 
     assert take(events, "state") == {"state": "booting", "elapsed_s": 0.0, "usual_s": None}
     clock.now += 1.0
@@ -180,36 +180,36 @@ def test_while_the_backend_boots_the_page_can_count_along() -> None:
     assert take(events, "result")["width"] == 128
 
 
-def test_a_silent_stream_says_now_and_then_that_it_is_alive() -> None:
+def test_silent_stream_sends_heartbeats() -> None:
     gate, clock = threading.Event(), ManualClock()
     upscaler = FakeBackend(gate=gate)
-    live = JobEvents(work_on(upscaler), upscaler.state_tracker, with_bands=False, clock=clock)
-    live.start()
-    events = live.events()
+    stream = JobEvents(submit_job(upscaler), upscaler.state_tracker, with_bands=False, clock=clock)
+    stream.start()
+    events = stream.events()
     next(events)
 
     clock.now += 5.0
 
-    assert next(events) == b": still here\n\n"
+    assert next(events) == b": heartbeat\n\n"
     gate.set()
     take(events, "result")
 
 
-def test_closing_the_stream_stops_the_work_at_the_backend() -> None:
-    upscaler, places = FakeBackend(gate=threading.Event()), JobQueue(Capacity(at_work=1, waiting=1))
-    live = JobEvents(work_on(upscaler, places), upscaler.state_tracker, with_bands=False)
-    live.start()
-    events = live.events()
+def test_closing_the_stream_cancels_the_job_at_the_backend() -> None:
+    upscaler, queue = FakeBackend(gate=threading.Event()), JobQueue(Capacity(running=1, waiting=1))
+    stream = JobEvents(submit_job(upscaler, queue), upscaler.state_tracker, with_bands=False)
+    stream.start()
+    events = stream.events()
     next(events)
     assert upscaler.arrived.acquire(timeout=30)
 
     events.close()  # type: ignore[attr-defined]  # a generator, as gunicorn closes it
 
-    places.enter().wait(30, CancelToken())  # the place is free again
+    queue.acquire().wait(30, CancelToken())  # the slot is free again
     assert upscaler.stops == 1
 
 
-def test_the_status_is_told_without_waking_anything(client: FlaskClient, upscaler: FakeBackend) -> None:
+def test_status_wakes_nothing(client: FlaskClient, upscaler: FakeBackend) -> None:
     answer = client.get("/api/v1/status").get_json()
 
     assert answer["backend"].pop("since_s") >= 0.0
@@ -219,14 +219,14 @@ def test_the_status_is_told_without_waking_anything(client: FlaskClient, upscale
     assert (upscaler.wakes, upscaler.asked) == (0, [])
 
 
-def test_choosing_a_file_wakes_the_backend(client: FlaskClient, upscaler: FakeBackend) -> None:
+def test_wake_boots_the_backend(client: FlaskClient, upscaler: FakeBackend) -> None:
     answer = client.post("/api/v1/wake")
 
     assert (answer.status_code, answer.get_json(), upscaler.wakes) == (202, {"state": "booting"}, 1)
     assert client.get("/api/v1/status").get_json()["backend"]["state"] == "booting"
 
 
-def test_waking_what_is_up_says_that_it_is_up(client: FlaskClient, key: str) -> None:
+def test_wake_of_a_backend_that_is_up_returns_up(client: FlaskClient, key: str) -> None:
     ask_api(client, key)
 
     assert client.post("/api/v1/wake").get_json() == {"state": "up"}

@@ -68,8 +68,8 @@ def test_a_result_that_takes_too_much_memory_as_webp_is_refused_and_made_as_png(
     refused = ask_api(client, key, clear, "?format=webp")
 
     assert problem_of(refused) == (413, "result-too-large")
-    assert "256 x 192 = 49,152 pixels; 24,966 is the limit for WebP with transparency" in refused.get_json()["detail"]
-    assert "Ask for PNG" in refused.get_json()["detail"]
+    assert "256 x 192 = 49,152 pixels; the maximum for WebP with transparency is 24,966" in refused.get_json()["detail"]
+    assert "Choose PNG" in refused.get_json()["detail"]
     assert ask_api(client, key, plain, "?format=webp").status_code == 200
     assert ask_api(client, key, clear, "?format=png").status_code == 200
 

@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from gateway.config.settings import Settings
-from gateway.jobs.options import refuse_early
+from gateway.jobs.options import reject_early
 from gateway.problems import UnknownFormat
 from testing import images
 from testing.backend import FakeBackend
@@ -173,9 +173,9 @@ def test_first_bytes_in_a_form_spare_the_rest_too(client: FlaskClient, key: str)
 
 
 def test_a_head_that_is_merely_cut_off_is_no_reason_to_refuse() -> None:
-    refuse_early(images.encode_jpeg(images.draw_photo(64, 64))[:700], Settings())
+    reject_early(images.encode_jpeg(images.draw_photo(64, 64))[:700], Settings())
     with pytest.raises(UnknownFormat):
-        refuse_early(b"text", Settings())
+        reject_early(b"text", Settings())
 
 
 def test_a_large_form_is_taken_whole_and_without_a_file_on_disk(

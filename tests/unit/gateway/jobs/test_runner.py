@@ -1,4 +1,4 @@
-"""The specification of gateway.jobs.runner."""
+"""The job runner: decoding, the backend call and its retry, encoding, progress and problems."""
 
 from __future__ import annotations
 
@@ -24,38 +24,39 @@ from gateway.backend.interface import (
 )
 from gateway.backend.state import BackendStateTracker
 from gateway.cancellation import CancelToken
+from gateway.jobs.job import Progress
 from gateway.jobs.queue import Capacity, JobQueue
-from gateway.jobs.runner import JobRunner, Progress
+from gateway.jobs.runner import JobRunner
 from preprocessing.codec import Pixels
 from testing import images
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
-from testing.jobs import order, upscaling
+from testing.jobs import make_runner, upscale_request
 from testing.requests import read_picture
 
 
-def test_a_picture_comes_back_at_its_scale_with_name_and_type() -> None:
+def test_result_has_scale_file_name_and_media_type() -> None:
     pixels = images.draw_photo(24, 32)
 
-    result = upscaling(FakeBackend()).run(order(), "id")
+    result = make_runner(FakeBackend()).run(upscale_request(), "id")
 
     assert (result.width, result.height, result.media_type) == (128, 96, "image/png")
     assert (result.filename, result.notes) == ("photo_compact_x4.png", ())
     assert np.array_equal(read_picture(result.data), pixels.repeat(4, 0).repeat(4, 1))
 
 
-def test_the_backend_is_asked_with_variant_and_request_id(upscaler: FakeBackend) -> None:
-    upscaling(upscaler).run(order(variant="color_jpeg_10"), "the-id")
+def test_backend_gets_variant_and_request_id(upscaler: FakeBackend) -> None:
+    make_runner(upscaler).run(upscale_request(variant="color_jpeg_10"), "the-id")
 
     assert upscaler.asked == [((24, 32, 3), "color_jpeg_10", "the-id")]
 
 
 @pytest.mark.parametrize(("format_", "mode"), [("png", "RGBA"), ("webp", "RGBA"), ("jpeg", "RGB")])
-def test_alpha_is_scaled_where_the_format_has_it_and_missed_in_words_where_not(format_: str, mode: str) -> None:
+def test_alpha_is_scaled_or_its_loss_is_noted(format_: str, mode: str) -> None:
     alpha = images.draw_alpha(24, 32)
     data = images.save(PilImage.fromarray(np.dstack((images.draw_photo(24, 32), alpha))), "PNG")
 
-    result = upscaling(FakeBackend()).run(order(data, format=format_), "id")
+    result = make_runner(FakeBackend()).run(upscale_request(data, format=format_), "id")
 
     picture = PilImage.open(BytesIO(result.data))
     assert (picture.mode, picture.size) == (mode, (128, 96))
@@ -65,36 +66,38 @@ def test_alpha_is_scaled_where_the_format_has_it_and_missed_in_words_where_not(f
 def test_grey_stays_grey() -> None:
     data = images.save(PilImage.fromarray(images.draw_grey(8, 8)), "PNG")
 
-    assert PilImage.open(BytesIO(upscaling(FakeBackend()).run(order(data), "id").data)).mode == "L"
+    assert PilImage.open(BytesIO(make_runner(FakeBackend()).run(upscale_request(data), "id").data)).mode == "L"
 
 
-def test_notes_tell_what_was_dropped_and_what_was_invented() -> None:
+def test_notes_name_what_was_dropped_and_invented() -> None:
     data = images.animated_webp([images.draw_photo(8, 8), images.draw_photo(8, 8, seed=1)])
 
-    notes = upscaling(FakeBackend()).run(order(data, variant="real_x4"), "id").notes
+    notes = make_runner(FakeBackend()).run(upscale_request(data, variant="real_x4"), "id").notes
 
     assert notes[0] == "The image is animated: only the first of its 2 frames was used."
     assert "invents plausible texture" in notes[-1]
 
 
 def test_quality_changes_the_size_of_a_jpeg() -> None:
-    small, large = (len(upscaling(FakeBackend()).run(order(format="jpeg", quality=q), "id").data) for q in ("20", "95"))
+    small, large = (
+        len(make_runner(FakeBackend()).run(upscale_request(format="jpeg", quality=q), "id").data) for q in ("20", "95")
+    )
 
     assert small < large
 
 
-def test_a_fault_is_tried_once_more() -> None:
+def test_fault_is_retried_once() -> None:
     upscaler = FakeBackend(failures=[BackendFaultError("a stub died")])
 
-    assert upscaling(upscaler).run(order(), "id").width == 128
+    assert make_runner(upscaler).run(upscale_request(), "id").width == 128
     assert len(upscaler.asked) == 2
 
 
-def test_a_second_fault_is_not() -> None:
+def test_second_fault_is_final() -> None:
     upscaler = FakeBackend(failures=[BackendFaultError("a stub died")] * 2)
 
     with pytest.raises(problems.BackendFault):
-        upscaling(upscaler).run(order(), "id")
+        make_runner(upscaler).run(upscale_request(), "id")
     assert len(upscaler.asked) == 2
 
 
@@ -107,14 +110,14 @@ def booted_in(seconds: float, *failures: Exception) -> FakeBackend:
     return upscaler
 
 
-def test_a_backend_that_died_twice_is_not_there_until_another_has_booted() -> None:
+def test_backend_that_died_twice_is_unavailable_for_the_usual_boot_time() -> None:
     with pytest.raises(problems.BackendUnavailable) as caught:
-        upscaling(booted_in(4.2, BackendDiedError("killed"), BackendDiedError("killed"))).run(order(), "id")
+        make_runner(booted_in(4.2, BackendDiedError("killed"), BackendDiedError("killed"))).run(upscale_request(), "id")
 
     assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "4"})
 
 
-def test_a_fault_so_late_that_a_second_try_would_not_fit_is_final() -> None:
+def test_fault_is_not_retried_if_the_deadline_is_too_close() -> None:
     clock = ManualClock()
 
     class Late(FakeBackend):
@@ -129,8 +132,8 @@ def test_a_fault_so_late_that_a_second_try_would_not_fit_is_final() -> None:
     late = Late(failures=[BackendFaultError("a stub died")])
 
     with pytest.raises(problems.BackendFault):
-        JobRunner(late, JobQueue(Capacity(at_work=1, waiting=0), clock=clock), deadline_s=30, clock=clock).run(
-            order(), "id"
+        JobRunner(late, JobQueue(Capacity(running=1, waiting=0), clock=clock), deadline_s=30, clock=clock).run(
+            upscale_request(), "id"
         )
     assert len(late.asked) == 1
 
@@ -146,29 +149,29 @@ OUTCOMES: list[tuple[BackendError, type[problems.Problem], bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("failure", "kind", "is_said"), OUTCOMES, ids=lambda value: type(value).__name__)
-def test_each_failure_of_the_backend_is_its_problem_and_keeps_its_words_to_the_log(
-    failure: BackendError, kind: type[problems.Problem], *, is_said: bool, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("failure", "kind", "is_shown"), OUTCOMES, ids=lambda value: type(value).__name__)
+def test_backend_failure_becomes_its_problem_with_details_in_the_log_only(
+    failure: BackendError, kind: type[problems.Problem], *, is_shown: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     upscaler = FakeBackend(failures=[failure])
 
     with pytest.raises(kind) as caught:
-        upscaling(upscaler).run(order(), "the-id")
+        make_runner(upscaler).run(upscale_request(), "the-id")
 
-    assert (str(failure) in str(caught.value)) == is_said
+    assert (str(failure) in str(caught.value)) == is_shown
     assert f"the-id: {type(failure).__name__}: {failure}" in caplog.text
-    assert len(upscaler.asked) == 1, "only a fault is worth a second try"
+    assert len(upscaler.asked) == 1, "only faults are retried"
 
 
-def test_a_boot_beyond_the_deadline_is_told_with_the_deadline_and_the_usual_time() -> None:
+def test_boot_beyond_the_deadline_names_deadline_and_usual_time() -> None:
     with pytest.raises(problems.DeadlineExceeded) as caught:
-        upscaling(booted_in(4.2, BackendStillBootingError("booting")), deadline_s=45).run(order(), "id")
+        make_runner(booted_in(4.2, BackendStillBootingError("booting")), deadline_s=45).run(upscale_request(), "id")
 
     assert "the deadline of 45 s passed (a boot usually takes 4 s)" in caught.value.detail
 
 
 class Wrong(FakeBackend):
-    """Answers with the bands it is given, whatever is asked."""
+    """Returns the given bands for any request."""
 
     def __init__(self, bands: list[Band]) -> None:
         super().__init__()
@@ -183,17 +186,17 @@ class Wrong(FakeBackend):
 
 @pytest.mark.parametrize("rows", [(), (24,), (95,), (97,), (48, 49)])
 @pytest.mark.parametrize("format_", ["png", "jpeg"])
-def test_bands_that_do_not_make_the_picture_are_a_fault(rows: tuple[int, ...], format_: str) -> None:
+def test_wrong_number_of_rows_is_a_fault(rows: tuple[int, ...], format_: str) -> None:
     bands = [Band(0, np.zeros((count, 128, 3), np.uint8)) for count in rows]
 
     with pytest.raises(problems.BackendFault):
-        upscaling(Wrong(bands)).run(order(format=format_), "id")
+        make_runner(Wrong(bands)).run(upscale_request(format=format_), "id")
 
 
-def test_whoever_watches_sees_each_band_and_how_far_the_work_is() -> None:
+def test_progress_reports_each_band() -> None:
     seen: list[Progress] = []
 
-    result = upscaling(FakeBackend()).begin(order(), "id").run(seen.append)
+    result = make_runner(FakeBackend()).submit(upscale_request(), "id").run(seen.append)
 
     assert [(each.bands_done, each.band.top, each.width, each.height) for each in seen] == [
         (1, 0, 128, 96),
@@ -205,12 +208,12 @@ def test_whoever_watches_sees_each_band_and_how_far_the_work_is() -> None:
     assert np.array_equal(np.concatenate([each.band.pixels for each in seen]), picture)
 
 
-def test_the_time_left_is_told_at_the_pace_of_the_work_however_long_the_boot_took() -> None:
+def test_time_left_does_not_count_the_boot() -> None:
     clock = ManualClock()
     seen: list[Progress] = []
 
     class Asleep(FakeBackend):
-        """Boots for 10 s and makes each half of the picture in 2 s."""
+        """Boots for 10 s and returns each half of the image after 2 s."""
 
         def upscale_bands(
             self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
@@ -225,28 +228,28 @@ def test_the_time_left_is_told_at_the_pace_of_the_work_however_long_the_boot_too
 
     asleep = Asleep()
     asleep.state_tracker = BackendStateTracker(clock=clock)
-    making = JobRunner(asleep, JobQueue(Capacity(at_work=1, waiting=0), clock=clock), deadline_s=30, clock=clock)
+    runner = JobRunner(asleep, JobQueue(Capacity(running=1, waiting=0), clock=clock), deadline_s=30, clock=clock)
 
-    for _ in range(2):  # the second finds it awake
-        making.begin(order(), "id").run(seen.append)
+    for _ in range(2):  # the backend is up for the second one
+        runner.submit(upscale_request(), "id").run(seen.append)
 
     assert [(each.elapsed_s, each.left_s) for each in seen] == [(12, 2), (14, 0), (2, 2), (4, 0)]
 
 
-def test_what_was_checked_of_the_bands_is_summed_up() -> None:
+def test_checks_of_all_bands_are_summarised() -> None:
     rows = np.zeros((3, 6), np.float32)
     rows[1, 0] = 1.0  # one tile was run again
     bands = [Band(0, np.zeros((96, 128, 3), np.uint8), rows)]
 
-    checks = upscaling(Wrong(bands)).run(order(), "id").checks
+    checks = make_runner(Wrong(bands)).run(upscale_request(), "id").checks
 
     assert checks is not None
     assert (checks.tiles, checks.reruns) == (3, 1)
 
 
-def test_a_corrupt_image_is_found_when_it_is_decoded() -> None:
+def test_corrupt_image_is_a_problem() -> None:
     broken = bytearray(images.encode_png(images.draw_photo(24, 32)))
     broken[len(broken) // 2] ^= 0xFF
 
     with pytest.raises(problems.UnreadableImage):
-        upscaling(FakeBackend()).run(order(bytes(broken)), "id")
+        make_runner(FakeBackend()).run(upscale_request(bytes(broken)), "id")

@@ -1,4 +1,4 @@
-"""The specification of gateway.jobs.upload_memory: uploads in memory are bounded, in turn, and none waits for ever."""
+"""The memory budget for uploads: bounded, in order of arrival, with a bounded wait."""
 
 from __future__ import annotations
 
@@ -11,83 +11,83 @@ from gateway.jobs.upload_memory import UploadMemory, UploadMemoryFullError
 LIMIT_S = 20.0
 
 
-def test_a_share_that_fits_is_had_at_once_and_given_back_once() -> None:
-    intake = UploadMemory(100)
+def test_reservation_is_immediate_and_released_once() -> None:
+    memory = UploadMemory(100)
 
-    share = intake.take(60, "alice")
-    assert intake.taken() == 60
-    share.end()
-    share.end()
+    reservation = memory.reserve(60, "alice")
+    assert memory.reserved_bytes() == 60
+    reservation.release()
+    reservation.release()
 
-    assert intake.taken() == 0
-
-
-def test_what_was_not_needed_is_given_back_early() -> None:
-    intake = UploadMemory(100)
-    share = intake.take(80, "alice")
-
-    share.shrink(30)
-    assert intake.taken() == 30
-    share.shrink(50)
-    assert intake.taken() == 30
-    share.end()
-
-    assert intake.taken() == 0
+    assert memory.reserved_bytes() == 0
 
 
-def test_more_than_there_is_counts_as_all_there_is() -> None:
-    intake = UploadMemory(100)
+def test_surplus_is_released_early() -> None:
+    memory = UploadMemory(100)
+    reservation = memory.reserve(80, "alice")
 
-    share = intake.take(1_000, "alice")
+    reservation.shrink(30)
+    assert memory.reserved_bytes() == 30
+    reservation.shrink(50)
+    assert memory.reserved_bytes() == 30
+    reservation.release()
 
-    assert (share.n_bytes, intake.taken()) == (100, 100)
+    assert memory.reserved_bytes() == 0
 
 
-def test_who_waits_in_vain_is_sent_away_and_leaves_no_trace() -> None:
-    intake = UploadMemory(100, wait_s=0.01)
-    held = intake.take(100, "alice")
+def test_reservation_over_the_budget_is_the_whole_budget() -> None:
+    memory = UploadMemory(100)
+
+    reservation = memory.reserve(1_000, "alice")
+
+    assert (reservation.n_bytes, memory.reserved_bytes()) == (100, 100)
+
+
+def test_timed_out_wait_raises_and_leaves_nothing_reserved() -> None:
+    memory = UploadMemory(100, wait_s=0.01)
+    held = memory.reserve(100, "alice")
     with pytest.raises(UploadMemoryFullError):
-        intake.take(1, "alice")
+        memory.reserve(1, "alice")
 
-    held.end()
+    held.release()
 
-    intake.take(100, "alice").end()
-    assert intake.taken() == 0
+    memory.reserve(100, "alice").release()
+    assert memory.reserved_bytes() == 0
 
 
-def test_a_large_one_that_waits_is_not_overtaken_by_small_ones() -> None:
-    intake = UploadMemory(100, wait_s=LIMIT_S)
-    held = intake.take(50, "alice")
+def test_small_uploads_do_not_overtake_a_large_one() -> None:
+    memory = UploadMemory(100, wait_s=LIMIT_S)
+    held = memory.reserve(50, "alice")
     order: list[str] = []
 
-    def take(name: str, n_bytes: int) -> None:
-        share = intake.take(n_bytes, name)
+    def reserve(name: str, n_bytes: int) -> None:
+        reservation = memory.reserve(n_bytes, name)
         order.append(name)
-        share.end()
+        reservation.release()
 
-    large = threading.Thread(target=take, args=("large", 100))
+    large = threading.Thread(target=reserve, args=("large", 100))
     large.start()
-    while len(intake._turns) < 1:
+    while len(memory._waiters) < 1:
         pass
-    small = threading.Thread(target=take, args=("small", 10))
+    small = threading.Thread(target=reserve, args=("small", 10))
     small.start()
-    while len(intake._turns) < 2:
+    while len(memory._waiters) < 2:
         pass
-    held.end()
+    held.release()
     large.join(LIMIT_S)
     small.join(LIMIT_S)
 
     assert order == ["large", "small"]
 
 
-def test_the_bound_holds_with_many_threads() -> None:
-    intake, most = UploadMemory(100, wait_s=LIMIT_S), []
+def test_budget_holds_with_many_threads() -> None:
+    memory, seen = UploadMemory(100, wait_s=LIMIT_S), []
 
     def work(number: int) -> None:
         for n_bytes in (10, 40, 70):
-            share = intake.take(n_bytes, f"visitor {number % 5}")
-            most.append(intake.taken())
-            share.end()
+            reservation = memory.reserve(n_bytes, f"client {number % 5}")
+            seen.append(memory.reserved_bytes())
+            reservation.release()
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
     for thread in threads:
@@ -95,26 +95,26 @@ def test_the_bound_holds_with_many_threads() -> None:
     for thread in threads:
         thread.join(LIMIT_S)
 
-    assert len(most) == 48
-    assert max(most) <= 100
-    assert intake.taken() == 0
+    assert len(seen) == 48
+    assert max(seen) <= 100
+    assert memory.reserved_bytes() == 0
 
 
-def test_nobody_holds_more_than_half_beside_others_and_keeps_nobody_out() -> None:
-    intake = UploadMemory(100, wait_s=0.05)
-    first = intake.take(40, "greedy")
+def test_client_holds_at_most_half_while_it_has_another_upload() -> None:
+    memory = UploadMemory(100, wait_s=0.05)
+    first = memory.reserve(40, "greedy")
     with pytest.raises(UploadMemoryFullError):
-        intake.take(20, "greedy")
+        memory.reserve(20, "greedy")
 
-    waiting = threading.Thread(target=_take_in_vain, args=(intake,))
+    waiting = threading.Thread(target=_expect_full, args=(memory,))
     waiting.start()
-    intake.take(60, "modest").end()
+    memory.reserve(60, "modest").release()
     waiting.join(LIMIT_S)
-    first.end()
+    first.release()
 
-    assert intake.take(100, "greedy").n_bytes == 100, "alone one may hold what there is"
+    assert memory.reserve(100, "greedy").n_bytes == 100, "a single upload may use the whole budget"
 
 
-def _take_in_vain(intake: UploadMemory) -> None:
+def _expect_full(memory: UploadMemory) -> None:
     with pytest.raises(UploadMemoryFullError):
-        intake.take(20, "greedy")
+        memory.reserve(20, "greedy")

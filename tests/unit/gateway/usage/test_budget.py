@@ -12,7 +12,7 @@ from flask import Flask
 
 from gateway.cli.main import cli
 from gateway.jobs.runner import ANONYMOUS
-from gateway.services import services_of
+from gateway.services import services
 from gateway.usage.meter import UsageMeter, month_of
 from gateway.usage.store import ClientUsage, FileUsageStore, UsageBatch
 from testing.backend import FakeBackend
@@ -24,7 +24,7 @@ EVENTS = {"Accept": "text/event-stream"}
 
 
 def meter_of(app: Flask) -> UsageMeter:
-    return services_of(app).meter
+    return services(app).usage_meter
 
 
 def spent(app: Flask) -> Flask:
@@ -178,7 +178,7 @@ def test_metrics_are_not_on_the_public_port_and_count_what_passed(make_app: Make
         assert [answer.status_code for answer in (first, second, refused)] == [200, 200, 415]
     assert client.get("/metrics").status_code == 404
 
-    told: Any = services_of(app).metrics.text()
+    told: Any = services(app).metrics.text()
 
     assert 'requests_total{method="POST",route="/api/v1/upscale",status="200"} 2.0' in told
     assert 'problems_total{slug="unknown-format"} 1.0' in told
@@ -195,17 +195,17 @@ def test_room_for_uploads_is_given_back(make_app: MakeApp, key: str) -> None:
     with client.post("/", **form()) as answer:
         assert answer.status_code == 200
 
-    assert services_of(app).intake.taken() == 0
+    assert services(app).upload_memory.reserved_bytes() == 0
 
 
 def test_without_room_an_upload_is_refused_unread(make_app: MakeApp, key: str) -> None:
     app = make_app()
-    intake = services_of(app).intake
+    intake = services(app).upload_memory
     intake._wait_s = 0.01
-    held = intake.take(intake.max_bytes, "somebody else")
+    held = intake.reserve(intake.max_bytes, "somebody else")
 
     refused = ask_api(app.test_client(), key)
-    held.end()
+    held.release()
 
     assert problem_of(refused) == (503, "uploads-full")
     assert int(refused.headers["Retry-After"]) >= 1

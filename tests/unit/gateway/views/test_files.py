@@ -46,10 +46,10 @@ def test_a_file_that_changes_has_another_address(
     with (tmp_path / "static" / "words.js").open("a") as script:
         script.write("// changed")
     monkeypatch.setattr(files, "FOLDER", tmp_path / "static")
-    monkeypatch.setattr(files, "release", files.release.__wrapped__)
+    monkeypatch.setattr(files, "static_version", files.static_version.__wrapped__)
 
     [new, *_] = addresses(client)
-    assert (new.split("/")[3], new.split("/")[2]) == (old.split("/")[3], files.release())
+    assert (new.split("/")[3], new.split("/")[2]) == (old.split("/")[3], files.static_version())
     assert new != old
     answer = client.get(old, buffered=True)
     assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-cache")
@@ -65,7 +65,7 @@ def test_a_part_beyond_the_end_of_a_file_is_416(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("path", ["nothing.js", "../app.py", "%2e%2e/app.py", "..%2fapp.py", "/etc/passwd"])
 def test_nothing_else_is_sent(client: FlaskClient, path: str) -> None:
-    answer = client.get(f"/static/{files.release()}/{path}", buffered=True)
+    answer = client.get(f"/static/{files.static_version()}/{path}", buffered=True)
 
     assert answer.status_code in (308, 404)
     assert answer.headers["Cache-Control"] == "no-store"

@@ -42,7 +42,7 @@ def test_the_form_works_by_itself_and_states_every_limit(make_app: MakeApp) -> N
         ("format", "radio"),
         ("quality", "number"),
     }
-    for limit in ("7.0 MB", "3 megapixels", "4,321 pixels a side"):
+    for limit in ("7.0 MB", "3 megapixels", "4,321 pixels per side"):
         assert limit in page
     for words in ("compact_x4", "Apache-2.0", "No cookies", "curl -F image=@photo.jpg", "/api/v1/upscale"):
         assert words in page
@@ -77,7 +77,7 @@ def test_the_result_page_leads_to_before_after_and_download(client: FlaskClient)
         assert response.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert response.headers["Cache-Control"] == "no-store"
-    assert "32 \N{MULTIPLICATION SIGN} 24 became" in page
+    assert "From 32 \N{MULTIPLICATION SIGN} 24 to" in page
     assert "128 \N{MULTIPLICATION SIGN} 96" in page
 
 
