@@ -1,4 +1,4 @@
-"""Stand-ins for the outside world: a backend without Triton, and a clock that is moved by hand."""
+"""A backend without Triton: `FakeBackend` enlarges by repeating pixels and fails or waits as a test asks."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from swinir.zoo import find_variant
 
 
 class FakeBackend:
-    """Enlarges by repeating pixels, in two bands. Raises the given failures first, one a call.
+    """Enlarges by repeating pixels and returns two bands. Each of the first calls raises one of `failures`.
 
-    Waits at `gate`, where there is one, before the first band, and ends the wait when it is stopped.
+    With a `gate`, each call waits for it before its first band. Cancelling the call ends the wait.
     """
 
     def __init__(
         self, *, failures: Sequence[Exception] = (), gate: threading.Event | None = None, work_s: float = 0.0
     ) -> None:
-        """`work_s` is what it says that each band took."""
+        """`work_s` is the work time that each band reports."""
         self._work_s = work_s
         self._failures = list(failures)
         self._gate = gate
         self.asked: list[tuple[tuple[int, ...], str, str]] = []
         """(shape, variant, request id) of each call."""
         self.arrived = threading.Semaphore(0)
-        """Released once a call: whoever acquires it knows that a call is at the gate."""
+        """Released once per call: a test that acquires it knows that a call waits at the gate."""
         self.is_closed = False
         self.state_tracker = BackendStateTracker()
         self.wakes = 0
-        """Calls of `wake`."""
+        """Number of calls of `wake`."""
         self.stops = 0
-        """Calls that were stopped at the gate."""
+        """Number of calls that were cancelled at the gate."""
 
     def upscale_bands(
         self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
@@ -55,7 +55,7 @@ class FakeBackend:
             yield replace(band, work_s=self._work_s)
 
     def wake(self) -> None:
-        """Count, and begin a boot that goes on until somebody asks for a picture."""
+        """Count the call and start a boot that lasts until the next upscale."""
         self.wakes += 1
         self.state_tracker.begin_boot()
 
@@ -70,7 +70,7 @@ class FakeBackend:
                     raise BackendTimeoutError("the gate stayed shut")
 
     def close(self) -> None:
-        """Remember it."""
+        """Record that the backend was closed."""
         self.is_closed = True
 
 

@@ -1,10 +1,10 @@
-"""A clock that is moved by hand."""
+"""A clock for tests."""
 
 from __future__ import annotations
 
 
 class ManualClock:
-    """A clock that stands until it is moved."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""docker-compose.yml, as Docker Compose itself reads it."""
+"""Reads docker-compose.yml with Docker Compose."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from testing.data import ROOT
 
 
 def compose(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run Docker Compose on the project's file; nothing is started."""
+    """Run Docker Compose on the project's file without starting anything."""
     binary = Path(sysconfig.get_path("scripts")) / "docker-compose"
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("COMPOSE_", "DOCKER_"))}
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""Sound uploads of every kind, and ways to damage them."""
+"""Valid uploads of every kind, and functions that damage them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def enlarge_number(data: bytes, dice: random.Random) -> bytes:
 
 
 def seal(data: bytes) -> bytes:
-    """Repair the checksums of a PNG's chunks or the length of a RIFF, as an attacker would."""
+    """Recompute the checksums of a PNG's chunks or the length of a RIFF, as an attacker would."""
     if data.startswith(b"RIFF"):
         return data[:4] + struct.pack("<I", max(0, len(data) - 8)) + data[8:]
     if not data.startswith(images.PNG_SIGNATURE):

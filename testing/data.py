@@ -1,4 +1,4 @@
-"""The project's root, the Set5 images and how two images are compared."""
+"""The project's root, the Set5 images, and a comparison of two images."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ SET5_NAMES = ("baby", "bird", "butterfly", "head", "woman")
 
 
 def read_pixels(path: Path) -> npt.NDArray[np.uint8]:
-    """Read a picture as uint8 [H, W, 3]."""
+    """Read an image as uint8 [H, W, 3]."""
     with Image.open(path) as image:
         return np.array(image.convert("RGB"))
 
 
 def set5_pair(name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Return (the x4 input, the reference) of a Set5 picture, the reference cropped to 4x the input."""
+    """Return (the x4 input, the reference) of a Set5 image; the reference is cropped to 4x the input."""
     given, reference = read_pixels(SET5 / "x4" / f"{name}.png"), read_pixels(SET5 / "HR" / f"{name}.png")
     return given, reference[: given.shape[0] * 4, : given.shape[1] * 4]
 
 
 def levels_apart(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> int:
-    """Return the largest difference of two pictures of one shape, in levels."""
+    """Return the maximum difference of two images of equal shape, in levels."""
     assert a.shape == b.shape, f"{a.shape} against {b.shape}"
     return int(np.abs(a.astype(np.int16) - b.astype(np.int16)).max())
 

@@ -1,4 +1,4 @@
-"""Decodes uploads, and says with which words one is refused."""
+"""Decodes uploads and returns the message of a refusal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file server that misbehaves as a test tells it to: breaks off, stalls, drips, lies about hash and ranges."""
+"""A file server that fails on demand: it aborts, stalls, sends slowly, or sends a wrong length or range."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Behaviour:
-    """How the next requests are answered; each list is used up from its front."""
+    """How the server responds; each list is consumed from its front."""
 
     data: bytes = b""
     statuses: list[int] = field(default_factory=list)
-    """Answered with these first, without the file."""
+    """Statuses of the first responses, sent without the file."""
     break_after: list[int] = field(default_factory=list)
-    """The connection is cut after so many bytes."""
+    """Number of bytes after which the connection is closed."""
     stall_after: list[int] = field(default_factory=list)
-    """Nothing more comes after so many bytes, and the connection stays open."""
+    """Number of bytes after which the server sends nothing more and keeps the connection open."""
     drips: bool = False
-    """A byte at a time, for ever slower than anyone would wait for."""
+    """Sends one byte at a time, slower than any client waits."""
     ignores_range: bool = False
     wrong_range: bool = False
     says_length: bool = True
     said_length: int | None = None
     asked: list[str] = field(default_factory=list)
-    """The Range header of each request, empty where there was none."""
+    """The Range header of each request; empty if there was none."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -38,10 +38,10 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.behaviour = behaviour
         self.released = threading.Event()
-        """Set when the test is over: nobody stalls any longer."""
+        """Set at the end of the test, to end all stalls."""
 
     def handle_error(self, *_: object) -> None:
-        """A client that left early is what some tests are about."""
+        """Ignore clients that disconnect early: some tests cause it."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -90,12 +90,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(rest)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def serve(behaviour: Behaviour) -> Iterator[str]:
-    """Serve ``behaviour.data`` under every path; yield the address of the folder."""
+    """Serve `behaviour.data` under every path; yield the folder's URL."""
     server = _Server(behaviour)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()

@@ -1,4 +1,4 @@
-"""What tests of the gateway share: an application on a fake backend, and a real server of it in its own process."""
+"""Fixtures that tests of several folders use: the application, the real server, Triton, the whole stack, Redis."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def make_app(tmp_path: Path, upscaler: FakeBackend) -> MakeApp:
-    """Return a factory: settings by name, `upscaler` and `clock` to replace the usual ones.
+    """Return a factory of applications that takes settings by name, and `upscaler` and `clock`.
 
-    Nothing is cached unless a test asks for it: most count what reaches the backend.
+    The result cache is off unless a test sets it, because most tests count calls of the backend.
     """
 
     def make(**changes: object) -> Flask:
         given = changes.pop("upscaler", upscaler)
         clock = changes.pop("clock", time.monotonic)
-        # The test client closes no answer, so each request seems open for ever.
+        # Flask's test client never closes a response, so each request counts as running permanently.
         usual = {
             "state_dir": str(tmp_path),
             "form_secret": FORM_SECRET,
@@ -71,7 +71,7 @@ def client(app: Flask) -> FlaskClient:
 
 @pytest.fixture
 def key(tmp_path: Path) -> str:
-    """A key that the application of these tests honours."""
+    """An API key of the test's application."""
     return ApiKeyStore(tmp_path / "keys.json").new("tests")
 
 
@@ -80,14 +80,14 @@ SMALL = {"SUPERRES_MAX_UPLOAD_BYTES": "300000", "SUPERRES_THREADS": "12", "SUPER
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A small server with the time-outs of every day, which no test here reaches on any machine."""
+    """A server with small limits and default timeouts, which no test reaches."""
     with serving(tmp_path_factory.mktemp("served"), **SMALL) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A small server with short time-outs, for tests of these: 1 s of silence, 2 s for a body."""
+    """A server with small limits and short timeouts: 1 s idle, 2 s for a body."""
     with serving(
         tmp_path_factory.mktemp("hasty"), SUPERRES_IDLE_TIMEOUT_S="1", SUPERRES_BODY_TIMEOUT_S="2", **SMALL
     ) as server:
@@ -106,7 +106,7 @@ def triton_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonSe
         ports=find_free_ports(),
     )
     try:
-        process.wait_until_ready(time.monotonic() + BOOT_LIMIT_S)  # its failure prints the server's log
+        process.wait_until_ready(time.monotonic() + BOOT_LIMIT_S)  # a failure includes the server's log
         yield TritonServer(process, "model-key-of-the-tests", "api-key-of-the-tests")
         assert not process.find_fault(), f"{process.find_fault()}\n{process.log_tail()}"
     finally:
@@ -115,7 +115,7 @@ def triton_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonSe
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One running service a session, always awake; at its end it must have stopped cleanly."""
+    """One running service per session that never sleeps; fails if it does not stop cleanly."""
     running = start_stack(tmp_path_factory.mktemp("stack"), SUPERRES_SCALE_TO_ZERO_AFTER_S="0")
     try:
         yield running
@@ -126,7 +126,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """One of your own, killed at the end."""
+    """A redis-server for one test."""
     server = RedisServer(tmp_path)
     try:
         yield server

@@ -1,6 +1,6 @@
-"""Draws the images and builds the uploads that tests need, so that none is stored: small, seeded, of every kind.
+"""Builds images and uploads of every kind, small and seeded, so that none has to be stored.
 
-Knows numpy and Pillow, nothing of the rooms under test. Pixels are uint8 [H, W, 3] unless said otherwise.
+Uses numpy and Pillow, nothing of the packages under test. Pixels are uint8 [H, W, 3] unless noted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _STORE: dict[int, Callable[[Pixels], Pixels]] = {
 
 
 def draw_photo(height: int, width: int, seed: int = 0) -> Pixels:
-    """Draw what a network meets in a photograph: smooth gradients, hard edges, fine texture, in colour."""
+    """Draw the content of a photo: smooth gradients, hard edges and fine texture, in colour."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     y, x = y / max(height, width, 2), x / max(height, width, 2)
@@ -54,7 +54,7 @@ def draw_photo(height: int, width: int, seed: int = 0) -> Pixels:
 
 
 def draw_grey(height: int, width: int, seed: int = 0) -> Pixels:
-    """Draw one channel of a photograph, [H, W]."""
+    """Draw one channel of `draw_photo`, [H, W]."""
     return draw_photo(height, width, seed)[..., 1].copy()
 
 
@@ -66,7 +66,7 @@ def draw_alpha(height: int, width: int) -> Pixels:
 
 
 def save(drawn: PilImage.Image, format: str, **options: Any) -> bytes:  # noqa: A002 - Pillow's own word
-    """Return a Pillow image as a file."""
+    """Encode a Pillow image."""
     target = BytesIO()
     drawn.save(target, format, **options)
     return target.getvalue()
@@ -78,17 +78,17 @@ def encode_png(pixels: Pixels, **options: Any) -> bytes:
 
 
 def encode_jpeg(pixels: Pixels, **options: Any) -> bytes:
-    """Encode pixels as JPEG, quality 95 and 4:4:4 unless said otherwise."""
+    """Encode pixels as JPEG, quality 95 and 4:4:4 by default."""
     return save(PilImage.fromarray(pixels), "JPEG", **{"quality": 95, "subsampling": 0, **options})
 
 
 def encode_webp(pixels: Pixels, **options: Any) -> bytes:
-    """Encode pixels as WebP, lossless unless said otherwise."""
+    """Encode pixels as WebP, lossless by default."""
     return save(PilImage.fromarray(pixels), "WEBP", **{"lossless": True, **options})
 
 
 def exif_with_orientation(orientation: int, *, order: str = "<", gps: bool = False) -> bytes:
-    """Return a TIFF block with an orientation and, if asked for, a place nobody should see again (GPSLatitudeRef)."""
+    """Return a TIFF block with an orientation and optionally a GPS tag, which must never reach a result."""
     start = b"II*\0" if order == "<" else b"MM\0*"
     entries = [struct.pack(f"{order}HHIHH", 0x0112, 3, 1, orientation, 0)]
     if gps:
@@ -97,18 +97,18 @@ def exif_with_orientation(orientation: int, *, order: str = "<", gps: bool = Fal
 
 
 def store_for_orientation(upright: Pixels, orientation: int) -> Pixels:
-    """Return the pixels to store so that a viewer who obeys the orientation sees them upright."""
+    """Return the pixels to store so that a viewer that applies the orientation shows them upright."""
     return np.ascontiguousarray(_STORE[orientation](upright))
 
 
 def encode_jpeg_with_orientation(upright: Pixels, orientation: int) -> bytes:
-    """Encode a JPEG as a turned camera does: stored turned, with the orientation that undoes it."""
+    """Encode a JPEG as a rotated camera does: stored rotated, with the orientation tag that undoes it."""
     exif = b"Exif\0\0" + exif_with_orientation(orientation)
     return encode_jpeg(store_for_orientation(upright, orientation), exif=exif)
 
 
 def icc_profile(space: bytes = b"RGB ", *, n_bytes: int = 180) -> bytes:
-    """Return a minimal sound ICC profile for a colour space: b"RGB ", b"GRAY" or b"CMYK"."""
+    """Return a minimal valid ICC profile for a colour space: b"RGB ", b"GRAY" or b"CMYK"."""
     profile = bytearray(n_bytes)
     struct.pack_into(">I4sI4s4s4s", profile, 0, n_bytes, b"none", 0x04300000, b"mntr", space, b"XYZ ")
     profile[36:40] = b"acsp"
@@ -138,7 +138,7 @@ def palette_png(pixels: Pixels, colours: int = 16) -> bytes:
 
 
 def palette_png_with_transparency(pixels: Pixels, colours: int = 16) -> bytes:
-    """Encode pixels reduced to a palette whose first entry is transparent and whose second is half so."""
+    """Encode pixels reduced to a palette whose first entry is transparent and whose second is half transparent."""
     return save(
         PilImage.fromarray(pixels).quantize(colours), "PNG", transparency=bytes([0, 128] + [255] * (colours - 2))
     )
@@ -155,7 +155,7 @@ def grey16_png(samples: npt.NDArray[np.uint16]) -> bytes:
 
 
 def raw_png(height: int, width: int, depth: int, colour_type: int, rows: bytes, chunks: Iterable[bytes] = ()) -> bytes:
-    """Build a PNG of any depth from its packed, unfiltered rows and the chunks to stand before them."""
+    """Build a PNG of any depth from packed, unfiltered rows and the chunks that precede them."""
     row_bytes = len(rows) // height
     filtered = b"".join(b"\0" + rows[at : at + row_bytes] for at in range(0, len(rows), row_bytes))
     size = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))
@@ -164,7 +164,7 @@ def raw_png(height: int, width: int, depth: int, colour_type: int, rows: bytes, 
 
 
 def interlaced_png(pixels: Pixels) -> bytes:
-    """Encode RGB pixels with Adam7 interlacing (W3C PNG section 8.1), which Pillow reads and does not write."""
+    """Encode RGB pixels with Adam7 interlacing (W3C PNG section 8.1), which Pillow cannot write."""
     parts = [pixels[top::down, left::right] for top, left, down, right in ADAM7]
     filtered = b"".join(b"\0" + row.tobytes() for part in parts if part.size for row in part)
     size = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 8, 2, 0, 0, 1)
@@ -188,13 +188,13 @@ def animated_png(frames: Iterable[Pixels]) -> bytes:
 
 
 def png_header_only(height: int, width: int) -> bytes:
-    """Return a PNG that announces a size and holds nothing else: 45 bytes, whatever they promise."""
+    """Return a PNG of 45 bytes that declares a size and contains no pixels."""
     size = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return PNG_SIGNATURE + size + png_chunk(b"IEND", b"")
 
 
 def truncated(data: bytes, keep: float = 0.6) -> bytes:
-    """Return the first part of a file, as a broken connection leaves it."""
+    """Return the first part of a file, as after an interrupted transfer."""
     return data[: int(len(data) * keep)]
 
 

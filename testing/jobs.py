@@ -1,4 +1,4 @@
-"""Builds requests for upscales and the runner of jobs."""
+"""Builds upscale requests and a job runner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the reference scenarios of tests/data/kpa and says where a replay differs from one."""
+"""Reads the reference scenarios of tests/data/kpa and lists the differences of a replay."""
 
 import dataclasses
 import json
@@ -12,20 +12,20 @@ SWEEP = "sweep_arrival_phase"
 NAMES = sorted(path.stem for path in DATA.glob("*.json") if path.stem != SWEEP)
 
 MEAN_TOLERANCE = 1.1e-6
-"""The traces print six digits."""
+"""The traces have six digits."""
 TIME_TOLERANCE_S = 1.1e-6
 
 Scenario = dict[str, Any]
 
 
 def read_scenario(name: str) -> Scenario:
-    """One reference scenario by the name of its file."""
+    """Return the reference scenario of a file name."""
     scenario: Scenario = json.loads((DATA / f"{name}.json").read_text())
     return scenario
 
 
 def differences(scenario: Scenario, run: Replay) -> list[str]:
-    """Every number of the scenario's ticks and changes of replicas that the run has otherwise, in words."""
+    """Return a message for each number in which the run's ticks or replica changes differ from the scenario's."""
     found = []
     if len(run.ticks) != len(scenario["ticks"]):
         found.append(f"{len(run.ticks)} ticks, not {len(scenario['ticks'])}")
@@ -45,7 +45,7 @@ def differences(scenario: Scenario, run: Replay) -> list[str]:
 
 
 def replay_differences(name: str) -> list[str]:
-    """Replay a scenario and compare."""
+    """Replay a scenario and return the differences."""
     scenario = read_scenario(name)
     return differences(scenario, replay_run(scenario))
 

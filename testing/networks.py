@@ -1,4 +1,4 @@
-"""Networks with deterministic weights: small ones of every kind, and those of the parity cases."""
+"""Networks with deterministic weights: small ones, and those of the parity cases."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ SMALL: dict[str, Any] = {
     "resi_connection": "1conv",
     "upsampler": "pixelshuffledirect",
 }
-"""Keywords of a network with every part of the published one, small enough for a test."""
+"""Arguments of a small network that has every part of the published one."""
 
 
 def parity_config(case: str) -> dict[str, Any]:
-    """The keywords of a parity case; the training side is no keyword of ours."""
+    """Return the arguments of a parity case, without img_size, which our network does not take."""
     return {name: value for name, value in CASES[case]["config"].items() if name != "img_size"}
 
 
 def reference_tensors(config: dict[str, Any]) -> dict[str, Tensor]:
-    """The deterministic weights of the parity cases, for any configuration."""
+    """Return the deterministic weights of the parity cases for any configuration."""
     with torch.device("meta"):
         shapes = {name: tuple(tensor.shape) for name, tensor in SwinIR(**config).named_parameters()}
     return {name: torch.from_numpy(array) for name, array in fill(shapes).items()}
 
 
 def reference_network(config: dict[str, Any]) -> SwinIR:
-    """A network of ours with those weights, ready to serve."""
+    """Return our network with these weights, ready for inference."""
     with torch.device("meta"):
         network = SwinIR(**config)
     network.load_state_dict(reference_tensors(config), strict=True, assign=True)
@@ -57,18 +57,18 @@ def reference_network(config: dict[str, Any]) -> SwinIR:
 
 
 def draw_images(batch: int, channels: int, height: int, width: int, seed: int = 0) -> Tensor:
-    """Noise in 0..1, [B, C, H, W] float32: the hardest thing to agree on."""
+    """Return noise in 0..1, [B, C, H, W] float32: the input that is most sensitive to differences."""
     return torch.from_numpy(np.random.default_rng(seed).random((batch, channels, height, width), dtype=np.float32))
 
 
 def relative_error(got: Tensor, wanted: Tensor) -> float:
-    """Largest difference over the largest magnitude wanted."""
+    """Return the maximum difference, relative to the maximum expected magnitude."""
     assert got.shape == wanted.shape, f"{tuple(got.shape)} against {tuple(wanted.shape)}"
     return float((got - wanted).abs().max() / wanted.abs().max())
 
 
 def install_small(weights_dir: Path, name: str, **changes: Any) -> Variant:
-    """Lay a small network into a weights folder as an imported variant of that name; return its row."""
+    """Install a small network in a weights folder as a custom variant; return its row."""
     config = {**SMALL, **changes}
     tasks = {1: "color_denoise" if config["in_chans"] == 3 else "gray_denoise"}
     row = Variant(
@@ -86,5 +86,5 @@ def install_small(weights_dir: Path, name: str, **changes: Any) -> Variant:
 
 
 def draw_tiles(count: int, height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Noise as the engine takes it, uint8 [N, H, W, 3]."""
+    """Return noise as the engine's input, uint8 [N, H, W, 3]."""
     return np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), np.uint8)

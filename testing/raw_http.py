@@ -1,4 +1,4 @@
-"""Talks to a gateway over a bare socket, byte by byte."""
+"""Speaks HTTP to a gateway over a plain socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def connected(server: Served) -> Iterator[socket.socket]:
 
 @contextmanager
 def held_port() -> Iterator[int]:
-    """A port that nobody else is given; a server that may reuse addresses, as that of metrics, can take it."""
+    """Reserve a port. Only a server that sets SO_REUSEADDR, as the metrics server does, can bind it."""
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", 0))
@@ -29,7 +29,7 @@ def held_port() -> Iterator[int]:
 
 
 def read_answer(sock: socket.socket) -> Answer:
-    """Read one answer: status, headers by lower-case name, body."""
+    """Read one response: status, headers by lower-case name, body."""
     file = sock.makefile("rb")
     status = int(file.readline().split()[1])
     headers: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""A real redis-server on a free loopback port, that can be killed, stopped in its tracks and started again."""
+"""A real redis-server on a free loopback port that a test can kill, freeze and restart."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ START_LIMIT_S = 20.0
 
 
 class RedisServer:
-    """One redis-server; keeps nothing on disk."""
+    """One redis-server that stores nothing on disk."""
 
     def __init__(self, folder: Path) -> None:
         command = shutil.which("redis-server")
@@ -44,7 +44,7 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it, empty, and wait until it answers."""
+        """Start an empty server and wait until it responds."""
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + START_LIMIT_S
         while True:
@@ -59,18 +59,18 @@ class RedisServer:
                 return
 
     def kill(self) -> None:
-        """End it at once, as a crash would; connections break and new ones are refused."""
+        """Kill the server, as a crash does: connections break and new ones are refused."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def freeze(self) -> None:
-        """Stop it in its tracks: connections stay open, nothing is answered."""
+        """Suspend the server: connections stay open and get no response."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume the server."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)

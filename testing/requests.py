@@ -1,4 +1,4 @@
-"""Builds requests to the gateway, and reads what it answers."""
+"""Builds requests to the gateway and reads its responses."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ PHOTO = encode_png(draw_photo(24, 32))
 
 
 def form(data: bytes = PHOTO, filename: str = "photo.png", **fields: str) -> dict[str, Any]:
-    """Return the arguments of a post of the form, as a page that was just opened sends it."""
+    """Return the arguments of a POST of the form with a valid CSRF token."""
     token = CsrfTokens(FORM_SECRET, 60).create()
     data_of_form = {"token": token, "image": (BytesIO(data), filename), **fields}
     return {"data": data_of_form, "content_type": "multipart/form-data"}
 
 
 def api_form(data: bytes = PHOTO, filename: str = "photo.png", **fields: str) -> dict[str, Any]:
-    """Return the arguments of a post of a form to the API."""
+    """Return the arguments of a POST of a multipart form to the API."""
     return {"data": {"image": (BytesIO(data), filename), **fields}, "content_type": "multipart/form-data"}
 
 
@@ -40,18 +40,18 @@ def ask_api(client: FlaskClient, key: str, data: bytes = PHOTO, query: str = "",
 
 
 def read_picture(data: bytes) -> Pixels:
-    """Decode an answer's picture as [H, W, channels] or [H, W]."""
+    """Decode the image of a response as [H, W, channels] or [H, W]."""
     return np.array(PilImage.open(BytesIO(data)))
 
 
 def problem_of(response: TestResponse) -> tuple[int, str]:
-    """Return (status, slug) of a problem+json answer, having checked its shape."""
+    """Check the shape of a problem+json response and return (status, slug)."""
     check_problem(response)
     return response.status_code, response.get_json()["type"].removeprefix("/problems/")
 
 
 def check_problem(response: TestResponse) -> None:
-    """Fail unless the answer is a problem of RFC 9457 in our one shape."""
+    """Fail unless the response is an RFC 9457 problem with the project's members."""
     assert response.content_type == "application/problem+json", response.get_data(as_text=True)[:300]
     body = response.get_json()
     assert {"type", "title", "status", "detail", "request_id"} <= body.keys()
@@ -62,7 +62,7 @@ def check_problem(response: TestResponse) -> None:
 
 
 class Elements(HTMLParser):
-    """Collects the elements of a page, by tag, as dictionaries of their attributes."""
+    """Collects the attributes of a page's elements by tag."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Elements(HTMLParser):
 
 
 def read_events(data: bytes) -> list[tuple[str, dict[str, Any]]]:
-    """Take a text/event-stream apart; comments are events without a name."""
+    """Parse a text/event-stream into (event, data); comments are events without a name."""
     events = []
     for block in data.decode().removesuffix("\n\n").split("\n\n"):
         name, _, rest = block.partition("\n")

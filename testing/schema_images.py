@@ -1,4 +1,4 @@
-"""What schemathesis cannot make of a schema alone: bytes that are an image. Loaded by schemathesis.toml."""
+"""Image bytes for schemathesis, which cannot derive them from the schema. Loaded by schemathesis.toml."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIDES = st.integers(1, 20)
 
 
 def image_files(*encoders: Callable[[images.Pixels], bytes]) -> st.SearchStrategy[bytes]:
-    """Return small images, each of one of the formats."""
+    """Return a strategy of small images, each made by one of the encoders."""
 
     def draw(encode: Callable[[images.Pixels], bytes], height: int, width: int, level: int) -> bytes:
         return encode(np.full((height, width, 3), level, np.uint8))

@@ -1,6 +1,6 @@
-"""Serves the real gateway with the fake backend: `python -m testing.serve_fake [HOW]`.
+"""Serves the real gateway with a fake backend: `python -m testing.serve_fake [HOW]`.
 
-HOW is slow (for ever), takes=SECONDS (an image), bands (of 48 rows, none made before its turn), broken or never-ready.
+HOW is slow (never responds), takes=SECONDS (per image), bands (of 48 rows, made on demand), broken or never-ready.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from testing.backend import FakeBackend, enlarge
 
 
 class Marked(FakeBackend):
-    """Leaves a file when it is closed."""
+    """Writes a file when it is closed."""
 
     def __init__(self, marker: Path, gate: threading.Event | None, takes_s: float) -> None:
         super().__init__(gate=gate)
@@ -30,7 +30,7 @@ class Marked(FakeBackend):
     def upscale_bands(
         self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
     ) -> Iterator[Band]:
-        """Yield the bands after the time that an image takes, or end when it is stopped."""
+        """Yield the bands after the set time; end early if the job is cancelled."""
         stopped = threading.Event()
         with cancel_token.on_cancel(stopped.set):
             stopped.wait(self._takes_s)
@@ -40,17 +40,17 @@ class Marked(FakeBackend):
         )
 
     def close(self) -> None:
-        """Leave the file."""
+        """Write the file."""
         self._marker.write_text("closed")
 
 
 class Banded(FakeBackend):
-    """Holds one band at a time, as a backend elsewhere does."""
+    """Holds one band at a time, as a remote backend does."""
 
     def upscale_bands(
         self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
     ) -> Iterator[Band]:
-        """Yield each pixel several times, in bands of 48 rows of the upload."""
+        """Yield the enlarged image in bands of 48 rows of the upload."""
         del deadline, request_id
         self.state_tracker.mark_up()
         top = 0
@@ -62,7 +62,7 @@ class Banded(FakeBackend):
 
 
 def make_backend(settings: Settings) -> Backend:
-    """Return the backend that the first argument names."""
+    """Return the backend that the arguments ask for."""
     if "broken" in sys.argv:
         raise RuntimeError("No Triton to be had. Install one.")
     if "bands" in sys.argv:

@@ -1,4 +1,4 @@
-"""The real gateway with the fake backend, in a process of its own."""
+"""Starts the real gateway with a fake backend in its own process."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ START_LIMIT_S = 30.0
 
 @dataclass
 class Served:
-    """A real gunicorn with the fake backend."""
+    """A running gunicorn with a fake backend."""
 
     process: subprocess.Popen[str]
     port: int
     state_dir: Path
     first_line: str
     front_port: int = 0
-    """Of the origin that may show the page in a frame, where there is one."""
+    """Port of the origin that may embed the page in an iframe; 0 if there is none."""
 
     def log(self) -> str:
         return (self.state_dir / "gateway.log").read_text()
@@ -33,7 +33,7 @@ class Served:
 
 @contextmanager
 def serving(state_dir: Path, *arguments: str, **variables: str) -> Iterator[Served]:
-    """Serve in a process of its own until the block ends; `arguments` go to testing.serve_fake."""
+    """Serve in a separate process until the block ends; `arguments` go to testing.serve_fake."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("SUPERRES_", "PORT"))}
     environ |= {"SUPERRES_STATE_DIR": str(state_dir), "SUPERRES_PORT": "0", "SUPERRES_CACHE_MAX_BYTES": "0"}
     environ |= variables
@@ -65,12 +65,12 @@ def serving(state_dir: Path, *arguments: str, **variables: str) -> Iterator[Serv
 
 
 def worker_of(server: Served) -> int:
-    """The process that serves: gunicorn's one worker."""
+    """Return the process id of gunicorn's only worker."""
     pid = server.process.pid
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
 def memory_of(pid: int, name: str) -> int:
-    """VmRSS or VmHWM, its peak, in bytes."""
+    """Return VmRSS or VmHWM (the peak of VmRSS) of a process, in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))

@@ -18,7 +18,7 @@ PACKAGES = (*SHIPPED, "benchmarks", "docker", "scripts", "testing")
 
 
 class SourceTree:
-    """The project, or a small tree of the same layout that a test has written."""
+    """The project, or a small tree with the project's layout that a test has written."""
 
     def __init__(self, root: Path = ROOT) -> None:
         self.root = root
@@ -44,13 +44,13 @@ class SourceTree:
 
     @cached_property
     def modules(self) -> Mapping[str, Path]:
-        """Every module of the packages by its dotted name. Triton's models are no modules: Triton loads their files."""
+        """Every module of the packages by its dotted name. Triton's models have none: Triton loads their files."""
         paths = self.files(*(package for package in PACKAGES if package != "model_repository"), "tests")
         return {self.name(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in paths}
 
     @cached_property
     def import_graph(self) -> Mapping[str, set[str]]:
-        """Which of the tree's modules each module imports when it is imported itself."""
+        """The tree's modules that each module imports at module level."""
         graph: dict[str, set[str]] = {}
         for module, path in self.modules.items():
             found = (self._find_module(name) for _, name in imports(self.parse(path), at_module_level=True))

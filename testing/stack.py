@@ -1,4 +1,4 @@
-"""The whole thing as a user starts it: `superres serve` in a process of its own, with its real Triton."""
+"""Starts the whole service as a user does: `superres serve` in its own process, with a real Triton."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BOOT_LIMIT_S = 120.0
 
 @dataclass
 class Stack:
-    """A gateway with its embedded Triton, started by the command line alone."""
+    """A gateway with its embedded Triton, started from the command line."""
 
     state_dir: Path
     environ: dict[str, str]
@@ -33,7 +33,7 @@ class Stack:
     printed: list[str] = field(default_factory=list)
 
     def post(self, image: bytes, query: str = "", headers: dict[str, str] | None = None) -> Any:
-        """A raw body to the API; returns http.client's response."""
+        """Send a raw body to the API; return http.client's response."""
         request = urllib.request.Request(
             f"{self.url}/api/v1/upscale{query}",
             image,
@@ -45,27 +45,27 @@ class Stack:
         return (self.state_dir / "gateway.log").read_text()
 
     def triton_pid(self) -> int:
-        """The server of this moment, as the gateway's log names it."""
+        """Return the process id of the current Triton, from the gateway's log."""
         return int(re.findall(r"Triton (\d+) is up", self.log())[-1])
 
 
 def await_up(stack: Stack) -> None:
-    """Return when the Triton of this moment has answered, whoever killed the last one: with an image no cache has."""
+    """Wait until the current Triton responds. The image is new, so that no cache serves it."""
     seed = int.from_bytes(os.urandom(4), "big")
     stack.post(encode_png(draw_photo(8, 8, seed=seed))).close()
 
 
 def superres(*arguments: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run the command line to its end."""
+    """Run a command of the command line and wait for its end."""
     command = [sys.executable, "-m", "gateway", *arguments]
     return subprocess.run(command, env=environ, text=True, capture_output=True, timeout=300, check=False)
 
 
 def start_stack(state_dir: Path, **variables: str) -> Stack:
-    """Start `superres serve` on a free port and wait for its one line; fail with its output when it dies."""
+    """Start `superres serve` on a free port and wait until it is ready; fail with its output if it exits."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SUPERRES_")}
     environ |= {"SUPERRES_STATE_DIR": str(state_dir), "PORT": "0", **variables}
-    # A quick machine asks more often than a client usually may: tests of the stack are not tests of its limits.
+    # Without rate limits: a fast machine sends more requests than the default limits allow.
     key = superres("keys", "new", "tests", "--requests", "10000 per minute", environ=environ).stdout.strip()
     process = subprocess.Popen(
         [sys.executable, "-m", "gateway", "serve"],
@@ -90,16 +90,16 @@ def start_stack(state_dir: Path, **variables: str) -> Stack:
 
 
 def stop_stack(stack: Stack) -> int:
-    """SIGTERM, as an operator would; returns the exit code."""
+    """Send SIGTERM, as an operator does; return the exit code."""
     stack.process.send_signal(signal.SIGTERM)
     stack.printed += (stack.process.communicate(timeout=30)[0] or "").splitlines()
     return stack.process.returncode
 
 
 def read_until_ready(process: subprocess.Popen[str], limit_s: float) -> list[str]:
-    """Return the lines that a service printed until the one that says where it is; fail with them without it.
+    """Return the lines that a service prints up to its address; fail with the lines if there is none in time.
 
-    Reads the pipe itself: a line that the text layer has buffered already is one that `select` never tells of.
+    Reads the pipe directly: `select` does not see lines that the text layer has already buffered.
     """
     assert process.stdout is not None
     text, pipe, deadline = "", process.stdout.fileno(), time.monotonic() + limit_s
@@ -113,7 +113,7 @@ def read_until_ready(process: subprocess.Popen[str], limit_s: float) -> list[str
 
 
 def wait_for(condition: Callable[[], bool], what: str, limit_s: float = 90.0) -> None:
-    """Return when a condition holds; fail with what was waited for when it does not in time."""
+    """Wait until a condition holds; fail with `what` after the limit."""
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, f"waited {limit_s:.0f} s in vain for {what}"
@@ -121,7 +121,7 @@ def wait_for(condition: Callable[[], bool], what: str, limit_s: float = 90.0) ->
 
 
 def triton_metrics(stack: Stack) -> dict[str, float]:
-    """The counters of the stack's Triton for `swinir` by name, from the port that its command line names."""
+    """Return Triton's counters for `swinir` by name, from the metrics port in Triton's command line."""
     command = Path(f"/proc/{stack.triton_pid()}/cmdline").read_bytes().decode().split("\0")
     port = next(part.partition("=")[2] for part in command if part.startswith("--metrics-port="))
     texts: list[str] = []
@@ -130,7 +130,7 @@ def triton_metrics(stack: Stack) -> dict[str, float]:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
                 texts.append(answer.read().decode())
-        except urllib.error.URLError:  # Triton opens this port last, after it says that it is ready
+        except urllib.error.URLError:  # Triton opens this port last, after it reports ready
             return False
         return True
 
@@ -140,12 +140,12 @@ def triton_metrics(stack: Stack) -> dict[str, float]:
 
 
 def count_tiles(stack: Stack) -> float:
-    """The tiles that the stack's Triton has restored, of all variants, by its own counter."""
+    """Return Triton's counter of restored tiles of all variants."""
     return triton_metrics(stack)["superres_tiles_total"]
 
 
 def wait_until_it_stands(count: Callable[[], float], stood_s: float, limit_s: float = 120.0) -> float:
-    """Return a count once it has stood for so long; fail when it never does."""
+    """Wait until a count has not changed for `stood_s` seconds and return it; fail after the limit."""
     deadline = time.monotonic() + limit_s
     value, since = -1.0, time.monotonic()
     while time.monotonic() - since < stood_s:
@@ -157,5 +157,5 @@ def wait_until_it_stands(count: Callable[[], float], stood_s: float, limit_s: fl
 
 
 def wait_until_quiet(stack: Stack) -> float:
-    """Return the tiles once their count has stood for longer than a tile takes: 1.4 s on two cores with a load of 8."""
+    """Return the tile count after 5 s without a new tile; a tile takes up to 1.4 s on two busy cores."""
     return wait_until_it_stands(lambda: count_tiles(stack), 5.0)

@@ -1,4 +1,4 @@
-"""Builders of traffic for the simulation's tests."""
+"""Builds traffic for tests of the simulation."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from planning.traffic import Traffic
 
 
 def images_at(*moments_s: float, megapixels: float = 1.0, days: float = 1.0) -> Traffic:
-    """Images of one size at these moments."""
+    """Return images of one size at these moments."""
     return images([(moment, megapixels) for moment in moments_s], days=days)
 
 
 def images(rows: Sequence[tuple[float, float]], *, days: float = 1.0) -> Traffic:
-    """Images from (moment in seconds, megapixels), in any order."""
+    """Return images from (moment in seconds, megapixels), in any order."""
     ordered = sorted(rows)
     return Traffic(
         "made up",

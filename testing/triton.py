@@ -1,4 +1,4 @@
-"""Servers of a test's own: other weights, other settings, a fault that a file switches on."""
+"""Starts real Triton servers for tests: with other weights or settings, or with injected faults."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def load(row, path, device):
 
 
 def free_shm_bytes():
-    return 0 if take_fault("room") else real_free_shm_bytes()
+    return 0 if take_fault("shared memory") else real_free_shm_bytes()
 
 
 engine.Engine._forward = forward
@@ -71,11 +71,13 @@ network_cache.NetworkCache.__init__.__defaults__ = (load,)
 
 class TritonPythonModel(shipped.TritonPythonModel):
     def execute(self, requests):
-        lane, self.lane = self.lane, None if take_fault("no lane") else self.lane  # none: as on a card
+        large_jobs = self.large_jobs
+        if take_fault("no large jobs"):  # as on a GPU
+            self.large_jobs = None
         try:
             return super().execute(requests)
         finally:
-            self.lane = lane
+            self.large_jobs = large_jobs
 '''
 
 
@@ -83,7 +85,7 @@ class TritonPythonModel(shipped.TritonPythonModel):
 def run_server(
     folder: Path, *, environ: Mapping[str, str], model_repository: Path = ROOT / "model_repository"
 ) -> Iterator[TritonServer]:
-    """One real tritonserver on free loopback ports; its log lies in ``folder``."""
+    """Run a real tritonserver on free loopback ports; its log is in `folder`."""
     process = TritonProcess(
         model_repository=model_repository,
         model_key="model-key-of-the-tests",
@@ -101,7 +103,7 @@ def run_server(
 
 
 def lay_out_faulty_repository(folder: Path, switch: Path) -> Path:
-    """Copy the shipped models, with an adapter around the one of `swinir` that fails as ``switch`` says."""
+    """Copy the shipped models, with an adapter around `swinir` that injects the faults listed in the file `switch`."""
     repository = folder / "model_repository"
     shutil.copytree(ROOT / "model_repository", repository, ignore=shutil.ignore_patterns("__pycache__"))
     shipped = ROOT / "model_repository" / "swinir" / "1" / "model.py"
@@ -115,7 +117,7 @@ BOOT_LIMIT_S = 120.0
 
 @dataclass(frozen=True)
 class TritonServer:
-    """The real server with the shipped models, and the keys it was started with."""
+    """A running Triton and the keys that it was started with."""
 
     process: TritonProcess
     model_key: str
@@ -135,5 +137,5 @@ class TritonServer:
 
 
 def tiles_in_flight(tile_s: float) -> int:
-    """Return how many tiles of one picture may be under way where one takes that long: what a Stop cannot call back."""
+    """Return the maximum number of tiles in flight if one takes `tile_s`: cancelling a job does not stop these."""
     return MOST_IN_FLIGHT * math.ceil(SUB_BATCH_S / tile_s)

@@ -1,4 +1,4 @@
-"""What stands before a server that sleeps, as Knative's activator does: who connects wakes it and is held meanwhile."""
+"""A TCP proxy in front of a sleeping server, like Knative's activator: a connection starts the server and waits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from testing.triton import BOOT_LIMIT_S
 
 
 class TcpActivator:
-    """Listens on loopback; starts a Triton for the first connection and passes bytes on, both ways."""
+    """Listens on loopback, starts a Triton for the first connection and forwards bytes both ways."""
 
     def __init__(self, start: Callable[[], TritonProcess]) -> None:
         self._start = start
@@ -27,7 +27,7 @@ class TcpActivator:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def put_to_sleep(self) -> None:
-        """Take the server away, and every connection with it, as scaling to zero does."""
+        """Stop the server and close every connection, as scaling to zero does."""
         with self._waking:
             if self._server:
                 self._server.stop()
@@ -42,7 +42,7 @@ class TcpActivator:
         self.put_to_sleep()
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # closed: the end
+        with contextlib.suppress(OSError):  # closed
             while True:
                 client, _ = self._listening.accept()
                 self._open.append(client)

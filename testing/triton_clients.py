@@ -1,4 +1,4 @@
-"""A user's calls to Triton, as short as the tests can have them."""
+"""Calls to a running Triton, and its metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SETTLED_S = 0.3
 
 
 def upscale_request(client: Any, pixels: Any, variant: str | None = None) -> list[Any]:
-    """The inputs of `upscale` for tritonclient.grpc or tritonclient.http."""
+    """Return the inputs of `upscale` for tritonclient.grpc or tritonclient.http."""
     data_type = {"uint8": "UINT8", "float32": "FP32"}[pixels.dtype.name]
     image = client.InferInput("IMAGE", list(pixels.shape), data_type)
     image.set_data_from_numpy(pixels)
@@ -31,7 +31,7 @@ def upscale_request(client: Any, pixels: Any, variant: str | None = None) -> lis
 
 
 def upscale(server: TritonServer, pixels: Any, variant: str | None = None, key: str | None = "right") -> Any:
-    """One picture through the ensemble, over gRPC."""
+    """Upscale one image with the ensemble, over gRPC."""
     secret = server.model_key if key == "right" else key
     headers = {"triton-grpc-protocol-model-key": secret} if secret is not None else {}
     with grpc_client.InferenceServerClient(server.grpc_address) as client:
@@ -42,7 +42,7 @@ def upscale(server: TritonServer, pixels: Any, variant: str | None = None, key: 
 
 
 def swinir_request(server: TritonServer, tiles: Any, variants: str | Sequence[str]) -> Any:
-    """Tiles straight to `swinir`, past the tile step's own checks."""
+    """Send tiles directly to `swinir`, without the checks of the step `tile`."""
     names = [variants] * len(tiles) if isinstance(variants, str) else variants
     given = grpc_client.InferInput("TILES", list(tiles.shape), "UINT8")
     given.set_data_from_numpy(tiles)
@@ -55,7 +55,7 @@ def swinir_request(server: TritonServer, tiles: Any, variants: str | Sequence[st
 
 
 def metric(server: TritonServer, name: str, model: str = "swinir") -> float:
-    """One of Triton's own counters, or of the model's."""
+    """Return a counter of Triton or of the model."""
     with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=5) as answer:
         lines = answer.read().decode().splitlines()
     lines = [line for line in lines if line.startswith(f"{name}{{") and f'model="{model}"' in line]
@@ -65,17 +65,17 @@ def metric(server: TritonServer, name: str, model: str = "swinir") -> float:
 
 
 def settled(server: TritonServer, name: str) -> float:
-    """One of Triton's counters once it has stood for a while: it counts a request some ms after it has answered."""
+    """Return a counter once it stops changing: Triton counts a request some ms after the response."""
     return wait_until_it_stands(lambda: metric(server, name), SETTLED_S)
 
 
 def count_of(server: TritonServer, library: str) -> int:
-    """How many of the server's stubs have mapped a library."""
+    """Return how many of the server's stubs have mapped a library."""
     return sum(library in Path(f"/proc/{stub.pid}/maps").read_text() for stub in find_stubs(server.process.pid))
 
 
 def upscale_with_checks(server: TritonServer, pixels: Any, variant: str) -> tuple[Any, Any]:
-    """One picture through the ensemble, and what was checked of it: float32 [tiles, 6]."""
+    """Upscale one image with the ensemble; return it and its checks, float32 [tiles, 6]."""
     outputs = [grpc_client.InferRequestedOutput(name) for name in ("UPSCALED", "CHECKS")]
     with grpc_client.InferenceServerClient(server.grpc_address) as client:
         result = client.infer(
@@ -89,7 +89,7 @@ def upscale_with_checks(server: TritonServer, pixels: Any, variant: str) -> tupl
 
 
 def custom_metric(server: TritonServer, name: str) -> float:
-    """One of the engine's own counters, as Triton tells it: tiles, seconds, reruns, halvings, loads, evictions."""
+    """Return a counter of the engine from Triton's metrics: tiles, seconds, reruns, halvings, loads or evictions."""
     with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=5) as answer:
         lines = answer.read().decode().splitlines()
     values = [float(line.split()[-1]) for line in lines if line.startswith(f"superres_{name}_total{{")]

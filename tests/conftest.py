@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Before torch starts its threads: waiting threads that spin cost 10x on a machine that does something else as well.
+# Set before torch starts its threads: on a busy machine, waiting threads that spin slow everything down 10 times.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# Where these are set pytest explains unequal bytes by difflib: two unequal pictures of 1.2 MB take hours, not seconds.
+# With these set, pytest explains unequal bytes with difflib, which takes hours for two images of 1.2 MB.
 for name in ("CI", "BUILD_NUMBER"):
     os.environ.pop(name, None)
 
-# The same examples in each run, and no test of how quick a machine is: a commit is refused for what it did.
+# The same examples in each run, and no deadline: a test must not fail because the machine is slow.
 settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 

@@ -1,4 +1,4 @@
-"""How Chromium is found and started, and what tests do in it."""
+"""Finds and starts Chromium, and drives pages in it."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ WAIT_MS = 20_000
 
 
 REFUSALS = ("Failed to load resource",)
-"""What the console says of an answer of 400 and more, which some tests ask for."""
+"""Start of the console message for a response of 400 or more, which some tests cause on purpose."""
 
 
 MakePage = Callable[..., Page]
 
 
 def find_chromium() -> str:
-    """Return the path of Chromium; fail with what to do where there is none."""
+    """Return the path of Chromium; fail with install instructions if it is missing."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if path := shutil.which(name):
             return path
-    pytest.fail("There is no Chromium here. `make test` installs it; by hand: apt-get install chromium")
+    pytest.fail("Chromium not found. `make test` installs it, or run: apt-get install chromium")
 
 
 STORAGE = """() => {
@@ -52,7 +52,7 @@ STORAGE = """() => {
 
 
 def press_until(page: Page, selector: str, key: str = "Tab", most: int = 60) -> None:
-    """Press a key until the focus is on an element; fail when it never gets there."""
+    """Press a key until an element has the focus; fail after `most` presses."""
     for _ in range(most):
         if page.evaluate("selector => document.activeElement?.matches(selector)", selector):
             return
@@ -62,7 +62,7 @@ def press_until(page: Page, selector: str, key: str = "Tab", most: int = 60) -> 
 
 @contextmanager
 def frugal_page(playwright: Playwright, folder: Path, url: str) -> Iterator[Page]:
-    """A page in a browser that keeps no cookie and no storage, of nobody."""
+    """Open a page in a browser that blocks all cookies and storage."""
     profile = folder / "profile" / "Default"
     profile.mkdir(parents=True)
     blocked = '{"profile": {"default_content_setting_values": {"cookies": 2}, "block_third_party_cookies": true}}'

@@ -1,7 +1,7 @@
-"""Measures a first visit: `python -m testing.browser.first_paint [URL]`, ten times, each with an empty cache.
+"""Measures a first visit ten times, each with an empty cache: `python -m testing.browser.first_paint [URL]`.
 
-From the navigation to the painted form, as the browser itself noted it (First Contentful Paint), and until the page's
-script has made the form live. Not a test: a time says something on a quiet machine alone.
+Prints the time from the navigation to First Contentful Paint, as the browser reports it, and to the moment when the
+page's script has activated the form. This is not a test: the times are meaningful only on an idle machine.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def measure(url: str) -> tuple[list[float], list[float]]:
 
 
 def main() -> None:
-    """Print the two lines."""
+    """Print median and maximum of both times."""
     with tempfile.TemporaryDirectory() as folder:
         gateway = None if len(sys.argv) > 1 else ScriptedGateway(Path(folder), anonymous_requests="")
         painted, live = measure(sys.argv[1] if gateway is None else gateway.url)

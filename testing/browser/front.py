@@ -1,4 +1,4 @@
-"""The folder front/ as a static host serves it."""
+"""Serves the folder front/ as a static host does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Front(SimpleHTTPRequestHandler):
 
 
 class FrontServer:
-    """The folder front/ as any static host serves it, on `localhost`: another site than 127.0.0.1."""
+    """Serves a copy of front/ on `localhost`, which is a different site than 127.0.0.1."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -29,7 +29,7 @@ class FrontServer:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def point_at(self, gateway_url: str) -> None:
-        """Set the one setting, as an operator would: the address in the iframe."""
+        """Set the gateway's URL in the iframe, as an operator does."""
         page = self.folder / "index.html"
         text, found = re.subn(r'(<iframe[^>]*\ssrc=")[^"]*"', rf'\g<1>{gateway_url}"', page.read_text())
         assert found == 1, "front/index.html must have one iframe with the gateway's address"

@@ -1,4 +1,4 @@
-"""Brings the page into each of its states, for those who look at them: axe, and whoever takes the pictures of docs/."""
+"""Brings the page into each of its states, for the accessibility tests and for the screenshots in docs/."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ BROKEN = {
 
 
 def file(name: str, data: bytes = BUTTERFLY, media_type: str = "image/png") -> Any:
-    """What playwright takes for a file."""
+    """Return a file in the form that playwright uploads."""
     return {"name": name, "mimeType": media_type, "buffer": data}
 
 
 def choose(page: Page, *files: Any) -> None:
-    """Choose files in the form's field."""
+    """Select files in the form's file input."""
     page.set_input_files("#image", list(files))
 
 
 def press_in_front(frame: Frame, selector: str) -> None:
-    """Press a button or a link of the page in the front's frame, by its key.
+    """Activate a button or a link in the front's iframe with the Enter key.
 
-    A click is aimed at a place, and the browser looks up what lies there by where the frame was last painted: one that
-    comes while the front makes room for a higher page is lost (6 of 26).
+    A click goes to coordinates, which the browser resolves by the last painted layout. While the front resizes the
+    iframe, clicks get lost (6 of 26).
     """
     frame.locator(selector).press("Enter")
 
@@ -48,7 +48,7 @@ def start(page: Page) -> None:
 
 
 def await_state(page: Page, state: str, index: int = 0) -> None:
-    """Wait until a picture of the list is in a state."""
+    """Wait until an image in the list is in a state."""
     expect(page.locator(".job").nth(index)).to_have_attribute("data-state", state)
 
 
@@ -147,7 +147,7 @@ STATES: Mapping[str, Callable[[Page, ScriptedGateway], None]] = {
 
 
 def better_result(upload: bytes, size: tuple[int, int]) -> dict[str, Any]:
-    """A result that differs from the upload enlarged, so that a picture of before and after shows something."""
+    """Return a result that differs visibly from the enlarged upload, for the before/after comparison."""
     with Image.open(BytesIO(upload)) as image:
         larger = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     target = BytesIO()

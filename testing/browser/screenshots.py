@@ -1,4 +1,4 @@
-"""Takes the pictures of docs/images/page-*.webp: `python -m testing.browser.screenshots FOLDER [NAME...]`."""
+"""Takes the screenshots docs/images/page-*.webp: `python -m testing.browser.screenshots FOLDER [NAME...]`."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ SHOTS: dict[str, tuple[str, dict[str, Any]]] = {
     "phone-done": ("done", PHONE_OPTIONS),
 }
 TALL = {"width": 1180, "height": 3_400}
-"""A frame's page is painted as far as it is on the screen."""
+"""Tall enough for the whole iframe: the browser paints only the part on the screen."""
 QUALITY = 88
 MOST_PX = 2_500
-"""Of a picture's height: what comes below is the same in all of them."""
+"""Maximum height of a screenshot; the rest of the page is the same in all of them."""
 
 
 def save(shot: bytes, path: Path) -> None:
-    """Write a screenshot as WebP: a fifth of a PNG. A palette takes the green of the dot or the white of the card."""
+    """Write a screenshot as WebP, a fifth of the size of a PNG. A palette would change the page's colours."""
     with Image.open(BytesIO(shot)) as image:
         seen = image.convert("RGB").crop((0, 0, image.width, min(image.height, MOST_PX)))
         seen.save(path, quality=QUALITY, method=6)
 
 
 class Restoring(FakeBackend):
-    """Makes the pictures with the shipped weights, so that they look like what a visitor gets."""
+    """Upscales with the shipped weights, so that the screenshots show real results."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Restoring(FakeBackend):
 
 
 def take(folder: Path, wanted: list[str]) -> None:
-    """Bring the page into each state and write what it looks like."""
+    """Bring the page into each state and write a screenshot."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as state, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
@@ -113,7 +113,7 @@ def take(folder: Path, wanted: list[str]) -> None:
                 page = _open(browser, front.origin, options)
                 page.frame_locator("iframe").locator("#go").wait_for()
                 page.wait_for_timeout(800)
-                save(page.screenshot(), folder / f"page-{name}.webp")  # full_page would lay the frame out anew
+                save(page.screenshot(), folder / f"page-{name}.webp")  # full_page would change the layout of the iframe
         browser.close()
         gateway.close()
         front.close()

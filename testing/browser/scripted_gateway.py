@@ -1,7 +1,7 @@
-"""A gateway whose backend plays a script: the real application on the fake backend, with the stream's events, the
-status and the wake call replaced by what a test wrote down. A test holds it at a gate and looks at the page meanwhile.
+"""The real application with scripted responses: a test defines the events of the stream, the status and the wake
+call. The script can wait at a gate while the test checks the page.
 
-The file at the end is the real one: whatever the API answers for the same upload.
+The final result is real: the API's response to the same upload.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ USUAL = {"p50": 12.0, "p90": 15.0}
 
 @dataclass(frozen=True)
 class Event:
-    """One event of the stream, as it stands."""
+    """One event of the stream, sent unchanged."""
 
     name: str
     data: dict[str, Any]
@@ -44,7 +44,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Gate:
-    """The stream waits here until the test opens the gate of that name, speaking now and then unless it is silent."""
+    """Holds the stream until the test opens the gate of that name; sends comments meanwhile unless it is silent."""
 
     name: str
     is_silent: bool = False
@@ -52,7 +52,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Bands:
-    """The bands `first` to `last` of `of`, each with its progress, cut from the result."""
+    """Bands `first` to `last` of `of`, cut from the result, each with its progress."""
 
     first: int
     last: int
@@ -60,11 +60,11 @@ class Bands:
 
 
 class Whole:
-    """The result."""
+    """Sends the result."""
 
 
 class Broken:
-    """The connection ends."""
+    """Closes the connection."""
 
 
 Step = Event | Gate | Bands | Whole | Broken
@@ -86,24 +86,24 @@ PLAIN: tuple[Step, ...] = (UP, Bands(1, 2, 2), Whole())
 
 @dataclass
 class Script:
-    """What the next uploads are answered with, one list of steps each; then PLAIN."""
+    """Steps of the response to each of the next uploads; PLAIN for all later ones."""
 
     plays: list[tuple[Step, ...]] = field(default_factory=list)
     refusals: list[tuple[int, dict[str, Any], dict[str, str]]] = field(default_factory=list)
-    """(status, problem, headers): answers instead of a stream; they come first."""
+    """(status, problem, headers) of responses that replace the stream of the next uploads."""
     state: str = "up"
     since_s: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
-    """Members of the result that replace the usual ones."""
+    """Members that replace those of the result event."""
     woken: int = 0
     uploads: list[bytes] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
-    """The form's token that came with each."""
+    """The form's CSRF token of each upload."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     gates: dict[str, threading.Event] = field(default_factory=dict)
 
     def open(self, gate: str) -> None:
-        """Let the stream pass."""
+        """Open a gate."""
         self.gate(gate).set()
 
     def gate(self, name: str) -> threading.Event:
@@ -111,7 +111,7 @@ class Script:
 
 
 class ScriptedGateway:
-    """Serves it on a free port, in threads of this process."""
+    """Serves the scripted application on a free port, in threads of this process."""
 
     def __init__(self, state_dir: Path, *, upscaler: FakeBackend | None = None, **changes: Any) -> None:
         self.key = ApiKeyStore(state_dir / "keys.json").new("browser")
@@ -128,7 +128,7 @@ class ScriptedGateway:
         self.server.server_close()
 
     def api(self, upload: bytes, **fields: object) -> bytes:
-        """What the API answers for an upload with the form's variant and these fields."""
+        """Return the API's response to an upload with the form's variant and these fields."""
         with self.app.test_client() as client:
             path = f"/api/v1/upscale?{urlencode({'variant': PHOTO_VARIANT, **fields})}"
             answer = client.post(path, data=upload, headers={"X-API-Key": self.key}, buffered=True)
@@ -145,7 +145,7 @@ class ScriptedGateway:
             return self._json(start, "202 Accepted", {"state": self.script.state})
         if path == "/" and method == "POST" and "text/event-stream" in environ.get("HTTP_ACCEPT", ""):
             return self._stream(environ, start)
-        # As a whole: werkzeug's server leaves an answer, and its file, open where the reader resets the connection.
+        # Read whole: werkzeug's server leaves the response and its file open if the client resets the connection.
         with closing(ClosingIterator(self._inner(environ, start))) as answer:
             return [b"".join(answer)]
 
@@ -209,7 +209,7 @@ class ScriptedGateway:
 
 
 class _Quiet(WSGIRequestHandler):
-    """Logs nothing: the browser's own words are what tests look at."""
+    """Logs nothing: tests check the browser's console."""
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
         del type, message, args

@@ -1,6 +1,6 @@
-"""What Knative's admission webhook says of a Service: the rules for what we use, as read in its source (98e5ef90).
+"""The rules of Knative's admission webhook for the fields that this project uses, from its source (98e5ef90).
 
-Beyond the webhook it refuses unknown autoscaling annotations, which Knative lets pass, so that a typo cannot.
+Unlike the webhook, it also rejects unknown autoscaling annotations, to find typos.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FLAGS = {
     "priorityClassName": "kubernetes.podspec-priorityclassname",
     "schedulerName": "kubernetes.podspec-schedulername",
 }
-# Volumes that a stock cluster takes.
+# Volume types that a stock cluster accepts.
 OPEN_VOLUMES = {"emptyDir", "secret", "configMap", "projected"}
 
 Complaints = Iterator[str]
@@ -74,7 +74,7 @@ ANNOTATIONS: dict[str, Check] = {
     "activation-scale": _integer(2),
     "scale-down-delay": _duration(0, 3600),
     "metric": _one_of("concurrency", "rps"),
-    # Knative itself looks at it only where the class is written out as kpa.
+    # Knative checks this annotation only if the class is set to kpa explicitly.
     "metric-aggregation-algorithm": _one_of("linear", "weightedExponential", "weighted-exponential"),
     "target": _number(0.01),
     "target-utilization-percentage": _number(1, 100),
@@ -87,7 +87,7 @@ ANNOTATIONS: dict[str, Check] = {
 
 
 def complain(service: dict[str, Any], flags: frozenset[str] = frozenset()) -> list[str]:
-    """Return what Knative would refuse; `flags` are the entries of config-features that the cluster has enabled."""
+    """Yield what Knative would reject; `flags` are the entries of config-features that the cluster enables."""
     template = service["spec"]["template"]
     return [
         *_service_metadata(service),

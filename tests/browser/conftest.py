@@ -1,4 +1,4 @@
-"""What tests in a browser share: one Chromium, a gateway that plays scripts, the front on another port and host."""
+"""Fixtures of the browser tests: one Chromium, a gateway with scripted responses, and the front on another origin."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def _gateway(tmp_path_factory: pytest.TempPathFactory, front: FrontServer) -> It
 
 @pytest.fixture
 def gateway(_gateway: ScriptedGateway) -> ScriptedGateway:
-    """The gateway with a fresh script."""
+    """The scripted gateway with a new script."""
     _gateway.script = Script()
     return _gateway
 
 
 @pytest.fixture
 def make_page(browser: Browser, gateway: ScriptedGateway) -> Iterator[MakePage]:
-    """Open pages, by options of a browser context; at the end none of them may have complained.
+    """Open pages in browser contexts with these options; fail at the end if a console has an error or a warning.
 
-    `refusals` are beginnings of the complaints that a test means to provoke.
+    Messages that start with one of `refusals` are expected.
     """
     contexts: list[BrowserContext] = []
     complaints: list[str] = []

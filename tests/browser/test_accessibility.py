@@ -1,4 +1,4 @@
-"""axe finds no violation of WCAG 2.2 A and AA in any state of the page and of the front, in light and in dark."""
+"""axe finds no violation of WCAG 2.2 A and AA in any state of the page and the front, in light and dark mode."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 
 
 def check(page: Page) -> None:
-    """Fail with what axe found, and where."""
+    """Fail with the violations that axe finds."""
     found = AXE.run(page, options={"runOnly": {"type": "tag", "values": RULES}, "resultTypes": ["violations"]})
     told = [
         f"{one['id']}: {one['help']}\n  " + "\n  ".join(node["html"][:160] for node in one["nodes"])
@@ -53,7 +53,7 @@ def test_neither_has_a_phone_nor_the_front(
 
 
 def test_neither_have_the_pages_without_javascript(make_page: MakePage, gateway: ScriptedGateway) -> None:
-    """axe is a script itself: so the page's own are kept away instead of all."""
+    """Block only the page's own scripts, because axe is a script too."""
     page = make_page("about:blank")
     page.route("**/*.js", lambda route: route.fulfill(body="", content_type="text/javascript"))
     page.goto(gateway.url)

@@ -1,4 +1,4 @@
-"""Every way to the page: keyboard alone, a phone, no JavaScript, the front's frame without cookies."""
+"""The page by keyboard only, on a phone, without JavaScript, and in the front's iframe without cookies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from testing.browser.scripted_gateway import Bands, Gate, ScriptedGateway, Whole
 
 def test_everything_can_be_done_by_keyboard_alone(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays.append((Bands(1, 1, 2), Gate("never"), Whole()))
-    # From the beginning: a listener that comes with the key press may come too late to catch the dialog.
+    # Registered first: a listener that is added with the key press may miss the dialog.
     page.on("filechooser", lambda chooser: chooser.set_files([file("harbour.png", HARBOUR)]))
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
@@ -80,7 +80,7 @@ def test_a_phone_shows_everything_without_scrolling_sideways(make_page: MakePage
 
     assert overflow() == 0
     gateway.script.plays.append((Bands(1, 1, 3), Gate("half"), Bands(2, 3, 3), Whole()))
-    choose(page, file("a picture with a name that is long enough to need a second line.png", HARBOUR))
+    choose(page, file("an image with a name that is long enough to need a second line.png", HARBOUR))
     page.tap("#go")
     await_state(page, "working")
     assert overflow() == 0
@@ -123,7 +123,7 @@ def test_without_javascript_a_refusal_is_a_page_in_words(make_page: MakePage) ->
 
 @pytest.fixture
 def frugal(playwright: Playwright, tmp_path: Path, front: FrontServer, gateway: ScriptedGateway) -> Iterator[Page]:
-    """The front in such a browser."""
+    """The front in a browser that blocks cookies and storage."""
     del gateway
     with frugal_page(playwright, tmp_path, front.origin) as page:
         yield page
@@ -159,7 +159,7 @@ def test_inside_the_front_without_cookies_all_of_it_works(
         press_in_front(frame, ".job-save")
     assert Path(download.value.path()).read_bytes() == gateway.api(HARBOUR)
     page.wait_for_function("before => document.querySelector('#gateway').offsetHeight > before", arg=before)
-    # The frame becomes as high as the page in it.
+    # The iframe gets the height of the page in it.
     frame.wait_for_function("document.documentElement.scrollHeight - document.documentElement.clientHeight <= 1")
 
 
@@ -169,18 +169,18 @@ HEAR = "window.heard = []; addEventListener('message', (event) => heard.push(eve
 
 @pytest.fixture
 def framed(make_page: MakePage, front: FrontServer) -> Page:
-    """The front with the gateway in its frame, which writes down whatever it is told."""
+    """The front with the gateway in its iframe, recording the messages that it gets."""
     page = make_page("about:blank")
     page.add_init_script(HEAR)
     page.goto(front.origin)
     expect(page.locator("#frame")).to_have_attribute("data-state", "here")
-    expect(page.frame_locator("#gateway").locator("#backend")).to_be_visible()  # with it the page has grown once more
+    expect(page.frame_locator("#gateway").locator("#backend")).to_be_visible()  # the page has grown again
     inner(page).wait_for_function("document.documentElement.scrollHeight - document.documentElement.clientHeight <= 1")
     return page
 
 
 def height_once_heard(page: Page, height: object) -> str:
-    """The frame's height once the front has got a message of that height."""
+    """Return the iframe's height once the front has received a message with that height."""
     page.wait_for_function("height => heard.includes(height)", arg=height)
     return str(page.eval_on_selector("#gateway", "frame => frame.style.height"))
 

@@ -1,4 +1,4 @@
-"""The page at work: an upload, the backend's state, bands as they come, the result, one after another."""
+"""The page during an upscale: upload, backend state, arriving bands, result, several images in turn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CANVAS_PIXELS = """points => {
 
 
 def saved(page: Page, index: int = 0) -> tuple[str, bytes]:
-    """Press Download; return the name and the bytes."""
+    """Press Download; return the file's name and bytes."""
     with page.expect_download() as download:
         page.locator(".job-save").nth(index).click()
     path = download.value.path()
@@ -169,7 +169,7 @@ def test_a_photograph_grows_the_way_its_camera_was_held(page: Page, gateway: Scr
 def test_a_preview_that_comes_after_the_result_still_turns_what_is_said(
     make_page: MakePage, gateway: ScriptedGateway
 ) -> None:
-    """A slow browser may decode the upload's preview, which alone knows how the camera was held, after all is done."""
+    """A slow browser may decode the preview, which has the EXIF orientation, only after the upscale is done."""
     page = make_page("about:blank")
     page.add_init_script(HOLD_PREVIEWS)
     page.goto(gateway.url)

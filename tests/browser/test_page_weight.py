@@ -1,4 +1,4 @@
-"""How much the page weighs, and that its first visit is no slower for it."""
+"""The page's size in bytes and in requests."""
 
 from __future__ import annotations
 

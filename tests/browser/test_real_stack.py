@@ -1,4 +1,4 @@
-"""The page on the whole thing: `superres serve` with its real Triton, which is asleep when the visitor comes."""
+"""The page with `superres serve` and a real Triton that is asleep at the start."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ WATCH_STATES = """() => {
 
 
 class SleepyStack:
-    """A running service whose Triton sleeps after two seconds, and a front that may show it."""
+    """A running service whose Triton sleeps after two seconds, and a front that embeds it."""
 
     def __init__(self, folder: Path) -> None:
         self.front = FrontServer(folder / "front")
@@ -98,7 +98,7 @@ def test_a_sleeping_backend_boots_bands_arrive_and_the_download_is_what_the_api_
     expect(page.locator("#state")).to_contain_text("usually takes")  # it has booted once, at the start
     assert sleepy.status()["backend"]["state"] == "asleep", "a view must not wake it"
     page.evaluate(WATCH_STATES)
-    # The upload itself has to wake it: woken by the choice of a file it may be up before a slow browser uploads.
+    # The upload has to start the boot: selecting a file also does, and Triton may be up before a slow browser uploads.
     page.route("**/api/v1/wake", lambda route: route.fulfill(status=202, json={"state": "asleep"}))
 
     choose(page, file("harbour.png", HARBOUR))
@@ -180,9 +180,9 @@ def test_stop_ends_tritons_work_within_what_is_in_flight_and_frees_the_place(mak
     at_stop = count_tiles(stack)
     settled = wait_until_quiet(stack)
     tile_s = (triton_metrics(stack)[SECONDS] - before[SECONDS]) / (settled - before[TILES])
-    more = math.ceil(POLL_INTERVAL_S / tile_s)  # before the gateway sees that the page has hung up
+    more = math.ceil(POLL_INTERVAL_S / tile_s)  # before the gateway notices the disconnect
     assert settled - at_stop <= tiles_in_flight(tile_s) + more
-    assert settled - before[TILES] < 24, "all tiles of this picture"
+    assert settled - before[TILES] < 24, "all tiles of this image"
     with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=10) as answer:
         assert json.load(answer)["queue"]["running"] == 0
 

@@ -1,4 +1,4 @@
-"""What the page refuses before anything is sent: by type, bytes, pixels, sides, and by what the result would be."""
+"""The page rejects files before sending anything: by type, bytes, pixels, sides and size of the result."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_what_cannot_be_taken_is_refused_in_words_and_not_sent(page: Page, gatew
     for index, (_, sentence) in enumerate(REFUSED.values()):
         await_state(page, "refused", index)
         expect(page.locator(".job-state").nth(index)).to_contain_text(sentence)
-    expect(page.locator("#news")).to_contain_text(".jpg: ")  # told aloud
+    expect(page.locator("#news")).to_contain_text(".jpg: ")  # for screen readers
     assert gateway.script.uploads == []
 
 

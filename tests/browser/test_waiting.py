@@ -1,4 +1,4 @@
-"""The page before the first band: what wakes the backend, what is said to whoever waits, when a wait is given up."""
+"""The page before the first band: what wakes the backend, what it shows meanwhile, and when it gives up."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_stream_that_falls_silent_is_taken_for_broken(make_page: MakePage, gat
     gateway.script.plays.append((scripted_gateway.UP, Gate("silent", is_silent=True)))
     choose(page, file("butterfly.png"))
     await_state(page, "ready")
-    page.clock.pause_at(page.evaluate("Date.now()") / 1000 + 1)  # else it goes on in real time between the runs
+    page.clock.pause_at(page.evaluate("Date.now()") / 1000 + 1)  # otherwise the clock runs in real time between calls
     start(page)
     await_state(page, "waiting")
     page.clock.run_for(29_000)

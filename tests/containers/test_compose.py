@@ -1,4 +1,4 @@
-"""docker-compose.yml, as Docker Compose itself reads it: who is published, how each is confined, what must agree."""
+"""docker-compose.yml as Docker Compose reads it: published ports, confinement, and values that must agree."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def test_a_service_is_confined_limited_and_watched(name: str) -> None:
     assert service["restart"] == "unless-stopped"
     assert int(service["mem_limit"]) > 0
     assert int(service["pids_limit"]) > 0
-    # Docker refuses a container that asks for more cores than there are, and the tutorial asks for a machine of two.
+    # Docker rejects a container that asks for more cores than the machine has; the tutorial's machine has two.
     assert 0 < float(service["cpus"]) <= 2
-    assert service["logging"]["options"]["max-size"], "a log that grows for ever"
+    assert service["logging"]["options"]["max-size"], "a log without a maximum size"
     recipe = service.get("build", {}).get("dockerfile")
     built_in = recipe and "HEALTHCHECK " in (ROOT / recipe).read_text()
     assert service.get("healthcheck") or built_in, "nobody would see it die"
@@ -111,7 +111,7 @@ def test_the_cpu_and_the_gpu_differ_in_the_gpu_alone() -> None:
 
 
 def test_a_misspelt_key_is_refused(tmp_path: Path) -> None:
-    """The counter-example: Docker Compose does read what it is given."""
+    """The counter-example: Docker Compose does read the variable."""
     wrong = tmp_path / "docker-compose.yml"
     wrong.write_text("services:\n  web:\n    image: web\n    read_onlyy: true\n")
     assert "read_onlyy" in compose("-f", str(wrong), "config", "-q").stderr

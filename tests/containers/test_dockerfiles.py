@@ -1,4 +1,4 @@
-"""The Dockerfiles: packages from the lock file, bases pinned, nothing runs as root, hadolint has nothing to say."""
+"""The Dockerfiles: packages from the lock file, bases pinned, nothing runs as root, hadolint finds nothing."""
 
 from __future__ import annotations
 

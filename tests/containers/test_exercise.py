@@ -1,4 +1,4 @@
-"""What `make containers` asks with: whatever a restarting system does to a question is an answer to ask again after."""
+"""The HTTP client of `make containers` retries every failure that a restarting service causes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from testing.compose import services
 
 @contextmanager
 def serving(*answers: bytes) -> Iterator[str]:
-    """A server that sends each caller in turn these bytes and hangs up."""
+    """A server that sends each connection the next of these byte strings and closes it."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:

@@ -1,4 +1,4 @@
-"""Rotating MODEL_KEY without a gap: the gateway knows two values, Triton the first of them."""
+"""MODEL_KEY rotates without downtime: the gateway accepts two values, Triton uses the first."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_two_wrong_values_are_our_fault_and_not_tried_for_ever(triton_server: Tr
 
 
 def test_triton_starts_with_the_first_of_two_values(tmp_path: Path) -> None:
-    """The container's own script, before a server that only says how it was called."""
+    """Run the container's start script with a server that only prints its arguments."""
     server = tmp_path / "tritonserver"
     server.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     server.chmod(0o755)

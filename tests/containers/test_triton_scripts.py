@@ -1,4 +1,4 @@
-"""The two scripts in Triton's image: `start` refuses bad secrets in words, `alive` tells dead from busy."""
+"""The scripts in Triton's image: `start` rejects invalid secrets, `alive` tells a dead server from a busy one."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def test_start_refuses_a_bad_secret_and_names_its_file_alone(tmp_path: Path, mod
 
 def test_start_takes_good_secrets_and_goes_on_to_the_server(tmp_path: Path) -> None:
     done = start(tmp_path, "k" * 32 + "\n")
-    assert "/opt/tritonserver/bin/tritonserver" in done.stderr  # which is in the image alone
+    assert "/opt/tritonserver/bin/tritonserver" in done.stderr  # exists only in the image
     assert "must hold" not in done.stderr
 
 
 def test_start_guards_every_api_but_health() -> None:
-    """Triton lets an API that is in no group pass without a key."""
+    """Triton allows an API without a key if no group of --grpc-restricted-protocol contains it."""
     text = (TRITON / "start").read_text()
     apis = {api for name in ("model_apis", "admin_apis") for api in text.split(f"{name}=")[1].split("\n")[0].split(",")}
     every = {
@@ -77,7 +77,7 @@ def test_start_guards_every_api_but_health() -> None:
 def load_alive(port: int, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setenv("HTTP_PORT", str(port))
     monkeypatch.setenv("MODEL_KEY_FILE", str(key_file))
-    monkeypatch.setenv("PROCESSES", str(key_file.parent))  # not this machine's, where other tests kill stubs
+    monkeypatch.setenv("PROCESSES", str(key_file.parent))  # not this machine's, because other tests kill stubs
     loader = importlib.machinery.SourceFileLoader("alive", str(TRITON / "alive"))
     spec = importlib.util.spec_from_loader("alive", loader)
     assert spec
@@ -89,7 +89,7 @@ def load_alive(port: int, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> Mo
 
 @contextmanager
 def serving(status: int, text: str, *, hangs: bool = False, live: int = 200) -> Iterator[int]:
-    """A server that answers inference as told, and health with `live`."""
+    """A server with a fixed response to inference, and `live` as its health."""
     done = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""The tutorials of deployment: their `sh` blocks run, line by line; their `console` blocks name only what exists."""
+"""The deployment guides: their `sh` blocks run line by line, their `console` blocks name only existing things."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def blocks(name: str, language: str) -> list[str]:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of what the tutorials change, so that the checkout stays as it is."""
+    """A copy of the files that the guides change, so that the checkout stays unchanged."""
     folder = tmp_path / "checkout"
     folder.mkdir()
     for name in COPIED:
@@ -41,7 +41,7 @@ def copy(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    """The reader's shell: the project's own commands first, and `docker compose` as the dev extra brings it."""
+    """The reader's shell: the project's commands first, and `docker compose` from the dev extra."""
     tools = tmp_path / "tools"
     tools.mkdir()
     scripts = Path(sysconfig.get_path("scripts"))
@@ -114,7 +114,7 @@ def test_pin_refuses_what_is_no_digest_and_changes_nothing(wrong: tuple[str, ...
 @pytest.mark.parametrize("name", DOCS)
 def test_every_path_that_a_command_or_table_names_exists(name: str) -> None:
     text = (HOW_TO / f"{name}.md").read_text()
-    made = {"k8s/overlays/mine", "docker/secrets"}  # by the tutorial itself
+    made = {"k8s/overlays/mine", "docker/secrets"}  # by the guide itself
     named = set(re.findall(r"(?<![\w/.-])((?:k8s|docker|front|tests)/[\w./-]*\w)", text))
     missing = {path for path in named if not (ROOT / path).exists() and not any(path.startswith(each) for each in made)}
     assert not missing, f"docs/how-to/{name}.md names {sorted(missing)}"

@@ -1,4 +1,4 @@
-"""The gateway's docs say what its code does: every setting, problem type and route has its heading, and no other."""
+"""The gateway's docs have one heading per setting, problem type and route of the code, and no other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from testing.data import ROOT
 
 
 def sections(name: str, level: int = 2) -> dict[str, str]:
-    """Return the text of a document's sections of this level by heading."""
+    """Return the text of a document's sections of one level by heading."""
     text = (ROOT / "docs" / name).read_text()
     if level == 3:
         text = re.sub(r"^## .+\n", "", text, flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The README's blocks, run as they stand: `make run` for the service, then every command and program in it."""
+"""The README's code blocks run unchanged against one `make run`."""
 
 from __future__ import annotations
 
@@ -80,6 +80,6 @@ def test_make_help_lists_every_target() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert phony is not None
     targets = set(phony[1].split())
-    command = ["make", "--no-print-directory", "help"]  # `make test` is itself a make, which would be announced
+    command = ["make", "--no-print-directory", "help"]  # a make inside `make test` would print its directory
     shown = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True).stdout
     assert {line.split()[0] for line in shown.splitlines()} == targets

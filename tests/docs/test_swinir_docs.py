@@ -1,4 +1,4 @@
-"""The documents of this room say what the code says."""
+"""The engine's documents match the code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_the_table_of_variants_is_that_of_the_zoo() -> None:
     text = (DOCS / "reference/variants.md").read_text()
     begin, end = "<!-- the zoo: superres weights list --markdown -->\n", "<!-- end of the zoo -->"
     table = text[text.index(begin) + len(begin) : text.index(end)]
-    assert table.splitlines() == markdown_table(), "make it anew: superres weights list --markdown"
+    assert table.splitlines() == markdown_table(), "update it with: superres weights list --markdown"
 
 
 def test_every_bundled_variant_was_measured() -> None:

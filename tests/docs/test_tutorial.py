@@ -29,7 +29,7 @@ def test_tutorial_runs_from_start_to_stop(environ: dict[str, str], tmp_path: Pat
     sizes = {"butterfly_x4.png": (256, 256), "butterfly_triton.png": (256, 256), "bird_x4.jpg": (288, 288)}
     for name, size in sizes.items():
         assert read_pixels(tmp_path / name).shape == (*size, 3)
-    assert json.loads(printed[2])["status"] == 415, "the page promises an error for README.md"
+    assert json.loads(printed[2])["status"] == 415, "the page shows an error for README.md"
     shown = [text for language, text in blocks_of(TUTORIAL) if language == "text"]
     assert shown[1:] == [printed[3], printed[4]]
 

@@ -1,4 +1,4 @@
-"""Asleep, booting, up; events; a closed tab; a Triton that is killed: lived on the whole stack."""
+"""Sleep, boot, events, a closed tab and a killed Triton, on the whole stack."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TILES, SECONDS = "superres_tiles_total", "superres_seconds_total"
 
 @pytest.fixture(scope="module")
 def sleeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A service that falls asleep soon and keeps no results."""
+    """A service that sleeps after a short time and stores no results."""
     running = start_stack(
         tmp_path_factory.mktemp("sleeper"),
         SUPERRES_SCALE_TO_ZERO_AFTER_S=str(IDLE_S),
@@ -122,12 +122,12 @@ def test_a_closed_tab_ends_the_work_within_what_is_in_flight(stack: Stack, accep
     assert settled - at_close <= tiles_in_flight(tile_s) + math.ceil(POLL_INTERVAL_S / tile_s), (
         "more than before it is seen"
     )
-    assert settled - before[TILES] < 24, "all tiles of this picture"
+    assert settled - before[TILES] < 24, "all tiles of this image"
     assert stack.post(encode_png(draw_photo(8, 8))).status == 200
 
 
 def test_kill_9_while_ten_pictures_are_made_leaves_each_with_its_picture_or_a_clear_503(sleeper: Stack) -> None:
-    # Of more than SMALL_PIXELS: each has its own forward pass, so that its bytes are the same whoever comes with it.
+    # Larger than SMALL_PIXELS: each has its own forward pass, so its bytes do not depend on other requests.
     images = [encode_png(draw_photo(200, 240, seed=seed)) for seed in range(10)]
     expected = [sleeper.post(image).read() for image in images]
     server = sleeper.triton_pid()

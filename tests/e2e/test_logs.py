@@ -1,4 +1,4 @@
-"""What the logs of gateway and Triton hold of a request, and what they never hold."""
+"""The logs of gateway and Triton contain what they should of a request, and no secrets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def multipart(data: bytes, filename: str) -> tuple[bytes, str]:
 
 
 def send(stack: Stack, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
-    """Return status and headers, of refusals too."""
+    """Return status and headers, also of a rejected request."""
     request = urllib.request.Request(stack.url + path, body, headers)
     try:
         with urllib.request.urlopen(request, timeout=300) as answer:
@@ -37,7 +37,7 @@ def send(stack: Stack, path: str, body: bytes, headers: dict[str, str]) -> tuple
 
 
 def lines_with(path: Path, text: str) -> list[str]:
-    """The lines of a log that hold a text, once there is one."""
+    """Return the lines of a log that contain a text; wait for the first."""
     end = time.monotonic() + LIMIT_S
     while True:
         lines = [line for line in path.read_text(errors="replace").splitlines() if text in line]

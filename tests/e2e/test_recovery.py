@@ -1,4 +1,4 @@
-"""A Triton that dies under load: the user still gets the picture, and nothing is left behind at the end."""
+"""Triton dies under load: the client still gets the image, and no process or file is left at the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from testing.stack import count_tiles, start_stack, stop_stack, wait_for
 
 
 def swinir_stub(server: int) -> int:
-    """The stub that has torch mapped."""
+    """Return the process id of the stub that has mapped torch."""
     return next(stub.pid for stub in find_stubs(server) if "libtorch" in Path(f"/proc/{stub.pid}/maps").read_text())
 
 
@@ -25,7 +25,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_pictures_in_flight_survive_the_death_of_the_server_and_of_a_stub(tmp_path: Path) -> None:
-    running = start_stack(tmp_path, SUPERRES_CACHE_MAX_BYTES="0")  # else the same pictures are not made again
+    running = start_stack(tmp_path, SUPERRES_CACHE_MAX_BYTES="0")  # otherwise the second upscale comes from the cache
     images = [encode_png(draw_photo(520, 600, seed=seed)) for seed in (3, 4)]
     expected = [running.post(image).read() for image in images]
 
@@ -76,7 +76,7 @@ def test_what_killed_servers_leave_behind_is_swept_up(tmp_path: Path) -> None:
         before = count_tiles(running)
         with ThreadPoolExecutor(1) as pool:
             picture = pool.submit(lambda: running.post(image).read())
-            # At work is when a stub outlives its server.
+            # A stub can survive its server only while it is working.
             wait_for(lambda before=before: count_tiles(running) > before, "the first of its tiles")  # type: ignore[misc]
             os.kill(server, signal.SIGKILL)
             assert not picture.done(), "it was made before the kill: this proves nothing"

@@ -1,4 +1,4 @@
-"""Every kind of task through the whole stack: sizes, colours, notices, what was checked, what is offered."""
+"""Every task on the whole stack: sizes, colours, notes, output checks and offered variants."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INSTALLED = ("real_x2", "gray_jpeg_10")
 
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A service in whose folder lie two published variants, with the parity weights, and an imported one."""
+    """A service with two published variants, which have the parity weights, and a custom variant."""
     state_dir = tmp_path_factory.mktemp("tasks")
     weights_dir = state_dir / "weights"
     weights_dir.mkdir()
@@ -39,7 +39,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def answer_of(stack: Stack, pixels: Any, variant: str) -> tuple[Any, Any]:
-    """(pixels of the answer, its headers)."""
+    """Return (pixels of the response, its headers)."""
     with stack.post(images.encode_png(pixels), f"?variant={variant}") as answer:
         return pixels_of(answer.read()), answer.headers
 

@@ -1,4 +1,4 @@
-"""The main job: a photograph in, four times as large on each side out, better than interpolation."""
+"""The main job: an image comes back four times as large on each side, better than interpolated."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_bad_uploads_are_refused_in_words_and_the_server_stays_healthy(stack: St
 
 
 def odd_uploads() -> dict[str, tuple[bytes, tuple[int, int], str]]:
-    """Name -> (upload, size of the answer, mode of the answer)."""
+    """Return name -> (upload, size of the result, mode of the result)."""
     photo = images.draw_photo(24, 30, seed=2)
     return {
         "one pixel": (images.encode_png(photo[:1, :1]), (4, 4), "RGB"),
@@ -149,7 +149,7 @@ def test_a_new_key_is_honoured_at_once_and_a_revoked_one_is_not(stack: Stack) ->
 
 
 def test_the_command_line_makes_the_same_picture_and_says_how_each_file_ended(stack: Stack, tmp_path: Path) -> None:
-    (tmp_path / "notes.png").write_text("no picture")
+    (tmp_path / "notes.png").write_text("not an image")
     sources = [str(SET5 / "x4" / "woman.png"), str(tmp_path / "notes.png"), str(SET5 / "x4" / "head.png")]
 
     servers_log = (stack.state_dir / "triton.log").stat().st_ino

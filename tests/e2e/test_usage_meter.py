@@ -1,4 +1,4 @@
-"""The meter against Triton's own counters, on the real stack: what it charges for work is what Triton counts."""
+"""The usage meter charges what Triton counts, on the whole stack."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from testing.stack import Stack, start_stack, stop_stack, triton_metrics
 
 AGREEMENT = 0.05
 ENOUGH_S = 4.0
-"""Of work, however quick the machine: the status rounds to 0.1 s."""
+"""Minimum work time, so that the status, which rounds to 0.1 s, is exact enough."""
 COMPUTED = "nv_inference_compute_infer_duration_us"
 
 
@@ -32,7 +32,7 @@ def worked(stack: Stack, before: dict[str, float], name: str) -> float:
 
 
 def pictures(height: int, width: int, count: int) -> list[bytes]:
-    """Pictures that no cache has seen."""
+    """Return images that are not cached."""
     seed = int.from_bytes(os.urandom(4), "big")
     return [images.encode_png(images.draw_photo(height, width, seed=seed + number)) for number in range(count)]
 
@@ -44,7 +44,7 @@ def send(stack: Stack, data: bytes) -> None:
 
 
 def test_pictures_one_by_one_cost_what_triton_says_it_computed(stack: Stack) -> None:
-    """Without shared passes Triton's built-in counter is right."""
+    """Triton's own counter is right only if requests share no forward pass."""
     before, charged, sent = triton_metrics(stack), work_s(stack), 0
     while worked(stack, before, COMPUTED) < ENOUGH_S * 1e6:
         for data in pictures(128, 128, 4):

@@ -1,4 +1,4 @@
-"""The schemas that an API server would apply: Kubernetes' own, strictly; for Knative the CRD's and our own."""
+"""The manifests pass the schemas that an API server applies: Kubernetes' own, and for Knative the CRD's and ours."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from testing.k8s.manifests import ALL, KNATIVE, OVERLAYS, Manifest, find_service, render
 from testing.k8s.schemas import OUR_SCHEMA, knatives, ours, schema_errors
 
-KUBERNETES = "1.34"  # the least that Knative 1.22 asks for
+KUBERNETES = "1.34"  # the minimum for Knative 1.22
 SERVICES = [
     (overlay, manifest["metadata"]["name"])
     for overlay in OVERLAYS
     for manifest in render(f"overlays/{overlay}")
     if manifest["apiVersion"] == KNATIVE
 ]
-# Not in kubernetes-validate: the Prometheus operator's. What of it is used is checked by test_monitoring.py.
+# The Prometheus operator's kinds are not in kubernetes-validate; test_monitoring.py checks them.
 FOREIGN = {"monitoring.coreos.com/v1"}
 
 
@@ -69,7 +69,7 @@ def test_a_wrong_knative_service_fits_neither_schema(fault: str) -> None:
 
 
 def test_our_schema_allows_nothing_that_knatives_does_not() -> None:
-    """Every property that ours knows exists in the CRD, at the same place, with the same type."""
+    """Every property of our schema exists in the CRD, at the same path and with the same type."""
     crd = knatives().schema["properties"]["spec"]["properties"]["template"]["properties"]["spec"]
     definitions = OUR_SCHEMA["definitions"]
 
@@ -78,7 +78,7 @@ def test_our_schema_allows_nothing_that_knatives_does_not() -> None:
 
     def compare(own: Any, theirs: Any, path: str) -> None:
         own = resolve(own)
-        if theirs.get("x-kubernetes-preserve-unknown-fields"):  # kept whole, checked by Kubernetes itself
+        if theirs.get("x-kubernetes-preserve-unknown-fields"):  # complete, checked by Kubernetes' schema
             return
         kinds = theirs.get("type", [])
         if "type" in own and own["type"] != "object":

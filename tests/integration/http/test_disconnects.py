@@ -1,4 +1,4 @@
-"""The specification of gateway.wsgi.disconnects: a client that leaves is noticed on a real socket."""
+"""A client's disconnect is noticed on a real socket."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BODY_TIMEOUT_S = 0.5
 
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A real server whose backend never answers, and where a body has half a second to arrive."""
+    """A real server whose backend never responds and whose body timeout is 0.5 s."""
     with serving(
         tmp_path_factory.mktemp("busy"),
         "slow",
@@ -59,7 +59,7 @@ def test_who_waits_longer_than_a_body_may_take_is_served_and_who_leaves_is_notic
 
 
 def test_a_socket_is_forgotten_with_its_request() -> None:
-    """Its number may belong to another connection by then."""
+    """The file descriptor may belong to another connection before the watcher sees it."""
     watcher, cancel_token = DisconnectWatcher(), CancelToken()
     ours, theirs = socket.socketpair()
     with closing(ours):

@@ -1,4 +1,4 @@
-"""Names of files in every script, through the real server: headers hold ASCII alone, and gunicorn insists."""
+"""File names in every script, through the real server: headers must be ASCII, and gunicorn enforces it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ask(server: Served, method: str, path: str, body: bytes = b"", **headers: st
 
 
 def name_of(answer: HTTPResponse) -> str:
-    """The name that a browser saves by: filename* where there is one (RFC 6266 section 4.3)."""
+    """Return the file name that a browser uses: filename* if present (RFC 6266 section 4.3)."""
     said = answer.headers["Content-Disposition"]
     assert said.isascii()
     if found := re.search(r"filename\*=UTF-8''(\S+)", said):

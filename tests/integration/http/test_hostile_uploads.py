@@ -1,6 +1,6 @@
-"""Two thousand hostile uploads against the real server: every answer is a refusal in words, memory stays bounded.
+"""Two thousand hostile uploads to the real server: each gets a problem, and the memory stays bounded.
 
-Half are valid images, damaged; the rest are made to hurt: bombs, wild profiles, endless parts, headers without end.
+Half are damaged images; the others are decompression bombs, large profiles, many parts and long headers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from testing.server import Served, memory_of, serving, worker_of
 
 UPLOADS = 2_000
 THREADS = 4
-"""As many as never fill the queue, so that a 503 would be a fault, nor the places of refused bodies (MAX_LINGERING)."""
+"""Few enough to fill neither the queue, so that a 503 is a failure, nor MAX_LINGERING."""
 MAX_GROWTH_BYTES = 300_000_000
 LIMIT_S = 120.0
 AMPLE = "100000 per minute"
@@ -40,7 +40,7 @@ Dice = random.Random
 
 @pytest.fixture(scope="module")
 def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server with the limits on images that ship, and none on how often one may ask."""
+    """A server with the default limits on images and without rate limits."""
     names = ("ANONYMOUS_REQUESTS", "ANONYMOUS_MEGAPIXELS", "CLIENT_REQUESTS", "CLIENT_MEGAPIXELS", "BAN_AFTER")
     ample = {f"SUPERRES_{name}": AMPLE for name in names}
     each = {"SUPERRES_MAX_CONCURRENT_REQUESTS": "1000"}
@@ -49,7 +49,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def post(server: Served, key: str, request: Request) -> tuple[int, str]:
-    """Send a request and return (status, slug); a connection that the server ends instead is status 0."""
+    """Send a request and return (status, slug); status 0 if the server closes the connection instead."""
     path, body, headers = request
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=LIMIT_S)
     try:
@@ -57,7 +57,7 @@ def post(server: Served, key: str, request: Request) -> tuple[int, str]:
         answer = connection.getresponse()
         data = answer.read()
     except (BrokenPipeError, ConnectionResetError):
-        return 0, "hung up"
+        return 0, "closed"
     finally:
         connection.close()
     if answer.status < 400:
@@ -83,18 +83,18 @@ def damaged(dice: Dice) -> Request:
 
 
 def zeros(dice: Dice) -> bytes:
-    """Up to 64 MB of zeros, in some ten thousandths of that."""
+    """Return up to 64 MB of zeros, compressed to a thousandth of their size."""
     packer = zlib.compressobj(9)
     block = bytes(1_000_000)
     return b"".join(packer.compress(block) for _ in range(dice.choice((1, 8, 64)))) + packer.flush()
 
 
 def pixel_bomb(dice: Dice) -> Request:
-    """A small header before pixels without end, or a header that announces them."""
+    """Return a PNG with more pixels than its header declares, or with a header that declares too many."""
     side = dice.choice((1, 40, 2_048, 2_049, 8_193, 65_535, 2**31 - 1))
     size = images.png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, dice.choice((1, side)), 8, 2, 0, 0, 0))
     body = images.png_chunk(b"IDAT", zeros(dice) if side <= 2_048 else b"")
-    # The last chunk is missing, so that no variety of it is an image.
+    # The last chunk is missing, so that no variant is a valid image.
     return raw(images.PNG_SIGNATURE + size + body)
 
 
@@ -228,7 +228,7 @@ def test_two_thousand_hostile_uploads_end_in_words_and_within_the_memory(exposed
 def test_headers_without_end_are_refused(exposed: Served, line: bytes, expected: bytes) -> None:
     with socket.create_connection(("127.0.0.1", exposed.port), timeout=LIMIT_S) as sock:
         sock.sendall(b"POST /api/v1/upscale HTTP/1.1\r\nHost: here\r\n" + line)
-        with contextlib.suppress(OSError):  # refused, and hung up on, in the middle
+        with contextlib.suppress(OSError):  # rejected and closed while sending
             sock.sendall(b"\r\nContent-Length: 0\r\n\r\n")
 
         status = sock.recv(100).split()[1]
@@ -240,7 +240,7 @@ def test_headers_without_end_are_refused(exposed: Served, line: bytes, expected:
 def test_sixteen_uploads_of_twenty_megabytes_at_once_stay_within_the_memory(
     tmp_path: Path, way: Callable[[bytes], Request]
 ) -> None:
-    """Without the intake all of them are read at once, 320 MB; with it 100 MB are, and the others wait unread."""
+    """The bodies have 320 MB; the limit on upload memory reads 100 MB at once and lets the others wait unread."""
     large = images.insert_png_chunk(PNG, b"teSt", bytes(19_900_000))
     ample = {"SUPERRES_MAX_CONCURRENT_REQUESTS": "1000"}
     with serving(tmp_path, **ample) as server:

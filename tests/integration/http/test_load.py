@@ -1,4 +1,4 @@
-"""Fifty clients at once, and a greedy one among modest ones: the real gateway with a backend that takes its time."""
+"""Fifty clients at once, and one client with many requests, against the real gateway with a slow backend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.access.api_keys import ApiKeyStore
 
 DEADLINE_S = 20
 LIMIT_S = 120.0
-"""For the pictures to be made; a quick machine needs a tenth of it."""
+"""Time limit for all images; a fast machine needs a tenth of it."""
 
 
 def test_of_fifty_clients_each_gets_its_own_picture_or_a_time_to_come_again(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_of_fifty_clients_each_gets_its_own_picture_or_a_time_to_come_again(tmp_
         crowd(served.port, clients, LIMIT_S, pictures=80)
 
     assert [words for client in clients for words in client.wrong] == []
-    assert min(len(client.waits_s) for client in clients) >= 1, "the line let somebody pass for ever"
+    assert min(len(client.waits_s) for client in clients) >= 1, "one client was never served"
     assert sum(client.refusals[503] for client in clients) > 0, "the queue was never full: this proves nothing"
     assert max(client.longest_s for client in clients) < DEADLINE_S, "somebody waited longer than the deadline"
 
@@ -41,7 +41,7 @@ def test_who_asks_greedily_is_served_no_more_than_its_share(tmp_path: Path) -> N
     assert [words for client in (greedy, *modest) for words in client.wrong] == []
     least = min(len(client.waits_s) for client in modest)
     assert least >= 1, "a modest one got nothing"
-    # First come, first served would give it six places of twelve: six times the share of a modest one.
+    # A first-come queue would give it six slots of twelve, six times the share of each other client.
     assert len(greedy.waits_s) <= 3 * (sum(len(client.waits_s) for client in modest) / len(modest))
 
 

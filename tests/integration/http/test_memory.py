@@ -1,6 +1,6 @@
-"""What full-size pictures take of the gateway's memory: the real server, a backend that sends bands, VmHWM above idle.
+"""Peak memory of the gateway for images of the maximum size, with a backend that sends bands (VmHWM above idle).
 
-Flat pictures: some kilobytes that are within every limit, and become 67 megapixels.
+The images have one colour: a few kilobytes that pass every limit and become 67 megapixels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from testing.server import Served, memory_of, serving, worker_of
 
 MAX_GROWTH_BYTES = 300_000_000
 LITTLE_BYTES = 200_000_000
-"""43 to 105 MB were seen, most of it the decoder's; an encoder that holds all of the pixels takes 201 and more."""
+"""43 to 105 MB measured, most of it in the decoder; an encoder that holds all pixels needs at least 201 MB."""
 SIDE = 2_048
 AT_ONCE = 3
 LIMIT_S = 120.0
@@ -31,7 +31,7 @@ AMPLE = "100000 per minute"
 
 @pytest.fixture(scope="module")
 def banded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server with the limits on images that ship, whose key has no limit."""
+    """A server with the default limits on images, with a key that has no rate limits."""
     with serving(tmp_path_factory.mktemp("banded"), "bands") as server:
         yield server
 
@@ -42,7 +42,7 @@ def banded_key(banded: Served) -> str:
 
 
 def flat(side: int, *, is_transparent: bool) -> bytes:
-    """A picture whose pixels are one colour, every second row half transparent."""
+    """Return an image of one colour whose every second row is half transparent."""
     channels = 4 if is_transparent else 3
     pixels = np.zeros((side, side, channels), np.uint8)
     pixels[::2, ::2, channels - 1] = 255
@@ -50,7 +50,7 @@ def flat(side: int, *, is_transparent: bool) -> bytes:
 
 
 def post(server: Served, key: str, query: str, data: bytes) -> tuple[int, int, str]:
-    """Send an image and return (status, bytes of the answer, detail of the problem)."""
+    """Send an image and return (status, bytes of the response, detail of the problem)."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=LIMIT_S)
     connection.request("POST", f"/api/v1/upscale{query}", data, {"X-API-Key": key})
     answer = connection.getresponse()
@@ -63,10 +63,10 @@ def post(server: Served, key: str, query: str, data: bytes) -> tuple[int, int, s
 def growth_of(
     server: Served, key: str, query: str, data: bytes, at_once: int
 ) -> tuple[list[tuple[int, int, str]], int]:
-    """Send the image several times at once and return the answers and the most memory above idle."""
-    post(server, key, "", images.encode_png(images.draw_photo(8, 8)))  # what is loaded at the first picture
+    """Send the image several times at once; return the responses and the peak memory above idle."""
+    post(server, key, "", images.encode_png(images.draw_photo(8, 8)))  # loads what the first upscale needs
     pid = worker_of(server)
-    Path(f"/proc/{pid}/clear_refs").write_text("5")  # proc(5): forgets the peak
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # resets the peak, see proc(5)
     idle = memory_of(pid, "VmRSS")
     with ThreadPoolExecutor(at_once) as pool:
         answers = list(pool.map(lambda _: post(server, key, query, data), range(at_once)))

@@ -1,4 +1,4 @@
-"""The OpenAPI description says what the gateway does: its routes, problems, choices; and a schema tester agrees."""
+"""The OpenAPI description matches the routes, problems and options; schemathesis finds no difference."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from testing.data import ROOT
 from testing.server import serving
 
 EXAMPLES = 12
-"""Of each operation and kind; with the coverage phase some 300 requests."""
+"""Examples per operation and kind; about 300 requests with the coverage phase."""
 LIMIT_S = 300.0
 AMPLE = "100000 per minute"
 

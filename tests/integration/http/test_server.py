@@ -1,4 +1,4 @@
-"""The specification of gateway.server and gateway.wsgi: real gunicorn, real sockets, clients that behave badly."""
+"""The server with a real gunicorn and clients that violate HTTP or the limits."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_body_that_stops_ends_in_408(hasty: Served, hasty_key: str) -> None:
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
 def test_a_body_that_drips_ends_in_408_too(hasty: Served, hasty_key: str, framing: str) -> None:
-    """Each byte comes well within idle_timeout_s (1 s), the whole never within body_timeout_s (2 s)."""
+    """Each byte arrives within idle_timeout_s (1 s), the body does not within body_timeout_s (2 s)."""
     with connected(hasty) as sock:
         sock.sendall(head(hasty_key, framing))
         sock.settimeout(0.1)
@@ -99,9 +99,9 @@ def test_a_length_over_the_limit_is_refused_before_a_byte_is_sent(served: Served
 
 
 def test_a_client_that_sends_first_and_reads_then_sees_the_refusal(served: Served, served_key: str) -> None:
-    """As browsers do. What is sent is more than the limit (300,000), and less than is thrown away (1,200,000)."""
+    """As browsers do. The body is larger than the limit (300,000) and smaller than what is discarded (1,200,000)."""
     with connected(served) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # so that what was sent was taken
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # so that the server has read the body
         sock.sendall(head(served_key, "Content-Length: 1200000"))
         for _ in range(120):
             sock.sendall(bytes(10_000))
@@ -117,7 +117,7 @@ def test_without_a_key_the_same_client_sees_401(served: Served) -> None:
 
 
 def test_whoever_is_blocked_is_answered_and_hung_up_on_without_its_body_being_read(tmp_path: Path) -> None:
-    """Many times: of a body that came just after its reading had been shut, all was read in 1 of 80."""
+    """Many times, because the race is rare: 1 of 80 bodies was read after the socket's reading side was shut down."""
     announced, most = 90_000_000, 0
     (tmp_path / "blocks.txt").write_text("203.0.113.0/24  # scraper\n")
     with serving(tmp_path, SUPERRES_TRUSTED_HOPS="1", SUPERRES_MAX_UPLOAD_BYTES="100000000") as server:
@@ -127,7 +127,7 @@ def test_whoever_is_blocked_is_answered_and_hung_up_on_without_its_body_being_re
                 answer = read_answer(sock)
                 time.sleep(number % 40 * 50e-6)
                 sent, piece = 0, bytes(1_000_000)
-                with contextlib.suppress(ConnectionError):  # what ends it: the server has closed
+                with contextlib.suppress(ConnectionError):  # the server closes the connection
                     while sent < announced:
                         sent += sock.send(piece)
             assert slug_of(answer) == (403, "blocked")
@@ -207,7 +207,7 @@ def test_a_head_request_that_is_refused_is_answered_without_a_body(served: Serve
     with connected(served) as sock:
         sock.sendall(head)
         answer = b""
-        with contextlib.suppress(ConnectionResetError):  # what was not read of it
+        with contextlib.suppress(ConnectionResetError):  # the unread rest
             while data := sock.recv(65_536):
                 answer += data
 
@@ -259,7 +259,9 @@ def test_a_client_that_does_not_read_is_given_up_and_said_in_one_line(tmp_path: 
         with closing(sock):
             sock.connect(("127.0.0.1", server.port))
             sock.sendall(head(key, f"Content-Length: {len(data)}") + data)
-            wait_for_log(server, "a client read its response too slowly")  # unless it fits into the sockets' buffers
+            wait_for_log(
+                server, "a client read its response too slowly"
+            )  # unless the response fits into the socket buffers
         assert "Traceback" not in server.log()
 
 

@@ -19,7 +19,7 @@ from testing.server import START_LIMIT_S, Served, serving
 
 
 def stop(server: Served, sign: signal.Signals) -> tuple[int, str, str, float]:
-    """Return (exit code, what it said after its first line, what it complained of, seconds until it was gone)."""
+    """Stop the server; return (exit code, stdout after the first line, stderr, seconds until the exit)."""
     began = time.monotonic()
     server.process.send_signal(sign)
     out, complaints = server.process.communicate(timeout=START_LIMIT_S)
@@ -51,10 +51,10 @@ def test_it_ends_although_a_picture_is_being_made(tmp_path: Path) -> None:
         status, headers, body = read_answer(busy)
 
     assert (code, complaints) == (0, "")
-    assert (status, headers["retry-after"]) == (503, "10"), "whoever waited is told, not cut off"
+    assert (status, headers["retry-after"]) == (503, "10"), "a waiting client gets a response"
     assert b"The gateway is restarting." in body
     assert b"/problems/backend-unavailable" in body
-    assert seconds < START_LIMIT_S / 2, "the deadline of the picture is 300 s; the server must not wait for it"
+    assert seconds < START_LIMIT_S / 2, "the job's deadline is 300 s; the server must not wait for it"
     assert (tmp_path / "closed").exists()
 
 

@@ -1,4 +1,4 @@
-"""Connections that cost a stranger nothing must cost the gateway nothing: others are served meanwhile, at once."""
+"""Idle and slow connections must not block the gateway: other clients are served immediately."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ from testing.requests import FORM_SECRET, Elements, form
 from testing.server import Served, serving
 
 AT_ONCE_S = 3.0
-"""For a health check beside the strangers, and so many times what one takes without them on a machine with other work;
-before, each of them took 5 to 40 s."""
+"""Time limit of a health check during the attack: many times its duration without one on a busy machine.
+
+Without the protection each took 5 to 40 s."""
 TIMES = 20
 UNENDED = b"GET / HTTP/1.1\r\nHost: he"
 WHOLE = b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n"
 FILE = b"GET /static/x/example-harbour.png HTTP/1.1\r\nHost: here\r\n\r\n"
-"""79 kB, of which a hundred are more than the sockets' buffers hold."""
+"""79 kB; a hundred of them exceed the socket buffers."""
 
 
 def connect(server: Served) -> socket.socket:
     sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)  # so that an answer nobody reads is not taken
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)  # so that the kernel does not accept an unread response
     sock.settimeout(LIMIT_S)
     sock.connect(("127.0.0.1", server.port))
     return sock
@@ -57,7 +58,7 @@ def many_connected(server: Served, count: int, data: bytes = b"") -> Iterator[li
 
 
 def ask_health(server: Served) -> tuple[int, float]:
-    """The status of a health check, and how long it took."""
+    """Return the status of a health check and its duration."""
     began = time.monotonic()
     connection = HTTPConnection("127.0.0.1", server.port, timeout=LIMIT_S)
     connection.request("GET", "/healthz")
@@ -68,7 +69,7 @@ def ask_health(server: Served) -> tuple[int, float]:
 
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server with the time-outs and threads of every day."""
+    """A server with default timeouts and threads."""
     with serving(tmp_path_factory.mktemp("usual")) as server:
         yield server
 
@@ -84,12 +85,20 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         (200, b"POST /nothing HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n"),
         (200, b"POST /api/v1/upscale HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n"),
     ],
-    ids=["silent", "half a head", "a head and a half", "endless head", "never hang up", "404 unread", "401 unread"],
+    ids=[
+        "silent",
+        "half of the headers",
+        "one and a half headers",
+        "endless headers",
+        "never close",
+        "404 unread",
+        "401 unread",
+    ],
 )
 def test_others_are_served_at_once_beside(usual: Served, count: int, data: bytes) -> None:
     alone_s = ask_health(usual)[1]
     with many_connected(usual, count, data):
-        time.sleep(0.3)  # they are all there
+        time.sleep(0.3)  # all of them are connected
         answers = [ask_health(usual) for _ in range(3)]
 
     assert [status for status, _ in answers] == [200] * 3
@@ -102,7 +111,7 @@ def test_others_are_served_at_once_beside_readers_of_a_result_who_do_not_read(tm
         serving(tmp_path, SUPERRES_FORM_SECRET=FORM_SECRET) as server,
         many_connected(server, 100, fetch_of(post_form(server, photo))) as socks,
     ):
-        time.sleep(0.3)  # they are all there
+        time.sleep(0.3)  # all of them are connected
         answers = [ask_health(server) for _ in range(3)]
         first = [sock.recv(12) for sock in socks]
 
@@ -131,7 +140,7 @@ def test_health_is_answered_while_readers_of_many_addresses_hold_every_thread(tm
 
 
 def test_others_are_served_at_once_beside_readers_of_files_who_do_not_read(usual: Served) -> None:
-    answers, end = [], time.monotonic() + 5  # the sockets' buffers are full by then
+    answers, end = [], time.monotonic() + 5  # the socket buffers are full
     with many_connected(usual, 100, FILE * 100):
         while time.monotonic() < end:
             answers.append(ask_health(usual))
@@ -142,12 +151,12 @@ def test_others_are_served_at_once_beside_readers_of_files_who_do_not_read(usual
 
 
 def usual_wait_s(answers: list[tuple[int, float]]) -> float:
-    """The longest wait but one: a machine that stands still for a moment costs one of them, a held-up server each."""
+    """Return the second longest wait: a pause of the machine delays one of them, a blocked server all of them."""
     return sorted(seconds for _, seconds in answers)[-2]
 
 
 def fetch_of(page: str) -> bytes:
-    """Return the request for the picture that a result's page shows."""
+    """Return the request for the image that a result's page shows."""
     [after] = [image["src"] for image in Elements(page).by_tag["img"] if "/after" in (image["src"] or "")]
     return f"GET {after} HTTP/1.1\r\nHost: here\r\n\r\n".encode()
 
@@ -200,7 +209,7 @@ def test_who_waits_to_be_told_sends_its_body_only_past_the_doors(served: Served)
 
 
 class Inner:
-    """gunicorn's body: returns only when it has all it was asked for, or at the end."""
+    """A body like gunicorn's: a read returns only with all the requested bytes, or at the end."""
 
     def __init__(self, sock: socket.socket, length: int) -> None:
         self._file = sock.makefile("rb", buffering=0)
@@ -270,7 +279,7 @@ def test_a_body_has_to_come_at_a_pace(
 
 
 class SlowSocket:
-    """Remembers how long the next item may take to be sent."""
+    """Records the time that the next item may take to be sent."""
 
     timeout_s = 0.0
 
@@ -279,7 +288,7 @@ class SlowSocket:
 
 
 def read_slowly(clock: ManualClock, item_s: float, *, work_s: float = 0.0) -> int:
-    """Return of how many seconds' worth an answer of 300 s at the least pace gets through, `item_s` for one each."""
+    """Return how many seconds of a response of 300 s at the minimum pace are sent if each item takes `item_s`."""
     sock, sent = SlowSocket(), 0
 
     def app(*_request: Any) -> Iterator[bytes]:

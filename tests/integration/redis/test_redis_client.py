@@ -1,4 +1,4 @@
-"""The client of Redis, where names are slow: `getaddrinfo` is held up here, the rest is the real Redis."""
+"""The Redis client with slow DNS: `getaddrinfo` is blocked by the test, the server is a real Redis."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from testing.clock import ManualClock
 from testing.redis_server import RedisServer
 
 LIMIT_S = 60.0
-"""For what must come at all; no measure of speed."""
+"""Time limit for events that must happen; not a measure of speed."""
 
 
 class Names:
-    """A `getaddrinfo` that stands still until it is let go."""
+    """A `getaddrinfo` that blocks until the test releases it."""
 
     def __init__(self) -> None:
         self.are_slow = threading.Event()
@@ -57,14 +57,14 @@ def test_no_request_stands_by_while_a_name_is_looked_up(names: Names, redis_serv
     redis_server.kill()
     names.are_slow.set()
 
-    for _ in range(3):  # the look-up stands still all the while: who waited for it would never get here
+    for _ in range(3):  # the look-up is blocked: a request that waited for it would never get here
         assert counters.acquire_entry("key", 10, 60)
         assert not counters.check()
         monotonic.now += RETRY_S
     asked = len(names.asked)
     assert set(names.asked) == {"localhost"}
 
-    names.are_slow.clear()  # for those who ask from now on: the old ones still stand
+    names.are_slow.clear()  # for later look-ups: the earlier ones still block
     redis_server.start()
     deadline = time.monotonic() + LIMIT_S
     while not counters.check():
@@ -96,7 +96,7 @@ def test_who_asks_together_shares_a_look_up_and_there_are_only_so_many(names: Na
     assert sorted(names.asked) == sorted(["together", *(f"name-{number}" for number in range(MAX_LOOKUPS - 1))])
     names.are_slow.clear()
     deadline = time.monotonic() + LIMIT_S
-    while True:  # those that are over make room
+    while True:  # finished look-ups free their slots
         try:
             look_ups.wait("localhost", 6379, LIMIT_S)
         except TimeoutError:

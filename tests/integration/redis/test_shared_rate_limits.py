@@ -1,4 +1,4 @@
-"""Two gateway processes on one real Redis: exact together, alone while it is away, together again when it is back."""
+"""Two gateways share rate limits in one real Redis, count locally while it is down, and share again afterwards."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from testing.requests import PHOTO
 from testing.server import Served, serving
 
 THREADS = 8
-"""Of clients, on each gateway."""
+"""Client threads on each gateway."""
 MOST_STORMS = 5
 LIMIT_S = 60.0
-"""For what must come at all; no measure of speed."""
+"""Time limit for events that must happen; not a measure of speed."""
 
 
 class Pair:
-    """Two gateways that count in one Redis, and clients that ask them."""
+    """Two gateways that count in one Redis, and their clients."""
 
     def __init__(self, keys: ApiKeyStore, gateways: tuple[Served, Served], server: RedisServer) -> None:
         self.redis = server
@@ -45,7 +45,7 @@ class Pair:
         return self._keys.new(f"client {next(self._names)}", requests=requests, megapixels="")
 
     def ask(self, port: int, key: str) -> int:
-        """Ask for a picture; return the status."""
+        """Request an upscale; return the status."""
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
         try:
             connection.request("POST", "/api/v1/upscale", PHOTO, {"X-API-Key": key})
@@ -58,7 +58,7 @@ class Pair:
     def storm(
         self, key: str, each: int, pause_s: float = 0.0, meanwhile: Callable[[], object] = lambda: None
     ) -> list[Counter[int]]:
-        """Have 8 threads on each gateway ask `each` times; return the statuses that each gateway answered."""
+        """Send `each` requests from 8 threads to each gateway; return the statuses of each gateway."""
         statuses: list[Counter[int]] = [Counter() for _ in self._ports]
         lock = threading.Lock()
 
@@ -75,14 +75,14 @@ class Pair:
         meanwhile()
         for thread in threads:
             thread.join(LIMIT_S)
-        assert sum(sum(answers.values()) for answers in statuses) == 2 * THREADS * each, "an answer is missing"
+        assert sum(sum(answers.values()) for answers in statuses) == 2 * THREADS * each, "a response is missing"
         return statuses
 
     def storm_while_shared(self, requests: str, each: int) -> list[Counter[int]]:
-        """Storm with a new key until no gateway lost Redis meanwhile: a hiccup of 0.5 s is a loss, and counts alone."""
+        """Repeat with a new key until neither gateway lost Redis: after a timeout of 0.5 s a gateway counts locally."""
         for _ in range(MOST_STORMS):
             key, losses = self.new_key(requests), self._losses()
-            asked = [self.ask(port, key) for port in self._ports]  # one for each, whichever is the quicker
+            asked = [self.ask(port, key) for port in self._ports]  # one request for each gateway
             statuses = self.storm(key, each)
             if self._losses() == losses:
                 assert asked == [200, 200], asked
@@ -94,7 +94,7 @@ class Pair:
         return [gateway.log().count("Redis is away") for gateway in self._gateways]
 
     def await_shared(self) -> None:
-        """Ask each gateway until it counts in Redis: a gateway looks for a lost Redis once a second."""
+        """Send requests until each gateway counts in Redis: after a failure a gateway tries Redis once a second."""
         for port in self._ports:
             end = time.monotonic() + LIMIT_S
             while not self._counts_in_redis(port):
@@ -110,7 +110,7 @@ class Pair:
 
 
 def _count_counters(client: redis.Redis) -> int:
-    """The meters write there every few seconds, too."""
+    """Do not count the keys of the usage meters, which write to Redis too."""
     return sum(not key.startswith(b"superres:meter:") for key in client.scan_iter(count=1000))
 
 

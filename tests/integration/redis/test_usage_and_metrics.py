@@ -1,4 +1,4 @@
-"""Counting in the real server: the meter survives a restart, and metrics are served on their own port and no other."""
+"""The usage meter survives a restart of the real server, and metrics have their own port."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_metrics_have_a_port_of_their_own_and_the_public_one_has_none(tmp_path: 
         key = ApiKeyStore(tmp_path / "keys.json").new("tests")
         make_picture(server, key)
 
-        # An answer is counted once it is sent, which its reader may notice first.
+        # A response is counted after it has been sent, so the client may be faster.
         counted = 'superres_gateway_requests_total{method="POST",route="/api/v1/upscale",status="200"} 1.0'
         deadline = time.monotonic() + 10
         while counted not in (told := get(port, "/metrics")):

@@ -1,7 +1,7 @@
 """Every architecture of the zoo through the real Triton, against an independent network with the same weights.
 
-Official weights cannot be had by the tests; the deterministic ones of tests/data/parity stand in, installed as
-checkpoints. The reference is the plain formulation of `benchmarks.plain`, which shares no code with ours.
+Tests cannot download the official weights, so they install the deterministic weights of tests/data/parity as
+checkpoints. The reference is the plain formulation of `benchmarks.plain`, which shares no code with swinir.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from testing.triton import TritonServer, run_server
 from testing.triton_clients import upscale, upscale_with_checks
 
 ARCHITECTURES = tuple({repr(dict(row.config)): name for name, row in reversed(list(VARIANTS.items()))}.values())[::-1]
-"""The first variant of each network of the zoo; the others differ in their numbers alone."""
+"""The first variant of each architecture of the zoo; the others differ only in their weights."""
 AS_PUBLISHED = "classical_x3"
-"""Installed from a .pth as its authors would publish it, buffers and key included; nobody pins its hash."""
+"""Installed from a .pth as its authors would publish it, with buffers and the key `params`; its hash is not pinned."""
 IMPORTED = "anime_x4"
 MOST_OFF = 5e-4
-"""Share of values that may be a level off, where a sum in another order falls on the other side of a half.
+"""Share of values that may differ by one level, because a sum in another order rounds differently.
 
 Two float32 formulations differ by up to 2e-6 of a magnitude of 1, or 0.0005 levels:
-one value in 1,000 lies so near to a half.
+one value in 1,000 is that close to a half.
 """
 
 
 def tensors_of(row: Variant) -> dict[str, Tensor]:
-    """The parity weights, the deep features damped so that answers stay in range and show what the network does."""
+    """Return the parity weights with damped deep features, so that the output stays in range."""
     tensors = reference_tensors(dict(row.config))
     if row.config["upsampler"]:
         return tensors
@@ -63,7 +63,7 @@ def with_published_buffers(row: Variant, tensors: dict[str, Tensor], training_si
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """A server with the parity weights installed for each architecture, and one imported checkpoint."""
+    """A server with the parity weights for each architecture, and one custom variant."""
     folder = tmp_path_factory.mktemp("architectures")
     weights_dir = folder / "weights"
     weights_dir.mkdir()
@@ -87,11 +87,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
         with run_server(folder, environ={"SUPERRES_WEIGHTS_DIR": str(weights_dir)}) as running:
             yield running
     finally:
-        shutil.rmtree(weights_dir)  # 600 MB that pytest would keep
+        shutil.rmtree(weights_dir)  # otherwise pytest keeps 600 MB
 
 
 def reference(row: Variant, tensors: dict[str, Tensor], pixels: Any) -> Any:
-    """The picture as the plain formulation makes it; one-channel variants replace the luminance and nothing else."""
+    """Upscale with the plain formulation; a variant of one channel replaces only the luminance."""
     network = PlainSwinIR(**row.config, img_size=8 * row.window).eval()
     network.load_state_dict(tensors, strict=True)
     with torch.inference_mode():
@@ -113,12 +113,12 @@ def assert_same_picture(upscaled: Any, expected: Any) -> None:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_picture_is_that_of_the_reference_network(server: TritonServer, name: str) -> None:
     row = VARIANTS[name]
-    pixels = draw_photo(21, 26, seed=3)  # off the window on both sides
+    pixels = draw_photo(21, 26, seed=3)  # no side is a multiple of the window
 
     upscaled, rows = upscale_with_checks(server, pixels, name)
 
     expected = reference(row, tensors_of(row), pixels)
-    assert expected.std() > 5, "this picture would prove nothing"
+    assert expected.std() > 5, "this image is too flat to prove anything"
     assert upscaled.shape == (21 * row.scale, 26 * row.scale, 3)
     assert_same_picture(upscaled, expected)
     assert summarise(rows).tiles == 1

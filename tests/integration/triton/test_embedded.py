@@ -1,4 +1,4 @@
-"""The embedded backend's life on the real Triton: a boot that fails, its words, and the next one that does not."""
+"""The embedded backend on a real Triton: a boot that fails, its message, and the next boot, which succeeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults injected into the engine, on the real Triton: what a client sees, and that the server goes on."""
+"""Faults injected into the engine on a real Triton: the client gets an error, and the server continues."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Switch = Callable[..., None]
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TritonServer, Path]]:
-    """A server whose faults a file switches on, with small variants in a folder that tests may add to."""
+    """A server with injectable faults and small variants in a folder to which tests may add."""
     folder = tmp_path_factory.mktemp("faulty")
     weights_dir = folder / "weights"
     weights_dir.mkdir()
@@ -49,7 +49,7 @@ def server(faulty: tuple[TritonServer, Path]) -> TritonServer:
 
 @pytest.fixture
 def switch(faulty: tuple[TritonServer, Path]) -> Iterator[Switch]:
-    """Switch faults on; they are off again after the test."""
+    """Switch on faults until the end of the test."""
     path = faulty[1] / "faults"
 
     def switch_on(*faults: str) -> None:
@@ -118,7 +118,9 @@ def test_a_tile_that_is_never_finite_is_an_error_and_no_picture(server: TritonSe
 
 def test_a_load_that_fails_is_unavailable_once_and_tried_again(server: TritonServer, switch: Switch) -> None:
     upscale(server, draw_photo(16, 16), "small_a")
-    upscale(server, draw_photo(16, 16), "compact_x4")  # small_b must be loaded: there is room for one small one
+    upscale(
+        server, draw_photo(16, 16), "compact_x4"
+    )  # so that small_b has to be loaded: the cache holds one small network
     switch("load")
     with pytest.raises(grpc_client.InferenceServerException, match=r"small_b\.safetensors cannot be read") as raised:
         upscale(server, draw_photo(16, 16), "small_b")
@@ -140,39 +142,39 @@ def test_one_load_however_many_ask(server: TritonServer, switch: Switch) -> None
 
 
 def test_the_least_recently_used_makes_room(server: TritonServer) -> None:
-    """There is room for compact_x4 and one small variant."""
+    """The cache holds compact_x4 and one small variant."""
     for name in ("compact_x4", "small_a"):
         upscale(server, draw_photo(16, 16), name)
     told = metrics_after(server, lambda: upscale(server, draw_photo(16, 16), "small_b"))
-    assert (told["loads"], told["evictions"]) == (1, 1)  # compact_x4 went; both small ones fit in its place
+    assert (told["loads"], told["evictions"]) == (1, 1)  # compact_x4 was evicted; both small networks fit instead
     told = metrics_after(server, lambda: upscale(server, draw_photo(16, 16), "small_b"))
     assert (told["loads"], told["evictions"]) == (0, 0)
 
 
 @pytest.mark.parametrize(
     ("place", "side", "tiles_bytes"),
-    [([], 200, 2_073_600), (["always no lane"], 280, 5_160_960)],
-    ids=["lane", "at once"],
+    [([], 200, 2_073_600), (["always no large jobs"], 280, 5_160_960)],
+    ids=["queue of large jobs", "within execute"],
 )
 def test_an_answer_that_shared_memory_has_no_room_for_is_an_error_in_words_and_the_next_is_given(
     server: TritonServer, switch: Switch, place: list[str], side: int, tiles_bytes: int
 ) -> None:
     pixels, too_large = draw_photo(side, side + 10, seed=7), draw_photo(side + 50, side + 60, seed=7)
-    switch("room", *place)
+    switch("shared memory", *place)
     with pytest.raises(
         grpc_client.InferenceServerException, match=rf"takes {tiles_bytes} bytes of shared memory; /dev/shm"
     ):
         upscale(server, pixels)
     assert upscale(server, pixels).shape == (4 * side, 4 * side + 40, 3)
-    switch("always room", *place)
-    assert upscale(server, pixels).shape == (4 * side, 4 * side + 40, 3), "it fitted before: there is room for it"
-    for _ in range(2):  # what was refused has not fitted
+    switch("always shared memory", *place)
+    assert upscale(server, pixels).shape == (4 * side, 4 * side + 40, 3), "it has fitted before"
+    for _ in range(2):  # a rejected response does not count as fitted
         with pytest.raises(grpc_client.InferenceServerException, match=r"takes \d+ bytes of shared memory; /dev/shm"):
             upscale(server, too_large)
 
 
 def resave(change: Callable[[dict[str, Tensor]], object]) -> Callable[[bytes], bytes]:
-    """Spoil the tensors of a file and leave its description as it is."""
+    """Change the tensors of a file and keep its metadata."""
 
     def spoil(data: bytes) -> bytes:
         tensors = load(data)

@@ -1,7 +1,7 @@
-"""The `swinir` step as it is on a card, on the real Triton: no lane, every job done where Triton hands it over.
+"""The model `swinir` as on a GPU, on a real Triton: without the queue of large jobs, every job runs within `execute`.
 
-There is no card here, so the one question whose answer differs is turned round; docs/measurements/gpu.md tells what a
-card said.
+This machine has no GPU, so the test inverts the one condition that differs; docs/measurements/gpu.md has the results
+of a real GPU.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A gateway before a real Triton of others: put to sleep and woken, as Knative does, or restarted, as Compose does."""
+"""A gateway with a remote real Triton that sleeps and wakes, as on Knative, or restarts, as under Compose."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def activator(tmp_path: Path) -> Iterator[TcpActivator]:
 
 
 def backend_at(address: str, state_dir: Path) -> tuple[Backend, Callable[[], TestResponse]]:
-    """A gateway before the Triton at that address, and a way to ask it for a picture."""
+    """Return a gateway with the Triton at this address, and a function that requests an upscale."""
     environ = {
         "SUPERRES_STATE_DIR": str(state_dir),
         "SUPERRES_BACKEND_ADDRESS": address,
@@ -65,7 +65,7 @@ def test_a_picture_wakes_it_and_another_wakes_it_again_after_it_was_scaled_to_ze
         assert (first.status_code, backend.state_tracker.current().name, activator.boots) == (200, "up", 1)
         assert backend.state_tracker.current().usual_boot_s is not None
 
-        activator.put_to_sleep()  # which nobody tells the gateway
+        activator.put_to_sleep()  # without notice to the gateway
         second = ask()
     finally:
         backend.close()
@@ -80,7 +80,7 @@ def test_a_picture_survives_a_restart_of_a_triton_that_nobody_stands_before(tmp_
     backend, ask = backend_at(old.grpc_address, tmp_path)
     servers = [old]
     try:
-        first = ask()  # asked while it boots
+        first = ask()  # requested during the boot
         assert first.status_code == 200, first.get_data(as_text=True)
         old.kill()
         with ThreadPoolExecutor(1) as pool:

@@ -1,4 +1,4 @@
-"""A real Triton that cannot send an answer, though it looked as if there were room: whoever waits must be told."""
+"""A real Triton that cannot send a response although /dev/shm had space before: the client must get an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from testing.triton_clients import upscale
 
 
 def test_an_answer_that_cannot_be_sent_ends_the_stub_so_that_the_launcher_notices(tmp_path: Path) -> None:
-    """Standing still, it would let every later large picture wait for ever and say that it is healthy."""
+    """Otherwise the process would report healthy while every later large image waits without end."""
     process = TritonProcess(
         model_repository=ROOT / "model_repository",
         model_key="model-key-of-the-tests",
@@ -33,7 +33,7 @@ def test_an_answer_that_cannot_be_sent_ends_the_stub_so_that_the_launcher_notice
         server = TritonServer(process, "model-key-of-the-tests", "api-key-of-the-tests")
         for stub in find_stubs(process.pid):
             if "libtorch" in Path(f"/proc/{stub.pid}/maps").read_text():
-                # No file of its may grow further: what a full /dev/shm does, unseen by whoever asks what is free.
+                # Its files may not grow: like a full /dev/shm, but invisible to `free_shm_bytes`.
                 resource.prlimit(stub.pid, resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))
         assert upscale(server, draw_photo(140, 140)).shape == (560, 560, 3)
 

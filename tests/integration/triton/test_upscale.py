@@ -1,4 +1,4 @@
-"""The contract of `upscale` for any Triton client, on the real server with the shipped models."""
+"""The contract of the model `upscale` for any Triton client, on a real server with the shipped models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def engine() -> Engine:
 
 
 def whole(engine: Engine, pixels: Any) -> Any:
-    """The network run once over the whole picture, without tiles and without Triton."""
+    """Run the network once over the whole image, without tiles and without Triton."""
     return engine.restore(pixels[None], DEFAULT_VARIANT).tiles[0]
 
 
@@ -47,7 +47,7 @@ def test_grpc_and_http_give_the_same_picture(triton_server: TritonServer) -> Non
     try:
         result = client.infer("upscale", inputs, headers={"model-key": triton_server.model_key})
     finally:
-        client.close()  # an idle connection would hold up the server's shutdown
+        client.close()  # an idle connection would delay the server's shutdown
 
     assert levels_apart(result.as_numpy("UPSCALED"), upscale(triton_server, pixels)) == 0
 
@@ -83,7 +83,7 @@ def test_administration_needs_the_api_key_and_health_needs_none(triton_server: T
             with pytest.raises(grpc_client.InferenceServerException, match="restricted"):
                 call("swinir", headers=model_key)
             with pytest.raises(grpc_client.InferenceServerException, match="not allowed"):
-                call("swinir", headers=api_key)  # control mode none: nobody swaps models at run time
+                call("swinir", headers=api_key)  # control mode none: models cannot be swapped at run time
 
         assert client.is_server_ready()
         assert {model.name for model in client.get_model_repository_index(headers=api_key).models} >= {
@@ -126,7 +126,7 @@ def test_tiles_larger_than_any_grid_makes_are_refused_with_the_limit(
 
 
 def test_eight_clients_at_once_share_batches(triton_server: TritonServer) -> None:
-    """Triton's own counters: fewer executions than requests, and each client gets its own picture."""
+    """Triton counts fewer executions than requests, and each client gets its own image."""
     pictures = [draw_photo(64, 64, seed=seed) for seed in range(32)]
     alone = [upscale(triton_server, pixels) for pixels in pictures]
     before = [settled(triton_server, name) for name in ("nv_inference_request_success", "nv_inference_exec_count")]
@@ -181,5 +181,5 @@ def test_a_request_that_mixes_variants_is_refused(triton_server: TritonServer) -
 
 
 def test_the_light_steps_do_not_import_torch(triton_server: TritonServer) -> None:
-    """torch costs 200 MB and 2 s a process: of the three stubs only swinir's may map it."""
+    """torch costs 200 MB and 2 s per process, so only swinir's stub may load it."""
     assert count_of(triton_server, "libtorch") == 1

@@ -1,4 +1,4 @@
-"""The contract of `upscale_stream` on the real server: pixels of `upscale`, a band a response, small before large."""
+"""The contract of the model `upscale_stream`: the pixels of `upscale`, one band per response, small jobs first."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LIMIT_S = 120.0
 LARGE = (300, 520)
 """Two rows of three tiles."""
 LONG, LONG_ROWS = draw_photo(1000, 500, seed=6), 5
-"""So many rows of tiles that most of them are not under way when the first is done."""
+"""Has so many rows of tiles that most are not in flight when the first is done."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def backend(triton_server: TritonServer) -> Iterator[TritonClient]:
 
 
 def ask(backend: TritonClient, pixels: Any, variant: str = DEFAULT_VARIANT, **others: Any) -> list[Band]:
-    """Every band of one picture."""
+    """Return every band of one image."""
     given = {"deadline": time.monotonic() + LIMIT_S, "request_id": "tests", "cancel_token": CancelToken(), **others}
     return list(backend.upscale_bands(pixels, variant, **given))
 
@@ -56,7 +56,7 @@ def join(bands: list[Band]) -> Any:
 
 
 def share_that_differs(a: Any, b: Any) -> float:
-    """What the contract bounds by one in 10,000; and no pixel by more than a level."""
+    """Return the share of differing values, which the contract limits to 1 in 10,000; none may differ by 2 levels."""
     assert levels_apart(a, b) <= 1
     return float((a != b).any(axis=2).mean())
 
@@ -84,7 +84,7 @@ def test_every_bundled_variant_streams(triton_server: TritonServer, backend: Tri
 def test_a_large_picture_comes_in_a_band_a_row_of_tiles(triton_server: TritonServer, backend: TritonClient) -> None:
     pixels, row = draw_photo(*LARGE, seed=3), VARIANTS[DEFAULT_VARIANT]
     grid = choose_grid(*LARGE, window=row.window, halo=row.halo, max_tile_px=row.max_tile_px)
-    assert grid.rows > 1, "this picture would prove nothing: it is one band"
+    assert grid.rows > 1, "this image has only one band"
 
     bands = ask(backend, pixels)
 
@@ -113,7 +113,7 @@ def test_streams_at_once_share_batches_and_each_gets_its_own_picture(
 
 
 def test_ten_small_pictures_pass_a_large_one(triton_server: TritonServer, backend: TritonClient) -> None:
-    """By order and counters, not by the clock: they end while the large one is still at its tiles."""
+    """Checked by order and counters, not by time: the small jobs end while the large one still has tiles."""
     small, began, ended = draw_photo(64, 64, seed=4), threading.Event(), threading.Event()
     row = VARIANTS[DEFAULT_VARIANT]
     grid = choose_grid(1000, 760, window=row.window, halo=row.halo, max_tile_px=row.max_tile_px)
@@ -129,13 +129,13 @@ def test_ten_small_pictures_pass_a_large_one(triton_server: TritonServer, backen
     with ThreadPoolExecutor(1) as pool:
         large = pool.submit(ask_large)
         assert began.wait(LIMIT_S)
-        while metric(triton_server, "superres_tiles_total") < before + 1:  # the first of its tiles is done
+        while metric(triton_server, "superres_tiles_total") < before + 1:  # its first tile is done
             time.sleep(0.02)
         for _ in range(10):
             ask(backend, small)
         tiles = metric(triton_server, "superres_tiles_total") - before - 10
         assert not ended.is_set(), "the small ones waited for the large one"
-        assert tiles < grid.rows * grid.columns, f"{tiles:.0f} of {grid.rows * grid.columns} tiles were done by then"
+        assert tiles < grid.rows * grid.columns, f"{tiles:.0f} of {grid.rows * grid.columns} tiles were done"
         assert large.result() == grid.rows
 
 
@@ -166,14 +166,14 @@ def ask_long(backend: TritonClient, request_id: str, cancel_token: CancelToken) 
 
 
 def assert_ends_soon(server: TritonServer, before: float, first: Band) -> None:
-    """Right after the end of a picture of which one band had come: no tile follows but those already under way."""
+    """Check that after a cancelled image only the tiles in flight are finished."""
     at_end = metric(server, "superres_tiles_total")
     assert first.checks is not None
     columns = len(first.checks)
-    # Longer than a tile takes, machine's load included.
+    # Longer than a tile takes on a busy machine.
     at_rest = wait_until_it_stands(lambda: metric(server, "superres_tiles_total"), 4.0)
     assert at_rest - at_end <= tiles_in_flight(first.work_s / columns)
-    assert at_rest - before < LONG_ROWS * columns, "all tiles of this picture"
+    assert at_rest - before < LONG_ROWS * columns, "all tiles of this image"
 
 
 REFUSED = {
@@ -235,7 +235,7 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
 
 
 def test_a_channel_closed_before_the_call_is_unavailable(triton_server: TritonServer) -> None:
-    """As when the keeper replaces a dead server between a request's look at it and its call: it is then retried."""
+    """A dead server may be replaced between a request's check and its call; the call is then retried."""
     closed = TritonClient(triton_server.grpc_address, [triton_server.model_key])
     closed.close()
     with pytest.raises(BackendUnavailableError, match="closed"):

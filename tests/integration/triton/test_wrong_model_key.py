@@ -1,4 +1,4 @@
-"""A MODEL_KEY that Triton does not honour: 502 for the visitor, a line for the operator, no hint for anyone else."""
+"""A MODEL_KEY that Triton rejects: the client gets 502, the operator a log line, and no secret leaks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WRONG = "a-model-key-of-yesterday"
 
 
 def ask(server: TritonServer, state_dir: Path, settings: Settings) -> TestResponse:
-    """Ask a gateway with these settings for a picture, with a client's key of its own."""
+    """Request an upscale from a gateway with these settings, with a new API key."""
     assert settings.backend_address == server.grpc_address
     backend = make_backend(settings)
     try:

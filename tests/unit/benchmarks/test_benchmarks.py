@@ -1,4 +1,4 @@
-"""Every benchmark runs, at sizes too small to say anything, and its results make pages and plots. Nothing is timed."""
+"""Every benchmark runs at minimal sizes, and its results become pages and plots. No test asserts a duration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMALLEST = {"compact_x4": (16,)}
 
 @pytest.fixture
 def docs(tmp_path: Path) -> Path:
-    """A copy of the two pages that benchmarks write."""
+    """A copy of the two pages that benchmarks update."""
     folder = tmp_path / "docs"
     for name in ("measurements/benchmarks.md", "explanation/tiling.md"):
         (folder / name).parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""`make gpu` without a card: every part of it runs on the CPU, at sizes too small to say anything."""
+"""`make gpu` without a GPU: every part runs on the CPU at minimal sizes."""
 
 from __future__ import annotations
 
@@ -93,4 +93,4 @@ def test_the_page_says_what_the_result_says(tmp_path: Path) -> None:
 
     write_gpu_report(gpu.RESULTS, page)
 
-    assert page.read_text() == PAGE.read_text(), "write it anew: benchmarks.gpu_report.write_gpu_report"
+    assert page.read_text() == PAGE.read_text(), "update it with: benchmarks.gpu_report.write_gpu_report"

@@ -1,4 +1,4 @@
-"""The yardstick is honest: it computes what the published network computes."""
+"""The reference network of the benchmarks computes what the published network computes."""
 
 from __future__ import annotations
 

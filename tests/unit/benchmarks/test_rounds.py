@@ -1,4 +1,4 @@
-"""Measuring in turn: the order of runs, what is dropped, what a ratio says."""
+"""Interleaved measurements: the order of runs, dropped rounds, and ratios."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The specification of gateway.metrics: on a port of their own, names as documented, labels bounded."""
+"""Metrics: their own port, documented names and a bounded number of labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The specification of gateway.problems and of how errors leave: one tree, one shape, on every route."""
+"""Problems: every error has the members of RFC 9457 on every route."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_problem_type_leads_to_a_page_that_explains_it(client: FlaskClient
 
 
 def broken_app(make_app: MakeApp, failure: Exception) -> Flask:
-    """An application whose every route fails in the same way, before its view runs."""
+    """An application whose every route fails with one error before its view runs."""
     app = make_app()
 
     def fail() -> None:
@@ -92,7 +92,7 @@ ROUTES = {
     "/healthz": ("GET", True),
     "/readyz": ("GET", True),
 }
-"""Every route, by an address of it: its method, and whether its errors are JSON whoever asks."""
+"""A path of every route: its method, and whether its errors are JSON for every client."""
 
 
 def test_the_table_has_every_route(app: Flask) -> None:

@@ -1,4 +1,4 @@
-"""`superres plan`: its answers in words and JSON, its advice, its plots, its refusals."""
+"""`superres plan`: text and JSON output, advice, plots and errors."""
 
 import json
 import subprocess
@@ -249,8 +249,8 @@ def test_planning_imports_no_room_that_it_must_not_know() -> None:
         "import sys, pkgutil, importlib, planning\n"
         "names = [m.name for m in pkgutil.iter_modules(planning.__path__) if m.name not in ('__main__', 'cli')]\n"
         "for name in names: importlib.import_module('planning.' + name)\n"
-        "strangers = ('torch', 'flask', 'tritonclient', 'click', 'gateway', 'matplotlib')\n"
-        "print([name for name in strangers if name in sys.modules])"
+        "heavy = ('torch', 'flask', 'tritonclient', 'click', 'gateway', 'matplotlib')\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
 

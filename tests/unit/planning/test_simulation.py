@@ -1,4 +1,4 @@
-"""A month's bill: what must hold for any traffic and setting, and what the rules say of one visit."""
+"""A month's bill: invariants for any traffic and setting, and the result of one visit by the rules."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from testing.traffic import images, images_at
 
 SLACK_S = 1e-6
 REPORT_SLACK_S = 2.5
-"""Reports, scrapes and evaluations come every one or two seconds; the phase of a visit moves its end by that much."""
+"""Reports, scrapes and evaluations come every one or two seconds: the phase of a visit moves its end by that."""
 
 services = st.builds(
     Service,
@@ -58,7 +58,7 @@ def test_no_image_is_faster_than_its_work_or_slower_than_the_deadline(service: S
     assert (month.latencies_s <= service.deadline_s + SLACK_S).all()
     assert (
         month.latencies_s >= works[: month.served] - SLACK_S
-    ).all()  # the k-th fastest is no faster than the k-th least work
+    ).all()  # the k-th shortest time is at least the k-th smallest work
     assert month.gpu_s >= month.work_s - SLACK_S
     if not month.timed_out and not month.refused:
         assert month.work_s == pytest.approx(float(works.sum()), abs=1e-5)
@@ -87,7 +87,7 @@ def test_skipping_quiet_time_gives_the_same_month(service: Service, traffic: Tra
 
 
 def test_pod_that_became_ready_while_there_was_no_data_is_billed_the_same_when_quiet_is_skipped() -> None:
-    # the visitor gave up during the boot and the window ran out: there is no data until the new pod's first scrape
+    # the client gave up during the boot and the window ended: the new pod's first scrape brings the next data
     service = Service(window_s=6, retention_s=0, boot_s=75, deadline_s=60, burst_capacity=1)
 
     fast, slow = (simulate(service, images_at(101.42), skips_quiet=skips_quiet) for skips_quiet in (True, False))
@@ -121,7 +121,7 @@ def test_a_slower_boot_never_costs_less_nor_answers_sooner_for_visits_far_apart(
 
 
 def test_a_slower_boot_can_cost_less_where_it_joins_two_visits() -> None:
-    # not a bug: visits 40 s apart are two lives of a quick pod and one life of a slow one
+    # not a bug: visits 40 s apart need two boots of a quick pod and one boot of a slow one
     traffic = images_at(10, 50)
     service = Service(window_s=6, retention_s=0)
     quick, slow = (simulate(dataclasses.replace(service, boot_s=boot_s), traffic) for boot_s in (12, 38))

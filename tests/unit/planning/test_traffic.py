@@ -51,7 +51,7 @@ def test_visitors_upload_one_to_five_images_five_seconds_apart_at_least() -> Non
 
     gaps = np.diff(traffic.arrive_s)
     assert traffic.images / traffic.visitors == pytest.approx(2.05, rel=0.05)
-    assert gaps[gaps < 3600].min() >= 5 or (gaps < 5).mean() < 0.01  # two visitors may meet
+    assert gaps[gaps < 3600].min() >= 5 or (gaps < 5).mean() < 0.01  # two visits may coincide
 
 
 def test_night_is_quieter_than_day() -> None:

@@ -1,4 +1,4 @@
-"""No fringe around what is visible; alpha scaled on its own."""
+"""Alpha is scaled separately, and visible edges have no fringe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from testing.images import draw_alpha, draw_photo
 
 
 def enlarge(pixels: Pixels) -> Pixels:
-    """Stand in for the network: bicubic, which like a network mixes neighbours."""
+    """Replace the network by bicubic interpolation, which also mixes neighbours."""
     height, width, _ = pixels.shape
     return np.asarray(PilImage.fromarray(pixels).resize((width * 4, height * 4), PilImage.Resampling.BICUBIC))
 
@@ -36,7 +36,7 @@ def test_no_dark_or_white_fringe_appears_after_enlarging(hidden: int) -> None:
         return int(np.abs(seen.astype(int) - 128).max())
 
     assert fringe(bleed_colour(pixels, alpha)) == 0
-    assert fringe(pixels) > 20  # so the test can fail
+    assert fringe(pixels) > 20  # so that the test can fail
 
 
 @settings(max_examples=60, deadline=None)

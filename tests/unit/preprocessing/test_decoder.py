@@ -32,7 +32,7 @@ def alpha_of(image: Image) -> Pixels:
 
 
 def levels_apart(image: Image, pixels: Pixels) -> int:
-    """Return the largest difference of visible pixels."""
+    """Return the maximum difference of visible pixels."""
     wide = pixels if pixels.ndim == 3 else np.repeat(pixels[..., np.newaxis], 3, axis=2)
     seen = np.ones(wide.shape[:2], bool) if image.alpha is None else image.alpha > 0
     return int(np.abs(image.pixels.astype(int) - wide)[seen].max())

@@ -77,7 +77,7 @@ def test_a_picture_the_format_cannot_hold_is_refused_before_any_band() -> None:
 def test_memory_follows_the_band_whatever_the_picture_holds(format_: OutputFormat) -> None:
     given = Image(np.zeros((1_024, 512, 3), np.uint8), alpha=np.full((1_024, 512), 9, np.uint8))
     band, pixels = np.zeros((32, 2_048, 3), np.uint8), 4_096 * 2_048
-    tracemalloc.start()  # counts what numpy takes
+    tracemalloc.start()  # includes numpy's memory
 
     encoder = BandEncoder(given, 4, format_, 90)
     for _ in range(4_096 // len(band)):

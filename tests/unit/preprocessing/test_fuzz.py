@@ -1,6 +1,6 @@
 """Thousands of damaged uploads of every kind: each ends as an ImageError or as an image of the announced size.
 
-Half of the damage is re-sealed (PNG checksums, RIFF lengths), so that it reaches the decoders behind our own checks.
+Half of the damaged files get valid PNG checksums and RIFF lengths again, so that they pass our own checks.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def test_damaged_uploads_are_refused_by_name_or_decoded_whole(name: str) -> None
         else:
             assert (image.height, image.width) == (upload.height, upload.width)
             outcomes["decoded"] += 1
-    assert outcomes["unreadable-image"] > 0  # the damage does reach the readers
+    assert outcomes["unreadable-image"] > 0  # damaged files do reach the decoders
     assert outcomes.total() == ROUNDS
     assert [words for words in sentences if not words.endswith(".")] == []
 

@@ -1,4 +1,4 @@
-"""Images are written as asked for, with their profile and nothing else, or refused with numbers before any work."""
+"""Images are encoded with their profile and no other metadata, or rejected with numbers before any work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Split and stitch: nothing is lost, nothing is blended, and tiled equals whole where the halo says so."""
+"""Split and stitch: no pixel is lost or blended; a tiled result equals the whole one if the halo suffices."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def photo_and_grid(
 
 
 def repeat(tiles: Array, scale: int) -> Array:
-    """Stand in for the network: every pixel becomes scale x scale."""
+    """Replace the network: every pixel becomes scale x scale."""
     return tiles.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 

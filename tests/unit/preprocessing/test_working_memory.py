@@ -1,4 +1,4 @@
-"""The specification of preprocessing.working_memory: what it says is never less than what is taken."""
+"""The estimate of the working memory is never below the measured peak."""
 
 from __future__ import annotations
 

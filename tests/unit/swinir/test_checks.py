@@ -1,4 +1,4 @@
-"""From a row a tile to what is said of an image; and how many threads a container grants."""
+"""Output checks: from a row per tile to the summary of an image; and the number of CPUs of a container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of `superres weights`, as the gateway's command offers them."""
+"""The commands `superres weights ...`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run ``superres weights`` on the folder ``tmp_path/weights``, and check its exit status."""
+    """Run `superres weights` on the folder `tmp_path/weights` and check the exit status."""
     monkeypatch.setenv("SUPERRES_STATE_DIR", str(tmp_path))
 
     def run(*arguments: str, status: int = 0) -> Result:

@@ -1,4 +1,4 @@
-"""Which variants this machine can offer: the zoo's and the imported, with weights or by name."""
+"""The available variants: those of the zoo and custom ones, with weights or by name."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_gateway_offers_what_its_own_folder_holds_and_of_a_backend_elsewhere
 
 
 def lay_header(path: Path, row: Any) -> None:
-    """A safetensors file of no tensors that carries this description."""
+    """Write a safetensors file without tensors and with this metadata."""
     header = json.dumps({"__metadata__": {ROW_KEY: row if isinstance(row, str) else json.dumps(row)}}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header)
 

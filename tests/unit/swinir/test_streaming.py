@@ -1,4 +1,4 @@
-"""The specification of swinir.streaming."""
+"""Streaming: sub-batches, tiles in flight, order of bands and cancelling."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def grid_of(height: int, width: int) -> Grid:
 
 
 def enlarge(tiles: Any) -> tuple[Any, Any, int]:
-    """A network whose answer tells where a tile comes from."""
+    """A network whose output identifies the tile."""
     restored = tiles.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
     return restored, np.repeat(tiles[:, 0, 0, :1].astype(np.float32), 6, axis=1), 7 * len(tiles)
 
@@ -68,7 +68,7 @@ def test_after_a_cancel_nothing_more_is_sent() -> None:
 
     def restore(tiles: Any) -> tuple[Any, Any, int]:
         sent.append(len(tiles))
-        if len(sent) >= 3:  # two threads may have sent before either looks
+        if len(sent) >= 3:  # two threads may have sent before either checks
             left.set()
         return enlarge(tiles)
 
@@ -81,14 +81,14 @@ def test_after_a_cancel_nothing_more_is_sent() -> None:
 
 def test_a_failure_ends_the_stream_with_itself() -> None:
     def restore(tiles: Any) -> tuple[Any, Any, int]:
-        raise MemoryError(f"no room for {len(tiles)}")
+        raise MemoryError(f"no memory for {len(tiles)}")
 
-    with pytest.raises(MemoryError, match="no room for 1"):
+    with pytest.raises(MemoryError, match="no memory for 1"):
         list(stream_bands(draw_photo(100, 100), grid_of(100, 100), SCALE, restore, never))
 
 
 def test_where_a_tile_is_slow_one_is_sent_at_a_time() -> None:
-    """A CPU: the second would only make a cancel, and others, wait longer."""
+    """On a CPU a second tile would only delay a cancel and other jobs."""
     pace = Pace()
     for _ in range(5):
         pace.learn(pace.tiles, 1.0 * pace.tiles)
@@ -96,7 +96,7 @@ def test_where_a_tile_is_slow_one_is_sent_at_a_time() -> None:
 
 
 def test_where_tiles_are_fast_sub_batches_grow_to_what_takes_a_moment() -> None:
-    """A GPU: 5 ms a tile."""
+    """On a GPU a tile takes 5 ms."""
     pace = Pace()
     sizes = []
     for _ in range(8):

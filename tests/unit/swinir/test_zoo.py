@@ -1,4 +1,4 @@
-"""The table: every published file once, with what the paper says of it."""
+"""The zoo: every published file once, with the paper's configuration."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_published_row_has_the_architecture_of_its_task(row: Variant) -> None:
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row.name)
 def test_the_name_of_a_published_file_agrees_with_its_row(row: Variant) -> None:
-    """The file's name tells window, size, scale or strength; a slip in the table would fetch another network."""
+    """The file name contains window, size, scale or strength; a wrong row would fetch another network."""
     assert row.url == RELEASE_URL + row.file
     assert f"w{row.window}_" in row.file
     found = re.search(r"_x(\d)|noise(\d+)|jpeg(\d+)", row.file)

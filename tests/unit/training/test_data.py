@@ -1,4 +1,4 @@
-"""The specification of training.data: crops that show the same place twice, degraded as the recipe says."""
+"""Training data: pairs of crops at one position, degraded by the recipe."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from training.data import Crops, Pixels, jpeg, real_world, resize
 
 
 def slope(height: int, width: int) -> Pixels:
-    """A picture whose red tells the column and whose green the row."""
+    """Return an image whose red encodes the column and whose green the row."""
     y, x = np.mgrid[0:height, 0:width]
     return np.dstack((x, y, np.full_like(x, 99))).astype(np.uint8)
 
 
 def block_means(pixels: Pixels, scale: int) -> Pixels:
-    """What a pixel of the input stands for, [B, H, W, C] -> [B, H / scale, W / scale, C]."""
+    """Return the mean of the target for each pixel of the input, [B, H, W, C] -> [B, H / scale, W / scale, C]."""
     batch, height, width, channels = pixels.shape
     blocks = pixels.reshape(batch, height // scale, scale, width // scale, scale, channels)
     return np.rint(blocks.mean(axis=(2, 4))).astype(np.uint8)
@@ -39,7 +39,7 @@ def test_input_and_target_of_a_crop_show_the_same_place_turned_alike(recipe: str
     assert given.shape == (64, 16, 16, 3)
     assert target.shape == (64, 16 * scale, 16 * scale, 3)
     apart = np.abs(given.astype(int) - block_means(target, scale)).mean(axis=(1, 2))
-    # Mean over a crop: noise averages out, another place or turn of the slope would not.
+    # Mean over a crop: noise averages out, another position or rotation of the slope would not.
     assert apart[:, :2].max() <= levels
     directions = {
         (int(np.sign(t[0, -1, 0] - int(t[0, 0, 0]))), int(np.sign(t[-1, 0, 1] - int(t[0, 0, 1])))) for t in target

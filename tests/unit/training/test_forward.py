@@ -1,4 +1,4 @@
-"""The specification of training.forward: the same pixels as the network that serves."""
+"""The training's forward pass gives the pixels of the serving network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_training_sees_the_pixels_that_the_network_serves(variant: str) -> None:
     network = SwinIR(**recipe.variant.config)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)  # bias tables and masks count, norms are no identity
+            parameter.add_(torch.randn_like(parameter) * 0.05)  # so that bias tables, masks and norms have an effect
     side = 3 * recipe.variant.window
     images = torch.rand(2, recipe.channels, side, side)
 

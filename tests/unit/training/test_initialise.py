@@ -1,4 +1,4 @@
-"""The specification of training.initialise: a network that has learnt nothing yet is already an upsampler."""
+"""Initialisation: an untrained network already upsamples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The specification of training.sheet: what a visitor would see, side by side."""
+"""The contact sheet: inputs and results next to each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The specification of training.train: a run that is killed goes on, and what it writes is served."""
+"""Training: a killed run continues from its checkpoint, and the engine loads the result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VARIANT = "compact_gray_jpeg_20"
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder laid out like the training data, of noise: nothing is to be learnt from it."""
+    """A folder of noise with the layout of the training data."""
     rng = np.random.default_rng(5)
     for folder in (*(Path("train") / name for name in TRAINING_SETS), Path("bench/classic5")):
         (tmp_path / folder).mkdir(parents=True)

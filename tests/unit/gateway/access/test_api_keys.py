@@ -1,4 +1,4 @@
-"""The specification of gateway.access.api_keys."""
+"""API keys: created, listed, revoked and checked, with their limits and expiry."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_file_that_is_repaired_counts_again(path: Path) -> None:
 
 
 def test_a_mounted_secret_that_is_swapped_is_read_again(tmp_path: Path) -> None:
-    """Kubernetes mounts a Secret as a link to a folder, and replaces the link."""
+    """Kubernetes mounts a Secret as a symbolic link to a folder and replaces the link."""
     old, new = tmp_path / "old", tmp_path / "new"
     key_old, key_new = ApiKeyStore(old / "keys.json").new("a"), ApiKeyStore(new / "keys.json").new("b")
     (tmp_path / "data").symlink_to(old)
@@ -188,7 +188,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> Non
 
 
 class Calendar:
-    """A date that is moved by hand."""
+    """A date that a test sets."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 22, tzinfo=UTC)
@@ -281,7 +281,7 @@ def test_the_file_of_the_first_version_is_understood(path: Path) -> None:
 
 
 def test_whatever_is_presented_every_hash_is_compared(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same work for no key, a wrong one, a revoked one and the first or last of the list: so the same time."""
+    """The work, and so the time, is equal for no key, an unknown key, a revoked key and any position in the list."""
     keys = ApiKeyStore(path)
     made = [keys.new(name) for name in "abc"]
     revoked = keys.new("d")

@@ -1,4 +1,4 @@
-"""The specification of gateway.access.client_ip: whose request it is, whatever its headers claim."""
+"""The client's IP address, with 0 to 3 trusted proxies and forged headers."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ FORGED = "6.6.6.6"
 @pytest.mark.parametrize(
     ("hops", "forwarded_for", "address"),
     [
-        # 0 proxies: nobody may tell.
+        # 0 proxies: headers are ignored.
         (0, "", PEER),
         (0, FORGED, PEER),
         (0, f"{FORGED}, {FORGED}", PEER),
-        # 1 proxy: the last entry is its own.
+        # 1 proxy: the last entry counts.
         (1, "", PEER),
         (1, "203.0.113.7", "203.0.113.7"),
         (1, f"{FORGED}, 203.0.113.7", "203.0.113.7"),
         (1, f"{FORGED},{FORGED} ,203.0.113.7 ", "203.0.113.7"),
         (1, '"x, 203.0.113.7', "203.0.113.7"),  # Werkzeug's ProxyFix reports the proxy's address
-        # 2 proxies: the last but one.
+        # 2 proxies: the last entry but one.
         (2, "", PEER),
         (2, "203.0.113.7", PEER),
         (2, "203.0.113.7, 10.0.0.1", "203.0.113.7"),
@@ -38,7 +38,7 @@ FORGED = "6.6.6.6"
         (3, "203.0.113.7, 10.0.0.1", PEER),
         (3, "203.0.113.7, 10.0.0.1, 10.0.0.2", "203.0.113.7"),
         (3, f"{FORGED}, {FORGED}, 203.0.113.7, 10.0.0.1, 10.0.0.2", "203.0.113.7"),
-        # What is no address counts as not told.
+        # An invalid address counts as missing.
         (1, "unknown", PEER),
         (1, "203.0.113.7,", PEER),
         (1, "_hidden", PEER),

@@ -1,4 +1,4 @@
-"""The specification of gateway.access: who may come in, seen from outside."""
+"""Access control over HTTP: blocklist, API keys, cross-site requests, CSRF tokens and security headers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JSON = {"Accept": "application/json"}
 
 
 class Inputs(HTMLParser):
-    """Collects the values of a page's fields that a browser would send."""
+    """Collects the field values that a browser would send."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ OWN, FRONT, EVIL = "https://gate.example", "https://front.example", "https://evi
 @pytest.mark.parametrize(
     ("site", "origin", "foreign"),
     [
-        # Browsers that say where from.
+        # Browsers that send Sec-Fetch-Site.
         ("same-origin", OWN, False),
         ("same-origin", "", False),
         ("same-origin", "null", False),
@@ -135,7 +135,7 @@ OWN, FRONT, EVIL = "https://gate.example", "https://front.example", "https://evi
         ("same-site", "https://other.gate.example", True),
         ("same-site", FRONT, False),
         ("nonsense", OWN, True),
-        # Browsers that tell the origin alone.
+        # Browsers that send only Origin.
         ("", OWN, False),
         ("", "http://gate.example", False),
         ("", OWN + ":443", False),

@@ -1,4 +1,4 @@
-"""The specification of gateway.access.ip_blocklist and of the first door."""
+"""The IP blocklist and the check that uses it."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_bad_line_is_refused_by_number_and_the_old_list_stays_in_force(
 
 
 def test_a_mounted_file_that_is_swapped_is_read_again(tmp_path: Path) -> None:
-    """Kubernetes: blocks.txt -> ..data/blocks.txt, ..data -> a folder with a date; the middle link is replaced."""
+    """On Kubernetes blocks.txt links to ..data/blocks.txt and ..data to a dated folder; ..data is replaced."""
     for name, text in (("..2026_1", "203.0.113.0/24"), ("..2026_2", "198.51.100.0/24")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "blocks.txt").write_text(text)

@@ -1,4 +1,4 @@
-"""Limits as a visitor of the gateway meets them: what is charged, given back and said, door by door."""
+"""Rate limits over HTTP: what is charged, what is refunded, and what the headers report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from testing.fixtures import MakeApp
 from testing.requests import PHOTO, ask_api, form, problem_of
 
 BIG = images.encode_png(np.full((1_000, 1_500, 3), 128, np.uint8))
-"""1.5 megapixels, which cost 2."""
+"""1.5 megapixels, charged as 2."""
 V4 = "203.0.113.7"
 
 
@@ -69,9 +69,9 @@ TRUNCATED = images.truncated(PHOTO)
     ("data", "failure", "requests", "megapixels"),
     [
         (PHOTO, None, 1, 1),
-        (b"no image", None, 1, 0),  # bad input costs no megapixels
+        (b"no image", None, 1, 0),  # invalid input costs no megapixels
         (TRUNCATED, None, 1, 0),  # found when it is decoded
-        (PHOTO, BackendUnavailableError("booting"), 0, 0),  # our failures cost nothing
+        (PHOTO, BackendUnavailableError("booting"), 0, 0),  # failures of the service cost nothing
         (PHOTO, BackendFaultError("stub died"), 0, 0),
         (PHOTO, MemoryError(), 0, 0),
     ],
@@ -89,7 +89,7 @@ def test_who_gets_nothing_pays_nothing(
     )
 
     def ask(image: bytes) -> dict[str, int]:
-        """Return what is left of each."""
+        """Return what remains of each limit."""
         client = app.test_client()
         answer = client.post("/", **form(image)) if way == "form" else ask_api(client, key, image)
         parts = answer.headers["RateLimit"].split(", ")

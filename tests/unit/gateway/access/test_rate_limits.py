@@ -1,4 +1,4 @@
-"""The specification of gateway.access: rate limits counted in memory."""
+"""Rate limits counted in memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from testing import images
 from testing.clock import ManualClock
 
 BIG = images.encode_png(np.full((1_000, 1_500, 3), 128, np.uint8))
-"""1.5 megapixels, which cost 2."""
+"""1.5 megapixels, charged as 2."""
 V4 = "203.0.113.7"
 
 
@@ -32,7 +32,7 @@ class Counting:
         self.limiter = RateLimiter(Flask("counting"), Settings(**changes), clock=self.clock)  # type: ignore[arg-type]
 
     def ask(self, cost: int = 1, address: str = V4, what: str = "megapixels") -> float:
-        """Charge; return 0, or the seconds to wait that the refusal names."""
+        """Charge a request; return 0, or the seconds to wait from the error."""
         try:
             self.limiter.charge(self.limiter.client_for(address), what, cost)  # type: ignore[arg-type]
         except LimitReached as problem:

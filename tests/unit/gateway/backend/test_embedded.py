@@ -1,4 +1,4 @@
-"""What the embedded backend makes of a server that fails, without one; tests/integration/triton has a real one."""
+"""The embedded backend with a simulated server that fails; tests/integration/triton uses a real one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PIXELS = np.zeros((8, 8, 3), np.uint8)
 
 
 class Failing:
-    """A client whose server fails everybody."""
+    """A client whose every call fails."""
 
     def __init__(self, error: BackendError) -> None:
         self.error = error
@@ -43,7 +43,7 @@ class Failing:
 
 
 def backend_of(state_dir: Path, error: BackendError, faults: list[str]) -> EmbeddedBackend:
-    """A backend whose server's process is seen to be so, look after look; the last for ever."""
+    """A backend that sees these states of its server's process in turn; the last one permanently."""
     backend = EmbeddedBackend(Settings(state_dir=str(state_dir)))
     looks = iter(faults)
     process: Any = SimpleNamespace(find_fault=lambda: next(looks, faults[-1]))

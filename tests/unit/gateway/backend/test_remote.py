@@ -1,4 +1,4 @@
-"""The specification of gateway.backend.remote: what is inferred of a backend that wakes and sleeps by itself."""
+"""The remote backend: the state that it infers of a server that wakes and sleeps by itself."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PIXELS = np.zeros((8, 8, 3), np.uint8)
 
 
 class Activator(FakeBackend):
-    """What stands before a sleeping server: holds the question whether it is ready until it is."""
+    """A proxy in front of a sleeping server: it holds a readiness request until the server is ready."""
 
     def __init__(self, *, failures: list[Exception] | None = None) -> None:
         super().__init__(failures=failures or [])
@@ -150,10 +150,10 @@ def test_a_boot_that_fails_is_told_and_tried_again_by_the_next() -> None:
 
 @contextmanager
 def asking(backend: RemoteBackend, activator: Activator) -> Iterator[Future[list[Band]]]:
-    """Ask where nobody listens, as at a Triton before its models are loaded; begin once that was asked twice."""
+    """Call a closed port, like a Triton that has not loaded its models; run the block after two attempts."""
     activator.broken = BackendUnavailableError("connection refused")
     while activator.questions.acquire(blocking=False):
-        pass  # those of before
+        pass  # the earlier ones
     cancel_token = CancelToken()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ask, backend, LIMIT_S, cancel_token)
@@ -194,7 +194,7 @@ def test_the_wait_for_a_server_that_does_not_listen_ends_at_the_deadline_and_tel
     assert len(ask(backend)) == 2
     assert backend.state_tracker.current().name == "up"
     assert backend.state_tracker.current().usual_boot_s is None, (
-        "nobody saw the boot end: the time to the next visitor is no boot"
+        "the boot's end was not observed: the time to the next request is not a boot"
     )
 
 
@@ -202,7 +202,7 @@ def test_a_visitor_who_leaves_a_server_that_does_not_listen_is_waited_for_no_lon
     activator = Activator()
     backend = external(activator)
     with asking(backend, activator) as waiting:
-        pass  # and is stopped
+        pass  # and is cancelled
     with pytest.raises(CancelledError):
         waiting.result(LIMIT_S)
 
@@ -232,7 +232,7 @@ def test_a_server_that_never_listens_has_failed_after_a_boots_time_and_boots_no_
 
 
 class Unready(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """A Triton that listens and is not ready: one whose models could not be loaded."""
+    """A Triton that listens and is not ready, because its models could not be loaded."""
 
     def ServerReady(self, _: object, __: object) -> service_pb2.ServerReadyResponse:  # noqa: N802 - gRPC's name
         return service_pb2.ServerReadyResponse(ready=False)

@@ -1,4 +1,4 @@
-"""The specification of gateway.backend.state and gateway.cancellation."""
+"""The backend's state tracker and the cancel token."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_boot_that_takes_for_ever_has_failed_and_one_that_is_slow_has_not() ->
     clock.now += 1
     assert tracker.current().name == "failed"
 
-    assert tracker.begin_boot(), "whoever asks after a failure tries again"
+    assert tracker.begin_boot(), "the first request after a failure tries again"
 
 
 def test_a_boot_that_failed_tells_nothing_of_usual_times() -> None:

@@ -1,4 +1,4 @@
-"""The embedded server's start: what cannot run here is refused in words before anything is started, or explained."""
+"""The start of the embedded server: what cannot work is rejected before the start or explained afterwards."""
 
 from __future__ import annotations
 

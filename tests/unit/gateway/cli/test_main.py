@@ -1,4 +1,4 @@
-"""The specification of gateway.cli.main: keys, settings, serve. `upscale` has its own file."""
+"""The command line: keys, settings and serve."""
 
 from __future__ import annotations
 

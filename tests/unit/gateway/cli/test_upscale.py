@@ -1,4 +1,4 @@
-"""What `superres upscale` does before and around the backend; with one: tests/e2e."""
+"""`superres upscale` with a fake backend; tests/e2e uses a real one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from testing.backend import FakeBackend
 
 @pytest.fixture
 def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
-    """A backend in the place of a Triton, which writes a log as one does."""
+    """A fake backend that writes a log like Triton's."""
     fake = FakeBackend()
 
     def make_backend(settings: Settings, log_name: str = embedded.LOG_NAME) -> FakeBackend:
@@ -63,15 +63,13 @@ def test_inputs_of_different_names_are_each_made_in_the_folder(tmp_path: Path, b
 def test_a_server_that_runs_beside_keeps_its_log_and_ours_goes_with_us(tmp_path: Path, backend: FakeBackend) -> None:
     state_dir = tmp_path / "state"
     state_dir.mkdir()
-    (state_dir / embedded.LOG_NAME).write_text("of the server beside")
+    (state_dir / embedded.LOG_NAME).write_text("of another server")
 
     source = draw(tmp_path / "x" / "bird.png", 1)
     code = upscale_command.run(Settings(state_dir=str(state_dir)), [source, tmp_path / "out"], {}, overwrite=False)
 
     assert (code, len(backend.asked)) == (0, 1)
-    assert [(path.name, path.read_text()) for path in state_dir.iterdir()] == [
-        (embedded.LOG_NAME, "of the server beside")
-    ]
+    assert [(path.name, path.read_text()) for path in state_dir.iterdir()] == [(embedded.LOG_NAME, "of another server")]
 
 
 def test_the_log_of_a_server_that_failed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

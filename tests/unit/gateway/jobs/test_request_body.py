@@ -1,4 +1,4 @@
-"""The specification of gateway.jobs.request_body and options: what is taken from a request, what is refused."""
+"""The request body: what is read of it, and what is rejected before it is read."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ BOUNDARY = "x" * 20
 
 
 def multipart(data: bytes) -> bytes:
-    """Return a form with the image, built by hand: the test client writes large ones to disk."""
+    """Return a form with the image as bytes; Flask's test client would write a large one to disk."""
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
     return head.encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
 class Watched(BytesIO):
-    """A body that remembers how much of it was read."""
+    """A body that counts the bytes that were read."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)

@@ -238,7 +238,7 @@ def test_time_left_does_not_count_the_boot() -> None:
 
 def test_checks_of_all_bands_are_summarised() -> None:
     rows = np.zeros((3, 6), np.float32)
-    rows[1, 0] = 1.0  # one tile was run again
+    rows[1, 0] = 1.0  # one tile was rerun
     bands = [Band(0, np.zeros((96, 128, 3), np.uint8), rows)]
 
     checks = make_runner(Wrong(bands)).run(upscale_request(), "id").checks

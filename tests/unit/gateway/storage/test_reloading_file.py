@@ -1,4 +1,4 @@
-"""The specification of gateway.storage.reloading_file: what a running gateway holds of a file that changes under it."""
+"""A file that is reloaded when it changes: what the gateway uses while the file is written, missing or invalid."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def watched(path: Path, clock: ManualClock) -> ReloadingFile[str]:
 
 @pytest.fixture
 def fail_to_open(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Return a switch: on, no file can be opened, as in a process with too many open ones."""
+    """Return a switch that makes every open fail, as in a process with too many open files."""
     opened, is_on = Path.open, False
 
     def open_(self: Path, *arguments: Any, **others: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Money and the cache, through the routes: who pays for what, what happens at the ceiling, what costs nothing."""
+"""The GPU budget over HTTP: who is charged, what happens above the budget, and what is free."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def meter_of(app: Flask) -> UsageMeter:
 
 
 def spent(app: Flask) -> Flask:
-    """Return the application after more than its month's budget was spent."""
+    """Return an application that has spent more than its monthly budget."""
     meter_of(app).record_work("earlier", 100.0, 1)
     return app
 

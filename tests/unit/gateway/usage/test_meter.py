@@ -1,4 +1,4 @@
-"""The specification of gateway.usage: what a month of GPU costs, and that none of it is lost."""
+"""The usage meter: the GPU seconds of a month are complete and survive restarts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MakeLedger = Callable[[], UsageStore]
 
 @pytest.fixture(params=["file", pytest.param("redis", marks=pytest.mark.redis)])
 def make_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> MakeLedger:
-    """Return a factory of ledgers that all write into one place, as replicas or restarts do."""
+    """Return a factory of usage stores with one shared destination, as of replicas or restarts."""
     if request.param == "file":
         return lambda: FileUsageStore(tmp_path / "meter.json")
     server: RedisServer = request.getfixturevalue("redis_server")
@@ -50,7 +50,7 @@ class Life:
         self.meter = UsageMeter(self.state_tracker.recent_states, store, budget_s=budget_s, clock=self.clock)
 
     def picture(self, *, boot_s: float, work_s: float, idle_s: float, client: str = "alice") -> None:
-        """Live through a boot, a picture and the idle tail, looking once in each."""
+        """Simulate a boot, an image and the idle time; observe once in each."""
         self.state_tracker.begin_boot()
         self.meter.observe()
         self.clock.now += boot_s
@@ -93,7 +93,7 @@ def test_a_restart_goes_on_where_the_last_process_ended(make_ledger: MakeLedger)
 
 def test_an_awake_second_that_two_gateways_saw_counts_once(make_ledger: MakeLedger) -> None:
     lives = [Life(make_ledger(), 1_790_000_000.0) for _ in range(2)]
-    for life in lives:  # the same backend, seen by each; each with a picture of its own
+    for life in lives:  # one backend, seen by both; each serves one image
         life.picture(boot_s=12, work_s=3, idle_s=300)
     for life in lives:
         life.meter.write()
@@ -177,7 +177,7 @@ def test_without_a_budget_nothing_is_ever_spent(tmp_path: Path) -> None:
 
 
 def test_nothing_is_missed_and_each_moment_is_exact_however_late_one_looks(tmp_path: Path) -> None:
-    """A boot takes about a second, as long as it is between two looks: the real stack's was missed once (0.0 s)."""
+    """A boot takes about as long as the interval between two observations, and was missed once (0.0 s)."""
     life = Life(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
     began = life.clock.now
 

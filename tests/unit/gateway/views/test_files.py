@@ -1,4 +1,4 @@
-"""The page's own files: kept for a year under the address that a page names, and never mixed between releases."""
+"""The page's static files: cached for a year under a versioned URL, and never mixed between releases."""
 
 from __future__ import annotations
 

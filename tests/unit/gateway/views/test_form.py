@@ -1,4 +1,4 @@
-"""What the form offers, and with what it begins."""
+"""The form's options and defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The specification of gateway.views: the form, the API, health, and what every answer carries."""
+"""The form, the API, the health routes, and the headers of every response."""
 
 from __future__ import annotations
 
@@ -326,7 +326,7 @@ def test_addresses_are_truncated(address: str, network: str) -> None:
 
 
 def test_the_form_weighs_little(client: FlaskClient) -> None:
-    """Everything that `/` loads, pictures aside, as it lies on the disk."""
+    """Return every file that `/` loads, except images."""
     page = client.get("/").get_data(as_text=True)
     elements = Elements(page).by_tag
     urls = {script["src"] for script in elements["script"]} | {

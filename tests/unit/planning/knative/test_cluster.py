@@ -1,4 +1,4 @@
-"""Requests and pods of one run: who waits where, who is removed first, who waits for a GPU, what counts once."""
+"""Requests and pods of one run: queues, the order of removal, waiting for a GPU, and counting."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -25,7 +25,7 @@ def run(
     queue_size: int | None = None,
     ticks: list[Tick] | None = None,
 ) -> Cluster:
-    """A run whose deployment came to rest long before."""
+    """Return a run whose deployment has settled long before."""
     deployment = Deployment(
         boot_ns=lambda number: to_ns(BOOT_S) + number, concurrency=concurrency, drain_ns=30 * SECOND_NS, gpus=gpus
     )
@@ -43,7 +43,7 @@ def run(
 
 
 def coming(*rows: tuple[float, float], within_s: float = 1000) -> list[Request]:
-    """Requests from (moment, work) in seconds."""
+    """Return requests from (moment, work) in seconds."""
     return [Request(to_ns(at), to_ns(work), deadline_ns=to_ns(at + within_s)) for at, work in rows]
 
 
@@ -67,7 +67,7 @@ def test_with_burst_capacity_zero_a_warm_request_goes_past_the_activator_and_is_
     means = {tick.at_ns / 1e9: tick.panic for tick in ticks}
 
     assert [request.is_direct for request in requests] == [False, True]
-    assert means[44.5] == pytest.approx(1.0)  # by the pod's reports alone; counted at both ends it would be 2
+    assert means[44.5] == pytest.approx(1.0)  # by the pod's reports only; counted at both ends it would be 2
 
 
 def test_direct_requests_wait_inside_the_pod_and_count_while_they_wait() -> None:

@@ -1,4 +1,4 @@
-"""Leaving out quiet time must not move a single event: the fast run against the tick-by-tick run."""
+"""Skipping quiet time must not move any event: the fast run equals the tick-by-tick run."""
 
 import pytest
 from hypothesis import given, settings
@@ -35,19 +35,19 @@ gaps_s = st.lists(
 )
 works_s = st.floats(0.01, 20).map(lambda work: round(work, 4))
 patiences_s = st.one_of(st.none(), st.none(), st.floats(0.01, 60).map(lambda patience: round(patience, 4)))
-"""How long a client waits; None: until it has its answer."""
+"""Seconds that a client waits; None for a client that waits for its response."""
 
 
 def events_of(
     revision: Revision, arrivals: list[tuple[float, float]], boot_s: float, *, is_serial: bool, skips_quiet: bool
 ) -> tuple[object, ...]:
-    """Everything that a run did, as plain values: replicas, conditions, requests, pods."""
+    """Return everything that a run did as plain values: replicas, conditions, requests, pods."""
     requests = [make_request(at_s, work_s) for at_s, work_s in arrivals]
     return events_of_requests(revision, requests, boot_s, is_serial=is_serial, skips_quiet=skips_quiet)
 
 
 def make_request(at_s: float, work_s: float, patience_s: float | None = None) -> Request:
-    """A request that stays until its work is done, or one whose client goes after its patience."""
+    """Return a request that stays until its work is done, or one whose client leaves after its patience."""
     if patience_s is not None:
         return Request(to_ns(at_s), leave_ns=to_ns(at_s + patience_s))
     return Request(to_ns(at_s), to_ns(work_s), deadline_ns=to_ns(at_s + 90))
@@ -56,7 +56,7 @@ def make_request(at_s: float, work_s: float, patience_s: float | None = None) ->
 def events_of_requests(
     revision: Revision, requests: list[Request], boot_s: float, *, is_serial: bool = False, skips_quiet: bool
 ) -> tuple[object, ...]:
-    """The same for requests of any kind."""
+    """Compare both runs for requests of any kind."""
     deployment = Deployment(
         boot_ns=lambda number: to_ns(boot_s) + 10_000 * number,
         concurrency=revision.container_concurrency,
@@ -166,7 +166,7 @@ def test_skipping_the_tail_of_pods_that_are_not_scraped_moves_no_event(
 @pytest.mark.parametrize("burst_capacity", ["-1", "211"])
 @pytest.mark.parametrize("window_s", [60, 3600])
 def test_month_takes_some_evaluations_a_visit_however_long_the_window(window_s: int, burst_capacity: str) -> None:
-    # without skipping it is one every two seconds: 86,400 in two days
+    # without skipping there is one every two seconds: 86,400 in two days
     revision = resolve_revision(
         {
             "window": f"{window_s}s",
@@ -292,7 +292,7 @@ def test_panic_that_a_shrinking_window_extends_is_not_skipped(
 
 @pytest.mark.parametrize("burst_capacity", ["-1", "0"])
 def test_load_so_small_that_its_mean_rounds_to_zero_early_is_not_skipped(burst_capacity: str) -> None:
-    # a request that lasts a microsecond beyond a report leaves a millionth in the next second
+    # a request that lasts a microsecond beyond a report leaves one millionth in the next second
     revision = resolve_revision({"window": "60s", "target-burst-capacity": burst_capacity})
     rows = [(10.6, 1.0, None), (61.6, 0.0, 0.500001)]
 
@@ -305,7 +305,7 @@ def test_load_so_small_that_its_mean_rounds_to_zero_early_is_not_skipped(burst_c
 
 
 def staying_and_leaving(stays_at_s: float, work_s: float, *leaving_s: tuple[float, float]) -> list[Request]:
-    """One request that stays until its work is done, and some (arrival, end) whose clients go."""
+    """Return one request that stays until its work is done, and others (arrival, end) whose clients leave."""
     requests = [Request(to_ns(at_s), leave_ns=to_ns(end_s)) for at_s, end_s in leaving_s]
     return sorted([*requests, Request(to_ns(stays_at_s), to_ns(work_s))], key=lambda request: request.arrive_ns)
 

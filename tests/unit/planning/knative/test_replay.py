@@ -1,4 +1,4 @@
-"""The model against Knative's own code: every number of every tick of the reference scenarios."""
+"""The model gives every number of every tick of the reference scenarios, which Knative's own code made."""
 
 import copy
 import json
@@ -26,7 +26,7 @@ from testing.knative_scenarios import (
 )
 
 NOT_MODELLED: dict[str, str] = {}
-"""Scenario -> why the model does not reproduce it. docs/how-to/plan-costs.md carries the same list."""
+"""Scenario -> why the model does not reproduce it. docs/how-to/plan-costs.md has the same list."""
 
 SWEEP_ANNOTATIONS = {
     "w60_r0": {},

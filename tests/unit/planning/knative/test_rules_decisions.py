@@ -1,4 +1,4 @@
-"""Rules 4 to 9 of Knative's autoscaler, with the examples of the rules' own text and counter-examples beside them."""
+"""Rules 4 to 9 of Knative's autoscaler, with the examples of the rules' text and counter-examples."""
 
 import pytest
 
@@ -132,7 +132,7 @@ def test_excess_burst_is_what_ready_pods_could_take_beyond_the_kept_capacity(
     assert excess_burst(Revision(burst_capacity=burst), panic, ready) == expected
 
 
-# -- rules 7 to 9: what becomes of it --------------------------------------------------------------------------------
+# -- rules 7 to 9: applying the decision -------------------------------------------------------------------------------
 
 
 def see(

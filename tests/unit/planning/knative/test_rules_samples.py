@@ -1,4 +1,4 @@
-"""Rules 1 to 3 of Knative's autoscaler, with the examples of the rules' own text and counter-examples beside them."""
+"""Rules 1 to 3 of Knative's autoscaler, with the examples of the rules' text and counter-examples."""
 
 import pytest
 from hypothesis import given
@@ -109,7 +109,7 @@ def test_first_request_after_idle_is_reported_at_once_and_taken_off_the_next_rep
 
     assert meter.arrive(to_ns(10)) is True
     assert meter.arrive(to_ns(10.05)) is False
-    assert meter.report(to_ns(10.1)) == pytest.approx(0.5)  # mean 1.5, less the 1 already told
+    assert meter.report(to_ns(10.1)) == pytest.approx(0.5)  # mean 1.5, minus the 1 already reported
     assert meter.report(to_ns(11.1)) == pytest.approx(2.0)
 
 
@@ -120,7 +120,7 @@ def test_silence_is_reported_once_and_then_forgotten() -> None:
 
     told = [(meter.report(to_ns(at_s)), meter.is_idle) for at_s in (11.1, 12.1, 13.1)]
 
-    assert told == [(0, False), (0, True), (None, True)]  # the first: mean 0.45, less the 1 already told
+    assert told == [(0, False), (0, True), (None, True)]  # the first: mean 0.45, minus the 1 already reported
     assert meter.arrive(to_ns(13.5)) is True
 
 
@@ -245,7 +245,7 @@ def test_loudest_second_and_most_are_those_of_the_window(rows: list[tuple[int, i
 
 
 def written_rule(values: list[tuple[int, float]], length: int, now: int) -> float:
-    """Rule 3 read off its text, slowly."""
+    """Return the mean by the text of rule 3, without optimisation."""
     first = last = None
     for second, _ in values:
         if last is None or second - last >= length:

@@ -1,5 +1,5 @@
-"""docs/how-to/plan-costs.md and docs/measurements/scale.md against what makes them: tables, pictures, options, the
-shipped setting.
+"""docs/how-to/plan-costs.md and docs/measurements/scale.md match the simulations: tables, plots, options and the
+shipped settings.
 """
 
 import re
@@ -20,7 +20,7 @@ from planning.traffic import TRACES
 from testing.data import ROOT
 
 SLOW = frozenset({"visitors", "steps"})
-"""Tables of many seconds: of the first a row is compared here; `report --check` compares all."""
+"""Tables that take many seconds: the tests compare one row of the first; `report --check` compares all."""
 QUICK = frozenset(TABLES) - SLOW
 
 
@@ -38,7 +38,7 @@ def test_tables_are_what_their_simulations_give(name: str) -> None:
 
 @pytest.mark.slow
 def test_row_of_four_visitors_a_day_is_what_its_simulations_give() -> None:
-    # the one that the heading "$300 becomes $3: for about four visitors a day" stands on
+    # the row that the heading "$300 becomes $3: for about four visitors a day" stands on
     (written,) = re.findall(r"^\| 4 \|.*$", document("how-to/plan-costs.md"), re.MULTILINE)
 
     assert make_visitors_row(4) == written.strip("| ").split(" | ")

@@ -68,7 +68,7 @@ def test_metadata_never_reach_a_decoder(data: bytes, reader: Callable[[bytes], C
     ids=["zTXt", "iTXt", "iCCP", "tEXt", "chunks", "comments", "profile-parts", "frames", "big-profile"],
 )
 def test_a_bomb_in_the_metadata_decodes_normally_in_bounded_memory(bomb: bytes) -> None:
-    read(images.encode_png(PHOTO))  # imports and caches are not the bomb's
+    read(images.encode_png(PHOTO))  # imports and caches do not count
     tracemalloc.start()
     try:
         image = read(bomb)
@@ -77,7 +77,7 @@ def test_a_bomb_in_the_metadata_decodes_normally_in_bounded_memory(bomb: bytes) 
         tracemalloc.stop()
     assert image.pixels.shape == PHOTO.shape
     assert image.icc_profile is None
-    assert peak_bytes < 3 * MAX_ICC_BYTES + 100 * MAX_PARTS  # the profile's bound, and a view for each part
+    assert peak_bytes < 3 * MAX_ICC_BYTES + 100 * MAX_PARTS  # the limit on profiles, and a view for each part
 
 
 def test_more_parts_than_an_encoder_writes_are_refused_not_walked() -> None:

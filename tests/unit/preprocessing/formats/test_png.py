@@ -15,7 +15,7 @@ from testing.decoding import read, refusal
 
 KINDS = [(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (8, 2), (16, 2), (1, 3), (2, 3), (4, 3), (8, 3), (8, 4), (16, 4)]
 KINDS += [(8, 6), (16, 6)]
-"""(depth, colour type): all that PNG has."""
+"""All combinations of (depth, colour type) in PNG."""
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 SIDES = [(1, 1), (1, 9), (9, 1), (2, 3), (5, 4), (7, 13), (17, 8), (40, 33)]
 

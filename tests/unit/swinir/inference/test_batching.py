@@ -1,4 +1,4 @@
-"""Jobs that share forward passes, and the bad one among them."""
+"""Jobs that share a forward pass, and one of them that fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from testing.networks import draw_tiles
 
 
 class Recorder:
-    """An engine that adds 1 to every pixel, writes down what it was given, and fails where a tile begins with 66."""
+    """An engine that adds 1 to every pixel, records its input, and fails if a tile starts with 66."""
 
     def __init__(self) -> None:
         self.given: list[tuple[str, tuple[int, ...]]] = []

@@ -1,4 +1,4 @@
-"""The engine: what it gives, and what it does when memory, numbers or patience run out."""
+"""The engine: its results, and its behaviour when memory runs out, values overflow or the job is cancelled."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def column(rows: Any, field: str) -> list[float]:
 
 
 def break_forward(engine: Engine, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Forward, int], Forward]) -> None:
-    """Have every forward pass go through ``spoil(the real one, number of the pass)``."""
+    """Replace every forward pass by `spoil(real forward, number of the pass)`."""
     real, calls = engine._forward, iter(range(1000))
 
     def forward(*given: Any) -> Tensor:
@@ -59,7 +59,7 @@ def test_the_answer_is_the_networks_clamped_rounded_and_cast(engine: Engine, tmp
     with torch.inference_mode():
         values = engine.shelf.take(row)(torch.from_numpy(tiles).permute(0, 3, 1, 2).float() / 255.0) * 255.0
     assert (values < -0.5).any()
-    assert (values > 255.5).any()  # else clamping would prove nothing
+    assert (values > 255.5).any()  # otherwise clamping would not be tested
     expected = values.round().clamp(0, 255).permute(0, 2, 3, 1).numpy().astype(np.uint8)
     assert restored.dtype == np.uint8
     assert np.array_equal(restored, expected)
@@ -71,7 +71,7 @@ def test_a_one_channel_variant_restores_luminance_and_keeps_every_pixels_colour(
     network = engine.shelf.take(row)
     with torch.no_grad():
         network.get_parameter("conv_last.weight").zero_()
-        network.get_parameter("conv_last.bias").fill_(20 / 255)  # 20 levels brighter, whatever is given
+        network.get_parameter("conv_last.bias").fill_(20 / 255)  # 20 levels brighter than the input
 
     restored = engine.restore(tiles, "grey").tiles
 
@@ -93,7 +93,7 @@ def test_a_one_channel_variant_that_enlarges_enlarges_the_colour_too(tmp_path: P
     last = engine.shelf.take(row).get_submodule("upsample.0")
     with torch.no_grad():
         last.get_parameter("weight").zero_()
-        last.get_parameter("bias").fill_(134.2 / 255)  # the luminance given is 124.2
+        last.get_parameter("bias").fill_(134.2 / 255)  # the input's luminance is 124.2
 
     restored = engine.restore(tiles, "grey_x2").tiles
 
@@ -214,7 +214,7 @@ def test_bfloat16_is_close_to_float32_and_comes_back_as_float32(engine: Engine) 
 
 
 def test_bfloat16_costs_a_picture_less_than_any_eye_sees() -> None:
-    """By the shipped weights: 57 dB where convolutions ran in it, too."""
+    """With the shipped weights: 57 dB if convolutions also run in low precision."""
     engine = Engine(device="cpu")
     with Image.open(ROOT / "tests" / "data" / "Set5" / "x4" / "butterfly.png") as image:
         tiles = np.array(image.convert("RGB"))[np.newaxis]
@@ -242,7 +242,7 @@ def test_checks_tells_range_clamping_and_the_way_back(engine: Engine) -> None:
 
 
 def test_an_answer_that_shrinks_back_to_its_input_has_a_high_back_db(tmp_path: Path) -> None:
-    """The shipped weights on a smooth picture: shrunk back it must be the input but for rounding."""
+    """The shipped weights on a smooth image: downscaled again, the result must equal the input except for rounding."""
     ramp = np.linspace(30, 220, 48).round().astype(np.uint8)
     tiles = np.repeat((ramp[:, None] // 2 + ramp[None, :] // 2)[None, :, :, None], 3, axis=3).astype(np.uint8)
     sound = summarise(Engine(tmp_path, "cpu", threads=1).restore(tiles, "compact_x4").checks)

@@ -1,4 +1,4 @@
-"""The specification of swinir.inference.large_jobs."""
+"""The queue of large jobs: order, sharing of passes, cancelling and failure of its thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tiles(count: int, value: int, side: int = 4) -> Any:
 
 
 class RunRecorder:
-    """Runs jobs by adding one to every pixel; remembers who shared a pass; waits at `gate` before each."""
+    """Runs jobs by adding 1 to every pixel, records which jobs shared a pass, and waits at `gate` before each pass."""
 
     def __init__(self) -> None:
         self.passes: list[list[tuple[int, int]]] = []
@@ -72,7 +72,7 @@ def test_a_job_comes_back_whole_however_many_passes_it_took() -> None:
 
 
 def test_jobs_take_turns_a_micro_batch_each() -> None:
-    """Different variants share nothing: the second does not wait for the end of the first."""
+    """Jobs of different variants do not share passes; the second does not wait for the end of the first."""
     recorder = RunRecorder()
     lane = lane_of(recorder, 1)
     lane.put(TileJob(tiles(3, 1), {"a"}), recorder.answers.put)
@@ -88,7 +88,7 @@ def test_jobs_take_turns_a_micro_batch_each() -> None:
 def test_jobs_of_one_variant_and_shape_share_a_pass() -> None:
     recorder = RunRecorder()
     lane = lane_of(recorder, 4)
-    lane.put(TileJob(tiles(4, 9), {"first"}), recorder.answers.put)  # while it is held at the gate, the others gather
+    lane.put(TileJob(tiles(4, 9), {"first"}), recorder.answers.put)  # while it waits at the gate, the others queue up
     for value in (1, 2):
         lane.put(TileJob(tiles(2, value), {"a"}), recorder.answers.put)
     lane.put(TileJob(tiles(2, 3, side=8), {"a"}), recorder.answers.put)
@@ -155,7 +155,7 @@ def test_an_answer_that_cannot_be_given_costs_the_next_job_nothing(caplog: pytes
     recorder.release(2)
 
     def fail(_job: TileJob) -> None:
-        raise OSError("no room in shared memory")
+        raise OSError("shared memory is full")
 
     lane.put(TileJob(tiles(2, 1), {"a"}), fail)
     lane.put(TileJob(tiles(2, 2), {"a"}), recorder.answers.put)
@@ -181,14 +181,14 @@ def test_a_client_that_cannot_be_asked_whether_it_is_there_fails_alone() -> None
 
 def test_a_part_that_does_not_fit_the_answer_fails_its_job_and_not_the_lane() -> None:
     answers: queue.Queue[TileJob] = queue.Queue()
-    lane = LargeJobQueue(lambda _jobs: None, 16)  # breaks its promise: neither an answer nor an error
+    lane = LargeJobQueue(lambda _jobs: None, 16)  # neither returns a result nor raises an error
     for value in (1, 2):
         lane.put(TileJob(tiles(1, value), {"a"}), answers.put)
     assert [type(answers.get(timeout=LIMIT_S).error) for _ in range(2)] == [AssertionError, AssertionError]
 
 
 def test_a_lane_that_dies_takes_its_process_along() -> None:
-    """Standing still it would let every large job wait for ever, and nobody would notice."""
+    """Otherwise every large job would wait without end, and no check would notice."""
     ended = threading.Event()
 
     def run(_jobs: list[TileJob]) -> None:

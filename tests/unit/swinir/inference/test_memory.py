@@ -18,7 +18,7 @@ if sys.argv[1] == "keep":
 else:  # where glibc begins, and stays once asked: left alone it adapts, some runs less than others
     assert ctypes.CDLL(None).mallopt(-3, 128 << 10) == 1
 
-def restore():  # in a thread of its own, as in the lane
+def restore():  # in a separate thread, like large jobs
     engine, tiles = Engine(device="cpu"), np.zeros((1, 128, 128, 3), np.uint8)
     for _ in range(4):
         engine.restore(tiles, "compact_x4")
@@ -34,7 +34,7 @@ thread.join()
 
 @pytest.mark.slow
 def test_a_pass_takes_its_memory_from_the_one_before() -> None:
-    """A page fault is 4 kB that the system has to clear: what is kept costs none."""
+    """Each page fault makes the system clear 4 kB; kept memory causes none."""
     given_back, kept = (count_faults(how) for how in ("give back", "keep"))
     assert given_back > 1000
     assert kept < given_back / 20

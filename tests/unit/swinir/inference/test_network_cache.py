@@ -1,4 +1,4 @@
-"""The shelf: what is held, what is put away, and how often anything is loaded."""
+"""The network cache: what it holds, what it evicts, and how often it loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the shipped weights are worth, through the engine that serves, on pictures they never saw."""
+"""Quality of the shipped weights with the engine, on images that were not in the training data."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from training.measure import benchmarks_of, published_pairs, same_size_pairs, sc
 
 BENCH = ROOT / "tests" / "data"
 LEAST_DB = {"compact_x4": 31.5}
-"""Of the luminance of Set5, where a figure is promised; bicubic x4 has 28.43."""
+"""PSNR of the luminance of Set5 that the docs claim; bicubic x4 has 28.43."""
 LEAST_GAIN_DB = {"classical_sr": 2.5, "lightweight_sr": 2.5, "denoise": 8.0, "jpeg": 0.7}
-"""Over bicubic, or over the noisy or blocky input."""
+"""Gain over bicubic, or over the noisy or blocky input."""
 BUNDLED = [row for row in VARIANTS.values() if row.is_bundled]
 
 

@@ -1,4 +1,4 @@
-"""The blocks in PyTorch: heads padded for the device, and caches that follow the parameters."""
+"""The blocks in PyTorch: padded heads, and caches that follow the parameters."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_padded_heads_follow_an_update_in_place() -> None:
 
 
 def kept_tensors(network: SwinIR) -> dict[int, Tensor]:
-    """What the blocks keep beside the parameters, by identity."""
+    """Return the tensors that the blocks cache, by identity."""
     found: list[Tensor] = []
     for module in network.modules():
         if isinstance(module, blocks.SwinBlock) and module._kept:
@@ -120,7 +120,7 @@ def test_convolutions_stay_in_float32_where_the_blocks_run_in_bfloat16() -> None
 
 
 def test_bfloat16_runs_and_stays_close() -> None:
-    """What a GPU does, on this machine's CPU: the same picture to about two digits."""
+    """The GPU's precision on this machine's CPU: the image agrees to about two digits."""
     network, images = reference_network(LIGHT_HEADS), draw_images(1, 3, 24, 32)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         got = network(images).float()

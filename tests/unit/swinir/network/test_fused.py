@@ -1,4 +1,4 @@
-"""The fused block: the picture PyTorch makes, on every shape, whatever the weights; PyTorch where it cannot be had."""
+"""The fused block gives the output of PyTorch for every shape and any weights; without it PyTorch is used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOLERANCE = 1e-5
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> None:
-    """What `make setup` does; without a C compiler these tests fail, they are not skipped."""
+    """Compile as `make setup` does; without a C compiler these tests fail, they are not skipped."""
     fused.compile_library()
     forget()
     assert fused.is_available()
@@ -27,7 +27,7 @@ def compiled() -> None:
 
 @pytest.fixture
 def forgetful() -> Iterator[None]:
-    """Have the next question look for the library anew, and the one after this test too."""
+    """Forget the loaded library before and after the test."""
     forget()
     yield
     forget()
@@ -234,7 +234,7 @@ def test_compiling_removes_what_older_sources_left(monkeypatch: pytest.MonkeyPat
 
 
 def test_heads_longer_than_the_fused_block_can_do_run_in_pytorch() -> None:
-    """Beyond 1,024 it would add what lies behind its zeros to the picture."""
+    """A larger head would read past its zero padding."""
     tokens = torch.randn(4 * 4, fused.MAX_HEAD_DIM + 32, generator=torch.Generator().manual_seed(3))
     for heads, is_fused in ((1, False), (2, True)):
         block = draw_block(tokens.shape[1], heads, 2, 1.0, shifted=False, spread=0.02)

@@ -1,4 +1,4 @@
-"""The network against the published one, and against itself on every path it may take."""
+"""The network gives the output of the published one, and every code path gives the same output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from testing.networks import (
 )
 
 TOLERANCE = 1e-5
-"""Of the output's largest magnitude: what counts as parity."""
+"""Maximum difference for parity, relative to the output's largest magnitude."""
 VARIATIONS: dict[str, dict[str, Any]] = {
     "x2 direct": {},
     "x3 direct": {"upscale": 3},
@@ -46,7 +46,7 @@ VARIATIONS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True, params=["fused", "in PyTorch"])
 def how_blocks_run(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Everything here holds for the fused blocks and for those in PyTorch."""
+    """Run every test of this file with the fused blocks and with those in PyTorch."""
     if request.param == "fused":
         fused.compile_library()
         assert fused.is_available()
@@ -62,7 +62,7 @@ def run(network: torch.nn.Module, images: Tensor) -> Tensor:
 
 
 def published_state(config: dict[str, Any], training_side: int) -> dict[str, Tensor]:
-    """A state dict as the published files hold it: parameters, and buffers of the training side."""
+    """Return a state dict like the published files: parameters, and buffers for the training size."""
     window = config["window_size"]
     state = reference_tensors(config)
     for group, depth in enumerate(config["depths"]):

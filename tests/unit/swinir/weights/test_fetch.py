@@ -1,4 +1,4 @@
-"""Fetching weights from servers that break off, stall, drip and lie; importing and verifying what came."""
+"""Fetching weights from servers that abort, stall, send slowly or send wrong data; importing and verifying files."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from testing.networks import SMALL, reference_tensors
 
 PATIENT = Patience(stall_s=20, least_bytes=4096, attempts=3, first_pause_s=0.001)
 QUICK = replace(PATIENT, stall_s=0.3)
-"""For servers that stall: else a hiccup of this machine is one."""
+"""For servers that stall; elsewhere a pause of this machine would look like a stall."""
 UNPINNED, PINNED = "small_unpinned", "small_pinned"
 
 
 def pth(tensors: dict[str, Tensor] | None = None) -> bytes:
-    """A small published checkpoint's bytes."""
+    """Return the bytes of a small published checkpoint."""
     buffer = io.BytesIO()
     torch.save({"params": tensors or reference_tensors(SMALL)}, buffer)
     return buffer.getvalue()
@@ -48,7 +48,7 @@ def sha256(data: bytes) -> str:
 
 @pytest.fixture(autouse=True)
 def small_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two rows more: small published variants, one whose hash is pinned and one whose hash nobody knows."""
+    """Add two small published variants to the zoo, one with a pinned hash and one without."""
     row = Variant(UNPINNED, "lightweight_sr", 2, "", SMALL, halo=16, max_tile_px=64, file="small.pth")
     pinned = replace(row, name=PINNED, file="pinned.pth", sha256=sha256(DATA), size_bytes=len(DATA), sha256_sources="2")
     rows = {**VARIANTS, UNPINNED: row, PINNED: pinned}
@@ -183,7 +183,7 @@ def test_an_address_that_is_none_of_the_web_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_endless_file_is_cut_at_the_length_that_was_said(tmp_path: Path) -> None:
-    """urllib reads no further than Content-Length; what is shorter than expected is begun again and given up."""
+    """urllib stops at Content-Length, so a file that is too short is fetched again and then given up."""
     with pytest.raises(FetchError, match="has 100 bytes"):
         get(tmp_path, Behaviour(said_length=100), PINNED)
 

@@ -1,4 +1,4 @@
-"""Checkpoints: what is taken, and what is refused by name."""
+"""Checkpoints: which are loaded, and which are rejected with the name of the problem."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_sound_weights_become_a_network_that_needs_no_gradient(tmp_path: Path) -
 
 
 def test_a_file_that_is_written_over_in_place_changes_no_weights_that_are_loaded(tmp_path: Path) -> None:
-    """Mapped into memory they would change while they serve, and a shortened file would kill the process."""
+    """Memory-mapped weights would change with the file, and a truncated file would kill the process."""
     path = write(tmp_path / "small.safetensors", reference_tensors(SMALL))
     network = load_network(ROW, path)
     before = {name: tensor.clone() for name, tensor in network.named_parameters()}
@@ -109,7 +109,7 @@ def test_a_truncated_safetensors_file_is_refused_by_name(tmp_path: Path, keep: f
 
 
 class RunsCode:
-    """Unpickled, it would make a folder."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -209,7 +209,7 @@ def test_what_ships_loads_and_is_small(row: Variant) -> None:
 
 @pytest.mark.parametrize("row", VARIANTS.values(), ids=lambda row: row.name)
 def test_the_architecture_of_every_row_can_be_read_from_its_tensors(row: Variant) -> None:
-    """Shapes alone, no numbers: `meta` tensors of each network of the table."""
+    """Only shapes, as `meta` tensors of each network of the zoo."""
     from swinir.network.swinir import SwinIR  # noqa: PLC0415
 
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""The ledger with several who write at once; that it is met and written is specified with fetching."""
+"""The lock file with several concurrent writers; its contents are tested with fetching."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def write_many(folder: Path, writer: str) -> None:
 
 
 def test_fetches_at_once_lose_no_entry(tmp_path: Path) -> None:
-    """With its entry a file loses the hash that it was trusted with."""
+    """Removing the entry also removes the trusted hash."""
     processes = [
         multiprocessing.get_context("spawn").Process(target=write_many, args=(tmp_path, writer)) for writer in "abc"
     ]
