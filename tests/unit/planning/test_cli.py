@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from planning.advice import KNOBS, LADDER, Months, recommend, sweep
+from planning.advice import IDLE_TAILS, KNOBS, SimulationCache, recommend, sweep
 from planning.cli import plan
 from planning.prices import find_price
 from planning.simulation import Service, simulate
@@ -44,7 +44,7 @@ def test_answer_in_words_names_hours_dollars_waiting_and_the_assumption() -> Non
         "p99",
         "Cold",
         "Lost",
-        "an assumption until you measure",
+        "Assumes 2 GPU seconds per megapixel",
     ):
         assert words in result.output
 
@@ -110,9 +110,9 @@ def test_trace_file_is_read_and_its_bad_line_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--trace", "loud"), "no trace and no file"),
-        (("--window", "5"), "window is 5; it must be between 6 and 3600"),
-        (("--min-scale", "3"), "min-scale is 3"),
+        (("--trace", "loud"), "and no such file"),
+        (("--window", "5"), "Invalid window 5: must be between 6 and 3600"),
+        (("--min-scale", "3"), "Invalid min-scale 3"),
         (("--price", "h100"), "'h100' is not one of"),
         (("--days", "0"), "0"),
         (("--days", "nan"), "nan is not a finite number"),
@@ -120,11 +120,11 @@ def test_trace_file_is_read_and_its_bad_line_named(tmp_path: Path) -> None:
         (("--budget", "nan"), "nan is not a finite number"),
         (("--price-per-hour", "inf"), "inf is not a finite number"),
         (("--seed", "-1"), "-1 is not in the range"),
-        (("--burst-capacity", "nan"), "burst-capacity is nan; it must be -1 or between 0 and 100000"),
-        (("--burst-capacity", "-5"), "burst-capacity is -5; it must be -1 or"),
-        (("--gpus", "-1"), "gpus is -1; it must be between 0 and 1000"),
-        (("--min-scale", "3", "--max-scale", "4", "--gpus", "1"), "min-scale is 3; it must be between 0 and 1"),
-        (("--boot-p90-s", "nan"), "boot-p90 is nan"),
+        (("--burst-capacity", "nan"), "Invalid burst-capacity nan: must be -1 or between 0 and 100000"),
+        (("--burst-capacity", "-5"), "Invalid burst-capacity -5: must be -1 or"),
+        (("--gpus", "-1"), "Invalid gpus -1: must be between 0 and 1000"),
+        (("--min-scale", "3", "--max-scale", "4", "--gpus", "1"), "Invalid min-scale 3: must be between 0 and 1"),
+        (("--boot-p90-s", "nan"), "Invalid boot-p90 nan"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused_in_words(options: tuple[str, ...], words: str) -> None:
@@ -137,7 +137,7 @@ def test_what_cannot_be_simulated_is_refused_in_words(options: tuple[str, ...], 
 
 def test_sweep_turns_every_knob_and_changes_nothing_else() -> None:
     service, traffic = Service(), draw_traffic("quiet", days=3, seed=1)
-    trials = list(sweep(Months(traffic), service))
+    trials = list(sweep(SimulationCache(traffic), service))
 
     assert [(trial.knob, trial.value) for trial in trials] == [
         (knob, value) for knob, values in KNOBS.items() for value in values
@@ -148,7 +148,7 @@ def test_sweep_turns_every_knob_and_changes_nothing_else() -> None:
 
 
 def test_sweep_leaves_out_what_the_other_settings_do_not_allow() -> None:
-    trials = list(sweep(Months(draw_traffic("nobody", days=1, seed=1)), Service(min_scale=3, max_scale=4)))
+    trials = list(sweep(SimulationCache(draw_traffic("nobody", days=1, seed=1)), Service(min_scale=3, max_scale=4)))
     tried = {knob: [trial.value for trial in trials if trial.knob == knob] for knob in ("max_scale", "gpus")}
 
     assert tried == {"max_scale": [4], "gpus": [0]}
@@ -166,7 +166,8 @@ def test_sweep_is_shown_as_a_table_and_in_json() -> None:
 def test_longer_tail_makes_fewer_visits_cold() -> None:
     traffic = draw_traffic("quiet", days=20, seed=1)
     colds = [
-        simulate(Service(window_s=window_s, retention_s=retention_s), traffic).cold for window_s, retention_s in LADDER
+        simulate(Service(window_s=window_s, retention_s=retention_s), traffic).cold
+        for window_s, retention_s in IDLE_TAILS
     ]
 
     assert colds == sorted(colds, reverse=True)
@@ -175,13 +176,13 @@ def test_longer_tail_makes_fewer_visits_cold() -> None:
 
 def test_recommended_setting_is_within_the_budget_and_better_than_the_thriftiest() -> None:
     traffic, price = draw_traffic("quiet", days=30, seed=1), find_price("l4-high")
-    advice = recommend(Months(traffic), Service(), price, 5)
-    thrifty = recommend(Months(traffic), Service(), price, 0.01)
+    advice = recommend(SimulationCache(traffic), Service(), price, 5)
+    thrifty = recommend(SimulationCache(traffic), Service(), price, 0.01)
 
     assert advice.fits
     assert advice.month.dollars(price) <= 5
     assert advice.month.cold_share < thrifty.month.cold_share
-    assert advice.tried >= len(LADDER)
+    assert advice.tried >= len(IDLE_TAILS)
 
 
 def test_budget_that_nothing_fits_is_said_and_the_cheapest_named() -> None:
@@ -200,7 +201,7 @@ def test_budget_of_an_always_on_gpu_recommends_one() -> None:
 
 def test_crowd_that_waits_in_a_queue_is_given_more_pods() -> None:
     traffic = images_at(*[100 + 0.5 * index for index in range(60)], megapixels=4)
-    advice = recommend(Months(traffic), Service(deadline_s=900, queue_size=100), find_price("l4-high"), 5)
+    advice = recommend(SimulationCache(traffic), Service(deadline_s=900, queue_size=100), find_price("l4-high"), 5)
 
     assert advice.month.service.max_scale > 1
 

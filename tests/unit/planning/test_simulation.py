@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planning.prices import PRICES
-from planning.simulation import InvalidServiceError, Service, SimulatedMonth, node_seconds, simulate
+from planning.simulation import InvalidServiceError, Service, SimulatedMonth, node_time_ns, simulate
 from planning.traffic import DAY_S, Traffic
 from testing.traffic import images, images_at
 
@@ -69,7 +69,7 @@ def test_no_image_is_faster_than_its_work_or_slower_than_the_deadline(service: S
 def test_there_are_never_more_pods_than_the_maximum(service: Service, traffic: Traffic) -> None:
     month = simulate(service, traffic, seed=3)
 
-    assert month.most_pods <= service.max_scale
+    assert month.max_pods <= service.max_scale
     assert month.boots <= traffic.images * service.max_scale + service.min_scale
     if service.gpus == 1:
         assert month.gpu_s <= traffic.days * DAY_S + 2 * service.deadline_s + 120  # one GPU cannot be billed twice
@@ -81,7 +81,7 @@ def test_skipping_quiet_time_gives_the_same_month(service: Service, traffic: Tra
     short = dataclasses.replace(traffic, days=0.05)
 
     fast = simulate(service, short, seed=3)
-    slow = simulate(service, short, seed=3, skips_quiet=False)
+    slow = simulate(service, short, seed=3, fast_forward=False)
 
     assert fields_of(fast) == fields_of(slow)
 
@@ -90,7 +90,7 @@ def test_pod_that_became_ready_while_there_was_no_data_is_billed_the_same_when_q
     # the client gave up during the boot and the window ended: the new pod's first scrape brings the next data
     service = Service(window_s=6, retention_s=0, boot_s=75, deadline_s=60, burst_capacity=1)
 
-    fast, slow = (simulate(service, images_at(101.42), skips_quiet=skips_quiet) for skips_quiet in (True, False))
+    fast, slow = (simulate(service, images_at(101.42), fast_forward=fast_forward) for fast_forward in (True, False))
 
     assert fields_of(fast) == fields_of(slow)
     assert slow.gpu_s == pytest.approx(140.575)
@@ -244,8 +244,8 @@ def test_nodes_are_kept_at_least_as_long_as_their_pods_and_linger_at_most_once_a
     spans = [(begin, begin + length) for begin, length in lives]
     total = sum(length for _, length in lives)
 
-    assert total <= node_seconds(spans, linger) <= total + linger * len(spans)
-    assert node_seconds(spans, 0) == total
+    assert total <= node_time_ns(spans, linger) <= total + linger * len(spans)
+    assert node_time_ns(spans, 0) == total
 
 
 def test_same_seed_same_month_other_seed_other_boots() -> None:
@@ -270,11 +270,11 @@ def test_boot_times_have_the_median_and_the_90th_percentile_asked_for() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"window_s": 5}, "window is 5; it must be between 6 and 3600"),
-        ({"min_scale": 2}, "min-scale is 2; it must be between 0 and 1"),
-        ({"boot_s": 0}, "boot is 0"),
-        ({"boot_p90_s": 3.0}, "below the median of 12 s"),
-        ({"retention_s": 7200}, "retention is 7200"),
+        ({"window_s": 5}, "Invalid window 5: must be between 6 and 3600"),
+        ({"min_scale": 2}, "Invalid min-scale 2: must be between 0 and 1"),
+        ({"boot_s": 0}, "Invalid boot 0"),
+        ({"boot_p90_s": 3.0}, "must be at least the median, 12 s"),
+        ({"retention_s": 7200}, "Invalid retention 7200"),
     ],
 )
 def test_setting_out_of_range_is_refused_with_its_limits(change: dict[str, float], words: str) -> None:

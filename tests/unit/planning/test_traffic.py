@@ -62,7 +62,7 @@ def test_night_is_quieter_than_day() -> None:
 
 
 def test_unknown_trace_is_refused_with_the_choices() -> None:
-    with pytest.raises(InvalidTraceError, match="Traces: quiet, spikes, front-page, poisson, bursty, nobody"):
+    with pytest.raises(InvalidTraceError, match="Named traces: quiet, spikes, front-page, poisson, bursty, nobody"):
         draw_traffic("loud", days=1, seed=1)
 
 
@@ -95,24 +95,24 @@ def test_days_cut_a_trace_file_off(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("ten", 'the moment "ten" is no number'),
-        ("-1", "a number of seconds from 0 on"),
-        ("nan", "a number of seconds from 0 on"),
-        ("inf", "a number of seconds from 0 on"),
-        ("1764210000", "more than 366 days after the beginning; is this a Unix time?"),
-        ('{"at_s": 99999999999}', "is this a Unix time?"),
-        ('{"at_s": 1' + 400 * "0" + "}", "the moment is too large a number"),
+        ("ten", 'the moment "ten" is not a number'),
+        ("-1", "must be at least 0 seconds"),
+        ("nan", "must be at least 0 seconds"),
+        ("inf", "must be at least 0 seconds"),
+        ("1764210000", "beyond 366 days. Count seconds from the beginning of the trace, not in Unix time"),
+        ('{"at_s": 99999999999}', "not in Unix time"),
+        ('{"at_s": 1' + 400 * "0" + "}", "the moment is too large"),
         ('{"at_s":' * 100_000, "nested too deeply"),
-        ("5," + "7" * 200_000, "this is no CSV"),
-        ("1,2,3", "there are 3 columns"),
+        ("5," + "7" * 200_000, "invalid CSV"),
+        ("1,2,3", "3 columns"),
         ("1,0", "above 0 and at most 100 megapixels"),
         ("1,8000000", "above 0 and at most 100 megapixels"),
-        ("1,", 'the size "" is no number'),
-        ('{"at_s": 1', "this is no JSON object"),
-        ('{"moment": 1}', 'the object must hold "at_s"'),
+        ("1,", 'the size "" is not a number'),
+        ('{"at_s": 1', "invalid JSON"),
+        ('{"moment": 1}', 'the object needs the key "at_s"'),
         ('{"at_s": 1, "mp": 2}', "nothing else"),
-        ('{"at_s": true}', "the moment is no number"),
-        ('{"at_s": [1]}', "the moment is no number"),
+        ('{"at_s": true}', "the moment is not a number"),
+        ('{"at_s": [1]}', "the moment is not a number"),
     ],
 )
 def test_bad_line_is_named_by_its_number_and_its_fault(tmp_path: Path, line: str, words: str) -> None:
@@ -138,7 +138,7 @@ def test_long_bad_line_is_shown_shortened(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing\n", "at_s\n"])
 def test_file_without_arrivals_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(InvalidTraceError, match="holds no arrival"):
+    with pytest.raises(InvalidTraceError, match="has no arrivals"):
         read_traffic(written(tmp_path, text))
 
 

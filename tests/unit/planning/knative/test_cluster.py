@@ -8,7 +8,7 @@ import pytest
 from planning.knative.clock import NEVER_NS, SECOND_NS, first_at_or_after, to_ns
 from planning.knative.cluster import Cluster
 from planning.knative.control import Tick
-from planning.knative.pods import Deployment, Fate, Request
+from planning.knative.pods import Deployment, Outcome, Request
 from planning.knative.revision import resolve_revision
 from planning.knative.timeline import Timeline
 
@@ -36,7 +36,7 @@ def run(
         deploy_ns=to_ns(-299.527),
         queue_size=queue_size,
         on_tick=ticks.append if ticks is not None else None,
-        skips_quiet=False,
+        fast_forward=False,
     )
     cluster.run(to_ns(until_s))
     return cluster
@@ -57,7 +57,7 @@ def test_held_requests_are_served_first_come_first_served() -> None:
 
     assert [request.start_ns for request in requests] == sorted(request.start_ns for request in requests)
     assert ends(requests) == [19.01, 23.01, 27.01]
-    assert [request.came_cold for request in requests] == [True, True, True]
+    assert [request.is_cold for request in requests] == [True, True, True]
 
 
 def test_with_burst_capacity_zero_a_warm_request_goes_past_the_activator_and_is_counted_once() -> None:
@@ -83,7 +83,12 @@ def test_direct_request_beyond_the_queue_places_is_refused_and_one_past_its_dead
     requests = [*coming((10, 2), (30, 50)), *coming((31, 5), within_s=10), *coming((32, 5))]
     run({"target-burst-capacity": "0", "max-scale": "1"}, requests, queue_size=1)
 
-    assert [request.fate for request in requests] == [Fate.SERVED, Fate.SERVED, Fate.TIMED_OUT, Fate.REFUSED]
+    assert [request.outcome for request in requests] == [
+        Outcome.SERVED,
+        Outcome.SERVED,
+        Outcome.TIMED_OUT,
+        Outcome.REFUSED,
+    ]
     assert ends(requests)[2:] == [41.0, 32.0]
 
 
@@ -92,27 +97,27 @@ def test_refused_request_is_not_load_for_the_autoscaler() -> None:
     requests = coming(*((10 + 0.01 * index, 1) for index in range(20)))
     run({}, requests, queue_size=2, ticks=ticks)
 
-    assert sum(request.fate is Fate.REFUSED for request in requests) == 18
+    assert sum(request.outcome is Outcome.REFUSED for request in requests) == 18
     assert max(tick.desired or 0 for tick in ticks if tick.at_ns > 0) == 2
 
 
 def test_client_that_left_before_the_boot_frees_its_place() -> None:
-    gone = Request(to_ns(10), leave_ns=to_ns(12))
+    gone = Request(to_ns(10), disconnect_ns=to_ns(12))
     stays = coming((11, 1))
     cluster = run({"max-scale": "1"}, [gone, *stays])
 
-    assert gone.fate is Fate.LEFT
+    assert gone.outcome is Outcome.DISCONNECTED
     assert ends(stays) == [16.01]
-    assert (cluster.router.held_count, cluster.router.in_system) == (0, 0)
+    assert (cluster.router.activator_queue_length, cluster.router.in_system) == (0, 0)
 
 
 def test_refused_request_ends_once_though_its_client_would_have_left_later() -> None:
-    requests = [Request(to_ns(10 + 0.1 * index), leave_ns=to_ns(14)) for index in range(3)]
+    requests = [Request(to_ns(10 + 0.1 * index), disconnect_ns=to_ns(14)) for index in range(3)]
     cluster = run({"max-scale": "1"}, requests, queue_size=2)
 
-    assert [request.fate for request in requests] == [Fate.LEFT, Fate.LEFT, Fate.REFUSED]
+    assert [request.outcome for request in requests] == [Outcome.DISCONNECTED, Outcome.DISCONNECTED, Outcome.REFUSED]
     assert ends(requests)[2] == 10.2
-    assert (cluster.router.held_count, cluster.router.in_system) == (0, 0)
+    assert (cluster.router.activator_queue_length, cluster.router.in_system) == (0, 0)
 
 
 def removed_of(deployment: Deployment) -> list[int]:
@@ -175,7 +180,7 @@ def test_events_of_one_moment_happen_in_the_order_in_which_they_were_asked_for()
     timeline, seen = Timeline(), list[str]()
     for moment_ns, name in ((5, "a"), (3, "b"), (5, "c")):
         timeline.call_at(moment_ns, partial(_note, seen, name))
-    while timeline.due_ns != NEVER_NS:
+    while timeline.next_event_ns != NEVER_NS:
         timeline.step()
 
     assert seen == ["b", "a", "c"]

@@ -39,22 +39,22 @@ patiences_s = st.one_of(st.none(), st.none(), st.floats(0.01, 60).map(lambda pat
 
 
 def events_of(
-    revision: Revision, arrivals: list[tuple[float, float]], boot_s: float, *, is_serial: bool, skips_quiet: bool
+    revision: Revision, arrivals: list[tuple[float, float]], boot_s: float, *, is_serial: bool, fast_forward: bool
 ) -> tuple[object, ...]:
     """Return everything that a run did as plain values: replicas, conditions, requests, pods."""
     requests = [make_request(at_s, work_s) for at_s, work_s in arrivals]
-    return events_of_requests(revision, requests, boot_s, is_serial=is_serial, skips_quiet=skips_quiet)
+    return events_of_requests(revision, requests, boot_s, is_serial=is_serial, fast_forward=fast_forward)
 
 
 def make_request(at_s: float, work_s: float, patience_s: float | None = None) -> Request:
     """Return a request that stays until its work is done, or one whose client leaves after its patience."""
     if patience_s is not None:
-        return Request(to_ns(at_s), leave_ns=to_ns(at_s + patience_s))
+        return Request(to_ns(at_s), disconnect_ns=to_ns(at_s + patience_s))
     return Request(to_ns(at_s), to_ns(work_s), deadline_ns=to_ns(at_s + 90))
 
 
 def events_of_requests(
-    revision: Revision, requests: list[Request], boot_s: float, *, is_serial: bool = False, skips_quiet: bool
+    revision: Revision, requests: list[Request], boot_s: float, *, is_serial: bool = False, fast_forward: bool
 ) -> tuple[object, ...]:
     """Compare both runs for requests of any kind."""
     deployment = Deployment(
@@ -68,14 +68,14 @@ def events_of_requests(
         requests,
         deploy_ns=DEPLOY_NS,
         is_serial=is_serial,
-        skips_quiet=skips_quiet,
+        fast_forward=fast_forward,
         queue_size=5,
     )
     cluster.run((requests[-1].arrive_ns if requests else 0) + to_ns(900))
     return (
         cluster.control.history.replicas,
         cluster.control.history.conditions,
-        [(request.start_ns, request.end_ns, request.fate, request.came_cold) for request in requests],
+        [(request.start_ns, request.end_ns, request.outcome, request.is_cold) for request in requests],
         [(pod.started_ns, pod.ready_ns, pod.ended_ns, pod.work_ns) for pod in deployment.pods],
     )
 
@@ -107,9 +107,9 @@ def test_skipping_quiet_time_moves_no_event(
 
     fast, slow = (
         events_of_requests(
-            revision, [make_request(*row) for row in rows], boot_s, is_serial=is_serial, skips_quiet=skips_quiet
+            revision, [make_request(*row) for row in rows], boot_s, is_serial=is_serial, fast_forward=fast_forward
         )
-        for skips_quiet in (True, False)
+        for fast_forward in (True, False)
     )
 
     assert fast == slow
@@ -156,8 +156,8 @@ def test_skipping_the_tail_of_pods_that_are_not_scraped_moves_no_event(
     rows = list(zip(moments, works, patiences, strict=False))
 
     fast, slow = (
-        events_of_requests(revision, [make_request(*row) for row in rows], 12.0, skips_quiet=skips_quiet)
-        for skips_quiet in (True, False)
+        events_of_requests(revision, [make_request(*row) for row in rows], 12.0, fast_forward=fast_forward)
+        for fast_forward in (True, False)
     )
 
     assert fast == slow
@@ -230,8 +230,8 @@ def test_skipping_a_boot_moves_no_event(
         arrivals += [(round(moment + index * apart_s, 4), 3.0) for index in range(size)]
         moment = arrivals[-1][0] + gap_s
 
-    fast = events_of(revision, arrivals, boot_s, is_serial=False, skips_quiet=True)
-    slow = events_of(revision, arrivals, boot_s, is_serial=False, skips_quiet=False)
+    fast = events_of(revision, arrivals, boot_s, is_serial=False, fast_forward=True)
+    slow = events_of(revision, arrivals, boot_s, is_serial=False, fast_forward=False)
 
     assert fast == slow
 
@@ -241,8 +241,8 @@ def test_panic_is_extended_through_a_boot_that_is_skipped() -> None:
     revision = resolve_revision({"window": "15s"}, container_concurrency=1)
 
     fast, slow = (
-        events_of(revision, [(10.35, 3.0)], 40.0, is_serial=False, skips_quiet=skips_quiet)
-        for skips_quiet in (True, False)
+        events_of(revision, [(10.35, 3.0)], 40.0, is_serial=False, fast_forward=fast_forward)
+        for fast_forward in (True, False)
     )
 
     assert fast == slow
@@ -283,8 +283,8 @@ def test_panic_that_a_shrinking_window_extends_is_not_skipped(
     revision = resolve_revision({**annotations, "panic-window-percentage": "40"}, container_concurrency=1)
 
     fast, slow = (
-        events_of_requests(revision, [make_request(*row) for row in rows], 12.0, skips_quiet=skips_quiet)
-        for skips_quiet in (True, False)
+        events_of_requests(revision, [make_request(*row) for row in rows], 12.0, fast_forward=fast_forward)
+        for fast_forward in (True, False)
     )
 
     assert fast == slow
@@ -297,8 +297,8 @@ def test_load_so_small_that_its_mean_rounds_to_zero_early_is_not_skipped(burst_c
     rows = [(10.6, 1.0, None), (61.6, 0.0, 0.500001)]
 
     fast, slow = (
-        events_of_requests(revision, [make_request(*row) for row in rows], 12.0, skips_quiet=skips_quiet)
-        for skips_quiet in (True, False)
+        events_of_requests(revision, [make_request(*row) for row in rows], 12.0, fast_forward=fast_forward)
+        for fast_forward in (True, False)
     )
 
     assert fast == slow
@@ -306,14 +306,14 @@ def test_load_so_small_that_its_mean_rounds_to_zero_early_is_not_skipped(burst_c
 
 def staying_and_leaving(stays_at_s: float, work_s: float, *leaving_s: tuple[float, float]) -> list[Request]:
     """Return one request that stays until its work is done, and others (arrival, end) whose clients leave."""
-    requests = [Request(to_ns(at_s), leave_ns=to_ns(end_s)) for at_s, end_s in leaving_s]
+    requests = [Request(to_ns(at_s), disconnect_ns=to_ns(end_s)) for at_s, end_s in leaving_s]
     return sorted([*requests, Request(to_ns(stays_at_s), to_ns(work_s))], key=lambda request: request.arrive_ns)
 
 
 def assert_nothing_moves(revision: Revision, rows: tuple[tuple[float, float], ...], stays: tuple[float, float]) -> None:
     fast, slow = (
-        events_of_requests(revision, staying_and_leaving(*stays, *rows), 40.0, skips_quiet=skips_quiet)
-        for skips_quiet in (True, False)
+        events_of_requests(revision, staying_and_leaving(*stays, *rows), 40.0, fast_forward=fast_forward)
+        for fast_forward in (True, False)
     )
     assert fast == slow
 
@@ -341,7 +341,7 @@ def test_pod_tells_of_its_last_direct_requests_before_quiet_is_skipped() -> None
     for third_work_s in (0.9, 1.4, 2.5, 3.1):
         arrivals = [(1.0, 1.0), (2.0, 1.0), (3.0, third_work_s)]
         fast, slow = (
-            events_of(revision, arrivals, 1.0, is_serial=False, skips_quiet=skips_quiet)
-            for skips_quiet in (True, False)
+            events_of(revision, arrivals, 1.0, is_serial=False, fast_forward=fast_forward)
+            for fast_forward in (True, False)
         )
         assert fast == slow

@@ -2,23 +2,23 @@
 
 import pytest
 
-from planning.knative.autoscaler import Autoscaler, DelayWindow, excess_burst, is_over_threshold, wanted_scales
+from planning.knative.autoscaler import Autoscaler, DelayWindow, desired_scales, excess_burst, is_over_threshold
 from planning.knative.clock import to_ns
+from planning.knative.pod_autoscaler import Condition, PodAutoscaler, ReconcileInput, ReconcileResult
 from planning.knative.revision import Revision, resolve_revision
-from planning.knative.target import Condition, Outcome, PodAutoscaler, Surroundings
 
 # -- rule 4: desired -------------------------------------------------------------------------------------------------
 
 
 def test_desired_is_always_rounded_up() -> None:
-    assert wanted_scales(Revision(), 300, 300, 5)[0] == 5
-    assert wanted_scales(Revision(), 0.000001, 0, 1)[0] == 1
+    assert desired_scales(Revision(), 300, 300, 5)[0] == 5
+    assert desired_scales(Revision(), 0.000001, 0, 1)[0] == 1
 
 
 def test_one_request_at_concurrency_1_and_70_percent_asks_for_two_pods() -> None:
     revision = resolve_revision(container_concurrency=1)
 
-    assert wanted_scales(revision, 1, 1, 1)[0] == 2
+    assert desired_scales(revision, 1, 1, 1)[0] == 2
     assert is_over_threshold(revision, 2, 1)
 
 
@@ -29,7 +29,7 @@ def test_load_of_whole_pods_asks_for_one_more_where_knatives_target_is_a_bit_bel
     concurrency: int, load: float, pods: int
 ) -> None:
     # 3 x 0.7 = 2.0999999999999996 in Knative, and 21 over that is above 10
-    assert wanted_scales(resolve_revision(container_concurrency=concurrency), load, load, 1)[0] == pods
+    assert desired_scales(resolve_revision(container_concurrency=concurrency), load, load, 1)[0] == pods
 
 
 def test_rates_count_from_ready_pods() -> None:
@@ -37,20 +37,20 @@ def test_rates_count_from_ready_pods() -> None:
         {"target-utilization-percentage": "100"}, container_concurrency=1, cluster={"max-scale-up-rate": "2"}
     )
 
-    assert [wanted_scales(revision, 30, 30, ready)[0] for ready in (0, 1, 2, 4, 8, 16)] == [2, 2, 4, 8, 16, 30]
-    assert [wanted_scales(revision, 0, 0, ready)[0] for ready in (5, 2, 1, 0)] == [2, 1, 0, 0]
+    assert [desired_scales(revision, 30, 30, ready)[0] for ready in (0, 1, 2, 4, 8, 16)] == [2, 2, 4, 8, 16, 30]
+    assert [desired_scales(revision, 0, 0, ready)[0] for ready in (5, 2, 1, 0)] == [2, 1, 0, 0]
 
 
 def test_unreachable_revision_has_no_limit_down() -> None:
-    assert wanted_scales(Revision(reachable=False), 0, 0, 5)[0] == 0
+    assert desired_scales(Revision(reachable=False), 0, 0, 5)[0] == 0
 
 
 def test_activation_scale_is_a_floor_while_there_is_load_only() -> None:
     revision = Revision(activation_scale=3)
 
-    assert wanted_scales(revision, 1, 0, 1)[:2] == (3, 0)
-    assert wanted_scales(revision, 0, 0, 1)[:2] == (0, 0)
-    assert wanted_scales(Revision(activation_scale=1), 1, 1, 1)[:2] == (1, 1)
+    assert desired_scales(revision, 1, 0, 1)[:2] == (3, 0)
+    assert desired_scales(revision, 0, 0, 1)[:2] == (0, 0)
+    assert desired_scales(Revision(activation_scale=1), 1, 1, 1)[:2] == (1, 1)
 
 
 # -- rule 5: panic ---------------------------------------------------------------------------------------------------
@@ -143,8 +143,8 @@ def see(
     replicas: int = 1,
     in_path: bool = True,
     proxied_since_s: float = 0,
-) -> Surroundings:
-    return Surroundings(desired, excess, ready, replicas, in_path, to_ns(proxied_since_s))
+) -> ReconcileInput:
+    return ReconcileInput(desired, excess, ready, replicas, in_path, to_ns(proxied_since_s))
 
 
 def active_target(revision: Revision, at_s: float = 22) -> PodAutoscaler:
@@ -158,7 +158,7 @@ def condition_of(target: PodAutoscaler) -> Condition:
     return target.condition
 
 
-def idle(target: PodAutoscaler, at_s: float, **seen: float) -> Outcome:
+def idle(target: PodAutoscaler, at_s: float, **seen: float) -> ReconcileResult:
     return target.reconcile(to_ns(at_s), see(0, **seen))  # type: ignore[arg-type]
 
 

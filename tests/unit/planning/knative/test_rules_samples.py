@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from planning.knative.buckets import WeightedWindowMean, WindowMean
 from planning.knative.clock import to_ns
-from planning.knative.meters import ActivatorMeter, Meter, PodMeter
+from planning.knative.meters import ActivatorMeter, ConcurrencyMeter, PodMeter
 from planning.knative.revision import InvalidAnnotationError, panic_window_s, parse_duration_s, resolve_revision
 
 # -- rule 1: targets -------------------------------------------------------------------------------------------------
@@ -47,25 +47,25 @@ def test_durations_are_read_as_go_writes_them(text: str, seconds: float) -> None
 
 @pytest.mark.parametrize("text", ["", "15", "s", "15 s", "15sec", "-5s"])
 def test_text_that_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(InvalidAnnotationError, match="is not a duration"):
+    with pytest.raises(InvalidAnnotationError, match="Invalid duration"):
         parse_duration_s(text)
 
 
 def test_annotation_that_is_no_number_is_named() -> None:
-    with pytest.raises(InvalidAnnotationError, match='max-scale is "many"'):
+    with pytest.raises(InvalidAnnotationError, match='Invalid max-scale "many"'):
         resolve_revision({"max-scale": "many"})
 
 
 @pytest.mark.parametrize(
     ("annotations", "cluster", "words"),
     [
-        ({"windoww": "6s"}, {}, 'There is no annotation "windoww"; there are: activation-scale, class, '),
-        ({"stable-window": "6s"}, {}, 'There is no annotation "stable-window"'),
-        ({}, {"stable-windoww": "6s"}, 'There is no cluster setting "stable-windoww"'),
-        ({"metric": "rps"}, {}, 'metric is "rps"; only concurrency is modelled'),
+        ({"windoww": "6s"}, {}, 'Unknown annotation "windoww". Valid names: activation-scale, class, '),
+        ({"stable-window": "6s"}, {}, 'Unknown annotation "stable-window"'),
+        ({}, {"stable-windoww": "6s"}, 'Unknown cluster setting "stable-windoww"'),
+        ({"metric": "rps"}, {}, 'Unsupported metric "rps": only concurrency is modelled'),
         ({"class": "hpa.autoscaling.knative.dev"}, {}, "only kpa.autoscaling.knative.dev is modelled"),
         ({}, {"pod-autoscaler-class": "hpa.autoscaling.knative.dev"}, "only kpa.autoscaling.knative.dev is modelled"),
-        ({"metric-aggregation-algorithm": "median"}, {}, "it must be linear or weighted-exponential"),
+        ({"metric-aggregation-algorithm": "median"}, {}, "must be linear or weighted-exponential"),
     ],
 )
 def test_what_is_not_modelled_is_refused_and_not_ignored(
@@ -134,7 +134,7 @@ def test_request_between_two_reports_of_a_known_revision_is_not_a_first_one() ->
 
 
 def test_mean_counts_the_time_since_the_last_report_alone() -> None:
-    meter = Meter(to_ns(5))
+    meter = ConcurrencyMeter(to_ns(5))
     meter.change(to_ns(5.5), 4)
 
     assert meter.report(to_ns(6)) == pytest.approx(2)
@@ -237,11 +237,11 @@ def test_loudest_second_and_most_are_those_of_the_window(rows: list[tuple[int, i
     kept = {moment: value for moment, value in sums.items() if moment > second - length}
     loud = [moment for moment, value in kept.items() if value]
 
-    assert window.last_loud() == (max(loud) if loud else None)
-    assert window.loudness() == (kept[max(loud)] / 1e6 if loud else 0)
-    assert window.most() == max(kept.values()) / 1e6
+    assert window.last_nonzero() == (max(loud) if loud else None)
+    assert window.last_nonzero_value() == (kept[max(loud)] / 1e6 if loud else 0)
+    assert window.max_bucket() == max(kept.values()) / 1e6
     for later in range(length + 1):
-        assert window.mean(second + later) <= window.most()
+        assert window.mean(second + later) <= window.max_bucket()
 
 
 def written_rule(values: list[tuple[int, float]], length: int, now: int) -> float:

@@ -13,8 +13,8 @@ from gateway.config.settings import Settings
 from planning.cli import plan
 from planning.prices import PRICES
 from planning.reports.bill_tables import make_visitors_row
-from planning.reports.drawings import PICTURES
-from planning.reports.report import DOCS, DOCUMENTS, TABLES, StaleDocumentError, fill_tables, names_in
+from planning.reports.drawings import PLOTS
+from planning.reports.report import DOCS, DOCUMENTS, TABLES, UnknownTableError, fill_tables, names_in
 from planning.simulation import Service
 from planning.traffic import TRACES
 from testing.data import ROOT
@@ -53,13 +53,13 @@ def test_every_table_stands_in_a_document_once_and_is_filled() -> None:
             assert table.count("\n|") > 2
 
 
-def test_every_picture_is_drawn_shown_and_described() -> None:
+def test_every_plot_is_drawn_shown_and_described() -> None:
     text = "".join(document(name) for name in DOCUMENTS)
     shown = dict(re.findall(r"!\[(.+?)\]\(\.\./images/([\w.-]+)\)", text))
 
-    assert set(shown.values()) == set(PICTURES)
-    for picture in PICTURES:
-        assert (DOCS / "images" / picture).read_bytes().startswith(b"\x89PNG")
+    assert set(shown.values()) == set(PLOTS)
+    for name in PLOTS:
+        assert (DOCS / "images" / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_changed_number_in_a_table_is_found() -> None:
@@ -68,8 +68,8 @@ def test_changed_number_in_a_table_is_found() -> None:
     assert fill_tables(text.replace("$0.684", "$0.685"), only=QUICK) == text
 
 
-def test_table_that_nobody_makes_is_named() -> None:
-    with pytest.raises(StaleDocumentError, match='Nobody makes the table "weather"'):
+def test_unknown_table_is_named() -> None:
+    with pytest.raises(UnknownTableError, match='Unknown table "weather"'):
         fill_tables("<!-- table: weather -->\n<!-- end -->")
 
 

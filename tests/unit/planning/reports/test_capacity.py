@@ -6,18 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from planning.reports.fleet import (
+from planning.reports.capacity import (
     REGIONS,
     Workload,
+    capacity_for_region_loss,
     demand_at,
     gateway_memory_bytes,
+    global_peak_share,
     in_flight,
     list_layers,
     scraped_pods,
-    survives_loss,
-    world_peak,
 )
-from planning.reports.growth import Step, cell_waits_s, draw_works_s, pool_waits_s, run_step
+from planning.reports.capacity_simulation import Step, cell_waits_s, draw_work_s, pool_waits_s, run_step
 
 
 def test_gpu_time_is_operations_over_what_the_gpu_does() -> None:
@@ -58,8 +58,8 @@ def test_world_is_flatter_than_its_regions_and_losing_one_needs_more_than_the_pe
     quietest = min(sum(demand_at(region, hour) for region in REGIONS) for hour in range(24))
 
     assert sum(region.share for region in REGIONS) == pytest.approx(1)
-    assert 0.25 < quietest < world_peak() < 1
-    assert survives_loss() > world_peak()
+    assert 0.25 < quietest < global_peak_share() < 1
+    assert capacity_for_region_loss() > global_peak_share()
 
 
 def test_region_is_busiest_at_its_own_noon() -> None:
@@ -69,7 +69,7 @@ def test_region_is_busiest_at_its_own_noon() -> None:
 
 
 def test_works_have_the_mean_asked_for() -> None:
-    assert draw_works_s(np.random.default_rng(1), 0.08, 200_000).mean() == pytest.approx(0.08, rel=0.02)
+    assert draw_work_s(np.random.default_rng(1), 0.08, 200_000).mean() == pytest.approx(0.08, rel=0.02)
 
 
 def test_waits_of_one_gpu_are_those_of_the_pollaczek_khinchine_formula() -> None:

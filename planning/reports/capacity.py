@@ -1,7 +1,7 @@
-"""Internet scale on paper: what each layer needs for a rate of images, and which one is full first.
+"""Capacity model: how much of each layer a rate of images needs, and which layer is full first.
 
-Owns the capacity model: what one image takes of each layer (measured, counted or assumed, and it says which), and the
-arithmetic from there to a number of units. The simulations at that scale are in `growth.py`.
+States what one image takes of each layer (measured, counted or assumed) and computes the number of units from it.
+`capacity_simulation.py` simulates waiting and scaling.
 """
 
 import math
@@ -16,102 +16,112 @@ SCALE = 4
 RAW_BYTES_PER_PIXEL = 3
 
 CPU_PER_MEGAPIXEL_S: Mapping[str, float] = {"decode": 0.0160, "png": 0.0359, "jpeg": 0.00648, "webp": 0.107}
-"""CPU seconds a megapixel, medians of 7 rounds on 7 photographs, one core of a 2-core AMD EPYC machine: what
-`python -m benchmarks.layers` printed on 2026-11-22; decode counts input megapixels, the others result megapixels."""
+"""CPU seconds per megapixel on one core of a 2-core AMD EPYC machine: medians of 7 rounds on 7 photos, measured with
+`python -m benchmarks.layers` on 2026-11-22. Decoding counts input megapixels, encoding result megapixels."""
 BYTES_PER_PIXEL: Mapping[str, float] = {"upload": 0.501, "png": 1.127, "jpeg": 0.221, "webp": 0.147}
-"""Bytes a pixel of an upload (JPEG, quality 92) and of a result in each format, from the same run."""
+"""Bytes per pixel of an upload (JPEG, quality 92) and of a result in each format, from the run of the CPU seconds."""
 TERAFLOPS_PER_MEGAPIXEL: Mapping[str, float] = {
     "compact_x4": 0.562,
     "lightweight_x4": 2.130,
     "real_x4": 27.33,
     "real_large_x4": 61.34,
 }
-"""10^12 floating point operations an input megapixel, counted on our network by the same run."""
+"""10^12 floating point operations per input megapixel, counted by `benchmarks.layers.count_teraflops`."""
 GRID_OVERHEAD = 1.36
-"""Computed over useful pixels for 1920x1080 in tiles of 192 with overlap 32 (the project's guide on speed)."""
+"""Computed pixels over useful ones for 1920x1080 in tiles of 192 that overlap by 32."""
 GPU_PEAK_TERAFLOPS: Mapping[str, float] = {"L4": 121.0, "H100": 989.0}
-"""Dense bf16 peak of the data sheets."""
+"""Peak of dense bfloat16 operations in 10^12 per second, from the data sheets."""
 GPU_EFFICIENCY = 0.20
-"""ASSUMED share of that peak: on a CPU the network reaches 20 to 26 % of its own; nobody measured a GPU."""
+"""Share of the peak that the network reaches (assumed; an H200 reached at most 4 %, see the times below)."""
+MEASURED_GPU = "H200"
+MEASURED_GPU_PEAK_TERAFLOPS = 989.0
+MEASURED_GPU_S_PER_MEGAPIXEL: Mapping[str, float] = {
+    "compact_x4": 0.074,
+    "lightweight_x4": 0.231,
+    "real_x4": 0.684,
+}
+"""GPU seconds per input megapixel of the network alone in bfloat16, one tile of 256x256 (real_x4: 192x192).
+
+From benchmarks/results/gpu.json of 2026-11-27. No L4 was measured."""
 GPU_UTILISATION = 0.7
-"""Share of the time that a GPU of a pool may be busy; see the simulated waits in docs/measurements/scale.md."""
+"""Maximum share of time that a GPU of a pool is busy; docs/measurements/scale.md has the simulated waits."""
 CPU_UTILISATION = 0.6
 LINK_BYTES_PER_S = 10e9 / 8
-"""A node's link of 10 Gbit/s (ASSUMED), of which `LINK_UTILISATION` may be filled."""
+"""Bandwidth of a node: 10 Gbit/s (assumed), used up to LINK_UTILISATION."""
 LINK_UTILISATION = 0.6
 STORE_OPERATIONS = 4
-"""Operations on the shared store of limits that one request makes (ASSUMED: window read and write, ban, refund)."""
+"""Operations per request on the shared store of rate limits (assumed: read and write a window, ban, refund)."""
 STORE_OPERATIONS_PER_S = 50_000.0
-"""What one Redis core serves (ASSUMED)."""
+"""Operations per second of one Redis core (assumed)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What an image is at this scale."""
+    """An average image and how it is processed."""
 
     variant: str = "lightweight_x4"
     gpu: str = "L4"
     output: str = "png"
     megapixels: float = 0.69
-    """Mean input size: the named traces' log-normal sizes have a mean of 0.5 x exp(0.8^2 / 2) = 0.69."""
+    """Mean input size. The log-normal sizes of the named traces have a mean of 0.5 x exp(0.8^2 / 2) = 0.69."""
     efficiency: float = GPU_EFFICIENCY
     activator_in_path: bool = True
-    """Whether raw pixels pass through Knative's activator (target-burst-capacity -1) or go to the pod directly (0)."""
+    """Whether pixels pass through Knative's activator (target-burst-capacity -1) or go directly to the pod (0)."""
 
     @property
     def result_megapixels(self) -> float:
-        """Size of the result."""
+        """Size of the result in megapixels."""
         return self.megapixels * SCALE**2
 
     @property
     def gpu_s(self) -> float:
-        """GPU seconds an image: FLOPs x grid overhead / (peak x efficiency)."""
+        """GPU seconds per image: operations x grid overhead / (peak x efficiency)."""
         teraflops = TERAFLOPS_PER_MEGAPIXEL[self.variant] * self.megapixels * GRID_OVERHEAD
         return teraflops / (GPU_PEAK_TERAFLOPS[self.gpu] * self.efficiency)
 
     @property
     def cpu_s(self) -> float:
-        """Gateway CPU seconds an image: decode the upload, encode the result."""
+        """CPU seconds of the gateway per image, to decode the upload and encode the result."""
         encode_s = CPU_PER_MEGAPIXEL_S[self.output] * self.result_megapixels
         return CPU_PER_MEGAPIXEL_S["decode"] * self.megapixels + encode_s
 
     @property
     def raw_bytes(self) -> float:
-        """Raw pixels between gateway and Triton, both ways."""
+        """Bytes of raw pixels per image between gateway and Triton, both directions together."""
         return RAW_BYTES_PER_PIXEL * 1e6 * (self.megapixels + self.result_megapixels)
 
     @property
     def public_bytes(self) -> float:
-        """Upload and encoded result, between gateway and visitor."""
+        """Bytes of upload and encoded result per image."""
         upload = BYTES_PER_PIXEL["upload"] * self.megapixels
         return 1e6 * (upload + BYTES_PER_PIXEL[self.output] * self.result_megapixels)
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer, in units that can be counted and bought."""
+    """One layer of the system, in units that can be counted and bought."""
 
     name: str
     unit: str
     per_image: float
-    """Share of a unit's second that one image takes."""
+    """Seconds of one unit that one image takes."""
     utilisation: float
-    """Share of its time that a unit may be busy."""
+    """Maximum share of time that a unit is busy."""
     basis: str
-    """Where the figure comes from."""
+    """Source of the figure."""
 
     @property
     def full_at(self) -> float:
-        """Images a second at which ONE unit is as full as it may be."""
+        """Images per second at which one unit reaches its maximum utilization."""
         return self.utilisation / self.per_image
 
     def units(self, images_per_s: float) -> int:
-        """Units for a rate."""
+        """Return the number of units for a rate."""
         return math.ceil(images_per_s * self.per_image / self.utilisation)
 
 
 def list_layers(workload: Workload) -> list[Layer]:
-    """What one image takes of every layer."""
+    """Return all layers, the first one to be full first."""
     hops = 2 if workload.activator_in_path else 0
     layers = [
         Layer(f"GPU ({workload.variant})", workload.gpu, workload.gpu_s, GPU_UTILISATION, "counted / assumed speed"),
@@ -152,23 +162,23 @@ def list_layers(workload: Workload) -> list[Layer]:
 
 
 def in_flight(images_per_s: float, latency_s: float) -> float:
-    """Images inside at a time (Little's law)."""
+    """Return the number of images in the system at a time (Little's law)."""
     return images_per_s * latency_s
 
 
 def gateway_memory_bytes(workload: Workload, images_per_s: float, latency_s: float) -> float:
-    """Pixels that the gateways hold at a time if each holds a whole result (not bands) while it is made and encoded."""
+    """Return the bytes of pixels in all gateways if each image is held whole (not in bands) until it is encoded."""
     return in_flight(images_per_s, latency_s) * workload.raw_bytes
 
 
 def scraped_pods(pods: int) -> int:
-    """How many of so many pods the autoscaler reads each second (kpa.md rule 2, sample_size.go:51-56)."""
+    """Return the number of pods that the autoscaler scrapes each second (sample_size.go:51-56)."""
     return pods if pods <= 3 else math.ceil(pods * 15.37 / (pods + 14.37))
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of the world with its share of the visitors and its clock."""
+    """A part of the world with its share of visitors and its time zone."""
 
     name: str
     share: float
@@ -180,27 +190,28 @@ REGIONS: Sequence[Region] = (
     Region("Europe and Africa", 0.30, 1),
     Region("Asia and Oceania", 0.40, 8),
 )
-"""ASSUMED shares and clocks."""
+"""Regions with assumed shares and time zones."""
 
 
 def demand_at(region: Region, utc_hour: float) -> float:
-    """A region's demand at an hour, as a share of the sum of all regions' busiest hours."""
+    """Return a region's demand at an hour, as a share of the sum of all regions' peaks."""
     local_s = np.asarray(3600 * (utc_hour + region.utc_offset_h))
     return region.share * float(day_share(local_s))
 
 
-def world_peak(regions: Sequence[Region] = REGIONS) -> float:
-    """The world's busiest moment, as a share of the sum of all regions' busiest hours."""
+def global_peak_share(regions: Sequence[Region] = REGIONS) -> float:
+    """Return the global peak as a share of the sum of all regions' peaks."""
     return max(sum(demand_at(region, minute / 60) for region in regions) for minute in range(24 * 60))
 
 
-def survives_loss(regions: Sequence[Region] = REGIONS) -> float:
-    """Capacity, in the same unit, with which any one region may fail at any hour if the others take its visitors.
+def capacity_for_region_loss(regions: Sequence[Region] = REGIONS) -> float:
+    """Return the capacity with which any one region may fail at any hour, as a share of the sum of all regions' peaks.
 
-    Every region gets the same headroom over its own share of capacity; the worst pair of loss and hour decides.
+    The other regions take over its visitors. Every region has the same headroom over its share of the capacity. The
+    worst combination of region and hour determines the result.
     """
     worst = 0.0
     for lost in regions:
         left = sum(region.share for region in regions if region is not lost)
-        worst = max(worst, world_peak(regions) / left)
+        worst = max(worst, global_peak_share(regions) / left)
     return worst
