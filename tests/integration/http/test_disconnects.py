@@ -46,7 +46,7 @@ def wait_until_running(server: Served, count: int) -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
-def test_who_waits_longer_than_a_body_may_take_is_served_and_who_leaves_is_noticed(busy: Served, accept: str) -> None:
+def test_waiting_client_is_served_and_disconnect_noticed(busy: Served, accept: str) -> None:
     key = ApiKeyStore(busy.state_dir / "keys.json").new("tests")
     head = f"POST /api/v1/upscale HTTP/1.1\r\nHost: here\r\nX-API-Key: {key}\r\nAccept: {accept}\r\n"
     with closing(socket.create_connection(("127.0.0.1", busy.port), timeout=LIMIT_S)) as sock:

@@ -46,7 +46,7 @@ def name_of(answer: HTTPResponse) -> str:
 
 
 @pytest.mark.parametrize("sent", NAMES)
-def test_an_upload_of_any_name_comes_back_by_it_from_the_api(served: Served, sent: str) -> None:
+def test_api_keeps_any_file_name(served: Served, sent: str) -> None:
     key = ApiKeyStore(served.state_dir / "keys.json").new(f"client {list(NAMES).index(sent)}")
     path, body, headers = multipart(part("image", PHOTO, sent))
 
@@ -57,7 +57,7 @@ def test_an_upload_of_any_name_comes_back_by_it_from_the_api(served: Served, sen
 
 
 @pytest.mark.parametrize("sent", NAMES)
-def test_an_upload_of_any_name_comes_back_by_it_from_the_form(served: Served, sent: str) -> None:
+def test_form_keeps_any_file_name(served: Served, sent: str) -> None:
     page = ask(served, "GET", "/")[1].decode()
     token = re.search(r'name="token" value="([^"]+)"', page)
     assert token is not None
@@ -80,7 +80,7 @@ def test_a_name_fits_into_a_file_system() -> None:
     assert len(order.filename.encode()) <= 255
 
 
-def test_an_answer_that_the_server_cannot_begin_gives_its_room_back(app: Flask, key: str) -> None:
+def test_response_that_cannot_start_frees_its_slot(app: Flask, key: str) -> None:
     def refuse(*_: object) -> None:
         raise ValueError("a header that is none")  # as gunicorn's start_response does
 

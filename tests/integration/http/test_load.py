@@ -13,7 +13,7 @@ LIMIT_S = 120.0
 """Time limit for all images; a fast machine needs a tenth of it."""
 
 
-def test_of_fifty_clients_each_gets_its_own_picture_or_a_time_to_come_again(tmp_path: Path) -> None:
+def test_fifty_clients_each_get_their_image_or_a_retry_time(tmp_path: Path) -> None:
     keys = ApiKeyStore(tmp_path / "keys.json")
     clients = [make_client(keys, number, most_patience_s=2.0) for number in range(50)]
 
@@ -28,7 +28,7 @@ def test_of_fifty_clients_each_gets_its_own_picture_or_a_time_to_come_again(tmp_
     assert max(client.longest_s for client in clients) < DEADLINE_S, "somebody waited longer than the deadline"
 
 
-def test_who_asks_greedily_is_served_no_more_than_its_share(tmp_path: Path) -> None:
+def test_client_with_many_requests_gets_only_its_share(tmp_path: Path) -> None:
     keys = ApiKeyStore(tmp_path / "keys.json")
     greedy = make_client(keys, 0, connections=8, most_patience_s=0.05)
     modest = [make_client(keys, number) for number in range(1, 7)]

@@ -75,7 +75,7 @@ def growth_of(
 
 @pytest.mark.parametrize("format_", ["png", "jpeg"])
 @pytest.mark.parametrize("is_transparent", [False, True])
-def test_full_size_pictures_several_at_once_take_little_memory(
+def test_several_full_size_images_need_little_memory(
     banded: Served, banded_key: str, format_: str, is_transparent: bool
 ) -> None:
     data = flat(SIDE, is_transparent=is_transparent)
@@ -87,9 +87,7 @@ def test_full_size_pictures_several_at_once_take_little_memory(
 
 
 @pytest.mark.parametrize("is_transparent", [False, True])
-def test_full_size_as_webp_is_refused_before_it_takes_memory(
-    banded: Served, banded_key: str, is_transparent: bool
-) -> None:
+def test_full_size_webp_is_rejected_before_decoding(banded: Served, banded_key: str, is_transparent: bool) -> None:
     data = flat(SIDE, is_transparent=is_transparent)
 
     answers, growth = growth_of(banded, banded_key, "?format=webp", data, AT_ONCE)
@@ -104,9 +102,7 @@ def test_full_size_as_webp_is_refused_before_it_takes_memory(
 
 
 @pytest.mark.parametrize("is_transparent", [False, True])
-def test_the_largest_that_webp_takes_keep_to_the_memory_for_work(
-    banded: Served, banded_key: str, is_transparent: bool
-) -> None:
+def test_largest_webp_stays_within_working_memory(banded: Served, banded_key: str, is_transparent: bool) -> None:
     side = int(max_result_pixels("webp", Settings(), is_transparent=is_transparent) ** 0.5) // 4
 
     answers, growth = growth_of(banded, banded_key, "?format=webp", flat(side, is_transparent=is_transparent), AT_ONCE)

@@ -32,7 +32,7 @@ def hasty_key(hasty: Served) -> str:
     return ApiKeyStore(hasty.state_dir / "keys.json").new("tests")
 
 
-def test_the_server_says_one_line_and_answers(served: Served, served_key: str) -> None:
+def test_server_prints_one_line_and_responds(served: Served, served_key: str) -> None:
     connection = HTTPConnection("127.0.0.1", served.port, timeout=LIMIT_S)
     connection.request("POST", "/api/v1/upscale", PHOTO, {"X-API-Key": served_key})
     answer = connection.getresponse()
@@ -54,7 +54,7 @@ def wait_for_log(server: Served, text: str) -> None:
     ("path", "route"),
     [("/static/x/page.css", "/static/<version>/<path:filename>"), ("/favicon.ico", "/favicon.ico"), ("/", "/")],
 )
-def test_every_answer_is_logged_when_it_has_been_sent(served: Served, path: str, route: str) -> None:
+def test_response_is_logged_after_it_is_sent(served: Served, path: str, route: str) -> None:
     with connected(served) as sock:
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
         status, headers, body = read_answer(sock)
@@ -63,7 +63,7 @@ def test_every_answer_is_logged_when_it_has_been_sent(served: Served, path: str,
     assert (status, len(body)) == (200, int(headers["content-length"]))
 
 
-def test_a_body_that_stops_ends_in_408(hasty: Served, hasty_key: str) -> None:
+def test_stalled_body_ends_in_408(hasty: Served, hasty_key: str) -> None:
     with connected(hasty) as sock:
         sock.sendall(head(hasty_key, "Content-Length: 1000") + b"\x89PNG")
 
@@ -71,7 +71,7 @@ def test_a_body_that_stops_ends_in_408(hasty: Served, hasty_key: str) -> None:
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
-def test_a_body_that_drips_ends_in_408_too(hasty: Served, hasty_key: str, framing: str) -> None:
+def test_slow_body_ends_in_408(hasty: Served, hasty_key: str, framing: str) -> None:
     """Each byte arrives within idle_timeout_s (1 s), the body does not within body_timeout_s (2 s)."""
     with connected(hasty) as sock:
         sock.sendall(head(hasty_key, framing))
@@ -91,14 +91,14 @@ def test_a_body_that_drips_ends_in_408_too(hasty: Served, hasty_key: str, framin
         assert slug_of(read_answer(sock)) == (408, "slow-body")
 
 
-def test_a_length_over_the_limit_is_refused_before_a_byte_is_sent(served: Served, served_key: str) -> None:
+def test_content_length_over_limit_returns_413_at_once(served: Served, served_key: str) -> None:
     with connected(served) as sock:
         sock.sendall(head(served_key, "Content-Length: 300001"))
 
         assert slug_of(read_answer(sock)) == (413, "too-many-bytes")
 
 
-def test_a_client_that_sends_first_and_reads_then_sees_the_refusal(served: Served, served_key: str) -> None:
+def test_client_that_sends_first_gets_413(served: Served, served_key: str) -> None:
     """As browsers do. The body is larger than the limit (300,000) and smaller than what is discarded (1,200,000)."""
     with connected(served) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # so that the server has read the body
@@ -109,14 +109,14 @@ def test_a_client_that_sends_first_and_reads_then_sees_the_refusal(served: Serve
         assert slug_of(read_answer(sock)) == (413, "too-many-bytes")
 
 
-def test_without_a_key_the_same_client_sees_401(served: Served) -> None:
+def test_client_that_sends_first_gets_401_without_key(served: Served) -> None:
     with connected(served) as sock:
         sock.sendall(head("", f"Content-Length: {len(NOISE)}") + NOISE)
 
         assert slug_of(read_answer(sock)) == (401, "key-required")
 
 
-def test_whoever_is_blocked_is_answered_and_hung_up_on_without_its_body_being_read(tmp_path: Path) -> None:
+def test_blocked_client_is_closed_with_its_body_unread(tmp_path: Path) -> None:
     """Many times, because the race is rare: 1 of 80 bodies was read after the socket's reading side was shut down."""
     announced, most = 90_000_000, 0
     (tmp_path / "blocks.txt").write_text("203.0.113.0/24  # scraper\n")
@@ -165,7 +165,7 @@ def test_broken_chunks_are_400(served: Served, served_key: str, chunk: bytes) ->
         assert slug_of(read_answer(sock)) == (400, "incomplete-body")
 
 
-def test_a_body_that_ends_before_its_length_is_400(served: Served, served_key: str) -> None:
+def test_body_shorter_than_its_length_is_400(served: Served, served_key: str) -> None:
     with connected(served) as sock:
         sock.sendall(head(served_key, f"Content-Length: {len(PHOTO) + 1}") + PHOTO)
         sock.shutdown(socket.SHUT_WR)
@@ -173,7 +173,7 @@ def test_a_body_that_ends_before_its_length_is_400(served: Served, served_key: s
         assert slug_of(read_answer(sock)) == (400, "incomplete-body")
 
 
-def test_a_length_that_lies_low_spoils_nothing_but_itself(served: Served, served_key: str) -> None:
+def test_too_small_content_length_spoils_only_itself(served: Served, served_key: str) -> None:
     with connected(served) as sock:
         sock.sendall(head(served_key, f"Content-Length: {len(PHOTO) - 20}") + PHOTO)
 
@@ -193,7 +193,7 @@ def test_a_length_that_lies_low_spoils_nothing_but_itself(served: Served, served
         b"POST / HTTP/1.1\r\nTransfer-Encoding: deflate\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
 )
-def test_what_is_not_http_is_refused_in_the_same_shape(served: Served, request_: bytes) -> None:
+def test_invalid_http_gets_a_problem(served: Served, request_: bytes) -> None:
     with connected(served) as sock:
         sock.sendall(request_)
 
@@ -203,7 +203,7 @@ def test_what_is_not_http_is_refused_in_the_same_shape(served: Served, request_:
 @pytest.mark.parametrize(
     "head", [b"HEAD / HTTP/1.1\r\nBad Header: x\r\n\r\n", b"HEAD / HTTP/1.1\r\nX: " + b"a" * 40_000]
 )
-def test_a_head_request_that_is_refused_is_answered_without_a_body(served: Served, head: bytes) -> None:
+def test_rejected_head_request_gets_no_body(served: Served, head: bytes) -> None:
     with connected(served) as sock:
         sock.sendall(head)
         answer = b""
@@ -232,14 +232,14 @@ def test_http_1_0_knows_no_100_continue(served: Served, served_key: str) -> None
     ],
     ids=["line", "header", "all of them, without an end"],
 )
-def test_a_head_that_is_too_long_is_refused_at_once(served: Served, request_: bytes) -> None:
+def test_too_long_headers_are_rejected_at_once(served: Served, request_: bytes) -> None:
     with connected(served) as sock:
         sock.sendall(request_)
 
         assert slug_of(read_answer(sock)) == (431, "head-too-long")
 
 
-def test_a_connection_is_used_again_also_after_a_refusal(served: Served, served_key: str) -> None:
+def test_connection_is_reused_after_a_rejection(served: Served, served_key: str) -> None:
     with connected(served) as sock:
         statuses = []
         for key, data in ((served_key, PHOTO), ("wrong", PHOTO), (served_key, b"text"), (served_key, PHOTO)):
@@ -249,7 +249,7 @@ def test_a_connection_is_used_again_also_after_a_refusal(served: Served, served_
     assert statuses == [200, 401, 415, 200]
 
 
-def test_a_client_that_does_not_read_is_given_up_and_said_in_one_line(tmp_path: Path) -> None:
+def test_client_that_does_not_read_is_dropped(tmp_path: Path) -> None:
     with serving(tmp_path, SUPERRES_IDLE_TIMEOUT_S="1", SUPERRES_LOG_LEVEL="debug") as server:
         key = ApiKeyStore(tmp_path / "keys.json").new("tests")
         data = images.encode_png(np.random.default_rng(0).integers(0, 256, (1_000, 1_000, 3), dtype=np.uint8))
@@ -265,7 +265,7 @@ def test_a_client_that_does_not_read_is_given_up_and_said_in_one_line(tmp_path: 
         assert "Traceback" not in server.log()
 
 
-def test_a_port_that_is_taken_is_said_in_words(tmp_path: Path, served: Served) -> None:
+def test_port_in_use_has_a_clear_error(tmp_path: Path, served: Served) -> None:
     with pytest.raises(AssertionError) as caught, serving(tmp_path, SUPERRES_PORT=str(served.port)):
         pass
 
@@ -273,6 +273,6 @@ def test_a_port_that_is_taken_is_said_in_words(tmp_path: Path, served: Served) -
     assert "Traceback" not in str(caught.value)
 
 
-def test_an_address_of_another_machine_is_said_in_words() -> None:
+def test_foreign_bind_address_has_a_clear_error() -> None:
     with pytest.raises(ServeError, match=r"Cannot listen on 192\.0\.2\.1 port 0: .* Set SUPERRES_HOST"):
         bind("192.0.2.1", 0)

@@ -75,7 +75,7 @@ def test_two_gateways_on_one_redis_see_one_month(tmp_path: Path, redis_server: R
         assert month_of(other)["images"] == 2
 
 
-def test_metrics_have_a_port_of_their_own_and_the_public_one_has_none(tmp_path: Path) -> None:
+def test_metrics_are_only_on_their_own_port(tmp_path: Path) -> None:
     with held_port() as port, serving(tmp_path, SUPERRES_METRICS_PORT=str(port)) as server:
         key = ApiKeyStore(tmp_path / "keys.json").new("tests")
         make_picture(server, key)
@@ -95,7 +95,7 @@ def test_metrics_have_a_port_of_their_own_and_the_public_one_has_none(tmp_path: 
         assert secret not in told
 
 
-def test_a_port_of_metrics_that_is_taken_ends_in_words(tmp_path: Path) -> None:
+def test_metrics_port_in_use_ends_the_start(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -111,7 +111,7 @@ def assert_same_picture(upscaled: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_picture_is_that_of_the_reference_network(server: TritonServer, name: str) -> None:
+def test_image_equals_the_reference_network(server: TritonServer, name: str) -> None:
     row = VARIANTS[name]
     pixels = draw_photo(21, 26, seed=3)  # no side is a multiple of the window
 
@@ -124,7 +124,7 @@ def test_the_picture_is_that_of_the_reference_network(server: TritonServer, name
     assert summarise(rows).tiles == 1
 
 
-def test_an_imported_checkpoint_is_served_by_its_name(server: TritonServer) -> None:
+def test_custom_variant_is_served_by_its_name(server: TritonServer) -> None:
     config = {**SMALL, "upscale": 4}
     row = Variant(IMPORTED, "real_sr", 4, "", config, halo=16, max_tile_px=64)
     pixels = draw_photo(24, 30, seed=4)
@@ -132,7 +132,7 @@ def test_an_imported_checkpoint_is_served_by_its_name(server: TritonServer) -> N
 
 
 @pytest.mark.parametrize("name", ["gray_denoise_15", "gray_jpeg_10"])
-def test_a_grey_variant_keeps_the_colour_of_a_colour_image(server: TritonServer, name: str) -> None:
+def test_grey_variant_keeps_colour(server: TritonServer, name: str) -> None:
     pixels = (draw_photo(16, 16, seed=5) // 4 + 96).astype(np.uint8)
     upscaled = upscale(server, pixels, name).astype(int)
     inside = (upscaled > 0).all(axis=2) & (upscaled < 255).all(axis=2)

@@ -38,7 +38,7 @@ def ask(backend: EmbeddedBackend, limit_s: float = LIMIT_S, cancel_token: Cancel
     return len(list(bands))
 
 
-def test_a_boot_that_fails_is_told_in_words_and_the_next_one_is_tried(tmp_path: Path) -> None:
+def test_failed_boot_is_reported_and_the_next_succeeds(tmp_path: Path) -> None:
     models = tmp_path / "models"
     shutil.copytree(ROOT / "model_repository", models)
     step = models / "swinir" / "1" / "model.py"

@@ -66,7 +66,7 @@ def metrics_after(server: TritonServer, action: Callable[[], Any]) -> dict[str, 
     return {name: custom_metric(server, name) - before[name] for name in names}
 
 
-def test_memory_that_runs_out_once_costs_the_client_nothing(server: TritonServer, switch: Switch) -> None:
+def test_one_out_of_memory_is_invisible_to_the_client(server: TritonServer, switch: Switch) -> None:
     pixels = draw_photo(40, 48, seed=1)
     expected = upscale(server, pixels, "small_a")
     switch("memory")
@@ -82,9 +82,7 @@ def test_memory_that_runs_out_once_costs_the_client_nothing(server: TritonServer
     assert levels_apart(upscale(server, pixels, "small_a"), expected) == 0
 
 
-def test_memory_that_never_suffices_is_an_error_in_words_and_the_server_goes_on(
-    server: TritonServer, switch: Switch
-) -> None:
+def test_permanent_out_of_memory_is_an_error(server: TritonServer, switch: Switch) -> None:
     switch("always memory")
     with pytest.raises(grpc_client.InferenceServerException, match="one 16x24 tile of small_a does not fit in memory"):
         upscale(server, draw_photo(16, 24, seed=3), "small_a")
@@ -92,7 +90,7 @@ def test_memory_that_never_suffices_is_an_error_in_words_and_the_server_goes_on(
     assert upscale(server, draw_photo(16, 24, seed=3), "small_a").shape == (32, 48, 3)
 
 
-def test_a_tile_that_is_not_finite_is_run_again_and_said_so(server: TritonServer, switch: Switch) -> None:
+def test_tile_not_finite_is_rerun_and_reported(server: TritonServer, switch: Switch) -> None:
     pixels = draw_photo(32, 32, seed=4)
     expected = upscale(server, pixels, "small_a")
     switch("nan")
@@ -108,7 +106,7 @@ def test_a_tile_that_is_not_finite_is_run_again_and_said_so(server: TritonServer
     assert told["seconds"] > 0
 
 
-def test_a_tile_that_is_never_finite_is_an_error_and_no_picture(server: TritonServer, switch: Switch) -> None:
+def test_tile_never_finite_is_an_error(server: TritonServer, switch: Switch) -> None:
     switch("nan", "nan")
     with pytest.raises(grpc_client.InferenceServerException, match="not finite for a tile, also in float32") as raised:
         upscale(server, draw_photo(32, 32, seed=5), "small_a")
@@ -116,7 +114,7 @@ def test_a_tile_that_is_never_finite_is_an_error_and_no_picture(server: TritonSe
     assert upscale(server, draw_photo(32, 32, seed=5), "small_a").shape == (64, 64, 3)
 
 
-def test_a_load_that_fails_is_unavailable_once_and_tried_again(server: TritonServer, switch: Switch) -> None:
+def test_failed_load_is_retried_by_the_next_request(server: TritonServer, switch: Switch) -> None:
     upscale(server, draw_photo(16, 16), "small_a")
     upscale(
         server, draw_photo(16, 16), "compact_x4"
@@ -141,7 +139,7 @@ def test_one_load_however_many_ask(server: TritonServer, switch: Switch) -> None
     assert metrics_after(server, ask)["loads"] == 1
 
 
-def test_the_least_recently_used_makes_room(server: TritonServer) -> None:
+def test_least_recently_used_network_is_evicted(server: TritonServer) -> None:
     """The cache holds compact_x4 and one small variant."""
     for name in ("compact_x4", "small_a"):
         upscale(server, draw_photo(16, 16), name)
@@ -156,7 +154,7 @@ def test_the_least_recently_used_makes_room(server: TritonServer) -> None:
     [([], 200, 2_073_600), (["always no large jobs"], 280, 5_160_960)],
     ids=["queue of large jobs", "within execute"],
 )
-def test_an_answer_that_shared_memory_has_no_room_for_is_an_error_in_words_and_the_next_is_given(
+def test_response_too_large_for_shared_memory_is_an_error(
     server: TritonServer, switch: Switch, place: list[str], side: int, tiles_bytes: int
 ) -> None:
     pixels, too_large = draw_photo(side, side + 10, seed=7), draw_photo(side + 50, side + 60, seed=7)
@@ -205,9 +203,7 @@ SPOILT: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 
 @pytest.mark.parametrize("kind", SPOILT)
-def test_a_spoilt_checkpoint_is_refused_by_name_and_the_server_goes_on(
-    faulty: tuple[TritonServer, Path], kind: str
-) -> None:
+def test_damaged_checkpoint_is_rejected_by_name(faulty: tuple[TritonServer, Path], kind: str) -> None:
     server, folder = faulty
     spoil, text = SPOILT[kind]
     install_small(folder / "weights", "late")
@@ -223,7 +219,7 @@ def test_a_spoilt_checkpoint_is_refused_by_name_and_the_server_goes_on(
     assert upscale(server, draw_photo(16, 16), "late").shape == (32, 32, 3)
 
 
-def test_clients_that_ask_for_the_picture_alone_are_sent_nothing_else(server: TritonServer) -> None:
+def test_client_gets_only_the_requested_outputs(server: TritonServer) -> None:
     pixels = draw_photo(24, 24, seed=6)
     upscaled, sound = upscale_with_checks(server, pixels, "compact_x4")
     assert levels_apart(upscaled, upscale(server, pixels, "compact_x4")) == 0

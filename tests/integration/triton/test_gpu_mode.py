@@ -24,7 +24,7 @@ from testing.triton_clients import upscale
 ASKED = 'on_cpu = self.engine.device.type == "cpu"'
 
 
-def test_without_a_lane_ensemble_and_stream_give_the_same_pictures(triton_server: TritonServer, tmp_path: Path) -> None:
+def test_ensemble_and_stream_give_equal_images_on_gpu(triton_server: TritonServer, tmp_path: Path) -> None:
     repository = tmp_path / "model_repository"
     shutil.copytree(ROOT / "model_repository", repository, ignore=shutil.ignore_patterns("__pycache__"))
     model = repository / "swinir" / "1" / "model.py"

@@ -55,9 +55,7 @@ def backend_at(address: str, state_dir: Path) -> tuple[Backend, Callable[[], Tes
     return backend, lambda: ask_api(client, key)
 
 
-def test_a_picture_wakes_it_and_another_wakes_it_again_after_it_was_scaled_to_zero(
-    activator: TcpActivator, tmp_path: Path
-) -> None:
+def test_images_wake_triton_before_and_after_scaling_to_zero(activator: TcpActivator, tmp_path: Path) -> None:
     backend, ask = backend_at(activator.address, tmp_path)
     try:
         assert (backend.state_tracker.current().name, activator.boots) == ("asleep", 0), "nobody asked for anything"
@@ -74,7 +72,7 @@ def test_a_picture_wakes_it_and_another_wakes_it_again_after_it_was_scaled_to_ze
     assert np.array_equal(read_picture(second.data), read_picture(first.data))
 
 
-def test_a_picture_survives_a_restart_of_a_triton_that_nobody_stands_before(tmp_path: Path) -> None:
+def test_image_survives_a_restart_of_triton(tmp_path: Path) -> None:
     ports = find_free_ports()
     old = start_triton(tmp_path, ports)
     backend, ask = backend_at(old.grpc_address, tmp_path)

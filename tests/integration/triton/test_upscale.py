@@ -58,7 +58,7 @@ def test_naming_the_default_variant_changes_nothing(triton_server: TritonServer)
 
 
 @pytest.mark.parametrize("key", [None, "", "wrong", "api-key-of-the-tests"])
-def test_inference_is_refused_without_the_model_key(triton_server: TritonServer, key: str | None) -> None:
+def test_inference_without_model_key_is_rejected(triton_server: TritonServer, key: str | None) -> None:
     pixels = draw_photo(16, 16, seed=3)
     with pytest.raises(grpc_client.InferenceServerException, match="restricted"):
         upscale(triton_server, pixels, key=key)
@@ -71,7 +71,7 @@ def test_inference_is_refused_without_the_model_key(triton_server: TritonServer,
         client.close()
 
 
-def test_administration_needs_the_api_key_and_health_needs_none(triton_server: TritonServer) -> None:
+def test_administration_needs_a_key_and_health_does_not(triton_server: TritonServer) -> None:
     with grpc_client.InferenceServerClient(triton_server.grpc_address) as client:
         model_key = {"triton-grpc-protocol-model-key": triton_server.model_key}
         api_key = {"triton-grpc-protocol-api-key": triton_server.api_key}
@@ -106,7 +106,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_bad_input_is_refused_with_the_number_and_the_server_goes_on(triton_server: TritonServer, case: str) -> None:
+def test_bad_input_is_rejected_and_the_server_continues(triton_server: TritonServer, case: str) -> None:
     pixels, variant, text = REFUSED[case]
 
     with pytest.raises(grpc_client.InferenceServerException, match=text):
@@ -116,9 +116,7 @@ def test_bad_input_is_refused_with_the_number_and_the_server_goes_on(triton_serv
 
 
 @pytest.mark.parametrize("shape", [(1, 264, 64, 3), (2, 64, 1024, 3)])
-def test_tiles_larger_than_any_grid_makes_are_refused_with_the_limit(
-    triton_server: TritonServer, shape: tuple[int, ...]
-) -> None:
+def test_tiles_over_the_limit_are_rejected(triton_server: TritonServer, shape: tuple[int, ...]) -> None:
     text = f"TILES are {shape[2]} x {shape[1]}; the limit for {DEFAULT_VARIANT} is 256 a side"
     with pytest.raises(grpc_client.InferenceServerException, match=text) as raised:
         swinir_request(triton_server, np.zeros(shape, np.uint8), DEFAULT_VARIANT)
@@ -142,7 +140,7 @@ def test_eight_clients_at_once_share_batches(triton_server: TritonServer) -> Non
         assert levels_apart(own, got) <= 1
 
 
-def test_a_bad_request_does_not_fail_the_requests_it_shares_a_batch_with(triton_server: TritonServer) -> None:
+def test_bad_request_fails_alone_in_its_batch(triton_server: TritonServer) -> None:
     tiles = draw_photo(64, 64, seed=5)[None]
     expected = swinir_request(triton_server, tiles, DEFAULT_VARIANT)
     variants = [

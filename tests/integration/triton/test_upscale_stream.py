@@ -81,7 +81,7 @@ def test_every_bundled_variant_streams(triton_server: TritonServer, backend: Tri
     assert share_that_differs(join(bands), upscale(triton_server, pixels, variant)) <= 1e-4
 
 
-def test_a_large_picture_comes_in_a_band_a_row_of_tiles(triton_server: TritonServer, backend: TritonClient) -> None:
+def test_large_image_arrives_in_one_band_per_tile_row(triton_server: TritonServer, backend: TritonClient) -> None:
     pixels, row = draw_photo(*LARGE, seed=3), VARIANTS[DEFAULT_VARIANT]
     grid = choose_grid(*LARGE, window=row.window, halo=row.halo, max_tile_px=row.max_tile_px)
     assert grid.rows > 1, "this image has only one band"
@@ -94,9 +94,7 @@ def test_a_large_picture_comes_in_a_band_a_row_of_tiles(triton_server: TritonSer
     assert summarise(rows).tiles == grid.rows * grid.columns
 
 
-def test_streams_at_once_share_batches_and_each_gets_its_own_picture(
-    triton_server: TritonServer, backend: TritonClient
-) -> None:
+def test_concurrent_streams_share_batches(triton_server: TritonServer, backend: TritonClient) -> None:
     pictures = [draw_photo(64, 64, seed=seed) for seed in range(24)]
     alone = [join(ask(backend, pixels)) for pixels in pictures]
     before = [settled(triton_server, name) for name in ("nv_inference_request_success", "nv_inference_exec_count")]
@@ -139,7 +137,7 @@ def test_ten_small_pictures_pass_a_large_one(triton_server: TritonServer, backen
         assert large.result() == grid.rows
 
 
-def test_a_stop_ends_the_work_within_what_is_in_flight(triton_server: TritonServer, backend: TritonClient) -> None:
+def test_cancel_stops_after_the_tiles_in_flight(triton_server: TritonServer, backend: TritonClient) -> None:
     cancel_token = CancelToken()
     before, bands = metric(triton_server, "superres_tiles_total"), ask_long(backend, "s", cancel_token)
     band = next(bands)
@@ -150,7 +148,7 @@ def test_a_stop_ends_the_work_within_what_is_in_flight(triton_server: TritonServ
     assert_ends_soon(triton_server, before, band)
 
 
-def test_a_client_that_closes_the_stream_ends_the_work_too(triton_server: TritonServer, backend: TritonClient) -> None:
+def test_closing_the_stream_stops_the_work(triton_server: TritonServer, backend: TritonClient) -> None:
     before, bands = metric(triton_server, "superres_tiles_total"), ask_long(backend, "c", CancelToken())
     band = next(bands)
     bands.close()  # type: ignore[attr-defined]  # a generator
@@ -197,7 +195,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_bad_input_is_refused_with_the_number_and_the_stream_model_goes_on(backend: TritonClient, case: str) -> None:
+def test_bad_input_is_rejected_and_the_model_continues(backend: TritonClient, case: str) -> None:
     pixels, variant, kind, text = REFUSED[case]
 
     with pytest.raises(kind, match=text):
@@ -213,7 +211,7 @@ def test_the_deadline_ends_a_stream(backend: TritonClient) -> None:
         ask(backend, draw_photo(8, 8), deadline=time.monotonic() - 1)
 
 
-def test_two_keys_are_tried_while_they_are_rotated_and_none_is_an_error_of_ours(triton_server: TritonServer) -> None:
+def test_rotated_keys_are_both_tried(triton_server: TritonServer) -> None:
     for keys in (["old", triton_server.model_key], [triton_server.model_key, "new"]):
         rotating = TritonClient(triton_server.grpc_address, keys)
         assert len(ask(rotating, draw_photo(8, 8))) == 1
@@ -234,7 +232,7 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
     nobody.close()
 
 
-def test_a_channel_closed_before_the_call_is_unavailable(triton_server: TritonServer) -> None:
+def test_closed_channel_is_unavailable(triton_server: TritonServer) -> None:
     """A dead server may be replaced between a request's check and its call; the call is then retried."""
     closed = TritonClient(triton_server.grpc_address, [triton_server.model_key])
     closed.close()
@@ -256,7 +254,7 @@ def test_the_requests_id_is_in_tritons_log(triton_server: TritonServer, backend:
         time.sleep(0.02)
 
 
-def test_a_unary_call_of_the_stream_is_refused_by_triton(triton_server: TritonServer) -> None:
+def test_unary_call_of_the_stream_model_is_rejected(triton_server: TritonServer) -> None:
     image = grpc_client.InferInput("IMAGE", [8, 8, 3], "UINT8")
     image.set_data_from_numpy(draw_photo(8, 8))
     headers = {"triton-grpc-protocol-model-key": triton_server.model_key}

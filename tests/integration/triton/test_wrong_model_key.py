@@ -34,7 +34,7 @@ def settings_with(server: TritonServer, state_dir: Path, **secret: str) -> Setti
     return read_settings(environ).settings
 
 
-def test_a_wrong_model_key_is_our_502_and_a_line_for_the_operator(
+def test_wrong_model_key_returns_502_and_is_logged(
     triton_server: TritonServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -51,9 +51,7 @@ def test_a_wrong_model_key_is_our_502_and_a_line_for_the_operator(
 
 @pytest.mark.parametrize("order", ["{right},{wrong}", "{wrong},{right}", "{wrong}, {right}"])
 @pytest.mark.parametrize("way", ["variable", "file"])
-def test_during_a_rotation_either_order_of_two_keys_serves(
-    triton_server: TritonServer, tmp_path: Path, order: str, way: str
-) -> None:
+def test_two_model_keys_work_in_either_order(triton_server: TritonServer, tmp_path: Path, order: str, way: str) -> None:
     value = order.format(right=triton_server.model_key, wrong=WRONG)
     (tmp_path / "model-key").write_text(value + "\n")
     secret = (

@@ -58,7 +58,7 @@ def test_a_scrape_tells_what_the_sources_say() -> None:
     assert told["superres_gateway_upload_memory_bytes"] == 7_000
 
 
-def test_a_method_that_a_client_made_up_is_no_label() -> None:
+def test_invented_method_is_not_a_label() -> None:
     metrics = Metrics(sources())
     for number in range(50):
         metrics.count_request(f"MADE-UP-{number}", "-", 405, 0.1)

@@ -39,7 +39,7 @@ def test_the_drawing_at_the_top_is_the_tree() -> None:
     assert drawn == draw(Problem, 0)
 
 
-def test_every_problem_has_a_slug_of_its_own_a_title_and_a_meaning() -> None:
+def test_every_problem_has_a_unique_slug() -> None:
     assert len({kind.slug for kind in ALL}) == len(ALL)
     for kind in ALL:
         assert re.fullmatch(r"[a-z]+(-[a-z]+)*", kind.slug), kind
@@ -57,7 +57,7 @@ def test_every_kind_of_image_error_has_its_problem() -> None:
             assert (problem.slug, problem.detail) == (kind.kind, "The sentence of the codec.")
 
 
-def test_every_problem_type_leads_to_a_page_that_explains_it(client: FlaskClient) -> None:
+def test_every_problem_type_has_a_page(client: FlaskClient) -> None:
     for kind in ALL:
         page = client.get(f"/problems/{kind.slug}")
         assert page.status_code == 200
@@ -104,7 +104,7 @@ def test_the_table_has_every_route(app: Flask) -> None:
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.slug)
 @pytest.mark.parametrize("path", ROUTES)
-def test_every_problem_has_one_shape_on_every_route(make_app: MakeApp, path: str, kind: type[Problem]) -> None:
+def test_problems_have_equal_members_on_every_route(make_app: MakeApp, path: str, kind: type[Problem]) -> None:
     method, always_json = ROUTES[path]
     path = path.partition("#")[0]
     client = broken_app(make_app, kind("The number is 7; 5 is the limit.", headers={"Retry-After": "3"})).test_client()
@@ -129,7 +129,7 @@ def test_every_problem_has_one_shape_on_every_route(make_app: MakeApp, path: str
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_bug_is_logged_with_its_id_and_shown_without_its_words(
+def test_bug_is_logged_with_id_and_shown_without_details(
     make_app: MakeApp, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     method, _ = ROUTES[path]
@@ -190,7 +190,7 @@ def test_what_flask_refuses_has_the_same_shape(
     ],
 )
 @pytest.mark.parametrize("way", ["form", "api"])
-def test_failures_of_the_backend_reach_form_and_api_alike(
+def test_backend_failure_is_equal_in_form_and_api(
     make_app: MakeApp, key: str, way: str, failure: Exception, status: int, slug: str, *, has_retry_after: bool
 ) -> None:
     client = make_app(upscaler=FakeBackend(failures=[failure, failure])).test_client()
@@ -204,7 +204,7 @@ def test_failures_of_the_backend_reach_form_and_api_alike(
     assert "10.0.0.7" not in response.get_data(as_text=True)
 
 
-def test_words_from_outside_are_escaped_on_the_page(client: FlaskClient) -> None:
+def test_client_text_is_escaped_on_the_page(client: FlaskClient) -> None:
     page = client.post("/", **form(variant="<script>alert(1)</script>")).get_data(as_text=True)
 
     assert "&lt;script&gt;" in page

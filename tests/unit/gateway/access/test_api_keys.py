@@ -129,7 +129,7 @@ def test_repaired_file_is_loaded(path: Path) -> None:
     assert keys.identify(key) is not None
 
 
-def test_a_mounted_secret_that_is_swapped_is_read_again(tmp_path: Path) -> None:
+def test_replaced_mounted_secret_is_reloaded(tmp_path: Path) -> None:
     """Kubernetes mounts a Secret as a symbolic link to a folder and replaces the link."""
     old, new = tmp_path / "old", tmp_path / "new"
     key_old, key_new = ApiKeyStore(old / "keys.json").new("a"), ApiKeyStore(new / "keys.json").new("b")

@@ -117,7 +117,7 @@ def test_invalid_line_is_logged_by_number_and_keeps_the_previous_list(
     assert blocks.find("203.0.113.1") is None
 
 
-def test_a_mounted_file_that_is_swapped_is_read_again(tmp_path: Path) -> None:
+def test_replaced_mounted_file_is_reloaded(tmp_path: Path) -> None:
     """On Kubernetes blocks.txt links to ..data/blocks.txt and ..data to a dated folder; ..data is replaced."""
     for name, text in (("..2026_1", "203.0.113.0/24"), ("..2026_2", "198.51.100.0/24")):
         (tmp_path / name).mkdir()

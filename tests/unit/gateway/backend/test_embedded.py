@@ -58,9 +58,7 @@ def ask(backend: EmbeddedBackend) -> None:
     )
 
 
-def test_a_server_that_closed_its_socket_and_is_seen_to_have_ended_later_has_died(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_closed_socket_before_the_exit_means_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "DEATH_GRACE_S", 60.0)
     backend = backend_of(
         tmp_path, BackendUnavailableError("Socket closed"), ["", "", "tritonserver ended with status -9"]
@@ -71,7 +69,7 @@ def test_a_server_that_closed_its_socket_and_is_seen_to_have_ended_later_has_die
     assert backend._client is None, "nobody else gets it"
 
 
-def test_a_server_that_is_alive_after_all_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_server_that_fails_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "DEATH_GRACE_S", 0.1)
     backend = backend_of(tmp_path, BackendUnavailableError("Socket closed"), [""])
 
@@ -80,7 +78,7 @@ def test_a_server_that_is_alive_after_all_is_unavailable(tmp_path: Path, monkeyp
     assert backend._client is not None
 
 
-def test_a_fault_of_a_server_that_is_alive_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_of_a_live_server_is_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "DEATH_GRACE_S", 60.0)
     backend = backend_of(tmp_path, BackendFaultError("INTERNAL: no"), [""])
     began = time.monotonic()
@@ -98,7 +96,7 @@ def test_a_fault_of_a_server_that_is_alive_is_told_at_once(tmp_path: Path, monke
         (OSError("disk"), "disk"),
     ],
 )
-def test_whatever_keeps_the_server_from_starting_is_told_and_the_next_who_asks_has_it_tried_again(
+def test_failed_start_is_reported_and_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ) -> None:
     starts: list[None] = []
@@ -120,9 +118,7 @@ def test_whatever_keeps_the_server_from_starting_is_told_and_the_next_who_asks_h
         backend.close()
 
 
-def test_a_request_whose_boots_fail_is_told_so_after_as_many_as_are_tried_and_has_no_more_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_request_fails_after_the_maximum_of_boots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     boots = []
 
     def boot(_: EmbeddedBackend) -> None:
@@ -145,7 +141,7 @@ def test_a_request_whose_boots_fail_is_told_so_after_as_many_as_are_tried_and_ha
     assert backend.state_tracker.current().name == "failed"
 
 
-def test_a_boot_that_the_deadline_overtakes_is_slow_and_has_not_failed(tmp_path: Path) -> None:
+def test_boot_past_the_deadline_has_not_failed(tmp_path: Path) -> None:
     backend = EmbeddedBackend(Settings(state_dir=str(tmp_path)))
 
     with pytest.raises(BackendStillBootingError):

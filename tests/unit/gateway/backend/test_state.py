@@ -20,7 +20,7 @@ def boot(tracker: BackendStateTracker, clock: ManualClock, seconds: float) -> No
     tracker.mark_up()
 
 
-def test_a_backend_sleeps_until_somebody_asks_and_boots_until_it_answers() -> None:
+def test_backend_sleeps_then_boots_then_is_up() -> None:
     clock = ManualClock()
     tracker = BackendStateTracker(clock=clock)
     assert tracker.current().name == "asleep"
@@ -35,7 +35,7 @@ def test_a_backend_sleeps_until_somebody_asks_and_boots_until_it_answers() -> No
     assert not tracker.begin_boot()
 
 
-def test_the_last_states_are_told_in_turn_and_bounded() -> None:
+def test_recent_states_are_ordered_and_bounded() -> None:
     clock = ManualClock()
     tracker = BackendStateTracker(clock=clock, assume_asleep_after_s=30)
     clock.now += 5
@@ -80,7 +80,7 @@ def test_a_damaged_file_of_boots_is_no_boots(tmp_path: Path, content: str) -> No
     assert BackendStateTracker(path).current().usual_boot_s is None
 
 
-def test_a_boot_that_takes_for_ever_has_failed_and_one_that_is_slow_has_not() -> None:
+def test_only_a_boot_past_the_limit_has_failed() -> None:
     clock = ManualClock()
     tracker = BackendStateTracker(clock=clock)
     tracker.begin_boot()
@@ -93,14 +93,14 @@ def test_a_boot_that_takes_for_ever_has_failed_and_one_that_is_slow_has_not() ->
     assert tracker.begin_boot(), "the first request after a failure tries again"
 
 
-def test_a_boot_that_failed_tells_nothing_of_usual_times() -> None:
+def test_failed_boot_does_not_change_usual_times() -> None:
     tracker = BackendStateTracker()
     tracker.begin_boot()
     tracker.mark_failed()
     assert (tracker.current().name, tracker.current().usual_boot_s) == ("failed", None)
 
 
-def test_a_backend_that_does_not_tell_is_taken_for_asleep_after_its_idle_time() -> None:
+def test_unobserved_backend_is_asleep_after_idle_time() -> None:
     clock = ManualClock()
     tracker = BackendStateTracker(assume_asleep_after_s=60, clock=clock)
     tracker.begin_boot()

@@ -53,7 +53,7 @@ def stub_of(server_pid: int, name: str) -> Stub:
     return Stub(psutil.Process(), "folder", f"{REGION}{name}", server_pid)
 
 
-def test_shared_memory_is_removed_once_its_server_is_gone_and_not_before(
+def test_shared_memory_is_removed_after_its_server_ends(
     shared_memory: Path, gone: int, live: int, tmp_path: Path
 ) -> None:
     for name in ("dead", "live"):
@@ -109,9 +109,7 @@ def test_a_record_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_records_of_ended_servers_are_removed_under_any_name_and_those_of_live_servers_stay(
-    shared_memory: Path, gone: int, live: int, tmp_path: Path
-) -> None:
+def test_only_records_of_ended_servers_are_removed(shared_memory: Path, gone: int, live: int, tmp_path: Path) -> None:
     for name in ("one", "two", "live"):
         (shared_memory / f"{REGION}{name}").touch()
     record_regions(tmp_path / "triton.stubs", frozenset({stub_of(gone, "one")}))

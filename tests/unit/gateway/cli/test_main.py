@@ -62,7 +62,7 @@ def test_keys_file_can_be_set(tmp_path: Path) -> None:
     assert len(ApiKeyStore(tmp_path / "elsewhere.json").entries()) == 1
 
 
-def test_settings_shows_every_setting_with_value_and_source_and_no_secret(tmp_path: Path) -> None:
+def test_settings_shows_values_and_sources_but_no_secrets(tmp_path: Path) -> None:
     result = run(tmp_path, "settings", SUPERRES_MODEL_KEY="hunter2", SUPERRES_MAX_SIDE="77")
 
     lines = {line.split()[0]: line for line in result.stdout.splitlines()}

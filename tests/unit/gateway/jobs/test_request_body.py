@@ -67,7 +67,7 @@ BAD_IMAGES = {
 
 @pytest.mark.parametrize("what", BAD_IMAGES)
 @pytest.mark.parametrize("way", ["raw", "multipart"])
-def test_a_bad_image_is_refused_by_name_and_the_backend_hears_nothing(
+def test_bad_image_is_rejected_without_a_backend_call(
     client: FlaskClient, key: str, upscaler: FakeBackend, what: str, way: str
 ) -> None:
     data, status, slug = BAD_IMAGES[what]
@@ -101,7 +101,7 @@ def test_an_unusual_image_is_taken(client: FlaskClient, key: str, upscaler: Fake
     assert len(upscaler.asked) == 1
 
 
-def test_an_upload_over_the_limit_is_refused_before_the_body_is_read(make_app: MakeApp, key: str) -> None:
+def test_upload_over_limit_returns_413_unread(make_app: MakeApp, key: str) -> None:
     client = make_app(max_upload_bytes=2_000).test_client()
 
     problem, taken = ask_watched(client, key, bytes(2_001), CONTENT_LENGTH="2001")
@@ -110,7 +110,7 @@ def test_an_upload_over_the_limit_is_refused_before_the_body_is_read(make_app: M
     assert taken == 0
 
 
-def test_the_refusal_names_both_numbers(make_app: MakeApp, key: str) -> None:
+def test_error_names_size_and_limit(make_app: MakeApp, key: str) -> None:
     response = ask_api(make_app(max_upload_bytes=2_000).test_client(), key, bytes(12_345))
 
     assert "12,345" in response.get_json()["detail"]
@@ -118,7 +118,7 @@ def test_the_refusal_names_both_numbers(make_app: MakeApp, key: str) -> None:
     assert response.get_json()["max_bytes"] == 2_000
 
 
-def test_a_body_of_unknown_length_is_read_up_to_the_limit_and_one_byte(make_app: MakeApp, key: str) -> None:
+def test_chunked_body_is_read_to_one_byte_past_the_limit(make_app: MakeApp, key: str) -> None:
     client = make_app(max_upload_bytes=2_000).test_client()
     png = images.insert_png_chunk(PHOTO, b"teSt", bytes(100_000))
 
@@ -128,20 +128,20 @@ def test_a_body_of_unknown_length_is_read_up_to_the_limit_and_one_byte(make_app:
     assert taken == 2_001
 
 
-def test_a_body_without_any_length_is_empty(client: FlaskClient, key: str) -> None:
+def test_body_without_length_is_empty(client: FlaskClient, key: str) -> None:
     problem, taken = ask_watched(client, key, PHOTO, CONTENT_LENGTH="", **{"wsgi.input_terminated": False})
 
     assert problem == (400, "empty-upload")
     assert taken == 0
 
 
-def test_a_body_shorter_than_announced_is_incomplete(client: FlaskClient, key: str) -> None:
+def test_body_shorter_than_its_length_is_incomplete(client: FlaskClient, key: str) -> None:
     problem, _ = ask_watched(client, key, PHOTO[:100], CONTENT_LENGTH=str(len(PHOTO)))
 
     assert problem == (400, "incomplete-body")
 
 
-def test_without_a_key_nothing_of_the_body_is_read(client: FlaskClient) -> None:
+def test_body_without_api_key_is_not_read(client: FlaskClient) -> None:
     problem, taken = ask_watched(client, "", PHOTO, CONTENT_LENGTH=str(len(PHOTO)))
 
     assert problem == (401, "key-required")
@@ -149,7 +149,7 @@ def test_without_a_key_nothing_of_the_body_is_read(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("head", [b"not an image ", images.png_header_only(30_000, 30_000)])
-def test_first_bytes_that_tell_enough_spare_the_rest(client: FlaskClient, key: str, head: bytes) -> None:
+def test_body_is_rejected_by_its_first_bytes(client: FlaskClient, key: str, head: bytes) -> None:
     data = head + bytes(1_000_000)
 
     problem, taken = ask_watched(client, key, data, CONTENT_LENGTH=str(len(data)))
@@ -158,7 +158,7 @@ def test_first_bytes_that_tell_enough_spare_the_rest(client: FlaskClient, key: s
     assert taken == 65_536
 
 
-def test_first_bytes_in_a_form_spare_the_rest_too(client: FlaskClient, key: str) -> None:
+def test_form_is_rejected_by_its_first_bytes(client: FlaskClient, key: str) -> None:
     body = Watched(multipart(b"not an image" + bytes(1_000_000)))
     response = client.post(
         "/api/v1/upscale",
@@ -172,15 +172,13 @@ def test_first_bytes_in_a_form_spare_the_rest_too(client: FlaskClient, key: str)
     assert body.taken <= 3 * 65_536
 
 
-def test_a_head_that_is_merely_cut_off_is_no_reason_to_refuse() -> None:
+def test_truncated_header_is_not_rejected_early() -> None:
     reject_early(images.encode_jpeg(images.draw_photo(64, 64))[:700], Settings())
     with pytest.raises(UnknownFormat):
         reject_early(b"text", Settings())
 
 
-def test_a_large_form_is_taken_whole_and_without_a_file_on_disk(
-    client: FlaskClient, key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_form_stays_in_memory(client: FlaskClient, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("werkzeug.formparser.SpooledTemporaryFile", None)
     monkeypatch.setattr("werkzeug.formparser.TemporaryFile", None, raising=False)
     png = images.insert_png_chunk(PHOTO, b"teSt", bytes(1_500_000))
@@ -237,7 +235,7 @@ def test_a_bad_form_is_refused_by_name(make_app: MakeApp, key: str, upscaler: Fa
         (b"--\xc3\xa4", "multipart/form-data; boundary=\xc3\xa4"),
     ],
 )
-def test_a_body_that_is_no_multipart_is_a_4xx(client: FlaskClient, key: str, body: bytes, content_type: str) -> None:
+def test_malformed_multipart_returns_400(client: FlaskClient, key: str, body: bytes, content_type: str) -> None:
     response = client.post("/api/v1/upscale", data=body, content_type=content_type, headers={"X-API-Key": key})
 
     status, slug = problem_of(response)

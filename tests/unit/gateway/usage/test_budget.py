@@ -33,7 +33,7 @@ def spent(app: Flask) -> Flask:
     return app
 
 
-def test_work_is_charged_to_the_client_whose_key_asked(make_app: MakeApp, key: str) -> None:
+def test_work_is_charged_to_the_keys_client(make_app: MakeApp, key: str) -> None:
     upscaler = FakeBackend(work_s=0.25)
     app = make_app(upscaler=upscaler)
     client = app.test_client()
@@ -94,7 +94,7 @@ def test_what_was_made_before_is_still_answered(make_app: MakeApp, key: str) -> 
     assert problem_of(ask_api(client, key, query="?format=webp")) == (503, "budget-spent")
 
 
-def test_a_hit_wakes_nothing_costs_nothing_and_says_so(make_app: MakeApp, key: str) -> None:
+def test_cache_hit_is_free_and_wakes_nothing(make_app: MakeApp, key: str) -> None:
     upscaler = FakeBackend(work_s=0.25)
     app = make_app(upscaler=upscaler, cache_max_bytes=CACHE, client_megapixels="1 per hour")
     client = app.test_client()
@@ -162,7 +162,7 @@ def test_usage_refuses_what_is_no_month(tmp_path: Path, month: str) -> None:
     assert f"Invalid month '{month}': expected YYYY-MM." in shown.output
 
 
-def test_usage_of_a_damaged_file_is_an_error_in_words(tmp_path: Path) -> None:
+def test_usage_command_reports_a_damaged_file(tmp_path: Path) -> None:
     (tmp_path / "meter.json").write_text("nonsense")
 
     shown = CliRunner().invoke(cli, ["usage"], env={"SUPERRES_STATE_DIR": str(tmp_path)})
@@ -171,7 +171,7 @@ def test_usage_of_a_damaged_file_is_an_error_in_words(tmp_path: Path) -> None:
     assert "meter.json is invalid" in shown.output
 
 
-def test_metrics_are_not_on_the_public_port_and_count_what_passed(make_app: MakeApp, key: str) -> None:
+def test_metrics_count_and_are_not_public(make_app: MakeApp, key: str) -> None:
     app = make_app(cache_max_bytes=CACHE)
     client = app.test_client()
     with ask_api(client, key) as first, ask_api(client, key) as second, ask_api(client, key, b"text") as refused:

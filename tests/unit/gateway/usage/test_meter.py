@@ -68,7 +68,7 @@ def seconds_of(month: MonthlyUsage) -> tuple[float, float, float, float]:
     return tuple(round(value, 3) for value in (month.boot_s, month.work_s, month.idle_s, month.gpu_s))  # type: ignore[return-value]
 
 
-def test_boot_work_and_idle_tail_are_counted_and_sleep_is_not(make_ledger: MakeLedger) -> None:
+def test_boot_work_and_idle_count_but_sleep_does_not(make_ledger: MakeLedger) -> None:
     life = Life(make_ledger(), 1_790_000_000.0)
 
     life.picture(boot_s=12, work_s=3, idle_s=300)
@@ -78,7 +78,7 @@ def test_boot_work_and_idle_tail_are_counted_and_sleep_is_not(make_ledger: MakeL
     assert seconds_of(life.meter.current_month()) == (12, 3, 300, 315)
 
 
-def test_a_restart_goes_on_where_the_last_process_ended(make_ledger: MakeLedger) -> None:
+def test_restart_continues_the_count(make_ledger: MakeLedger) -> None:
     first = Life(make_ledger(), 1_790_000_000.0)
     first.picture(boot_s=12, work_s=3, idle_s=300)
     first.meter.close()
@@ -91,7 +91,7 @@ def test_a_restart_goes_on_where_the_last_process_ended(make_ledger: MakeLedger)
     assert second.meter.current_month().clients == {"alice": ClientUsage(1, 3.0), "bob": ClientUsage(1, 1.0)}
 
 
-def test_an_awake_second_that_two_gateways_saw_counts_once(make_ledger: MakeLedger) -> None:
+def test_second_seen_by_two_gateways_counts_once(make_ledger: MakeLedger) -> None:
     lives = [Life(make_ledger(), 1_790_000_000.0) for _ in range(2)]
     for life in lives:  # one backend, seen by both; each serves one image
         life.picture(boot_s=12, work_s=3, idle_s=300)
@@ -113,7 +113,7 @@ def test_a_batch_that_arrives_twice_counts_once(make_ledger: MakeLedger) -> None
     assert store.read() == {"2026-09": MonthlyUsage("2026-09", 0.0, 60.0, {"alice": ClientUsage(1, 2.5)})}
 
 
-def test_clients_are_bounded_and_the_seconds_of_further_ones_are_not_lost(make_ledger: MakeLedger) -> None:
+def test_number_of_clients_is_bounded_without_losing_seconds(make_ledger: MakeLedger) -> None:
     store = make_ledger()
     uses = {("2026-09", f"client {number}"): ClientUsage(1, 0.5) for number in range(MAX_CLIENTS + 5)}
 
@@ -144,7 +144,7 @@ def test_many_threads_lose_nothing(make_ledger: MakeLedger) -> None:
     assert life.meter.current_month().clients == {"alice": ClientUsage(200, 50.0)}
 
 
-def test_a_new_month_begins_at_zero_and_the_budget_with_it(tmp_path: Path) -> None:
+def test_new_month_starts_at_zero(tmp_path: Path) -> None:
     life = Life(FileUsageStore(tmp_path / "meter.json"), NOVEMBER_30, budget_s=50)
     life.state_tracker.mark_up()
     life.meter.observe()
@@ -176,7 +176,7 @@ def test_without_a_budget_nothing_is_ever_spent(tmp_path: Path) -> None:
     assert life.meter.describe()["budget_gpu_s"] is None
 
 
-def test_nothing_is_missed_and_each_moment_is_exact_however_late_one_looks(tmp_path: Path) -> None:
+def test_late_observation_misses_nothing(tmp_path: Path) -> None:
     """A boot takes about as long as the interval between two observations, and was missed once (0.0 s)."""
     life = Life(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
     began = life.clock.now
@@ -203,7 +203,7 @@ def test_nothing_is_missed_and_each_moment_is_exact_however_late_one_looks(tmp_p
     ]
 
 
-def test_a_boot_that_began_before_the_meter_is_counted_whole(tmp_path: Path) -> None:
+def test_boot_before_the_meters_start_counts_whole(tmp_path: Path) -> None:
     life = Life(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
     life.state_tracker.begin_boot()
     life.clock.now += 2
@@ -213,7 +213,7 @@ def test_a_boot_that_began_before_the_meter_is_counted_whole(tmp_path: Path) -> 
     assert meter.current_month().boot_s == 5
 
 
-def test_what_cannot_be_written_is_kept_counts_and_is_written_later(
+def test_unwritten_usage_counts_and_is_written_later(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     life = Life(RedisUsageStore(redis_server.url), 1_790_000_000.0, budget_s=310)
@@ -238,7 +238,7 @@ def test_what_cannot_be_written_is_kept_counts_and_is_written_later(
     assert seconds_of(RedisUsageStore(redis_server.url).read()["2026-09"]) == (22, 6, 600, 628)
 
 
-def test_a_damaged_file_is_not_overwritten_and_counting_goes_on(tmp_path: Path) -> None:
+def test_damaged_file_is_kept_and_counting_continues(tmp_path: Path) -> None:
     path = tmp_path / "meter.json"
     path.write_text('{"version": 1, "months": ')
     life = Life(FileUsageStore(path), 1_790_000_000.0)

@@ -17,7 +17,7 @@ def addresses(client: FlaskClient) -> list[str]:
     return re.findall(r'(?:src|href|data-url)="(/static/[^"]+)"', client.get("/").get_data(as_text=True))
 
 
-def test_what_a_page_names_exists_and_may_be_kept_for_a_year(client: FlaskClient) -> None:
+def test_files_of_a_page_are_cached_for_a_year(client: FlaskClient) -> None:
     named = addresses(client)
 
     assert len(named) > 10
@@ -26,7 +26,7 @@ def test_what_a_page_names_exists_and_may_be_kept_for_a_year(client: FlaskClient
         assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
 
 
-def test_scripts_import_their_neighbours_of_the_same_release(client: FlaskClient) -> None:
+def test_scripts_import_files_of_their_own_release(client: FlaskClient) -> None:
     scripts = [address for address in addresses(client) if address.endswith(".js")]
     imported = [
         name

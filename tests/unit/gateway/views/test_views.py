@@ -25,7 +25,7 @@ from testing.requests import PHOTO, Elements, api_form, ask_api, form, problem_o
 ENLARGED = images.draw_photo(24, 32).repeat(4, 0).repeat(4, 1)
 
 
-def test_the_form_works_by_itself_and_states_every_limit(make_app: MakeApp) -> None:
+def test_form_works_without_script_and_states_limits(make_app: MakeApp) -> None:
     client = make_app(max_upload_bytes=7_000_000, max_pixels=3_000_000, max_side=4_321).test_client()
 
     page = client.get("/").get_data(as_text=True)
@@ -49,7 +49,7 @@ def test_the_form_works_by_itself_and_states_every_limit(make_app: MakeApp) -> N
 
 
 @pytest.mark.parametrize("path", ["/", "/problems/queue-full", "/nothing"])
-def test_no_page_has_inline_script_or_style_or_anything_from_elsewhere(client: FlaskClient, path: str) -> None:
+def test_pages_have_no_inline_or_foreign_resources(client: FlaskClient, path: str) -> None:
     elements = Elements(client.get(path).get_data(as_text=True)).by_tag
 
     assert "style" not in elements
@@ -59,7 +59,7 @@ def test_no_page_has_inline_script_or_style_or_anything_from_elsewhere(client: F
         assert not any((attributes.get(name) or "").startswith(("http", "//")) for name in ("src", "href"))
 
 
-def test_the_result_page_leads_to_before_after_and_download(client: FlaskClient) -> None:
+def test_result_page_links_both_images_and_download(client: FlaskClient) -> None:
     page = client.post("/", **form(filename="photo.png")).get_data(as_text=True)
 
     elements = Elements(page).by_tag
@@ -94,7 +94,7 @@ def test_a_result_is_gone_when_its_time_is_over(make_app: MakeApp, clock: Manual
     assert "Result expired" in gone.get_data(as_text=True)
 
 
-def test_a_result_too_large_to_be_kept_is_answered_as_a_download(make_app: MakeApp) -> None:
+def test_result_too_large_to_store_is_a_download(make_app: MakeApp) -> None:
     response = make_app(results_max_bytes=100).test_client().post("/", **form())
 
     assert response.mimetype == "image/png"
@@ -102,7 +102,7 @@ def test_a_result_too_large_to_be_kept_is_answered_as_a_download(make_app: MakeA
     assert np.array_equal(read_picture(response.data), ENLARGED)
 
 
-def test_what_is_to_be_known_beside_the_picture_stands_on_the_page(client: FlaskClient) -> None:
+def test_result_page_shows_the_notes(client: FlaskClient) -> None:
     data = images.animated_webp([images.draw_photo(8, 8), images.draw_photo(8, 8, seed=1)])
 
     page = client.post("/", **form(data, "a.webp")).get_data(as_text=True)
@@ -118,7 +118,7 @@ def test_the_form_and_the_api_give_the_same_bytes(client: FlaskClient, key: str)
 
 
 @pytest.mark.parametrize("way", ["raw", "multipart", "as curl --data-binary sends it"])
-def test_the_api_takes_multipart_and_raw_and_answers_with_the_picture(client: FlaskClient, key: str, way: str) -> None:
+def test_api_accepts_multipart_and_raw_bodies(client: FlaskClient, key: str, way: str) -> None:
     if way == "multipart":
         response = client.post("/api/v1/upscale", headers={"X-API-Key": key}, **api_form())
     elif way == "raw":
@@ -147,7 +147,7 @@ def test_the_api_answers_in_the_format_asked_for(client: FlaskClient, key: str, 
     assert read_picture(response.data).shape == (96, 128, 3)
 
 
-def test_a_picture_larger_than_a_slice_arrives_whole(client: FlaskClient, key: str) -> None:
+def test_image_larger_than_one_chunk_arrives_whole(client: FlaskClient, key: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
 
     response = ask_api(client, key, images.encode_png(pixels), "?format=png")
@@ -162,7 +162,7 @@ def test_notes_are_a_header(client: FlaskClient, key: str) -> None:
     assert "converted to RGB" in response.headers["X-Superres-Notes"]
 
 
-def test_no_key_a_wrong_key_and_a_revoked_key_are_answered_alike(
+def test_missing_wrong_and_revoked_key_get_one_response(
     client: FlaskClient, settings_path_keys: ApiKeyStore, upscaler: FakeBackend
 ) -> None:
     revoked = settings_path_keys.new("gone")
@@ -193,9 +193,7 @@ def settings_path_keys(app: Flask, tmp_path: Any) -> ApiKeyStore:
     return ApiKeyStore(Settings(state_dir=str(tmp_path)).path_of_keys())
 
 
-def test_a_key_counts_at_once_in_either_header_until_it_is_revoked(
-    client: FlaskClient, settings_path_keys: ApiKeyStore
-) -> None:
+def test_key_works_in_either_header_until_revoked(client: FlaskClient, settings_path_keys: ApiKeyStore) -> None:
     key = settings_path_keys.new("a")
     headers = [{"X-API-Key": key}, {"Authorization": f"Bearer {key}"}, {"Authorization": f"bearer  {key}"}]
     assert [client.post("/api/v1/upscale", data=PHOTO, headers=one).status_code for one in headers] == [200] * 3
@@ -205,7 +203,7 @@ def test_a_key_counts_at_once_in_either_header_until_it_is_revoked(
     assert [client.post("/api/v1/upscale", data=PHOTO, headers=one).status_code for one in headers] == [401] * 3
 
 
-def test_variants_tell_what_can_be_asked_for_and_within_which_limits(make_app: MakeApp) -> None:
+def test_variants_route_lists_options_and_limits(make_app: MakeApp) -> None:
     body = make_app(variants="compact_x4,real_x4", max_pixels=1_000).test_client().get("/api/v1/variants").get_json()
 
     assert [variant["name"] for variant in body["variants"]] == ["compact_x4", "real_x4"]
@@ -219,7 +217,7 @@ def test_variants_tell_what_can_be_asked_for_and_within_which_limits(make_app: M
     assert (body["default_variant"], body["default_format"], body["default_quality"]) == ("compact_x4", "png", 92)
 
 
-def test_a_variant_that_is_not_offered_cannot_be_asked_for(client: FlaskClient, key: str) -> None:
+def test_variant_not_offered_is_rejected(client: FlaskClient, key: str) -> None:
     assert problem_of(ask_api(client, key, query="?variant=real_x4")) == (400, "bad-parameter")
 
 
@@ -250,7 +248,7 @@ def test_a_full_gateway_is_alive_but_not_ready(make_app: MakeApp, key: str) -> N
     assert client.get("/readyz").status_code == 200
 
 
-def test_every_answer_has_an_id_of_its_own_and_the_security_headers(client: FlaskClient) -> None:
+def test_every_response_has_id_and_security_headers(client: FlaskClient) -> None:
     paths = ("/", "/healthz", "/static/x/page.css", "/favicon.ico", "/nothing", "/")
     answers = [client.get(path, buffered=True) for path in paths]
 
@@ -271,7 +269,7 @@ def test_frame_ancestors_come_from_the_settings(make_app: MakeApp) -> None:
     assert policy.endswith("frame-ancestors 'self' https://front.example")
 
 
-def test_a_request_is_one_line_without_key_name_id_or_whole_address(
+def test_log_line_of_a_request_has_no_private_data(
     make_app: MakeApp, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "gateway.request")
