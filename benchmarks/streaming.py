@@ -28,7 +28,7 @@ LARGE = (1280, 1632)
 """2.1 megapixels."""
 HUGE = (2048, 2048)
 """4.2 megapixels: the largest that is taken."""
-LARGEST = (("?format=png", "a 2048x2048 picture as PNG"), ("?format=jpeg", "one as JPEG"))
+LARGEST = (("?format=png", "a 2048x2048 image as PNG"), ("?format=jpeg", "one as JPEG"))
 SETTINGS = {
     "SUPERRES_CACHE_MAX_BYTES": "0",
     "SUPERRES_CLIENT_REQUESTS": "",
@@ -48,9 +48,9 @@ def measure_waits(stack: Stack) -> list[str]:
         busy, busy_together = _one_by_one(stack, small), _together(stack, small)
     rows = (("one after another", idle, busy), ("ten at once", idle_together, busy_together))
     lines = [
-        "| ten 64x64 pictures | idle: median s | behind a large one: median s | longest | ratio | of the longest |"
+        "| ten 64x64 images | idle: median s | during a large one: median s | longest s | median ratio | of longest |",
+        "|---|---|---|---|---|---|",
     ]
-    lines.append("|---|---|---|---|---|---|")
     for name, alone, behind in rows:
         middle, most = statistics.median(behind), max(behind)
         reference = statistics.median(alone) if alone is idle else max(alone)
@@ -107,7 +107,7 @@ def measure_memory(stack: Stack) -> list[str]:
     return [
         *lines,
         "",
-        f"Most MiB ever held, one picture after the other; the files have {files}; the result's pixels 192 MiB.",
+        f"Peak memory in MiB, one image after the other. The files have {files}, the result's pixels 192 MiB.",
     ]
 
 
@@ -165,7 +165,7 @@ def main() -> None:
         f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; "
         f"{str(machine['date'])[:16].replace('T', ' ')} UTC, commit {machine['commit']}, load {machine['load_before']} "
         f"before, niceness {os.getpriority(os.PRIO_PROCESS, 0)}"
-        + ("." if machine["quiet"] else " (other work ran beside it).")
+        + ("." if machine["quiet"] else " (other processes were running).")
     )
     measures = {"waits": measure_waits, "memory": measure_memory}
     for name in sys.argv[1:] or measures:
