@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from swinir.inference.cpu_count import count_processors
+from swinir.inference.cpu_count import count_cpus
 from swinir.network import fused
 
 # Waiting OpenMP threads that spin cost 10x beside busy processes; gateway/backend/embedded.py sets the same.
@@ -40,7 +40,7 @@ def describe_machine() -> dict[str, object]:
     return {
         "date": now(),
         "processor": _processor(),
-        "cores": count_processors(),
+        "cores": count_cpus(),
         "threads": torch.get_num_threads(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.platform(),

@@ -25,7 +25,7 @@ from benchmarks.peak_memory import measure_peak
 from benchmarks.report import write_report
 from benchmarks.rounds import Timing, compare, measure_in_turn
 from benchmarks.triton_overhead import measure_triton
-from swinir.inference.cpu_count import count_processors
+from swinir.inference.cpu_count import count_cpus
 from swinir.inference.memory import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results" / "network.json"
@@ -150,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure our network against the plain formulation.")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--parts", default="speed,memory,triton,choices")
-    parser.add_argument("--threads", type=int, default=count_processors())
+    parser.add_argument("--threads", type=int, default=count_cpus())
     parser.add_argument("--started", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     results = measure(arguments.parts.split(","), arguments.rounds, arguments.threads)

@@ -58,7 +58,7 @@ def convert_local(source: Path, name: str, weights_dir: Path) -> LockedWeights:
             f"{name} ships with the project; give weights of your own another name: superres weights import"
         )
     if not source.is_file():
-        raise MissingWeightsError(f"There is no file {source}")
+        raise MissingWeightsError(f"File not found: {source}")
     return _take_in(row, source, weights_dir)
 
 
@@ -101,14 +101,14 @@ def import_checkpoint(source: Path, description: Description, weights_dir: Path,
     """Take in any SwinIR under a name of its own, its architecture read from its tensors; return its row."""
     name = description.name
     if not NAME_PATTERN.fullmatch(name):
-        raise InvalidWeightsError(f"{name[:80]!r} is no name: 1 to 64 small letters, digits and _ are")
+        raise InvalidWeightsError(f"Invalid name {name[:80]!r}: use 1 to 64 lowercase letters, digits or underscores.")
     if name in VARIANTS:
-        raise InvalidWeightsError(f"{name} is a variant of the zoo; give this one another name")
+        raise InvalidWeightsError(f"The name {name} belongs to a variant of the zoo. Choose another name.")
     target = weights_dir / f"{name}.safetensors"
     if target.exists() and not is_replacing:
-        raise InvalidWeightsError(f"There is a variant {name} already; add --replace to put this one in its place")
+        raise InvalidWeightsError(f"The variant {name} already exists. Add --replace to replace it.")
     if not source.is_file():
-        raise MissingWeightsError(f"There is no file {source}")
+        raise MissingWeightsError(f"File not found: {source}")
     tensors = read_checkpoint(source, description.key)
     config = infer_config(tensors, img_range=description.img_range, source=source.name)
     network = build_network(config, tensors, source.name)
@@ -124,7 +124,7 @@ def _row(description: Description, config: dict[str, Any]) -> Variant:
     scale, window, in_chans = config["upscale"], config["window_size"], config["in_chans"]
     task = description.task
     if task.startswith("gray") != (in_chans == 1) or in_chans not in (1, 3):
-        raise InvalidWeightsError(f"The task {task} does not fit a network of {in_chans} channels")
+        raise InvalidWeightsError(f"The task {task} does not fit a network with {in_chans} input channels")
     if task.endswith("_sr") == (scale == 1) or scale not in (1, 2, 3, 4, 8):
         raise InvalidWeightsError(f"The task {task} does not fit a network of scale {scale}")
     depth = sum(config["depths"])
@@ -158,9 +158,9 @@ def verify(name: str, weights_dir: Path) -> str:
     load_network(row, path)
     if entry:
         return {"pinned": "hash pinned by the table", "first use": "hash trusted on first use"}.get(
-            entry.trust, "imported, hash as at import"
+            entry.trust, "imported, hash unchanged"
         )
-    return "ships with the project" if row.is_bundled else "no hash known: not in the lock file"
+    return "bundled" if row.is_bundled else "no known hash: not in the lock file"
 
 
 @contextmanager

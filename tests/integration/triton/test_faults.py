@@ -160,14 +160,14 @@ def test_response_too_large_for_shared_memory_is_an_error(
     pixels, too_large = draw_photo(side, side + 10, seed=7), draw_photo(side + 50, side + 60, seed=7)
     switch("shared memory", *place)
     with pytest.raises(
-        grpc_client.InferenceServerException, match=rf"takes {tiles_bytes} bytes of shared memory; /dev/shm"
+        grpc_client.InferenceServerException, match=rf"needs {tiles_bytes} bytes of shared memory; /dev/shm"
     ):
         upscale(server, pixels)
     assert upscale(server, pixels).shape == (4 * side, 4 * side + 40, 3)
     switch("always shared memory", *place)
     assert upscale(server, pixels).shape == (4 * side, 4 * side + 40, 3), "it has fitted before"
     for _ in range(2):  # a rejected response does not count as fitted
-        with pytest.raises(grpc_client.InferenceServerException, match=r"takes \d+ bytes of shared memory; /dev/shm"):
+        with pytest.raises(grpc_client.InferenceServerException, match=r"needs \d+ bytes of shared memory; /dev/shm"):
             upscale(server, too_large)
 
 
@@ -187,9 +187,9 @@ SPOILT: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "truncated": (lambda data: data[: len(data) // 2], r"late\.safetensors cannot be read as safetensors"),
     "garbage": (
         lambda data: data[:8] + b"{" * 64 + data[72:],
-        r"no variant 'late' that can be served: late\.safetensors is no safetensors file",
+        r"Variant 'late' cannot be served: late\.safetensors is not a safetensors file",
     ),
-    "a pickle": (lambda _: pickle.dumps({"params": Path}), "is no safetensors file"),
+    "a pickle": (lambda _: pickle.dumps({"params": Path}), "is not a safetensors file"),
     "one extra tensor": (
         resave(lambda tensors: tensors.update(extra=torch.ones(2))),
         r"late\.safetensors holds unknown 1 tensors, the first is extra",

@@ -49,7 +49,7 @@ def test_unsendable_response_ends_the_stub(tmp_path: Path) -> None:
                 waiting.result()
 
         log = process.log_path.read_text(errors="replace")
-        assert "an answer could not be sent" in log
+        assert "a response could not be sent" in log
         assert "Failed to increase the shared memory pool size" in log
     finally:
         process.stop()

@@ -100,7 +100,7 @@ REFUSED = {
     "too many channels": (np.zeros((8, 8, 4), np.uint8), DEFAULT_VARIANT, r"\[-1,-1,3\]"),
     "a missing dimension": (np.zeros((8, 8), np.uint8), DEFAULT_VARIANT, r"\[-1,-1,3\]"),
     "floats": (np.zeros((8, 8, 3), np.float32), DEFAULT_VARIANT, "FP32.*UINT8|UINT8.*FP32"),
-    "an unknown variant": (np.zeros((8, 8, 3), np.uint8), "swin_ultra", "no variant 'swin_ultra'.*compact_x4"),
+    "an unknown variant": (np.zeros((8, 8, 3), np.uint8), "swin_ultra", "Unknown variant 'swin_ultra'.*compact_x4"),
     "a variant without weights": (np.zeros((8, 8, 3), np.uint8), "real_x4", "superres weights fetch real_x4"),
 }
 
@@ -117,7 +117,7 @@ def test_bad_input_is_rejected_and_the_server_continues(triton_server: TritonSer
 
 @pytest.mark.parametrize("shape", [(1, 264, 64, 3), (2, 64, 1024, 3)])
 def test_tiles_over_the_limit_are_rejected(triton_server: TritonServer, shape: tuple[int, ...]) -> None:
-    text = f"TILES are {shape[2]} x {shape[1]}; the limit for {DEFAULT_VARIANT} is 256 a side"
+    text = f"TILES are {shape[2]} x {shape[1]}; the limit for {DEFAULT_VARIANT} is 256 per side"
     with pytest.raises(grpc_client.InferenceServerException, match=text) as raised:
         swinir_request(triton_server, np.zeros(shape, np.uint8), DEFAULT_VARIANT)
     assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"

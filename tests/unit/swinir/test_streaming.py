@@ -1,4 +1,4 @@
-"""Streaming: sub-batches, tiles in flight, order of bands and cancelling."""
+"""Streaming yields the bands that stitching gives, with few tiles in flight, and stops on a cancel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.tiling import Grid, choose_grid, split, stitch
-from swinir.streaming import MOST_IN_FLIGHT, SUB_BATCH_S, Pace, StreamCancelledError, stream_bands
+from swinir.streaming import MAX_IN_FLIGHT, SUB_BATCH_S, StreamCancelledError, SubBatchSize, stream_bands
 from testing.images import draw_photo
 
 SCALE = 2
@@ -22,7 +22,7 @@ def grid_of(height: int, width: int) -> Grid:
 
 
 def enlarge(tiles: Any) -> tuple[Any, Any, int]:
-    """A network whose output identifies the tile."""
+    """A network whose result shows where a tile comes from."""
     restored = tiles.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
     return restored, np.repeat(tiles[:, 0, 0, :1].astype(np.float32), 6, axis=1), 7 * len(tiles)
 
@@ -53,14 +53,14 @@ def test_no_more_than_two_sub_batches_are_under_way() -> None:
         with lock:
             under_way += 1
             most = max(most, under_way)
-        answer = enlarge(tiles)
+        result = enlarge(tiles)
         with lock:
             under_way -= 1
-        return answer
+        return result
 
     list(stream_bands(draw_photo(300, 300), grid_of(300, 300), SCALE, restore, never))
 
-    assert 1 <= most <= MOST_IN_FLIGHT
+    assert 1 <= most <= MAX_IN_FLIGHT
 
 
 def test_after_a_cancel_nothing_more_is_sent() -> None:
@@ -75,7 +75,7 @@ def test_after_a_cancel_nothing_more_is_sent() -> None:
     with pytest.raises(StreamCancelledError) as stopped:
         list(stream_bands(draw_photo(300, 300), grid_of(300, 300), SCALE, restore, left.is_set))
 
-    assert len(sent) <= 2 + MOST_IN_FLIGHT
+    assert len(sent) <= 2 + MAX_IN_FLIGHT
     assert stopped.value.tiles <= sum(sent)
 
 
@@ -88,28 +88,28 @@ def test_a_failure_ends_the_stream_with_itself() -> None:
 
 
 def test_where_a_tile_is_slow_one_is_sent_at_a_time() -> None:
-    """On a CPU a second tile would only delay a cancel and other jobs."""
-    pace = Pace()
+    """On a CPU a second tile would only delay a cancel and other requests."""
+    size = SubBatchSize()
     for _ in range(5):
-        pace.learn(pace.tiles, 1.0 * pace.tiles)
-    assert (pace.tiles, pace.in_flight) == (1, 1)
+        size.update(size.tiles, 1.0 * size.tiles)
+    assert (size.tiles, size.in_flight) == (1, 1)
 
 
 def test_where_tiles_are_fast_sub_batches_grow_to_what_takes_a_moment() -> None:
-    """On a GPU a tile takes 5 ms."""
-    pace = Pace()
+    """On a GPU: 5 ms per tile."""
+    size = SubBatchSize()
     sizes = []
     for _ in range(8):
-        sizes.append(pace.tiles)
-        pace.learn(pace.tiles, 0.005 * pace.tiles)
+        sizes.append(size.tiles)
+        size.update(size.tiles, 0.005 * size.tiles)
     assert sizes == [1, 2, 4, 8, 16, 20, 20, 20]
     assert sizes[-1] * 0.005 == pytest.approx(SUB_BATCH_S)
-    assert pace.in_flight == MOST_IN_FLIGHT
+    assert size.in_flight == MAX_IN_FLIGHT
 
 
 def test_a_queue_that_grows_makes_sub_batches_small_again() -> None:
-    pace = Pace()
+    size = SubBatchSize()
     for _ in range(8):
-        pace.learn(pace.tiles, 0.005 * pace.tiles)
-    pace.learn(pace.tiles, 2.0)
-    assert (pace.tiles, pace.in_flight) == (1, 1)
+        size.update(size.tiles, 0.005 * size.tiles)
+    size.update(size.tiles, 2.0)
+    assert (size.tiles, size.in_flight) == (1, 1)

@@ -116,5 +116,7 @@ def test_the_parity_cases_are_rows_of_the_table(case: str, name: str) -> None:
 
 
 def test_a_name_that_is_none_is_answered_with_the_list() -> None:
-    with pytest.raises(UnknownVariantError, match=r"no variant 'real_x5'.*compact_x4, .*color_jpeg_40"):
+    with pytest.raises(
+        UnknownVariantError, match=r"Unknown variant 'real_x5'\. Did you mean real_x\d.*compact_x4, .*color_jpeg_40"
+    ):
         find_variant("real_x5")

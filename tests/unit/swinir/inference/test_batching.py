@@ -114,9 +114,9 @@ def test_an_error_of_the_variant_is_everybodys_and_asked_for_once(variant: str, 
 def test_a_request_that_mixes_variants_or_holds_no_pixels_never_reaches_the_engine() -> None:
     jobs = [TileJob(flat(1, count=2), {"a", "b"}), TileJob(flat(1, count=0), {"a"}), TileJob(flat(1), set())]
     assert run(jobs) == []
-    assert "names 2 variants" in str(jobs[0].error)
+    assert "has 2 different names" in str(jobs[0].error)
     assert "no pixels" in str(jobs[1].error)
-    assert "names 0 variants" in str(jobs[2].error)
+    assert "has 0 different names" in str(jobs[2].error)
 
 
 def test_work_goes_on_while_one_of_those_who_share_it_still_waits() -> None:

@@ -57,7 +57,7 @@ def test_the_answer_is_the_networks_clamped_rounded_and_cast(engine: Engine, tmp
     restored = engine.restore(tiles, "small_x2").tiles
 
     with torch.inference_mode():
-        values = engine.shelf.take(row)(torch.from_numpy(tiles).permute(0, 3, 1, 2).float() / 255.0) * 255.0
+        values = engine.networks.get(row)(torch.from_numpy(tiles).permute(0, 3, 1, 2).float() / 255.0) * 255.0
     assert (values < -0.5).any()
     assert (values > 255.5).any()  # otherwise clamping would not be tested
     expected = values.round().clamp(0, 255).permute(0, 2, 3, 1).numpy().astype(np.uint8)
@@ -68,7 +68,7 @@ def test_the_answer_is_the_networks_clamped_rounded_and_cast(engine: Engine, tmp
 def test_a_one_channel_variant_restores_luminance_and_keeps_every_pixels_colour(tmp_path: Path) -> None:
     row = install_small(tmp_path, "grey", upscale=1, upsampler="", in_chans=1)
     engine, tiles = Engine(tmp_path, "cpu", threads=1), (draw_tiles(1, 16, 16) // 4 + 96).astype(np.uint8)
-    network = engine.shelf.take(row)
+    network = engine.networks.get(row)
     with torch.no_grad():
         network.get_parameter("conv_last.weight").zero_()
         network.get_parameter("conv_last.bias").fill_(20 / 255)  # 20 levels brighter than the input
@@ -90,7 +90,7 @@ def test_a_grey_image_stays_grey_in_a_one_channel_variant(tmp_path: Path) -> Non
 def test_a_one_channel_variant_that_enlarges_enlarges_the_colour_too(tmp_path: Path) -> None:
     row = install_small(tmp_path, "grey_x2", in_chans=1)
     engine, tiles = Engine(tmp_path, "cpu", threads=1), np.full((1, 16, 16, 3), (200, 100, 50), np.uint8)
-    last = engine.shelf.take(row).get_submodule("upsample.0")
+    last = engine.networks.get(row).get_submodule("upsample.0")
     with torch.no_grad():
         last.get_parameter("weight").zero_()
         last.get_parameter("bias").fill_(134.2 / 255)  # the input's luminance is 124.2
@@ -139,7 +139,7 @@ def test_memory_that_always_runs_out_is_an_error_that_names_tile_and_variant(
 def test_weights_that_the_cpu_has_no_memory_for_are_an_error_in_words(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine.shelf, "_load", lambda *_given: torch.empty(1 << 55))
+    monkeypatch.setattr(engine.networks, "_load", lambda *_given: torch.empty(1 << 55))
     with pytest.raises(OutOfMemoryError, match="the weights of small_x2 do not fit in memory"):
         engine.restore(draw_tiles(1, 16, 16), "small_x2")
 
@@ -200,7 +200,9 @@ def test_a_tile_that_is_not_finite_twice_is_an_error_and_no_picture(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_forward(engine, monkeypatch, not_finite_in_tile(1, passes=2))
-    with pytest.raises(NotFiniteError, match="small_x2 gave values that are not finite for a tile, also in float32"):
+    with pytest.raises(
+        NotFiniteError, match="small_x2 returned values that are not finite for a tile, also in float32"
+    ):
         engine.restore(draw_tiles(3, 16, 16), "small_x2")
 
 
@@ -246,7 +248,7 @@ def test_an_answer_that_shrinks_back_to_its_input_has_a_high_back_db(tmp_path: P
     ramp = np.linspace(30, 220, 48).round().astype(np.uint8)
     tiles = np.repeat((ramp[:, None] // 2 + ramp[None, :] // 2)[None, :, :, None], 3, axis=3).astype(np.uint8)
     sound = summarise(Engine(tmp_path, "cpu", threads=1).restore(tiles, "compact_x4").checks)
-    assert sound.back_db > 45, sound.describe()
+    assert sound.back_db > 45, sound.to_header()
     assert sound.clamped == 0
 
 
@@ -264,7 +266,7 @@ def test_work_nobody_waits_for_ends_between_micro_batches(engine: Engine, monkey
 
 
 def test_an_unknown_variant_is_refused_with_the_list_imported_ones_included(engine: Engine) -> None:
-    with pytest.raises(UnknownVariantError, match=r"no variant 'nope'.*compact_x4.*real_x4.*small_x2"):
+    with pytest.raises(UnknownVariantError, match=r"Unknown variant 'nope'.*compact_x4.*real_x4.*small_x2"):
         engine.restore(draw_tiles(1, 16, 16), "nope")
 
 
@@ -284,4 +286,4 @@ def test_it_counts_tiles_seconds_and_loads(engine: Engine) -> None:
     engine.restore(draw_tiles(3, 16, 16), "small_x2")
     assert engine.counters.tiles == 4
     assert engine.counters.seconds > 0
-    assert engine.shelf.loads == 1
+    assert engine.networks.loads == 1

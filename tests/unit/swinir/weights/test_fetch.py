@@ -228,7 +228,7 @@ def test_a_checkpoint_at_hand_is_converted_under_the_same_rules(tmp_path: Path) 
         convert_local(tmp_path / "mine.pth", PINNED, tmp_path)
     assert convert_local(tmp_path / "mine.pth", UNPINNED, tmp_path).trust == "first use"
     assert (tmp_path / "mine.pth").exists()
-    with pytest.raises(MissingWeightsError, match="There is no file"):
+    with pytest.raises(MissingWeightsError, match="File not found"):
         convert_local(tmp_path / "none.pth", UNPINNED, tmp_path)
 
 
@@ -270,13 +270,17 @@ def test_an_imported_checkpoint_gets_the_row_its_tensors_tell(tmp_path: Path, ch
     assert find_row("mine_x2", tmp_path) == row
     assert dict(read_rows(tmp_path)) == {"mine_x2": row}
     assert (row.notice, row.credit, row.is_bundled) == ("Invents.", "Me", False)
-    assert verify("mine_x2", tmp_path) == "imported, hash as at import"
+    assert verify("mine_x2", tmp_path) == "imported, hash unchanged"
 
 
 REFUSED_IMPORTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "a name of the zoo": ({}, {"name": "real_x4"}, "is a variant of the zoo"),
-    "a name that is a path": ({}, {"name": "../mine"}, "is no name"),
-    "a task of one channel": ({}, {"task": "gray_denoise"}, "gray_denoise does not fit a network of 3 channels"),
+    "a name of the zoo": ({}, {"name": "real_x4"}, "belongs to a variant of the zoo"),
+    "a name that is a path": ({}, {"name": "../mine"}, "Invalid name '../mine'"),
+    "a task of one channel": (
+        {},
+        {"task": "gray_denoise"},
+        "does not fit a network with 3 input channels",
+    ),
     "a task without enlargement": ({}, {"task": "color_jpeg"}, "color_jpeg does not fit a network of scale 2"),
     "a network of scale 5": ({"upscale": 5}, {}, "real_sr does not fit a network of scale 5"),
     "a key that is not there": ({}, {"key": "params_g"}, "nothing under the key 'params_g'"),
@@ -293,7 +297,7 @@ def test_an_import_that_cannot_be_right_is_refused(tmp_path: Path, case: str) ->
 
 def test_an_import_replaces_only_when_told_to(tmp_path: Path) -> None:
     take_in(tmp_path, reference_tensors(SMALL))
-    with pytest.raises(InvalidWeightsError, match="mine_x2 already; add --replace"):
+    with pytest.raises(InvalidWeightsError, match="mine_x2 already exists"):
         take_in(tmp_path, reference_tensors({**SMALL, "embed_dim": 24}))
     assert take_in(tmp_path, reference_tensors({**SMALL, "embed_dim": 24}), is_replacing=True).config["embed_dim"] == 24
 
@@ -325,6 +329,6 @@ def test_a_file_that_describes_itself_badly_is_no_variant_and_hides_none(tmp_pat
 
     assert set(read_rows(tmp_path)) == {"good_x2"}
     with pytest.raises(
-        UnknownVariantError, match=r"no variant 'mine_x2' that can be served: mine_x2\.safetensors describes"
+        UnknownVariantError, match=r"Variant 'mine_x2' cannot be served: mine_x2\.safetensors describes"
     ):
         find_row("mine_x2", tmp_path)
