@@ -70,7 +70,7 @@ def stream(stack: Stack, image: bytes) -> list[tuple[str, dict[str, Any]]]:
     return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in pairs]
 
 
-def test_it_sleeps_when_idle_and_nobody_but_who_asks_for_it_wakes_it(sleeper: Stack) -> None:
+def test_the_backend_sleeps_when_idle_and_only_a_request_wakes_it(sleeper: Stack) -> None:
     wait_for(is_in(sleeper, "asleep"), "sleep")
     server = sleeper.triton_pid()
     wait_for(lambda: not Path(f"/proc/{server}").exists(), "the end of its process")
@@ -88,7 +88,7 @@ def test_it_sleeps_when_idle_and_nobody_but_who_asks_for_it_wakes_it(sleeper: St
     assert json.loads((sleeper.state_dir / "boots.json").read_text()), "kept for the next start"
 
 
-def test_a_picture_wakes_it_and_its_boot_is_told(sleeper: Stack) -> None:
+def test_an_image_wakes_the_backend_and_the_events_report_the_boot(sleeper: Stack) -> None:
     wait_for(is_in(sleeper, "asleep"), "sleep")
     image = encode_png(draw_photo(64, 80, seed=1))
 
@@ -106,7 +106,7 @@ def test_a_picture_wakes_it_and_its_boot_is_told(sleeper: Stack) -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
-def test_a_closed_tab_ends_the_work_within_what_is_in_flight(stack: Stack, accept: str) -> None:
+def test_a_closed_tab_ends_the_work_after_the_tiles_in_flight(stack: Stack, accept: str) -> None:
     await_up(stack)
     image, before = encode_png(draw_photo(1300, 800, seed=2)), triton_metrics(stack)
     host, port = stack.url.removeprefix("http://").split(":")
@@ -126,7 +126,7 @@ def test_a_closed_tab_ends_the_work_within_what_is_in_flight(stack: Stack, accep
     assert stack.post(encode_png(draw_photo(8, 8))).status == 200
 
 
-def test_kill_9_while_ten_pictures_are_made_leaves_each_with_its_picture_or_a_clear_503(sleeper: Stack) -> None:
+def test_kill_9_during_ten_images_gives_each_its_result_or_a_503(sleeper: Stack) -> None:
     # Larger than SMALL_PIXELS: each has its own forward pass, so its bytes do not depend on other requests.
     images = [encode_png(draw_photo(200, 240, seed=seed)) for seed in range(10)]
     expected = [sleeper.post(image).read() for image in images]

@@ -46,7 +46,7 @@ def lines_with(path: Path, text: str) -> list[str]:
         time.sleep(0.05)
 
 
-def test_a_requests_id_stands_in_one_line_of_the_gateway_and_one_of_triton(stack: Stack) -> None:
+def test_a_request_id_is_in_one_log_line_of_the_gateway_and_one_of_triton(stack: Stack) -> None:
     png = images.encode_png(images.draw_photo(40, 48, seed=time.monotonic_ns() % 2**31))
 
     with stack.post(png) as answer:

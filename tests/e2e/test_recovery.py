@@ -24,7 +24,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_pictures_in_flight_survive_the_death_of_the_server_and_of_a_stub(tmp_path: Path) -> None:
+def test_running_images_survive_the_death_of_the_server_and_of_a_stub(tmp_path: Path) -> None:
     running = start_stack(tmp_path, SUPERRES_CACHE_MAX_BYTES="0")  # otherwise the second upscale comes from the cache
     images = [encode_png(draw_photo(520, 600, seed=seed)) for seed in (3, 4)]
     expected = [running.post(image).read() for image in images]
@@ -66,7 +66,7 @@ def test_triton_does_not_outlive_a_gateway_that_is_killed(tmp_path: Path) -> Non
     wait_for(lambda: not is_alive(server), "Triton to end with its gateway", 10)
 
 
-def test_what_killed_servers_leave_behind_is_swept_up(tmp_path: Path) -> None:
+def test_stubs_and_shared_memory_of_killed_servers_are_removed(tmp_path: Path) -> None:
     running = start_stack(tmp_path, SUPERRES_CACHE_MAX_BYTES="0")
     image = encode_png(draw_photo(900, 520, seed=2))
     servers, regions = [], set()

@@ -68,7 +68,7 @@ def test_set5_through_the_api_is_better_than_bicubic_and_equals_the_network(stac
 
 
 @pytest.mark.parametrize("format_name", ["png", "jpeg", "webp"])
-def test_a_raw_body_is_answered_in_the_format_asked_for(stack: Stack, format_name: str) -> None:
+def test_a_raw_body_returns_the_requested_format(stack: Stack, format_name: str) -> None:
     source = (SET5 / "x4" / "bird.png").read_bytes()
 
     with stack.post(source, f"?format={format_name}&quality=95&variant={DEFAULT_VARIANT}") as answer:
@@ -93,7 +93,7 @@ UPLOADS = {
 
 
 @pytest.mark.parametrize("case", UPLOADS)
-def test_bad_uploads_are_refused_in_words_and_the_server_stays_healthy(stack: Stack, case: str) -> None:
+def test_invalid_uploads_are_rejected_and_the_server_stays_healthy(stack: Stack, case: str) -> None:
     data, status, slug, text = UPLOADS[case]
 
     with pytest.raises(urllib.error.HTTPError) as refused:
@@ -123,7 +123,7 @@ def odd_uploads() -> dict[str, tuple[bytes, tuple[int, int], str]]:
 
 
 @pytest.mark.parametrize("case", odd_uploads())
-def test_odd_but_sound_uploads_come_back_whole(stack: Stack, case: str) -> None:
+def test_unusual_but_valid_uploads_are_upscaled(stack: Stack, case: str) -> None:
     data, size, mode = odd_uploads()[case]
     with Image.open(io.BytesIO(data)) as given:
         size = size if size[0] else (given.width * 4, given.height * 4)
@@ -132,7 +132,7 @@ def test_odd_but_sound_uploads_come_back_whole(stack: Stack, case: str) -> None:
         assert (picture.size, picture.mode) == (size, mode)
 
 
-def test_a_new_key_is_honoured_at_once_and_a_revoked_one_is_not(stack: Stack) -> None:
+def test_new_and_revoked_keys_take_effect_at_once(stack: Stack) -> None:
     image = images.encode_png(images.draw_photo(8, 8, seed=3))
     made = superres("keys", "new", "visitor", environ=stack.environ)
     key = made.stdout.strip()
@@ -148,7 +148,7 @@ def test_a_new_key_is_honoured_at_once_and_a_revoked_one_is_not(stack: Stack) ->
         stack.post(image, headers={"X-API-Key": key})
 
 
-def test_the_command_line_makes_the_same_picture_and_says_how_each_file_ended(stack: Stack, tmp_path: Path) -> None:
+def test_the_command_line_gives_the_same_image_and_a_line_per_file(stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("not an image")
     sources = [str(SET5 / "x4" / "woman.png"), str(tmp_path / "notes.png"), str(SET5 / "x4" / "head.png")]
 
@@ -169,7 +169,7 @@ def test_the_command_line_makes_the_same_picture_and_says_how_each_file_ended(st
     assert "--overwrite" in again.stderr
 
 
-def test_the_command_line_explains_wrong_usage(tmp_path: Path, stack: Stack) -> None:
+def test_the_command_line_explains_invalid_usage(tmp_path: Path, stack: Stack) -> None:
     source = str(SET5 / "x4" / "woman.png")
     for arguments, text in (
         ([source], "Name at least one input"),

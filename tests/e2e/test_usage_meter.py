@@ -43,7 +43,7 @@ def send(stack: Stack, data: bytes) -> None:
         answer.read()
 
 
-def test_pictures_one_by_one_cost_what_triton_says_it_computed(stack: Stack) -> None:
+def test_images_one_by_one_cost_the_compute_time_of_triton(stack: Stack) -> None:
     """Triton's own counter is right only if requests share no forward pass."""
     before, charged, sent = triton_metrics(stack), work_s(stack), 0
     while worked(stack, before, COMPUTED) < ENOUGH_S * 1e6:
@@ -56,7 +56,7 @@ def test_pictures_one_by_one_cost_what_triton_says_it_computed(stack: Stack) -> 
     assert work_s(stack) - charged == pytest.approx(computed_s, rel=AGREEMENT)
 
 
-def test_large_pictures_at_once_cost_what_the_engine_worked(stack: Stack) -> None:
+def test_concurrent_large_images_cost_the_compute_time_of_the_engine(stack: Stack) -> None:
     before, charged = triton_metrics(stack), work_s(stack)
     while worked(stack, before, "superres_seconds_total") < ENOUGH_S:
         with ThreadPoolExecutor(2) as pool:
@@ -66,7 +66,7 @@ def test_large_pictures_at_once_cost_what_the_engine_worked(stack: Stack) -> Non
     assert work_s(stack) - charged == pytest.approx(worked_s, rel=AGREEMENT)
 
 
-def test_the_months_seconds_add_up_and_the_boot_is_among_them(tmp_path: Path) -> None:
+def test_the_seconds_of_the_month_add_up_with_the_boot(tmp_path: Path) -> None:
     running = start_stack(tmp_path)
     for data in pictures(200, 200, 4):
         send(running, data)

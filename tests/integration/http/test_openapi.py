@@ -46,7 +46,7 @@ def test_every_route_is_described_and_no_other(app: Flask, described: dict[str, 
     assert {(path, method) for path, operations in described["paths"].items() for method in operations} == routes
 
 
-def test_every_type_of_problem_is_listed(described: dict[str, Any]) -> None:
+def test_every_problem_type_is_listed(described: dict[str, Any]) -> None:
     slugs = [kind.slug for kind in all_problems()]
     schemas = described["components"]["schemas"]
 
@@ -67,7 +67,7 @@ def test_every_problem_status_is_documented(described: dict[str, Any]) -> None:
     )
 
 
-def test_choices_are_those_there_are(described: dict[str, Any]) -> None:
+def test_parameters_list_the_available_values(described: dict[str, Any]) -> None:
     schemas = described["components"]["schemas"]
 
     assert schemas["Format"]["enum"] == list(FORMATS)

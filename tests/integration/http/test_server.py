@@ -136,7 +136,7 @@ def test_blocked_client_is_closed_with_its_body_unread(tmp_path: Path) -> None:
     assert most < announced / 2, "as much as the kernel's buffers hold may be taken, never the body"
 
 
-def test_chunks_are_put_together(served: Served, served_key: str) -> None:
+def test_a_chunked_body_is_accepted(served: Served, served_key: str) -> None:
     with connected(served) as sock:
         sock.sendall(head(served_key, "Transfer-Encoding: chunked"))
         for start in range(0, len(PHOTO), 100):
@@ -148,7 +148,7 @@ def test_chunks_are_put_together(served: Served, served_key: str) -> None:
         assert (status, headers["x-superres-size"]) == (200, "128x96")
 
 
-def test_chunks_over_the_limit_are_refused(served: Served, served_key: str) -> None:
+def test_a_chunked_body_over_the_limit_gets_413(served: Served, served_key: str) -> None:
     with connected(served) as sock:
         sock.sendall(head(served_key, "Transfer-Encoding: chunked"))
         png = images.insert_png_chunk(PHOTO, b"teSt", bytes(300_000))
@@ -158,7 +158,7 @@ def test_chunks_over_the_limit_are_refused(served: Served, served_key: str) -> N
 
 
 @pytest.mark.parametrize("chunk", [b"zz\r\nabc\r\n", b"5\r\nabcdefgh\r\n", b"-1\r\n"])
-def test_broken_chunks_are_400(served: Served, served_key: str, chunk: bytes) -> None:
+def test_malformed_chunks_get_400(served: Served, served_key: str, chunk: bytes) -> None:
     with connected(served) as sock:
         sock.sendall(head(served_key, "Transfer-Encoding: chunked") + chunk)
 
@@ -215,7 +215,7 @@ def test_rejected_head_request_gets_no_body(served: Served, head: bytes) -> None
     assert answer.endswith(b"\r\n\r\n")
 
 
-def test_http_1_0_knows_no_100_continue(served: Served, served_key: str) -> None:
+def test_http_1_0_gets_no_100_continue(served: Served, served_key: str) -> None:
     asked = head(served_key, "Expect: 100-continue", f"Content-Length: {len(PHOTO)}").replace(b"HTTP/1.1", b"HTTP/1.0")
     with connected(served) as sock:
         sock.sendall(asked + PHOTO)

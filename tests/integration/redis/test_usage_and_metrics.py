@@ -63,7 +63,7 @@ def test_the_month_survives_a_restart(tmp_path: Path, store: str, request: pytes
     assert (tmp_path / "meter.json").exists() == (store == "file")
 
 
-def test_two_gateways_on_one_redis_see_one_month(tmp_path: Path, redis_server: RedisServer) -> None:
+def test_two_gateways_share_one_month_in_redis(tmp_path: Path, redis_server: RedisServer) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     keys = [ApiKeyStore(tmp_path / name / "keys.json").new("tests") for name in "ab"]

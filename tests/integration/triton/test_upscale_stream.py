@@ -62,7 +62,7 @@ def share_that_differs(a: Any, b: Any) -> float:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (33, 2), (7, 9), (72, 64), (130, 257)])
-def test_bands_are_the_picture_that_upscale_gives(
+def test_the_bands_equal_the_result_of_upscale(
     triton_server: TritonServer, backend: TritonClient, shape: tuple[int, int]
 ) -> None:
     pixels = draw_photo(*shape, seed=1)
@@ -110,7 +110,7 @@ def test_concurrent_streams_share_batches(triton_server: TritonServer, backend: 
         assert share_that_differs(own, got) <= 1e-4
 
 
-def test_ten_small_pictures_pass_a_large_one(triton_server: TritonServer, backend: TritonClient) -> None:
+def test_ten_small_images_overtake_a_large_one(triton_server: TritonServer, backend: TritonClient) -> None:
     """Checked by order and counters, not by time: the small jobs end while the large one still has tiles."""
     small, began, ended = draw_photo(64, 64, seed=4), threading.Event(), threading.Event()
     row = VARIANTS[DEFAULT_VARIANT]
@@ -223,7 +223,7 @@ def test_rotated_keys_are_both_tried(triton_server: TritonServer) -> None:
         wrong.close()
 
 
-def test_a_server_that_is_not_there_is_unavailable() -> None:
+def test_a_missing_server_is_unavailable() -> None:
     nobody = TritonClient("127.0.0.1:9", ["key"])
     with pytest.raises(BackendUnavailableError):
         ask(nobody, draw_photo(8, 8))
@@ -242,11 +242,11 @@ def test_closed_channel_is_unavailable(triton_server: TritonServer) -> None:
         closed.wait_until_ready(time.monotonic() + 5, CancelToken())
 
 
-def test_readiness_is_told_without_a_key(backend: TritonClient) -> None:
+def test_readiness_needs_no_key(backend: TritonClient) -> None:
     backend.wait_until_ready(time.monotonic() + LIMIT_S, CancelToken())
 
 
-def test_the_requests_id_is_in_tritons_log(triton_server: TritonServer, backend: TritonClient) -> None:
+def test_the_request_id_is_in_the_log_of_triton(triton_server: TritonServer, backend: TritonClient) -> None:
     ask(backend, draw_photo(8, 8), request_id="find-me-in-the-log")
     end = time.monotonic() + LIMIT_S
     while "find-me-in-the-log" not in triton_server.process.log_path.read_text():

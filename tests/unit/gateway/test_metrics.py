@@ -37,7 +37,7 @@ def values(text: str) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"^(superres_\S+) (\S+)$", text, re.MULTILINE)}
 
 
-def test_a_scrape_tells_what_the_sources_say() -> None:
+def test_a_scrape_reads_the_sources() -> None:
     metrics = Metrics(sources())
     metrics.count_request("GET", "/", 200, 0.2)
     metrics.count_request("POST", "/api/v1/upscale", 503, 11.0)
@@ -69,14 +69,14 @@ def test_invented_method_is_not_a_label() -> None:
     assert methods == {*METHODS, "other"}
 
 
-def test_registering_looks_at_nothing() -> None:
+def test_registering_reads_no_source() -> None:
     def look() -> Any:
         raise AssertionError("nobody has scraped yet")
 
     Metrics(sources(backend=look, queue=look, cache=look, month=look, upload_bytes=look))
 
 
-def test_every_name_is_documented_and_no_other() -> None:
+def test_all_metrics_are_documented() -> None:
     metrics = Metrics(sources())
     metrics.count_request("GET", "/", 200, 0.2)
     metrics.count_problem("queue-full")
@@ -86,7 +86,7 @@ def test_every_name_is_documented_and_no_other() -> None:
     assert {name for name in told if not name.endswith("_created")} == written
 
 
-def test_they_are_served_on_a_port_of_their_own() -> None:
+def test_metrics_are_served_on_their_own_port() -> None:
     metrics = Metrics(sources())
     with held_port() as port:
         stop = metrics.serve("127.0.0.1", port)

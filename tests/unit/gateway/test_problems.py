@@ -29,7 +29,7 @@ from testing.requests import ask_api, check_problem, form, problem_of
 ALL = list(all_problems())
 
 
-def test_the_drawing_at_the_top_is_the_tree() -> None:
+def test_the_module_docstring_shows_the_exception_tree() -> None:
     drawn = re.findall(r"^( *)(\w+) +(\d{3}|status)  ", problems.__doc__ or "", re.MULTILINE)
 
     def draw(kind: type[Problem], depth: int) -> list[tuple[str, str, str]]:
@@ -48,7 +48,7 @@ def test_every_problem_has_a_unique_slug() -> None:
         assert 400 <= kind.status <= 504, kind
 
 
-def test_every_kind_of_image_error_has_its_problem() -> None:
+def test_every_image_error_has_a_problem() -> None:
     kinds = [value for value in vars(errors).values() if isinstance(value, type) and value is not errors.ImageError]
 
     for kind in kinds:
@@ -95,7 +95,7 @@ ROUTES = {
 """A path of every route: its method, and whether its errors are JSON for every client."""
 
 
-def test_the_table_has_every_route(app: Flask) -> None:
+def test_the_table_of_this_test_has_every_route(app: Flask) -> None:
     adapter = app.url_map.bind("localhost")
     matched = {adapter.match(path.partition("#")[0], method=method)[0] for path, (method, _) in ROUTES.items()}
 
@@ -146,7 +146,7 @@ def test_bug_is_logged_with_id_and_shown_without_details(
 
 @pytest.mark.parametrize("host", ["a..b", ".a", "a" * 64 + ".b"])
 @pytest.mark.parametrize("path", ["/", "/nothing", "/healthz"])
-def test_a_host_that_is_none_is_the_clients_fault(
+def test_an_invalid_host_header_gets_400(
     client: FlaskClient, path: str, host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = client.get(path, headers={"Host": host, "Accept": "text/html"})
@@ -167,7 +167,7 @@ def test_a_host_that_is_none_is_the_clients_fault(
         ("GET", "/results/x/after", 404, "result-gone"),
     ],
 )
-def test_what_flask_refuses_has_the_same_shape(
+def test_errors_of_flask_have_the_same_format(
     client: FlaskClient, method: str, path: str, status: int, slug: str
 ) -> None:
     response = client.open(path, method=method, headers={"Accept": "application/json"})

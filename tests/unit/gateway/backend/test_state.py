@@ -51,7 +51,7 @@ def test_recent_states_are_ordered_and_bounded() -> None:
     assert len(tracker.recent_states()) == MAX_STATES
 
 
-def test_the_usual_time_is_that_of_past_boots() -> None:
+def test_the_usual_boot_time_comes_from_past_boots() -> None:
     clock = ManualClock()
     tracker = BackendStateTracker(clock=clock)
     assert tracker.current().usual_boot_s is None
@@ -63,7 +63,7 @@ def test_the_usual_time_is_that_of_past_boots() -> None:
     assert tracker.current().describe() == {"state": "up", "since_s": 0.0, "usual_boot_s": {"p50": 5, "p90": 9}}
 
 
-def test_boots_outlive_a_restart_in_a_bounded_file(tmp_path: Path) -> None:
+def test_boot_times_survive_a_restart_in_a_bounded_file(tmp_path: Path) -> None:
     clock, path = ManualClock(), tmp_path / "new" / "boots.json"
     tracker = BackendStateTracker(path, clock=clock)
     for number in range(MAX_BOOTS + 20):
@@ -74,7 +74,7 @@ def test_boots_outlive_a_restart_in_a_bounded_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"a": 1}', '["x"]', "[null]", "7"])
-def test_a_damaged_file_of_boots_is_no_boots(tmp_path: Path, content: str) -> None:
+def test_a_damaged_boot_file_is_ignored(tmp_path: Path, content: str) -> None:
     path = tmp_path / "boots.json"
     path.write_text(content)
     assert BackendStateTracker(path).current().usual_boot_s is None
@@ -114,7 +114,7 @@ def test_unobserved_backend_is_asleep_after_idle_time() -> None:
     assert (tracker.current().name, tracker.current().since_s) == ("asleep", 5)
 
 
-def test_a_stop_calls_who_waits_once_and_at_once() -> None:
+def test_cancelling_calls_each_callback_once_and_at_once() -> None:
     cancel_token, called = CancelToken(), []
     with cancel_token.on_cancel(lambda: called.append("early")):
         cancel_token.raise_if_cancelled()

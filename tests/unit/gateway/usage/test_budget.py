@@ -48,7 +48,7 @@ def test_work_is_charged_to_the_keys_client(make_app: MakeApp, key: str) -> None
 
 
 @pytest.mark.parametrize("accept", ["*/*", "text/event-stream"])
-def test_what_is_spent_ends_what_costs_in_words(make_app: MakeApp, key: str, accept: str) -> None:
+def test_a_used_up_budget_rejects_requests_that_cost_gpu_seconds(make_app: MakeApp, key: str, accept: str) -> None:
     upscaler = FakeBackend()
     client = spent(make_app(upscaler=upscaler, monthly_gpu_budget_s=100)).test_client()
 
@@ -62,7 +62,7 @@ def test_what_is_spent_ends_what_costs_in_words(make_app: MakeApp, key: str, acc
     assert upscaler.asked == []
 
 
-def test_the_form_says_so_and_wake_wakes_nobody(make_app: MakeApp) -> None:
+def test_a_used_up_budget_is_shown_on_the_form_and_stops_wake_calls(make_app: MakeApp) -> None:
     upscaler = FakeBackend()
     client = spent(make_app(upscaler=upscaler, monthly_gpu_budget_s=100)).test_client()
 
@@ -75,14 +75,14 @@ def test_the_form_says_so_and_wake_wakes_nobody(make_app: MakeApp) -> None:
     assert client.get("/api/v1/status").get_json()["month"]["is_spent"] is True
 
 
-def test_before_it_is_spent_nothing_is_said(make_app: MakeApp, key: str) -> None:
+def test_an_unspent_budget_is_not_mentioned(make_app: MakeApp, key: str) -> None:
     client = make_app(monthly_gpu_budget_s=100).test_client()
 
     assert "GPU seconds are used up" not in client.get("/").get_data(as_text=True)
     assert ask_api(client, key).status_code == 200
 
 
-def test_what_was_made_before_is_still_answered(make_app: MakeApp, key: str) -> None:
+def test_cached_results_are_sent_after_the_budget_is_used_up(make_app: MakeApp, key: str) -> None:
     app = make_app(monthly_gpu_budget_s=100, cache_max_bytes=CACHE)
     client = app.test_client()
     made = ask_api(client, key)
@@ -122,7 +122,7 @@ def test_form_and_stream_share_the_cache_with_the_api(make_app: MakeApp, key: st
     assert len(upscaler.asked) == 1
 
 
-def test_a_failure_is_not_kept(make_app: MakeApp, key: str) -> None:
+def test_a_failure_is_not_cached(make_app: MakeApp, key: str) -> None:
     upscaler = FakeBackend(failures=[MemoryError()])
     client = make_app(upscaler=upscaler, cache_max_bytes=CACHE).test_client()
 
@@ -155,7 +155,7 @@ def test_usage_shows_months_clients_and_the_budget(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("month", ["garbage", "2026-13", "2026-1", "2026-11-01"])
-def test_usage_refuses_what_is_no_month(tmp_path: Path, month: str) -> None:
+def test_usage_rejects_an_invalid_month(tmp_path: Path, month: str) -> None:
     shown = CliRunner().invoke(cli, ["usage", "--month", month], env={"SUPERRES_STATE_DIR": str(tmp_path)})
 
     assert shown.exit_code == 2
@@ -186,7 +186,7 @@ def test_metrics_count_and_are_not_public(make_app: MakeApp, key: str) -> None:
     assert str(PHOTO) not in told
 
 
-def test_room_for_uploads_is_given_back(make_app: MakeApp, key: str) -> None:
+def test_upload_memory_is_released(make_app: MakeApp, key: str) -> None:
     app = make_app()
     client = app.test_client()
     for data, status in ((PHOTO, 200), (b"text", 415), (b"", 400)):
@@ -198,7 +198,7 @@ def test_room_for_uploads_is_given_back(make_app: MakeApp, key: str) -> None:
     assert services(app).upload_memory.reserved_bytes() == 0
 
 
-def test_without_room_an_upload_is_refused_unread(make_app: MakeApp, key: str) -> None:
+def test_without_upload_memory_an_upload_is_rejected_unread(make_app: MakeApp, key: str) -> None:
     app = make_app()
     intake = services(app).upload_memory
     intake._wait_s = 0.01

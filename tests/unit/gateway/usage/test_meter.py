@@ -103,7 +103,7 @@ def test_second_seen_by_two_gateways_counts_once(make_ledger: MakeLedger) -> Non
     assert lives[0].meter.current_month().clients == {"alice": ClientUsage(2, 6.0)}
 
 
-def test_a_batch_that_arrives_twice_counts_once(make_ledger: MakeLedger) -> None:
+def test_a_batch_written_twice_counts_once(make_ledger: MakeLedger) -> None:
     store = make_ledger()
     batch = UsageBatch((AwakeSpan("2026-09", "up_s", 100.0, 160.0),), {("2026-09", "alice"): ClientUsage(1, 2.5)})
 
@@ -168,7 +168,7 @@ def test_december_is_followed_by_january(tmp_path: Path) -> None:
     assert life.meter.seconds_to_next_month() == 86_400
 
 
-def test_without_a_budget_nothing_is_ever_spent(tmp_path: Path) -> None:
+def test_without_a_budget_it_is_never_used_up(tmp_path: Path) -> None:
     life = Life(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
     life.picture(boot_s=12, work_s=3, idle_s=1_000_000)
 
@@ -251,7 +251,7 @@ def test_damaged_file_is_kept_and_counting_continues(tmp_path: Path) -> None:
         FileUsageStore(path).read()
 
 
-def test_thirteen_months_are_kept(tmp_path: Path) -> None:
+def test_thirteen_months_are_stored(tmp_path: Path) -> None:
     store = FileUsageStore(tmp_path / "meter.json")
     for number in range(20):
         name = f"{2026 + number // 12}-{number % 12 + 1:02d}"
