@@ -1,7 +1,7 @@
 """`make run` for real, under several hard conditions at once.
 
-An unprivileged user, no C compiler, a newer python3 first on PATH, and a checkout in "a folder/with spaces". The packages
-are borrowed from this environment, so set-up downloads nothing.
+An unprivileged user, no C compiler, a newer python3 first on PATH, and a checkout in "a folder/with spaces". The
+packages are borrowed from this environment, so set-up downloads nothing.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def find_python() -> str:
     """Return a Python of this version that the unprivileged user may run and that has its library."""
     name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     for path in (f"{sys.base_prefix}/bin/{name}", f"/usr/bin/{name}", f"/usr/local/bin/{name}"):
-        command = [*as_nobody(), path, "-c", f"import ensurepip, sys; assert sys.executable == {path!r}"]
+        # Through a shell: setpriv itself may still enter folders that only root may enter.
+        command = [*as_nobody(), "sh", "-c", 'exec "$0" -c "import ensurepip"', path]
         if Path(path).exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0:
             return path
     return pytest.fail(f"an unprivileged user may not run any {name} here; install {name}-venv from Debian's packages")
