@@ -142,7 +142,8 @@ else
     # The version is pinned; the hash of a build from the user's own index is not known here.
     pip install --no-deps $quiet "$torch"
 fi
-pip install --quiet --no-deps --no-build-isolation --editable .
+# setuptools warns about editable installs in general.
+PYTHONWARNINGS=ignore .venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
 pip check --quiet >/dev/null || {
     pip check >&2
     fail "The packages in .venv do not fit together. Remove the folder (rm -r .venv) and run \`make $what\` again."
