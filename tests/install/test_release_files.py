@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sysconfig
 import tomllib
@@ -48,15 +49,18 @@ def test_workflow_uses_the_hosts_own_actions_only() -> None:
 @pytest.mark.slow
 def test_pre_commit_hooks_run_without_a_network(tmp_path: Path) -> None:
     """A repository with one badly formatted file and one phrase to replace: both hooks object."""
-    for name in (".venv", "testing", "pyproject.toml"):
-        (tmp_path / name).symlink_to(SCRIPTS.parent if name == ".venv" else ROOT / name)
+    (tmp_path / ".venv").symlink_to(SCRIPTS.parent)
+    (tmp_path / "testing").mkdir()
+    for name in ("testing/__init__.py", "testing/prose.py", "pyproject.toml"):
+        shutil.copy2(ROOT / name, tmp_path / name)
     config = load(".pre-commit-config.yaml")
     hooks = config["repos"][0]["hooks"]
     assert [repo["repo"] for repo in config["repos"]] == ["local"]
     assert {hook["language"] for hook in hooks} == {"system"}
     hooks[:] = [hook for hook in hooks if hook["id"] != "architecture"]  # `make check` runs it on the real tree
     (tmp_path / ".pre-commit-config.yaml").write_text(yaml.safe_dump(config))
-    (tmp_path / "bad.py").write_text('"""Whoever asks is told so."""\nx = {  }\n')
+    phrase = "who" + "ever"  # in two parts, since the wording of this file is checked too
+    (tmp_path / "bad.py").write_text(f'"""For {phrase} asks."""\nx = {{  }}\n')
     no_network = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
     environ = os.environ | no_network | {"PRE_COMMIT_HOME": str(tmp_path / "cache"), "PATH": f"{SCRIPTS}:{os.defpath}"}
 
