@@ -112,11 +112,11 @@ def test_missing_models_are_an_error_at_once(installed: Path, tmp_path: Path) ->
 
 
 def newest_python() -> str:
-    """Return the newest supported Python of this machine, as uv finds it: on PATH or in pyenv's folder."""
+    """Return the newest supported Python of this machine, from PATH or pyenv's folder."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     for minor in (14, 13, 12):
         for path in [*pyenv.glob(f"3.{minor}.*/bin/python3.{minor}"), shutil.which(f"python3.{minor}")]:
-            command = [path or "false", "-c", f"import sys; assert sys.version_info[:2] == (3, {minor})"]
+            command = [str(path or "false"), "-c", f"import sys; assert sys.version_info[:2] == (3, {minor})"]
             if subprocess.run(command, capture_output=True, check=False).returncode == 0:
                 return str(path)
     return sys.executable
@@ -131,12 +131,13 @@ def test_gateway_alone_runs_on_the_newest_python_without_torch(
     uv, environment = Path(sysconfig.get_path("scripts")) / "uv", tmp_path / "env"
     environ = clean_environ(SUPERRES_STATE_DIR=str(tmp_path / "state"), PORT="0")
     python, superres = environment / "bin" / "python", environment / "bin" / "superres"
-    for command in (
+    commands: list[list[str | Path]] = [
         [uv, "venv", "--quiet", "--no-python-downloads", "--python", newest_python(), environment],
         [uv, "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--python", python, "-r", locked],
         [uv, "pip", "install", "--quiet", "--no-deps", "--offline", "--python", python, distributions[1]],
         [uv, "pip", "check", "--quiet", "--python", python],
-    ):
+    ]
+    for command in commands:
         done = subprocess.run(command, env=environ, text=True, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
 
