@@ -52,7 +52,7 @@ def test_neither_has_a_phone_nor_the_front(
         check(page)
 
 
-def test_neither_have_the_pages_without_javascript(make_page: MakePage, gateway: ScriptedGateway) -> None:
+def test_pages_without_javascript_have_no_violation(make_page: MakePage, gateway: ScriptedGateway) -> None:
     """Block only the page's own scripts, because axe is a script too."""
     page = make_page("about:blank")
     page.route("**/*.js", lambda route: route.fulfill(body="", content_type="text/javascript"))

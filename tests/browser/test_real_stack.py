@@ -89,9 +89,7 @@ def await_done(page: Page | Frame) -> None:
     expect(page.locator(".job")).to_have_attribute("data-state", "done", timeout=BOOT_MS)
 
 
-def test_a_sleeping_backend_boots_bands_arrive_and_the_download_is_what_the_api_answers(
-    make_page: MakePage, sleepy: SleepyStack
-) -> None:
+def test_upload_boots_triton_and_downloads_the_result(make_page: MakePage, sleepy: SleepyStack) -> None:
     sleepy.await_status("backend", "state", "asleep")
     page = make_page(sleepy.stack.url)
     expect(page.locator("#backend")).to_have_text("Asleep")
@@ -119,7 +117,7 @@ def test_a_sleeping_backend_boots_bands_arrive_and_the_download_is_what_the_api_
     assert Path(download.value.path()).read_bytes() == sleepy.api(HARBOUR)
 
 
-def test_the_same_inside_the_front_without_cookies(playwright: Playwright, tmp_path: Path, sleepy: SleepyStack) -> None:
+def test_same_inside_the_front_without_cookies(playwright: Playwright, tmp_path: Path, sleepy: SleepyStack) -> None:
     with frugal_page(playwright, tmp_path, sleepy.front.origin) as page:
         expect(page.locator("#frame")).to_have_attribute("data-state", "here")
         frame = page.frame(url=lambda url: url.startswith(sleepy.stack.url))
@@ -136,7 +134,7 @@ def test_the_same_inside_the_front_without_cookies(playwright: Playwright, tmp_p
         assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)
 
 
-def test_the_same_by_keyboard_alone(make_page: MakePage, sleepy: SleepyStack) -> None:
+def test_same_by_keyboard_alone(make_page: MakePage, sleepy: SleepyStack) -> None:
     page = make_page(sleepy.stack.url)
     page.on("filechooser", lambda chooser: chooser.set_files([file("butterfly.png")]))
     press_until(page, "#image")
@@ -155,7 +153,7 @@ def test_the_same_by_keyboard_alone(make_page: MakePage, sleepy: SleepyStack) ->
     assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)
 
 
-def test_the_same_on_a_phone(make_page: MakePage, sleepy: SleepyStack) -> None:
+def test_same_on_a_phone(make_page: MakePage, sleepy: SleepyStack) -> None:
     page = make_page(sleepy.stack.url, viewport=PHONE, has_touch=True, is_mobile=True)
     choose(page, file("butterfly.png"))
     page.tap("#go")
@@ -167,7 +165,7 @@ def test_the_same_on_a_phone(make_page: MakePage, sleepy: SleepyStack) -> None:
     assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)
 
 
-def test_stop_ends_tritons_work_within_what_is_in_flight_and_frees_the_place(make_page: MakePage, stack: Stack) -> None:
+def test_stop_ends_tritons_work_and_frees_the_slot(make_page: MakePage, stack: Stack) -> None:
     await_up(stack)
     before = triton_metrics(stack)
     page = make_page(stack.url)
@@ -187,7 +185,7 @@ def test_stop_ends_tritons_work_within_what_is_in_flight_and_frees_the_place(mak
         assert json.load(answer)["queue"]["running"] == 0
 
 
-def test_the_same_without_javascript(make_page: MakePage, sleepy: SleepyStack) -> None:
+def test_same_without_javascript(make_page: MakePage, sleepy: SleepyStack) -> None:
     page = make_page(sleepy.stack.url, java_script_enabled=False)
     page.set_default_timeout(BOOT_MS)
     choose(page, file("butterfly.png"))

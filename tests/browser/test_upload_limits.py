@@ -32,7 +32,7 @@ SIZES = {
 }
 
 
-def test_the_size_is_read_from_the_header_of_each_kind(page: Page) -> None:
+def test_size_is_read_from_each_formats_header(page: Page) -> None:
     choose(page, *(file(f"{kind}.bin", data, "application/octet-stream") for kind, data in SIZES.items()))
 
     for index in range(len(SIZES)):
@@ -60,7 +60,7 @@ REFUSED = {
 }
 
 
-def test_what_cannot_be_taken_is_refused_in_words_and_not_sent(page: Page, gateway: ScriptedGateway) -> None:
+def test_invalid_files_are_rejected_and_not_sent(page: Page, gateway: ScriptedGateway) -> None:
     choose(page, *(file(f"{kind}.jpg", data, "image/jpeg") for kind, (data, _) in REFUSED.items()))
 
     for index, (_, sentence) in enumerate(REFUSED.values()):
@@ -79,7 +79,7 @@ def test_nothing_chosen_is_said_by_the_browser(page: Page, gateway: ScriptedGate
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("RGB", "WEBP"), ("RGBA", "WEBP with transparency")])
-def test_a_result_that_takes_too_much_memory_in_its_format_is_refused(page: Page, mode: str, kind: str) -> None:
+def test_result_over_the_formats_memory_is_rejected(page: Page, mode: str, kind: str) -> None:
     name = "maxPixelsTransparent" if mode == "RGBA" else "maxPixels"
     page.evaluate(f"document.querySelector('input[value=webp]').dataset.{name} = 999")
     page.get_by_label("WebP: the smallest").check()
@@ -92,7 +92,7 @@ def test_a_result_that_takes_too_much_memory_in_its_format_is_refused(page: Page
     )
 
 
-def test_a_result_larger_than_the_format_holds_is_refused_with_what_to_choose(page: Page) -> None:
+def test_result_over_the_formats_sides_is_rejected(page: Page) -> None:
     page.evaluate("document.querySelector('input[value=webp]').dataset.maxSide = 3999")
     page.get_by_label("WebP: the smallest").check()
     choose(page, file("wide.png", saved_as("PNG", (1_000, 2))))

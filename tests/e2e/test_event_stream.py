@@ -70,7 +70,7 @@ def stream(stack: Stack, image: bytes) -> list[tuple[str, dict[str, Any]]]:
     return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in pairs]
 
 
-def test_the_backend_sleeps_when_idle_and_only_a_request_wakes_it(sleeper: Stack) -> None:
+def test_backend_sleeps_when_idle_and_only_a_request_wakes_it(sleeper: Stack) -> None:
     wait_for(is_in(sleeper, "asleep"), "sleep")
     server = sleeper.triton_pid()
     wait_for(lambda: not Path(f"/proc/{server}").exists(), "the end of its process")
@@ -88,7 +88,7 @@ def test_the_backend_sleeps_when_idle_and_only_a_request_wakes_it(sleeper: Stack
     assert json.loads((sleeper.state_dir / "boots.json").read_text()), "kept for the next start"
 
 
-def test_an_image_wakes_the_backend_and_the_events_report_the_boot(sleeper: Stack) -> None:
+def test_image_wakes_the_backend_and_the_events_report_the_boot(sleeper: Stack) -> None:
     wait_for(is_in(sleeper, "asleep"), "sleep")
     image = encode_png(draw_photo(64, 80, seed=1))
 
@@ -106,7 +106,7 @@ def test_an_image_wakes_the_backend_and_the_events_report_the_boot(sleeper: Stac
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
-def test_a_closed_tab_ends_the_work_after_the_tiles_in_flight(stack: Stack, accept: str) -> None:
+def test_closed_tab_ends_the_work_after_the_tiles_in_flight(stack: Stack, accept: str) -> None:
     await_up(stack)
     image, before = encode_png(draw_photo(1300, 800, seed=2)), triton_metrics(stack)
     host, port = stack.url.removeprefix("http://").split(":")

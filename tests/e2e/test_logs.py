@@ -46,7 +46,7 @@ def lines_with(path: Path, text: str) -> list[str]:
         time.sleep(0.05)
 
 
-def test_a_request_id_is_in_one_log_line_of_the_gateway_and_one_of_triton(stack: Stack) -> None:
+def test_request_id_is_in_one_log_line_of_the_gateway_and_one_of_triton(stack: Stack) -> None:
     png = images.encode_png(images.draw_photo(40, 48, seed=time.monotonic_ns() % 2**31))
 
     with stack.post(png) as answer:
@@ -60,7 +60,7 @@ def test_a_request_id_is_in_one_log_line_of_the_gateway_and_one_of_triton(stack:
     assert "48x40 through compact_x4" in tritons[0]
 
 
-def test_no_log_holds_a_key_a_file_name_or_a_whole_address(stack: Stack) -> None:
+def test_logs_have_no_keys_file_names_or_addresses(stack: Stack) -> None:
     exif = b"Exif\0\0" + images.exif_with_orientation(1) + PLACE.encode()
     jpeg = images.encode_jpeg(images.draw_photo(40, 40, seed=time.monotonic_ns() % 2**31), exif=exif)
     body, content_type = multipart(jpeg, f"{FILE_NAME}.jpg")

@@ -43,7 +43,7 @@ def test_running_images_survive_the_death_of_the_server_and_of_a_stub(tmp_path: 
     assert stop_stack(running) == 0
 
 
-def test_shutdown_is_quick_and_leaves_no_process_behind(tmp_path: Path) -> None:
+def test_shutdown_leaves_no_process(tmp_path: Path) -> None:
     running = start_stack(tmp_path)
     server = running.triton_pid()
     family = {server, *(stub.pid for stub in find_stubs(server))}
@@ -54,7 +54,7 @@ def test_shutdown_is_quick_and_leaves_no_process_behind(tmp_path: Path) -> None:
     assert [line for line in running.printed if line.strip() and "ready at" not in line] == []
 
 
-def test_triton_does_not_outlive_a_gateway_that_is_killed(tmp_path: Path) -> None:
+def test_triton_ends_with_a_killed_gateway(tmp_path: Path) -> None:
     running = start_stack(tmp_path)
     server = running.triton_pid()
     worker = int(Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[1])

@@ -24,7 +24,7 @@ LEAST_SET5_DB = 31.0
 BICUBIC_SET5_DB = 28.43
 
 
-def test_curl_with_a_key_gets_a_png_of_exactly_four_times_the_sides(stack: Stack, tmp_path: Path) -> None:
+def test_curl_gets_a_png_of_four_times_the_sides(stack: Stack, tmp_path: Path) -> None:
     source, target = SET5 / "x4" / "butterfly.png", tmp_path / "out.png"
 
     subprocess.run(
@@ -48,7 +48,7 @@ def test_curl_with_a_key_gets_a_png_of_exactly_four_times_the_sides(stack: Stack
         assert (picture.format, picture.size) == ("PNG", (given.width * 4, given.height * 4))
 
 
-def test_set5_through_the_api_is_better_than_bicubic_and_equals_the_network(stack: Stack) -> None:
+def test_set5_beats_bicubic_and_equals_the_network(stack: Stack) -> None:
     engine, scores, plain = Engine(), {}, {}
     for name in SET5_NAMES:
         given, reference = set5_pair(name)
@@ -68,7 +68,7 @@ def test_set5_through_the_api_is_better_than_bicubic_and_equals_the_network(stac
 
 
 @pytest.mark.parametrize("format_name", ["png", "jpeg", "webp"])
-def test_a_raw_body_returns_the_requested_format(stack: Stack, format_name: str) -> None:
+def test_raw_body_returns_the_requested_format(stack: Stack, format_name: str) -> None:
     source = (SET5 / "x4" / "bird.png").read_bytes()
 
     with stack.post(source, f"?format={format_name}&quality=95&variant={DEFAULT_VARIANT}") as answer:
@@ -148,7 +148,7 @@ def test_new_and_revoked_keys_take_effect_at_once(stack: Stack) -> None:
         stack.post(image, headers={"X-API-Key": key})
 
 
-def test_the_command_line_gives_the_same_image_and_a_line_per_file(stack: Stack, tmp_path: Path) -> None:
+def test_command_line_gives_the_same_image_and_a_line_per_file(stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("not an image")
     sources = [str(SET5 / "x4" / "woman.png"), str(tmp_path / "notes.png"), str(SET5 / "x4" / "head.png")]
 
@@ -169,7 +169,7 @@ def test_the_command_line_gives_the_same_image_and_a_line_per_file(stack: Stack,
     assert "--overwrite" in again.stderr
 
 
-def test_the_command_line_explains_invalid_usage(tmp_path: Path, stack: Stack) -> None:
+def test_command_line_explains_invalid_usage(tmp_path: Path, stack: Stack) -> None:
     source = str(SET5 / "x4" / "woman.png")
     for arguments, text in (
         ([source], "Name at least one input"),

@@ -66,7 +66,7 @@ def test_concurrent_large_images_cost_the_compute_time_of_the_engine(stack: Stac
     assert work_s(stack) - charged == pytest.approx(worked_s, rel=AGREEMENT)
 
 
-def test_the_seconds_of_the_month_add_up_with_the_boot(tmp_path: Path) -> None:
+def test_seconds_of_the_month_add_up_with_the_boot(tmp_path: Path) -> None:
     running = start_stack(tmp_path)
     for data in pictures(200, 200, 4):
         send(running, data)

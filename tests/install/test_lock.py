@@ -64,12 +64,12 @@ def test_lock_names_no_host() -> None:
     assert "find-links" not in LOCK
 
 
-def test_the_gateway_needs_no_torch() -> None:
+def test_gateway_needs_no_torch() -> None:
     assert {"flask", "pillow", "tritonclient"} <= entries("gateway").keys()
     assert not entries("gateway").keys() & {"torch", "nvidia-pytriton", "safetensors"}
 
 
-def test_the_engine_of_the_triton_image_needs_no_gateway() -> None:
+def test_engine_of_the_triton_image_needs_no_gateway() -> None:
     assert {"numpy", "pillow", "safetensors"} <= entries("triton").keys()
     assert not entries("triton").keys() & {"flask", "tritonclient", "nvidia-pytriton", "torch"}
     assert {"torch", "nvidia-cublas"} <= entries("cuda").keys()
@@ -103,14 +103,14 @@ def test_build_of_torch(wanted: str, found: dict[str, Any], chosen: str, monkeyp
     assert lock.choose_torch("torch==2.13.0 ; python_version < '3.13' \\\n", wanted) == chosen
 
 
-def test_cpu_build_that_no_index_has_is_refused_before_the_download(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_build_that_no_index_has_is_rejected_before_the_download(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"version": "2.13.0", "requires_dist": ["nvidia-cublas==13.1; platform_system == 'Linux'"]}
     monkeypatch.setattr(lock, "_metadata_of", lambda _: found)
     with pytest.raises(lock.TorchBuildError, match=r"only the CUDA build of torch==2\.13\.0.*docs/how-to/install\.md"):
         lock.choose_torch("torch==2.13.0\n", "cpu")
 
 
-def test_unknown_build_of_torch_is_refused() -> None:
+def test_unknown_build_of_torch_is_rejected() -> None:
     with pytest.raises(lock.TorchBuildError, match="use cpu, cuda"):
         lock.choose_torch("torch==2.13.0\n", "rocm")
 

@@ -119,12 +119,12 @@ def differences(policies: list[Policy]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_everyone_reaches_what_the_table_lists_and_nothing_else(overlay: str) -> None:
+def test_only_listed_connections_are_allowed(overlay: str) -> None:
     assert list(differences(policies_of(overlay))) == []
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_the_path_from_visitor_to_backend_is_open_on_both_sides(overlay: str) -> None:
+def test_path_from_client_to_backend_is_open(overlay: str) -> None:
     policies = policies_of(overlay)
     assert all(may_reach(PODS[source], PODS[target], port, policies) for source, target, port in WAY)
 
@@ -167,18 +167,18 @@ SPOILT = dict(spoil(policies_of("gpu")))
 
 
 @pytest.mark.parametrize("fault", SPOILT)
-def test_the_table_sees_every_selector_and_every_list_that_is_emptied(fault: str) -> None:
+def test_every_emptied_selector_or_list_is_noticed(fault: str) -> None:
     """The counter-examples: removing any part of a policy changes some connection."""
     assert next(differences(SPOILT[fault]), None), f"nobody sees it: {fault}"
 
 
 @pytest.mark.parametrize("removed", [policy["metadata"]["name"] for policy in policies_of("gpu")])
-def test_without_any_one_of_its_policies_the_table_no_longer_holds(removed: str) -> None:
+def test_every_policy_is_needed(removed: str) -> None:
     rest = [policy for policy in policies_of("gpu") if policy["metadata"]["name"] != removed]
     assert next(differences(rest), None)
 
 
-def test_a_policy_opened_by_mistake_is_seen() -> None:
+def test_policy_opened_by_mistake_is_seen() -> None:
     policies = copy.deepcopy(policies_of("gpu"))
     backend = next(policy for policy in policies if policy["metadata"]["name"] == "backend")
     backend["spec"]["ingress"].append(

@@ -82,7 +82,7 @@ def broken_links(settings: Settings, gateway: Manifest, backend: Manifest) -> li
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_the_timeouts_are_one_ordered_chain(overlay: str) -> None:
+def test_timeouts_are_one_ordered_chain(overlay: str) -> None:
     gateway, backend = (find_service(f"overlays/{overlay}", name) for name in ("gateway", "backend"))
     assert broken_links(settings_of(overlay), gateway, backend) == []
 
@@ -97,7 +97,7 @@ def test_the_timeouts_are_one_ordered_chain(overlay: str) -> None:
         ("gateway", "responseStartTimeoutSeconds", 60, "die at 300 s"),
     ],
 )
-def test_a_chain_out_of_order_is_seen(name: str, field: str, value: int, words: str) -> None:
+def test_chain_out_of_order_is_seen(name: str, field: str, value: int, words: str) -> None:
     services = {each: copy.deepcopy(find_service("overlays/gpu", each)) for each in ("gateway", "backend")}
     revision(services[name])[field] = value
     broken = broken_links(settings_of("gpu"), services["gateway"], services["backend"])
@@ -105,7 +105,7 @@ def test_a_chain_out_of_order_is_seen(name: str, field: str, value: int, words: 
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_the_backend_has_the_places_that_gateways_fill(overlay: str) -> None:
+def test_backend_concurrency_matches_the_gateways(overlay: str) -> None:
     backend, gateway = (find_service(f"overlays/{overlay}", name) for name in ("backend", "gateway"))
     settings = settings_of(overlay)
     places = int(annotation(backend, "max-scale")) * revision(backend)["containerConcurrency"]
@@ -119,7 +119,7 @@ def test_the_backend_has_the_places_that_gateways_fill(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_another_gateway_comes_before_the_queue_of_one_is_full(overlay: str) -> None:
+def test_gateways_scale_before_a_queue_is_full(overlay: str) -> None:
     gateway, settings = find_service(f"overlays/{overlay}", "gateway"), settings_of(overlay)
     target = float(annotation(gateway, "target", str(revision(gateway)["containerConcurrency"])))
     alone = annotation(gateway, "maxScale") == "1"
@@ -127,7 +127,7 @@ def test_another_gateway_comes_before_the_queue_of_one_is_full(overlay: str) -> 
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_a_gateways_memory_holds_what_its_settings_let_in(overlay: str) -> None:
+def test_gateway_memory_suffices_for_its_settings(overlay: str) -> None:
     settings = settings_of(overlay)
     limit = revision(find_service(f"overlays/{overlay}", "gateway"))["containers"][0]["resources"]["limits"]["memory"]
     kept = settings.results_max_bytes + settings.cache_max_bytes + settings.max_upload_memory_bytes
@@ -136,7 +136,7 @@ def test_a_gateways_memory_holds_what_its_settings_let_in(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_the_backend_is_hidden_and_the_gateway_finds_it(overlay: str) -> None:
+def test_backend_is_cluster_local_and_found_by_the_gateway(overlay: str) -> None:
     backend = find_service(f"overlays/{overlay}", "backend")
     metadata = backend["metadata"]
     assert metadata["labels"]["networking.knative.dev/visibility"] == "cluster-local"
@@ -196,7 +196,7 @@ def test_every_container_of_ours_is_confined(folder: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_a_patch_changes_a_container_and_does_not_replace_it(overlay: str) -> None:
+def test_patches_merge_into_containers(overlay: str) -> None:
     """Without the merge keys of knative-service.schema.json, kustomize would replace lists and lose the image."""
     base = yaml.safe_load((K8S / "base" / "gateway" / "service.yaml").read_text())
     assert environment(base).keys() <= environment(find_service(f"overlays/{overlay}", "gateway")).keys()
@@ -204,7 +204,7 @@ def test_a_patch_changes_a_container_and_does_not_replace_it(overlay: str) -> No
     assert {mount["mountPath"] for mount in mounts} >= {"/tmp", "/etc/superres/keys", "/etc/superres/model-key"}  # noqa: S108
 
 
-def test_the_shared_memory_fits_into_the_memory() -> None:
+def test_shared_memory_fits_into_the_memory() -> None:
     for overlay in CLUSTER_OVERLAYS:
         spec = revision(find_service(f"overlays/{overlay}", "backend"))
         shm = next(volume for volume in spec["volumes"] if volume["name"] == "shm")["emptyDir"]
@@ -214,7 +214,7 @@ def test_the_shared_memory_fits_into_the_memory() -> None:
 
 
 @pytest.mark.parametrize(("overlay", "dollars"), [("gpu", 3), ("gpu-node-at-zero", 3), ("replicas", 4 * 10 * 3)])
-def test_the_month_ends_before_its_bill_passes_what_the_overlay_says(overlay: str, dollars: float) -> None:
+def test_monthly_budget_is_below_the_overlays_bill(overlay: str, dollars: float) -> None:
     """The bill includes the drain, which the gateway cannot see; with one image per visit it is the largest part
     (docs/how-to/plan-costs.md).
     """
@@ -224,7 +224,7 @@ def test_the_month_ends_before_its_bill_passes_what_the_overlay_says(overlay: st
     assert 0.9 * dollars < billed_s * 0.00022 <= dollars
 
 
-def test_a_component_for_http_clients_adds_a_service_of_its_own(tmp_path: Path) -> None:
+def test_http_component_adds_its_own_service(tmp_path: Path) -> None:
     rendered = render_with(tmp_path, components=("triton-http", "gpu", "images"))
     services = {m["metadata"]["name"]: m for m in rendered if m["apiVersion"] == KNATIVE}
     assert services.keys() == {"backend", "backend-http", "gateway"}

@@ -58,7 +58,7 @@ def test_waiting_client_is_served_and_disconnect_noticed(busy: Served, accept: s
     wait_until_running(busy, 0)
 
 
-def test_a_socket_is_not_watched_after_its_request() -> None:
+def test_socket_is_not_watched_after_its_request() -> None:
     """The file descriptor may belong to another connection before the watcher sees it."""
     watcher, cancel_token = DisconnectWatcher(), CancelToken()
     ours, theirs = socket.socketpair()

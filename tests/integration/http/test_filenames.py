@@ -74,7 +74,7 @@ def test_form_keeps_any_file_name(served: Served, sent: str) -> None:
         assert NAMES[sent] in name_of(picture)
 
 
-def test_a_name_fits_into_a_file_system() -> None:
+def test_name_fits_into_a_file_system() -> None:
     order = make_request(PHOTO, "漢" * 200 + ".png", parse_options({}, Settings()), Settings())
 
     assert len(order.filename.encode()) <= 255

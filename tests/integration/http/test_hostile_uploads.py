@@ -225,7 +225,7 @@ def test_two_thousand_hostile_uploads_end_as_problems(exposed: Served) -> None:
         (b"\0" * 500, b"400"),
     ],
 )
-def test_headers_without_end_are_refused(exposed: Served, line: bytes, expected: bytes) -> None:
+def test_headers_without_end_are_rejected(exposed: Served, line: bytes, expected: bytes) -> None:
     with socket.create_connection(("127.0.0.1", exposed.port), timeout=LIMIT_S) as sock:
         sock.sendall(b"POST /api/v1/upscale HTTP/1.1\r\nHost: here\r\n" + line)
         with contextlib.suppress(OSError):  # rejected and closed while sending

@@ -136,7 +136,7 @@ def test_blocked_client_is_closed_with_its_body_unread(tmp_path: Path) -> None:
     assert most < announced / 2, "as much as the kernel's buffers hold may be taken, never the body"
 
 
-def test_a_chunked_body_is_accepted(served: Served, served_key: str) -> None:
+def test_chunked_body_is_accepted(served: Served, served_key: str) -> None:
     with connected(served) as sock:
         sock.sendall(head(served_key, "Transfer-Encoding: chunked"))
         for start in range(0, len(PHOTO), 100):
@@ -148,7 +148,7 @@ def test_a_chunked_body_is_accepted(served: Served, served_key: str) -> None:
         assert (status, headers["x-superres-size"]) == (200, "128x96")
 
 
-def test_a_chunked_body_over_the_limit_gets_413(served: Served, served_key: str) -> None:
+def test_chunked_body_over_the_limit_gets_413(served: Served, served_key: str) -> None:
     with connected(served) as sock:
         sock.sendall(head(served_key, "Transfer-Encoding: chunked"))
         png = images.insert_png_chunk(PHOTO, b"teSt", bytes(300_000))

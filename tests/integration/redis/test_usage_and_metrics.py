@@ -42,7 +42,7 @@ def make_picture(server: Served, key: str) -> None:
 
 
 @pytest.mark.parametrize("store", ["file", "redis"])
-def test_the_month_survives_a_restart(tmp_path: Path, store: str, request: pytest.FixtureRequest) -> None:
+def test_month_survives_a_restart(tmp_path: Path, store: str, request: pytest.FixtureRequest) -> None:
     shared: dict[str, str] = {}
     if store == "redis":
         server: RedisServer = request.getfixturevalue("redis_server")

@@ -144,7 +144,7 @@ def test_grey_variant_keeps_colour(server: TritonServer, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gray_denoise_15", "gray_jpeg_10"])
-def test_a_grey_variant_keeps_a_grey_image_grey(server: TritonServer, name: str) -> None:
+def test_grey_variant_keeps_a_grey_image_grey(server: TritonServer, name: str) -> None:
     grey = np.repeat(draw_photo(20, 15, seed=6)[..., :1], 3, axis=2)
     upscaled = upscale(server, grey, name)
     assert np.array_equal(upscaled[..., 0], upscaled[..., 1])

@@ -40,7 +40,7 @@ def test_any_size_comes_back_four_times_as_large(
     assert levels_apart(upscaled, whole(engine, pixels)) <= 1
 
 
-def test_grpc_and_http_give_the_same_picture(triton_server: TritonServer) -> None:
+def test_grpc_and_http_give_the_same_image(triton_server: TritonServer) -> None:
     pixels, _ = set5_pair("butterfly")
     inputs = upscale_request(http_client, pixels, variant=None)
     client = http_client.InferenceServerClient(triton_server.http_address)
@@ -172,12 +172,12 @@ def test_bad_request_fails_alone_in_its_batch(triton_server: TritonServer) -> No
             assert answer.status() == {"nope": "StatusCode.NOT_FOUND", "real_x4": "StatusCode.UNAVAILABLE"}[variant]
 
 
-def test_a_request_that_mixes_variants_is_refused(triton_server: TritonServer) -> None:
+def test_request_that_mixes_variants_is_rejected(triton_server: TritonServer) -> None:
     tiles = np.repeat(draw_photo(16, 16, seed=6)[None], 2, axis=0)
     with pytest.raises(grpc_client.InferenceServerException, match="names 2 variants"):
         swinir_request(triton_server, tiles, [DEFAULT_VARIANT, "compact_x2"])
 
 
-def test_the_light_steps_do_not_import_torch(triton_server: TritonServer) -> None:
+def test_light_steps_do_not_import_torch(triton_server: TritonServer) -> None:
     """torch costs 200 MB and 2 s per process, so only swinir's stub may load it."""
     assert count_of(triton_server, "libtorch") == 1

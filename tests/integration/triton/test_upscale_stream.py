@@ -62,7 +62,7 @@ def share_that_differs(a: Any, b: Any) -> float:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (33, 2), (7, 9), (72, 64), (130, 257)])
-def test_the_bands_equal_the_result_of_upscale(
+def test_bands_equal_the_result_of_upscale(
     triton_server: TritonServer, backend: TritonClient, shape: tuple[int, int]
 ) -> None:
     pixels = draw_photo(*shape, seed=1)
@@ -204,7 +204,7 @@ def test_bad_input_is_rejected_and_the_model_continues(backend: TritonClient, ca
     assert join(ask(backend, draw_photo(8, 8, seed=7))).shape == (32, 32, 3)
 
 
-def test_the_deadline_ends_a_stream(backend: TritonClient) -> None:
+def test_deadline_ends_a_stream(backend: TritonClient) -> None:
     with pytest.raises(BackendTimeoutError):
         ask(backend, draw_photo(500, 500, seed=8), deadline=time.monotonic() + 0.1)
     with pytest.raises(BackendTimeoutError, match="before the request was sent"):
@@ -223,7 +223,7 @@ def test_rotated_keys_are_both_tried(triton_server: TritonServer) -> None:
         wrong.close()
 
 
-def test_a_missing_server_is_unavailable() -> None:
+def test_missing_server_is_unavailable() -> None:
     nobody = TritonClient("127.0.0.1:9", ["key"])
     with pytest.raises(BackendUnavailableError):
         ask(nobody, draw_photo(8, 8))
@@ -246,7 +246,7 @@ def test_readiness_needs_no_key(backend: TritonClient) -> None:
     backend.wait_until_ready(time.monotonic() + LIMIT_S, CancelToken())
 
 
-def test_the_request_id_is_in_the_log_of_triton(triton_server: TritonServer, backend: TritonClient) -> None:
+def test_request_id_is_in_the_log_of_triton(triton_server: TritonServer, backend: TritonClient) -> None:
     ask(backend, draw_photo(8, 8), request_id="find-me-in-the-log")
     end = time.monotonic() + LIMIT_S
     while "find-me-in-the-log" not in triton_server.process.log_path.read_text():

@@ -45,7 +45,7 @@ def test_every_part_runs_and_becomes_a_page(tmp_path: Path) -> None:
     assert NOTHING_YET[0] not in text
 
 
-def test_a_micro_batch_that_does_not_fit_ends_the_table_and_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_micro_batch_that_does_not_fit_ends_the_table_and_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Engine._forward
 
     def fail_above_two(engine: Engine, network: Any, images: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
@@ -87,7 +87,7 @@ def test_without_a_card_it_says_what_is_missing_and_writes_nothing(
     assert not (tmp_path / "gpu.json").exists()
 
 
-def test_the_page_says_what_the_result_says(tmp_path: Path) -> None:
+def test_page_says_what_the_result_says(tmp_path: Path) -> None:
     page = tmp_path / "gpu.md"
     shutil.copy(PAGE, page)
 

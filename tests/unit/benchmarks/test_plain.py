@@ -13,7 +13,7 @@ TOLERANCE = 1e-5
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_plain_formulation_agrees_with_the_published_network(case: str) -> None:
+def test_plain_formulation_agrees_with_the_published_network(case: str) -> None:
     config = CASES[case]["config"]
     network = PlainSwinIR(**config)
     own = {name: value for name, value in config.items() if name != "img_size"}
@@ -24,7 +24,7 @@ def test_the_plain_formulation_agrees_with_the_published_network(case: str) -> N
 
 
 @pytest.mark.parametrize("size", [(16, 16), (24, 40)], ids=["training size", "another size"])
-def test_the_plain_formulation_agrees_with_ours(size: tuple[int, int]) -> None:
+def test_plain_formulation_agrees_with_ours(size: tuple[int, int]) -> None:
     network = PlainSwinIR(**SMALL, img_size=16)
     network.load_state_dict(reference_tensors(SMALL), strict=True)
     images = draw_images(2, 3, *size)

@@ -37,7 +37,7 @@ def values(text: str) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"^(superres_\S+) (\S+)$", text, re.MULTILINE)}
 
 
-def test_a_scrape_reads_the_sources() -> None:
+def test_scrape_reads_the_sources() -> None:
     metrics = Metrics(sources())
     metrics.count_request("GET", "/", 200, 0.2)
     metrics.count_request("POST", "/api/v1/upscale", 503, 11.0)

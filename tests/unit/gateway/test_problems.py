@@ -29,7 +29,7 @@ from testing.requests import ask_api, check_problem, form, problem_of
 ALL = list(all_problems())
 
 
-def test_the_module_docstring_shows_the_exception_tree() -> None:
+def test_module_docstring_shows_the_exception_tree() -> None:
     drawn = re.findall(r"^( *)(\w+) +(\d{3}|status)  ", problems.__doc__ or "", re.MULTILINE)
 
     def draw(kind: type[Problem], depth: int) -> list[tuple[str, str, str]]:
@@ -95,7 +95,7 @@ ROUTES = {
 """A path of every route: its method, and whether its errors are JSON for every client."""
 
 
-def test_the_table_of_this_test_has_every_route(app: Flask) -> None:
+def test_table_of_this_test_has_every_route(app: Flask) -> None:
     adapter = app.url_map.bind("localhost")
     matched = {adapter.match(path.partition("#")[0], method=method)[0] for path, (method, _) in ROUTES.items()}
 
@@ -146,7 +146,7 @@ def test_bug_is_logged_with_id_and_shown_without_details(
 
 @pytest.mark.parametrize("host", ["a..b", ".a", "a" * 64 + ".b"])
 @pytest.mark.parametrize("path", ["/", "/nothing", "/healthz"])
-def test_an_invalid_host_header_gets_400(
+def test_invalid_host_header_gets_400(
     client: FlaskClient, path: str, host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = client.get(path, headers={"Host": host, "Accept": "text/html"})

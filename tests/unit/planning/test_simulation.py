@@ -107,7 +107,7 @@ def fields_of(month: SimulatedMonth) -> dict[str, object]:
     boots_s=st.lists(st.floats(0.5, 120), min_size=2, max_size=2).map(sorted),
     visits=st.integers(1, 4),
 )
-def test_a_slower_boot_never_costs_less_nor_answers_sooner_for_visits_far_apart(
+def test_slower_boot_never_costs_less_nor_answers_sooner_for_visits_far_apart(
     service: Service, boots_s: list[float], visits: int
 ) -> None:
     traffic = images_at(*(10 + 1000 * visit for visit in range(visits)))
@@ -120,7 +120,7 @@ def test_a_slower_boot_never_costs_less_nor_answers_sooner_for_visits_far_apart(
     assert (slow.latencies_s >= quick.latencies_s - SLACK_S).all()
 
 
-def test_a_slower_boot_can_cost_less_where_it_joins_two_visits() -> None:
+def test_slower_boot_can_cost_less_where_it_joins_two_visits() -> None:
     # not a bug: visits 40 s apart need two boots of a quick pod and one boot of a slow one
     traffic = images_at(10, 50)
     service = Service(window_s=6, retention_s=0)
@@ -193,7 +193,7 @@ def test_visit_during_the_retention_is_warm_and_one_after_it_is_cold() -> None:
     assert (after.cold, after.boots) == (2, 2)
 
 
-def test_full_queue_refuses_and_a_long_boot_times_out() -> None:
+def test_full_queue_rejects_and_a_long_boot_times_out() -> None:
     traffic = images_at(*(100 + 0.01 * index for index in range(10)))
     refusing = simulate(Service(queue_size=4), traffic)
     timing_out = simulate(Service(boot_s=200, deadline_s=60), traffic)
@@ -202,7 +202,7 @@ def test_full_queue_refuses_and_a_long_boot_times_out() -> None:
     assert (timing_out.timed_out, timing_out.served, timing_out.work_s) == (10, 0, 0)
 
 
-def test_gpu_works_on_one_image_at_a_time_whatever_the_concurrency() -> None:
+def test_gpu_works_on_one_image_at_a_time_for_any_concurrency() -> None:
     traffic = images_at(*([100.0] * 4))
     service = Service(seconds_per_megapixel=10, overhead_s=0, concurrency=4)
 
@@ -277,7 +277,7 @@ def test_boot_times_have_the_median_and_the_90th_percentile_asked_for() -> None:
         ({"retention_s": 7200}, "Invalid retention 7200"),
     ],
 )
-def test_setting_out_of_range_is_refused_with_its_limits(change: dict[str, float], words: str) -> None:
+def test_setting_out_of_range_is_rejected_with_its_limits(change: dict[str, float], words: str) -> None:
     with pytest.raises(InvalidServiceError, match=words):
         simulate(dataclasses.replace(Service(), **change), images([]))  # type: ignore[arg-type]
 

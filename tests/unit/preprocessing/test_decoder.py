@@ -59,7 +59,7 @@ def test_jpeg_is_read(options: dict[str, bool]) -> None:
     assert levels_apart(read(images.encode_jpeg(smooth, **options)), smooth) <= 3
 
 
-def test_an_interlaced_png_is_read() -> None:
+def test_interlaced_png_is_read() -> None:
     assert (read(images.interlaced_png(PHOTO)).pixels == PHOTO).all()
 
 
@@ -154,14 +154,14 @@ def test_16_bits_of_any_kind_are_reduced_and_said_so(colour_type: int, channels:
     assert "16 bits per channel" in image.notes[0]
 
 
-def test_a_transparent_16_bit_grey_is_found_in_its_own_depth() -> None:
+def test_transparent_16_bit_grey_is_found_in_its_own_depth() -> None:
     samples = np.array([[0x1234, 0x1235, 0x1334, 0]], np.uint16)
     png = images.insert_png_chunk(images.grey16_png(samples), b"tRNS", b"\x12\x34")
     assert alpha_of(read(png)).tolist() == [[0, 255, 255, 255]]
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_a_transparent_16_bit_colour_is_found_in_its_own_depth_and_hides_no_colour_beside_it(orientation: int) -> None:
+def test_transparent_16_bit_colour_is_found_in_its_own_depth_and_hides_no_colour_beside_it(orientation: int) -> None:
     key = (1000, 2000, 3000)
     samples = np.array([[key, (1001, 2001, 3001), (1000, 2000, 3001)], [(1000, 0, 3000), key, (65535, 0, 9)]], ">u2")
     chunks = [
@@ -183,7 +183,7 @@ def test_one_transparent_grey_or_colour_becomes_alpha() -> None:
         assert levels_apart(image, opaque) == 0
 
 
-def test_a_palette_becomes_rgb_and_is_said_so() -> None:
+def test_palette_becomes_rgb_and_is_said_so() -> None:
     few = PHOTO & np.array((0xE0, 0, 0), np.uint8)
     image = read(images.palette_png(few, 8))
     assert levels_apart(image, few) == 0
@@ -191,7 +191,7 @@ def test_a_palette_becomes_rgb_and_is_said_so() -> None:
     assert image.notes == ("The image has a palette: it was converted to RGB.",)
 
 
-def test_a_palette_of_greys_is_greyscale() -> None:
+def test_palette_of_greys_is_greyscale() -> None:
     few = np.repeat((GREY & np.uint8(0xE0))[..., np.newaxis], 3, axis=2)
     image = read(images.palette_png(few, 8))
     assert image.is_grey
@@ -203,14 +203,14 @@ def test_transparency_of_a_palette_becomes_alpha() -> None:
     assert set(np.unique(alpha_of(image))) == {0, 128, 255}
 
 
-def test_an_index_beyond_the_palette_is_no_crash() -> None:
+def test_index_beyond_the_palette_is_no_crash() -> None:
     palette = images.png_chunk(b"PLTE", bytes((255, 0, 0)))
     image = read(images.raw_png(1, 2, 8, 3, bytes((0, 200)), [palette]))
     assert image.pixels[0, 0].tolist() == [255, 0, 0]
 
 
 @pytest.mark.parametrize("animated", [images.animated_webp, images.animated_png])
-def test_the_first_frame_of_an_animation_is_taken_and_said_so(animated: Callable[[list[Pixels]], bytes]) -> None:
+def test_first_frame_of_an_animation_is_taken_and_said_so(animated: Callable[[list[Pixels]], bytes]) -> None:
     image = read(animated([PHOTO, ~PHOTO, PHOTO]))
     assert (image.pixels == PHOTO).all()
     assert image.notes == ("The image is animated: only the first of its 3 frames was used.",)

@@ -72,6 +72,6 @@ def test_at_scale_1_decoding_takes_most() -> None:
     assert working_bytes(upload_of(np.zeros((100, 1_000, 3), np.uint8)), 1, "png") == 100 * 1_000 * 24
 
 
-def test_the_most_pixels_are_those_that_the_bytes_hold() -> None:
+def test_most_pixels_are_those_that_the_bytes_hold() -> None:
     assert max_output_pixels("webp", 1_600, is_transparent=False) == 100
     assert max_output_pixels("webp", 4_200, is_transparent=True) == 100

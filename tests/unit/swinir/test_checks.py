@@ -17,7 +17,7 @@ def rows(*tiles: tuple[float, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.f
     return np.array(tiles, np.float32)
 
 
-def test_an_image_is_as_sound_as_its_tiles() -> None:
+def test_image_is_as_sound_as_its_tiles() -> None:
     sound = summarise(rows((0, 1, -3.5, 250, 0.25, 1.0), (1, 2, 4, 259.25, 0.75, 3.0)))
     assert sound.tiles == 2
     assert sound.reruns == 1
@@ -45,7 +45,7 @@ def test_no_difference_has_a_number_too() -> None:
 @pytest.mark.parametrize(
     "bad", [np.zeros((0, len(FIELDS))), np.zeros((2, 5)), np.zeros(6), np.full((1, len(FIELDS)), np.nan)]
 )
-def test_rows_that_are_none_are_refused(bad: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
+def test_rows_that_are_none_are_rejected(bad: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
     with pytest.raises(ValueError, match="CHECKS has shape"):
         summarise(bad.astype(np.float32))
 
@@ -54,13 +54,13 @@ def test_rows_that_are_none_are_refused(bad: np.ndarray[tuple[int, ...], np.dtyp
     ("written", "granted"),
     [("max 100000", 1000), ("150000 100000", 2), ("50000 100000", 1), ("900000 100000", 9), ("nonsense", 1000)],
 )
-def test_a_containers_quota_bounds_the_threads(tmp_path: Path, written: str, granted: int) -> None:
+def test_containers_quota_bounds_the_threads(tmp_path: Path, written: str, granted: int) -> None:
     (tmp_path / "cpu.max").write_text(written + "\n")
     assert count_cpus(tmp_path) == min(granted, len(os.sched_getaffinity(0)))
 
 
 @pytest.mark.parametrize(("quota", "granted"), [("-1", 1000), ("100000", 1)])
-def test_an_older_cgroup_is_read_too(tmp_path: Path, quota: str, granted: int) -> None:
+def test_older_cgroup_is_read_too(tmp_path: Path, quota: str, granted: int) -> None:
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(quota)
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000")

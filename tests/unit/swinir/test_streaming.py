@@ -79,7 +79,7 @@ def test_after_a_cancel_nothing_more_is_sent() -> None:
     assert stopped.value.tiles <= sum(sent)
 
 
-def test_a_failure_ends_the_stream_with_itself() -> None:
+def test_failure_ends_the_stream_with_itself() -> None:
     def restore(tiles: Any) -> tuple[Any, Any, int]:
         raise MemoryError(f"no memory for {len(tiles)}")
 
@@ -95,7 +95,7 @@ def test_where_a_tile_is_slow_one_is_sent_at_a_time() -> None:
     assert (size.tiles, size.in_flight) == (1, 1)
 
 
-def test_where_tiles_are_fast_sub_batches_grow_to_what_takes_a_moment() -> None:
+def test_sub_batches_grow_for_fast_tiles() -> None:
     """On a GPU: 5 ms per tile."""
     size = SubBatchSize()
     sizes = []
@@ -107,7 +107,7 @@ def test_where_tiles_are_fast_sub_batches_grow_to_what_takes_a_moment() -> None:
     assert size.in_flight == MAX_IN_FLIGHT
 
 
-def test_a_queue_that_grows_makes_sub_batches_small_again() -> None:
+def test_queue_that_grows_makes_sub_batches_small_again() -> None:
     size = SubBatchSize()
     for _ in range(8):
         size.update(size.tiles, 0.005 * size.tiles)

@@ -33,7 +33,7 @@ def draw(crops: Crops, patch: int, batch: int) -> tuple[Pixels, Pixels]:
     ("recipe", "scale", "levels"),
     [("bicubic", 4, 2), ("bicubic", 2, 2), ("noise:0", 1, 0), ("jpeg:95", 1, 6), ("real", 4, 25)],
 )
-def test_input_and_target_of_a_crop_show_the_same_place_turned_alike(recipe: str, scale: int, levels: int) -> None:
+def test_input_and_target_show_one_position_and_rotation(recipe: str, scale: int, levels: int) -> None:
     given, target = draw(Crops([slope(240, 200), slope(180, 244)], recipe, scale, seed=7), 16, 64)
 
     assert given.shape == (64, 16, 16, 3)
@@ -47,27 +47,27 @@ def test_input_and_target_of_a_crop_show_the_same_place_turned_alike(recipe: str
     assert directions == {(dx, dy) for dx in (-1, 1) for dy in (-1, 1)} | {(0, 0)}, "some were turned, some mirrored"
 
 
-def test_the_same_seed_draws_the_same_crops_and_another_does_not() -> None:
+def test_same_seed_draws_the_same_crops_and_another_does_not() -> None:
     photographs = [images.draw_photo(80, 96)]
     one, again, other = (draw(Crops(photographs, "real", 2, seed=seed), 16, 2) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
     assert not np.array_equal(one[0], other[0])
 
 
-def test_photographs_that_are_all_smaller_than_a_crop_are_refused_with_the_numbers() -> None:
+def test_photos_smaller_than_a_crop_are_rejected() -> None:
     crops = Crops([slope(320, 480), slope(480, 320)], "bicubic", 4, seed=1)
     words = "None of 2 photographs has 384 pixels on both sides, as crops of 96 pixels at scale 4 take."
     with pytest.raises(ValueError, match=re.escape(words)):
         draw(crops, 96, 1)
 
 
-def test_a_photograph_as_large_as_a_crop_is_drawn_whole_and_a_smaller_one_never() -> None:
+def test_photo_of_crop_size_is_drawn_whole() -> None:
     exact, smaller = np.full((32, 32, 3), 200, np.uint8), np.full((200, 31, 3), 10, np.uint8)
     _, target = draw(Crops([smaller, exact], "real", 2, seed=1), 16, 32)
     assert (target == 200).all()
 
 
-def test_a_small_photograph_takes_the_border_from_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_photo_takes_the_border_from_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     degraded: list[int] = []
 
     def note(pixels: Pixels, quality: int) -> Pixels:
@@ -82,18 +82,18 @@ def test_a_small_photograph_takes_the_border_from_no_other(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("recipe", ["real", "jpeg:20", "noise:25", "bicubic"])
-def test_grey_photographs_stay_of_one_channel(recipe: str) -> None:
+def test_grey_photos_stay_of_one_channel(recipe: str) -> None:
     given, target = draw(Crops([images.draw_grey(80, 80)[..., None]], recipe, 1, seed=1), 24, 2)
     assert given.shape == target.shape == (2, 24, 24, 1)
 
 
-def test_an_unknown_recipe_is_refused_by_name() -> None:
+def test_unknown_recipe_is_rejected_by_name() -> None:
     with pytest.raises(ValueError, match="recipe is 'fog'"):
         draw(Crops([slope(40, 40)], "fog", 1, seed=1), 16, 1)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
-def test_the_real_world_ends_at_its_size_damaged_and_still_the_same_picture(scale: int) -> None:
+def test_real_recipe_degrades_and_keeps_the_size(scale: int) -> None:
     photo = images.draw_photo(101, 90)
     clean = resize(photo, 101 // scale, 90 // scale).astype(int)
     for seed in range(8):

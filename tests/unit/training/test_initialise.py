@@ -33,7 +33,7 @@ def shrink(photo: Pixels, scale: int) -> Pixels:
 
 
 @pytest.mark.parametrize("variant", ["compact_x2", "compact_x4"])
-def test_a_network_that_was_never_trained_beats_bicubic(variant: str) -> None:
+def test_network_that_was_never_trained_beats_bicubic(variant: str) -> None:
     recipe, photo = RECIPES[variant], PHOTOGRAPHS[0]
     given = shrink(photo, recipe.scale)
     network = new_network(variant)
@@ -55,7 +55,7 @@ def test_at_scale_1_it_begins_with_the_input_itself(variant: str) -> None:
     assert np.array_equal(restore(network, given), given)
 
 
-def test_features_that_were_loaded_are_kept_and_the_last_convolution_alone_begins_anew() -> None:
+def test_loaded_features_are_kept() -> None:
     network = new_network("compact_x2")
     before = copies(network)
 
@@ -65,7 +65,7 @@ def test_features_that_were_loaded_are_kept_and_the_last_convolution_alone_begin
     assert changed == {"upsample.0.weight", "upsample.0.bias"}
 
 
-def test_least_squares_is_closer_than_the_plainest_filter_that_it_could_have_chosen() -> None:
+def test_least_squares_beats_the_simplest_filter() -> None:
     recipe, photo = RECIPES["compact_x2"], PHOTOGRAPHS[1]
 
     weight, bias = least_squares_upsampler(PHOTOGRAPHS, recipe)
@@ -78,7 +78,7 @@ def test_least_squares_is_closer_than_the_plainest_filter_that_it_could_have_cho
     assert (made - target).square().mean() < 0.8 * (repeated - target).square().mean()
 
 
-def test_a_grey_network_starts_as_the_colour_network_that_sees_three_equal_channels() -> None:
+def test_grey_network_starts_as_the_colour_network() -> None:
     colour, grey = new_network("compact_color_jpeg_20"), new_network("compact_gray_jpeg_20")
     grey.load_state_dict({**grey.state_dict(), **grey_from_colour(grey, copies(colour))})
     light = torch.rand(1, 1, 14, 14)

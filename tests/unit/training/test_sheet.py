@@ -17,7 +17,7 @@ VARIANT, SCALE = "compact_x2", 2
 SIDE = CROP_PX * SCALE
 
 
-def test_each_photograph_has_a_row_of_bicubic_and_of_each_variant(tmp_path: Path) -> None:
+def test_each_photo_has_a_row_of_bicubic_and_of_each_variant(tmp_path: Path) -> None:
     photos = [images.draw_photo(CROP_PX + 4, CROP_PX + 20, seed=1), images.draw_photo(CROP_PX, CROP_PX, seed=2)]
     paths = [str(tmp_path / f"{number}.png") for number in range(len(photos))]
     for photo, path in zip(photos, paths, strict=True):
@@ -40,7 +40,7 @@ def test_each_photograph_has_a_row_of_bicubic_and_of_each_variant(tmp_path: Path
         assert np.array_equal(cells[:, SIDE:], crop(made, SIDE))
 
 
-def test_a_picture_smaller_than_its_place_is_whole_on_white() -> None:
+def test_image_smaller_than_its_place_is_whole_on_white() -> None:
     picture = images.draw_photo(3, 9)
     cut = crop(picture, 5)
     assert np.array_equal(cut[:3], picture[:, 2:7])

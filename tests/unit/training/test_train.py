@@ -41,7 +41,7 @@ def run(data: Path, run_folder: Path, *options: str) -> str:
     return result.output
 
 
-def test_a_run_that_ended_goes_on_from_its_checkpoint(data: Path, tmp_path: Path) -> None:
+def test_run_that_ended_goes_on_from_its_checkpoint(data: Path, tmp_path: Path) -> None:
     run(data, tmp_path / "run", "--steps", "2")
     output = run(data, tmp_path / "run", "--steps", "3")
 
@@ -53,7 +53,7 @@ def test_a_run_that_ended_goes_on_from_its_checkpoint(data: Path, tmp_path: Path
     assert all(torch.equal(parameter, average[name]) for name, parameter in served.named_parameters())
 
 
-def test_a_run_by_the_clock_ends_by_it(data: Path, tmp_path: Path) -> None:
+def test_run_by_the_clock_ends_by_it(data: Path, tmp_path: Path) -> None:
     run(data, tmp_path / "run", "--minutes", "0.0001")
     output = run(data, tmp_path / "run", "--minutes", "0.0001")
 
@@ -61,7 +61,7 @@ def test_a_run_by_the_clock_ends_by_it(data: Path, tmp_path: Path) -> None:
     assert len((tmp_path / "run/log.jsonl").read_text().splitlines()) == 1
 
 
-def test_a_run_is_judged_as_the_shipped_weights_are_measured(data: Path) -> None:
+def test_run_is_judged_as_the_shipped_weights_are_measured(data: Path) -> None:
     row = VARIANTS[VARIANT]
     (_, pairs), *_ = benchmarks_of(row, data / "bench")
     before, after = score(Engine(device="cpu"), row, pairs)

@@ -192,7 +192,7 @@ def test_number_of_keys_in_memory_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(("pixels", "cost"), [(1, 1), (1_000_000, 1), (1_000_001, 2), (4_194_304, 5)])
-def test_an_upload_costs_whole_megapixels(pixels: int, cost: int) -> None:
+def test_upload_costs_whole_megapixels(pixels: int, cost: int) -> None:
     assert count_megapixels(pixels) == cost
 
 

@@ -127,7 +127,7 @@ def test_repeated_wake_calls_the_server_once() -> None:
     assert activator.asked_ready == 1
 
 
-def test_a_slow_boot_has_not_failed() -> None:
+def test_slow_boot_has_not_failed() -> None:
     backend = external(Activator())
     with pytest.raises(BackendStillBootingError):
         ask(backend, limit_s=0.02)

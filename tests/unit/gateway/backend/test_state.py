@@ -51,7 +51,7 @@ def test_recent_states_are_ordered_and_bounded() -> None:
     assert len(tracker.recent_states()) == MAX_STATES
 
 
-def test_the_usual_boot_time_comes_from_past_boots() -> None:
+def test_usual_boot_time_comes_from_past_boots() -> None:
     clock = ManualClock()
     tracker = BackendStateTracker(clock=clock)
     assert tracker.current().usual_boot_s is None
@@ -74,7 +74,7 @@ def test_boot_times_survive_a_restart_in_a_bounded_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"a": 1}', '["x"]', "[null]", "7"])
-def test_a_damaged_boot_file_is_ignored(tmp_path: Path, content: str) -> None:
+def test_damaged_boot_file_is_ignored(tmp_path: Path, content: str) -> None:
     path = tmp_path / "boots.json"
     path.write_text(content)
     assert BackendStateTracker(path).current().usual_boot_s is None

@@ -89,7 +89,7 @@ def test_valid_lines_of_a_damaged_record_are_used(
     assert list(shared_memory.iterdir()) == []
 
 
-def test_a_record_cannot_remove_files_outside_the_shared_memory(shared_memory: Path, gone: int, tmp_path: Path) -> None:
+def test_record_cannot_remove_files_outside_the_shared_memory(shared_memory: Path, gone: int, tmp_path: Path) -> None:
     (shared_memory / REGION).mkdir()
     (tmp_path / "precious").touch()
     (tmp_path / "triton.stubs").write_text(f"{gone} {REGION}/../../precious\n")
@@ -99,7 +99,7 @@ def test_a_record_cannot_remove_files_outside_the_shared_memory(shared_memory: P
     assert (tmp_path / "precious").exists()
 
 
-def test_a_record_is_replaced_as_a_whole(tmp_path: Path) -> None:
+def test_record_is_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "triton.stubs"
     record_regions(path, frozenset({stub_of(7, "old")}))
     with path.open() as reader:
@@ -123,7 +123,7 @@ def test_only_records_of_ended_servers_are_removed(shared_memory: Path, gone: in
     assert sorted(path.name for path in tmp_path.glob("*.stubs")) == ["folder.stubs", "triton-34cd.stubs"]
 
 
-def test_a_reused_process_id_does_not_keep_shared_memory(shared_memory: Path, tmp_path: Path) -> None:
+def test_reused_process_id_does_not_keep_shared_memory(shared_memory: Path, tmp_path: Path) -> None:
     (shared_memory / f"{REGION}old").touch()
     reused = psutil.Process().pid  # alive, but not a tritonserver
     record_regions(tmp_path / "triton.stubs", [stub_of(reused, "old")])
@@ -133,7 +133,7 @@ def test_a_reused_process_id_does_not_keep_shared_memory(shared_memory: Path, tm
     assert list(shared_memory.iterdir()) == []
 
 
-def test_a_zombie_is_not_alive() -> None:
+def test_zombie_is_not_alive() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     stub = Stub(psutil.Process(ended.pid), "folder", f"{REGION}x", 1)
     while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:

@@ -70,7 +70,7 @@ def test_log_of_a_running_server_is_kept(tmp_path: Path, backend: FakeBackend) -
     assert [(path.name, path.read_text()) for path in state_dir.iterdir()] == [(embedded.LOG_NAME, "of another server")]
 
 
-def test_the_log_of_a_failed_server_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_of_a_failed_server_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def make_backend(settings: Settings, log_name: str) -> FakeBackend:
         (Path(settings.state_dir) / log_name).write_text("why it failed")
         return FakeBackend(failures=[BackendFaultError("INTERNAL: no")] * 2)

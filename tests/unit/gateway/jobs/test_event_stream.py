@@ -63,7 +63,7 @@ def test_stream_reports_progress_and_ends_with_the_bytes_of_the_plain_response(c
     }
 
 
-def test_client_that_refuses_events_gets_the_image(client: FlaskClient, key: str) -> None:
+def test_client_that_rejects_events_gets_the_image(client: FlaskClient, key: str) -> None:
     plain = ask_api(client, key, headers={"Accept": "image/*, text/event-stream;q=0"})
 
     assert plain.content_type == "image/png"
@@ -82,7 +82,7 @@ def test_bands_add_up_to_the_image(client: FlaskClient, key: str) -> None:
     assert np.abs(painted.astype(int) - whole).mean() < 4, "a JPEG of quality 80"
 
 
-def test_a_wide_band_is_sent_smaller() -> None:
+def test_wide_band_is_sent_smaller() -> None:
     data = encode_png(draw_photo(8, 1000))
     stream = JobEvents(submit_job(FakeBackend(), data=data), FakeBackend().state_tracker, with_bands=True)
     stream.start()

@@ -44,7 +44,7 @@ def test_parameter_in_form_and_query_is_rejected(client: FlaskClient, key: str) 
     assert problem_of(response) == (400, "bad-parameter")
 
 
-def test_an_empty_parameter_means_the_default(client: FlaskClient, key: str) -> None:
+def test_empty_parameter_means_the_default(client: FlaskClient, key: str) -> None:
     response = ask_api(client, key, query="?variant=&format=&quality=")
 
     assert response.headers["X-Superres-Variant"] == "compact_x4"
@@ -111,7 +111,7 @@ def test_result_has_a_safe_name_from_the_upload(sent: str, stem: str) -> None:
     assert order.filename == f"{stem}_compact_x4.png"
 
 
-def test_the_name_says_the_scale_once() -> None:
+def test_name_says_the_scale_once() -> None:
     upload = probe(PHOTO, UploadLimits(10**6, 10**6, 10**4))
 
     names = [

@@ -94,7 +94,7 @@ GOOD_IMAGES = {
 
 
 @pytest.mark.parametrize("what", GOOD_IMAGES)
-def test_an_unusual_image_is_taken(client: FlaskClient, key: str, upscaler: FakeBackend, what: str) -> None:
+def test_unusual_image_is_taken(client: FlaskClient, key: str, upscaler: FakeBackend, what: str) -> None:
     response = ask_api(client, key, GOOD_IMAGES[what])
 
     assert response.status_code == 200, response.get_data(as_text=True)
@@ -208,7 +208,7 @@ BAD_FORMS: dict[str, tuple[dict[str, Any], int, str]] = {
 
 
 @pytest.mark.parametrize("what", BAD_FORMS)
-def test_a_bad_form_is_refused_by_name(make_app: MakeApp, key: str, upscaler: FakeBackend, what: str) -> None:
+def test_bad_form_is_rejected_by_name(make_app: MakeApp, key: str, upscaler: FakeBackend, what: str) -> None:
     fields, status, slug = BAD_FORMS[what]
     for value in fields.values():
         for one in value if isinstance(value, list) else [value]:

@@ -48,7 +48,7 @@ def test_work_is_charged_to_the_keys_client(make_app: MakeApp, key: str) -> None
 
 
 @pytest.mark.parametrize("accept", ["*/*", "text/event-stream"])
-def test_a_used_up_budget_rejects_requests_that_cost_gpu_seconds(make_app: MakeApp, key: str, accept: str) -> None:
+def test_used_up_budget_rejects_requests_that_cost_gpu_seconds(make_app: MakeApp, key: str, accept: str) -> None:
     upscaler = FakeBackend()
     client = spent(make_app(upscaler=upscaler, monthly_gpu_budget_s=100)).test_client()
 
@@ -62,7 +62,7 @@ def test_a_used_up_budget_rejects_requests_that_cost_gpu_seconds(make_app: MakeA
     assert upscaler.asked == []
 
 
-def test_a_used_up_budget_is_shown_on_the_form_and_stops_wake_calls(make_app: MakeApp) -> None:
+def test_used_up_budget_is_shown_on_the_form_and_stops_wake_calls(make_app: MakeApp) -> None:
     upscaler = FakeBackend()
     client = spent(make_app(upscaler=upscaler, monthly_gpu_budget_s=100)).test_client()
 
@@ -75,7 +75,7 @@ def test_a_used_up_budget_is_shown_on_the_form_and_stops_wake_calls(make_app: Ma
     assert client.get("/api/v1/status").get_json()["month"]["is_spent"] is True
 
 
-def test_an_unspent_budget_is_not_mentioned(make_app: MakeApp, key: str) -> None:
+def test_unspent_budget_is_not_mentioned(make_app: MakeApp, key: str) -> None:
     client = make_app(monthly_gpu_budget_s=100).test_client()
 
     assert "GPU seconds are used up" not in client.get("/").get_data(as_text=True)
@@ -122,7 +122,7 @@ def test_form_and_stream_share_the_cache_with_the_api(make_app: MakeApp, key: st
     assert len(upscaler.asked) == 1
 
 
-def test_a_failure_is_not_cached(make_app: MakeApp, key: str) -> None:
+def test_failure_is_not_cached(make_app: MakeApp, key: str) -> None:
     upscaler = FakeBackend(failures=[MemoryError()])
     client = make_app(upscaler=upscaler, cache_max_bytes=CACHE).test_client()
 

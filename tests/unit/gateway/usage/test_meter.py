@@ -103,7 +103,7 @@ def test_second_seen_by_two_gateways_counts_once(make_ledger: MakeLedger) -> Non
     assert lives[0].meter.current_month().clients == {"alice": ClientUsage(2, 6.0)}
 
 
-def test_a_batch_written_twice_counts_once(make_ledger: MakeLedger) -> None:
+def test_batch_written_twice_counts_once(make_ledger: MakeLedger) -> None:
     store = make_ledger()
     batch = UsageBatch((AwakeSpan("2026-09", "up_s", 100.0, 160.0),), {("2026-09", "alice"): ClientUsage(1, 2.5)})
 

@@ -38,7 +38,7 @@ def test_scripts_import_files_of_their_own_release(client: FlaskClient) -> None:
     assert all(name.startswith("./") for name in imported)
 
 
-def test_a_file_that_changes_has_another_address(
+def test_file_that_changes_has_another_address(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     [old, *_] = addresses(client)
@@ -55,7 +55,7 @@ def test_a_file_that_changes_has_another_address(
     assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-cache")
 
 
-def test_a_part_beyond_the_end_of_a_file_is_416(client: FlaskClient) -> None:
+def test_part_beyond_the_end_of_a_file_is_416(client: FlaskClient) -> None:
     [address, *_] = addresses(client)
     answer = client.get(address, headers={"Range": "bytes=9999999-", "Accept": "application/json"}, buffered=True)
 

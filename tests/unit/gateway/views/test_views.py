@@ -81,7 +81,7 @@ def test_result_page_links_both_images_and_download(client: FlaskClient) -> None
     assert "128 \N{MULTIPLICATION SIGN} 96" in page
 
 
-def test_a_result_is_gone_when_its_time_is_over(make_app: MakeApp, clock: ManualClock) -> None:
+def test_result_is_gone_when_its_time_is_over(make_app: MakeApp, clock: ManualClock) -> None:
     client = make_app(clock=clock, results_max_age_s=60.0).test_client()
     page = client.post("/", **form()).get_data(as_text=True)
     url = next(image["src"] for image in Elements(page).by_tag["img"] if "/after" in (image["src"] or ""))
@@ -110,7 +110,7 @@ def test_result_page_shows_the_notes(client: FlaskClient) -> None:
     assert "The image is animated: only the first of its 2 frames was used." in page
 
 
-def test_the_form_and_the_api_give_the_same_bytes(client: FlaskClient, key: str) -> None:
+def test_form_and_the_api_give_the_same_bytes(client: FlaskClient, key: str) -> None:
     page = client.post("/", **form(format="webp", quality="80")).get_data(as_text=True)
     url = next(image["src"] for image in Elements(page).by_tag["img"] if "/after" in (image["src"] or ""))
 
@@ -139,7 +139,7 @@ def test_api_accepts_multipart_and_raw_bodies(client: FlaskClient, key: str, way
 @pytest.mark.parametrize(
     ("format_", "media_type"), [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp")]
 )
-def test_the_api_answers_in_the_format_asked_for(client: FlaskClient, key: str, format_: str, media_type: str) -> None:
+def test_api_answers_in_the_format_asked_for(client: FlaskClient, key: str, format_: str, media_type: str) -> None:
     response = ask_api(client, key, query=f"?format={format_}")
 
     assert response.mimetype == media_type
@@ -229,7 +229,7 @@ def test_health_never_asks_the_backend(client: FlaskClient, upscaler: FakeBacken
     assert upscaler.asked == []
 
 
-def test_a_full_gateway_is_alive_but_not_ready(make_app: MakeApp, key: str) -> None:
+def test_full_gateway_is_alive_but_not_ready(make_app: MakeApp, key: str) -> None:
     gate = threading.Event()
     upscaler = FakeBackend(gate=gate)
     app = make_app(upscaler=upscaler, max_concurrent_jobs=1, queue_size=0)
@@ -323,7 +323,7 @@ def test_addresses_are_truncated(address: str, network: str) -> None:
     assert truncate_address(address) == network
 
 
-def test_the_form_weighs_little(client: FlaskClient) -> None:
+def test_form_weighs_little(client: FlaskClient) -> None:
     """Return every file that `/` loads, except images."""
     page = client.get("/").get_data(as_text=True)
     elements = Elements(page).by_tag

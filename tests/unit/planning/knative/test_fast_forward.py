@@ -131,7 +131,7 @@ def test_skipping_quiet_time_moves_no_event(
     works=st.lists(st.one_of(works_s, st.floats(1e-6, 1e-2)), min_size=30, max_size=30),
     patiences=st.lists(patiences_s, min_size=30, max_size=30),
 )
-def test_skipping_the_tail_of_pods_that_are_not_scraped_moves_no_event(
+def test_skipping_unscraped_tails_moves_no_event(
     window_s: int,
     utilisation: str,
     max_scale: str,
@@ -165,7 +165,7 @@ def test_skipping_the_tail_of_pods_that_are_not_scraped_moves_no_event(
 
 @pytest.mark.parametrize("burst_capacity", ["-1", "211"])
 @pytest.mark.parametrize("window_s", [60, 3600])
-def test_month_takes_some_evaluations_a_visit_however_long_the_window(window_s: int, burst_capacity: str) -> None:
+def test_month_needs_few_evaluations_per_visit(window_s: int, burst_capacity: str) -> None:
     # without skipping there is one every two seconds: 86,400 in two days
     revision = resolve_revision(
         {
@@ -291,7 +291,7 @@ def test_panic_that_a_shrinking_window_extends_is_not_skipped(
 
 
 @pytest.mark.parametrize("burst_capacity", ["-1", "0"])
-def test_load_so_small_that_its_mean_rounds_to_zero_early_is_not_skipped(burst_capacity: str) -> None:
+def test_load_that_rounds_to_zero_is_not_skipped(burst_capacity: str) -> None:
     # a request that lasts a microsecond beyond a report leaves one millionth in the next second
     revision = resolve_revision({"window": "60s", "target-burst-capacity": burst_capacity})
     rows = [(10.6, 1.0, None), (61.6, 0.0, 0.500001)]
@@ -328,14 +328,14 @@ def test_load_that_was_higher_within_the_window_is_not_skipped() -> None:
     assert_nothing_moves(revision, ((5.0, 5.2), (10.05, 11.09)), stays=(10.0, 3.0))
 
 
-def test_end_of_a_panic_is_not_skipped_while_one_long_request_goes_on() -> None:
+def test_end_of_a_panic_is_not_skipped() -> None:
     # five ask for eight pods, four leave, one keeps the panic up until all are ready; then it works for a minute
     revision = resolve_revision({"window": "15s", "target-burst-capacity": "-1"}, container_concurrency=1)
 
     assert_nothing_moves(revision, tuple((10.01 + 0.01 * index, 13.0) for index in range(4)), stays=(10.0, 60.0))
 
 
-def test_pod_tells_of_its_last_direct_requests_before_quiet_is_skipped() -> None:
+def test_last_direct_requests_are_reported_before_skipping() -> None:
     revision = resolve_revision({"window": "6s", "target-burst-capacity": "0"})
 
     for third_work_s in (0.9, 1.4, 2.5, 3.1):

@@ -34,7 +34,7 @@ def png(height: int, width: int, depth: int, colour: int, packed: bytes, *, inte
     return images.PNG_SIGNATURE + b"".join(images.png_chunk(kind, body) for kind, body in chunks)
 
 
-def test_a_png_of_half_its_rows_is_refused_with_the_numbers_although_every_checksum_is_right() -> None:
+def test_png_of_half_its_rows_is_rejected_with_the_numbers_although_every_checksum_is_right() -> None:
     photo = images.draw_photo(400, 300)
     rows = b"".join(b"\0" + row.tobytes() for row in photo)
     assert (read(png(400, 300, 8, 2, zlib.compress(rows))).pixels == photo).all()
@@ -96,10 +96,10 @@ def test_counting_the_pixels_of_a_bomb_takes_pieces_and_not_its_size() -> None:
         (images.png_chunk(b"PLTE", bytes(771)), "palette has 771 bytes"),
     ],
 )
-def test_a_palette_that_is_missing_or_no_palette_is_refused(palette: bytes, words: str) -> None:
+def test_palette_that_is_missing_or_no_palette_is_rejected(palette: bytes, words: str) -> None:
     assert words in refusal(images.raw_png(2, 2, 8, 3, bytes(4), [palette]))
 
 
-def test_a_palette_behind_the_pixels_is_none() -> None:
+def test_palette_behind_the_pixels_is_none() -> None:
     whole = images.raw_png(2, 2, 8, 3, bytes(4))
     assert "no palette comes before them" in refusal(whole[:-12] + images.png_chunk(b"PLTE", bytes(6)) + whole[-12:])

@@ -53,7 +53,7 @@ def restored(job: TileJob) -> Any:
     return job.restored.tiles
 
 
-def test_jobs_of_one_variant_and_shape_share_a_pass_and_get_their_own_tiles_back() -> None:
+def test_jobs_that_share_a_pass_get_their_own_tiles() -> None:
     jobs = [TileJob(flat(10 * n, count=n), {"a"}) for n in (1, 2, 3)]
     assert run(jobs) == [("a", (6, 8, 8, 3))]
     for n, job in enumerate(jobs, start=1):
@@ -68,7 +68,7 @@ def test_another_variant_or_another_shape_is_a_pass_of_its_own() -> None:
     assert [int(restored(job)[0, 0, 0, 0]) for job in jobs] == [2, 3, 4, 5]
 
 
-def test_the_job_that_spoils_a_shared_pass_fails_alone() -> None:
+def test_job_that_spoils_a_shared_pass_fails_alone() -> None:
     jobs = [TileJob(flat(1), {"a"}), TileJob(flat(66), {"a"}), TileJob(flat(3), {"a"})]
     run(jobs)
     assert isinstance(jobs[1].error, NotFiniteError)
@@ -76,14 +76,14 @@ def test_the_job_that_spoils_a_shared_pass_fails_alone() -> None:
     assert [int(restored(job)[0, 0, 0, 0]) for job in (jobs[0], jobs[2])] == [2, 4]
 
 
-def test_the_first_of_a_spoilt_pass_may_be_the_sound_one() -> None:
+def test_first_of_a_spoilt_pass_may_be_the_sound_one() -> None:
     jobs = [TileJob(flat(66), {"a"}), TileJob(flat(1), {"a"})]
     run(jobs)
     assert isinstance(jobs[0].error, NotFiniteError)
     assert int(restored(jobs[1])[0, 0, 0, 0]) == 2
 
 
-def test_a_bug_that_one_job_meets_costs_the_others_nothing_and_is_no_fault_of_the_client(
+def test_bug_in_one_job_does_not_fail_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     jobs = [
@@ -103,7 +103,7 @@ def test_a_bug_that_one_job_meets_costs_the_others_nothing_and_is_no_fault_of_th
 
 
 @pytest.mark.parametrize(("variant", "kind"), [("nope", UnknownVariantError), ("missing", MissingWeightsError)])
-def test_an_error_of_the_variant_is_everybodys_and_asked_for_once(variant: str, kind: type[Exception]) -> None:
+def test_error_of_the_variant_is_everybodys_and_asked_for_once(variant: str, kind: type[Exception]) -> None:
     jobs = [TileJob(flat(1), {variant}), TileJob(flat(2), {variant}), TileJob(flat(3), {"a"})]
     assert len(run(jobs)) == 2
     assert isinstance(jobs[0].error, kind)
@@ -111,7 +111,7 @@ def test_an_error_of_the_variant_is_everybodys_and_asked_for_once(variant: str, 
     assert int(restored(jobs[2])[0, 0, 0, 0]) == 4
 
 
-def test_a_request_that_mixes_variants_or_holds_no_pixels_never_reaches_the_engine() -> None:
+def test_invalid_request_never_reaches_the_engine() -> None:
     jobs = [TileJob(flat(1, count=2), {"a", "b"}), TileJob(flat(1, count=0), {"a"}), TileJob(flat(1), set())]
     assert run(jobs) == []
     assert "has 2 different names" in str(jobs[0].error)
@@ -119,7 +119,7 @@ def test_a_request_that_mixes_variants_or_holds_no_pixels_never_reaches_the_engi
     assert "has 0 different names" in str(jobs[2].error)
 
 
-def test_work_goes_on_while_one_of_those_who_share_it_still_waits() -> None:
+def test_work_continues_while_one_client_still_waits() -> None:
     jobs = [TileJob(flat(1), {"a"}, lambda: True), TileJob(flat(2), {"a"}, lambda: False)]
     run(jobs)
     assert int(restored(jobs[1])[0, 0, 0, 0]) == 3

@@ -51,7 +51,7 @@ def break_forward(engine: Engine, monkeypatch: pytest.MonkeyPatch, spoil: Callab
     monkeypatch.setattr(engine, "_forward", forward)
 
 
-def test_the_answer_is_the_networks_clamped_rounded_and_cast(engine: Engine, tmp_path: Path) -> None:
+def test_answer_is_the_networks_clamped_rounded_and_cast(engine: Engine, tmp_path: Path) -> None:
     row, tiles = install_small(tmp_path, "small_x2"), draw_tiles(2, 16, 24)
 
     restored = engine.restore(tiles, "small_x2").tiles
@@ -65,7 +65,7 @@ def test_the_answer_is_the_networks_clamped_rounded_and_cast(engine: Engine, tmp
     assert np.array_equal(restored, expected)
 
 
-def test_a_one_channel_variant_restores_luminance_and_keeps_every_pixels_colour(tmp_path: Path) -> None:
+def test_one_channel_variant_keeps_colour(tmp_path: Path) -> None:
     row = install_small(tmp_path, "grey", upscale=1, upsampler="", in_chans=1)
     engine, tiles = Engine(tmp_path, "cpu", threads=1), (draw_tiles(1, 16, 16) // 4 + 96).astype(np.uint8)
     network = engine.networks.get(row)
@@ -78,7 +78,7 @@ def test_a_one_channel_variant_restores_luminance_and_keeps_every_pixels_colour(
     assert np.array_equal(restored, tiles + 20)
 
 
-def test_a_grey_image_stays_grey_in_a_one_channel_variant(tmp_path: Path) -> None:
+def test_grey_image_stays_grey_in_a_one_channel_variant(tmp_path: Path) -> None:
     install_small(tmp_path, "grey", upscale=1, upsampler="", in_chans=1)
     tiles = np.repeat(draw_tiles(1, 16, 16)[..., :1], 3, axis=3)
     restored = Engine(tmp_path, "cpu", threads=1).restore(tiles, "grey").tiles
@@ -87,7 +87,7 @@ def test_a_grey_image_stays_grey_in_a_one_channel_variant(tmp_path: Path) -> Non
     assert not np.array_equal(restored, tiles)
 
 
-def test_a_one_channel_variant_that_enlarges_enlarges_the_colour_too(tmp_path: Path) -> None:
+def test_one_channel_upscaler_scales_colour_too(tmp_path: Path) -> None:
     row = install_small(tmp_path, "grey_x2", in_chans=1)
     engine, tiles = Engine(tmp_path, "cpu", threads=1), np.full((1, 16, 16, 3), (200, 100, 50), np.uint8)
     last = engine.networks.get(row).get_submodule("upsample.0")
@@ -100,9 +100,7 @@ def test_a_one_channel_variant_that_enlarges_enlarges_the_colour_too(tmp_path: P
     assert np.array_equal(restored, np.full((1, 32, 32, 3), (210, 110, 60), np.uint8))
 
 
-def test_memory_that_runs_out_once_halves_the_micro_batch_and_the_work_goes_on(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_memory_halves_the_micro_batch(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     tiles, sizes = draw_tiles(5, 16, 16), []
     expected = engine.restore(tiles, "small_x2").tiles
 
@@ -124,9 +122,7 @@ def test_memory_that_runs_out_once_halves_the_micro_batch_and_the_work_goes_on(
     assert column(restored.checks, "halvings") == [1, 1, 1, 1, 1]
 
 
-def test_memory_that_always_runs_out_is_an_error_that_names_tile_and_variant(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_permanent_out_of_memory_names_tile_and_variant(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(_real: Forward, _call: int) -> Forward:
         return lambda *_given: torch.empty(1 << 55)  # the CPU allocator's own words, not ours
 
@@ -136,9 +132,7 @@ def test_memory_that_always_runs_out_is_an_error_that_names_tile_and_variant(
     assert engine.counters.halvings == 3  # 8, 4, 2, 1
 
 
-def test_weights_that_the_cpu_has_no_memory_for_are_an_error_in_words(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_too_large_for_memory_are_an_error(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine.networks, "_load", lambda *_given: torch.empty(1 << 55))
     with pytest.raises(OutOfMemoryError, match="the weights of small_x2 do not fit in memory"):
         engine.restore(draw_tiles(1, 16, 16), "small_x2")
@@ -168,7 +162,7 @@ def not_finite_in_tile(index: int, passes: int) -> Callable[[Forward, int], Forw
     return spoil
 
 
-def test_a_tile_that_is_not_finite_is_run_again_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tile_that_is_not_finite_is_run_again_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     tiles = draw_tiles(3, 16, 16)
     expected = engine.restore(tiles, "small_x2").tiles
 
@@ -180,7 +174,7 @@ def test_a_tile_that_is_not_finite_is_run_again_alone(engine: Engine, monkeypatc
     assert engine.counters.reruns == 1
 
 
-def test_a_tile_is_run_again_in_float32(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tile_is_run_again_in_float32(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.precision = torch.bfloat16
     precisions = []
 
@@ -196,9 +190,7 @@ def test_a_tile_is_run_again_in_float32(engine: Engine, monkeypatch: pytest.Monk
     assert precisions == [torch.bfloat16, torch.float32]
 
 
-def test_a_tile_that_is_not_finite_twice_is_an_error_and_no_picture(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tile_not_finite_twice_is_an_error(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     break_forward(engine, monkeypatch, not_finite_in_tile(1, passes=2))
     with pytest.raises(
         NotFiniteError, match="small_x2 returned values that are not finite for a tile, also in float32"
@@ -215,7 +207,7 @@ def test_bfloat16_is_close_to_float32_and_comes_back_as_float32(engine: Engine) 
     assert 0 < np.abs(rough - exact).mean() < 2.0
 
 
-def test_bfloat16_costs_a_picture_less_than_any_eye_sees() -> None:
+def test_bfloat16_difference_is_invisible() -> None:
     """With the shipped weights: 57 dB if convolutions also run in low precision."""
     engine = Engine(device="cpu")
     with Image.open(ROOT / "tests" / "data" / "Set5" / "x4" / "butterfly.png") as image:
@@ -225,7 +217,7 @@ def test_bfloat16_costs_a_picture_less_than_any_eye_sees() -> None:
     assert psnr(engine.restore(tiles, "compact_x4").tiles[0], exact[0]) > 60
 
 
-def test_the_precision_is_never_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_is_never_float16(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_precision(torch.device("cpu")) is torch.float32
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     assert choose_precision(torch.device("cuda")) is torch.bfloat16
@@ -243,7 +235,7 @@ def test_checks_tells_range_clamping_and_the_way_back(engine: Engine) -> None:
     assert 0 < sound.back_db < 30  # the reference weights restore nothing
 
 
-def test_an_answer_that_shrinks_back_to_its_input_has_a_high_back_db(tmp_path: Path) -> None:
+def test_result_that_downscales_to_its_input_has_high_back_db(tmp_path: Path) -> None:
     """The shipped weights on a smooth image: downscaled again, the result must equal the input except for rounding."""
     ramp = np.linspace(30, 220, 48).round().astype(np.uint8)
     tiles = np.repeat((ramp[:, None] // 2 + ramp[None, :] // 2)[None, :, :, None], 3, axis=3).astype(np.uint8)
@@ -252,7 +244,7 @@ def test_an_answer_that_shrinks_back_to_its_input_has_a_high_back_db(tmp_path: P
     assert sound.clamped == 0
 
 
-def test_work_nobody_waits_for_ends_between_micro_batches(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelled_work_ends_between_micro_batches(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "micro_batch_pixels", 2 * 16 * 16)
     asked: list[int] = []
 
@@ -265,13 +257,13 @@ def test_work_nobody_waits_for_ends_between_micro_batches(engine: Engine, monkey
     assert asked == [0, 2, 4]
 
 
-def test_an_unknown_variant_is_refused_with_the_list_imported_ones_included(engine: Engine) -> None:
+def test_unknown_variant_lists_the_available_ones(engine: Engine) -> None:
     with pytest.raises(UnknownVariantError, match=r"Unknown variant 'nope'.*compact_x4.*real_x4.*small_x2"):
         engine.restore(draw_tiles(1, 16, 16), "nope")
 
 
 @pytest.mark.parametrize("name", ["../small_x2", "small_x2.safetensors", "", "SMALL_X2", "a/../small_x2"])
-def test_a_name_that_is_a_path_is_unknown(engine: Engine, name: str) -> None:
+def test_name_that_is_a_path_is_unknown(engine: Engine, name: str) -> None:
     with pytest.raises(UnknownVariantError):
         engine.restore(draw_tiles(1, 16, 16), name)
 

@@ -56,7 +56,7 @@ def large_jobs_of(recorder: RunRecorder, tiles_a_pass: int) -> LargeJobQueue:
     return LargeJobQueue(recorder.run, tiles_a_pass * 4 * 4)
 
 
-def test_a_job_comes_back_whole_however_many_passes_it_took() -> None:
+def test_job_comes_back_whole_however_many_passes_it_took() -> None:
     recorder = RunRecorder()
     given = np.arange(5 * 4 * 4 * 3, dtype=np.uint8).reshape(5, 4, 4, 3)
     large_jobs_of(recorder, 2).put(TileJob(given, {"a"}), recorder.finished.put)
@@ -100,7 +100,7 @@ def test_jobs_of_one_variant_and_shape_share_a_pass() -> None:
     assert [(1, 2), (2, 2)] in recorder.passes
 
 
-def test_a_job_whose_client_left_ends_before_its_next_pass() -> None:
+def test_job_whose_client_left_ends_before_its_next_pass() -> None:
     recorder, left = RunRecorder(), threading.Event()
     large_jobs_of(recorder, 1).put(TileJob(tiles(5, 1), {"a"}, left.is_set), recorder.finished.put)
     recorder.release(1)
@@ -116,7 +116,7 @@ def test_a_job_whose_client_left_ends_before_its_next_pass() -> None:
     assert len([each for each in recorder.passes if each]) <= 2, "only the pass that was running"
 
 
-def test_a_job_that_fails_fails_alone_and_the_queue_goes_on() -> None:
+def test_job_that_fails_fails_alone_and_the_queue_goes_on() -> None:
     recorder = RunRecorder()
     recorder.broken = {1}
     large_jobs = large_jobs_of(recorder, 2)
@@ -130,7 +130,7 @@ def test_a_job_that_fails_fails_alone_and_the_queue_goes_on() -> None:
     assert jobs[1].restored is not None
 
 
-def test_a_bug_fails_its_jobs_and_not_the_queue() -> None:
+def test_bug_fails_its_jobs_and_not_the_queue() -> None:
     answers: queue.Queue[TileJob] = queue.Queue()
     calls = []
 
@@ -164,7 +164,7 @@ def test_result_that_cannot_be_sent_does_not_affect_the_next_job(caplog: pytest.
     assert "the result of 2 tiles could not be sent" in caplog.text
 
 
-def test_a_client_that_cannot_be_asked_whether_it_is_there_fails_alone() -> None:
+def test_failing_cancel_check_fails_its_job_alone() -> None:
     recorder = RunRecorder()
     large_jobs = large_jobs_of(recorder, 2)
     recorder.release(2)

@@ -24,7 +24,7 @@ def size_of(row: Variant) -> int:
     return SwinIR(**row.config).prepare()
 
 
-def test_a_network_is_loaded_once_however_many_ask_at_once(tmp_path: Path) -> None:
+def test_concurrent_requests_load_a_network_once(tmp_path: Path) -> None:
     row = install_small(tmp_path, "a")
     start, loads = threading.Barrier(8), []
 
@@ -45,7 +45,7 @@ def test_a_network_is_loaded_once_however_many_ask_at_once(tmp_path: Path) -> No
     assert all(network is networks[0] for network in networks)
 
 
-def test_the_least_recently_used_is_evicted_when_memory_is_short(tmp_path: Path) -> None:
+def test_least_recently_used_is_evicted_when_memory_is_short(tmp_path: Path) -> None:
     rows = {name: install_small(tmp_path, name) for name in "abc"}
     cache = NetworkCache(tmp_path, CPU, 2 * size_of(rows["a"]))
 
@@ -60,7 +60,7 @@ def test_the_least_recently_used_is_evicted_when_memory_is_short(tmp_path: Path)
     assert cache.loads == 4
 
 
-def test_a_variant_larger_than_the_limit_is_held_alone(tmp_path: Path) -> None:
+def test_variant_larger_than_the_limit_is_held_alone(tmp_path: Path) -> None:
     small, large = install_small(tmp_path, "small"), install_small(tmp_path, "large", embed_dim=24)
     cache = NetworkCache(tmp_path, CPU, size_of(small))
     cache.get(small)
@@ -68,7 +68,7 @@ def test_a_variant_larger_than_the_limit_is_held_alone(tmp_path: Path) -> None:
     assert cache.names == ("large",)
 
 
-def test_a_file_that_was_replaced_is_loaded_again(tmp_path: Path) -> None:
+def test_file_that_was_replaced_is_loaded_again(tmp_path: Path) -> None:
     row = install_small(tmp_path, "a")
     cache = NetworkCache(tmp_path, CPU, MUCH)
     before = cache.get(row)
@@ -78,7 +78,7 @@ def test_a_file_that_was_replaced_is_loaded_again(tmp_path: Path) -> None:
     assert cache.loads == 2
 
 
-def test_a_load_that_failed_is_tried_again_and_hurts_nobody(tmp_path: Path) -> None:
+def test_failed_load_is_retried(tmp_path: Path) -> None:
     row, other = install_small(tmp_path, "a"), install_small(tmp_path, "b")
     cache = NetworkCache(tmp_path, CPU, MUCH)
     cache.get(other)

@@ -70,7 +70,7 @@ def run(block: blocks.SwinBlock, tokens: Tensor, batch: int, height: int, width:
         (34, 2, 9, 2.0),  # heads longer than a panel, windows larger than 64 tokens
     ],
 )
-def test_the_fused_block_agrees_with_pytorch(dim: int, heads: int, window: int, ratio: float, *, shifted: bool) -> None:
+def test_fused_block_agrees_with_pytorch(dim: int, heads: int, window: int, ratio: float, *, shifted: bool) -> None:
     block = draw_block(dim, heads, window, ratio, shifted=shifted)
     tokens = torch.randn(2 * 3 * window * 2 * window, dim, generator=torch.Generator().manual_seed(1))
 
@@ -81,13 +81,13 @@ def test_the_fused_block_agrees_with_pytorch(dim: int, heads: int, window: int, 
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_network_of_fused_blocks_agrees_with_the_published_one(case: str) -> None:
+def test_fused_network_agrees_with_the_published_one(case: str) -> None:
     with np.load(PARITY / f"{case}.npz") as arrays, torch.inference_mode():
         restored = reference_network(parity_config(case))(torch.from_numpy(arrays["input"]))
         assert relative_error(restored, torch.from_numpy(arrays["output"])) <= TOLERANCE
 
 
-def test_the_number_of_threads_changes_no_bit() -> None:
+def test_number_of_threads_changes_no_bit() -> None:
     block = draw_block(48, 4, 8, 2.0, shifted=True)
     tokens = torch.randn(40 * 24, 48, generator=torch.Generator().manual_seed(1))
     orders = window_orders(1, 40, 24, 8, tokens.device)
@@ -172,7 +172,7 @@ def test_without_the_library_blocks_run_in_pytorch(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("forgetful")
-def test_a_library_that_computes_something_else_is_not_used(
+def test_library_that_computes_something_else_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     wrong = tmp_path / "fused_block.c"
@@ -185,14 +185,14 @@ def test_a_library_that_computes_something_else_is_not_used(
     assert "blocks run in PyTorch: the fused block is" in caplog.text
 
 
-def test_a_machine_without_a_compiler_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_machine_without_a_compiler_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(fused, "COMPILED", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(fused.CompileError, match="no C compiler found"):
         fused.compile_library()
 
 
-def test_a_source_that_does_not_compile_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_source_that_does_not_compile_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "broken.c"
     broken.write_text("no C at all")
     monkeypatch.setattr(fused, "SOURCE", broken)

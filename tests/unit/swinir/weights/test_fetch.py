@@ -69,7 +69,7 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_file_is_fetched_checked_converted_and_written_down(tmp_path: Path) -> None:
+def test_file_is_fetched_checked_and_converted(tmp_path: Path) -> None:
     seen: list[tuple[int, int | None]] = []
     entry = get(tmp_path, Behaviour(), on_progress=lambda done, total: seen.append((done, total)))
     assert (entry.sha256, entry.size_bytes, entry.trust) == (sha256(DATA), len(DATA), "first use")
@@ -78,12 +78,12 @@ def test_a_file_is_fetched_checked_converted_and_written_down(tmp_path: Path) ->
     assert verify(UNPINNED, tmp_path) == "hash trusted on first use"
 
 
-def test_a_pinned_hash_that_is_met_is_said_so(tmp_path: Path) -> None:
+def test_pinned_hash_that_is_met_is_said_so(tmp_path: Path) -> None:
     assert get(tmp_path, Behaviour(), PINNED).trust == "pinned"
     assert verify(PINNED, tmp_path) == "hash pinned by the table"
 
 
-def test_a_wrong_hash_is_refused_with_both_and_deletes_nothing_good(tmp_path: Path) -> None:
+def test_wrong_hash_is_rejected_and_keeps_the_good_file(tmp_path: Path) -> None:
     get(tmp_path, Behaviour(), PINNED)
     before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
     wrong = DATA[:-1] + bytes([DATA[-1] ^ 1])
@@ -94,7 +94,7 @@ def test_a_wrong_hash_is_refused_with_both_and_deletes_nothing_good(tmp_path: Pa
     assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
 
 
-def test_what_was_trusted_on_first_use_must_be_the_same_ever_after(tmp_path: Path) -> None:
+def test_hash_trusted_on_first_use_must_not_change(tmp_path: Path) -> None:
     get(tmp_path, Behaviour())
     (tmp_path / f"{UNPINNED}.safetensors").unlink()
     with pytest.raises(
@@ -104,18 +104,18 @@ def test_what_was_trusted_on_first_use_must_be_the_same_ever_after(tmp_path: Pat
     assert get(tmp_path, Behaviour()).trust == "first use"
 
 
-def test_a_file_of_another_length_is_refused_before_it_is_fetched(tmp_path: Path) -> None:
+def test_file_of_another_length_is_rejected_before_it_is_fetched(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=rf"has {len(DATA) + 1:,} bytes; {len(DATA):,} were expected"):
         get(tmp_path, Behaviour(data=DATA + b"x"), PINNED)
 
 
-def test_a_connection_that_breaks_off_is_resumed_where_it_broke(tmp_path: Path) -> None:
+def test_broken_download_is_resumed(tmp_path: Path) -> None:
     behaviour = Behaviour(break_after=[1000, 2000, 0, 500])
     get(tmp_path, behaviour)
     assert behaviour.asked == ["", "bytes=1000-", "bytes=3000-", "bytes=3000-", "bytes=3500-"]
 
 
-def test_a_later_fetch_goes_on_where_an_earlier_one_gave_up(tmp_path: Path) -> None:
+def test_later_fetch_resumes_an_earlier_one(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"broke off after 700 of .* bytes are kept in .*small\.pth\.partial"):
         get(tmp_path, Behaviour(break_after=[700, 0, 0]))
     behaviour = Behaviour()
@@ -124,31 +124,31 @@ def test_a_later_fetch_goes_on_where_an_earlier_one_gave_up(tmp_path: Path) -> N
     assert verify(UNPINNED, tmp_path)
 
 
-def test_a_server_that_ignores_ranges_is_taken_from_the_beginning(tmp_path: Path) -> None:
+def test_server_without_ranges_restarts_the_download(tmp_path: Path) -> None:
     behaviour = Behaviour(break_after=[1000], ignores_range=True)
     get(tmp_path, behaviour)
     assert behaviour.asked == ["", "bytes=1000-"]
     assert verify(UNPINNED, tmp_path)
 
 
-def test_a_server_that_lies_about_the_range_is_not_believed(tmp_path: Path) -> None:
+def test_server_that_lies_about_the_range_is_not_believed(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="was asked for bytes from 1000 and sent 'bytes 1007-"):
         get(tmp_path, Behaviour(break_after=[1000], wrong_range=True))
 
 
-def test_a_server_that_stalls_is_left_and_asked_again(tmp_path: Path) -> None:
+def test_server_that_stalls_is_left_and_asked_again(tmp_path: Path) -> None:
     behaviour = Behaviour(stall_after=[1500])
     get(tmp_path, behaviour, patience=QUICK)
     assert behaviour.asked == ["", "bytes=1500-"]
 
 
-def test_a_server_that_always_stalls_is_given_up(tmp_path: Path) -> None:
+def test_server_that_always_stalls_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"nothing came in time|timed out"):
         get(tmp_path, Behaviour(stall_after=[0, 0, 0]), patience=QUICK)
 
 
 @pytest.mark.slow
-def test_a_server_that_drips_is_given_up_though_it_never_falls_silent(tmp_path: Path) -> None:
+def test_too_slow_server_is_given_up(tmp_path: Path) -> None:
     behaviour = Behaviour(drips=True)
     patience = replace(PATIENT, stall_s=3, attempts=1)
     behaviour.data = DATA
@@ -157,13 +157,13 @@ def test_a_server_that_drips_is_given_up_though_it_never_falls_silent(tmp_path: 
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_passing_trouble_is_waited_out(tmp_path: Path, status: int) -> None:
+def test_passing_trouble_is_waited_out(tmp_path: Path, status: int) -> None:
     get(tmp_path, Behaviour(statuses=[status, status]))
     assert verify(UNPINNED, tmp_path)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_a_lasting_refusal_is_said_at_once(tmp_path: Path, status: int) -> None:
+def test_lasting_refusal_is_said_at_once(tmp_path: Path, status: int) -> None:
     behaviour = Behaviour(statuses=[status] * 9)
     with pytest.raises(FetchError, match=f"answers {status}"):
         get(tmp_path, behaviour)
@@ -177,18 +177,18 @@ def test_nobody_there_is_said_with_the_address(tmp_path: Path) -> None:
         fetch(UNPINNED, tmp_path, base_url=base_url, patience=QUICK)
 
 
-def test_an_address_that_is_none_of_the_web_is_refused(tmp_path: Path) -> None:
+def test_address_that_is_none_of_the_web_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"^file:///etc/small\.pth is no address of the web"):
         fetch(UNPINNED, tmp_path, base_url="file:///etc/")
 
 
-def test_an_endless_file_is_cut_at_the_length_that_was_said(tmp_path: Path) -> None:
+def test_endless_file_is_cut_at_the_length_that_was_said(tmp_path: Path) -> None:
     """urllib stops at Content-Length, so a file that is too short is fetched again and then given up."""
     with pytest.raises(FetchError, match="has 100 bytes"):
         get(tmp_path, Behaviour(said_length=100), PINNED)
 
 
-def test_a_partial_file_longer_than_the_whole_is_begun_anew(tmp_path: Path) -> None:
+def test_partial_file_longer_than_the_whole_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "downloads").mkdir()
     (tmp_path / "downloads" / "small.pth.partial").write_bytes(DATA + b"more")
     behaviour = Behaviour()
@@ -197,7 +197,7 @@ def test_a_partial_file_longer_than_the_whole_is_begun_anew(tmp_path: Path) -> N
     assert verify(UNPINNED, tmp_path)
 
 
-def test_a_truncated_file_without_a_length_is_refused_and_not_trusted(tmp_path: Path) -> None:
+def test_truncated_file_without_length_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InvalidWeightsError, match=r"^small\.pth cannot be read"):
         get(tmp_path, Behaviour(data=DATA[:5000], says_length=False))
     assert LockFile(tmp_path).find(UNPINNED) is None
@@ -222,7 +222,7 @@ def test_what_ships_with_the_project_is_not_fetched(tmp_path: Path) -> None:
         fetch("nope", tmp_path)
 
 
-def test_a_checkpoint_at_hand_is_converted_under_the_same_rules(tmp_path: Path) -> None:
+def test_checkpoint_at_hand_is_converted_under_the_same_rules(tmp_path: Path) -> None:
     (tmp_path / "mine.pth").write_bytes(OTHER)
     with pytest.raises(InvalidWeightsError, match=f"{sha256(OTHER)}, but the table says {sha256(DATA)}"):
         convert_local(tmp_path / "mine.pth", PINNED, tmp_path)
@@ -232,7 +232,7 @@ def test_a_checkpoint_at_hand_is_converted_under_the_same_rules(tmp_path: Path) 
         convert_local(tmp_path / "none.pth", UNPINNED, tmp_path)
 
 
-def test_a_served_file_that_changed_since_is_found_by_verify(tmp_path: Path) -> None:
+def test_served_file_that_changed_since_is_found_by_verify(tmp_path: Path) -> None:
     get(tmp_path, Behaviour())
     path = tmp_path / f"{UNPINNED}.safetensors"
     path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\x00\x00")
@@ -240,7 +240,7 @@ def test_a_served_file_that_changed_since_is_found_by_verify(tmp_path: Path) -> 
         verify(UNPINNED, tmp_path)
 
 
-def test_a_lock_file_that_cannot_be_read_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
+def test_unreadable_lock_file_is_reported_before_fetching(tmp_path: Path) -> None:
     (tmp_path / NAME).write_text("{")
     behaviour = Behaviour()
     with pytest.raises(WeightsError, match=rf"{NAME} cannot be read"):
@@ -260,7 +260,7 @@ def take_in(folder: Path, tensors: dict[str, Tensor], *, is_replacing: bool = Fa
 
 
 @pytest.mark.parametrize("change", [{}, {"window_size": 7}, {"embed_dim": 24, "num_heads": [3, 3]}, {"upscale": 8}])
-def test_an_imported_checkpoint_gets_the_row_its_tensors_tell(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_imported_checkpoint_gets_the_row_its_tensors_tell(tmp_path: Path, change: dict[str, Any]) -> None:
     config = {**SMALL, **change}
     row = take_in(tmp_path, reference_tensors(config))
     assert dict(row.config) == config
@@ -288,14 +288,14 @@ REFUSED_IMPORTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED_IMPORTS)
-def test_an_import_that_cannot_be_right_is_refused(tmp_path: Path, case: str) -> None:
+def test_import_that_cannot_be_right_is_rejected(tmp_path: Path, case: str) -> None:
     config, changes, text = REFUSED_IMPORTS[case]
     with pytest.raises(InvalidWeightsError, match=text):
         take_in(tmp_path, reference_tensors({**SMALL, **config}), **changes)
     assert files(tmp_path) == {"mine.pth"}
 
 
-def test_an_import_replaces_only_when_told_to(tmp_path: Path) -> None:
+def test_import_replaces_only_when_told_to(tmp_path: Path) -> None:
     take_in(tmp_path, reference_tensors(SMALL))
     with pytest.raises(InvalidWeightsError, match="mine_x2 already exists"):
         take_in(tmp_path, reference_tensors({**SMALL, "embed_dim": 24}))
@@ -315,7 +315,7 @@ SPOILT_ROWS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize("kind", SPOILT_ROWS)
-def test_a_file_that_describes_itself_badly_is_no_variant_and_hides_none(tmp_path: Path, kind: str) -> None:
+def test_file_with_invalid_metadata_is_ignored(tmp_path: Path, kind: str) -> None:
     from safetensors.torch import load_file, save_file  # noqa: PLC0415
 
     from swinir.custom_variants import ROW_KEY, write_row  # noqa: PLC0415
