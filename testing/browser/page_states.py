@@ -129,7 +129,7 @@ def several(page: Page, gateway: ScriptedGateway) -> None:
     )
     start(page)
     await_state(page, "working", 1)
-    await_state(page, "refused", 4)
+    await_state(page, "rejected", 4)
 
 
 STATES: Mapping[str, Callable[[Page, ScriptedGateway], None]] = {

@@ -133,7 +133,7 @@ def test_lens_shows_one_spot_of_both_images(page: Page, view: Box) -> None:
     expect(page.locator(".lens")).to_be_hidden()
 
 
-def test_fingers_divide_and_pinch(make_page: MakePage, gateway: ScriptedGateway) -> None:
+def test_touch_divides_and_pinches(make_page: MakePage, gateway: ScriptedGateway) -> None:
     del gateway
     page = make_page(viewport=PHONE, has_touch=True, is_mobile=True, device_scale_factor=2)
     view = show(page)

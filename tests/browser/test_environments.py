@@ -24,7 +24,7 @@ from testing.browser.page_states import BUTTERFLY, HARBOUR, await_state, choose,
 from testing.browser.scripted_gateway import Bands, Gate, ScriptedGateway, Whole
 
 
-def test_everything_can_be_done_by_keyboard_alone(page: Page, gateway: ScriptedGateway) -> None:
+def test_page_works_by_keyboard_only(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays.append((Bands(1, 1, 2), Gate("never"), Whole()))
     # Registered first: a listener that is added with the key press may miss the dialog.
     page.on("filechooser", lambda chooser: chooser.set_files([file("harbour.png", HARBOUR)]))

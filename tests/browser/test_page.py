@@ -99,7 +99,7 @@ def test_result_kept_from_earlier_says_so(page: Page, gateway: ScriptedGateway) 
     words(page).to_have_text("Done at once: compact_real_x4 upscaled the same image before.")
 
 
-def test_stop_stops_and_try_again_tries_again(page: Page, gateway: ScriptedGateway) -> None:
+def test_stop_and_try_again(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays.append((scripted_gateway.UP, Bands(1, 1, 4), Gate("never"), Whole()))
     choose(page, file("harbour.png", HARBOUR))
     start(page)
@@ -291,9 +291,9 @@ def test_images_can_be_dropped_pasted_or_examples(page: Page, gateway: ScriptedG
     assert saved(page, 2)[1] == gateway.api(HARBOUR)
 
 
-def test_format_and_quality_are_sent_as_chosen(page: Page, gateway: ScriptedGateway) -> None:
+def test_format_and_quality_are_sent(page: Page, gateway: ScriptedGateway) -> None:
     page.get_by_label("WebP: the smallest").check()
-    page.get_by_label("Quality of JPEG and WebP").fill("70")
+    page.get_by_label("JPEG and WebP quality").fill("70")
     choose(page, file("butterfly.png"))
     start(page)
     await_state(page, "done")

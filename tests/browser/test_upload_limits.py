@@ -44,7 +44,7 @@ def test_size_is_read_from_each_formats_header(page: Page) -> None:
 
 
 REFUSED = {
-    "empty": (b"", "The file is empty. Choose another."),
+    "empty": (b"", "The file is empty. Choose another one."),
     "text": (b"words", "This is not a supported image. Save it as JPEG, PNG or WebP and choose it again."),
     "gif": (saved_as("GIF", (4, 4), "P"), "This is a GIF. Save it as JPEG, PNG or WebP and choose that."),
     "heic": (b"\0\0\0\x18ftypheic\0\0\0\0", "This is a HEIC. Save it as JPEG, PNG or WebP and choose that."),
@@ -64,13 +64,13 @@ def test_invalid_files_are_rejected_and_not_sent(page: Page, gateway: ScriptedGa
     choose(page, *(file(f"{kind}.jpg", data, "image/jpeg") for kind, (data, _) in REFUSED.items()))
 
     for index, (_, sentence) in enumerate(REFUSED.values()):
-        await_state(page, "refused", index)
+        await_state(page, "rejected", index)
         expect(page.locator(".job-state").nth(index)).to_contain_text(sentence)
-    expect(page.locator("#news")).to_contain_text(".jpg: ")  # for screen readers
+    expect(page.locator("#announcements")).to_contain_text(".jpg: ")  # for screen readers
     assert gateway.script.uploads == []
 
 
-def test_nothing_chosen_is_said_by_the_browser(page: Page, gateway: ScriptedGateway) -> None:
+def test_missing_file_is_reported_by_the_browser(page: Page, gateway: ScriptedGateway) -> None:
     start(page)
 
     assert page.evaluate("document.querySelector('#image').validity.valueMissing")

@@ -61,7 +61,7 @@ def test_silent_stream_is_broken(make_page: MakePage, gateway: ScriptedGateway) 
 
 def test_file_that_is_rejected_wakes_nothing(page: Page, gateway: ScriptedGateway) -> None:
     choose(page, file("notes.txt", b"words"))
-    await_state(page, "refused")
+    await_state(page, "rejected")
 
     page.wait_for_load_state("networkidle")
     assert gateway.script.woken == 0

@@ -102,8 +102,23 @@ def test_full_queue_rejects_with_retry_after() -> None:
 
     gate.set()
     worker.join(30)
+    assert caught.value.detail == "The queue is full (0 images waiting). Try again in 5 seconds."
     assert int(caught.value.headers["Retry-After"]) == caught.value.extensions["retry_after_s"] >= 1
     assert busy.run(upscale_request(), "id").width == 128
+
+
+def test_client_over_its_share_of_the_queue_is_rejected_with_the_number() -> None:
+    queue = JobQueue(Capacity(running=1, waiting=9, waiting_per_client=1), usual_job_s=0.4)
+    runner = make_runner(FakeBackend(), queue)
+    for _ in range(2):
+        runner.submit(upscale_request(), "id", client_id="a")
+
+    with pytest.raises(problems.TooManyAtOnce) as caught:
+        runner.submit(upscale_request(), "id", client_id="a")
+
+    assert caught.value.detail == (
+        "You already have 1 image in the queue, the maximum per client. Try again in 1 second."
+    )
 
 
 def test_wait_in_the_queue_ends_at_the_deadline() -> None:

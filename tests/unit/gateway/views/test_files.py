@@ -43,7 +43,7 @@ def test_file_that_changes_has_another_address(
 ) -> None:
     [old, *_] = addresses(client)
     shutil.copytree(files.FOLDER, tmp_path / "static")
-    with (tmp_path / "static" / "words.js").open("a") as script:
+    with (tmp_path / "static" / "format.js").open("a") as script:
         script.write("// changed")
     monkeypatch.setattr(files, "FOLDER", tmp_path / "static")
     monkeypatch.setattr(files, "static_version", files.static_version.__wrapped__)
