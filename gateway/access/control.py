@@ -70,7 +70,7 @@ class AccessControl:
         self.reject_cross_site(sec_fetch_site=sec_fetch_site, origin=origin, host=host)
         return self._admit(address, None)
 
-    def authorize_read(self, address: str) -> AdmittedRequest:
+    def authorize_page(self, address: str) -> AdmittedRequest:
         """Admit a request for a page or a file. Slow readers at one address hold at most half of the threads."""
         return self._page_requests.admit(self._limiter.client_for(address))
 

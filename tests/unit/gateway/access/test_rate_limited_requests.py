@@ -143,6 +143,7 @@ def test_wake_calls_have_a_rate_of_their_own(make_app: MakeApp, upscaler: FakeBa
         upscaler.state_tracker.mark_asleep()
 
     assert [answer.status_code for answer in answers] == [202, 202, 429]
+    assert answers[2].get_json()["detail"].startswith("The limit is 2 wake calls per minute. Try again in ")
     assert problem_of(answers[2]) == (429, "limit-reached")
     assert client.post("/", **form()).status_code == 200
 
