@@ -84,7 +84,7 @@ def test_image_has_every_package_that_its_code_imports(name: str, start: str) ->
         room = wanted.pop()
         seen.add(room)
         for path in (ROOT / room).rglob("*.py"):
-            imported = {module.split(".")[0] for _, module in imports(ast.parse(path.read_text()))}
+            imported = {module.split(".")[0] for _, module in imports(ast.walk(ast.parse(path.read_text())))}
             wanted += [other for other in imported & set(SHIPPED) if other not in seen and other not in wanted]
     copied = set(re.findall(r"^COPY (\w+) \w+$", recipe, re.MULTILINE))
     assert seen <= copied, f"docker/{name}.Dockerfile does not copy {sorted(seen - copied)}"
