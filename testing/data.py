@@ -31,7 +31,7 @@ def set5_pair(name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     return given, reference[: given.shape[0] * 4, : given.shape[1] * 4]
 
 
-def levels_apart(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> int:
+def max_difference(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> int:
     """Return the maximum difference of two images of equal shape, in levels."""
     assert a.shape == b.shape, f"{a.shape} against {b.shape}"
     return int(np.abs(a.astype(np.int16) - b.astype(np.int16)).max())

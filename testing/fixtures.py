@@ -86,10 +86,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
-def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server with small limits and short timeouts: 1 s idle, 2 s for a body."""
     with serving(
-        tmp_path_factory.mktemp("hasty"), SUPERRES_IDLE_TIMEOUT_S="1", SUPERRES_BODY_TIMEOUT_S="2", **SMALL
+        tmp_path_factory.mktemp("impatient"), SUPERRES_IDLE_TIMEOUT_S="1", SUPERRES_BODY_TIMEOUT_S="2", **SMALL
     ) as server:
         yield server
 

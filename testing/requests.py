@@ -33,13 +33,13 @@ def api_form(data: bytes = PHOTO, filename: str = "photo.png", **fields: str) ->
     return {"data": {"image": (BytesIO(data), filename), **fields}, "content_type": "multipart/form-data"}
 
 
-def ask_api(client: FlaskClient, key: str, data: bytes = PHOTO, query: str = "", **others: Any) -> TestResponse:
+def post_image(client: FlaskClient, key: str, data: bytes = PHOTO, query: str = "", **others: Any) -> TestResponse:
     """Post a raw image to the API."""
     headers = {"X-API-Key": key, **others.pop("headers", {})}
     return client.post(f"/api/v1/upscale{query}", data=data, headers=headers, **others)
 
 
-def read_picture(data: bytes) -> Pixels:
+def read_image(data: bytes) -> Pixels:
     """Decode the image of a response as [H, W, channels] or [H, W]."""
     return np.array(PilImage.open(BytesIO(data)))
 

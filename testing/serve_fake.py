@@ -19,7 +19,7 @@ from preprocessing.codec import Pixels
 from testing.backend import FakeBackend, enlarge
 
 
-class Marked(FakeBackend):
+class ClosingBackend(FakeBackend):
     """Writes a file when it is closed."""
 
     def __init__(self, marker: Path, gate: threading.Event | None, takes_s: float) -> None:
@@ -44,7 +44,7 @@ class Marked(FakeBackend):
         self._marker.write_text("closed")
 
 
-class Banded(FakeBackend):
+class BandBackend(FakeBackend):
     """Holds one band at a time, as a remote backend does."""
 
     def upscale_bands(
@@ -66,10 +66,10 @@ def make_backend(settings: Settings) -> Backend:
     if "broken" in sys.argv:
         raise RuntimeError("No Triton to be had. Install one.")
     if "bands" in sys.argv:
-        return Banded()
+        return BandBackend()
     takes_s = sum(float(given.removeprefix("takes=")) for given in sys.argv if given.startswith("takes="))
     gate = threading.Event() if "slow" in sys.argv else None
-    return Marked(Path(settings.state_dir) / "closed", gate, takes_s)
+    return ClosingBackend(Path(settings.state_dir) / "closed", gate, takes_s)
 
 
 def await_ready(_upscaler: Backend) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import tritonclient.grpc as grpc_client
 
 from gateway.backend.triton_stubs import find_stubs
-from testing.stack import wait_until_it_stands
+from testing.stack import wait_until_stable
 from testing.triton import TritonServer
 
 TIMEOUT_S = 120.0
-SETTLED_S = 0.3
+STABLE_S = 0.3
 
 
 def upscale_request(client: Any, pixels: Any, variant: str | None = None) -> list[Any]:
@@ -64,9 +64,9 @@ def metric(server: TritonServer, name: str, model: str = "swinir") -> float:
     return values[0]
 
 
-def settled(server: TritonServer, name: str) -> float:
+def stable_metric(server: TritonServer, name: str) -> float:
     """Return a counter once it stops changing: Triton counts a request some ms after the response."""
-    return wait_until_it_stands(lambda: metric(server, name), SETTLED_S)
+    return wait_until_stable(lambda: metric(server, name), STABLE_S)
 
 
 def count_of(server: TritonServer, library: str) -> int:

@@ -16,7 +16,7 @@ from PIL import Image
 from swinir.inference.engine import Engine
 from swinir.zoo import DEFAULT_VARIANT
 from testing import images
-from testing.data import SET5, SET5_NAMES, levels_apart, pixels_of, read_pixels, set5_pair
+from testing.data import SET5, SET5_NAMES, max_difference, pixels_of, read_pixels, set5_pair
 from testing.stack import Stack, superres
 from training.metrics import luminance_psnr
 
@@ -57,7 +57,7 @@ def test_set5_beats_bicubic_and_equals_the_network(stack: Stack) -> None:
             assert answer.headers["Content-Type"] == "image/png"
             upscaled = pixels_of(answer.read())
 
-        assert levels_apart(upscaled, engine.restore(given[None], DEFAULT_VARIANT).tiles[0]) <= 1
+        assert max_difference(upscaled, engine.restore(given[None], DEFAULT_VARIANT).tiles[0]) <= 1
         scores[name] = luminance_psnr(upscaled, reference, border=4)
         bicubic = Image.fromarray(given).resize((reference.shape[1], reference.shape[0]), Image.Resampling.BICUBIC)
         plain[name] = luminance_psnr(np.array(bicubic), reference, border=4)
@@ -162,7 +162,7 @@ def test_command_line_gives_the_same_image_and_a_line_per_file(stack: Stack, tmp
     assert sorted(path.name for path in stack.state_dir.glob("triton*")) == beside
     assert "notes.png: The upload begins with" in done.stderr
     with stack.post(Path(sources[0]).read_bytes()) as answer:
-        assert levels_apart(read_pixels(tmp_path / "made" / "woman_compact_x4.png"), pixels_of(answer.read())) <= 1
+        assert max_difference(read_pixels(tmp_path / "made" / "woman_compact_x4.png"), pixels_of(answer.read())) <= 1
     assert (tmp_path / "made" / "head_compact_x4.png").exists()
     again = superres("upscale", sources[0], str(tmp_path / "made"), environ=stack.environ)
     assert again.returncode == 3

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from testing.data import ROOT, SET5, levels_apart, pixels_of
+from testing.data import ROOT, SET5, max_difference, pixels_of
 from testing.environments import SITE_PACKAGES, clean_environ
 from testing.stack import Stack, read_until_ready
 
@@ -136,4 +136,4 @@ def test_make_run_as_an_unprivileged_user_in_a_folder_with_spaces_without_a_comp
     assert f"setup: using {environ['PATH']}/python3.{sys.version_info[1]} (Python 3." in said
     assert "the engine runs in PyTorch alone, about half as fast on a CPU: no C compiler found" in said
     with stack.post(BUTTERFLY) as response:
-        assert levels_apart(upscaled, pixels_of(response.read())) <= 1
+        assert max_difference(upscaled, pixels_of(response.read())) <= 1

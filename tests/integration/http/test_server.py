@@ -15,7 +15,7 @@ import pytest
 from gateway.access.api_keys import ApiKeyStore
 from gateway.server import ServeError, bind
 from testing import images
-from testing.raw_http import LIMIT_S, connected, head, read_answer, slug_of
+from testing.raw_http import LIMIT_S, connected, post_headers, read_response, slug_of
 from testing.requests import PHOTO
 from testing.server import Served, serving
 
@@ -28,8 +28,8 @@ def served_key(served: Served) -> str:
 
 
 @pytest.fixture(scope="module")
-def hasty_key(hasty: Served) -> str:
-    return ApiKeyStore(hasty.state_dir / "keys.json").new("tests")
+def impatient_key(impatient: Served) -> str:
+    return ApiKeyStore(impatient.state_dir / "keys.json").new("tests")
 
 
 def test_server_prints_one_line_and_responds(served: Served, served_key: str) -> None:
@@ -57,24 +57,24 @@ def wait_for_log(server: Served, text: str) -> None:
 def test_response_is_logged_after_it_is_sent(served: Served, path: str, route: str) -> None:
     with connected(served) as sock:
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
-        status, headers, body = read_answer(sock)
+        status, headers, body = read_response(sock)
 
     wait_for_log(served, f'"request_id": "{headers["x-request-id"]}", "method": "GET", "route": "{route}"')
     assert (status, len(body)) == (200, int(headers["content-length"]))
 
 
-def test_stalled_body_ends_in_408(hasty: Served, hasty_key: str) -> None:
-    with connected(hasty) as sock:
-        sock.sendall(head(hasty_key, "Content-Length: 1000") + b"\x89PNG")
+def test_stalled_body_ends_in_408(impatient: Served, impatient_key: str) -> None:
+    with connected(impatient) as sock:
+        sock.sendall(post_headers(impatient_key, "Content-Length: 1000") + b"\x89PNG")
 
-        assert slug_of(read_answer(sock)) == (408, "slow-body")
+        assert slug_of(read_response(sock)) == (408, "slow-body")
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
-def test_slow_body_ends_in_408(hasty: Served, hasty_key: str, framing: str) -> None:
+def test_slow_body_ends_in_408(impatient: Served, impatient_key: str, framing: str) -> None:
     """Each byte arrives within idle_timeout_s (1 s), the body does not within body_timeout_s (2 s)."""
-    with connected(hasty) as sock:
-        sock.sendall(head(hasty_key, framing))
+    with connected(impatient) as sock:
+        sock.sendall(post_headers(impatient_key, framing))
         sock.settimeout(0.1)
         drip, end = b"1\r\nx\r\n" if "chunked" in framing else b"x", time.monotonic() + LIMIT_S
         while time.monotonic() < end:
@@ -88,32 +88,32 @@ def test_slow_body_ends_in_408(hasty: Served, hasty_key: str, framing: str) -> N
             pytest.fail("the gateway went on waiting for as long as the body dripped")
         sock.settimeout(LIMIT_S)
 
-        assert slug_of(read_answer(sock)) == (408, "slow-body")
+        assert slug_of(read_response(sock)) == (408, "slow-body")
 
 
 def test_content_length_over_limit_returns_413_at_once(served: Served, served_key: str) -> None:
     with connected(served) as sock:
-        sock.sendall(head(served_key, "Content-Length: 300001"))
+        sock.sendall(post_headers(served_key, "Content-Length: 300001"))
 
-        assert slug_of(read_answer(sock)) == (413, "too-many-bytes")
+        assert slug_of(read_response(sock)) == (413, "too-many-bytes")
 
 
 def test_client_that_sends_first_gets_413(served: Served, served_key: str) -> None:
     """As browsers do. The body is larger than the limit (300,000) and smaller than what is discarded (1,200,000)."""
     with connected(served) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # so that the server has read the body
-        sock.sendall(head(served_key, "Content-Length: 1200000"))
+        sock.sendall(post_headers(served_key, "Content-Length: 1200000"))
         for _ in range(120):
             sock.sendall(bytes(10_000))
 
-        assert slug_of(read_answer(sock)) == (413, "too-many-bytes")
+        assert slug_of(read_response(sock)) == (413, "too-many-bytes")
 
 
 def test_client_that_sends_first_gets_401_without_key(served: Served) -> None:
     with connected(served) as sock:
-        sock.sendall(head("", f"Content-Length: {len(NOISE)}") + NOISE)
+        sock.sendall(post_headers("", f"Content-Length: {len(NOISE)}") + NOISE)
 
-        assert slug_of(read_answer(sock)) == (401, "key-required")
+        assert slug_of(read_response(sock)) == (401, "key-required")
 
 
 def test_blocked_client_is_closed_with_its_body_unread(tmp_path: Path) -> None:
@@ -123,8 +123,8 @@ def test_blocked_client_is_closed_with_its_body_unread(tmp_path: Path) -> None:
     with serving(tmp_path, SUPERRES_TRUSTED_HOPS="1", SUPERRES_MAX_UPLOAD_BYTES="100000000") as server:
         for number in range(300):
             with connected(server) as sock:
-                sock.sendall(head("", "X-Forwarded-For: 203.0.113.9", f"Content-Length: {announced}"))
-                answer = read_answer(sock)
+                sock.sendall(post_headers("", "X-Forwarded-For: 203.0.113.9", f"Content-Length: {announced}"))
+                answer = read_response(sock)
                 time.sleep(number % 40 * 50e-6)
                 sent, piece = 0, bytes(1_000_000)
                 with contextlib.suppress(ConnectionError):  # the server closes the connection
@@ -138,46 +138,46 @@ def test_blocked_client_is_closed_with_its_body_unread(tmp_path: Path) -> None:
 
 def test_chunked_body_is_accepted(served: Served, served_key: str) -> None:
     with connected(served) as sock:
-        sock.sendall(head(served_key, "Transfer-Encoding: chunked"))
+        sock.sendall(post_headers(served_key, "Transfer-Encoding: chunked"))
         for start in range(0, len(PHOTO), 100):
             part = PHOTO[start : start + 100]
             sock.sendall(f"{len(part):x}\r\n".encode() + part + b"\r\n")
         sock.sendall(b"0\r\n\r\n")
 
-        status, headers, _ = read_answer(sock)
+        status, headers, _ = read_response(sock)
         assert (status, headers["x-superres-size"]) == (200, "128x96")
 
 
 def test_chunked_body_over_the_limit_gets_413(served: Served, served_key: str) -> None:
     with connected(served) as sock:
-        sock.sendall(head(served_key, "Transfer-Encoding: chunked"))
+        sock.sendall(post_headers(served_key, "Transfer-Encoding: chunked"))
         png = images.insert_png_chunk(PHOTO, b"teSt", bytes(300_000))
         sock.sendall(f"{len(png):x}\r\n".encode() + png + b"\r\n0\r\n\r\n")
 
-        assert slug_of(read_answer(sock)) == (413, "too-many-bytes")
+        assert slug_of(read_response(sock)) == (413, "too-many-bytes")
 
 
 @pytest.mark.parametrize("chunk", [b"zz\r\nabc\r\n", b"5\r\nabcdefgh\r\n", b"-1\r\n"])
 def test_malformed_chunks_get_400(served: Served, served_key: str, chunk: bytes) -> None:
     with connected(served) as sock:
-        sock.sendall(head(served_key, "Transfer-Encoding: chunked") + chunk)
+        sock.sendall(post_headers(served_key, "Transfer-Encoding: chunked") + chunk)
 
-        assert slug_of(read_answer(sock)) == (400, "incomplete-body")
+        assert slug_of(read_response(sock)) == (400, "incomplete-body")
 
 
 def test_body_shorter_than_its_length_is_400(served: Served, served_key: str) -> None:
     with connected(served) as sock:
-        sock.sendall(head(served_key, f"Content-Length: {len(PHOTO) + 1}") + PHOTO)
+        sock.sendall(post_headers(served_key, f"Content-Length: {len(PHOTO) + 1}") + PHOTO)
         sock.shutdown(socket.SHUT_WR)
 
-        assert slug_of(read_answer(sock)) == (400, "incomplete-body")
+        assert slug_of(read_response(sock)) == (400, "incomplete-body")
 
 
 def test_too_small_content_length_spoils_only_itself(served: Served, served_key: str) -> None:
     with connected(served) as sock:
-        sock.sendall(head(served_key, f"Content-Length: {len(PHOTO) - 20}") + PHOTO)
+        sock.sendall(post_headers(served_key, f"Content-Length: {len(PHOTO) - 20}") + PHOTO)
 
-        assert slug_of(read_answer(sock)) == (422, "unreadable-image")
+        assert slug_of(read_response(sock)) == (422, "unreadable-image")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_invalid_http_gets_a_problem(served: Served, request_: bytes) -> None:
     with connected(served) as sock:
         sock.sendall(request_)
 
-        assert slug_of(read_answer(sock)) == (400, "bad-request")
+        assert slug_of(read_response(sock)) == (400, "bad-request")
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,9 @@ def test_rejected_head_request_gets_no_body(served: Served, head: bytes) -> None
 
 
 def test_http_1_0_gets_no_100_continue(served: Served, served_key: str) -> None:
-    asked = head(served_key, "Expect: 100-continue", f"Content-Length: {len(PHOTO)}").replace(b"HTTP/1.1", b"HTTP/1.0")
+    asked = post_headers(served_key, "Expect: 100-continue", f"Content-Length: {len(PHOTO)}").replace(
+        b"HTTP/1.1", b"HTTP/1.0"
+    )
     with connected(served) as sock:
         sock.sendall(asked + PHOTO)
 
@@ -236,15 +238,15 @@ def test_too_long_headers_are_rejected_at_once(served: Served, request_: bytes) 
     with connected(served) as sock:
         sock.sendall(request_)
 
-        assert slug_of(read_answer(sock)) == (431, "head-too-long")
+        assert slug_of(read_response(sock)) == (431, "head-too-long")
 
 
 def test_connection_is_reused_after_a_rejection(served: Served, served_key: str) -> None:
     with connected(served) as sock:
         statuses = []
         for key, data in ((served_key, PHOTO), ("wrong", PHOTO), (served_key, b"text"), (served_key, PHOTO)):
-            sock.sendall(head(key, f"Content-Length: {len(data)}") + data)
-            statuses.append(read_answer(sock)[0])
+            sock.sendall(post_headers(key, f"Content-Length: {len(data)}") + data)
+            statuses.append(read_response(sock)[0])
 
     assert statuses == [200, 401, 415, 200]
 
@@ -258,7 +260,7 @@ def test_client_that_does_not_read_is_dropped(tmp_path: Path) -> None:
         sock.settimeout(LIMIT_S)
         with closing(sock):
             sock.connect(("127.0.0.1", server.port))
-            sock.sendall(head(key, f"Content-Length: {len(data)}") + data)
+            sock.sendall(post_headers(key, f"Content-Length: {len(data)}") + data)
             wait_for_log(
                 server, "a client read its response too slowly"
             )  # unless the response fits into the socket buffers

@@ -183,8 +183,8 @@ def test_full_table_drops_an_idle_connection(usual: Served) -> None:
     assert usual_wait_s(answers) < AT_ONCE_S + TIMES * alone_s
 
 
-def test_endless_headers_are_closed(hasty: Served) -> None:
-    with many_connected(hasty, 60, UNENDED) as socks:
+def test_endless_headers_are_closed(impatient: Served) -> None:
+    with many_connected(impatient, 60, UNENDED) as socks:
         assert {sock.recv(100) for sock in socks} == {b""}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.access.api_keys import ApiKeyStore
-from testing.raw_http import held_port
+from testing.raw_http import reserve_port
 from testing.redis_server import RedisServer
 from testing.requests import PHOTO
 from testing.server import Served, serving
@@ -76,7 +76,7 @@ def test_two_gateways_share_one_month_in_redis(tmp_path: Path, redis_server: Red
 
 
 def test_metrics_are_only_on_their_own_port(tmp_path: Path) -> None:
-    with held_port() as port, serving(tmp_path, SUPERRES_METRICS_PORT=str(port)) as server:
+    with reserve_port() as port, serving(tmp_path, SUPERRES_METRICS_PORT=str(port)) as server:
         key = ApiKeyStore(tmp_path / "keys.json").new("tests")
         make_picture(server, key)
 

@@ -22,7 +22,7 @@ from swinir.network.windows import relative_position_index
 from swinir.weights.fetch import Description, convert_local, import_checkpoint
 from swinir.weights.load import build_network, write_weights
 from swinir.zoo import VARIANTS, Variant
-from testing.data import levels_apart
+from testing.data import max_difference
 from testing.images import draw_photo
 from testing.networks import SMALL, reference_tensors
 from testing.triton import TritonServer, run_server
@@ -105,7 +105,7 @@ def reference(row: Variant, tensors: dict[str, Tensor], pixels: Any) -> Any:
 
 
 def assert_same_picture(upscaled: Any, expected: Any) -> None:
-    assert levels_apart(upscaled, expected) <= 1
+    assert max_difference(upscaled, expected) <= 1
     off = int((upscaled != expected).sum())
     assert off <= max(1, MOST_OFF * upscaled.size), f"{off} of {upscaled.size} values are a level off"
 

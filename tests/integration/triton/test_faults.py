@@ -19,7 +19,7 @@ from torch import Tensor
 from swinir.checks import summarise
 from swinir.network.swinir import SwinIR
 from swinir.zoo import VARIANTS
-from testing.data import levels_apart
+from testing.data import max_difference
 from testing.images import draw_photo
 from testing.networks import install_small
 from testing.triton import TritonServer, lay_out_faulty_repository, run_server
@@ -79,7 +79,7 @@ def test_one_out_of_memory_is_invisible_to_the_client(server: TritonServer, swit
     told = metrics_after(server, ask)
 
     assert told["halvings"] == 1
-    assert levels_apart(upscale(server, pixels, "small_a"), expected) == 0
+    assert max_difference(upscale(server, pixels, "small_a"), expected) == 0
 
 
 def test_permanent_out_of_memory_is_an_error(server: TritonServer, switch: Switch) -> None:
@@ -99,7 +99,7 @@ def test_tile_not_finite_is_rerun_and_reported(server: TritonServer, switch: Swi
     told = metrics_after(server, lambda: answers.append(upscale_with_checks(server, pixels, "small_a")))
 
     upscaled, sound = answers[0]
-    assert levels_apart(upscaled, expected) <= 1
+    assert max_difference(upscaled, expected) <= 1
     assert summarise(sound).reruns == 1
     assert told["reruns"] == 1
     assert told["tiles"] == 1
@@ -222,6 +222,6 @@ def test_damaged_checkpoint_is_rejected_by_name(faulty: tuple[TritonServer, Path
 def test_client_gets_only_the_requested_outputs(server: TritonServer) -> None:
     pixels = draw_photo(24, 24, seed=6)
     upscaled, sound = upscale_with_checks(server, pixels, "compact_x4")
-    assert levels_apart(upscaled, upscale(server, pixels, "compact_x4")) == 0
+    assert max_difference(upscaled, upscale(server, pixels, "compact_x4")) == 0
     assert sound.shape == (1, 6)
     assert summarise(sound).back_db > 30

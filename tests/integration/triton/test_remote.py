@@ -17,7 +17,7 @@ from gateway.backend.interface import Backend
 from gateway.backend.triton_process import TritonPorts, TritonProcess, find_free_ports
 from gateway.config.environment import read_settings
 from testing.data import ROOT
-from testing.requests import ask_api, read_picture
+from testing.requests import post_image, read_image
 from testing.stack import wait_for
 from testing.triton_activator import TcpActivator
 
@@ -52,7 +52,7 @@ def backend_at(address: str, state_dir: Path) -> tuple[Backend, Callable[[], Tes
     }
     backend = make_backend(settings := read_settings(environ).settings)
     client, key = create_app(settings, backend).test_client(), ApiKeyStore(state_dir / "keys.json").new("tests")
-    return backend, lambda: ask_api(client, key)
+    return backend, lambda: post_image(client, key)
 
 
 def test_images_wake_triton_before_and_after_scaling_to_zero(activator: TcpActivator, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_images_wake_triton_before_and_after_scaling_to_zero(activator: TcpActiv
         backend.close()
 
     assert (second.status_code, activator.boots) == (200, 2), second.get_data(as_text=True)
-    assert np.array_equal(read_picture(second.data), read_picture(first.data))
+    assert np.array_equal(read_image(second.data), read_image(first.data))
 
 
 def test_image_survives_a_restart_of_triton(tmp_path: Path) -> None:
@@ -92,5 +92,5 @@ def test_image_survives_a_restart_of_triton(tmp_path: Path) -> None:
             server.kill()
 
     assert answer.status_code == 200, answer.get_data(as_text=True)
-    assert np.array_equal(read_picture(answer.data), read_picture(first.data))
+    assert np.array_equal(read_image(answer.data), read_image(first.data))
     assert backend.state_tracker.current().usual_boot_s is not None

@@ -12,10 +12,10 @@ import tritonclient.http as http_client
 
 from swinir.inference.engine import Engine
 from swinir.zoo import DEFAULT_VARIANT
-from testing.data import levels_apart, set5_pair
+from testing.data import max_difference, set5_pair
 from testing.images import draw_photo
 from testing.triton import TritonServer
-from testing.triton_clients import count_of, metric, settled, swinir_request, upscale, upscale_request
+from testing.triton_clients import count_of, metric, stable_metric, swinir_request, upscale, upscale_request
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_any_size_comes_back_four_times_as_large(
     upscaled = upscale(triton_server, pixels)
 
     assert upscaled.shape == (shape[0] * 4, shape[1] * 4, 3)
-    assert levels_apart(upscaled, whole(engine, pixels)) <= 1
+    assert max_difference(upscaled, whole(engine, pixels)) <= 1
 
 
 def test_grpc_and_http_give_the_same_image(triton_server: TritonServer) -> None:
@@ -49,12 +49,12 @@ def test_grpc_and_http_give_the_same_image(triton_server: TritonServer) -> None:
     finally:
         client.close()  # an idle connection would delay the server's shutdown
 
-    assert levels_apart(result.as_numpy("UPSCALED"), upscale(triton_server, pixels)) == 0
+    assert max_difference(result.as_numpy("UPSCALED"), upscale(triton_server, pixels)) == 0
 
 
 def test_naming_the_default_variant_changes_nothing(triton_server: TritonServer) -> None:
     pixels = draw_photo(40, 48, seed=2)
-    assert levels_apart(upscale(triton_server, pixels, variant=DEFAULT_VARIANT), upscale(triton_server, pixels)) == 0
+    assert max_difference(upscale(triton_server, pixels, variant=DEFAULT_VARIANT), upscale(triton_server, pixels)) == 0
 
 
 @pytest.mark.parametrize("key", [None, "", "wrong", "api-key-of-the-tests"])
@@ -127,17 +127,19 @@ def test_eight_clients_at_once_share_batches(triton_server: TritonServer) -> Non
     """Triton counts fewer executions than requests, and each client gets its own image."""
     pictures = [draw_photo(64, 64, seed=seed) for seed in range(32)]
     alone = [upscale(triton_server, pixels) for pixels in pictures]
-    before = [settled(triton_server, name) for name in ("nv_inference_request_success", "nv_inference_exec_count")]
+    before = [
+        stable_metric(triton_server, name) for name in ("nv_inference_request_success", "nv_inference_exec_count")
+    ]
 
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda pixels: upscale(triton_server, pixels), pictures))
 
-    requests = settled(triton_server, "nv_inference_request_success") - before[0]
+    requests = stable_metric(triton_server, "nv_inference_request_success") - before[0]
     executions = metric(triton_server, "nv_inference_exec_count") - before[1]
     assert requests == len(pictures)
     assert executions < requests, f"{requests:.0f} requests took {executions:.0f} executions: no batch was shared"
     for own, got in zip(alone, together, strict=True):
-        assert levels_apart(own, got) <= 1
+        assert max_difference(own, got) <= 1
 
 
 def test_bad_request_fails_alone_in_its_batch(triton_server: TritonServer) -> None:
@@ -166,7 +168,7 @@ def test_bad_request_fails_alone_in_its_batch(triton_server: TritonServer) -> No
     for variant, answer in zip(variants, answers, strict=True):
         if variant == DEFAULT_VARIANT:
             assert isinstance(answer, np.ndarray), answer
-            assert levels_apart(answer, expected) <= 1
+            assert max_difference(answer, expected) <= 1
         else:
             assert isinstance(answer, grpc_client.InferenceServerException)
             assert answer.status() == {"nope": "StatusCode.NOT_FOUND", "real_x4": "StatusCode.UNAVAILABLE"}[variant]

@@ -25,11 +25,11 @@ from gateway.cancellation import CancelledError, CancelToken
 from preprocessing.tiling import choose_grid
 from swinir.checks import summarise
 from swinir.zoo import DEFAULT_VARIANT, VARIANTS
-from testing.data import levels_apart
+from testing.data import max_difference
 from testing.images import draw_photo
-from testing.stack import wait_until_it_stands
+from testing.stack import wait_until_stable
 from testing.triton import TritonServer, tiles_in_flight
-from testing.triton_clients import metric, settled, upscale
+from testing.triton_clients import metric, stable_metric, upscale
 
 LIMIT_S = 120.0
 LARGE = (300, 520)
@@ -57,7 +57,7 @@ def join(bands: list[Band]) -> Any:
 
 def share_that_differs(a: Any, b: Any) -> float:
     """Return the share of differing values, which the contract limits to 1 in 10,000; none may differ by 2 levels."""
-    assert levels_apart(a, b) <= 1
+    assert max_difference(a, b) <= 1
     return float((a != b).any(axis=2).mean())
 
 
@@ -97,12 +97,14 @@ def test_large_image_arrives_in_one_band_per_tile_row(triton_server: TritonServe
 def test_concurrent_streams_share_batches(triton_server: TritonServer, backend: TritonClient) -> None:
     pictures = [draw_photo(64, 64, seed=seed) for seed in range(24)]
     alone = [join(ask(backend, pixels)) for pixels in pictures]
-    before = [settled(triton_server, name) for name in ("nv_inference_request_success", "nv_inference_exec_count")]
+    before = [
+        stable_metric(triton_server, name) for name in ("nv_inference_request_success", "nv_inference_exec_count")
+    ]
 
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda pixels: join(ask(backend, pixels)), pictures))
 
-    requests = settled(triton_server, "nv_inference_request_success") - before[0]
+    requests = stable_metric(triton_server, "nv_inference_request_success") - before[0]
     executions = metric(triton_server, "nv_inference_exec_count") - before[1]
     assert requests == len(pictures)
     assert executions < requests, f"{requests:.0f} requests took {executions:.0f} executions: no batch was shared"
@@ -169,7 +171,7 @@ def assert_ends_soon(server: TritonServer, before: float, first: Band) -> None:
     assert first.checks is not None
     columns = len(first.checks)
     # Longer than a tile takes on a busy machine.
-    at_rest = wait_until_it_stands(lambda: metric(server, "superres_tiles_total"), 4.0)
+    at_rest = wait_until_stable(lambda: metric(server, "superres_tiles_total"), 4.0)
     assert at_rest - at_end <= tiles_in_flight(first.work_s / columns)
     assert at_rest - before < LONG_ROWS * columns, "all tiles of this image"
 

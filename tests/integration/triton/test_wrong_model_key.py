@@ -13,7 +13,7 @@ from gateway.app import create_app
 from gateway.backend.embedded import make_backend
 from gateway.config.environment import read_settings
 from gateway.config.settings import Settings
-from testing.requests import ask_api, problem_of
+from testing.requests import post_image, problem_of
 from testing.triton import TritonServer
 
 WRONG = "a-model-key-of-yesterday"
@@ -24,7 +24,9 @@ def ask(server: TritonServer, state_dir: Path, settings: Settings) -> TestRespon
     assert settings.backend_address == server.grpc_address
     backend = make_backend(settings)
     try:
-        return ask_api(create_app(settings, backend).test_client(), ApiKeyStore(state_dir / "keys.json").new("tests"))
+        return post_image(
+            create_app(settings, backend).test_client(), ApiKeyStore(state_dir / "keys.json").new("tests")
+        )
     finally:
         backend.close()
 

@@ -16,7 +16,7 @@ from gateway.jobs.result_cache import CacheStats
 from gateway.metrics import METHODS, Metrics, MetricsError, Sources
 from gateway.usage.store import ClientUsage, MonthlyUsage
 from testing.data import ROOT
-from testing.raw_http import held_port
+from testing.raw_http import reserve_port
 
 MONTH = MonthlyUsage("2026-11", 12.0, 300.0, {"alice": ClientUsage(2, 5.0)})
 
@@ -88,7 +88,7 @@ def test_all_metrics_are_documented() -> None:
 
 def test_metrics_are_served_on_their_own_port() -> None:
     metrics = Metrics(sources())
-    with held_port() as port:
+    with reserve_port() as port:
         stop = metrics.serve("127.0.0.1", port)
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:

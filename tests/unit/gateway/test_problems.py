@@ -24,7 +24,7 @@ from gateway.views.hooks import SECURITY_HEADERS
 from preprocessing import errors
 from testing.backend import FakeBackend
 from testing.fixtures import MakeApp
-from testing.requests import ask_api, check_problem, form, problem_of
+from testing.requests import check_problem, form, post_image, problem_of
 
 ALL = list(all_problems())
 
@@ -196,7 +196,7 @@ def test_backend_failure_is_equal_in_form_and_api(
     client = make_app(upscaler=FakeBackend(failures=[failure, failure])).test_client()
 
     response = (
-        client.post("/", **form(), headers={"Accept": "application/json"}) if way == "form" else ask_api(client, key)
+        client.post("/", **form(), headers={"Accept": "application/json"}) if way == "form" else post_image(client, key)
     )
 
     assert problem_of(response) == (status, slug)

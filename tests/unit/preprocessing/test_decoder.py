@@ -31,7 +31,7 @@ def alpha_of(image: Image) -> Pixels:
     return image.alpha
 
 
-def levels_apart(image: Image, pixels: Pixels) -> int:
+def max_difference(image: Image, pixels: Pixels) -> int:
     """Return the maximum difference of visible pixels."""
     wide = pixels if pixels.ndim == 3 else np.repeat(pixels[..., np.newaxis], 3, axis=2)
     seen = np.ones(wide.shape[:2], bool) if image.alpha is None else image.alpha > 0
@@ -56,7 +56,7 @@ def test_lossless_colour_is_read_bit_for_bit(name: str, shape: tuple[int, int]) 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}])
 def test_jpeg_is_read(options: dict[str, bool]) -> None:
     smooth = np.tile(np.linspace(0, 255, 64, dtype=np.uint8)[:, np.newaxis, np.newaxis], (1, 48, 3))
-    assert levels_apart(read(images.encode_jpeg(smooth, **options)), smooth) <= 3
+    assert max_difference(read(images.encode_jpeg(smooth, **options)), smooth) <= 3
 
 
 def test_interlaced_png_is_read() -> None:
@@ -78,12 +78,12 @@ def test_alpha_is_turned_with_the_pixels() -> None:
     rgba = images.store_for_orientation(np.dstack((PHOTO, ALPHA)), 6)
     image = read(images.encode_png(rgba, exif=images.exif_with_orientation(6)))
     assert np.array_equal(alpha_of(image), ALPHA)
-    assert levels_apart(image, PHOTO) == 0
+    assert max_difference(image, PHOTO) == 0
 
 
 def test_greyscale_is_read_as_grey() -> None:
     assert read(images.encode_png(GREY)).is_grey
-    assert levels_apart(read(images.encode_png(GREY)), GREY) == 0
+    assert max_difference(read(images.encode_png(GREY)), GREY) == 0
     assert read(images.encode_jpeg(GREY)).is_grey
     assert np.abs(read(images.encode_jpeg(GREY)).pixels[..., 0].astype(int) - GREY).mean() < 4
 
@@ -92,7 +92,7 @@ def test_grey_with_alpha_keeps_both() -> None:
     image = read(images.encode_png(np.dstack((GREY, ALPHA))))
     assert image.is_grey
     assert np.array_equal(alpha_of(image), ALPHA)
-    assert levels_apart(image, GREY) == 0
+    assert max_difference(image, GREY) == 0
 
 
 @pytest.mark.parametrize("name", ["png", "webp"])
@@ -100,7 +100,7 @@ def test_colour_with_alpha_keeps_both(name: str) -> None:
     image = read(getattr(images, f"encode_{name}")(np.dstack((PHOTO, ALPHA))))
     assert not image.is_grey
     assert np.array_equal(alpha_of(image), ALPHA)
-    assert levels_apart(image, PHOTO) == 0
+    assert max_difference(image, PHOTO) == 0
 
 
 def test_alpha_that_hides_nothing_is_no_alpha() -> None:
@@ -117,7 +117,7 @@ def test_colour_under_alpha_0_comes_from_the_visible_pixels() -> None:
 def test_one_bit_images_become_black_and_white() -> None:
     image = read(images.one_bit_png(GREY > 99))
     assert image.is_grey
-    assert levels_apart(image, np.where(GREY > 99, 255, 0).astype(np.uint8)) == 0
+    assert max_difference(image, np.where(GREY > 99, 255, 0).astype(np.uint8)) == 0
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
@@ -129,14 +129,14 @@ def test_shallow_grey_is_spread_over_all_levels_and_its_transparent_grey_is_foun
     image = read(images.raw_png(2, 8, depth, 0, rows, [key]))
     assert image.is_grey
     assert ((alpha_of(image) == 0) == (samples == 2**depth - 1)).all()
-    assert levels_apart(image, spread(samples, depth)) == 0
+    assert max_difference(image, spread(samples, depth)) == 0
 
 
 def test_16_bit_grey_is_rounded_to_8_and_said_so() -> None:
     samples = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     image = read(images.grey16_png(samples))
     assert image.is_grey
-    assert levels_apart(image, np.rint(samples / 257).astype(np.uint8)) == 0
+    assert max_difference(image, np.rint(samples / 257).astype(np.uint8)) == 0
     assert image.notes == ("The image has 16 bits per channel: it was reduced to 8.",)
 
 
@@ -146,7 +146,7 @@ def test_16_bits_of_any_kind_are_reduced_and_said_so(colour_type: int, channels:
     rows = (levels.astype(">u2") * 257).tobytes()
     image = read(images.raw_png(6, 5, 16, colour_type, rows))
     colour = levels[..., :3] if channels >= 3 else levels[..., 0]
-    assert levels_apart(image, colour) == 0
+    assert max_difference(image, colour) == 0
     assert image.is_grey == (channels == 2)
     assert (image.alpha is None) == (channels == 3)
     if image.alpha is not None:
@@ -172,7 +172,7 @@ def test_transparent_16_bit_colour_is_found_in_its_own_depth_and_hides_no_colour
     height, width = stored.shape[:2]
     image = read(images.raw_png(height, width, 16, 2, stored.tobytes(), chunks))
     assert alpha_of(image).tolist() == [[0, 255, 255], [255, 0, 255]]
-    assert levels_apart(image, (samples >> 8).astype(np.uint8)) == 0
+    assert max_difference(image, (samples >> 8).astype(np.uint8)) == 0
 
 
 def test_one_transparent_grey_or_colour_becomes_alpha() -> None:
@@ -180,13 +180,13 @@ def test_one_transparent_grey_or_colour_becomes_alpha() -> None:
         image = read(images.png_with_transparent_colour(opaque, key))
         matches = opaque == key[0] if opaque.ndim == 2 else (opaque == key).all(axis=2)
         assert ((alpha_of(image) == 0) == matches).all()
-        assert levels_apart(image, opaque) == 0
+        assert max_difference(image, opaque) == 0
 
 
 def test_palette_becomes_rgb_and_is_said_so() -> None:
     few = PHOTO & np.array((0xE0, 0, 0), np.uint8)
     image = read(images.palette_png(few, 8))
-    assert levels_apart(image, few) == 0
+    assert max_difference(image, few) == 0
     assert (image.alpha, image.is_grey) == (None, False)
     assert image.notes == ("The image has a palette: it was converted to RGB.",)
 
@@ -195,7 +195,7 @@ def test_palette_of_greys_is_greyscale() -> None:
     few = np.repeat((GREY & np.uint8(0xE0))[..., np.newaxis], 3, axis=2)
     image = read(images.palette_png(few, 8))
     assert image.is_grey
-    assert levels_apart(image, few) == 0
+    assert max_difference(image, few) == 0
 
 
 def test_transparency_of_a_palette_becomes_alpha() -> None:

@@ -17,7 +17,7 @@ from gateway.access.ip_blocklist import Blocklist
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
 from testing.fixtures import MakeApp
-from testing.requests import FORM_SECRET, PHOTO, api_form, ask_api, form, problem_of
+from testing.requests import FORM_SECRET, PHOTO, api_form, form, post_image, problem_of
 
 JSON = {"Accept": "application/json"}
 
@@ -280,7 +280,7 @@ def test_token_expires_and_is_valid_in_every_replica_with_the_secret() -> None:
 
 
 def test_api_needs_no_csrf_token(client: FlaskClient, key: str) -> None:
-    assert ask_api(client, key, headers={"Sec-Fetch-Site": "cross-site", "Origin": EVIL}).status_code == 200
+    assert post_image(client, key, headers={"Sec-Fetch-Site": "cross-site", "Origin": EVIL}).status_code == 200
     refused = client.post("/api/v1/upscale", headers={"X-API-Key": key}, **form())
     assert problem_of(refused) == (400, "bad-parameter")
 
@@ -308,7 +308,7 @@ def test_missing_wrong_revoked_and_expired_keys_get_the_same_response(make_app: 
     rows["keys"][0]["expires"] = "2020-01-01T00:00:00+00:00"
     path.write_text(json.dumps(rows))
 
-    answers = [ask_api(client, presented) for presented in ("", "ssr_wrong", revoked, expired)]
+    answers = [post_image(client, presented) for presented in ("", "ssr_wrong", revoked, expired)]
 
     assert {problem_of(answer) for answer in answers} == {(401, "key-required")}
     assert len({json.dumps({**answer.get_json(), "request_id": ""}) for answer in answers}) == 1

@@ -14,7 +14,7 @@ from gateway.backend.interface import BackendFaultError, BackendUnavailableError
 from testing import images
 from testing.backend import FakeBackend
 from testing.fixtures import MakeApp
-from testing.requests import PHOTO, ask_api, form, problem_of
+from testing.requests import PHOTO, form, post_image, problem_of
 
 # 1.5 megapixels, charged as 2.
 BIG = images.encode_png(np.full((1_000, 1_500, 3), 128, np.uint8))
@@ -91,7 +91,7 @@ def test_failed_requests_are_refunded(
     def ask(image: bytes) -> dict[str, int]:
         """Return what remains of each limit."""
         client = app.test_client()
-        answer = client.post("/", **form(image)) if way == "form" else ask_api(client, key, image)
+        answer = client.post("/", **form(image)) if way == "form" else post_image(client, key, image)
         parts = answer.headers["RateLimit"].split(", ")
         return {part.split('"')[1].split("-")[0]: int(part.split("r=")[1].split(";")[0]) for part in parts}
 
@@ -102,7 +102,7 @@ def test_full_queue_refunds_megapixels_and_counts_the_request(make_app: MakeApp,
     gate = threading.Event()
     upscaler = FakeBackend(gate=gate)
     app = make_app(upscaler=upscaler, max_concurrent_jobs=1, queue_size=0)
-    worker = threading.Thread(target=lambda: ask_api(app.test_client(), key))
+    worker = threading.Thread(target=lambda: post_image(app.test_client(), key))
     worker.start()
     assert upscaler.arrived.acquire(timeout=30)
 
@@ -121,17 +121,17 @@ def test_keys_of_one_client_share_its_rate(make_app: MakeApp, tmp_path: Path) ->
     small, large = keys.new("small", requests="2 per hour"), keys.new("large")
     client = app.test_client()
 
-    assert [ask_api(client, small).status_code for _ in range(3)] == [200, 200, 429]
-    assert [ask_api(client, large).status_code for _ in range(3)] == [200, 200, 200]
-    assert ask_api(client, keys.new("small", requests="2 per hour")).status_code == 429
+    assert [post_image(client, small).status_code for _ in range(3)] == [200, 200, 429]
+    assert [post_image(client, large).status_code for _ in range(3)] == [200, 200, 200]
+    assert post_image(client, keys.new("small", requests="2 per hour")).status_code == 429
     assert client.post("/", **form()).status_code == 200, "the address has its own"
 
 
 def test_invalid_keys_count_against_the_address_and_valid_keys_do_not(make_app: MakeApp, key: str) -> None:
     client = make_app(anonymous_requests="3 per minute").test_client()
 
-    assert [ask_api(client, f"ssr_guess{n}").status_code for n in range(5)] == [401, 401, 401, 429, 429]
-    assert ask_api(client, key).status_code == 200
+    assert [post_image(client, f"ssr_guess{n}").status_code for n in range(5)] == [401, 401, 401, 429, 429]
+    assert post_image(client, key).status_code == 200
 
 
 def test_wake_calls_have_a_rate_of_their_own(make_app: MakeApp, upscaler: FakeBackend) -> None:
@@ -176,20 +176,20 @@ def test_concurrent_requests_of_a_client_are_limited(make_app: MakeApp, key: str
     gate = threading.Event()
     upscaler = FakeBackend(gate=gate)
     app = make_app(upscaler=upscaler, max_concurrent_jobs=8, max_concurrent_requests=2)
-    workers = [threading.Thread(target=lambda: ask_api(app.test_client(), key).close()) for _ in range(2)]
+    workers = [threading.Thread(target=lambda: post_image(app.test_client(), key).close()) for _ in range(2)]
     for worker in workers:
         worker.start()
     for _ in workers:
         assert upscaler.arrived.acquire(timeout=30)
 
-    refused = ask_api(app.test_client(), key)
+    refused = post_image(app.test_client(), key)
     gate.set()
     for worker in workers:
         worker.join(30)
 
     assert problem_of(refused) == (429, "too-many-at-once")
     assert int(refused.headers["Retry-After"]) >= 1
-    assert ask_api(app.test_client(), key).status_code == 200
+    assert post_image(app.test_client(), key).status_code == 200
 
 
 def test_client_behind_proxies_is_limited_by_its_own_address(make_app: MakeApp) -> None:
@@ -208,7 +208,7 @@ def test_queued_images_of_a_client_are_limited_and_megapixels_refunded(make_app:
     upscaler = FakeBackend(gate=gate)
     app = make_app(upscaler=upscaler, max_concurrent_jobs=1, queue_size=8, queue_size_per_client=1)
     answers: list[int] = []
-    workers = [threading.Thread(target=lambda: answers.append(ask_api(app.test_client(), key).status_code))]
+    workers = [threading.Thread(target=lambda: answers.append(post_image(app.test_client(), key).status_code))]
     workers[0].start()
     assert upscaler.arrived.acquire(timeout=30)
 
@@ -218,10 +218,10 @@ def test_queued_images_of_a_client_are_limited_and_megapixels_refunded(make_app:
             assert time.monotonic() < end, "the queue did not fill"
             time.sleep(0.01)
 
-    workers.append(threading.Thread(target=lambda: answers.append(ask_api(app.test_client(), key).status_code)))
+    workers.append(threading.Thread(target=lambda: answers.append(post_image(app.test_client(), key).status_code)))
     workers[1].start()
     wait_for(1)
-    refused = ask_api(app.test_client(), key)
+    refused = post_image(app.test_client(), key)
     workers.append(threading.Thread(target=lambda: answers.append(app.test_client().post("/", **form()).status_code)))
     workers[2].start()
     wait_for(2)

@@ -15,7 +15,7 @@ from gateway.problems import UnknownFormat
 from testing import images
 from testing.backend import FakeBackend
 from testing.fixtures import MakeApp
-from testing.requests import PHOTO, api_form, ask_api, problem_of
+from testing.requests import PHOTO, api_form, post_image, problem_of
 
 PIXELS = images.draw_photo(24, 32)
 
@@ -73,7 +73,7 @@ def test_bad_image_is_rejected_without_a_backend_call(
     data, status, slug = BAD_IMAGES[what]
 
     if way == "raw":
-        response = ask_api(client, key, data)
+        response = post_image(client, key, data)
     else:
         response = client.post("/api/v1/upscale", headers={"X-API-Key": key}, **api_form(data))
 
@@ -95,7 +95,7 @@ GOOD_IMAGES = {
 
 @pytest.mark.parametrize("what", GOOD_IMAGES)
 def test_unusual_image_is_taken(client: FlaskClient, key: str, upscaler: FakeBackend, what: str) -> None:
-    response = ask_api(client, key, GOOD_IMAGES[what])
+    response = post_image(client, key, GOOD_IMAGES[what])
 
     assert response.status_code == 200, response.get_data(as_text=True)
     assert len(upscaler.asked) == 1
@@ -111,7 +111,7 @@ def test_upload_over_limit_returns_413_unread(make_app: MakeApp, key: str) -> No
 
 
 def test_error_names_size_and_limit(make_app: MakeApp, key: str) -> None:
-    response = ask_api(make_app(max_upload_bytes=2_000).test_client(), key, bytes(12_345))
+    response = post_image(make_app(max_upload_bytes=2_000).test_client(), key, bytes(12_345))
 
     assert "12,345" in response.get_json()["detail"]
     assert "2,000" in response.get_json()["detail"]

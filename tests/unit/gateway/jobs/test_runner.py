@@ -32,7 +32,7 @@ from testing import images
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
 from testing.jobs import make_runner, upscale_request
-from testing.requests import read_picture
+from testing.requests import read_image
 
 
 def test_result_has_scale_file_name_and_media_type() -> None:
@@ -42,7 +42,7 @@ def test_result_has_scale_file_name_and_media_type() -> None:
 
     assert (result.width, result.height, result.media_type) == (128, 96, "image/png")
     assert (result.filename, result.notes) == ("photo_compact_x4.png", ())
-    assert np.array_equal(read_picture(result.data), pixels.repeat(4, 0).repeat(4, 1))
+    assert np.array_equal(read_image(result.data), pixels.repeat(4, 0).repeat(4, 1))
 
 
 def test_backend_gets_variant_and_request_id(upscaler: FakeBackend) -> None:
@@ -204,7 +204,7 @@ def test_progress_reports_each_band() -> None:
     ]
     assert seen[0].left_s >= 0.0
     assert seen[1].left_s == 0.0
-    picture = read_picture(result.data)
+    picture = read_image(result.data)
     assert np.array_equal(np.concatenate([each.band.pixels for each in seen]), picture)
 
 

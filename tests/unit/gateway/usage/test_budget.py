@@ -17,7 +17,7 @@ from gateway.usage.meter import UsageMeter, month_of
 from gateway.usage.store import ClientUsage, FileUsageStore, UsageBatch
 from testing.backend import FakeBackend
 from testing.fixtures import MakeApp
-from testing.requests import PHOTO, ask_api, form, problem_of, read_events
+from testing.requests import PHOTO, form, post_image, problem_of, read_events
 
 CACHE = 10_000_000
 EVENTS = {"Accept": "text/event-stream"}
@@ -38,7 +38,7 @@ def test_work_is_charged_to_the_keys_client(make_app: MakeApp, key: str) -> None
     app = make_app(upscaler=upscaler)
     client = app.test_client()
     for _ in range(2):
-        assert ask_api(client, key).status_code == 200
+        assert post_image(client, key).status_code == 200
     assert client.post("/", **form()).status_code == 200
 
     month = meter_of(app).current_month()
@@ -52,7 +52,7 @@ def test_used_up_budget_rejects_requests_that_cost_gpu_seconds(make_app: MakeApp
     upscaler = FakeBackend()
     client = spent(make_app(upscaler=upscaler, monthly_gpu_budget_s=100)).test_client()
 
-    answer = ask_api(client, key, headers={"Accept": accept})
+    answer = post_image(client, key, headers={"Accept": accept})
 
     assert problem_of(answer) == (503, "budget-spent")
     assert "100 GPU seconds are used up" in answer.get_json()["detail"]
@@ -79,19 +79,19 @@ def test_unspent_budget_is_not_mentioned(make_app: MakeApp, key: str) -> None:
     client = make_app(monthly_gpu_budget_s=100).test_client()
 
     assert "GPU seconds are used up" not in client.get("/").get_data(as_text=True)
-    assert ask_api(client, key).status_code == 200
+    assert post_image(client, key).status_code == 200
 
 
 def test_cached_results_are_sent_after_the_budget_is_used_up(make_app: MakeApp, key: str) -> None:
     app = make_app(monthly_gpu_budget_s=100, cache_max_bytes=CACHE)
     client = app.test_client()
-    made = ask_api(client, key)
+    made = post_image(client, key)
     spent(app)
 
-    again = ask_api(client, key)
+    again = post_image(client, key)
 
     assert (again.status_code, again.data) == (200, made.data)
-    assert problem_of(ask_api(client, key, query="?format=webp")) == (503, "budget-spent")
+    assert problem_of(post_image(client, key, query="?format=webp")) == (503, "budget-spent")
 
 
 def test_cache_hit_is_free_and_wakes_nothing(make_app: MakeApp, key: str) -> None:
@@ -99,7 +99,7 @@ def test_cache_hit_is_free_and_wakes_nothing(make_app: MakeApp, key: str) -> Non
     app = make_app(upscaler=upscaler, cache_max_bytes=CACHE, client_megapixels="1 per hour")
     client = app.test_client()
 
-    answers = [ask_api(client, key) for _ in range(3)]
+    answers = [post_image(client, key) for _ in range(3)]
 
     assert [answer.headers["X-Superres-Cache"] for answer in answers] == ["miss", "hit", "hit"]
     assert len({answer.data for answer in answers}) == 1
@@ -110,9 +110,9 @@ def test_cache_hit_is_free_and_wakes_nothing(make_app: MakeApp, key: str) -> Non
 def test_form_and_stream_share_the_cache_with_the_api(make_app: MakeApp, key: str) -> None:
     upscaler = FakeBackend()
     client = make_app(upscaler=upscaler, cache_max_bytes=CACHE).test_client()
-    plain = ask_api(client, key)
+    plain = post_image(client, key)
 
-    events = read_events(ask_api(client, key, headers=EVENTS).data)
+    events = read_events(post_image(client, key, headers=EVENTS).data)
     page = client.post("/", **form())
 
     name, result = events[-1]
@@ -126,8 +126,8 @@ def test_failure_is_not_cached(make_app: MakeApp, key: str) -> None:
     upscaler = FakeBackend(failures=[MemoryError()])
     client = make_app(upscaler=upscaler, cache_max_bytes=CACHE).test_client()
 
-    assert ask_api(client, key).status_code == 500
-    again = ask_api(client, key)
+    assert post_image(client, key).status_code == 500
+    again = post_image(client, key)
 
     assert (again.status_code, again.headers["X-Superres-Cache"]) == (200, "miss")
 
@@ -174,7 +174,11 @@ def test_usage_command_reports_a_damaged_file(tmp_path: Path) -> None:
 def test_metrics_count_and_are_not_public(make_app: MakeApp, key: str) -> None:
     app = make_app(cache_max_bytes=CACHE)
     client = app.test_client()
-    with ask_api(client, key) as first, ask_api(client, key) as second, ask_api(client, key, b"text") as refused:
+    with (
+        post_image(client, key) as first,
+        post_image(client, key) as second,
+        post_image(client, key, b"text") as refused,
+    ):
         assert [answer.status_code for answer in (first, second, refused)] == [200, 200, 415]
     assert client.get("/metrics").status_code == 404
 
@@ -190,7 +194,7 @@ def test_upload_memory_is_released(make_app: MakeApp, key: str) -> None:
     app = make_app()
     client = app.test_client()
     for data, status in ((PHOTO, 200), (b"text", 415), (b"", 400)):
-        with ask_api(client, key, data) as answer:
+        with post_image(client, key, data) as answer:
             assert answer.status_code == status
     with client.post("/", **form()) as answer:
         assert answer.status_code == 200
@@ -204,9 +208,9 @@ def test_without_upload_memory_an_upload_is_rejected_unread(make_app: MakeApp, k
     intake._wait_s = 0.01
     held = intake.reserve(intake.max_bytes, "somebody else")
 
-    refused = ask_api(app.test_client(), key)
+    refused = post_image(app.test_client(), key)
     held.release()
 
     assert problem_of(refused) == (503, "uploads-full")
     assert int(refused.headers["Retry-After"]) >= 1
-    assert ask_api(app.test_client(), key).status_code == 200
+    assert post_image(app.test_client(), key).status_code == 200

@@ -20,7 +20,7 @@ from testing import images
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
 from testing.fixtures import MakeApp
-from testing.requests import PHOTO, Elements, api_form, ask_api, form, problem_of, read_picture
+from testing.requests import PHOTO, Elements, api_form, form, post_image, problem_of, read_image
 
 ENLARGED = images.draw_photo(24, 32).repeat(4, 0).repeat(4, 1)
 
@@ -67,7 +67,7 @@ def test_result_page_links_both_images_and_download(client: FlaskClient) -> None
     [download] = [link for link in elements["a"] if "download" in link]
     before, after, saved = (client.get(url or "") for url in (before_url, after_url, download["href"]))
     assert before.data == PHOTO
-    assert np.array_equal(read_picture(after.data), ENLARGED)
+    assert np.array_equal(read_image(after.data), ENLARGED)
     assert saved.data == after.data
     assert before.headers["Content-Disposition"] == "inline; filename=photo.png"
     assert after.headers["Content-Disposition"] == "inline; filename=photo_compact_x4.png"
@@ -99,7 +99,7 @@ def test_result_too_large_to_store_is_a_download(make_app: MakeApp) -> None:
 
     assert response.mimetype == "image/png"
     assert response.headers["Content-Disposition"] == "attachment; filename=photo_compact_x4.png"
-    assert np.array_equal(read_picture(response.data), ENLARGED)
+    assert np.array_equal(read_image(response.data), ENLARGED)
 
 
 def test_result_page_shows_the_notes(client: FlaskClient) -> None:
@@ -114,7 +114,7 @@ def test_form_and_the_api_give_the_same_bytes(client: FlaskClient, key: str) -> 
     page = client.post("/", **form(format="webp", quality="80")).get_data(as_text=True)
     url = next(image["src"] for image in Elements(page).by_tag["img"] if "/after" in (image["src"] or ""))
 
-    assert client.get(url or "").data == ask_api(client, key, query="?format=webp&quality=80").data
+    assert client.get(url or "").data == post_image(client, key, query="?format=webp&quality=80").data
 
 
 @pytest.mark.parametrize("way", ["raw", "multipart", "as curl --data-binary sends it"])
@@ -122,12 +122,12 @@ def test_api_accepts_multipart_and_raw_bodies(client: FlaskClient, key: str, way
     if way == "multipart":
         response = client.post("/api/v1/upscale", headers={"X-API-Key": key}, **api_form())
     elif way == "raw":
-        response = ask_api(client, key, content_type="image/png")
+        response = post_image(client, key, content_type="image/png")
     else:
-        response = ask_api(client, key, content_type="application/x-www-form-urlencoded")
+        response = post_image(client, key, content_type="application/x-www-form-urlencoded")
 
     assert response.status_code == 200
-    assert np.array_equal(read_picture(response.data), ENLARGED)
+    assert np.array_equal(read_image(response.data), ENLARGED)
     assert response.content_length == len(response.data)
     headers = {
         name: response.headers.get(name) for name in ("X-Superres-Variant", "X-Superres-Size", "X-Superres-Notes")
@@ -140,24 +140,24 @@ def test_api_accepts_multipart_and_raw_bodies(client: FlaskClient, key: str, way
     ("format_", "media_type"), [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp")]
 )
 def test_api_answers_in_the_format_asked_for(client: FlaskClient, key: str, format_: str, media_type: str) -> None:
-    response = ask_api(client, key, query=f"?format={format_}")
+    response = post_image(client, key, query=f"?format={format_}")
 
     assert response.mimetype == media_type
     assert response.headers["Content-Disposition"] == f"attachment; filename=image_compact_x4.{format_}"
-    assert read_picture(response.data).shape == (96, 128, 3)
+    assert read_image(response.data).shape == (96, 128, 3)
 
 
 def test_image_larger_than_one_chunk_arrives_whole(client: FlaskClient, key: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
 
-    response = ask_api(client, key, images.encode_png(pixels), "?format=png")
+    response = post_image(client, key, images.encode_png(pixels), "?format=png")
 
     assert response.content_length is not None
-    assert np.array_equal(read_picture(response.data), pixels.repeat(4, 0).repeat(4, 1))
+    assert np.array_equal(read_image(response.data), pixels.repeat(4, 0).repeat(4, 1))
 
 
 def test_notes_are_a_header(client: FlaskClient, key: str) -> None:
-    response = ask_api(client, key, images.cmyk_jpeg(images.draw_photo(8, 8)))
+    response = post_image(client, key, images.cmyk_jpeg(images.draw_photo(8, 8)))
 
     assert "converted to RGB" in response.headers["X-Superres-Notes"]
 
@@ -218,7 +218,7 @@ def test_variants_route_lists_options_and_limits(make_app: MakeApp) -> None:
 
 
 def test_variant_not_offered_is_rejected(client: FlaskClient, key: str) -> None:
-    assert problem_of(ask_api(client, key, query="?variant=real_x4")) == (400, "bad-parameter")
+    assert problem_of(post_image(client, key, query="?variant=real_x4")) == (400, "bad-parameter")
 
 
 def test_health_never_asks_the_backend(client: FlaskClient, upscaler: FakeBackend) -> None:
@@ -233,12 +233,12 @@ def test_full_gateway_is_alive_but_not_ready(make_app: MakeApp, key: str) -> Non
     gate = threading.Event()
     upscaler = FakeBackend(gate=gate)
     app = make_app(upscaler=upscaler, max_concurrent_jobs=1, queue_size=0)
-    worker = threading.Thread(target=lambda: ask_api(app.test_client(), key))
+    worker = threading.Thread(target=lambda: post_image(app.test_client(), key))
     worker.start()
     assert upscaler.arrived.acquire(timeout=30)
 
     client = app.test_client()
-    alive, ready, one_more = client.get("/healthz"), client.get("/readyz"), ask_api(client, key)
+    alive, ready, one_more = client.get("/healthz"), client.get("/readyz"), post_image(client, key)
     gate.set()
     worker.join(30)
 
