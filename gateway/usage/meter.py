@@ -53,7 +53,7 @@ class UsageMeter:
         """`recent_states` is `BackendStateTracker.recent_states`; `budget_s` is per month, 0 for unlimited."""
         self.budget_s = budget_s
         self._recent_states = recent_states
-        self._ledger = store
+        self._store = store
         self._clock = clock
         self._lock = threading.Lock()
         self._write_lock = threading.Lock()
@@ -135,8 +135,8 @@ class UsageMeter:
                 batch = self._batch
             try:
                 if batch is not None:
-                    self._ledger.add(batch)
-                known = self._ledger.read()
+                    self._store.add(batch)
+                known = self._store.read()
             except UsageStoreError as error:
                 self._log_error(error)
                 return

@@ -50,7 +50,7 @@ def test_failed_boot_is_reported_and_the_next_succeeds(tmp_path: Path) -> None:
         with pytest.raises(BackendStillBootingError):
             ask(backend, limit_s=0.1)
         assert backend.state_tracker.current().name == "booting", "slow is not failed"
-        with pytest.raises(BackendNotStartedError, match="does not start"):
+        with pytest.raises(BackendNotStartedError, match="did not start"):
             backend.wait_until_ready(time.monotonic() + READY_LIMIT_S)
         assert backend.state_tracker.current().name == "failed"
         assert backend.state_tracker.current().usual_boot_s is None
