@@ -103,7 +103,7 @@ def test_build_of_torch(wanted: str, found: dict[str, Any], chosen: str, monkeyp
     assert lock.choose_torch("torch==2.13.0 ; python_version < '3.13' \\\n", wanted) == chosen
 
 
-def test_cpu_build_that_no_index_has_is_rejected_before_the_download(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_cpu_build_is_rejected_early(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"version": "2.13.0", "requires_dist": ["nvidia-cublas==13.1; platform_system == 'Linux'"]}
     monkeypatch.setattr(lock, "_metadata_of", lambda _: found)
     with pytest.raises(lock.TorchBuildError, match=r"only the CUDA build of torch==2\.13\.0.*docs/how-to/install\.md"):
@@ -115,7 +115,7 @@ def test_unknown_build_of_torch_is_rejected() -> None:
         lock.choose_torch("torch==2.13.0\n", "rocm")
 
 
-def test_uv_resolves_the_project_for_every_python_that_it_names(tmp_path: Path) -> None:
+def test_uv_resolves_every_python_version(tmp_path: Path) -> None:
     """`uv lock` in a copy: its own file would hold addresses of the index, so it stays out of the repository."""
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "THIRD-PARTY-NOTICES.md"):
         shutil.copy2(ROOT / name, tmp_path)

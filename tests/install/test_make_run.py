@@ -101,9 +101,7 @@ def lay_out(folder: Path) -> tuple[Path, dict[str, str]]:
     return checkout, environ | {name: value for name, value in clean_environ().items() if name.startswith(keep)}
 
 
-def test_make_run_as_an_unprivileged_user_in_a_folder_with_spaces_without_a_compiler(
-    folder: Path, stack: Stack
-) -> None:
+def test_make_run_without_root_compiler_or_plain_path(folder: Path, stack: Stack) -> None:
     checkout, environ = lay_out(folder)
     process = subprocess.Popen(
         [*as_nobody(), "make", "run"],

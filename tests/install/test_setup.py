@@ -173,7 +173,7 @@ def test_missing_debian_package_is_named_without_root(machine: Machine) -> None:
     assert "as root: apt-get install --no-install-recommends python3.11-venv" in machine.refused()
 
 
-def test_python_built_without_its_library_is_refused(machine: Machine) -> None:
+def test_python_built_without_its_library_is_rejected(machine: Machine) -> None:
     machine.add_python("python3", "3.11", has_libpython=False)
     assert "built without its shared library libpython3.11.so" in machine.refused()
 
@@ -187,7 +187,7 @@ def test_download_is_announced_with_the_figures_of_the_guide(machine: Machine, t
     assert all(figure in guide for figure in figures.split(", "))
 
 
-def test_every_package_is_checked_by_hash_except_a_torch_from_the_users_index(machine: Machine) -> None:
+def test_all_packages_but_a_custom_torch_have_hashes(machine: Machine) -> None:
     machine.add_python("python3", "3.11")
     machine.make()
     installs = [line for line in machine.calls.read_text().splitlines() if " install " in line and "-m pip" in line]

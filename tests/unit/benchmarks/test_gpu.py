@@ -45,7 +45,7 @@ def test_every_part_runs_and_becomes_a_page(tmp_path: Path) -> None:
     assert NOTHING_YET[0] not in text
 
 
-def test_micro_batch_that_does_not_fit_ends_the_table_and_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_micro_batch_out_of_memory_ends_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Engine._forward
 
     def fail_above_two(engine: Engine, network: Any, images: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
@@ -72,7 +72,7 @@ def test_micro_batch_that_does_not_fit_ends_the_table_and_is_said(monkeypatch: p
 @pytest.mark.parametrize(
     ("built_for", "words"), [(None, "is built without CUDA"), ("13.0", "is built for CUDA 13.0 but sees no card")]
 )
-def test_without_a_card_it_says_what_is_missing_and_writes_nothing(
+def test_missing_gpu_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, built_for: str | None, words: str
 ) -> None:
     monkeypatch.setattr(torch.version, "cuda", built_for)

@@ -15,7 +15,7 @@ def test_candidates_run_in_turn_and_the_first_round_is_dropped() -> None:
     assert {name: len(timing.wall_s) for name, timing in timings.items()} == {"a": 3, "b": 3}
 
 
-def test_ratio_is_that_of_medians_with_the_quartiles_of_the_rounds() -> None:
+def test_ratio_has_medians_and_quartiles() -> None:
     slow = Timing(wall_s=(4.0, 5.0, 6.0), cpu_s=(8.0, 8.0, 8.0))
     quick = Timing(wall_s=(2.0, 2.0, 2.0), cpu_s=(2.0, 2.0, 2.0))
     ratio = compare(slow, quick)

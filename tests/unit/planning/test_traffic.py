@@ -38,7 +38,7 @@ def test_bursty_brings_as_many_as_poisson_but_in_bunches() -> None:
     assert dispersion(bursty.arrive_s) > 5
 
 
-def test_front_page_brings_half_of_its_crowd_within_three_hours() -> None:
+def test_front_page_brings_half_its_traffic_in_three_hours() -> None:
     traffic = draw_traffic("front-page", days=30, seed=1)
     noon_s = 15.5 * DAY_S
     crowd = traffic.arrive_s[(traffic.arrive_s > noon_s) & (traffic.arrive_s < noon_s + DAY_S)]
@@ -72,7 +72,7 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_trace_file_holds_moments_and_sizes_in_csv_or_json_lines(tmp_path: Path) -> None:
+def test_trace_file_is_csv_or_json_lines(tmp_path: Path) -> None:
     text = 'at_s,megapixels\n# a comment\n\n30\n10.5,2\n{"at_s": 90000, "megapixels": 0.25}\n{"at_s": 12}\n'
     traffic = read_traffic(written(tmp_path, text))
 

@@ -121,7 +121,7 @@ def test_one_bit_images_become_black_and_white() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_shallow_grey_is_spread_over_all_levels_and_its_transparent_grey_is_found(depth: int) -> None:
+def test_grey_below_8_bits_uses_all_levels(depth: int) -> None:
     samples = np.arange(16, dtype=np.uint8).reshape(2, 8) % (2**depth)
     bits = np.unpackbits(samples[..., np.newaxis], axis=2)[..., 8 - depth :].reshape(2, -1)
     rows = np.packbits(bits, axis=1).tobytes()
@@ -161,7 +161,7 @@ def test_transparent_16_bit_grey_is_found_in_its_own_depth() -> None:
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_transparent_16_bit_colour_is_found_in_its_own_depth_and_hides_no_colour_beside_it(orientation: int) -> None:
+def test_transparent_16_bit_colour_matches_exactly(orientation: int) -> None:
     key = (1000, 2000, 3000)
     samples = np.array([[key, (1001, 2001, 3001), (1000, 2000, 3001)], [(1000, 0, 3000), key, (65535, 0, 9)]], ">u2")
     chunks = [
@@ -217,7 +217,7 @@ def test_first_frame_of_an_animation_is_taken_and_said_so(animated: Callable[[li
 
 
 @pytest.mark.parametrize("build", [images.cmyk_jpeg, images.ycck_jpeg])
-def test_cmyk_and_ycck_become_rgb_of_the_right_sense_and_are_said_so(build: Callable[[Pixels], bytes]) -> None:
+def test_cmyk_and_ycck_become_rgb_with_a_note(build: Callable[[Pixels], bytes]) -> None:
     patches = np.zeros((32, 64, 3), np.uint8)
     patches[:, :16], patches[:, 16:32], patches[:, 32:48] = (230, 20, 20), (20, 200, 40), (245, 245, 245)
     image = read(build(patches))
@@ -239,7 +239,7 @@ def test_cmyk_and_ycck_become_rgb_of_the_right_sense_and_are_said_so(build: Call
         UnidentifiedImageError("cannot identify <_io.BytesIO object at 0x7f>"),
     ],
 )
-def test_whatever_a_decoder_raises_becomes_an_unreadable_image_in_words(failure: Exception) -> None:
+def test_decoder_errors_become_unreadable_image(failure: Exception) -> None:
     upload = probe(images.encode_png(PHOTO), LIMITS)
     with pytest.raises(UnreadableImageError, match=r"PNG|40 x 24 pixels") as caught, _decoder_errors(upload):
         raise failure
@@ -248,7 +248,7 @@ def test_whatever_a_decoder_raises_becomes_an_unreadable_image_in_words(failure:
         raise PilImage.DecompressionBombError("too many")
 
 
-def test_pillow_stays_strict_and_opens_nothing_but_the_three_formats() -> None:
+def test_pillow_is_strict_and_opens_three_formats() -> None:
     checks = """
 import warnings
 from PIL import Image, ImageFile, PngImagePlugin

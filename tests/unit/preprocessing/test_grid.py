@@ -55,9 +55,7 @@ def test_every_core_keeps_the_halo_from_each_inner_side(grid: Grid) -> None:
 
 
 @given(sides, sides, windows, st.integers(0, 40), st.integers(0, 300))
-def test_side_that_fits_one_tile_is_one_tile_and_no_tile_exceeds_the_limit(
-    height: int, width: int, window: int, halo: int, spare: int
-) -> None:
+def test_tiles_are_within_the_limit(height: int, width: int, window: int, halo: int, spare: int) -> None:
     max_tile_px = 2 * pad_length(halo, window) + window + spare
     grid = choose_grid(height, width, window=window, halo=halo, max_tile_px=max_tile_px)
     assert max(grid.tile_height, grid.tile_width) <= max_tile_px
@@ -97,7 +95,7 @@ def test_one_tile_of_a_small_image_is_only_padded_to_the_window() -> None:
     assert choose_grid(64, 128, window=8, halo=16, max_tile_px=128) == Grid(64, 128, 8, 16, 64, 128, 1, 1)
 
 
-def test_tile_without_room_for_a_core_is_rejected_with_the_side_it_needs() -> None:
+def test_tile_too_small_for_a_core_is_rejected() -> None:
     with pytest.raises(GridError, match="allow 40 px"):
         choose_grid(500, 500, window=8, halo=16, max_tile_px=39)
     assert choose_grid(500, 500, window=8, halo=16, max_tile_px=40).tile_height == 40
@@ -175,7 +173,7 @@ def test_whatever_passes_the_check_covers_its_image(grid: Grid, changes: list[in
     test_every_core_keeps_the_halo_from_each_inner_side.hypothesis.inner_test(changed)  # type: ignore[attr-defined]
 
 
-def test_offsets_and_edges_are_worked_out_once_however_many_bands_ask() -> None:
+def test_offsets_and_edges_are_computed_once() -> None:
     """Computed again for each row of tiles, they would cost a long, thin image the square of its rows."""
     grid = choose_grid(4000, 3000, window=8, halo=16, max_tile_px=64)
     for name in ("tops", "lefts", "row_edges", "column_edges"):

@@ -104,7 +104,7 @@ def test_webp_keeps_alpha_exactly() -> None:
     assert (np.asarray(reopen(encode(Image(PHOTO, alpha=ALPHA), "webp")))[..., 3] == ALPHA).all()
 
 
-def test_webp_has_no_greyscale_so_a_grey_profile_is_dropped_and_said_so() -> None:
+def test_grey_profile_is_dropped_for_webp() -> None:
     image = Image(GREY, is_grey=True, icc_profile=GREY_PROFILE)
     assert "icc_profile" not in reopen(encode(image, "webp")).info
     assert "greyscale colour profile was dropped" in describe_losses(image, "webp")[0]
@@ -116,9 +116,7 @@ def test_webp_has_no_greyscale_so_a_grey_profile_is_dropped_and_said_so() -> Non
     ("asked", "side", "advice"),
     [("webp", 16_384, "Use PNG or JPEG"), ("jpeg", 65_501, "Use PNG"), ("png", 2**31, "Send a smaller image")],
 )
-def test_side_over_what_the_format_holds_is_rejected_with_what_to_do(
-    asked: OutputFormat, side: int, advice: str
-) -> None:
+def test_side_over_the_formats_maximum_is_rejected(asked: OutputFormat, side: int, advice: str) -> None:
     with pytest.raises(
         UnsupportedOutputError, match=rf"{side} x 5 pixels; .* holds at most {side - 1:,} per side. {advice}\."
     ):

@@ -74,7 +74,7 @@ ODD_CONFIG: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "value"), ODD_CONFIG)
-def test_file_with_an_odd_header_is_passed_over_and_hurts_nobody(tmp_path: Path, name: str, value: Any) -> None:
+def test_file_with_an_invalid_header_is_ignored(tmp_path: Path, name: str, value: Any) -> None:
     row = good_row(tmp_path)
     row["config"][name] = value
     lay_header(tmp_path / "odd.safetensors", row)

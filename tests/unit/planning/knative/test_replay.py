@@ -120,7 +120,7 @@ def test_each_request_begins_and_ends_when_the_reference_says(name: str) -> None
 
 
 @pytest.mark.parametrize("setting", sorted(SWEEP_ANNOTATIONS))
-def test_phase_sweep_gives_the_same_times_from_zero_and_to_zero(setting: str) -> None:
+def test_phase_sweep_reproduces_the_times(setting: str) -> None:
     sweep = json.loads((DATA / f"{SWEEP}.json").read_text())
     rows = [row for row in sweep["rows"] if row[0] == setting]
     base = read_scenario("a_default_single")

@@ -179,7 +179,7 @@ def test_activator_leaves_only_with_spare_capacity(desired: int, excess: int, se
     assert target.is_serving is serves
 
 
-def test_start_is_not_given_up_before_the_deadline_and_half_a_minute() -> None:
+def test_start_fails_30_s_after_its_deadline() -> None:
     # scenario i5: 600 + 30 -> 630.5
     target = PodAutoscaler(Revision(), to_ns(0.478))
 
@@ -198,14 +198,14 @@ def test_active_target_holds_one_pod_until_it_was_active_for_a_window() -> None:
     assert condition_of(target) is Condition.INACTIVE
 
 
-def test_zero_needs_no_grace_when_the_activator_was_in_the_path_long_enough() -> None:
+def test_no_grace_if_the_activator_was_in_the_path() -> None:
     target = active_target(Revision())
     idle(target, 86.505)
 
     assert idle(target, 86.51, proxied_since_s=-200).replicas == 0
 
 
-def test_grace_counts_in_full_when_the_activator_only_now_came_into_the_path() -> None:
+def test_grace_starts_when_the_activator_enters_the_path() -> None:
     # scenario a4: inactive 86.505, in path 86.525 -> zero at 116.0
     target = active_target(Revision(burst_capacity=0))
     idle(target, 86.505)
@@ -215,7 +215,7 @@ def test_grace_counts_in_full_when_the_activator_only_now_came_into_the_path() -
     assert idle(target, 116, proxied_since_s=86).replicas == 0
 
 
-def test_probe_must_find_the_activator_unless_it_is_always_there() -> None:
+def test_probe_must_find_the_activator() -> None:
     probed, always = active_target(Revision()), active_target(Revision(burst_capacity=-1))
     for target in (probed, always):
         idle(target, 86.505)
@@ -224,7 +224,7 @@ def test_probe_must_find_the_activator_unless_it_is_always_there() -> None:
     assert idle(always, 86.51, in_path=False, proxied_since_s=-200).replicas == 0
 
 
-def test_retention_adds_to_the_window_and_a_visit_in_it_is_warm() -> None:
+def test_retention_adds_to_the_window() -> None:
     revision = Revision(window_s=15, retention_s=15)
     target = active_target(revision)
     idle(target, 40.505)
@@ -242,7 +242,7 @@ def test_without_scale_to_zero_one_pod_stays() -> None:
     assert idle(target, 500).replicas == 1
 
 
-def test_initial_scale_acts_as_a_minimum_until_it_was_ready_once() -> None:
+def test_initial_scale_is_a_minimum_until_ready() -> None:
     target = PodAutoscaler(Revision(initial_scale=3), 0)
 
     assert target.reconcile(to_ns(0.5), see(-1, ready=0, replicas=3)).replicas == 3
@@ -251,7 +251,7 @@ def test_initial_scale_acts_as_a_minimum_until_it_was_ready_once() -> None:
     assert target.reconcile(to_ns(14.505), see(1, ready=3, replicas=3)).replicas == 1
 
 
-def test_initial_scale_above_the_maximum_is_had_until_it_was_ready_once() -> None:
+def test_initial_scale_may_exceed_the_maximum_once() -> None:
     target = PodAutoscaler(Revision(initial_scale=3, max_scale=1), 0)
 
     assert target.reconcile(to_ns(0.5), see(-1, ready=0, replicas=3)).replicas == 3

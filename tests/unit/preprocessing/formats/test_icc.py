@@ -57,7 +57,7 @@ def test_profile_in_many_jpeg_segments_is_joined_in_their_order() -> None:
         (images.encode_png(PHOTO, icc_profile=images.icc_profile(n_bytes=MAX_ICC_BYTES + 1)), "1,048,576 bytes"),
     ],
 )
-def test_profile_that_does_not_describe_the_pixels_is_dropped_and_said_so(data: bytes, note: str) -> None:
+def test_mismatching_profile_is_dropped_with_a_note(data: bytes, note: str) -> None:
     image = read(data)
     assert image.icc_profile is None
     assert [note in sentence for sentence in image.notes] == [True]

@@ -43,7 +43,7 @@ def test_strips_have_the_pixels_of_one_call(
     assert (read(write(pixels, cuts, quality)) == at_once(pixels, quality)).all()
 
 
-def test_however_the_rows_arrive_the_bytes_are_the_same_and_the_profile_stands_once() -> None:
+def test_bytes_do_not_depend_on_the_bands() -> None:
     pixels, profile = images.draw_photo(3 * STRIP_ROWS + 5, 24), images.icc_profile(b"RGB ")
 
     data = write(pixels, [], profile=profile)

@@ -131,7 +131,7 @@ def test_work_nobody_waits_for_is_cancelled() -> None:
     assert [type(job.error) for job in jobs] == [InferenceCancelledError, InferenceCancelledError]
 
 
-def test_on_the_real_engine_a_batch_gives_what_its_jobs_give_alone(tmp_path: Path) -> None:
+def test_batch_on_the_real_engine_equals_single_jobs(tmp_path: Path) -> None:
     engine = Engine(tmp_path, "cpu", threads=1)
     jobs = [TileJob(draw_tiles(n, 16, 24, seed=n), {"compact_x4"}) for n in (1, 2)]
     run_jobs(engine, jobs)

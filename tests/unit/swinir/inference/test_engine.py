@@ -198,7 +198,7 @@ def test_tile_not_finite_twice_is_an_error(engine: Engine, monkeypatch: pytest.M
         engine.restore(draw_tiles(3, 16, 16), "small_x2")
 
 
-def test_bfloat16_is_close_to_float32_and_comes_back_as_float32(engine: Engine) -> None:
+def test_bfloat16_is_close_and_returns_float32(engine: Engine) -> None:
     """The GPU's path, run on the CPU: autocast must hold for every operation of the network."""
     tiles = draw_tiles(1, 24, 24)
     exact = engine.restore(tiles, "small_x2").tiles.astype(int)

@@ -119,7 +119,7 @@ def test_scores_far_apart_agree_with_pytorch() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_not_finite_stays_in_its_window_and_is_not_hidden(value: float) -> None:
+def test_values_not_finite_stay_in_their_window(value: float) -> None:
     block = draw_block(60, 6, 8, 2.0, shifted=False)
     tokens = torch.randn(16 * 16, 60, generator=torch.Generator().manual_seed(1))
     sound = run(block, tokens, 1, 16, 16)
@@ -233,7 +233,7 @@ def test_compiling_removes_what_older_sources_left(monkeypatch: pytest.MonkeyPat
     assert path.stat().st_mtime_ns == stamp, "compiled again for nothing"
 
 
-def test_heads_longer_than_the_fused_block_can_do_run_in_pytorch() -> None:
+def test_too_long_heads_run_in_pytorch() -> None:
     """A larger head would read past its zero padding."""
     tokens = torch.randn(4 * 4, fused.MAX_HEAD_DIM + 32, generator=torch.Generator().manual_seed(3))
     for heads, is_fused in ((1, False), (2, True)):

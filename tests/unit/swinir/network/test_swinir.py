@@ -99,7 +99,7 @@ def test_names_and_shapes_are_the_published_ones(case: str) -> None:
 
 @pytest.mark.parametrize("variation", VARIATIONS)
 @pytest.mark.parametrize(("height", "width"), [(16, 24), (37, 21), (35, 40)])
-def test_every_configuration_gives_what_the_plain_formulation_gives(variation: str, height: int, width: int) -> None:
+def test_every_configuration_equals_the_plain_formulation(variation: str, height: int, width: int) -> None:
     config = {**SMALL, **VARIATIONS[variation]}
     plain = PlainSwinIR(**config, img_size=8 * config["window_size"]).eval()
     plain.load_state_dict(reference_tensors(config), strict=True)
@@ -109,7 +109,7 @@ def test_every_configuration_gives_what_the_plain_formulation_gives(variation: s
 
 
 @pytest.mark.parametrize(("side", "window"), [(64, 8), (48, 8), (128, 8), (126, 7)])
-def test_published_state_dict_of_any_training_side_loads_strictly(side: int, window: int) -> None:
+def test_state_dict_of_any_training_size_loads(side: int, window: int) -> None:
     config = {**SMALL, "window_size": window}
     network = SwinIR(**config)
 
