@@ -63,7 +63,7 @@ def measure_round(folder: Path) -> dict[str, float]:
         server_began, stub_began = _began(process.pid), _began(stub)
         found = _TIMES.search(process.log_path.read_text())
         if found is None:
-            raise RuntimeError(f"swinir does not log what its start took: see {process.log_path}")
+            raise RuntimeError(f"swinir has not logged the times of its start: see {process.log_path}")
     finally:
         backend.close()
     imports, weights, warm_up = (float(number) for number in found.groups())
@@ -79,13 +79,13 @@ def measure_round(folder: Path) -> dict[str, float]:
 
 
 def _began(pid: int) -> float:
-    """When a process began, on the clock that runs since the machine booted (proc(5): starttime, field 22)."""
+    """Return the start of a process in seconds since the machine booted (proc(5): starttime, field 22)."""
     ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure and write the page."""
     machine = describe_machine()
     rounds = []
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +104,7 @@ def main() -> None:
         f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}, Python {machine['python']}; "
         f"{len(rounds)} rounds; {str(machine['date'])[:16].replace('T', ' ')} UTC, commit {machine['commit']}, "
         f"load {machine['load_before']} before, niceness {os.getpriority(os.PRIO_PROCESS, 0)}"
-        + ("." if machine["quiet"] else " (other work ran beside it)."),
+        + ("." if machine["quiet"] else " (other processes were running)."),
     ]
     replace_part(ROOT / "docs/explanation/cold-start.md", "cold start", lines)
 

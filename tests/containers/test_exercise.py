@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from docker.exercise.checks import ANSWER_TIMEOUT_S, ask, wait_for
+from docker.exercise.checks import RESPONSE_TIMEOUT_S, send, wait_for
 from docker.exercise.podman import ExerciseError, run
 from testing.compose import services
 
@@ -34,7 +34,7 @@ def serving(*answers: bytes) -> Iterator[str]:
 
 def test_response_of_any_status_is_returned() -> None:
     with serving(b"HTTP/1.0 200 OK\r\n\r\nyes", b"HTTP/1.0 503 Later\r\n\r\nno place") as url:
-        assert [ask(url), ask(url)] == [(200, b"yes"), (503, b"no place")]
+        assert [send(url), send(url)] == [(200, b"yes"), (503, b"no place")]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_response_of_any_status_is_returned() -> None:
 )
 def test_closed_connection_is_status_0(sent: bytes, words: bytes) -> None:
     with serving(sent) as url:
-        status, reason = ask(url)
+        status, reason = send(url)
     assert status == 0
     assert words in reason
 
@@ -56,17 +56,17 @@ def test_closed_connection_is_status_0(sent: bytes, words: bytes) -> None:
 def test_closed_port_and_a_silent_one_are_status_0() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        assert ask(url, timeout_s=0.05)[0] == 0
-    assert ask(url)[0] == 0
+        assert send(url, timeout_s=0.05)[0] == 0
+    assert send(url)[0] == 0
 
 
 def test_waiting_continues_after_failed_requests() -> None:
     with serving(b"", b"HTTP/1.1 503 Later\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n") as url:
-        wait_for(lambda: ask(url)[0] == 200, 60, "it is back")
+        wait_for(lambda: send(url)[0] == 200, 60, "it is back")
 
 
 def test_client_waits_longer_than_the_gateway_does() -> None:
-    assert float(services()["gateway"]["environment"]["SUPERRES_DEADLINE_S"]) < ANSWER_TIMEOUT_S
+    assert float(services()["gateway"]["environment"]["SUPERRES_DEADLINE_S"]) < RESPONSE_TIMEOUT_S
 
 
 def test_command_that_hangs_fails_with_a_message() -> None:

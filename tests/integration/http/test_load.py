@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.crowd import PAGE, RESULTS, crowd, describe_in_words, gateway_for_a_crowd, make_client
+from benchmarks.load import PAGE, RESULTS, describe_in_words, make_client, run_load, serving_for_load
 from gateway.access.api_keys import ApiKeyStore
 
 DEADLINE_S = 20
@@ -15,14 +15,14 @@ LIMIT_S = 120.0
 
 def test_fifty_clients_each_get_their_image_or_a_retry_time(tmp_path: Path) -> None:
     keys = ApiKeyStore(tmp_path / "keys.json")
-    clients = [make_client(keys, number, most_patience_s=2.0) for number in range(50)]
+    clients = [make_client(keys, number, max_wait_s=2.0) for number in range(50)]
 
-    with gateway_for_a_crowd(
+    with serving_for_load(
         tmp_path, 1.0, SUPERRES_DEADLINE_S=str(DEADLINE_S), SUPERRES_MAX_CONCURRENT_JOBS="8"
     ) as served:
-        crowd(served.port, clients, LIMIT_S, pictures=80)
+        run_load(served.port, clients, LIMIT_S, max_results=80)
 
-    assert [words for client in clients for words in client.wrong] == []
+    assert [words for client in clients for words in client.errors] == []
     assert min(len(client.waits_s) for client in clients) >= 1, "one client was never served"
     assert sum(client.refusals[503] for client in clients) > 0, "the queue was never full: this proves nothing"
     assert max(client.longest_s for client in clients) < DEADLINE_S, "somebody waited longer than the deadline"
@@ -30,15 +30,15 @@ def test_fifty_clients_each_get_their_image_or_a_retry_time(tmp_path: Path) -> N
 
 def test_client_with_many_requests_gets_only_its_share(tmp_path: Path) -> None:
     keys = ApiKeyStore(tmp_path / "keys.json")
-    greedy = make_client(keys, 0, connections=8, most_patience_s=0.05)
+    greedy = make_client(keys, 0, connections=8, max_wait_s=0.05)
     modest = [make_client(keys, number) for number in range(1, 7)]
 
-    with gateway_for_a_crowd(
+    with serving_for_load(
         tmp_path, 0.4, SUPERRES_MAX_CONCURRENT_JOBS="2", SUPERRES_MAX_CONCURRENT_REQUESTS="8", SUPERRES_QUEUE_SIZE="12"
     ) as served:
-        crowd(served.port, [greedy, *modest], LIMIT_S, pictures=35)
+        run_load(served.port, [greedy, *modest], LIMIT_S, max_results=35)
 
-    assert [words for client in (greedy, *modest) for words in client.wrong] == []
+    assert [words for client in (greedy, *modest) for words in client.errors] == []
     least = min(len(client.waits_s) for client in modest)
     assert least >= 1, "a modest one got nothing"
     # A first-come queue would give it six slots of twelve, six times the share of each other client.

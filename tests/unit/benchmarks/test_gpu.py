@@ -22,7 +22,7 @@ PAGE = ROOT / "docs/measurements/gpu.md"
 
 def test_every_part_runs_and_becomes_a_page(tmp_path: Path) -> None:
     measured: dict[str, Any] = {
-        "machine": {**describe_machine(), **gpu.describe_card(CPU)},
+        "machine": {**describe_machine(), **gpu.describe_gpu(CPU)},
         "rounds": 2,
         "agreement": gpu.measure_agreement(CPU, ["compact_x4"], 16),
         "networks": gpu.measure_networks(CPU, {"compact_x4": (16,)}, 2),
@@ -59,7 +59,7 @@ def test_micro_batch_out_of_memory_ends_the_table(monkeypatch: pytest.MonkeyPatc
 
     assert [(row["tiles"], row.get("out_of_memory", False)) for row in rows] == [(2, False), (4, True)]
     measured: dict[str, Any] = {
-        "machine": {**describe_machine(), **gpu.describe_card(CPU)},
+        "machine": {**describe_machine(), **gpu.describe_gpu(CPU)},
         "rounds": 1,
         "networks": [],
         "heads": [],
