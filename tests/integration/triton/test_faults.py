@@ -192,11 +192,11 @@ SPOILT: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a pickle": (lambda _: pickle.dumps({"params": Path}), "is not a safetensors file"),
     "one extra tensor": (
         resave(lambda tensors: tensors.update(extra=torch.ones(2))),
-        r"late\.safetensors holds unknown 1 tensors, the first is extra",
+        r"late\.safetensors has unknown tensors: 1, the first is extra",
     ),
     "one wrong shape": (
         resave(lambda tensors: tensors.update({"norm.bias": torch.ones(2)})),
-        r"late\.safetensors: norm\.bias has shape \[2\], wanted \[12\]",
+        r"late\.safetensors: norm\.bias has shape \[2\], expected \[12\]",
     ),
     "not finite": (lambda data: data[:-8] + np.full(2, np.nan, "<f4").tobytes(), "holds values that are not finite"),
 }

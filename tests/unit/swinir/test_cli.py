@@ -76,8 +76,8 @@ def test_verify_names_what_is_not_here(run: Run) -> None:
 def test_fetch_says_what_a_server_did_wrong(run: Run) -> None:
     with serve(Behaviour(statuses=[404])) as base_url:
         result = run("fetch", "classical_x3", "--from", base_url, status=1)
-    assert result.stderr.startswith("superres: http://127.0.0.1:")
-    assert "answers 404" in result.stderr
+    assert result.stderr.startswith("superres: Download failed: http://127.0.0.1:")
+    assert "returned 404" in result.stderr
 
 
 def test_fetch_rejects_a_file_that_is_not_the_variants(run: Run, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_padded_heads_change_nothing(monkeypatch: pytest.MonkeyPatch, length: in
     network = reference_network(LIGHT_HEADS)
 
     assert relative_error(run(network, images), expected) <= TOLERANCE
-    kept = first_attention(network)._kept
+    kept = first_attention(network)._cached
     assert isinstance(kept, tuple)
     assert kept[2].head_dim == length
 
@@ -69,10 +69,10 @@ def kept_tensors(network: SwinIR) -> dict[int, Tensor]:
     """Return the tensors that the blocks cache, by identity."""
     found: list[Tensor] = []
     for module in network.modules():
-        if isinstance(module, blocks.SwinBlock) and module._kept:
-            found += [*module._kept[1]._tensors.values(), *module._kept[1]._biases.values()]
-        if isinstance(module, attention.WindowAttention) and module._kept:
-            found += [*module._kept[1].values(), *module._kept[2][1:]]
+        if isinstance(module, blocks.SwinBlock) and module._packed_cache:
+            found += [*module._packed_cache[1]._tensors.values(), *module._packed_cache[1]._biases.values()]
+        if isinstance(module, attention.WindowAttention) and module._cached:
+            found += [*module._cached[1].values(), *module._cached[2][1:]]
     own = {id(parameter) for parameter in network.parameters()}
     return {id(tensor): tensor for tensor in found if id(tensor) not in own}
 

@@ -123,14 +123,14 @@ def test_relative_position_index_of_another_window_is_rejected() -> None:
     state = published_state(SMALL, 64)
     name = "layers.1.residual_group.blocks.0.attn.relative_position_index"
     state[name] = relative_position_index(7)
-    with pytest.raises(RuntimeError, match=r"layers\.1.*relative_position_index is not that of window 8"):
+    with pytest.raises(RuntimeError, match=r"layers\.1.*relative_position_index does not match window 8"):
         SwinIR(**SMALL).load_state_dict(state, strict=True)
 
 
 def test_relative_position_index_with_one_wrong_entry_is_rejected() -> None:
     state = published_state(SMALL, 64)
     state["layers.0.residual_group.blocks.0.attn.relative_position_index"][3, 5] += 1
-    with pytest.raises(RuntimeError, match="is not that of window 8"):
+    with pytest.raises(RuntimeError, match="does not match window 8"):
         SwinIR(**SMALL).load_state_dict(state, strict=True)
 
 
@@ -231,7 +231,7 @@ def test_cached_bias_follows_new_weights_and_another_precision() -> None:
     [
         ({"upsampler": "bicubic"}, "upsampler is 'bicubic'"),
         ({"depths": [2, 2, 2]}, "depths names 3 groups but num_heads names 2"),
-        ({"embed_dim": 13}, "embed_dim 13 is no multiple of 2 heads"),
+        ({"embed_dim": 13}, "embed_dim 13 is not a multiple of 2 heads"),
         ({"upsampler": "nearest+conv", "upscale": 3}, "scale 2 or 4, not 3"),
         ({"upsampler": "pixelshuffle", "upscale": 6}, "scale 3 or a power of two, not 6"),
         ({"resi_connection": "2conv"}, "resi_connection is '2conv'"),

@@ -81,13 +81,13 @@ def spoil(kind: str) -> dict[str, Tensor]:
 
 
 SPOILT = {
-    "one extra tensor": "holds unknown 1 tensors, the first is conv_second.weight",
-    "one tensor too few": "lacks 1 tensors, the first is norm.bias",
-    "one wrong shape": r"conv_first.weight has shape \[12, 2, 3, 3\], wanted \[12, 3, 3, 3\]",
+    "one extra tensor": "has unknown tensors: 1, the first is conv_second.weight",
+    "one tensor too few": "lacks tensors: 1, the first is norm.bias",
+    "one wrong shape": r"conv_first.weight has shape \[12, 2, 3, 3\], expected \[12, 3, 3, 3\]",
     "a NaN": "conv_first.weight holds values that are not finite",
     "an infinity": "norm.weight holds values that are not finite",
-    "whole numbers": "conv_first.weight holds torch.int32, wanted floating point",
-    "a buffer of another window": "does not fit its network.*is not that of window 8",
+    "whole numbers": "conv_first.weight holds torch.int32, expected floating point",
+    "a buffer of another window": "does not fit its network.*does not match window 8",
     "a mask where there is none": r"does not fit its network.*blocks\.0\.attn_mask",
 }
 
@@ -127,7 +127,7 @@ def test_pickle_with_code_is_rejected_without_running_it(tmp_path: Path, way: st
     else:
         path.write_bytes(pickle.dumps({"params": {"evil": RunsCode(tmp_path / "owned")}}))
     with pytest.raises(
-        InvalidWeightsError, match=r"^evil\.pth (is refused: it holds something other than tensors|cannot be read)"
+        InvalidWeightsError, match=r"^evil\.pth (was rejected: it holds more than tensors|cannot be read)"
     ):
         convert(path, tmp_path / "small.safetensors", ROW)
     assert not (tmp_path / "owned").exists()
@@ -221,7 +221,7 @@ def test_architecture_of_every_row_can_be_read_from_its_tensors(row: Variant) ->
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        (FIRST, "is no SwinIR: it lacks conv_first.weight"),
+        (FIRST, "is not a SwinIR checkpoint: it lacks conv_first.weight"),
         ("layers.0.residual_group.blocks.0.mlp.fc1.weight", "lacks layers.0.residual_group.blocks.0.mlp.fc1.weight"),
         ("upsample.0.weight", "lacks conv_last.weight"),
     ],
@@ -243,13 +243,13 @@ def test_bias_table_of_no_window_is_rejected() -> None:
     tensors = reference_tensors(SMALL)
     name = "layers.0.residual_group.blocks.0.attn.relative_position_bias_table"
     tensors[name] = tensors[name][:200]
-    with pytest.raises(InvalidWeightsError, match="a bias table of 200 rows belongs to no window"):
+    with pytest.raises(InvalidWeightsError, match="a bias table of 200 rows fits no window size"):
         infer_config(tensors, img_range=1.0, source="it")
 
 
 def test_invalid_configuration_names_the_file() -> None:
     with pytest.raises(
-        InvalidWeightsError, match=r"it describes no network that can be built: .*12 is no multiple of 5 heads"
+        InvalidWeightsError, match=r"it describes an invalid network: .*12 is not a multiple of 5 heads"
     ):
         build_network({**SMALL, "num_heads": [5, 5]}, {}, "it")
 
@@ -271,5 +271,5 @@ def test_legacy_pth_cut_anywhere_is_rejected(tmp_path: Path, step: int) -> None:
     good = path.read_bytes()
     for length in [*range(step, 700, 2), *range(700 + step, len(good) - 1, 997)]:
         path.write_bytes(good[:length])
-        with pytest.raises(InvalidWeightsError, match=r"^old\.pth (cannot be read as a checkpoint|is refused)"):
+        with pytest.raises(InvalidWeightsError, match=r"^old\.pth (cannot be read as a checkpoint|was rejected)"):
             read_checkpoint(path)
