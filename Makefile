@@ -1,5 +1,6 @@
 # Two commands matter: `make run` and `make test`. Both set up what they need on a fresh machine.
-# Empty: scripts/setup.sh searches for a Python 3.11 or 3.12. TORCH=cpu or TORCH=cuda chooses the build of torch.
+# Empty: scripts/setup.sh searches for a Python 3.11 or 3.12. TORCH=cpu or TORCH=cuda chooses the build of torch; set-up
+# runs whenever TORCH is set, since it may have to replace the installed build.
 PYTHON ?=
 export TORCH ?=
 BIN := .venv/bin
@@ -63,12 +64,14 @@ sbom: .setup-test-$(PINS) ## Write build/sbom.json: what requirements.lock insta
 audit: .setup-test-$(PINS) ## Ask the vulnerability database about every package of requirements.lock; fails if it cannot
 	@$(BIN)/python -m scripts.audit
 
-.setup-run-$(PINS):
+.setup-run-$(PINS): $(if $(TORCH),always)
 	@sh scripts/setup.sh run "$(PYTHON)"
 	@rm -f .setup-run-*; touch $@
 
 .setup-test-$(PINS): .setup-run-$(PINS)
 	@sh scripts/setup.sh test "$(PYTHON)"
 	@rm -f .setup-test-*; touch $@
+
+always:
 
 .PHONY: help setup run unit test check fix bench gpu bill docs containers lock dist sbom audit

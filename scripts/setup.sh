@@ -118,7 +118,7 @@ locked() { # locked TARGET [PIP OPTION...]: install the entries of requirements.
 
 locked tools --quiet
 torch=$(.venv/bin/python scripts/lock.py torch) || exit 1
-if .venv/bin/python -c 'import importlib.metadata as m; m.version("torch"); m.version("nvidia-pytriton")' 2>/dev/null; then
+if [ "$torch" = installed ]; then
     say "updating the Python packages in .venv"
     quiet=--quiet
 else
@@ -135,13 +135,13 @@ fi
 # $quiet is an option or nothing.
 # shellcheck disable=SC2086
 locked "$what" $quiet
+# --force-reinstall: to pip, 2.13.0+cpu already satisfies torch==2.13.0.
 # shellcheck disable=SC2086
-if [ "$torch" = locked ]; then
-    locked cuda $quiet
-else
-    # The version is pinned; the hash of a build from the user's own index is not known here.
-    pip install --no-deps $quiet "$torch"
-fi
+case $torch in
+installed) ;;
+locked) locked cuda --force-reinstall $quiet ;;
+*) pip install --no-deps --force-reinstall $quiet "$torch" ;; # the version is pinned; the hash of this build is unknown
+esac
 # setuptools warns about editable installs in general.
 PYTHONWARNINGS=ignore .venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
 pip check --quiet >/dev/null || {

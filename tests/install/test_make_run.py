@@ -76,11 +76,12 @@ def lay_out(folder: Path) -> tuple[Path, dict[str, str]]:
         if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/images/")):
             (checkout / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, checkout / name)
-    packages = folder / "packages"
-    # Hard links: the environment of the tests may be in a folder that only its owner may enter.
-    copied = subprocess.run(["cp", "-al", SITE_PACKAGES, packages], capture_output=True, check=False)
-    if copied.returncode:
-        shutil.copytree(SITE_PACKAGES, packages, dirs_exist_ok=True)
+    packages = SITE_PACKAGES
+    entered = [*as_nobody(), "sh", "-c", 'test -r "$0/torch/__init__.py"', str(SITE_PACKAGES)]
+    if subprocess.run(entered, check=False).returncode:  # this environment is in a folder that only its owner may enter
+        packages = folder / "packages"
+        if subprocess.run(["cp", "-al", SITE_PACKAGES, packages], capture_output=True, check=False).returncode:
+            shutil.copytree(SITE_PACKAGES, packages, dirs_exist_ok=True)
     for directory in ("/usr/bin", "/bin"):
         for path in Path(directory).iterdir():
             if not path.name.startswith("python") and not COMPILERS & set(path.name.split("-")):

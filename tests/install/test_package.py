@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from scripts import lock
-from testing.data import ROOT, SET5, read_pixels
+from testing.data import ROOT, SET5, pixels_of, read_pixels
 from testing.environments import build_distributions, clean_environ, install_wheel, make_environment
-from testing.stack import read_until_ready
+from testing.stack import Stack, read_until_ready
 
 pytestmark = pytest.mark.slow
 BUTTERFLY = SET5 / "x4" / "butterfly.png"
@@ -67,7 +67,7 @@ def test_wheel_and_sdist_have_every_file_of_the_packages(distributions: tuple[Pa
 
 
 @pytest.mark.triton
-def test_installed_wheel_upscales_exactly_as_the_checkout_does(installed: Path, tmp_path: Path) -> None:
+def test_installed_wheel_upscales_exactly_as_the_checkout_does(installed: Path, stack: Stack, tmp_path: Path) -> None:
     environ = clean_environ(SUPERRES_STATE_DIR=str(tmp_path / "state"))
     where = subprocess.run(
         [installed / "python", "-c", "import gateway, swinir; print(gateway.__file__, swinir.__file__)"],
@@ -80,20 +80,20 @@ def test_installed_wheel_upscales_exactly_as_the_checkout_does(installed: Path, 
     assert str(ROOT) not in where
     # Without the fused block the pixels may differ by one level.
     subprocess.run([installed / "python", "-m", "swinir.network.fused"], cwd=tmp_path, env=environ, check=True)
-    here, there = tmp_path / "checkout.png", tmp_path / "wheel.png"
-    for command, output in (([sys.executable, "-m", "gateway"], here), ([str(installed / "superres")], there)):
-        folder = ROOT if output is here else tmp_path
-        done = subprocess.run(
-            [*command, "upscale", BUTTERFLY, output],
-            cwd=folder,
-            env=environ,
-            text=True,
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-    assert read_pixels(there).shape == (256, 256, 3)
-    assert (read_pixels(here) == read_pixels(there)).all()
+    output = tmp_path / "out.png"
+    done = subprocess.run(
+        [installed / "superres", "upscale", BUTTERFLY, output],
+        cwd=tmp_path,
+        env=environ,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with stack.post(BUTTERFLY.read_bytes()) as response:
+        expected = pixels_of(response.read())
+    assert expected.shape == (256, 256, 3)
+    assert (read_pixels(output) == expected).all()
 
 
 def test_missing_models_are_an_error_at_once(installed: Path, tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ case "$*" in
 "-m venv "*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
 *"lock.py torch") echo {torch} ;;
 *"lock.py select"*) echo "click==8.5.1 --hash=sha256:00" ;;
-*importlib.metadata*) exit 1 ;;
 esac
 """
 
@@ -202,6 +201,21 @@ def test_second_start_installs_nothing(machine: Machine) -> None:
     before = machine.calls.read_text()
     assert machine.make().returncode == 0
     assert machine.calls.read_text() == before
+
+
+def test_update_keeps_the_installed_torch(machine: Machine) -> None:
+    machine.add_python("python3", "3.11", torch="installed")
+    done = machine.make()
+    assert "updating the Python packages" in done.stderr
+    assert "torch==" not in machine.calls.read_text()
+
+
+def test_build_of_torch_is_chosen_again_when_it_is_named(machine: Machine) -> None:
+    machine.add_python("python3", "3.11")
+    assert machine.make().returncode == 0
+    before = len(machine.calls.read_text())
+    assert machine.make("TORCH=cpu").returncode == 0
+    assert "lock.py torch" in machine.calls.read_text()[before:]
 
 
 def test_failing_step_stops_setup(machine: Machine) -> None:
