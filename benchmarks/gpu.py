@@ -58,7 +58,7 @@ def find_gpu() -> torch.device:
     if torch.version.cuda is None:
         raise NoGpuError(
             f"torch {torch.__version__} is built without CUDA, so nothing was measured. "
-            "Install a CUDA build of torch==2.13.0 into .venv (pip install --force-reinstall) and run make gpu again."
+            "Install the CUDA build with `make setup TORCH=cuda` and run make gpu again."
         )
     if not torch.cuda.is_available():
         raise NoGpuError(
