@@ -118,19 +118,17 @@ locked() { # locked TARGET [PIP OPTION...]: install the entries of requirements.
 
 locked tools --quiet
 torch=$(.venv/bin/python scripts/lock.py torch) || exit 1
-if [ "$torch" = installed ]; then
+# The figures are those of docs/how-to/install.md.
+quiet=
+if [ "$torch" = locked ]; then
+    say "downloading Python packages: 2.9 GB, 6 GB on disk with the CUDA build of torch. Without a GPU, TORCH=cpu is smaller: docs/how-to/install.md"
+elif [ "$torch" != installed ]; then
+    say "downloading Python packages: 0.3 GB, 1.3 GB on disk with a build of torch from your own package index"
+elif [ "$what" = test ] && ! .venv/bin/python -c 'import pytest' 2>/dev/null; then
+    say "downloading Python packages that the tests need: 0.2 GB, 0.7 GB on disk"
+else
     say "updating the Python packages in .venv"
     quiet=--quiet
-else
-    # The figures are those of docs/how-to/install.md.
-    extra=
-    [ "$what" = test ] && extra=" The tests add 0.2 GB."
-    if [ "$torch" = locked ]; then
-        say "downloading Python packages: 2.9 GB, 6 GB on disk with the CUDA build of torch.$extra Without a GPU, TORCH=cpu is smaller: docs/how-to/install.md"
-    else
-        say "downloading Python packages: 0.3 GB, 1.3 GB on disk with a build of torch from your own package index.$extra"
-    fi
-    quiet=
 fi
 # $quiet is an option or nothing.
 # shellcheck disable=SC2086
