@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from gateway.backend.interface import Band
 from gateway.cancellation import CancelToken
@@ -74,6 +74,7 @@ class Restoring(FakeBackend):
 def take(folder: Path, wanted: list[str]) -> None:
     """Bring the page into each state and write a screenshot."""
     folder.mkdir(parents=True, exist_ok=True)
+    expect.set_options(timeout=60_000)  # the first result of each variant takes seconds on a busy machine
     with tempfile.TemporaryDirectory() as state, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         front = FrontServer(Path(state) / "front")

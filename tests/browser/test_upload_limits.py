@@ -46,8 +46,8 @@ def test_size_is_read_from_each_formats_header(page: Page) -> None:
 REFUSED = {
     "empty": (b"", "The file is empty. Choose another one."),
     "text": (b"words", "This is not a supported image. Save it as JPEG, PNG or WebP and choose it again."),
-    "gif": (saved_as("GIF", (4, 4), "P"), "This is a GIF. Save it as JPEG, PNG or WebP and choose that."),
-    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0", "This is a HEIC. Save it as JPEG, PNG or WebP and choose that."),
+    "gif": (saved_as("GIF", (4, 4), "P"), "This is a GIF. Save it as JPEG, PNG or WebP and choose it again."),
+    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0", "This is a HEIC. Save it as JPEG, PNG or WebP and choose it again."),
     "bytes": (
         SIZES["PNG"] + bytes(400_000),
         "the maximum is 400,000 (400 kB). Make it smaller, or save it as JPEG or WebP.",
