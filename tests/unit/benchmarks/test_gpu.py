@@ -64,9 +64,9 @@ def test_micro_batch_out_of_memory_ends_the_table(monkeypatch: pytest.MonkeyPatc
         "networks": [],
         "heads": [],
         "micro_batches": rows,
-        "agreement": {"largest_difference": {}, "picture": "none", "bfloat16_db": 50.0},
+        "agreement": {"largest_difference": {}, "image": "none", "bfloat16_db": 50.0},
     }
-    assert "| compact_x4 | 4 | memory ends here |  |  |" in make_lines(measured)
+    assert "| compact_x4 | 4 | out of memory |  |  |" in make_lines(measured)
 
 
 @pytest.mark.parametrize(
