@@ -127,6 +127,7 @@ def test_unknown_build_of_torch_is_rejected() -> None:
         lock.choose_torch("torch==2.13.0\n", "rocm", "")
 
 
+@pytest.mark.slow
 def test_uv_resolves_every_python_version(tmp_path: Path) -> None:
     """`uv lock` in a copy: its own file would hold addresses of the index, so it stays out of the repository."""
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "THIRD-PARTY-NOTICES.md"):
