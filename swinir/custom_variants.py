@@ -145,8 +145,8 @@ def _check(row: Variant, path: Path) -> None:
     numbers: list[object] = [row.scale, row.halo, row.max_tile_px, row.config["embed_dim"], row.window, row.channels]
     for name in ("depths", "num_heads"):
         numbers += row.config[name] or [0]
-    whole = all(type(number) is int and 0 < number <= MAX_NUMBER for number in numbers)
-    whole = whole and all(0 < row.config[name] <= MAX_NUMBER for name in ("img_range", "mlp_ratio"))
-    whole = whole and len(row.config["depths"]) == len(row.config["num_heads"])
-    if row.task not in TASKS or not whole or row.config["upscale"] != row.scale or row.channels not in (1, 3):
+    is_valid = all(type(number) is int and 0 < number <= MAX_NUMBER for number in numbers)
+    is_valid = is_valid and all(0 < row.config[name] <= MAX_NUMBER for name in ("img_range", "mlp_ratio"))
+    is_valid = is_valid and len(row.config["depths"]) == len(row.config["num_heads"])
+    if row.task not in TASKS or not is_valid or row.config["upscale"] != row.scale or row.channels not in (1, 3):
         raise CustomVariantError(f"{path.name} describes an impossible variant: task {row.task!r}, scale {row.scale!r}")

@@ -63,8 +63,8 @@ class SubBatchSize:
 
     def update(self, tiles: int, seconds: float) -> None:
         """Adapt to the duration of a sub-batch. Grows at most to double, so that one outlier changes little."""
-        wanted = int(SUB_BATCH_S * tiles / max(seconds, 1e-6))
-        self.tiles = max(1, min(wanted, 2 * self.tiles))
+        target = int(SUB_BATCH_S * tiles / max(seconds, 1e-6))
+        self.tiles = max(1, min(target, 2 * self.tiles))
         self.in_flight = MAX_IN_FLIGHT if seconds < OVERLAP_BELOW_S else 1
 
 
@@ -91,12 +91,12 @@ def stream_bands(
                     if (sub_batch := next(source, None)) is None:
                         break
                     sent.append(pool.submit(_time, restore, sub_batch))
-                restored, checks, work_us, took_s = sent.popleft().result()
+                restored, checks, work_us, elapsed_s = sent.popleft().result()
                 tiles.append(restored)
                 rows.append(checks)
                 compute_us += work_us
                 done += len(restored)
-                size.update(len(restored), took_s)
+                size.update(len(restored), elapsed_s)
             band = stitch_band(tiles[0] if len(tiles) == 1 else np.concatenate(tiles), grid, row, scale)
             yield RestoredBand(top * scale, band, np.concatenate(rows), compute_us)
 
@@ -112,5 +112,5 @@ def _sub_batches(image: Tiles, grid: Grid, size: SubBatchSize) -> Iterator[Tiles
 
 
 def _time(restore: Restore, tiles: Tiles) -> tuple[Tiles, Rows, int, float]:
-    began = time.monotonic()
-    return *restore(tiles), time.monotonic() - began
+    started = time.monotonic()
+    return *restore(tiles), time.monotonic() - started

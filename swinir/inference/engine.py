@@ -152,7 +152,7 @@ class Engine:
             if is_cancelled():
                 raise InferenceCancelledError(f"cancelled after {first} of {count} tiles")
             part = slice(first, min(first + size, count))
-            began = time.perf_counter()
+            started = time.perf_counter()
             try:
                 self._run_checked(network, row, tiles[part], restored[part], checks[part])
             except (RuntimeError, MemoryError) as error:
@@ -169,7 +169,7 @@ class Engine:
                 continue
             checks[part, FIELDS.index("halvings")] = halvings
             first = part.stop
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - started
             work_us[part] = round(1e6 * seconds / (part.stop - part.start))
             self._count(tiles=part.stop - part.start, seconds=seconds)
         return Restored(restored, checks, work_us)
@@ -184,18 +184,18 @@ class Engine:
         with torch.inference_mode():
             tiles = tiles if tiles.flags.writeable else tiles.copy()  # torch warns about read-only arrays
             images = torch.from_numpy(tiles).to(self.device).permute(0, 3, 1, 2).float().div_(255.0)
-            given = images if row.channels == 3 else _luminance(images)
-            restored = self._forward(network, given, self.precision)
+            network_input = images if row.channels == 3 else _luminance(images)
+            restored = self._forward(network, network_input, self.precision)
             rerun = ~torch.isfinite(_extremes(restored)).all(dim=1)
             for index in torch.nonzero(rerun).flatten().tolist():
                 self._count(reruns=1)
                 log.warning("a tile of %s was not finite: running it again in float32", row.name)
-                again = self._forward(network, given[index : index + 1], torch.float32)
+                again = self._forward(network, network_input[index : index + 1], torch.float32)
                 if not torch.isfinite(again).all():
                     raise NotFiniteError(f"{row.name} returned values that are not finite for a tile, also in float32")
                 restored[index : index + 1] = again
             if row.channels == 1:  # keep the (enlarged) colour and replace its luminance
-                restored = _enlarge(images, row.scale) + (restored - _enlarge(given, row.scale))
+                restored = _enlarge(images, row.scale) + (restored - _enlarge(network_input, row.scale))
             levels, rows = _check(restored.mul_(255.0), images)
             rows[:, FIELDS.index("rerun")] = rerun
             torch.from_numpy(out).copy_(levels.permute(0, 2, 3, 1))  # from a GPU straight into the result

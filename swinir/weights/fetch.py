@@ -65,7 +65,7 @@ def convert_local(source: Path, name: str, weights_dir: Path) -> LockedWeights:
 
 
 def _convert_checked(row: Variant, source: Path, weights_dir: Path) -> LockedWeights:
-    """Check a checkpoint's hash, then its tensors, and only then put it in place."""
+    """Check the hash of a checkpoint, then its tensors, then install it."""
     lock_file, found = LockFile(weights_dir), hash_file(source)
     known = lock_file.find(row.name)
     expected, source_of_hash = row.sha256, "the zoo"
