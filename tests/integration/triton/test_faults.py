@@ -72,9 +72,9 @@ def test_one_out_of_memory_is_invisible_to_the_client(server: TritonServer, swit
     switch("memory")
 
     def ask() -> None:
-        upscaled, sound = upscale_with_checks(server, draw_photo(140, 150, seed=2), "small_a")
+        upscaled, rows = upscale_with_checks(server, draw_photo(140, 150, seed=2), "small_a")
         assert upscaled.shape == (280, 300, 3)
-        assert summarise(sound).halvings == 1
+        assert summarise(rows).halvings == 1
 
     told = metrics_after(server, ask)
 
@@ -98,9 +98,9 @@ def test_tile_not_finite_is_rerun_and_reported(server: TritonServer, switch: Swi
 
     told = metrics_after(server, lambda: answers.append(upscale_with_checks(server, pixels, "small_a")))
 
-    upscaled, sound = answers[0]
+    upscaled, rows = answers[0]
     assert max_difference(upscaled, expected) <= 1
-    assert summarise(sound).reruns == 1
+    assert summarise(rows).reruns == 1
     assert told["reruns"] == 1
     assert told["tiles"] == 1
     assert told["seconds"] > 0
@@ -221,7 +221,7 @@ def test_damaged_checkpoint_is_rejected_by_name(faulty: tuple[TritonServer, Path
 
 def test_client_gets_only_the_requested_outputs(server: TritonServer) -> None:
     pixels = draw_photo(24, 24, seed=6)
-    upscaled, sound = upscale_with_checks(server, pixels, "compact_x4")
+    upscaled, rows = upscale_with_checks(server, pixels, "compact_x4")
     assert max_difference(upscaled, upscale(server, pixels, "compact_x4")) == 0
-    assert sound.shape == (1, 6)
-    assert summarise(sound).back_db > 30
+    assert rows.shape == (1, 6)
+    assert summarise(rows).back_db > 30

@@ -18,14 +18,14 @@ def rows(*tiles: tuple[float, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.f
 
 
 def test_image_is_as_sound_as_its_tiles() -> None:
-    sound = summarise(rows((0, 1, -3.5, 250, 0.25, 1.0), (1, 2, 4, 259.25, 0.75, 3.0)))
-    assert sound.tiles == 2
-    assert sound.reruns == 1
-    assert sound.halvings == 2
-    assert (sound.lowest, sound.highest) == (-3.5, 259.25)
-    assert sound.clamped == 0.5
-    assert sound.back_db == pytest.approx(10 * np.log10(255**2 / 2))
-    assert sound.to_header() == (
+    checks = summarise(rows((0, 1, -3.5, 250, 0.25, 1.0), (1, 2, 4, 259.25, 0.75, 3.0)))
+    assert checks.tiles == 2
+    assert checks.reruns == 1
+    assert checks.halvings == 2
+    assert (checks.lowest, checks.highest) == (-3.5, 259.25)
+    assert checks.clamped == 0.5
+    assert checks.back_db == pytest.approx(10 * np.log10(255**2 / 2))
+    assert checks.to_header() == (
         "finite; tiles=2; reruns=1; halvings=2; range=-3.5..259.2; clamped=0.50000; back_db=45.12"
     )
 

@@ -227,21 +227,21 @@ def test_precision_is_never_float16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_checks_tells_range_clamping_and_the_way_back(engine: Engine) -> None:
     restored = engine.restore(draw_tiles(2, 16, 16), "small_x2")
-    sound = summarise(restored.checks)
-    assert sound.tiles == 2
-    assert sound.lowest < 0
-    assert sound.highest > 255
-    assert 0 < sound.clamped < 1
-    assert 0 < sound.back_db < 30  # the reference weights restore nothing
+    checks = summarise(restored.checks)
+    assert checks.tiles == 2
+    assert checks.lowest < 0
+    assert checks.highest > 255
+    assert 0 < checks.clamped < 1
+    assert 0 < checks.back_db < 30  # the reference weights restore nothing
 
 
 def test_result_that_downscales_to_its_input_has_high_back_db(tmp_path: Path) -> None:
     """The shipped weights on a smooth image: downscaled again, the result must equal the input except for rounding."""
     ramp = np.linspace(30, 220, 48).round().astype(np.uint8)
     tiles = np.repeat((ramp[:, None] // 2 + ramp[None, :] // 2)[None, :, :, None], 3, axis=3).astype(np.uint8)
-    sound = summarise(Engine(tmp_path, "cpu", threads=1).restore(tiles, "compact_x4").checks)
-    assert sound.back_db > 45, sound.to_header()
-    assert sound.clamped == 0
+    checks = summarise(Engine(tmp_path, "cpu", threads=1).restore(tiles, "compact_x4").checks)
+    assert checks.back_db > 45, checks.to_header()
+    assert checks.clamped == 0
 
 
 def test_cancelled_work_ends_between_micro_batches(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
