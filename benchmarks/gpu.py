@@ -62,8 +62,8 @@ def find_gpu() -> torch.device:
         )
     if not torch.cuda.is_available():
         raise NoGpuError(
-            f"torch {torch.__version__} is built for CUDA {torch.version.cuda} but found no GPU. "
-            "Nothing was measured. Check with nvidia-smi that the driver is installed and that this machine or "
+            f"torch {torch.__version__} is built for CUDA {torch.version.cuda} but found no GPU, so "
+            "nothing was measured. Check with nvidia-smi that the driver is installed and that this machine or "
             "container has a GPU."
         )
     return torch.device("cuda", 0)

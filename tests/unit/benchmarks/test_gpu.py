@@ -41,7 +41,7 @@ def test_every_part_runs_and_becomes_a_page(tmp_path: Path) -> None:
     assert [row["tiles"] for row in measured["micro_batches"]] == [1, 2]
     assert f"| compact_x4 | 16 | **{measured['networks'][0]['ratios']['ours']['median']:.2f}** |" in text
     assert "| compact_x4 | 16 | 12: " in text
-    assert "none: a trial on the CPU" in text
+    assert "none (CPU)" in text
     assert NOTHING_YET[0] not in text
 
 
@@ -70,7 +70,7 @@ def test_micro_batch_out_of_memory_ends_the_table(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("built_for", "words"), [(None, "is built without CUDA"), ("13.0", "is built for CUDA 13.0 but sees no card")]
+    ("built_for", "words"), [(None, "is built without CUDA"), ("13.0", "is built for CUDA 13.0 but found no GPU")]
 )
 def test_missing_gpu_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, built_for: str | None, words: str
