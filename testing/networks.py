@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import torch
 from torch import Tensor
 
@@ -20,6 +21,8 @@ from testing.reference_weights import fill
 
 PARITY = ROOT / "tests" / "data" / "parity"
 CASES: dict[str, Any] = json.loads((PARITY / "cases.json").read_text())
+# As parameters of tests: the two largest networks are marked slow.
+PARITY_CASES = [pytest.param(name, marks=pytest.mark.slow) if name.startswith("real_") else name for name in CASES]
 PUBLISHED_NAMES: dict[str, dict[str, list[int]]] = json.loads((PARITY / "parameter_names.json").read_text())
 SMALL: dict[str, Any] = {
     "upscale": 2,

@@ -54,6 +54,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     return {**clean, "PATH": f"{tools}:{scripts}:{os.environ['PATH']}", "HOME": str(tmp_path)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in DOCS if blocks(name, "sh")])
 def test_every_command_that_can_run_here_runs(name: str, copy: Path, environ: dict[str, str]) -> None:
     for block in blocks(name, "sh"):
@@ -62,6 +63,7 @@ def test_every_command_that_can_run_here_runs(name: str, copy: Path, environ: di
         assert done.returncode == 0, f"docs/how-to/{name}.md:\n{block}\n{done.stdout}{done.stderr}"
 
 
+@pytest.mark.slow
 def test_tutorials_results_are_what_they_say(copy: Path, environ: dict[str, str]) -> None:
     for name in ("deploy-compose", "deploy-kubernetes", "deploy-front"):
         script = "\n".join(blocks(name, "sh"))

@@ -47,6 +47,7 @@ def test_curl_block_upscales_an_image(environ: dict[str, str], tmp_path: Path) -
         assert (image.format, image.size) == ("PNG", (256, 256))
 
 
+@pytest.mark.triton
 def test_command_line_block_upscales_images(environ: dict[str, str], tmp_path: Path) -> None:
     # The running service has the gRPC port.
     environ = {**environ, "SUPERRES_TRITON_GRPC_PORT": "0"}

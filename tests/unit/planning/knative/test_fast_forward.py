@@ -80,6 +80,7 @@ def events_of_requests(
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     given_annotations=annotations,
@@ -115,6 +116,7 @@ def test_skipping_quiet_time_moves_no_event(
     assert fast == slow
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     window_s=st.sampled_from([6, 15, 60, 300]),
@@ -195,6 +197,7 @@ def test_month_needs_few_evaluations_per_visit(window_s: int, burst_capacity: st
 bursts = st.lists(st.tuples(st.sampled_from([0.3, 5.0, 20.0, 70.0]), st.integers(1, 6)), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     crowds=bursts,

@@ -62,6 +62,7 @@ def test_every_plot_is_drawn_shown_and_described() -> None:
         assert (DOCS / "images" / name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_changed_number_in_a_table_is_found() -> None:
     text = document("how-to/plan-costs.md")
 
