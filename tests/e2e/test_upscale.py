@@ -81,7 +81,7 @@ def test_raw_body_returns_the_requested_format(stack: Stack, format_name: str) -
 
 UPLOADS = {
     "an empty body": (b"", 400, "empty-upload", "0 bytes|empty"),
-    "text named .png": (b"this is not a picture\n" * 20, 415, "unknown-format", "JPEG, PNG and WebP"),
+    "text named .png": (b"this is not a picture\n" * 20, 415, "unknown-format", "JPEG, PNG or WebP"),
     "a 30000x30000 header": (images.png_header_only(30000, 30000), 413, "too-many-pixels|side-too-long", "30000"),
     "a truncated JPEG": (
         images.truncated(images.encode_jpeg(images.draw_photo(64, 64, seed=1))),
@@ -172,8 +172,8 @@ def test_command_line_gives_the_same_image_and_a_line_per_file(stack: Stack, tmp
 def test_command_line_explains_invalid_usage(tmp_path: Path, stack: Stack) -> None:
     source = str(SET5 / "x4" / "woman.png")
     for arguments, text in (
-        ([source], "Name at least one input"),
-        ([source, str(tmp_path / "out.gif")], "the formats are png, jpeg, webp"),
+        ([source], "at least one input file"),
+        ([source, str(tmp_path / "out.gif")], "The formats are png, jpeg, webp"),
         ([source, str(tmp_path / "out.png"), "--variant", "nope"], "compact_x4"),
         ([source, str(tmp_path / "out.png"), "--format", "webp"], "ends in .png"),
     ):
