@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,11 @@ def relative_error(got: Tensor, wanted: Tensor) -> float:
     return float((got - wanted).abs().max() / wanted.abs().max())
 
 
+@cache
+def _small_network(config: str) -> SwinIR:
+    return reference_network(json.loads(config))
+
+
 def install_small(weights_dir: Path, name: str, **changes: Any) -> Variant:
     """Install a small network in a weights folder as a custom variant; return its row."""
     config = {**SMALL, **changes}
@@ -84,7 +90,7 @@ def install_small(weights_dir: Path, name: str, **changes: Any) -> Variant:
         max_tile_px=8 * config["window_size"],
         is_imported=True,
     )
-    write_weights(reference_network(config), weights_dir / f"{name}.safetensors", {ROW_KEY: write_row(row)})
+    write_weights(_small_network(json.dumps(config)), weights_dir / f"{name}.safetensors", {ROW_KEY: write_row(row)})
     return row
 
 

@@ -147,6 +147,7 @@ def test_sweep_varies_every_setting_alone() -> None:
         assert changed <= {trial.knob}
 
 
+@pytest.mark.slow
 def test_sweep_skips_invalid_combinations() -> None:
     trials = list(sweep(SimulationCache(draw_traffic("nobody", days=1, seed=1)), Service(min_scale=3, max_scale=4)))
     tried = {knob: [trial.value for trial in trials if trial.knob == knob] for knob in ("max_scale", "gpus")}
