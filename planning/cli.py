@@ -104,7 +104,7 @@ def _knob(flag: str, field: str, words: str) -> Callable[[Command], Command]:
     "--sweep",
     "is_sweep",
     is_flag=True,
-    help="Change one knob at a time and show cost and waiting time (about 30 simulations, up to 20 s).",
+    help="Change one knob at a time and show cost and waiting time (about 20 simulations, up to 20 s).",
 )
 @click.option(
     "--plot",

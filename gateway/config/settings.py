@@ -217,7 +217,7 @@ class Settings:
     )
     ban_after: str = setting(
         "30 per 10 minutes",
-        "A client that exceeds rate limits this often is banned until the first of these is that old. Empty: no bans.",
+        "Rejections by rate limits that ban a client, until the oldest is older than the period. Empty: no bans.",
         check=check_rates,
     )
     # Form
