@@ -60,9 +60,9 @@ def make_runs(pair: NetworkPair, side: int) -> dict[str, Callable[[], Tensor]]:
         "ours": functools.partial(_run, pair.ours, images),
         "pytorch": functools.partial(_run_in_pytorch, pair.ours, images),
     }
-    wanted = runs["plain"]()
+    expected = runs["plain"]()
     for name in ("ours", "pytorch"):
-        error = ((runs[name]() - wanted).abs().max() / wanted.abs().max()).item()
+        error = ((runs[name]() - expected).abs().max() / expected.abs().max()).item()
         if not error <= TOLERANCE:
             raise DisagreementError(
                 f"{pair.variant} at {side}x{side}: {name} is {error:.1e} from the plain formulation"

@@ -42,7 +42,7 @@ def measure_round(folder: Path) -> dict[str, float]:
     """Boot a backend and upscale an image; return the seconds of each step."""
     backend = EmbeddedBackend(Settings(state_dir=str(folder)))
     pixels = draw_photo(SIDE_PX, SIDE_PX, seed=1)
-    asked = time.clock_gettime(time.CLOCK_BOOTTIME)
+    requested_at = time.clock_gettime(time.CLOCK_BOOTTIME)
     backend.start()
     try:
         deadline = time.monotonic() + LIMIT_S
@@ -68,7 +68,7 @@ def measure_round(folder: Path) -> dict[str, float]:
         backend.close()
     imports, weights, warm_up = (float(number) for number in found.groups())
     return {
-        "server": server_began - asked,
+        "server": server_began - requested_at,
         "stub": stub_began - server_began,
         "imports": imports,
         "weights": weights,

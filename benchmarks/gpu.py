@@ -143,26 +143,26 @@ def measure_heads(
 
 def measure_agreement(device: torch.device, variants: Sequence[str], side: int) -> dict[str, Any]:
     """Compare with the CPU's float32: the maximum difference, and the PSNR of an image in bfloat16 in dB."""
-    apart = {}
+    differences = {}
     for variant in variants:
         pair, images = make_pair(variant), _noise(variant, side)
-        wanted = _run(pair.ours, images, torch.float32)
-        given = _run(_move(pair, device).ours, images.to(device), torch.float32).cpu()
-        apart[variant] = float((given - wanted).abs().max() / wanted.abs().max())
+        expected = _run(pair.ours, images, torch.float32)
+        actual = _run(_move(pair, device).ours, images.to(device), torch.float32).cpu()
+        differences[variant] = float((actual - expected).abs().max() / expected.abs().max())
     row = find_variant(DEFAULT_VARIANT)
     network = load_network(row, find_weights(row, None)).to(device)
     with Image.open(IMAGE) as image:
         pixels = np.array(image.convert("RGB"))
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div(255.0).to(device)
     exact, coarse = (_levels(_run(network, images, precision)) for precision in (torch.float32, torch.bfloat16))
-    return {"largest_difference": apart, "image": IMAGE.name, "bfloat16_db": round(psnr(coarse, exact), 2)}
+    return {"largest_difference": differences, "image": IMAGE.name, "bfloat16_db": round(psnr(coarse, exact), 2)}
 
 
 @torch.inference_mode()
 def _run(network: nn.Module, images: Tensor, precision: torch.dtype) -> Tensor:
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
-        made: Tensor = network(images)
-    return made.float()
+        output: Tensor = network(images)
+    return output.float()
 
 
 def _waiting(device: torch.device, run: Callable[[], object]) -> Callable[[], object]:
@@ -195,9 +195,9 @@ def describe_gpu(device: torch.device) -> dict[str, Any]:
     if device.type != "cuda":
         return {"card": "none (CPU)", "capability": "", "driver": "", "cuda": ""}
     major, minor = torch.cuda.get_device_capability(device)
-    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        driver = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0]
+        driver = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0]
     except (OSError, subprocess.SubprocessError, IndexError):
         driver = "unknown"
     return {

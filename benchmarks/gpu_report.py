@@ -47,7 +47,7 @@ def make_lines(measured: Mapping[str, Any]) -> list[str]:
         "### Agreement",
         "",
         "Maximum difference between float32 on the GPU and on the CPU, relative to the largest magnitude: "
-        + ", ".join(f"{name} {apart:.1e}" for name, apart in agreement["largest_difference"].items())
+        + ", ".join(f"{name} {difference:.1e}" for name, difference in agreement["largest_difference"].items())
         + f". bfloat16 against float32, {agreement['image']} by compact_x4: {agreement['bfloat16_db']:.2f} dB.",
     ]
 

@@ -116,11 +116,11 @@ def run_load(port: int, clients: list[LoadClient], seconds: float, max_results: 
         thread.join()
 
 
-def serving_for_load(folder: Path, takes_s: float, **variables: str) -> Any:
+def serving_for_load(folder: Path, work_s: float, **variables: str) -> Any:
     """Serve the real gateway with a backend of this speed and without limits other than the queue's."""
     return serving(
         folder,
-        f"takes={takes_s}",
+        f"takes={work_s}",
         SUPERRES_CLIENT_REQUESTS="",
         SUPERRES_CLIENT_MEGAPIXELS="",
         SUPERRES_BAN_AFTER="",

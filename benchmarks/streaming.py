@@ -88,7 +88,7 @@ def measure_memory(stack: Stack) -> list[str]:
     """Return a table of the peak memory of each process, idle and after an image of the maximum size."""
     server = stack.triton_pid()
     gateway = int(Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[1])
-    stream = next(stub.pid for stub in find_stubs(server) if _model_of(stub.pid) == "upscale_stream")
+    stream = next(stub.pid for stub in find_stubs(server) if _find_model(stub.pid) == "upscale_stream")
     processes = {"gateway": gateway, "upscale_stream": stream, "tritonserver": server}
     stack.post(encode_png(draw_photo(SMALL_PX, SMALL_PX))).close()
     before = {name: _peak_mib(pid) for name, pid in processes.items()}
@@ -152,7 +152,7 @@ def _peak_mib(pid: int) -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def _model_of(pid: int) -> str:
+def _find_model(pid: int) -> str:
     """Return the model that a stub runs; its command line names the model's file."""
     words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     return next(word for word in words if word.endswith("/1/model.py")).split("/")[-3]

@@ -194,7 +194,7 @@ def _lightweight(scale: int, **checkpoint: Any) -> Variant:
 
 
 def _real(name: str, scale: int, *, large: bool, gan: bool, **checkpoint: Any) -> Variant:
-    what = "Sharp; invents texture" if gan else "Smooth; invents no detail"
+    character = "Sharp; invents texture" if gan else "Smooth; invents no detail"
     data, size = ("DFOWMFC", "L") if large else ("DFO", "M")
     config = (
         _config(9, 6, 240, 8, scale, "nearest+conv", resi_connection="3conv")
@@ -205,7 +205,7 @@ def _real(name: str, scale: int, *, large: bool, gan: bool, **checkpoint: Any) -
         name=name,
         task="real_sr",
         scale=scale,
-        summary=f"{scale}x for photos from phones and the web (blur, noise, JPEG damage). {what}.",
+        summary=f"{scale}x for photos from phones and the web (blur, noise, JPEG damage). {character}.",
         config=config,
         notice=GAN_NOTICE if gan else "",
         checkpoint_key="params_ema",

@@ -37,6 +37,6 @@ def max_difference(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> int:
     return int(np.abs(a.astype(np.int16) - b.astype(np.int16)).max())
 
 
-def pixels_of(data: bytes) -> Any:
+def decode_pixels(data: bytes) -> Any:
     with Image.open(io.BytesIO(data)) as image:
         return np.array(image.convert("RGB"))

@@ -25,11 +25,11 @@ def make_environment(folder: Path) -> Path:
     """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
-    (site_of(folder) / "borrowed.pth").write_text(f"{SITE_PACKAGES}\n")
+    (site_packages_path(folder) / "borrowed.pth").write_text(f"{SITE_PACKAGES}\n")
     return python
 
 
-def site_of(environment: Path) -> Path:
+def site_packages_path(environment: Path) -> Path:
     """Return the site-packages of a virtual environment made with this Python's version."""
     return environment / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
 

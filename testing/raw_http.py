@@ -39,7 +39,7 @@ def read_response(sock: socket.socket) -> Response:
     return status, headers, file.read(int(headers["content-length"]))
 
 
-def slug_of(response: Response) -> tuple[int, str]:
+def read_problem_slug(response: Response) -> tuple[int, str]:
     status, headers, body = response
     assert headers["content-type"] == "application/problem+json", body
     problem = json.loads(body)

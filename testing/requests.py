@@ -44,7 +44,7 @@ def read_image(data: bytes) -> Pixels:
     return np.array(PilImage.open(BytesIO(data)))
 
 
-def problem_of(response: TestResponse) -> tuple[int, str]:
+def read_problem(response: TestResponse) -> tuple[int, str]:
     """Check the shape of a problem+json response and return (status, slug)."""
     check_problem(response)
     return response.status_code, response.get_json()["type"].removeprefix("/problems/")

@@ -22,10 +22,10 @@ from testing.backend import FakeBackend, enlarge
 class ClosingBackend(FakeBackend):
     """Writes a file when it is closed."""
 
-    def __init__(self, marker: Path, gate: threading.Event | None, takes_s: float) -> None:
+    def __init__(self, marker: Path, gate: threading.Event | None, work_s: float) -> None:
         super().__init__(gate=gate)
         self._marker = marker
-        self._takes_s = takes_s
+        self._work_s = work_s
 
     def upscale_bands(
         self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
@@ -33,7 +33,7 @@ class ClosingBackend(FakeBackend):
         """Yield the bands after the set time; end early if the job is cancelled."""
         stopped = threading.Event()
         with cancel_token.on_cancel(stopped.set):
-            stopped.wait(self._takes_s)
+            stopped.wait(self._work_s)
         cancel_token.raise_if_cancelled()
         yield from super().upscale_bands(
             pixels, variant, deadline=deadline, request_id=request_id, cancel_token=cancel_token
@@ -67,9 +67,9 @@ def make_backend(settings: Settings) -> Backend:
         raise RuntimeError("No Triton to be had. Install one.")
     if "bands" in sys.argv:
         return BandBackend()
-    takes_s = sum(float(given.removeprefix("takes=")) for given in sys.argv if given.startswith("takes="))
+    work_s = sum(float(argument.removeprefix("takes=")) for argument in sys.argv if argument.startswith("takes="))
     gate = threading.Event() if "slow" in sys.argv else None
-    return ClosingBackend(Path(settings.state_dir) / "closed", gate, takes_s)
+    return ClosingBackend(Path(settings.state_dir) / "closed", gate, work_s)
 
 
 def await_ready(_upscaler: Backend) -> None:

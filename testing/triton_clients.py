@@ -69,7 +69,7 @@ def stable_metric(server: TritonServer, name: str) -> float:
     return wait_until_stable(lambda: metric(server, name), STABLE_S)
 
 
-def count_of(server: TritonServer, library: str) -> int:
+def count_mappings(server: TritonServer, library: str) -> int:
     """Return how many of the server's stubs have mapped a library."""
     return sum(library in Path(f"/proc/{stub.pid}/maps").read_text() for stub in find_stubs(server.process.pid))
 

@@ -153,8 +153,8 @@ def check_containers(compose: Compose, inspect: Callable[[str], str]) -> None:
         expect(all(bounded), f"{service}: memory, processes and CPU are limited")
         ports = host["PortBindings"] or {}
         published[service] = sorted({binding["HostIp"] for bindings in ports.values() for binding in bindings or []})
-    wanted: dict[str, list[str]] = {"triton": [], "gateway": ["127.0.0.1"], "redis": [], "front": ["127.0.0.1"]}
-    expect(published == wanted, f"published: {published}")
+    expected: dict[str, list[str]] = {"triton": [], "gateway": ["127.0.0.1"], "redis": [], "front": ["127.0.0.1"]}
+    expect(published == expected, f"published: {published}")
 
 
 def wait_for(condition: Callable[[], bool], limit_s: float, words: str) -> None:

@@ -61,8 +61,8 @@ def _debian(cache: Path) -> Path:
     release = dict(re.findall(r'^(\w+)="?([^"\n]*)', Path("/etc/os-release").read_text(), re.MULTILINE))
     if release.get("VERSION_CODENAME") != "bookworm":
         raise ExerciseError(f"The stand-ins need Debian 12 (Python 3.11). This is {release.get('PRETTY_NAME')}.")
-    wanted = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:12]
-    base = cache / f"bookworm-{wanted}.tar"
+    requested = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:12]
+    base = cache / f"bookworm-{requested}.tar"
     if base.is_file():
         return base
     targets = ("apt-get", "indextargets", "--format", "$(REPO_URI)", "Codename: bookworm", "Component: main")
@@ -108,11 +108,22 @@ def pip_mounts(folder: Path) -> list[str]:
     for line in sorted(listed, key=lambda line: line.startswith(":env:")):  # the environment overrides files
         name, _, value = line.partition("=")
         found[name.rpartition(".")[2]] = str(ast.literal_eval(value))
-    wanted = ("cert", "constraint", "extra-index-url", "find-links", "index-url", "timeout", "trusted-host", "proxy")
-    lines = [f"{key} = {' '.join(found[key].split())}".replace(" file:", "\n\tfile:") for key in wanted if key in found]
+    options = (
+        "cert",
+        "constraint",
+        "extra-index-url",
+        "find-links",
+        "index-url",
+        "timeout",
+        "trusted-host",
+        "proxy",
+    )
+    lines = [
+        f"{key} = {' '.join(found[key].split())}".replace(" file:", "\n\tfile:") for key in options if key in found
+    ]
     conf = folder / "pip.conf"
     conf.write_text("\n".join(["[global]", *lines, ""]))
-    paths = {path for key in wanted for path in re.findall(r"(?:^|\s|file://)(/[^\s]+)", found.get(key, ""))}
+    paths = {path for key in options for path in re.findall(r"(?:^|\s|file://)(/[^\s]+)", found.get(key, ""))}
     paths |= {path.removesuffix("/simple") for path in paths}  # an index of files has the files next to its pages
     flags = ["-v", f"{conf}:/etc/pip.conf:ro"]
     for path in sorted(path for path in paths if Path(path).exists()):

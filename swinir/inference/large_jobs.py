@@ -139,16 +139,16 @@ def _advance(queued: _QueuedJob, part: TileJob) -> bool:
 
 
 def _store(queued: _QueuedJob, part: TileJob) -> None:
-    job, made = queued.job, part.restored
-    assert made is not None  # noqa: S101 - guaranteed by `Run`
+    job, restored = queued.job, part.restored
+    assert restored is not None  # noqa: S101 - guaranteed by `Run`
     if job.restored is None:
         count = len(job.tiles)
         job.restored = Restored(
-            np.empty((count, *made.tiles.shape[1:]), made.tiles.dtype),
-            np.empty((count, *made.checks.shape[1:]), made.checks.dtype),
+            np.empty((count, *restored.tiles.shape[1:]), restored.tiles.dtype),
+            np.empty((count, *restored.checks.shape[1:]), restored.checks.dtype),
             np.empty(count, np.int64),
         )
-    own = slice(queued.tiles_done, queued.tiles_done + len(part.tiles))
-    job.restored.tiles[own], job.restored.checks[own] = made.tiles, made.checks
-    job.restored.work_us[own] = made.work_us
-    queued.tiles_done = own.stop
+    span = slice(queued.tiles_done, queued.tiles_done + len(part.tiles))
+    job.restored.tiles[span], job.restored.checks[span] = restored.tiles, restored.checks
+    job.restored.work_us[span] = restored.work_us
+    queued.tiles_done = span.stop

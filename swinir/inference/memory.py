@@ -24,8 +24,8 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:
         return False
-    wanted = {_M_ARENA_MAX: 1, _M_MMAP_THRESHOLD: LARGEST_KEPT_BYTES, _M_TRIM_THRESHOLD: KEPT_BYTES}
-    accepted = [mallopt(option, value) == 1 for option, value in wanted.items()]  # tries each, also after a failure
+    options = {_M_ARENA_MAX: 1, _M_MMAP_THRESHOLD: LARGEST_KEPT_BYTES, _M_TRIM_THRESHOLD: KEPT_BYTES}
+    accepted = [mallopt(option, value) == 1 for option, value in options.items()]  # tries each, also after a failure
     return all(accepted)
 
 

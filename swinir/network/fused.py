@@ -54,7 +54,7 @@ class CompileError(Exception):
 class _Block(ctypes.Structure):
     _numbers = ("dim", "heads", "head_dim", "window_tokens", "hidden")
     _tensors = tuple(
-        f"{layer}_{what}" for layer in ("norm1", "norm2", "qkv", "proj", "fc1", "fc2") for what in ("weight", "bias")
+        f"{layer}_{kind}" for layer in ("norm1", "norm2", "qkv", "proj", "fc1", "fc2") for kind in ("weight", "bias")
     )
     _fields_ = (
         *((name, ctypes.c_int64) for name in _numbers),

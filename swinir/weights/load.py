@@ -65,9 +65,9 @@ def _check_tensors(network: SwinIR, tensors: Mapping[str, Tensor], source: str) 
     expected = dict(network.named_parameters())
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     extra = [name for name in extra if not name.endswith(DERIVED_BUFFERS)]
-    for names, what in ((missing, "lacks"), (extra, "has unknown")):
+    for names, verb in ((missing, "lacks"), (extra, "has unknown")):
         if names:
-            raise InvalidWeightsError(f"{source} {what} tensors: {len(names)}, the first is {names[0][:200]}")
+            raise InvalidWeightsError(f"{source} {verb} tensors: {len(names)}, the first is {names[0][:200]}")
     for name, parameter in expected.items():
         tensor = tensors[name]
         if tensor.shape != parameter.shape:

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from testing.data import ROOT
-from testing.pages import SECRET, blocks_of, run_block
+from testing.pages import SECRET, read_code_blocks, run_block
 
-BLOCKS = blocks_of("README.md")
+BLOCKS = read_code_blocks("README.md")
 
 
 def block(language: str, containing: str) -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 from swinir.inference.engine import Engine
 from swinir.zoo import DEFAULT_VARIANT
 from testing import images
-from testing.data import SET5, SET5_NAMES, max_difference, pixels_of, read_pixels, set5_pair
+from testing.data import SET5, SET5_NAMES, decode_pixels, max_difference, read_pixels, set5_pair
 from testing.stack import Stack, superres
 from training.metrics import luminance_psnr
 
@@ -55,7 +55,7 @@ def test_set5_beats_bicubic_and_equals_the_network(stack: Stack) -> None:
 
         with stack.post((SET5 / "x4" / f"{name}.png").read_bytes()) as answer:
             assert answer.headers["Content-Type"] == "image/png"
-            upscaled = pixels_of(answer.read())
+            upscaled = decode_pixels(answer.read())
 
         assert max_difference(upscaled, engine.restore(given[None], DEFAULT_VARIANT).tiles[0]) <= 1
         scores[name] = luminance_psnr(upscaled, reference, border=4)
@@ -76,7 +76,7 @@ def test_raw_body_returns_the_requested_format(stack: Stack, format_name: str) -
 
     with Image.open(io.BytesIO(data)) as picture:
         assert picture.format == format_name.upper()
-        assert luminance_psnr(pixels_of(data), set5_pair("bird")[1], border=4) > 30
+        assert luminance_psnr(decode_pixels(data), set5_pair("bird")[1], border=4) > 30
 
 
 UPLOADS = {
@@ -162,7 +162,9 @@ def test_command_line_gives_the_same_image_and_a_line_per_file(stack: Stack, tmp
     assert sorted(path.name for path in stack.state_dir.glob("triton*")) == beside
     assert "notes.png: The upload begins with" in done.stderr
     with stack.post(Path(sources[0]).read_bytes()) as answer:
-        assert max_difference(read_pixels(tmp_path / "made" / "woman_compact_x4.png"), pixels_of(answer.read())) <= 1
+        assert (
+            max_difference(read_pixels(tmp_path / "made" / "woman_compact_x4.png"), decode_pixels(answer.read())) <= 1
+        )
     assert (tmp_path / "made" / "head_compact_x4.png").exists()
     again = superres("upscale", sources[0], str(tmp_path / "made"), environ=stack.environ)
     assert again.returncode == 3

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from testing.data import ROOT, SET5, max_difference, pixels_of
+from testing.data import ROOT, SET5, decode_pixels, max_difference
 from testing.environments import SITE_PACKAGES, clean_environ
 from testing.stack import Stack, read_until_ready
 
@@ -127,7 +127,7 @@ def test_make_run_without_root_compiler_or_plain_path(folder: Path, stack: Stack
         headers = {"X-API-Key": key, "Content-Type": "application/octet-stream"}
         request = urllib.request.Request(f"{url}/api/v1/upscale", BUTTERFLY, headers)
         with urllib.request.urlopen(request, timeout=120) as response:
-            upscaled = pixels_of(response.read())
+            upscaled = decode_pixels(response.read())
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.communicate(timeout=60)
@@ -135,4 +135,4 @@ def test_make_run_without_root_compiler_or_plain_path(folder: Path, stack: Stack
     assert f"setup: using {environ['PATH']}/python3.{sys.version_info[1]} (Python 3." in said
     assert "half as fast on a CPU: no C compiler found" in said
     with stack.post(BUTTERFLY) as response:
-        assert max_difference(upscaled, pixels_of(response.read())) <= 1
+        assert max_difference(upscaled, decode_pixels(response.read())) <= 1

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from scripts import lock
-from testing.data import ROOT, SET5, pixels_of, read_pixels
+from testing.data import ROOT, SET5, decode_pixels, read_pixels
 from testing.environments import build_distributions, clean_environ, install_wheel, make_environment
 from testing.stack import Stack, read_until_ready
 
@@ -91,7 +91,7 @@ def test_installed_wheel_upscales_exactly_as_the_checkout_does(installed: Path, 
     )
     assert done.returncode == 0, done.stderr
     with stack.post(BUTTERFLY.read_bytes()) as response:
-        expected = pixels_of(response.read())
+        expected = decode_pixels(response.read())
     assert expected.shape == (256, 256, 3)
     assert (read_pixels(output) == expected).all()
 

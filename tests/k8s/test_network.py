@@ -97,7 +97,7 @@ WAY = [
 ]
 
 
-def policies_of(overlay: str) -> list[Policy]:
+def render_policies(overlay: str) -> list[Policy]:
     return [manifest for manifest in render(f"overlays/{overlay}") if manifest["kind"] == "NetworkPolicy"]
 
 
@@ -120,12 +120,12 @@ def differences(policies: list[Policy]) -> Iterator[str]:
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
 def test_only_listed_connections_are_allowed(overlay: str) -> None:
-    assert list(differences(policies_of(overlay))) == []
+    assert list(differences(render_policies(overlay))) == []
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
 def test_path_from_client_to_backend_is_open(overlay: str) -> None:
-    policies = policies_of(overlay)
+    policies = render_policies(overlay)
     assert all(may_reach(PODS[source], PODS[target], port, policies) for source, target, port in WAY)
 
 
@@ -163,7 +163,7 @@ def spoil(policies: list[Policy]) -> Iterator[tuple[str, list[Policy]]]:
                         yield f"{where}: {selector} of peer {which} emptied", edit(number, path, to={})
 
 
-SPOILT = dict(spoil(policies_of("gpu")))
+SPOILT = dict(spoil(render_policies("gpu")))
 
 
 @pytest.mark.parametrize("fault", SPOILT)
@@ -172,14 +172,14 @@ def test_every_emptied_selector_or_list_is_noticed(fault: str) -> None:
     assert next(differences(SPOILT[fault]), None), f"nobody sees it: {fault}"
 
 
-@pytest.mark.parametrize("removed", [policy["metadata"]["name"] for policy in policies_of("gpu")])
+@pytest.mark.parametrize("removed", [policy["metadata"]["name"] for policy in render_policies("gpu")])
 def test_every_policy_is_needed(removed: str) -> None:
-    rest = [policy for policy in policies_of("gpu") if policy["metadata"]["name"] != removed]
+    rest = [policy for policy in render_policies("gpu") if policy["metadata"]["name"] != removed]
     assert next(differences(rest), None)
 
 
 def test_policy_opened_by_mistake_is_seen() -> None:
-    policies = copy.deepcopy(policies_of("gpu"))
+    policies = copy.deepcopy(render_policies("gpu"))
     backend = next(policy for policy in policies if policy["metadata"]["name"] == "backend")
     backend["spec"]["ingress"].append(
         {"from": [{"namespaceSelector": {}}], "ports": [{"port": 8013, "protocol": "TCP"}]}

@@ -38,7 +38,7 @@ PYTHON_BYTES = 150e6
 IMAGE = re.compile(r"[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64}")
 
 
-def settings_of(overlay: str) -> Settings:
+def read_overlay_settings(overlay: str) -> Settings:
     """Return the gateway's settings from the overlay's environment, with secret files in a folder of the test."""
     given = environment(find_service(f"overlays/{overlay}", "gateway"))
     return read_settings(
@@ -57,7 +57,7 @@ def test_every_setting_named_exists_and_is_accepted(overlay: str) -> None:
     known = {row.variable for row in SETTINGS} | {f"{row.variable}_FILE" for row in SETTINGS if row.is_secret}
     given = environment(find_service(f"overlays/{overlay}", "gateway"))
     assert {name for name in given if name.startswith("SUPERRES_")} <= known
-    assert settings_of(overlay).host == "0.0.0.0"  # noqa: S104 - a container's own network
+    assert read_overlay_settings(overlay).host == "0.0.0.0"  # noqa: S104 - a container's own network
 
 
 def broken_links(settings: Settings, gateway: Manifest, backend: Manifest) -> list[str]:
@@ -84,7 +84,7 @@ def broken_links(settings: Settings, gateway: Manifest, backend: Manifest) -> li
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
 def test_timeouts_are_one_ordered_chain(overlay: str) -> None:
     gateway, backend = (find_service(f"overlays/{overlay}", name) for name in ("gateway", "backend"))
-    assert broken_links(settings_of(overlay), gateway, backend) == []
+    assert broken_links(read_overlay_settings(overlay), gateway, backend) == []
 
 
 @pytest.mark.parametrize(
@@ -100,14 +100,14 @@ def test_timeouts_are_one_ordered_chain(overlay: str) -> None:
 def test_chain_out_of_order_is_seen(name: str, field: str, value: int, words: str) -> None:
     services = {each: copy.deepcopy(find_service("overlays/gpu", each)) for each in ("gateway", "backend")}
     revision(services[name])[field] = value
-    broken = broken_links(settings_of("gpu"), services["gateway"], services["backend"])
+    broken = broken_links(read_overlay_settings("gpu"), services["gateway"], services["backend"])
     assert any(words in line for line in broken), broken
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
 def test_backend_concurrency_matches_the_gateways(overlay: str) -> None:
     backend, gateway = (find_service(f"overlays/{overlay}", name) for name in ("backend", "gateway"))
-    settings = settings_of(overlay)
+    settings = read_overlay_settings(overlay)
     places = int(annotation(backend, "max-scale")) * revision(backend)["containerConcurrency"]
     assert settings.max_concurrent_jobs <= places, "jobs would wait at the activator, where nobody is fair"
     assert settings.max_concurrent_jobs >= places, "one gateway alone could not wake every pod that max-scale pays for"
@@ -120,7 +120,7 @@ def test_backend_concurrency_matches_the_gateways(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
 def test_gateways_scale_before_a_queue_is_full(overlay: str) -> None:
-    gateway, settings = find_service(f"overlays/{overlay}", "gateway"), settings_of(overlay)
+    gateway, settings = find_service(f"overlays/{overlay}", "gateway"), read_overlay_settings(overlay)
     target = float(annotation(gateway, "target", str(revision(gateway)["containerConcurrency"])))
     alone = annotation(gateway, "maxScale") == "1"
     assert alone or target < settings.max_concurrent_jobs + settings.queue_size
@@ -128,7 +128,7 @@ def test_gateways_scale_before_a_queue_is_full(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
 def test_gateway_memory_suffices_for_its_settings(overlay: str) -> None:
-    settings = settings_of(overlay)
+    settings = read_overlay_settings(overlay)
     limit = revision(find_service(f"overlays/{overlay}", "gateway"))["containers"][0]["resources"]["limits"]["memory"]
     kept = settings.results_max_bytes + settings.cache_max_bytes + settings.max_upload_memory_bytes
     needed = kept + max(settings.max_job_memory_bytes, ALONE_BYTES) + PYTHON_BYTES
@@ -140,7 +140,10 @@ def test_backend_is_cluster_local_and_found_by_the_gateway(overlay: str) -> None
     backend = find_service(f"overlays/{overlay}", "backend")
     metadata = backend["metadata"]
     assert metadata["labels"]["networking.knative.dev/visibility"] == "cluster-local"
-    assert settings_of(overlay).backend_address == f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local:80"
+    assert (
+        read_overlay_settings(overlay).backend_address
+        == f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local:80"
+    )
     given = environment(backend)
     assert given["GRPC_ADDRESS"] == "127.0.0.1", "the queue-proxy could be bypassed by the pod's address"
     kinds = {manifest["kind"] for manifest in render(f"overlays/{overlay}")}
@@ -218,7 +221,7 @@ def test_monthly_budget_is_below_the_overlays_bill(overlay: str, dollars: float)
     """The bill includes the drain, which the gateway cannot see; with one image per visit it is the largest part
     (docs/how-to/plan-costs.md).
     """
-    settings = settings_of(overlay)
+    settings = read_overlay_settings(overlay)
     seen_s = 12 + 3 + settings.scale_to_zero_after_s  # boot, work, tail
     billed_s = settings.monthly_gpu_budget_s * (seen_s + DRAIN_S) / seen_s
     assert 0.9 * dollars < billed_s * 0.00022 <= dollars

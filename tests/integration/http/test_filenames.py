@@ -36,7 +36,7 @@ def ask(server: Served, method: str, path: str, body: bytes = b"", **headers: st
     return answer, data
 
 
-def name_of(answer: HTTPResponse) -> str:
+def read_filename(answer: HTTPResponse) -> str:
     """Return the file name that a browser uses: filename* if present (RFC 6266 section 4.3)."""
     said = answer.headers["Content-Disposition"]
     assert said.isascii()
@@ -53,7 +53,7 @@ def test_api_keeps_any_file_name(served: Served, sent: str) -> None:
     answer, data = ask(served, "POST", path, body, X_API_Key=key, **headers)
 
     assert answer.status == 200, data
-    assert name_of(answer) == f"{NAMES[sent]}_compact_x4.png"
+    assert read_filename(answer) == f"{NAMES[sent]}_compact_x4.png"
 
 
 @pytest.mark.parametrize("sent", NAMES)
@@ -71,7 +71,7 @@ def test_form_keeps_any_file_name(served: Served, sent: str) -> None:
     for address in addresses:
         picture, _ = ask(served, "GET", address.replace("&amp;", "&"))
         assert picture.status == 200
-        assert NAMES[sent] in name_of(picture)
+        assert NAMES[sent] in read_filename(picture)
 
 
 def test_name_fits_into_a_file_system() -> None:

@@ -24,7 +24,7 @@ from gateway.jobs.request_body import MAX_FORM_PARTS
 from testing import images
 from testing.damaged_images import DAMAGES, SEEDS, seal
 from testing.raw_http import Request, multipart
-from testing.server import Served, memory_of, serving, worker_of
+from testing.server import Served, read_memory_bytes, read_worker_pid, serving
 
 UPLOADS = 2_000
 THREADS = 4
@@ -192,9 +192,9 @@ HURTFUL: tuple[Callable[[Dice], Request], ...] = (
 
 def test_two_thousand_hostile_uploads_end_as_problems(exposed: Served) -> None:
     key = ApiKeyStore(exposed.state_dir / "keys.json").new("tests")
-    pid = worker_of(exposed)
+    pid = read_worker_pid(exposed)
     assert post(exposed, key, raw(PNG))[0] == 200
-    idle = memory_of(pid, "VmRSS")
+    idle = read_memory_bytes(pid, "VmRSS")
 
     def attack(number: int) -> tuple[str, int, str]:
         dice = Dice(number)
@@ -209,9 +209,9 @@ def test_two_thousand_hostile_uploads_end_as_problems(exposed: Served) -> None:
     }
     assert not faults
     assert {name for name, status, _ in outcomes if status >= 400} == {make.__name__ for make in (damaged, *HURTFUL)}
-    assert worker_of(exposed) == pid, "the worker died and was replaced"
+    assert read_worker_pid(exposed) == pid, "the worker died and was replaced"
     assert post(exposed, key, raw(PNG))[0] == 200
-    growth = memory_of(pid, "VmHWM") - idle
+    growth = read_memory_bytes(pid, "VmHWM") - idle
     assert growth < MAX_GROWTH_BYTES, f"{growth:,} bytes above idle"
     assert "Traceback" not in exposed.log()
 
@@ -243,14 +243,14 @@ def test_sixteen_large_uploads_stay_within_memory(tmp_path: Path, way: Callable[
     ample = {"SUPERRES_MAX_CONCURRENT_REQUESTS": "1000"}
     with serving(tmp_path, **ample) as server:
         key = ApiKeyStore(tmp_path / "keys.json").new("tests")
-        pid = worker_of(server)
+        pid = read_worker_pid(server)
         assert post(server, key, raw(PNG))[0] == 200
-        idle = memory_of(pid, "VmRSS")
+        idle = read_memory_bytes(pid, "VmRSS")
 
         with ThreadPoolExecutor(16) as pool:
             outcomes = Counter(pool.map(lambda _: post(server, key, way(large)), range(32)))
 
         assert outcomes.keys() <= {(200, ""), (503, "uploads-full"), (503, "queue-full")}, outcomes
         assert outcomes[(200, "")] >= 5
-        growth = memory_of(pid, "VmHWM") - idle
+        growth = read_memory_bytes(pid, "VmHWM") - idle
         assert growth < MAX_GROWTH_BYTES / 2, f"{growth:,} bytes above idle"

@@ -18,7 +18,7 @@ from gateway.access.api_keys import ApiKeyStore
 from gateway.config.settings import Settings
 from gateway.jobs.options import max_result_pixels
 from testing import images
-from testing.server import Served, memory_of, serving, worker_of
+from testing.server import Served, read_memory_bytes, read_worker_pid, serving
 
 MAX_GROWTH_BYTES = 300_000_000
 LITTLE_BYTES = 200_000_000
@@ -60,17 +60,17 @@ def post(server: Served, key: str, query: str, data: bytes) -> tuple[int, int, s
     return answer.status, n_bytes, json.loads(head)["detail"] if answer.status >= 400 else ""
 
 
-def growth_of(
+def measure_growth(
     server: Served, key: str, query: str, data: bytes, at_once: int
 ) -> tuple[list[tuple[int, int, str]], int]:
     """Send the image several times at once; return the responses and the peak memory above idle."""
     post(server, key, "", images.encode_png(images.draw_photo(8, 8)))  # loads what the first upscale needs
-    pid = worker_of(server)
+    pid = read_worker_pid(server)
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # resets the peak, see proc(5)
-    idle = memory_of(pid, "VmRSS")
+    idle = read_memory_bytes(pid, "VmRSS")
     with ThreadPoolExecutor(at_once) as pool:
         answers = list(pool.map(lambda _: post(server, key, query, data), range(at_once)))
-    return answers, memory_of(pid, "VmHWM") - idle
+    return answers, read_memory_bytes(pid, "VmHWM") - idle
 
 
 @pytest.mark.parametrize("format_", ["png", "jpeg"])
@@ -80,7 +80,7 @@ def test_several_full_size_images_need_little_memory(
 ) -> None:
     data = flat(SIDE, is_transparent=is_transparent)
 
-    answers, growth = growth_of(banded, banded_key, f"?format={format_}", data, AT_ONCE)
+    answers, growth = measure_growth(banded, banded_key, f"?format={format_}", data, AT_ONCE)
 
     assert [status for status, _, _ in answers] == [200] * AT_ONCE
     assert growth < LITTLE_BYTES, f"{growth / 1e6:.0f} MB for {AT_ONCE} times {len(data)} bytes"
@@ -90,7 +90,7 @@ def test_several_full_size_images_need_little_memory(
 def test_full_size_webp_is_rejected_before_decoding(banded: Served, banded_key: str, is_transparent: bool) -> None:
     data = flat(SIDE, is_transparent=is_transparent)
 
-    answers, growth = growth_of(banded, banded_key, "?format=webp", data, AT_ONCE)
+    answers, growth = measure_growth(banded, banded_key, "?format=webp", data, AT_ONCE)
 
     kind = "WebP with transparency" if is_transparent else "WebP"
     limit = f"{7_142_857 if is_transparent else 18_750_000:,}"
@@ -105,7 +105,9 @@ def test_full_size_webp_is_rejected_before_decoding(banded: Served, banded_key: 
 def test_largest_webp_stays_within_working_memory(banded: Served, banded_key: str, is_transparent: bool) -> None:
     side = int(max_result_pixels("webp", Settings(), is_transparent=is_transparent) ** 0.5) // 4
 
-    answers, growth = growth_of(banded, banded_key, "?format=webp", flat(side, is_transparent=is_transparent), AT_ONCE)
+    answers, growth = measure_growth(
+        banded, banded_key, "?format=webp", flat(side, is_transparent=is_transparent), AT_ONCE
+    )
 
     assert [status for status, _, _ in answers] == [200] * AT_ONCE
     assert growth < MAX_GROWTH_BYTES, f"{growth / 1e6:.0f} MB"

@@ -15,7 +15,7 @@ import pytest
 from gateway.access.api_keys import ApiKeyStore
 from gateway.server import ServeError, bind
 from testing import images
-from testing.raw_http import LIMIT_S, connected, post_headers, read_response, slug_of
+from testing.raw_http import LIMIT_S, connected, post_headers, read_problem_slug, read_response
 from testing.requests import PHOTO
 from testing.server import Served, serving
 
@@ -67,7 +67,7 @@ def test_stalled_body_ends_in_408(impatient: Served, impatient_key: str) -> None
     with connected(impatient) as sock:
         sock.sendall(post_headers(impatient_key, "Content-Length: 1000") + b"\x89PNG")
 
-        assert slug_of(read_response(sock)) == (408, "slow-body")
+        assert read_problem_slug(read_response(sock)) == (408, "slow-body")
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
@@ -88,14 +88,14 @@ def test_slow_body_ends_in_408(impatient: Served, impatient_key: str, framing: s
             pytest.fail("the gateway went on waiting for as long as the body dripped")
         sock.settimeout(LIMIT_S)
 
-        assert slug_of(read_response(sock)) == (408, "slow-body")
+        assert read_problem_slug(read_response(sock)) == (408, "slow-body")
 
 
 def test_content_length_over_limit_returns_413_at_once(served: Served, served_key: str) -> None:
     with connected(served) as sock:
         sock.sendall(post_headers(served_key, "Content-Length: 300001"))
 
-        assert slug_of(read_response(sock)) == (413, "too-many-bytes")
+        assert read_problem_slug(read_response(sock)) == (413, "too-many-bytes")
 
 
 def test_client_that_sends_first_gets_413(served: Served, served_key: str) -> None:
@@ -106,14 +106,14 @@ def test_client_that_sends_first_gets_413(served: Served, served_key: str) -> No
         for _ in range(120):
             sock.sendall(bytes(10_000))
 
-        assert slug_of(read_response(sock)) == (413, "too-many-bytes")
+        assert read_problem_slug(read_response(sock)) == (413, "too-many-bytes")
 
 
 def test_client_that_sends_first_gets_401_without_key(served: Served) -> None:
     with connected(served) as sock:
         sock.sendall(post_headers("", f"Content-Length: {len(NOISE)}") + NOISE)
 
-        assert slug_of(read_response(sock)) == (401, "key-required")
+        assert read_problem_slug(read_response(sock)) == (401, "key-required")
 
 
 def test_blocked_client_is_closed_with_its_body_unread(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_blocked_client_is_closed_with_its_body_unread(tmp_path: Path) -> None:
                 with contextlib.suppress(ConnectionError):  # the server closes the connection
                     while sent < announced:
                         sent += sock.send(piece)
-            assert slug_of(answer) == (403, "blocked")
+            assert read_problem_slug(answer) == (403, "blocked")
             most = max(most, sent)
 
     assert most < announced / 2, "as much as the kernel's buffers hold may be taken, never the body"
@@ -154,7 +154,7 @@ def test_chunked_body_over_the_limit_gets_413(served: Served, served_key: str) -
         png = images.insert_png_chunk(PHOTO, b"teSt", bytes(300_000))
         sock.sendall(f"{len(png):x}\r\n".encode() + png + b"\r\n0\r\n\r\n")
 
-        assert slug_of(read_response(sock)) == (413, "too-many-bytes")
+        assert read_problem_slug(read_response(sock)) == (413, "too-many-bytes")
 
 
 @pytest.mark.parametrize("chunk", [b"zz\r\nabc\r\n", b"5\r\nabcdefgh\r\n", b"-1\r\n"])
@@ -162,7 +162,7 @@ def test_malformed_chunks_get_400(served: Served, served_key: str, chunk: bytes)
     with connected(served) as sock:
         sock.sendall(post_headers(served_key, "Transfer-Encoding: chunked") + chunk)
 
-        assert slug_of(read_response(sock)) == (400, "incomplete-body")
+        assert read_problem_slug(read_response(sock)) == (400, "incomplete-body")
 
 
 def test_body_shorter_than_its_length_is_400(served: Served, served_key: str) -> None:
@@ -170,14 +170,14 @@ def test_body_shorter_than_its_length_is_400(served: Served, served_key: str) ->
         sock.sendall(post_headers(served_key, f"Content-Length: {len(PHOTO) + 1}") + PHOTO)
         sock.shutdown(socket.SHUT_WR)
 
-        assert slug_of(read_response(sock)) == (400, "incomplete-body")
+        assert read_problem_slug(read_response(sock)) == (400, "incomplete-body")
 
 
 def test_too_small_content_length_spoils_only_itself(served: Served, served_key: str) -> None:
     with connected(served) as sock:
         sock.sendall(post_headers(served_key, f"Content-Length: {len(PHOTO) - 20}") + PHOTO)
 
-        assert slug_of(read_response(sock)) == (422, "unreadable-image")
+        assert read_problem_slug(read_response(sock)) == (422, "unreadable-image")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_invalid_http_gets_a_problem(served: Served, request_: bytes) -> None:
     with connected(served) as sock:
         sock.sendall(request_)
 
-        assert slug_of(read_response(sock)) == (400, "bad-request")
+        assert read_problem_slug(read_response(sock)) == (400, "bad-request")
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_too_long_headers_are_rejected_at_once(served: Served, request_: bytes) 
     with connected(served) as sock:
         sock.sendall(request_)
 
-        assert slug_of(read_response(sock)) == (431, "head-too-long")
+        assert read_problem_slug(read_response(sock)) == (431, "head-too-long")
 
 
 def test_connection_is_reused_after_a_rejection(served: Served, served_key: str) -> None:

@@ -27,7 +27,7 @@ def get(port: int, path: str) -> str:
         return text
 
 
-def month_of(server: Served) -> dict[str, Any]:
+def format_month(server: Served) -> dict[str, Any]:
     read: dict[str, Any] = json.loads(get(server.port, "/api/v1/status"))["month"]
     return read
 
@@ -51,12 +51,12 @@ def test_month_survives_a_restart(tmp_path: Path, store: str, request: pytest.Fi
     with serving(tmp_path, **shared) as first:
         make_picture(first, key)
         make_picture(first, key)
-        before = month_of(first)
+        before = format_month(first)
 
     with serving(tmp_path, **shared) as second:
-        after = month_of(second)
+        after = format_month(second)
         make_picture(second, key)
-        later = month_of(second)
+        later = format_month(second)
 
     assert (before["images"], after["images"], later["images"]) == (2, 2, 3)
     assert after["gpu_s"] >= before["gpu_s"]
@@ -72,7 +72,7 @@ def test_two_gateways_share_one_month_in_redis(tmp_path: Path, redis_server: Red
     with serving(tmp_path / "b", SUPERRES_REDIS_URL=redis_server.url) as other:
         make_picture(other, keys[1])
 
-        assert month_of(other)["images"] == 2
+        assert format_month(other)["images"] == 2
 
 
 def test_metrics_are_only_on_their_own_port(tmp_path: Path) -> None:

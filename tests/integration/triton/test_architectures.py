@@ -41,7 +41,7 @@ one value in 1,000 is that close to a half.
 """
 
 
-def tensors_of(row: Variant) -> dict[str, Tensor]:
+def make_damped_tensors(row: Variant) -> dict[str, Tensor]:
     """Return the parity weights with damped deep features, so that the output stays in range."""
     tensors = reference_tensors(dict(row.config))
     if row.config["upsampler"]:
@@ -70,11 +70,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     for name in ARCHITECTURES:
         row = VARIANTS[name]
         if name == AS_PUBLISHED:
-            torch.save({"params": with_published_buffers(row, tensors_of(row), 64)}, folder / row.file)
+            torch.save({"params": with_published_buffers(row, make_damped_tensors(row), 64)}, folder / row.file)
             convert_local(folder / row.file, name, weights_dir)
             (folder / row.file).unlink()
         else:
-            network = build_network(row.config, tensors_of(row), name)
+            network = build_network(row.config, make_damped_tensors(row), name)
             write_weights(network, weights_dir / f"{name}.safetensors", {"variant": name})
     torch.save(reference_tensors({**SMALL, "upscale": 4}), folder / "community.pth")
     import_checkpoint(
@@ -117,7 +117,7 @@ def test_image_equals_the_reference_network(server: TritonServer, name: str) -> 
 
     upscaled, rows = upscale_with_checks(server, pixels, name)
 
-    expected = reference(row, tensors_of(row), pixels)
+    expected = reference(row, make_damped_tensors(row), pixels)
     assert expected.std() > 5, "this image is too flat to prove anything"
     assert upscaled.shape == (21 * row.scale, 26 * row.scale, 3)
     assert_same_picture(upscaled, expected)

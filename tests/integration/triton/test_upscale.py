@@ -15,7 +15,7 @@ from swinir.zoo import DEFAULT_VARIANT
 from testing.data import max_difference, set5_pair
 from testing.images import draw_photo
 from testing.triton import TritonServer
-from testing.triton_clients import count_of, metric, stable_metric, swinir_request, upscale, upscale_request
+from testing.triton_clients import count_mappings, metric, stable_metric, swinir_request, upscale, upscale_request
 
 
 @pytest.fixture(scope="module")
@@ -182,4 +182,4 @@ def test_request_that_mixes_variants_is_rejected(triton_server: TritonServer) ->
 
 def test_light_steps_do_not_import_torch(triton_server: TritonServer) -> None:
     """torch costs 200 MB and 2 s per process, so only swinir's stub may load it."""
-    assert count_of(triton_server, "libtorch") == 1
+    assert count_mappings(triton_server, "libtorch") == 1

@@ -13,7 +13,7 @@ from gateway.app import create_app
 from gateway.backend.embedded import make_backend
 from gateway.config.environment import read_settings
 from gateway.config.settings import Settings
-from testing.requests import post_image, problem_of
+from testing.requests import post_image, read_problem
 from testing.triton import TritonServer
 
 WRONG = "a-model-key-of-yesterday"
@@ -42,7 +42,7 @@ def test_wrong_model_key_returns_502_and_is_logged(
     with caplog.at_level(logging.INFO):
         answer = ask(triton_server, tmp_path, settings_with(triton_server, tmp_path, SUPERRES_MODEL_KEY=WRONG))
 
-    assert problem_of(answer) == (502, "backend-fault")
+    assert read_problem(answer) == (502, "backend-fault")
     told = answer.get_data(as_text=True) + str(answer.headers)
     for hint in (WRONG, triton_server.model_key, "MODEL_KEY", "Triton", "restricted", triton_server.grpc_address):
         assert hint not in told

@@ -24,7 +24,7 @@ from gateway.views.hooks import SECURITY_HEADERS
 from preprocessing import errors
 from testing.backend import FakeBackend
 from testing.fixtures import MakeApp
-from testing.requests import check_problem, form, post_image, problem_of
+from testing.requests import check_problem, form, post_image, read_problem
 
 ALL = list(all_problems())
 
@@ -113,7 +113,7 @@ def test_problems_have_equal_members_on_every_route(make_app: MakeApp, path: str
     as_page = client.open(path, method=method, headers={"Accept": "text/html"})
 
     check_problem(as_json)
-    assert problem_of(as_json) == (kind.status, kind.slug)
+    assert read_problem(as_json) == (kind.status, kind.slug)
     assert as_json.headers["Retry-After"] == "3"
     if always_json:
         check_problem(as_page)
@@ -137,7 +137,7 @@ def test_bug_is_logged_with_id_and_shown_without_details(
 
     response = client.open(path.partition("#")[0], method=method, headers={"Accept": "application/problem+json"})
 
-    assert problem_of(response) == (500, "internal-error")
+    assert read_problem(response) == (500, "internal-error")
     assert "hunter2" not in response.get_data(as_text=True)
     [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.getMessage() == f"{response.headers['X-Request-Id']}: RuntimeError"
@@ -151,7 +151,7 @@ def test_invalid_host_header_gets_400(
 ) -> None:
     response = client.get(path, headers={"Host": host, "Accept": "text/html"})
 
-    assert problem_of(response) == (400, "bad-request")
+    assert read_problem(response) == (400, "bad-request")
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
@@ -172,7 +172,7 @@ def test_errors_of_flask_have_the_same_format(
 ) -> None:
     response = client.open(path, method=method, headers={"Accept": "application/json"})
 
-    assert problem_of(response) == (status, slug)
+    assert read_problem(response) == (status, slug)
     if status == 405:
         assert response.headers["Allow"]
 
@@ -199,7 +199,7 @@ def test_backend_failure_is_equal_in_form_and_api(
         client.post("/", **form(), headers={"Accept": "application/json"}) if way == "form" else post_image(client, key)
     )
 
-    assert problem_of(response) == (status, slug)
+    assert read_problem(response) == (status, slug)
     assert ("Retry-After" in response.headers) == has_retry_after
     assert "10.0.0.7" not in response.get_data(as_text=True)
 

@@ -83,7 +83,7 @@ def test_skipping_quiet_time_gives_the_same_month(service: Service, traffic: Tra
     fast = simulate(service, short, seed=3)
     slow = simulate(service, short, seed=3, fast_forward=False)
 
-    assert fields_of(fast) == fields_of(slow)
+    assert read_fields(fast) == read_fields(slow)
 
 
 def test_pod_ready_without_data_is_billed_equally() -> None:
@@ -92,11 +92,11 @@ def test_pod_ready_without_data_is_billed_equally() -> None:
 
     fast, slow = (simulate(service, images_at(101.42), fast_forward=fast_forward) for fast_forward in (True, False))
 
-    assert fields_of(fast) == fields_of(slow)
+    assert read_fields(fast) == read_fields(slow)
     assert slow.gpu_s == pytest.approx(140.575)
 
 
-def fields_of(month: SimulatedMonth) -> dict[str, object]:
+def read_fields(month: SimulatedMonth) -> dict[str, object]:
     values = {field.name: getattr(month, field.name) for field in dataclasses.fields(month)}
     return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
 
@@ -250,7 +250,7 @@ def test_same_seed_same_month_other_seed_other_boots() -> None:
 
     first, again, other = (simulate(service, traffic, seed=seed) for seed in (1, 1, 2))
 
-    assert fields_of(first) == fields_of(again)
+    assert read_fields(first) == read_fields(again)
     assert first.boot_s != other.boot_s
 
 

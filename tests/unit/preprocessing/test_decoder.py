@@ -26,7 +26,7 @@ def read(data: bytes) -> Image:
     return decode(probe(data, LIMITS))
 
 
-def alpha_of(image: Image) -> Pixels:
+def read_alpha(image: Image) -> Pixels:
     assert image.alpha is not None
     return image.alpha
 
@@ -77,7 +77,7 @@ def test_every_orientation_is_applied(orientation: int) -> None:
 def test_alpha_is_turned_with_the_pixels() -> None:
     rgba = images.store_for_orientation(np.dstack((PHOTO, ALPHA)), 6)
     image = read(images.encode_png(rgba, exif=images.exif_with_orientation(6)))
-    assert np.array_equal(alpha_of(image), ALPHA)
+    assert np.array_equal(read_alpha(image), ALPHA)
     assert max_difference(image, PHOTO) == 0
 
 
@@ -91,7 +91,7 @@ def test_greyscale_is_read_as_grey() -> None:
 def test_grey_with_alpha_keeps_both() -> None:
     image = read(images.encode_png(np.dstack((GREY, ALPHA))))
     assert image.is_grey
-    assert np.array_equal(alpha_of(image), ALPHA)
+    assert np.array_equal(read_alpha(image), ALPHA)
     assert max_difference(image, GREY) == 0
 
 
@@ -99,7 +99,7 @@ def test_grey_with_alpha_keeps_both() -> None:
 def test_colour_with_alpha_keeps_both(name: str) -> None:
     image = read(getattr(images, f"encode_{name}")(np.dstack((PHOTO, ALPHA))))
     assert not image.is_grey
-    assert np.array_equal(alpha_of(image), ALPHA)
+    assert np.array_equal(read_alpha(image), ALPHA)
     assert max_difference(image, PHOTO) == 0
 
 
@@ -128,7 +128,7 @@ def test_grey_below_8_bits_uses_all_levels(depth: int) -> None:
     key = images.png_chunk(b"tRNS", bytes((0, 2**depth - 1)))
     image = read(images.raw_png(2, 8, depth, 0, rows, [key]))
     assert image.is_grey
-    assert ((alpha_of(image) == 0) == (samples == 2**depth - 1)).all()
+    assert ((read_alpha(image) == 0) == (samples == 2**depth - 1)).all()
     assert max_difference(image, spread(samples, depth)) == 0
 
 
@@ -157,7 +157,7 @@ def test_16_bits_of_any_kind_are_reduced_and_said_so(colour_type: int, channels:
 def test_transparent_16_bit_grey_is_found_in_its_own_depth() -> None:
     samples = np.array([[0x1234, 0x1235, 0x1334, 0]], np.uint16)
     png = images.insert_png_chunk(images.grey16_png(samples), b"tRNS", b"\x12\x34")
-    assert alpha_of(read(png)).tolist() == [[0, 255, 255, 255]]
+    assert read_alpha(read(png)).tolist() == [[0, 255, 255, 255]]
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -171,7 +171,7 @@ def test_transparent_16_bit_colour_matches_exactly(orientation: int) -> None:
     stored = images.store_for_orientation(samples, orientation)
     height, width = stored.shape[:2]
     image = read(images.raw_png(height, width, 16, 2, stored.tobytes(), chunks))
-    assert alpha_of(image).tolist() == [[0, 255, 255], [255, 0, 255]]
+    assert read_alpha(image).tolist() == [[0, 255, 255], [255, 0, 255]]
     assert max_difference(image, (samples >> 8).astype(np.uint8)) == 0
 
 
@@ -179,7 +179,7 @@ def test_one_transparent_grey_or_colour_becomes_alpha() -> None:
     for opaque, key in ((GREY, (int(GREY[3, 4]),)), (PHOTO, tuple(int(level) for level in PHOTO[3, 4]))):
         image = read(images.png_with_transparent_colour(opaque, key))
         matches = opaque == key[0] if opaque.ndim == 2 else (opaque == key).all(axis=2)
-        assert ((alpha_of(image) == 0) == matches).all()
+        assert ((read_alpha(image) == 0) == matches).all()
         assert max_difference(image, opaque) == 0
 
 
@@ -200,7 +200,7 @@ def test_palette_of_greys_is_greyscale() -> None:
 
 def test_transparency_of_a_palette_becomes_alpha() -> None:
     image = read(images.palette_png_with_transparency(PHOTO))
-    assert set(np.unique(alpha_of(image))) == {0, 128, 255}
+    assert set(np.unique(read_alpha(image))) == {0, 128, 255}
 
 
 def test_index_beyond_the_palette_is_no_crash() -> None:

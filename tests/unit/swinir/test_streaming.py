@@ -17,7 +17,7 @@ from testing.images import draw_photo
 SCALE = 2
 
 
-def grid_of(height: int, width: int) -> Grid:
+def make_grid(height: int, width: int) -> Grid:
     return choose_grid(height, width, window=8, halo=8, max_tile_px=48)
 
 
@@ -34,7 +34,7 @@ def never() -> bool:
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 150), width=st.integers(1, 150))
 def test_bands_make_the_image_that_stitching_makes(height: int, width: int) -> None:
-    image, grid = draw_photo(height, width, seed=height), grid_of(height, width)
+    image, grid = draw_photo(height, width, seed=height), make_grid(height, width)
 
     bands = list(stream_bands(image, grid, SCALE, enlarge, never))
 
@@ -58,7 +58,7 @@ def test_no_more_than_two_sub_batches_are_under_way() -> None:
             under_way -= 1
         return result
 
-    list(stream_bands(draw_photo(300, 300), grid_of(300, 300), SCALE, restore, never))
+    list(stream_bands(draw_photo(300, 300), make_grid(300, 300), SCALE, restore, never))
 
     assert 1 <= most <= MAX_IN_FLIGHT
 
@@ -73,7 +73,7 @@ def test_after_a_cancel_nothing_more_is_sent() -> None:
         return enlarge(tiles)
 
     with pytest.raises(StreamCancelledError) as stopped:
-        list(stream_bands(draw_photo(300, 300), grid_of(300, 300), SCALE, restore, left.is_set))
+        list(stream_bands(draw_photo(300, 300), make_grid(300, 300), SCALE, restore, left.is_set))
 
     assert len(sent) <= 2 + MAX_IN_FLIGHT
     assert stopped.value.tiles <= sum(sent)
@@ -84,7 +84,7 @@ def test_failure_ends_the_stream_with_itself() -> None:
         raise MemoryError(f"no memory for {len(tiles)}")
 
     with pytest.raises(MemoryError, match="no memory for 1"):
-        list(stream_bands(draw_photo(100, 100), grid_of(100, 100), SCALE, restore, never))
+        list(stream_bands(draw_photo(100, 100), make_grid(100, 100), SCALE, restore, never))
 
 
 def test_where_a_tile_is_slow_one_is_sent_at_a_time() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.access.client_ip import TrustedProxies, client_address, rate_limit_key
 from testing.fixtures import MakeApp
-from testing.requests import problem_of
+from testing.requests import read_problem
 
 PEER = "192.0.2.1"
 FORGED = "6.6.6.6"
@@ -129,7 +129,7 @@ def test_forged_forwarded_host_does_not_allow_a_cross_site_form(make_app: MakeAp
 
     answer = make_app(trusted_hops=1).test_client().post("/", headers=headers)
 
-    assert problem_of(answer) == (403, "foreign-origin")
+    assert read_problem(answer) == (403, "foreign-origin")
 
 
 @pytest.mark.parametrize("host", ["evil.example", "no host"])

@@ -17,7 +17,7 @@ from gateway.access.ip_blocklist import Blocklist
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
 from testing.fixtures import MakeApp
-from testing.requests import FORM_SECRET, PHOTO, api_form, form, post_image, problem_of
+from testing.requests import FORM_SECRET, PHOTO, api_form, form, post_image, read_problem
 
 JSON = {"Accept": "application/json"}
 
@@ -66,7 +66,7 @@ def test_blocked_network_gets_403_except_for_health_checks(
 
     assert ask("203.0.113.9") == ask("198.51.100.1, ::ffff:203.0.113.9") == (status == 403)
     assert not ask("203.0.114.9")
-    assert upscaler.asked == []
+    assert upscaler.calls == []
 
 
 def test_blocked_request_is_a_problem_and_is_logged_without_the_address(
@@ -77,7 +77,7 @@ def test_blocked_request_is_a_problem_and_is_logged_without_the_address(
 
     answer = make_app().test_client().post("/api/v1/upscale", data=PHOTO)
 
-    assert problem_of(answer) == (403, "blocked")
+    assert read_problem(answer) == (403, "blocked")
     assert f"{answer.headers['X-Request-Id']}: rejected, network 127.0.0.0/8 is blocked" in caplog.text
     assert "127.0.0.1" not in caplog.text
 
@@ -238,8 +238,8 @@ def test_form_with_invalid_token_returns_403_and_a_new_token(
 ) -> None:
     refused = client.post("/", **api_form(token=token), headers=JSON)
 
-    assert problem_of(refused) == (403, "stale-form")
-    assert upscaler.asked == []
+    assert read_problem(refused) == (403, "stale-form")
+    assert upscaler.calls == []
     fresh = refused.get_json()["form_token"]
     assert client.post("/", **api_form(token=fresh)).status_code == 200
 
@@ -282,7 +282,7 @@ def test_token_expires_and_is_valid_in_every_replica_with_the_secret() -> None:
 def test_api_needs_no_csrf_token(client: FlaskClient, key: str) -> None:
     assert post_image(client, key, headers={"Sec-Fetch-Site": "cross-site", "Origin": EVIL}).status_code == 200
     refused = client.post("/api/v1/upscale", headers={"X-API-Key": key}, **form())
-    assert problem_of(refused) == (400, "bad-parameter")
+    assert read_problem(refused) == (400, "bad-parameter")
 
 
 # Headers.
@@ -310,7 +310,7 @@ def test_missing_wrong_revoked_and_expired_keys_get_the_same_response(make_app: 
 
     answers = [post_image(client, presented) for presented in ("", "ssr_wrong", revoked, expired)]
 
-    assert {problem_of(answer) for answer in answers} == {(401, "key-required")}
+    assert {read_problem(answer) for answer in answers} == {(401, "key-required")}
     assert len({json.dumps({**answer.get_json(), "request_id": ""}) for answer in answers}) == 1
     names = {tuple(sorted(name for name in answer.headers.keys())) for answer in answers}  # noqa: SIM118
     assert len(names) == 1, "the headers are the same, too"

@@ -14,7 +14,7 @@ from gateway.backend.interface import BackendFaultError, BackendUnavailableError
 from testing import images
 from testing.backend import FakeBackend
 from testing.fixtures import MakeApp
-from testing.requests import PHOTO, form, post_image, problem_of
+from testing.requests import PHOTO, form, post_image, read_problem
 
 # 1.5 megapixels, charged as 2.
 BIG = images.encode_png(np.full((1_000, 1_500, 3), 128, np.uint8))
@@ -41,11 +41,11 @@ def test_request_rate_rejects_before_the_body_is_read(make_app: MakeApp, upscale
 
     refused = client.post("/", data=b"never read", content_type="nonsense", headers={"Accept": "application/json"})
 
-    assert problem_of(refused) == (429, "limit-reached")
+    assert read_problem(refused) == (429, "limit-reached")
     assert refused.get_json()["detail"].startswith("The limit is 2 requests per minute. Try again in ")
     assert refused.get_json()["retry_after_s"] == int(refused.headers["Retry-After"])
     assert refused.headers["X-RateLimit-Remaining"] == "0"
-    assert len(upscaler.asked) == 2
+    assert len(upscaler.calls) == 2
 
 
 def test_megapixel_rate_rejects_before_decoding(
@@ -57,9 +57,9 @@ def test_megapixel_rate_rejects_before_decoding(
 
     refused = client.post("/", **form(BIG), headers={"Accept": "application/json"})
 
-    assert problem_of(refused) == (429, "limit-reached")
+    assert read_problem(refused) == (429, "limit-reached")
     assert "3 megapixels per hour" in refused.get_json()["detail"]
-    assert len(upscaler.asked) == 1
+    assert len(upscaler.calls) == 1
 
 
 TRUNCATED = images.truncated(PHOTO)
@@ -110,7 +110,7 @@ def test_full_queue_refunds_megapixels_and_counts_the_request(make_app: MakeApp,
     gate.set()
     worker.join(30)
 
-    assert problem_of(refused) == (503, "queue-full")
+    assert read_problem(refused) == (503, "queue-full")
     assert '"requests-60";r=59' in refused.headers["RateLimit"]
     assert '"megapixels-3600";r=120' in refused.headers["RateLimit"]
 
@@ -144,7 +144,7 @@ def test_wake_calls_have_a_rate_of_their_own(make_app: MakeApp, upscaler: FakeBa
 
     assert [answer.status_code for answer in answers] == [202, 202, 429]
     assert answers[2].get_json()["detail"].startswith("The limit is 2 wake calls per minute. Try again in ")
-    assert problem_of(answers[2]) == (429, "limit-reached")
+    assert read_problem(answers[2]) == (429, "limit-reached")
     assert client.post("/", **form()).status_code == 200
 
 
@@ -187,7 +187,7 @@ def test_concurrent_requests_of_a_client_are_limited(make_app: MakeApp, key: str
     for worker in workers:
         worker.join(30)
 
-    assert problem_of(refused) == (429, "too-many-at-once")
+    assert read_problem(refused) == (429, "too-many-at-once")
     assert int(refused.headers["Retry-After"]) >= 1
     assert post_image(app.test_client(), key).status_code == 200
 
@@ -229,7 +229,7 @@ def test_queued_images_of_a_client_are_limited_and_megapixels_refunded(make_app:
     for worker in workers:
         worker.join(30)
 
-    assert problem_of(refused) == (429, "too-many-at-once")
+    assert read_problem(refused) == (429, "too-many-at-once")
     assert int(refused.headers["Retry-After"]) >= 1
     assert '"megapixels-3600";r=998' in refused.headers["RateLimit"], "the two before it are charged, this one is not"
     assert answers == [200, 200, 200]

@@ -42,7 +42,7 @@ class Failing:
         raise self.error
 
 
-def backend_of(state_dir: Path, error: BackendError, faults: list[str]) -> EmbeddedBackend:
+def make_failing_backend(state_dir: Path, error: BackendError, faults: list[str]) -> EmbeddedBackend:
     """A backend that sees these states of its server's process in turn; the last one permanently."""
     backend = EmbeddedBackend(Settings(state_dir=str(state_dir)))
     looks = iter(faults)
@@ -60,7 +60,7 @@ def ask(backend: EmbeddedBackend) -> None:
 
 def test_closed_socket_before_the_exit_means_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "DEATH_GRACE_S", 60.0)
-    backend = backend_of(
+    backend = make_failing_backend(
         tmp_path, BackendUnavailableError("Socket closed"), ["", "", "tritonserver ended with status -9"]
     )
 
@@ -71,7 +71,7 @@ def test_closed_socket_before_the_exit_means_died(tmp_path: Path, monkeypatch: p
 
 def test_live_server_that_fails_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "DEATH_GRACE_S", 0.1)
-    backend = backend_of(tmp_path, BackendUnavailableError("Socket closed"), [""])
+    backend = make_failing_backend(tmp_path, BackendUnavailableError("Socket closed"), [""])
 
     with pytest.raises(BackendUnavailableError):
         ask(backend)
@@ -80,7 +80,7 @@ def test_live_server_that_fails_is_unavailable(tmp_path: Path, monkeypatch: pyte
 
 def test_fault_of_a_live_server_is_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "DEATH_GRACE_S", 60.0)
-    backend = backend_of(tmp_path, BackendFaultError("INTERNAL: no"), [""])
+    backend = make_failing_backend(tmp_path, BackendFaultError("INTERNAL: no"), [""])
     began = time.monotonic()
 
     with pytest.raises(BackendFaultError, match="INTERNAL"):

@@ -47,11 +47,11 @@ class Activator(FakeBackend):
         super().__init__(failures=failures or [])
         self.is_up = threading.Event()
         self.questions = threading.Semaphore(0)
-        self.asked_ready = 0
+        self.readiness_calls = 0
         self.broken: BackendError | None = None
 
     def wait_until_ready(self, deadline: float, cancel_token: CancelToken) -> None:
-        self.asked_ready += 1
+        self.readiness_calls += 1
         self.questions.release()
         if time.monotonic() > deadline:
             raise BackendTimeoutError("still booting")
@@ -104,13 +104,13 @@ def test_first_request_wakes_the_server_once() -> None:
     assert backend.state_tracker.current().name == "up"
     assert backend.state_tracker.current().usual_boot_s is not None
     assert whole(ask(backend)).shape == (32, 32, 3)
-    assert activator.asked_ready == 1, "asking is waking: never without need"
+    assert activator.readiness_calls == 1, "asking is waking: never without need"
 
 
 def test_idle_backend_sends_no_calls() -> None:
     activator = Activator()
     backend = external(activator)
-    assert (backend.state_tracker.current().name, activator.asked_ready, activator.asked) == ("asleep", 0, [])
+    assert (backend.state_tracker.current().name, activator.readiness_calls, activator.calls) == ("asleep", 0, [])
 
 
 def test_repeated_wake_calls_the_server_once() -> None:
@@ -124,7 +124,7 @@ def test_repeated_wake_calls_the_server_once() -> None:
     activator.is_up.set()
     wait_for(backend.state_tracker, "up")
 
-    assert activator.asked_ready == 1
+    assert activator.readiness_calls == 1
 
 
 def test_slow_boot_has_not_failed() -> None:
@@ -218,10 +218,10 @@ def test_port_that_stays_closed_means_failed() -> None:
         with pytest.raises(BackendNotStartedError, match="refused for longer than a boot may take"):
             waiting.result(LIMIT_S)
     assert backend.state_tracker.current().name == "failed"
-    asked = activator.asked_ready
+    before = activator.readiness_calls
     with pytest.raises(BackendNotStartedError, match="refused for longer than a boot may take"):
         ask(backend)
-    assert activator.asked_ready == asked + 1, "it had all its time: nobody else waits for it"
+    assert activator.readiness_calls == before + 1, "it had all its time: nobody else waits for it"
     assert backend.state_tracker.current().name == "failed", "else each request to a dead server would count a boot"
 
     begin_to_listen(activator)
@@ -289,7 +289,7 @@ def test_cancel_during_the_boot_ends_the_wait() -> None:
     threading.Timer(0.02, cancel_token.cancel).start()
     with pytest.raises(CancelledError):
         ask(backend, cancel_token=cancel_token)
-    assert activator.asked == [], "the image was never sent"
+    assert activator.calls == [], "the image was never sent"
 
 
 def test_readiness_is_checked_again_after_idle_time(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_readiness_is_checked_again_after_idle_time(tmp_path: Path) -> None:
     assert backend.state_tracker.current().name == "asleep"
     ask(backend)
 
-    assert activator.asked_ready == 2
+    assert activator.readiness_calls == 2
 
 
 def test_readiness_is_checked_again_after_a_lost_server() -> None:
@@ -313,7 +313,7 @@ def test_readiness_is_checked_again_after_a_lost_server() -> None:
         ask(backend)
     assert backend.state_tracker.current().name == "asleep"
     assert len(ask(backend)) == 2
-    assert activator.asked_ready == 2
+    assert activator.readiness_calls == 2
 
 
 def test_image_of_a_lost_server_is_retried_on_the_next() -> None:
@@ -321,4 +321,4 @@ def test_image_of_a_lost_server_is_retried_on_the_next() -> None:
     activator.is_up.set()
     making = JobRunner(external(activator), JobQueue(Capacity(running=1, waiting=0)), deadline_s=LIMIT_S)
     assert making.run(upscale_request(), "id").width == 4 * upscale_request().upload.width
-    assert activator.asked_ready == 2
+    assert activator.readiness_calls == 2

@@ -42,7 +42,7 @@ def test_inputs_with_one_result_name_are_rejected(tmp_path: Path, backend: FakeB
         upscale_command.run(Settings(state_dir=str(tmp_path)), [z, x, y, tmp_path / "out"], {}, overwrite=True)
 
     assert caught.value.message.startswith(f"{x} and {y} would both be written to {tmp_path / 'out'}/")
-    assert backend.asked == []
+    assert backend.calls == []
     assert not (tmp_path / "out").exists()
 
 
@@ -66,7 +66,7 @@ def test_log_of_a_running_server_is_kept(tmp_path: Path, backend: FakeBackend) -
     source = draw(tmp_path / "x" / "bird.png", 1)
     code = upscale_command.run(Settings(state_dir=str(state_dir)), [source, tmp_path / "out"], {}, overwrite=False)
 
-    assert (code, len(backend.asked)) == (0, 1)
+    assert (code, len(backend.calls)) == (0, 1)
     assert [(path.name, path.read_text()) for path in state_dir.iterdir()] == [(embedded.LOG_NAME, "of another server")]
 
 

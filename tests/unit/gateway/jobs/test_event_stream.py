@@ -25,7 +25,7 @@ from testing.backend import FakeBackend
 from testing.clock import ManualClock
 from testing.fixtures import MakeApp
 from testing.images import draw_photo, encode_png
-from testing.requests import PHOTO, post_image, problem_of, read_events, read_image
+from testing.requests import PHOTO, post_image, read_events, read_image, read_problem
 
 EVENTS = {"Accept": "text/event-stream"}
 
@@ -94,8 +94,8 @@ def test_wide_band_is_sent_smaller() -> None:
 
 
 def test_rejections_come_before_the_stream_begins(client: FlaskClient, key: str) -> None:
-    assert problem_of(post_image(client, "no-such-key", headers=EVENTS)) == (401, "key-required")
-    assert problem_of(post_image(client, key, b"not an image", headers=EVENTS)) == (415, "unknown-format")
+    assert read_problem(post_image(client, "no-such-key", headers=EVENTS)) == (401, "key-required")
+    assert read_problem(post_image(client, key, b"not an image", headers=EVENTS)) == (415, "unknown-format")
     refused = client.post("/", data={}, headers=EVENTS, content_type="multipart/form-data")
     assert refused.content_type == "application/problem+json", "the page's script reads it"
 
@@ -106,7 +106,7 @@ def test_full_queue_rejects_before_the_stream_begins(make_app: MakeApp, key: str
     first = app.test_client().post("/api/v1/upscale", data=PHOTO, headers={"X-API-Key": key, **EVENTS}, buffered=False)
     assert upscaler.arrived.acquire(timeout=30)
 
-    assert problem_of(post_image(app.test_client(), key, headers=EVENTS)) == (503, "queue-full")
+    assert read_problem(post_image(app.test_client(), key, headers=EVENTS)) == (503, "queue-full")
 
     first.close()
 
@@ -216,7 +216,7 @@ def test_status_wakes_nothing(client: FlaskClient, upscaler: FakeBackend) -> Non
     assert answer["backend"] == {"state": "asleep", "usual_boot_s": None}
     assert {name: answer["queue"][name] for name in ("running", "waiting")} == {"running": 0, "waiting": 0}
     assert client.get("/").status_code == 200
-    assert (upscaler.wakes, upscaler.asked) == (0, [])
+    assert (upscaler.wakes, upscaler.calls) == (0, [])
 
 
 def test_wake_boots_the_backend(client: FlaskClient, upscaler: FakeBackend) -> None:

@@ -12,7 +12,7 @@ from preprocessing.codec import UploadLimits, probe
 from swinir.zoo import VARIANTS
 from testing import images
 from testing.fixtures import MakeApp
-from testing.requests import PHOTO, api_form, post_image, problem_of
+from testing.requests import PHOTO, api_form, post_image, read_problem
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_unknown_option_is_rejected_with_the_valid_ones(
 ) -> None:
     response = post_image(client, key, query=query)
 
-    assert problem_of(response) == (400, "bad-parameter")
+    assert read_problem(response) == (400, "bad-parameter")
     assert response.get_json()["parameter"] == parameter
     assert allowed in response.get_json()["detail"]
 
@@ -41,7 +41,7 @@ def test_unknown_option_is_rejected_with_the_valid_ones(
 def test_parameter_in_form_and_query_is_rejected(client: FlaskClient, key: str) -> None:
     response = client.post("/api/v1/upscale?format=png", headers={"X-API-Key": key}, **api_form(format="png"))
 
-    assert problem_of(response) == (400, "bad-parameter")
+    assert read_problem(response) == (400, "bad-parameter")
 
 
 def test_empty_parameter_means_the_default(client: FlaskClient, key: str) -> None:
@@ -56,7 +56,7 @@ def test_too_large_result_is_rejected_before_decoding(make_app: MakeApp, key: st
 
     response = post_image(client, key, PHOTO)
 
-    assert problem_of(response) == (413, "result-too-large")
+    assert read_problem(response) == (413, "result-too-large")
     assert "128 x 96 = 12,288" in response.get_json()["detail"]
 
 
@@ -67,7 +67,7 @@ def test_result_too_large_for_webp_works_as_png(make_app: MakeApp, key: str) -> 
 
     refused = post_image(client, key, clear, "?format=webp")
 
-    assert problem_of(refused) == (413, "result-too-large")
+    assert read_problem(refused) == (413, "result-too-large")
     assert "256 x 192 = 49,152 pixels; the maximum for WebP with transparency is 24,966" in refused.get_json()["detail"]
     assert "Choose PNG" in refused.get_json()["detail"]
     assert post_image(client, key, plain, "?format=webp").status_code == 200
@@ -80,13 +80,13 @@ def test_rejected_result_costs_no_megapixels(make_app: MakeApp, key: str) -> Non
 
     answers = [post_image(client, key, large, "?format=webp") for _ in range(30)]
 
-    assert {problem_of(answer) for answer in answers} == {(413, "result-too-large")}
+    assert {read_problem(answer) for answer in answers} == {(413, "result-too-large")}
 
 
 def test_format_with_too_small_sides_is_rejected(client: FlaskClient, key: str) -> None:
     response = post_image(client, key, images.encode_png(images.draw_photo(1, 4_097)), "?format=webp")
 
-    assert problem_of(response) == (422, "unsupported-output")
+    assert read_problem(response) == (422, "unsupported-output")
 
 
 @pytest.mark.parametrize(

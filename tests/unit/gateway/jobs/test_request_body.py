@@ -15,7 +15,7 @@ from gateway.problems import UnknownFormat
 from testing import images
 from testing.backend import FakeBackend
 from testing.fixtures import MakeApp
-from testing.requests import PHOTO, api_form, post_image, problem_of
+from testing.requests import PHOTO, api_form, post_image, read_problem
 
 PIXELS = images.draw_photo(24, 32)
 
@@ -51,7 +51,7 @@ def ask_watched(client: FlaskClient, key: str, data: bytes, **environ: Any) -> t
         headers={"X-API-Key": key},
         environ_overrides={"wsgi.input_terminated": True, **environ},
     )
-    return problem_of(response), body.taken
+    return read_problem(response), body.taken
 
 
 BAD_IMAGES = {
@@ -77,8 +77,8 @@ def test_bad_image_is_rejected_without_a_backend_call(
     else:
         response = client.post("/api/v1/upscale", headers={"X-API-Key": key}, **api_form(data))
 
-    assert problem_of(response) == (status, slug)
-    assert upscaler.asked == []
+    assert read_problem(response) == (status, slug)
+    assert upscaler.calls == []
 
 
 GOOD_IMAGES = {
@@ -98,7 +98,7 @@ def test_unusual_image_is_taken(client: FlaskClient, key: str, upscaler: FakeBac
     response = post_image(client, key, GOOD_IMAGES[what])
 
     assert response.status_code == 200, response.get_data(as_text=True)
-    assert len(upscaler.asked) == 1
+    assert len(upscaler.calls) == 1
 
 
 def test_upload_over_limit_returns_413_unread(make_app: MakeApp, key: str) -> None:
@@ -168,7 +168,7 @@ def test_form_is_rejected_by_its_first_bytes(client: FlaskClient, key: str) -> N
         environ_overrides={"CONTENT_LENGTH": str(len(body.getvalue()))},
     )
 
-    assert problem_of(response) == (415, "unknown-format")
+    assert read_problem(response) == (415, "unknown-format")
     assert body.taken <= 3 * 65_536
 
 
@@ -221,8 +221,8 @@ def test_bad_form_is_rejected_by_name(make_app: MakeApp, key: str, upscaler: Fak
         .post("/api/v1/upscale", data=fields, content_type="multipart/form-data", headers={"X-API-Key": key})
     )
 
-    assert problem_of(response) == (status, slug)
-    assert upscaler.asked == []
+    assert read_problem(response) == (status, slug)
+    assert upscaler.calls == []
 
 
 @pytest.mark.parametrize(
@@ -238,6 +238,6 @@ def test_bad_form_is_rejected_by_name(make_app: MakeApp, key: str, upscaler: Fak
 def test_malformed_multipart_returns_400(client: FlaskClient, key: str, body: bytes, content_type: str) -> None:
     response = client.post("/api/v1/upscale", data=body, content_type=content_type, headers={"X-API-Key": key})
 
-    status, slug = problem_of(response)
+    status, slug = read_problem(response)
     assert status == 400
     assert slug in ("malformed-form", "missing-image")

@@ -48,7 +48,7 @@ def test_result_has_scale_file_name_and_media_type() -> None:
 def test_backend_gets_variant_and_request_id(upscaler: FakeBackend) -> None:
     make_runner(upscaler).run(upscale_request(variant="color_jpeg_10"), "the-id")
 
-    assert upscaler.asked == [((24, 32, 3), "color_jpeg_10", "the-id")]
+    assert upscaler.calls == [((24, 32, 3), "color_jpeg_10", "the-id")]
 
 
 @pytest.mark.parametrize(("format_", "mode"), [("png", "RGBA"), ("webp", "RGBA"), ("jpeg", "RGB")])
@@ -90,7 +90,7 @@ def test_fault_is_retried_once() -> None:
     upscaler = FakeBackend(failures=[BackendFaultError("a stub died")])
 
     assert make_runner(upscaler).run(upscale_request(), "id").width == 128
-    assert len(upscaler.asked) == 2
+    assert len(upscaler.calls) == 2
 
 
 def test_second_fault_is_final() -> None:
@@ -98,7 +98,7 @@ def test_second_fault_is_final() -> None:
 
     with pytest.raises(problems.BackendFault):
         make_runner(upscaler).run(upscale_request(), "id")
-    assert len(upscaler.asked) == 2
+    assert len(upscaler.calls) == 2
 
 
 def booted_in(seconds: float, *failures: Exception) -> FakeBackend:
@@ -135,7 +135,7 @@ def test_fault_is_not_retried_if_the_deadline_is_too_close() -> None:
         JobRunner(late, JobQueue(Capacity(running=1, waiting=0), clock=clock), deadline_s=30, clock=clock).run(
             upscale_request(), "id"
         )
-    assert len(late.asked) == 1
+    assert len(late.calls) == 1
 
 
 SECRET = "MODEL_KEY=hunter2 at 10.0.0.7"
@@ -160,7 +160,7 @@ def test_backend_failure_becomes_its_problem_with_details_in_the_log_only(
 
     assert (str(failure) in str(caught.value)) == is_shown
     assert f"the-id: {type(failure).__name__}: {failure}" in caplog.text
-    assert len(upscaler.asked) == 1, "only faults are retried"
+    assert len(upscaler.calls) == 1, "only faults are retried"
 
 
 def test_boot_beyond_the_deadline_names_deadline_and_usual_time() -> None:

@@ -13,23 +13,23 @@ from flask import Flask
 from gateway.cli.main import cli
 from gateway.jobs.runner import ANONYMOUS
 from gateway.services import services
-from gateway.usage.meter import UsageMeter, month_of
+from gateway.usage.meter import UsageMeter, format_month
 from gateway.usage.store import ClientUsage, FileUsageStore, UsageBatch
 from testing.backend import FakeBackend
 from testing.fixtures import MakeApp
-from testing.requests import PHOTO, form, post_image, problem_of, read_events
+from testing.requests import PHOTO, form, post_image, read_events, read_problem
 
 CACHE = 10_000_000
 EVENTS = {"Accept": "text/event-stream"}
 
 
-def meter_of(app: Flask) -> UsageMeter:
+def find_meter(app: Flask) -> UsageMeter:
     return services(app).usage_meter
 
 
 def spent(app: Flask) -> Flask:
     """Return an application that has spent more than its monthly budget."""
-    meter_of(app).record_work("earlier", 100.0, 1)
+    find_meter(app).record_work("earlier", 100.0, 1)
     return app
 
 
@@ -41,7 +41,7 @@ def test_work_is_charged_to_the_keys_client(make_app: MakeApp, key: str) -> None
         assert post_image(client, key).status_code == 200
     assert client.post("/", **form()).status_code == 200
 
-    month = meter_of(app).current_month()
+    month = find_meter(app).current_month()
 
     assert month.clients == {"tests": ClientUsage(2, 1.0), ANONYMOUS: ClientUsage(1, 0.5)}
     assert client.get("/api/v1/status").get_json()["month"]["work_s"] == 1.5
@@ -54,12 +54,12 @@ def test_used_up_budget_rejects_requests_that_cost_gpu_seconds(make_app: MakeApp
 
     answer = post_image(client, key, headers={"Accept": accept})
 
-    assert problem_of(answer) == (503, "budget-spent")
+    assert read_problem(answer) == (503, "budget-spent")
     assert "100 GPU seconds are used up" in answer.get_json()["detail"]
     left_s = int(answer.headers["Retry-After"])
     assert 0 < left_s <= 31 * 86_400
-    assert month_of(time.time() + left_s + 1) != month_of(time.time())
-    assert upscaler.asked == []
+    assert format_month(time.time() + left_s + 1) != format_month(time.time())
+    assert upscaler.calls == []
 
 
 def test_used_up_budget_is_shown_on_the_form_and_stops_wake_calls(make_app: MakeApp) -> None:
@@ -70,8 +70,8 @@ def test_used_up_budget_is_shown_on_the_form_and_stops_wake_calls(make_app: Make
     sent = client.post("/", **form())
     assert sent.status_code == 503
     assert "100 GPU seconds are used up" in sent.get_data(as_text=True)
-    assert problem_of(client.post("/api/v1/wake")) == (503, "budget-spent")
-    assert (upscaler.wakes, upscaler.asked) == (0, [])
+    assert read_problem(client.post("/api/v1/wake")) == (503, "budget-spent")
+    assert (upscaler.wakes, upscaler.calls) == (0, [])
     assert client.get("/api/v1/status").get_json()["month"]["is_spent"] is True
 
 
@@ -91,7 +91,7 @@ def test_cached_results_are_sent_after_the_budget_is_used_up(make_app: MakeApp, 
     again = post_image(client, key)
 
     assert (again.status_code, again.data) == (200, made.data)
-    assert problem_of(post_image(client, key, query="?format=webp")) == (503, "budget-spent")
+    assert read_problem(post_image(client, key, query="?format=webp")) == (503, "budget-spent")
 
 
 def test_cache_hit_is_free_and_wakes_nothing(make_app: MakeApp, key: str) -> None:
@@ -103,8 +103,8 @@ def test_cache_hit_is_free_and_wakes_nothing(make_app: MakeApp, key: str) -> Non
 
     assert [answer.headers["X-Superres-Cache"] for answer in answers] == ["miss", "hit", "hit"]
     assert len({answer.data for answer in answers}) == 1
-    assert len(upscaler.asked) == 1
-    assert meter_of(app).current_month().clients == {"tests": ClientUsage(1, 0.5)}
+    assert len(upscaler.calls) == 1
+    assert find_meter(app).current_month().clients == {"tests": ClientUsage(1, 0.5)}
 
 
 def test_form_and_stream_share_the_cache_with_the_api(make_app: MakeApp, key: str) -> None:
@@ -119,7 +119,7 @@ def test_form_and_stream_share_the_cache_with_the_api(make_app: MakeApp, key: st
     assert (name, result["cache"]) == ("result", "hit")
     assert len(result["data"]) == 4 * -(-len(plain.data) // 3)
     assert page.status_code == 200
-    assert len(upscaler.asked) == 1
+    assert len(upscaler.calls) == 1
 
 
 def test_failure_is_not_cached(make_app: MakeApp, key: str) -> None:
@@ -133,7 +133,7 @@ def test_failure_is_not_cached(make_app: MakeApp, key: str) -> None:
 
 
 def test_usage_shows_months_clients_and_the_budget(tmp_path: Path) -> None:
-    now = month_of(time.time())
+    now = format_month(time.time())
     uses = {
         (now, "alice"): ClientUsage(12, 340.0),
         (now, ANONYMOUS): ClientUsage(3, 20.0),
@@ -211,6 +211,6 @@ def test_without_upload_memory_an_upload_is_rejected_unread(make_app: MakeApp, k
     refused = post_image(app.test_client(), key)
     held.release()
 
-    assert problem_of(refused) == (503, "uploads-full")
+    assert read_problem(refused) == (503, "uploads-full")
     assert int(refused.headers["Retry-After"]) >= 1
     assert post_image(app.test_client(), key).status_code == 200

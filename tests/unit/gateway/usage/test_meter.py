@@ -64,7 +64,7 @@ class Life:
         self.meter.observe()
 
 
-def seconds_of(month: MonthlyUsage) -> tuple[float, float, float, float]:
+def read_seconds(month: MonthlyUsage) -> tuple[float, float, float, float]:
     return tuple(round(value, 3) for value in (month.boot_s, month.work_s, month.idle_s, month.gpu_s))  # type: ignore[return-value]
 
 
@@ -73,9 +73,9 @@ def test_boot_work_and_idle_count_but_sleep_does_not(make_ledger: MakeLedger) ->
 
     life.picture(boot_s=12, work_s=3, idle_s=300)
 
-    assert seconds_of(life.meter.current_month()) == (12, 3, 300, 315)
+    assert read_seconds(life.meter.current_month()) == (12, 3, 300, 315)
     life.meter.write()
-    assert seconds_of(life.meter.current_month()) == (12, 3, 300, 315)
+    assert read_seconds(life.meter.current_month()) == (12, 3, 300, 315)
 
 
 def test_restart_continues_the_count(make_ledger: MakeLedger) -> None:
@@ -87,7 +87,7 @@ def test_restart_continues_the_count(make_ledger: MakeLedger) -> None:
     second.meter.write()
     second.picture(boot_s=10, work_s=1, idle_s=300, client="bob")
 
-    assert seconds_of(second.meter.current_month()) == (22, 4, 600, 626)
+    assert read_seconds(second.meter.current_month()) == (22, 4, 600, 626)
     assert second.meter.current_month().clients == {"alice": ClientUsage(1, 3.0), "bob": ClientUsage(1, 1.0)}
 
 
@@ -99,7 +99,7 @@ def test_second_seen_by_two_gateways_counts_once(make_ledger: MakeLedger) -> Non
         life.meter.write()
     lives[0].meter.write()
 
-    assert seconds_of(lives[0].meter.current_month()) == (12, 6, 297, 315)
+    assert read_seconds(lives[0].meter.current_month()) == (12, 6, 297, 315)
     assert lives[0].meter.current_month().clients == {"alice": ClientUsage(2, 6.0)}
 
 
@@ -234,8 +234,8 @@ def test_unwritten_usage_counts_and_is_written_later(
     life.meter.write()
     life.meter.write()
 
-    assert seconds_of(life.meter.current_month()) == (22, 6, 600, 628)
-    assert seconds_of(RedisUsageStore(redis_server.url).read()["2026-09"]) == (22, 6, 600, 628)
+    assert read_seconds(life.meter.current_month()) == (22, 6, 600, 628)
+    assert read_seconds(RedisUsageStore(redis_server.url).read()["2026-09"]) == (22, 6, 600, 628)
 
 
 def test_damaged_file_is_kept_and_counting_continues(tmp_path: Path) -> None:

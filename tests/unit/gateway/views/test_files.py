@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from gateway.views import files
-from testing.requests import problem_of
+from testing.requests import read_problem
 
 
 def addresses(client: FlaskClient) -> list[str]:
@@ -59,7 +59,7 @@ def test_part_beyond_the_end_of_a_file_is_416(client: FlaskClient) -> None:
     [address, *_] = addresses(client)
     answer = client.get(address, headers={"Range": "bytes=9999999-", "Accept": "application/json"}, buffered=True)
 
-    assert problem_of(answer) == (416, "range-not-satisfiable")
+    assert read_problem(answer) == (416, "range-not-satisfiable")
     assert answer.headers["Content-Range"].startswith("bytes */")
 
 

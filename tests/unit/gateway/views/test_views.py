@@ -20,7 +20,7 @@ from testing import images
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
 from testing.fixtures import MakeApp
-from testing.requests import PHOTO, Elements, api_form, form, post_image, problem_of, read_image
+from testing.requests import PHOTO, Elements, api_form, form, post_image, read_image, read_problem
 
 ENLARGED = images.draw_photo(24, 32).repeat(4, 0).repeat(4, 1)
 
@@ -181,16 +181,16 @@ def test_missing_wrong_and_revoked_key_get_one_response(
 
     answers = [client.post("/api/v1/upscale", data=PHOTO, headers=headers) for headers in attempts]
 
-    assert {problem_of(answer) for answer in answers} == {(401, "key-required")}
+    assert {read_problem(answer) for answer in answers} == {(401, "key-required")}
     assert len({json.dumps({**answer.get_json(), "request_id": ""}) for answer in answers}) == 1
     assert {answer.headers["WWW-Authenticate"] for answer in answers} == {'Bearer realm="superres"'}
-    assert upscaler.asked == []
+    assert upscaler.calls == []
 
 
 @pytest.fixture
 def settings_path_keys(app: Flask, tmp_path: Any) -> ApiKeyStore:
     del app
-    return ApiKeyStore(Settings(state_dir=str(tmp_path)).path_of_keys())
+    return ApiKeyStore(Settings(state_dir=str(tmp_path)).keys_path())
 
 
 def test_key_works_in_either_header_until_revoked(client: FlaskClient, settings_path_keys: ApiKeyStore) -> None:
@@ -218,7 +218,7 @@ def test_variants_route_lists_options_and_limits(make_app: MakeApp) -> None:
 
 
 def test_variant_not_offered_is_rejected(client: FlaskClient, key: str) -> None:
-    assert problem_of(post_image(client, key, query="?variant=real_x4")) == (400, "bad-parameter")
+    assert read_problem(post_image(client, key, query="?variant=real_x4")) == (400, "bad-parameter")
 
 
 def test_health_never_asks_the_backend(client: FlaskClient, upscaler: FakeBackend) -> None:
@@ -226,7 +226,7 @@ def test_health_never_asks_the_backend(client: FlaskClient, upscaler: FakeBacken
     assert client.get("/readyz").get_json() == {"status": "ready", "running": 0, "waiting": 0}
     assert client.get("/").status_code == 200
     assert client.get("/api/v1/variants").status_code == 200
-    assert upscaler.asked == []
+    assert upscaler.calls == []
 
 
 def test_full_gateway_is_alive_but_not_ready(make_app: MakeApp, key: str) -> None:
@@ -243,7 +243,7 @@ def test_full_gateway_is_alive_but_not_ready(make_app: MakeApp, key: str) -> Non
     worker.join(30)
 
     assert alive.status_code == 200
-    assert problem_of(ready) == problem_of(one_more) == (503, "queue-full")
+    assert read_problem(ready) == read_problem(one_more) == (503, "queue-full")
     assert int(ready.headers["Retry-After"]) >= 1
     assert client.get("/readyz").status_code == 200
 

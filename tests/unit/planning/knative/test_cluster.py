@@ -120,7 +120,7 @@ def test_rejected_request_ends_once() -> None:
     assert (cluster.router.activator_queue_length, cluster.router.in_system) == (0, 0)
 
 
-def removed_of(deployment: Deployment) -> list[int]:
+def removed_pods(deployment: Deployment) -> list[int]:
     return [pod.number for pod in deployment.pods if pod.removed_ns != NEVER_NS]
 
 
@@ -131,9 +131,9 @@ def test_unready_then_youngest_pods_are_removed_first() -> None:
         deployment.make_ready(ready_ns + pod.number, pod)
 
     list(deployment.set_replicas(100, 3))
-    assert removed_of(deployment) == [4]
+    assert removed_pods(deployment) == [4]
     list(deployment.set_replicas(100, 1))
-    assert sorted(removed_of(deployment)) == [2, 3, 4]
+    assert sorted(removed_pods(deployment)) == [2, 3, 4]
     assert [pod.ended_ns for pod in deployment.pods] == [NEVER_NS, 130, 130, 100]  # a booting pod has nothing to drain
     assert (deployment.terminating(129), deployment.terminating(130)) == (2, 0)
 

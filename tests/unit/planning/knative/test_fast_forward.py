@@ -38,12 +38,12 @@ patiences_s = st.one_of(st.none(), st.none(), st.floats(0.01, 60).map(lambda pat
 """Seconds that a client waits; None for a client that waits for its response."""
 
 
-def events_of(
+def collect_events(
     revision: Revision, arrivals: list[tuple[float, float]], boot_s: float, *, is_serial: bool, fast_forward: bool
 ) -> tuple[object, ...]:
     """Return everything that a run did as plain values: replicas, conditions, requests, pods."""
     requests = [make_request(at_s, work_s) for at_s, work_s in arrivals]
-    return events_of_requests(revision, requests, boot_s, is_serial=is_serial, fast_forward=fast_forward)
+    return collect_request_events(revision, requests, boot_s, is_serial=is_serial, fast_forward=fast_forward)
 
 
 def make_request(at_s: float, work_s: float, patience_s: float | None = None) -> Request:
@@ -53,7 +53,7 @@ def make_request(at_s: float, work_s: float, patience_s: float | None = None) ->
     return Request(to_ns(at_s), to_ns(work_s), deadline_ns=to_ns(at_s + 90))
 
 
-def events_of_requests(
+def collect_request_events(
     revision: Revision, requests: list[Request], boot_s: float, *, is_serial: bool = False, fast_forward: bool
 ) -> tuple[object, ...]:
     """Compare both runs for requests of any kind."""
@@ -107,7 +107,7 @@ def test_skipping_quiet_time_moves_no_event(
     rows = [(round(moment, 4), *row) for moment, row in zip(moments, zip(works, patiences, strict=True), strict=False)]
 
     fast, slow = (
-        events_of_requests(
+        collect_request_events(
             revision, [make_request(*row) for row in rows], boot_s, is_serial=is_serial, fast_forward=fast_forward
         )
         for fast_forward in (True, False)
@@ -158,7 +158,7 @@ def test_skipping_unscraped_tails_moves_no_event(
     rows = list(zip(moments, works, patiences, strict=False))
 
     fast, slow = (
-        events_of_requests(revision, [make_request(*row) for row in rows], 12.0, fast_forward=fast_forward)
+        collect_request_events(revision, [make_request(*row) for row in rows], 12.0, fast_forward=fast_forward)
         for fast_forward in (True, False)
     )
 
@@ -233,8 +233,8 @@ def test_skipping_a_boot_moves_no_event(
         arrivals += [(round(moment + index * apart_s, 4), 3.0) for index in range(size)]
         moment = arrivals[-1][0] + gap_s
 
-    fast = events_of(revision, arrivals, boot_s, is_serial=False, fast_forward=True)
-    slow = events_of(revision, arrivals, boot_s, is_serial=False, fast_forward=False)
+    fast = collect_events(revision, arrivals, boot_s, is_serial=False, fast_forward=True)
+    slow = collect_events(revision, arrivals, boot_s, is_serial=False, fast_forward=False)
 
     assert fast == slow
 
@@ -244,7 +244,7 @@ def test_panic_is_extended_through_a_boot_that_is_skipped() -> None:
     revision = resolve_revision({"window": "15s"}, container_concurrency=1)
 
     fast, slow = (
-        events_of(revision, [(10.35, 3.0)], 40.0, is_serial=False, fast_forward=fast_forward)
+        collect_events(revision, [(10.35, 3.0)], 40.0, is_serial=False, fast_forward=fast_forward)
         for fast_forward in (True, False)
     )
 
@@ -286,7 +286,7 @@ def test_panic_that_a_shrinking_window_extends_is_not_skipped(
     revision = resolve_revision({**annotations, "panic-window-percentage": "40"}, container_concurrency=1)
 
     fast, slow = (
-        events_of_requests(revision, [make_request(*row) for row in rows], 12.0, fast_forward=fast_forward)
+        collect_request_events(revision, [make_request(*row) for row in rows], 12.0, fast_forward=fast_forward)
         for fast_forward in (True, False)
     )
 
@@ -300,7 +300,7 @@ def test_load_that_rounds_to_zero_is_not_skipped(burst_capacity: str) -> None:
     rows = [(10.6, 1.0, None), (61.6, 0.0, 0.500001)]
 
     fast, slow = (
-        events_of_requests(revision, [make_request(*row) for row in rows], 12.0, fast_forward=fast_forward)
+        collect_request_events(revision, [make_request(*row) for row in rows], 12.0, fast_forward=fast_forward)
         for fast_forward in (True, False)
     )
 
@@ -315,7 +315,7 @@ def staying_and_leaving(stays_at_s: float, work_s: float, *leaving_s: tuple[floa
 
 def assert_nothing_moves(revision: Revision, rows: tuple[tuple[float, float], ...], stays: tuple[float, float]) -> None:
     fast, slow = (
-        events_of_requests(revision, staying_and_leaving(*stays, *rows), 40.0, fast_forward=fast_forward)
+        collect_request_events(revision, staying_and_leaving(*stays, *rows), 40.0, fast_forward=fast_forward)
         for fast_forward in (True, False)
     )
     assert fast == slow
@@ -344,7 +344,7 @@ def test_last_direct_requests_are_reported_before_skipping() -> None:
     for third_work_s in (0.9, 1.4, 2.5, 3.1):
         arrivals = [(1.0, 1.0), (2.0, 1.0), (3.0, third_work_s)]
         fast, slow = (
-            events_of(revision, arrivals, 1.0, is_serial=False, fast_forward=fast_forward)
+            collect_events(revision, arrivals, 1.0, is_serial=False, fast_forward=fast_forward)
             for fast_forward in (True, False)
         )
         assert fast == slow

@@ -52,14 +52,14 @@ class RunRecorder:
         return self.finished.get(timeout=LIMIT_S)
 
 
-def large_jobs_of(recorder: RunRecorder, tiles_a_pass: int) -> LargeJobQueue:
+def make_large_jobs(recorder: RunRecorder, tiles_a_pass: int) -> LargeJobQueue:
     return LargeJobQueue(recorder.run, tiles_a_pass * 4 * 4)
 
 
 def test_job_comes_back_whole_however_many_passes_it_took() -> None:
     recorder = RunRecorder()
     given = np.arange(5 * 4 * 4 * 3, dtype=np.uint8).reshape(5, 4, 4, 3)
-    large_jobs_of(recorder, 2).put(TileJob(given, {"a"}), recorder.finished.put)
+    make_large_jobs(recorder, 2).put(TileJob(given, {"a"}), recorder.finished.put)
     recorder.release(3)
 
     job = recorder.next_finished()
@@ -74,7 +74,7 @@ def test_job_comes_back_whole_however_many_passes_it_took() -> None:
 def test_jobs_take_turns_a_micro_batch_each() -> None:
     """Different variants share no pass, and the second does not wait for the end of the first."""
     recorder = RunRecorder()
-    large_jobs = large_jobs_of(recorder, 1)
+    large_jobs = make_large_jobs(recorder, 1)
     large_jobs.put(TileJob(tiles(3, 1), {"a"}), recorder.finished.put)
     large_jobs.put(TileJob(tiles(1, 2), {"b"}), recorder.finished.put)
     recorder.release(4)
@@ -87,7 +87,7 @@ def test_jobs_take_turns_a_micro_batch_each() -> None:
 
 def test_jobs_of_one_variant_and_shape_share_a_pass() -> None:
     recorder = RunRecorder()
-    large_jobs = large_jobs_of(recorder, 4)
+    large_jobs = make_large_jobs(recorder, 4)
     large_jobs.put(TileJob(tiles(4, 9), {"first"}), recorder.finished.put)  # held at the gate while the others queue up
     for value in (1, 2):
         large_jobs.put(TileJob(tiles(2, value), {"a"}), recorder.finished.put)
@@ -102,7 +102,7 @@ def test_jobs_of_one_variant_and_shape_share_a_pass() -> None:
 
 def test_job_whose_client_left_ends_before_its_next_pass() -> None:
     recorder, left = RunRecorder(), threading.Event()
-    large_jobs_of(recorder, 1).put(TileJob(tiles(5, 1), {"a"}, left.is_set), recorder.finished.put)
+    make_large_jobs(recorder, 1).put(TileJob(tiles(5, 1), {"a"}, left.is_set), recorder.finished.put)
     recorder.release(1)
     while not recorder.passes:
         time.sleep(0.01)
@@ -119,7 +119,7 @@ def test_job_whose_client_left_ends_before_its_next_pass() -> None:
 def test_job_that_fails_fails_alone_and_the_queue_goes_on() -> None:
     recorder = RunRecorder()
     recorder.broken = {1}
-    large_jobs = large_jobs_of(recorder, 2)
+    large_jobs = make_large_jobs(recorder, 2)
     for value in (1, 2):
         large_jobs.put(TileJob(tiles(1, value), {"a"}), recorder.finished.put)
     recorder.release(2)
@@ -151,7 +151,7 @@ def test_bug_fails_its_jobs_and_not_the_queue() -> None:
 
 def test_result_that_cannot_be_sent_does_not_affect_the_next_job(caplog: pytest.LogCaptureFixture) -> None:
     recorder = RunRecorder()
-    large_jobs = large_jobs_of(recorder, 2)
+    large_jobs = make_large_jobs(recorder, 2)
     recorder.release(2)
 
     def fail(_job: TileJob) -> None:
@@ -166,7 +166,7 @@ def test_result_that_cannot_be_sent_does_not_affect_the_next_job(caplog: pytest.
 
 def test_failing_cancel_check_fails_its_job_alone() -> None:
     recorder = RunRecorder()
-    large_jobs = large_jobs_of(recorder, 2)
+    large_jobs = make_large_jobs(recorder, 2)
     recorder.release(2)
 
     def fail() -> bool:

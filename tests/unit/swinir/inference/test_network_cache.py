@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 MUCH = 10**9
 
 
-def size_of(row: Variant) -> int:
+def network_size_bytes(row: Variant) -> int:
     return SwinIR(**row.config).prepare()
 
 
@@ -47,13 +47,13 @@ def test_concurrent_requests_load_a_network_once(tmp_path: Path) -> None:
 
 def test_least_recently_used_is_evicted_when_memory_is_short(tmp_path: Path) -> None:
     rows = {name: install_small(tmp_path, name) for name in "abc"}
-    cache = NetworkCache(tmp_path, CPU, 2 * size_of(rows["a"]))
+    cache = NetworkCache(tmp_path, CPU, 2 * network_size_bytes(rows["a"]))
 
     for name in "abac":
         cache.get(rows[name])
 
     assert cache.names == ("a", "c")
-    assert cache.size_bytes == 2 * size_of(rows["a"])
+    assert cache.size_bytes == 2 * network_size_bytes(rows["a"])
     assert (cache.loads, cache.evictions) == (3, 1)
     cache.get(rows["b"])
     assert cache.names == ("c", "b")
@@ -62,7 +62,7 @@ def test_least_recently_used_is_evicted_when_memory_is_short(tmp_path: Path) -> 
 
 def test_variant_larger_than_the_limit_is_held_alone(tmp_path: Path) -> None:
     small, large = install_small(tmp_path, "small"), install_small(tmp_path, "large", embed_dim=24)
-    cache = NetworkCache(tmp_path, CPU, size_of(small))
+    cache = NetworkCache(tmp_path, CPU, network_size_bytes(small))
     cache.get(small)
     cache.get(large)
     assert cache.names == ("large",)

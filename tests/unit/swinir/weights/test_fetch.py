@@ -112,7 +112,7 @@ def test_file_of_another_length_is_rejected_before_it_is_fetched(tmp_path: Path)
 def test_broken_download_is_resumed(tmp_path: Path) -> None:
     behaviour = Behaviour(break_after=[1000, 2000, 0, 500])
     get(tmp_path, behaviour)
-    assert behaviour.asked == ["", "bytes=1000-", "bytes=3000-", "bytes=3000-", "bytes=3500-"]
+    assert behaviour.range_headers == ["", "bytes=1000-", "bytes=3000-", "bytes=3000-", "bytes=3500-"]
 
 
 def test_later_fetch_resumes_an_earlier_one(tmp_path: Path) -> None:
@@ -120,14 +120,14 @@ def test_later_fetch_resumes_an_earlier_one(tmp_path: Path) -> None:
         get(tmp_path, Behaviour(break_after=[700, 0, 0]))
     behaviour = Behaviour()
     get(tmp_path, behaviour)
-    assert behaviour.asked == ["bytes=700-"]
+    assert behaviour.range_headers == ["bytes=700-"]
     assert verify(UNPINNED, tmp_path)
 
 
 def test_server_without_ranges_restarts_the_download(tmp_path: Path) -> None:
     behaviour = Behaviour(break_after=[1000], ignores_range=True)
     get(tmp_path, behaviour)
-    assert behaviour.asked == ["", "bytes=1000-"]
+    assert behaviour.range_headers == ["", "bytes=1000-"]
     assert verify(UNPINNED, tmp_path)
 
 
@@ -139,7 +139,7 @@ def test_server_that_lies_about_the_range_is_not_believed(tmp_path: Path) -> Non
 def test_server_that_stalls_is_left_and_asked_again(tmp_path: Path) -> None:
     behaviour = Behaviour(stall_after=[1500])
     get(tmp_path, behaviour, policy=QUICK)
-    assert behaviour.asked == ["", "bytes=1500-"]
+    assert behaviour.range_headers == ["", "bytes=1500-"]
 
 
 def test_server_that_always_stalls_is_given_up(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_lasting_refusal_is_said_at_once(tmp_path: Path, status: int) -> None:
     behaviour = Behaviour(statuses=[status] * 9)
     with pytest.raises(FetchError, match=f"returned {status}"):
         get(tmp_path, behaviour)
-    assert len(behaviour.asked) == 1
+    assert len(behaviour.range_headers) == 1
 
 
 def test_nobody_there_is_said_with_the_address(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_address_that_is_none_of_the_web_is_rejected(tmp_path: Path) -> None:
 def test_endless_file_is_cut_at_the_length_that_was_said(tmp_path: Path) -> None:
     """urllib stops at Content-Length, so a file that is too short is fetched again and then given up."""
     with pytest.raises(FetchError, match="has 100 bytes"):
-        get(tmp_path, Behaviour(said_length=100), PINNED)
+        get(tmp_path, Behaviour(declared_length=100), PINNED)
 
 
 def test_partial_file_longer_than_the_whole_is_begun_anew(tmp_path: Path) -> None:
@@ -193,13 +193,13 @@ def test_partial_file_longer_than_the_whole_is_begun_anew(tmp_path: Path) -> Non
     (tmp_path / "downloads" / "small.pth.partial").write_bytes(DATA + b"more")
     behaviour = Behaviour()
     get(tmp_path, behaviour)
-    assert behaviour.asked == [f"bytes={len(DATA) + 4}-", ""]
+    assert behaviour.range_headers == [f"bytes={len(DATA) + 4}-", ""]
     assert verify(UNPINNED, tmp_path)
 
 
 def test_truncated_file_without_length_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InvalidWeightsError, match=r"^small\.pth cannot be read"):
-        get(tmp_path, Behaviour(data=DATA[:5000], says_length=False))
+        get(tmp_path, Behaviour(data=DATA[:5000], sends_length=False))
     assert LockFile(tmp_path).find(UNPINNED) is None
     assert not (tmp_path / f"{UNPINNED}.safetensors").exists()
 
@@ -245,7 +245,7 @@ def test_unreadable_lock_file_is_reported_before_fetching(tmp_path: Path) -> Non
     behaviour = Behaviour()
     with pytest.raises(WeightsError, match=rf"{NAME} cannot be read"):
         get(tmp_path, behaviour)
-    assert behaviour.asked == []
+    assert behaviour.range_headers == []
 
 
 DESCRIPTION = Description(
