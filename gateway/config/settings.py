@@ -42,10 +42,10 @@ class Settings:
     port: int = setting(
         8080, "Port to listen on. 0 takes a free port.", check=between(0, 65_535), fallback_variable="PORT"
     )
-    threads: int = setting(64, "Worker threads. Queued requests hold one too.", check=between(2, 1_024))
+    threads: int = setting(64, "Number of worker threads. A queued request occupies one, too.", check=between(2, 1_024))
     trusted_hops: int = setting(
         0,
-        "Exact number of trusted proxies in front of the gateway, whose X-Forwarded-For and X-Forwarded-Proto count.",
+        "Exact number of proxies in front of the gateway. Only their X-Forwarded-For and -Proto are trusted.",
         check=between(0, 8),
     )
     public_url: str = setting(
@@ -96,7 +96,7 @@ class Settings:
     body_timeout_s: float = setting(120.0, "Maximum seconds to receive a request body.", check=between(0.1, 3_600))
     idle_timeout_s: float = setting(
         20.0,
-        "Maximum seconds without a byte from or to a client, and to receive the request headers.",
+        "Maximum seconds without a byte from or to a client. The request headers must arrive within it, too.",
         check=between(0.1, 3_600),
     )
 
@@ -217,7 +217,7 @@ class Settings:
     )
     ban_after: str = setting(
         "30 per 10 minutes",
-        "Rejections by rate limits that ban a client, until the oldest is older than the period. Empty: no bans.",
+        "A client rejected this often by rate limits is banned until the oldest rejection expires. Empty: no bans.",
         check=check_rates,
     )
     # Form
