@@ -65,10 +65,10 @@ def draw_images(batch: int, channels: int, height: int, width: int, seed: int = 
     return torch.from_numpy(np.random.default_rng(seed).random((batch, channels, height, width), dtype=np.float32))
 
 
-def relative_error(got: Tensor, wanted: Tensor) -> float:
+def relative_error(actual: Tensor, expected: Tensor) -> float:
     """Return the maximum difference, relative to the maximum expected magnitude."""
-    assert got.shape == wanted.shape, f"{tuple(got.shape)} against {tuple(wanted.shape)}"
-    return float((got - wanted).abs().max() / wanted.abs().max())
+    assert actual.shape == expected.shape, f"{tuple(actual.shape)} against {tuple(expected.shape)}"
+    return float((actual - expected).abs().max() / expected.abs().max())
 
 
 @cache

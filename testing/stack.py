@@ -112,11 +112,11 @@ def read_until_ready(process: subprocess.Popen[str], limit_s: float) -> list[str
     return text.splitlines()
 
 
-def wait_for(condition: Callable[[], bool], what: str, limit_s: float = 90.0) -> None:
-    """Wait until a condition holds; fail with `what` after the limit."""
+def wait_for(condition: Callable[[], bool], description: str, limit_s: float = 90.0) -> None:
+    """Wait until a condition holds; fail with `description` after the limit."""
     deadline = time.monotonic() + limit_s
     while not condition():
-        assert time.monotonic() < deadline, f"waited {limit_s:.0f} s in vain for {what}"
+        assert time.monotonic() < deadline, f"waited {limit_s:.0f} s in vain for {description}"
         time.sleep(0.05)
 
 
@@ -128,8 +128,8 @@ def triton_metrics(stack: Stack) -> dict[str, float]:
 
     def read() -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
-                texts.append(answer.read().decode())
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as response:
+                texts.append(response.read().decode())
         except urllib.error.URLError:  # Triton opens this port last, after it reports ready
             return False
         return True

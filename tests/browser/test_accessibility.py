@@ -21,11 +21,11 @@ SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 def check(page: Page) -> None:
     """Fail with the violations that axe finds."""
     found = AXE.run(page, options={"runOnly": {"type": "tag", "values": RULES}, "resultTypes": ["violations"]})
-    told = [
+    violations = [
         f"{one['id']}: {one['help']}\n  " + "\n  ".join(node["html"][:160] for node in one["nodes"])
         for one in found.response["violations"]
     ]
-    assert not told, "\n".join(told)
+    assert not violations, "\n".join(violations)
 
 
 @pytest.mark.parametrize("state", STATES)

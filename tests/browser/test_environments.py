@@ -219,9 +219,9 @@ def test_page_sends_its_height_only_to_allowed_sites(
     page.add_init_script(HEAR)
 
     def let_anybody_frame(route: Route) -> None:
-        answer = route.fetch()
-        policy = re.sub("frame-ancestors[^;]*", "", answer.headers["content-security-policy"])
-        route.fulfill(response=answer, headers={**answer.headers, "content-security-policy": policy})
+        response = route.fetch()
+        policy = re.sub("frame-ancestors[^;]*", "", response.headers["content-security-policy"])
+        route.fulfill(response=response, headers={**response.headers, "content-security-policy": policy})
 
     page.route(gateway.url, let_anybody_frame)
     page.goto(front.origin.replace("localhost", "127.0.0.1"))
@@ -252,9 +252,9 @@ def test_front_reports_an_unreachable_gateway(
 
 def test_other_sites_may_not_frame_the_page(make_page: MakePage, front: FrontServer) -> None:
     page = make_page("about:blank", refusals=("Failed to load resource", "Framing"))
-    stranger = front.origin.replace("localhost", "127.0.0.1")
+    other_origin = front.origin.replace("localhost", "127.0.0.1")
     with page.expect_console_message(lambda message: "frame-ancestors" in message.text):
-        page.goto(stranger)
+        page.goto(other_origin)
     assert all("#image" not in frame.content() for frame in page.frames[1:])
 
 
@@ -267,12 +267,12 @@ def test_front_shows_the_form_without_javascript(make_page: MakePage, front: Fro
 
 def test_page_loads_nothing_foreign_and_sets_no_cookie(make_page: MakePage, gateway: ScriptedGateway) -> None:
     page = make_page("about:blank")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
     page.goto(gateway.url)
     page.wait_for_load_state("networkidle")
 
-    assert all(url.startswith(gateway.url) for url in asked), asked
+    assert all(url.startswith(gateway.url) for url in urls), urls
     assert page.context.cookies() == []
     assert page.evaluate("localStorage.length + sessionStorage.length") == 0
 

@@ -89,10 +89,10 @@ def test_secrets_are_files_and_stand_nowhere_else() -> None:
 
 
 def test_gateway_settings_are_valid_and_deadline_is_shorter() -> None:
-    given = services()["gateway"]["environment"]
-    settings = read_settings({name: value for name, value in given.items() if not name.endswith("_FILE")}).settings
+    variables = services()["gateway"]["environment"]
+    settings = read_settings({name: value for name, value in variables.items() if not name.endswith("_FILE")}).settings
     known = {row.variable for row in SETTINGS} | {f"{row.variable}_FILE" for row in SETTINGS if row.is_secret}
-    assert given.keys() <= known
+    assert variables.keys() <= known
     host, _, port = settings.backend_address.partition(":")
     assert (host, port) == ("triton", "8001")
     for name in ("triton", "triton-gpu"):

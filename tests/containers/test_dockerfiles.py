@@ -81,9 +81,9 @@ def test_image_has_every_package_that_its_code_imports(name: str, start: str) ->
     recipe = (DOCKER / f"{name}.Dockerfile").read_text()
     wanted, seen = [start], set()
     while wanted:
-        room = wanted.pop()
-        seen.add(room)
-        for path in (ROOT / room).rglob("*.py"):
+        folder = wanted.pop()
+        seen.add(folder)
+        for path in (ROOT / folder).rglob("*.py"):
             imported = {module.split(".")[0] for _, module in imports(ast.walk(ast.parse(path.read_text())))}
             wanted += [other for other in imported & set(SHIPPED) if other not in seen and other not in wanted]
     copied = set(re.findall(r"^COPY (\w+) \w+$", recipe, re.MULTILINE))

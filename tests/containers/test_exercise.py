@@ -15,16 +15,16 @@ from testing.compose import services
 
 
 @contextmanager
-def serving(*answers: bytes) -> Iterator[str]:
+def serving(*responses: bytes) -> Iterator[str]:
     """A server that sends each connection the next of these byte strings and closes it."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
-            for answer in answers:
+            for response in responses:
                 connection, _ = server.accept()
                 with connection:
                     connection.recv(65_536)
-                    connection.sendall(answer)
+                    connection.sendall(response)
 
         thread = threading.Thread(target=serve)
         thread.start()

@@ -40,8 +40,8 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def fetch_result(stack: Stack, pixels: Any, variant: str) -> tuple[Any, Any]:
     """Return (pixels of the response, its headers)."""
-    with stack.post(images.encode_png(pixels), f"?variant={variant}") as answer:
-        return decode_pixels(answer.read()), answer.headers
+    with stack.post(images.encode_png(pixels), f"?variant={variant}") as response:
+        return decode_pixels(response.read()), response.headers
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def fetch_result(stack: Stack, pixels: Any, variant: str) -> tuple[Any, Any]:
     [("real_x2", 2), ("gray_jpeg_10", 1), ("mine_x3", 3), ("compact_x2", 2), ("compact_color_denoise_25", 1)],
 )
 def test_result_has_the_size_of_its_task_and_the_checks(tasks: Stack, variant: str, scale: int) -> None:
-    made, headers = fetch_result(tasks, images.draw_photo(21, 30, seed=1), variant)
-    assert made.shape == (21 * scale, 30 * scale, 3)
+    upscaled, headers = fetch_result(tasks, images.draw_photo(21, 30, seed=1), variant)
+    assert upscaled.shape == (21 * scale, 30 * scale, 3)
     assert headers["X-Superres-Variant"] == variant
     assert headers["X-Superres-Checks"].startswith("finite; tiles=1; reruns=0; halvings=0; range=")
 
@@ -63,20 +63,22 @@ def test_variant_that_invents_texture_says_so_in_a_header(tasks: Stack) -> None:
 
 
 def test_grey_variant_adds_a_note_for_colour(tasks: Stack) -> None:
-    made, headers = fetch_result(tasks, (images.draw_photo(16, 16, seed=3) // 4 + 96).astype(np.uint8), "gray_jpeg_10")
-    assert not np.array_equal(made[..., 0], made[..., 2])
+    upscaled, headers = fetch_result(
+        tasks, (images.draw_photo(16, 16, seed=3) // 4 + 96).astype(np.uint8), "gray_jpeg_10"
+    )
+    assert not np.array_equal(upscaled[..., 0], upscaled[..., 2])
     assert "luminance" in headers["X-Superres-Notes"]
 
 
 def test_grey_image_stays_grey_without_a_note(tasks: Stack) -> None:
-    made, headers = fetch_result(tasks, images.draw_grey(16, 16, seed=4), "gray_jpeg_10")
-    assert np.array_equal(made[..., 0], made[..., 2])
+    upscaled, headers = fetch_result(tasks, images.draw_grey(16, 16, seed=4), "gray_jpeg_10")
+    assert np.array_equal(upscaled[..., 0], upscaled[..., 2])
     assert "luminance" not in headers.get("X-Superres-Notes", "")
 
 
 def test_api_lists_all_variants_and_offers_the_installed_ones(tasks: Stack) -> None:
-    with urllib.request.urlopen(f"{tasks.url}/api/v1/variants", timeout=30) as answer:
-        told = json.load(answer)
+    with urllib.request.urlopen(f"{tasks.url}/api/v1/variants", timeout=30) as response:
+        told = json.load(response)
     offered = {row["name"] for row in told["variants"]}
     assert offered == {name for name, row in VARIANTS.items() if row.is_bundled} | {*INSTALLED, "mine_x3"}
     assert offered | {row["name"] for row in told["not_offered"]} == {*VARIANTS, "mine_x3"}

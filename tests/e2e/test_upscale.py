@@ -44,8 +44,8 @@ def test_curl_gets_a_png_of_four_times_the_sides(stack: Stack, tmp_path: Path) -
         check=True,
     )
 
-    with Image.open(target) as picture, Image.open(source) as given:
-        assert (picture.format, picture.size) == ("PNG", (given.width * 4, given.height * 4))
+    with Image.open(target) as opened, Image.open(source) as given:
+        assert (opened.format, opened.size) == ("PNG", (given.width * 4, given.height * 4))
 
 
 def test_set5_beats_bicubic_and_equals_the_network(stack: Stack) -> None:
@@ -53,9 +53,9 @@ def test_set5_beats_bicubic_and_equals_the_network(stack: Stack) -> None:
     for name in SET5_NAMES:
         given, reference = set5_pair(name)
 
-        with stack.post((SET5 / "x4" / f"{name}.png").read_bytes()) as answer:
-            assert answer.headers["Content-Type"] == "image/png"
-            upscaled = decode_pixels(answer.read())
+        with stack.post((SET5 / "x4" / f"{name}.png").read_bytes()) as response:
+            assert response.headers["Content-Type"] == "image/png"
+            upscaled = decode_pixels(response.read())
 
         assert max_difference(upscaled, engine.restore(given[None], DEFAULT_VARIANT).tiles[0]) <= 1
         scores[name] = luminance_psnr(upscaled, reference, border=4)
@@ -71,11 +71,11 @@ def test_set5_beats_bicubic_and_equals_the_network(stack: Stack) -> None:
 def test_raw_body_returns_the_requested_format(stack: Stack, format_name: str) -> None:
     source = (SET5 / "x4" / "bird.png").read_bytes()
 
-    with stack.post(source, f"?format={format_name}&quality=95&variant={DEFAULT_VARIANT}") as answer:
-        data = answer.read()
+    with stack.post(source, f"?format={format_name}&quality=95&variant={DEFAULT_VARIANT}") as response:
+        data = response.read()
 
-    with Image.open(io.BytesIO(data)) as picture:
-        assert picture.format == format_name.upper()
+    with Image.open(io.BytesIO(data)) as opened:
+        assert opened.format == format_name.upper()
         assert luminance_psnr(decode_pixels(data), set5_pair("bird")[1], border=4) > 30
 
 
@@ -104,8 +104,8 @@ def test_invalid_uploads_are_rejected_and_the_server_stays_healthy(stack: Stack,
     assert refused.value.headers["Content-Type"] == "application/problem+json"
     assert any(problem["type"].endswith(each) for each in slug.split("|")), problem
     assert any(each in problem["detail"] for each in text.split("|")), problem
-    with urllib.request.urlopen(f"{stack.url}/healthz", timeout=5) as answer:
-        assert answer.status == 200
+    with urllib.request.urlopen(f"{stack.url}/healthz", timeout=5) as response:
+        assert response.status == 200
 
 
 def odd_uploads() -> dict[str, tuple[bytes, tuple[int, int], str]]:
@@ -128,8 +128,8 @@ def test_unusual_but_valid_uploads_are_upscaled(stack: Stack, case: str) -> None
     with Image.open(io.BytesIO(data)) as given:
         size = size if size[0] else (given.width * 4, given.height * 4)
 
-    with stack.post(data) as answer, Image.open(io.BytesIO(answer.read())) as picture:
-        assert (picture.size, picture.mode) == (size, mode)
+    with stack.post(data) as response, Image.open(io.BytesIO(response.read())) as opened:
+        assert (opened.size, opened.mode) == (size, mode)
 
 
 def test_new_and_revoked_keys_take_effect_at_once(stack: Stack) -> None:
@@ -139,8 +139,8 @@ def test_new_and_revoked_keys_take_effect_at_once(stack: Stack) -> None:
     assert made.stdout == f"{key}\n"
     assert made.returncode == 0
 
-    with stack.post(image, headers={"X-API-Key": key}) as answer:
-        assert answer.status == 200
+    with stack.post(image, headers={"X-API-Key": key}) as response:
+        assert response.status == 200
 
     assert "visitor" in superres("keys", "list", environ=stack.environ).stdout
     assert superres("keys", "revoke", "visitor", environ=stack.environ).returncode == 0
@@ -161,9 +161,9 @@ def test_command_line_gives_the_same_image_and_a_line_per_file(stack: Stack, tmp
     assert (stack.state_dir / "triton.log").stat().st_ino == servers_log, "the server's log was taken away"
     assert sorted(path.name for path in stack.state_dir.glob("triton*")) == beside
     assert "notes.png: The upload begins with" in done.stderr
-    with stack.post(Path(sources[0]).read_bytes()) as answer:
+    with stack.post(Path(sources[0]).read_bytes()) as response:
         assert (
-            max_difference(read_pixels(tmp_path / "made" / "woman_compact_x4.png"), decode_pixels(answer.read())) <= 1
+            max_difference(read_pixels(tmp_path / "made" / "woman_compact_x4.png"), decode_pixels(response.read())) <= 1
         )
     assert (tmp_path / "made" / "head_compact_x4.png").exists()
     again = superres("upscale", sources[0], str(tmp_path / "made"), environ=stack.environ)

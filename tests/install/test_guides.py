@@ -41,5 +41,5 @@ def test_guides_name_existing_targets_and_files() -> None:
 def test_options_of_uv_in_the_guide_exist() -> None:
     uv = Path(sysconfig.get_path("scripts")) / "uv"
     for command in re.findall(r"^uv (tool install|python install)(.*)$", GUIDES["install"], re.MULTILINE):
-        told = subprocess.run([uv, *command[0].split(), "--help"], capture_output=True, text=True, check=True).stdout
-        assert all(option in told for option in re.findall(r"--[a-z-]+", command[1]))
+        usage = subprocess.run([uv, *command[0].split(), "--help"], capture_output=True, text=True, check=True).stdout
+        assert all(option in usage for option in re.findall(r"--[a-z-]+", command[1]))

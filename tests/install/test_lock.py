@@ -92,7 +92,7 @@ CPU, CUDA = {"version": "2.13.0+cpu"}, {"version": "2.13.0", "requires_dist": ["
 
 
 @pytest.mark.parametrize(
-    ("wanted", "installed", "found", "chosen"),
+    ("requested", "installed", "found", "chosen"),
     [
         ("", "", CPU, "torch==2.13.0"),
         ("cpu", "", CPU, "torch==2.13.0"),
@@ -109,10 +109,10 @@ CPU, CUDA = {"version": "2.13.0+cpu"}, {"version": "2.13.0", "requires_dist": ["
     ],
 )
 def test_build_of_torch(
-    wanted: str, installed: str, found: dict[str, Any], chosen: str, monkeypatch: pytest.MonkeyPatch
+    requested: str, installed: str, found: dict[str, Any], chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "_metadata_of", lambda _: found)
-    assert lock.choose_torch("torch==2.13.0 ; python_version < '3.13' \\\n", wanted, installed) == chosen
+    assert lock.choose_torch("torch==2.13.0 ; python_version < '3.13' \\\n", requested, installed) == chosen
 
 
 def test_unavailable_cpu_build_is_rejected_early(monkeypatch: pytest.MonkeyPatch) -> None:

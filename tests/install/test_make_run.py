@@ -131,8 +131,8 @@ def test_make_run_without_root_compiler_or_plain_path(folder: Path, stack: Stack
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.communicate(timeout=60)
-    said = "\n".join(printed)
-    assert f"setup: using {environ['PATH']}/python3.{sys.version_info[1]} (Python 3." in said
-    assert "half as fast on a CPU: no C compiler found" in said
+    output = "\n".join(printed)
+    assert f"setup: using {environ['PATH']}/python3.{sys.version_info[1]} (Python 3." in output
+    assert "half as fast on a CPU: no C compiler found" in output
     with stack.post(BUTTERFLY) as response:
         assert max_difference(upscaled, decode_pixels(response.read())) <= 1

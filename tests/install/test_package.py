@@ -57,10 +57,10 @@ def test_wheel_and_sdist_have_every_file_of_the_packages(distributions: tuple[Pa
         in_wheel = set(archive.namelist())
     with tarfile.open(sdist) as archive:
         in_sdist = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = tracked_package_files()
-    assert {"model_repository/upscale/config.pbtxt", "model_repository/upscale/1/.gitkeep"} <= wanted
-    assert wanted - in_wheel == set()
-    assert wanted - in_sdist == set()
+    expected = tracked_package_files()
+    assert {"model_repository/upscale/config.pbtxt", "model_repository/upscale/1/.gitkeep"} <= expected
+    assert expected - in_wheel == set()
+    assert expected - in_sdist == set()
     assert {"LICENSE", "NOTICE", "THIRD-PARTY-NOTICES.md", "pyproject.toml"} <= in_sdist
     outside = {name.split("/")[0] for name in in_wheel if ".dist-info/" not in name}
     assert outside == set(PACKAGED)
@@ -104,11 +104,11 @@ def test_missing_models_are_an_error_at_once(installed: Path, tmp_path: Path) ->
         done = subprocess.run(
             [installed / "superres", *command], env=environ, text=True, capture_output=True, timeout=60, check=False
         )
-        said = done.stdout + done.stderr
+        output = done.stdout + done.stderr
         assert done.returncode != 0
-        assert said.count("No Triton models in") == 1, said
-        assert "SUPERRES_MODEL_REPOSITORY" in said
-        assert "Traceback" not in said
+        assert output.count("No Triton models in") == 1, output
+        assert "SUPERRES_MODEL_REPOSITORY" in output
+        assert "Traceback" not in output
 
 
 def newest_python() -> str:

@@ -99,7 +99,7 @@ SKIPPED = {"name": "strange", "skip_reason": "Dependency not found"}
 
 
 @pytest.mark.parametrize(
-    ("output", "errors", "code", "said"),
+    ("output", "errors", "code", "message"),
     [
         (report(CLEAN), "", 0, "1 packages checked, no known vulnerability"),
         (report(CLEAN, FLAWED), "", 1, "old 1: CVE-2026-1"),
@@ -109,10 +109,10 @@ SKIPPED = {"name": "strange", "skip_reason": "Dependency not found"}
         ("", "Traceback\nNameResolutionError: no such host", 2, "nothing was checked.*NameResolutionError"),
     ],
 )
-def test_audit_passes_only_if_every_package_was_checked(output: str, errors: str, code: int, said: str) -> None:
+def test_audit_passes_only_if_every_package_was_checked(output: str, errors: str, code: int, message: str) -> None:
     got, text = audit.judge(output, errors)
     assert got == code
-    assert re.search(said, text)
+    assert re.search(message, text)
 
 
 def test_licence_files_are_those_of_the_package() -> None:

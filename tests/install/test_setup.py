@@ -136,10 +136,10 @@ def test_complete_python_is_preferred_to_one_that_lacks_venv(machine: Machine) -
 def test_no_suitable_python_names_the_commands_that_help(machine: Machine, version: str, found: str) -> None:
     if version:
         machine.add_python("python3", version)
-    said = machine.refused()
-    assert f"needs Python 3.11 or 3.12. Neither was found ({found})" in said
-    assert "`uv python install 3.12`" in said
-    assert "`make run PYTHON=/path/to/python3.12`" in said
+    message = machine.refused()
+    assert f"needs Python 3.11 or 3.12. Neither was found ({found})" in message
+    assert "`uv python install 3.12`" in message
+    assert "`make run PYTHON=/path/to/python3.12`" in message
 
 
 def test_named_python(machine: Machine) -> None:
@@ -149,22 +149,22 @@ def test_named_python(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("named", "said"),
+    ("named", "message"),
     [("python3.13", "'python3.13' is Python 3.13, and the embedded Triton needs 3.11 or 3.12"), ("gone", "Cannot run")],
 )
-def test_named_python_that_does_not_fit(machine: Machine, named: str, said: str) -> None:
+def test_named_python_that_does_not_fit(machine: Machine, named: str, message: str) -> None:
     machine.add_python("python3", "3.11")
     machine.add_python("python3.13", "3.13")
     refused = machine.refused(f"PYTHON={named}")
-    assert said in refused
+    assert message in refused
     assert "`uv python install 3.12`" in refused
 
 
 def test_environment_of_an_unsupported_python_is_kept_and_named(machine: Machine) -> None:
     machine.add_python("python3", "3.11")
     machine.add_python(machine.checkout / ".venv/bin/python", "3.13")
-    assert ".venv has Python 3.13" in (said := machine.refused())
-    assert "rm -r .venv" in said
+    assert ".venv has Python 3.13" in (message := machine.refused())
+    assert "rm -r .venv" in message
 
 
 def test_missing_debian_package_is_named_without_root(machine: Machine) -> None:

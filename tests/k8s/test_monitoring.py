@@ -69,8 +69,8 @@ def expressions() -> list[str]:
 
 
 def test_every_metric_exists_in_the_running_triton(triton_server: TritonServer) -> None:
-    with urllib.request.urlopen(f"http://{triton_server.metrics_address}/metrics", timeout=10) as answer:
-        known = set(re.findall(r"^# TYPE (\w+)", answer.read().decode(), re.MULTILINE))
+    with urllib.request.urlopen(f"http://{triton_server.metrics_address}/metrics", timeout=10) as response:
+        known = set(re.findall(r"^# TYPE (\w+)", response.read().decode(), re.MULTILINE))
     named = {name for expression in expressions() for name in re.findall(r"\bnv_\w+", expression)}
     assert named - known - GPU_METRICS == set()
     assert "nv_inference_request_succes" not in known  # a typo would be found
@@ -91,8 +91,8 @@ def test_dashboard_is_one_that_grafana_reads() -> None:
     identifiers = [panel["id"] for panel in read["panels"]]
     assert len(set(identifiers)) == len(identifiers)
     for panel in read["panels"]:
-        place = panel["gridPos"]
-        assert place["x"] + place["w"] <= 24, panel["title"]
+        position = panel["gridPos"]
+        assert position["x"] + position["w"] <= 24, panel["title"]
         assert panel["datasource"]["uid"] == "${datasource}"
         assert panel["targets"] and panel["fieldConfig"]["defaults"]["unit"]  # noqa: PT018
     assert find("monitoring", "ConfigMap", "dashboard")["metadata"]["labels"]["grafana_dashboard"] == "1"

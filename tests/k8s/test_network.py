@@ -29,7 +29,7 @@ CLUSTERS = {
     "dns": PodSelector("kube-system", {"k8s-app": "kube-dns"}),
 }
 # The right labels in another namespace, or other labels in the right namespace, make a different pod.
-IMPOSTORS = {
+LOOKALIKES = {
     **{f"{name} of shop": PodSelector("shop", pod.labels) for name, pod in {**OURS, **CLUSTERS}.items()},
     "webhook": PodSelector("knative-serving", {"app": "webhook"}),
     "kourier's other": PodSelector("kourier-system", {"app": "other"}),
@@ -37,7 +37,7 @@ IMPOSTORS = {
     "metrics-server": PodSelector("kube-system", {"k8s-app": "metrics-server"}),
     "the internet": PodSelector("the-internet"),
 }
-PODS = {**OURS, **CLUSTERS, **IMPOSTORS}
+PODS = {**OURS, **CLUSTERS, **LOOKALIKES}
 PORTS = (
     53,
     80,
@@ -61,7 +61,7 @@ PORTS = (
     9095,
     9443,
 )
-DOORS = [*((port, "TCP") for port in PORTS), (53, "UDP"), (8013, "UDP")]
+PROBED_PORTS = [*((port, "TCP") for port in PORTS), (53, "UDP"), (8013, "UDP")]
 
 # Pods that accept only the listed connections: all of ours, and the cluster's two restricted gateways.
 GUARDED = {*OURS, "activator", "kourier"}
@@ -105,16 +105,16 @@ def differences(policies: list[Policy]) -> Iterator[str]:
     """Yield each connection for which the policies differ from the table."""
     for target in (*sorted(GUARDED), "webhook", "kourier's other"):
         for source, pod in PODS.items():
-            for port, protocol in DOORS:
+            for port, protocol in PROBED_PORTS:
                 listed = protocol == "TCP" and port in ENTER.get((source, target), ())
                 if may_enter(pod, PODS[target], port, policies, protocol) != (listed or target not in GUARDED):
                     yield f"{source} into {target}:{port}/{protocol}"
     for source in (*OURS, "the internet"):
         for target, pod in PODS.items():
-            for port, protocol in DOORS:
+            for port, protocol in PROBED_PORTS:
                 listed = protocol == "TCP" and port in LEAVE.get((source, target), ())
-                wanted = listed or source not in OURS or (target == "dns" and port == 53)
-                if may_leave(PODS[source], pod, port, policies, protocol) != wanted:
+                expected = listed or source not in OURS or (target == "dns" and port == 53)
+                if may_leave(PODS[source], pod, port, policies, protocol) != expected:
                     yield f"{source} out to {target}:{port}/{protocol}"
 
 

@@ -40,9 +40,9 @@ IMAGE = re.compile(r"[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64}")
 
 def read_overlay_settings(overlay: str) -> Settings:
     """Return the gateway's settings from the overlay's environment, with secret files in a folder of the test."""
-    given = environment(find_service(f"overlays/{overlay}", "gateway"))
+    variables = environment(find_service(f"overlays/{overlay}", "gateway"))
     return read_settings(
-        {name: value for name, value in given.items() if not re.search(r"(KEY|SECRET)_FILE$", name)}
+        {name: value for name, value in variables.items() if not re.search(r"(KEY|SECRET)_FILE$", name)}
     ).settings
 
 
@@ -55,8 +55,8 @@ def annotation(service: Manifest, name: str, default: str = "") -> str:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_setting_named_exists_and_is_accepted(overlay: str) -> None:
     known = {row.variable for row in SETTINGS} | {f"{row.variable}_FILE" for row in SETTINGS if row.is_secret}
-    given = environment(find_service(f"overlays/{overlay}", "gateway"))
-    assert {name for name in given if name.startswith("SUPERRES_")} <= known
+    variables = environment(find_service(f"overlays/{overlay}", "gateway"))
+    assert {name for name in variables if name.startswith("SUPERRES_")} <= known
     assert read_overlay_settings(overlay).host == "0.0.0.0"  # noqa: S104 - a container's own network
 
 
@@ -144,8 +144,8 @@ def test_backend_is_cluster_local_and_found_by_the_gateway(overlay: str) -> None
         read_overlay_settings(overlay).backend_address
         == f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local:80"
     )
-    given = environment(backend)
-    assert given["GRPC_ADDRESS"] == "127.0.0.1", "the queue-proxy could be bypassed by the pod's address"
+    variables = environment(backend)
+    assert variables["GRPC_ADDRESS"] == "127.0.0.1", "the queue-proxy could be bypassed by the pod's address"
     kinds = {manifest["kind"] for manifest in render(f"overlays/{overlay}")}
     assert "DomainMapping" not in kinds
 

@@ -34,8 +34,8 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def count_running(server: Served) -> int:
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/api/v1/status", timeout=LIMIT_S) as answer:
-        return int(json.loads(answer.read())["queue"]["running"])
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/api/v1/status", timeout=LIMIT_S) as response:
+        return int(json.loads(response.read())["queue"]["running"])
 
 
 def wait_until_running(server: Served, count: int) -> None:

@@ -30,19 +30,19 @@ def test_fifty_clients_each_get_their_image_or_a_retry_time(tmp_path: Path) -> N
 
 def test_client_with_many_requests_gets_only_its_share(tmp_path: Path) -> None:
     keys = ApiKeyStore(tmp_path / "keys.json")
-    greedy = make_client(keys, 0, connections=8, max_wait_s=0.05)
-    modest = [make_client(keys, number) for number in range(1, 7)]
+    heavy_client = make_client(keys, 0, connections=8, max_wait_s=0.05)
+    light_clients = [make_client(keys, number) for number in range(1, 7)]
 
     with serving_for_load(
         tmp_path, 0.4, SUPERRES_MAX_CONCURRENT_JOBS="2", SUPERRES_MAX_CONCURRENT_REQUESTS="8", SUPERRES_QUEUE_SIZE="12"
     ) as served:
-        run_load(served.port, [greedy, *modest], LIMIT_S, max_results=35)
+        run_load(served.port, [heavy_client, *light_clients], LIMIT_S, max_results=35)
 
-    assert [words for client in (greedy, *modest) for words in client.errors] == []
-    least = min(len(client.waits_s) for client in modest)
-    assert least >= 1, "a modest one got nothing"
+    assert [words for client in (heavy_client, *light_clients) for words in client.errors] == []
+    min_images = min(len(client.waits_s) for client in light_clients)
+    assert min_images >= 1, "a modest one got nothing"
     # A first-come queue would give it six slots of twelve, six times the share of each other client.
-    assert len(greedy.waits_s) <= 3 * (sum(len(client.waits_s) for client in modest) / len(modest))
+    assert len(heavy_client.waits_s) <= 3 * (sum(len(client.waits_s) for client in light_clients) / len(light_clients))
 
 
 def test_page_says_what_was_measured() -> None:

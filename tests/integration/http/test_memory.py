@@ -53,11 +53,11 @@ def post(server: Served, key: str, query: str, data: bytes) -> tuple[int, int, s
     """Send an image and return (status, bytes of the response, detail of the problem)."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=LIMIT_S)
     connection.request("POST", f"/api/v1/upscale{query}", data, {"X-API-Key": key})
-    answer = connection.getresponse()
-    head = answer.read(1_048_576)
-    n_bytes = len(head) + sum(len(part) for part in iter(lambda: answer.read(1_048_576), b""))
+    response = connection.getresponse()
+    head = response.read(1_048_576)
+    n_bytes = len(head) + sum(len(part) for part in iter(lambda: response.read(1_048_576), b""))
     connection.close()
-    return answer.status, n_bytes, json.loads(head)["detail"] if answer.status >= 400 else ""
+    return response.status, n_bytes, json.loads(head)["detail"] if response.status >= 400 else ""
 
 
 def measure_growth(
@@ -69,8 +69,8 @@ def measure_growth(
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # resets the peak, see proc(5)
     idle = read_memory_bytes(pid, "VmRSS")
     with ThreadPoolExecutor(at_once) as pool:
-        answers = list(pool.map(lambda _: post(server, key, query, data), range(at_once)))
-    return answers, read_memory_bytes(pid, "VmHWM") - idle
+        responses = list(pool.map(lambda _: post(server, key, query, data), range(at_once)))
+    return responses, read_memory_bytes(pid, "VmHWM") - idle
 
 
 @pytest.mark.parametrize("format_", ["png", "jpeg"])
@@ -80,9 +80,9 @@ def test_several_full_size_images_need_little_memory(
 ) -> None:
     data = flat(SIDE, is_transparent=is_transparent)
 
-    answers, growth = measure_growth(banded, banded_key, f"?format={format_}", data, AT_ONCE)
+    responses, growth = measure_growth(banded, banded_key, f"?format={format_}", data, AT_ONCE)
 
-    assert [status for status, _, _ in answers] == [200] * AT_ONCE
+    assert [status for status, _, _ in responses] == [200] * AT_ONCE
     assert growth < LITTLE_BYTES, f"{growth / 1e6:.0f} MB for {AT_ONCE} times {len(data)} bytes"
 
 
@@ -90,11 +90,11 @@ def test_several_full_size_images_need_little_memory(
 def test_full_size_webp_is_rejected_before_decoding(banded: Served, banded_key: str, is_transparent: bool) -> None:
     data = flat(SIDE, is_transparent=is_transparent)
 
-    answers, growth = measure_growth(banded, banded_key, "?format=webp", data, AT_ONCE)
+    responses, growth = measure_growth(banded, banded_key, "?format=webp", data, AT_ONCE)
 
     kind = "WebP with transparency" if is_transparent else "WebP"
     limit = f"{7_142_857 if is_transparent else 18_750_000:,}"
-    for status, _, detail in answers:
+    for status, _, detail in responses:
         assert status == 413
         assert f"8192 x 8192 = 67,108,864 pixels; {limit} is the limit for {kind}, " in detail
         assert "Ask for PNG" in detail
@@ -105,9 +105,9 @@ def test_full_size_webp_is_rejected_before_decoding(banded: Served, banded_key: 
 def test_largest_webp_stays_within_working_memory(banded: Served, banded_key: str, is_transparent: bool) -> None:
     side = int(max_result_pixels("webp", Settings(), is_transparent=is_transparent) ** 0.5) // 4
 
-    answers, growth = measure_growth(
+    responses, growth = measure_growth(
         banded, banded_key, "?format=webp", flat(side, is_transparent=is_transparent), AT_ONCE
     )
 
-    assert [status for status, _, _ in answers] == [200] * AT_ONCE
+    assert [status for status, _, _ in responses] == [200] * AT_ONCE
     assert growth < MAX_GROWTH_BYTES, f"{growth / 1e6:.0f} MB"

@@ -29,9 +29,9 @@ AMPLE = "100000 per minute"
 
 @pytest.fixture
 def described(client: FlaskClient) -> dict[str, Any]:
-    answer = client.get("/api/openapi.yaml")
-    assert (answer.status_code, answer.mimetype) == (200, "application/yaml")
-    read: dict[str, Any] = yaml.safe_load(answer.data)
+    response = client.get("/api/openapi.yaml")
+    assert (response.status_code, response.mimetype) == (200, "application/yaml")
+    read: dict[str, Any] = yaml.safe_load(response.data)
     return read
 
 

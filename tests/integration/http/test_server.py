@@ -28,19 +28,19 @@ def served_key(served: Served) -> str:
 
 
 @pytest.fixture(scope="module")
-def impatient_key(impatient: Served) -> str:
-    return ApiKeyStore(impatient.state_dir / "keys.json").new("tests")
+def short_timeouts_key(short_timeouts: Served) -> str:
+    return ApiKeyStore(short_timeouts.state_dir / "keys.json").new("tests")
 
 
 def test_server_prints_one_line_and_responds(served: Served, served_key: str) -> None:
     connection = HTTPConnection("127.0.0.1", served.port, timeout=LIMIT_S)
     connection.request("POST", "/api/v1/upscale", PHOTO, {"X-API-Key": served_key})
-    answer = connection.getresponse()
-    answer.read()
+    response = connection.getresponse()
+    response.read()
     connection.close()
 
     assert served.first_line == f"Serverless SuperRes is ready at http://127.0.0.1:{served.port}\n"
-    assert (answer.status, answer.headers["X-Superres-Size"]) == (200, "128x96")
+    assert (response.status, response.headers["X-Superres-Size"]) == (200, "128x96")
 
 
 def wait_for_log(server: Served, text: str) -> None:
@@ -63,18 +63,18 @@ def test_response_is_logged_after_it_is_sent(served: Served, path: str, route: s
     assert (status, len(body)) == (200, int(headers["content-length"]))
 
 
-def test_stalled_body_ends_in_408(impatient: Served, impatient_key: str) -> None:
-    with connected(impatient) as sock:
-        sock.sendall(post_headers(impatient_key, "Content-Length: 1000") + b"\x89PNG")
+def test_stalled_body_ends_in_408(short_timeouts: Served, short_timeouts_key: str) -> None:
+    with connected(short_timeouts) as sock:
+        sock.sendall(post_headers(short_timeouts_key, "Content-Length: 1000") + b"\x89PNG")
 
         assert read_problem_slug(read_response(sock)) == (408, "slow-body")
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
-def test_slow_body_ends_in_408(impatient: Served, impatient_key: str, framing: str) -> None:
+def test_slow_body_ends_in_408(short_timeouts: Served, short_timeouts_key: str, framing: str) -> None:
     """Each byte arrives within idle_timeout_s (1 s), the body does not within body_timeout_s (2 s)."""
-    with connected(impatient) as sock:
-        sock.sendall(post_headers(impatient_key, framing))
+    with connected(short_timeouts) as sock:
+        sock.sendall(post_headers(short_timeouts_key, framing))
         sock.settimeout(0.1)
         drip, end = b"1\r\nx\r\n" if "chunked" in framing else b"x", time.monotonic() + LIMIT_S
         while time.monotonic() < end:
@@ -118,22 +118,22 @@ def test_client_that_sends_first_gets_401_without_key(served: Served) -> None:
 
 def test_blocked_client_is_closed_with_its_body_unread(tmp_path: Path) -> None:
     """Many times, because the race is rare: 1 of 80 bodies was read after the socket's reading side was shut down."""
-    announced, most = 90_000_000, 0
+    announced, max_sent = 90_000_000, 0
     (tmp_path / "blocks.txt").write_text("203.0.113.0/24  # scraper\n")
     with serving(tmp_path, SUPERRES_TRUSTED_HOPS="1", SUPERRES_MAX_UPLOAD_BYTES="100000000") as server:
         for number in range(300):
             with connected(server) as sock:
                 sock.sendall(post_headers("", "X-Forwarded-For: 203.0.113.9", f"Content-Length: {announced}"))
-                answer = read_response(sock)
+                response = read_response(sock)
                 time.sleep(number % 40 * 50e-6)
                 sent, piece = 0, bytes(1_000_000)
                 with contextlib.suppress(ConnectionError):  # the server closes the connection
                     while sent < announced:
                         sent += sock.send(piece)
-            assert read_problem_slug(answer) == (403, "blocked")
-            most = max(most, sent)
+            assert read_problem_slug(response) == (403, "blocked")
+            max_sent = max(max_sent, sent)
 
-    assert most < announced / 2, "as much as the kernel's buffers hold may be taken, never the body"
+    assert max_sent < announced / 2, "as much as the kernel's buffers hold may be taken, never the body"
 
 
 def test_chunked_body_is_accepted(served: Served, served_key: str) -> None:
@@ -206,21 +206,21 @@ def test_invalid_http_gets_a_problem(served: Served, request_: bytes) -> None:
 def test_rejected_head_request_gets_no_body(served: Served, head: bytes) -> None:
     with connected(served) as sock:
         sock.sendall(head)
-        answer = b""
+        response = b""
         with contextlib.suppress(ConnectionResetError):  # the unread rest
             while data := sock.recv(65_536):
-                answer += data
+                response += data
 
-    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
-    assert answer.endswith(b"\r\n\r\n")
+    assert response.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
+    assert response.endswith(b"\r\n\r\n")
 
 
 def test_http_1_0_gets_no_100_continue(served: Served, served_key: str) -> None:
-    asked = post_headers(served_key, "Expect: 100-continue", f"Content-Length: {len(PHOTO)}").replace(
+    request_headers = post_headers(served_key, "Expect: 100-continue", f"Content-Length: {len(PHOTO)}").replace(
         b"HTTP/1.1", b"HTTP/1.0"
     )
     with connected(served) as sock:
-        sock.sendall(asked + PHOTO)
+        sock.sendall(request_headers + PHOTO)
 
         assert sock.recv(12) == b"HTTP/1.0 200"
 

@@ -99,10 +99,10 @@ def test_slow_clients_do_not_block_others(usual: Served, count: int, data: bytes
     alone_s = ask_health(usual)[1]
     with many_connected(usual, count, data):
         time.sleep(0.3)  # all of them are connected
-        answers = [ask_health(usual) for _ in range(3)]
+        responses = [ask_health(usual) for _ in range(3)]
 
-    assert [status for status, _ in answers] == [200] * 3
-    assert usual_wait_s(answers) < AT_ONCE_S + TIMES * alone_s
+    assert [status for status, _ in responses] == [200] * 3
+    assert usual_wait_s(responses) < AT_ONCE_S + TIMES * alone_s
 
 
 def test_result_readers_that_stall_do_not_block_others(tmp_path: Path) -> None:
@@ -112,11 +112,11 @@ def test_result_readers_that_stall_do_not_block_others(tmp_path: Path) -> None:
         many_connected(server, 100, fetch_of(post_form(server, photo))) as socks,
     ):
         time.sleep(0.3)  # all of them are connected
-        answers = [ask_health(server) for _ in range(3)]
+        responses = [ask_health(server) for _ in range(3)]
         first = [sock.recv(12) for sock in socks]
 
-    assert [status for status, _ in answers] == [200] * 3
-    assert usual_wait_s(answers) < AT_ONCE_S
+    assert [status for status, _ in responses] == [200] * 3
+    assert usual_wait_s(responses) < AT_ONCE_S
     assert Counter(first) == {b"HTTP/1.1 200": 16, b"HTTP/1.1 429": 84}
 
 
@@ -131,28 +131,28 @@ def test_health_responds_while_every_thread_is_stalled(tmp_path: Path) -> None:
             end = time.monotonic() + LIMIT_S
             while len(select.select(socks, [], [], 0.1)[0]) < 64:
                 assert time.monotonic() < end, "some threads were never taken"
-            answers = [ask_health(server) for _ in range(3)]
+            responses = [ask_health(server) for _ in range(3)]
             answered = len(select.select(socks, [], [], 0)[0])
 
-    assert [status for status, _ in answers] == [200] * 3
-    assert usual_wait_s(answers) < AT_ONCE_S
+    assert [status for status, _ in responses] == [200] * 3
+    assert usual_wait_s(responses) < AT_ONCE_S
     assert answered == 64, "no thread was free all the while"
 
 
 def test_file_readers_that_stall_do_not_block_others(usual: Served) -> None:
-    answers, end = [], time.monotonic() + 5  # the socket buffers are full
+    responses, end = [], time.monotonic() + 5  # the socket buffers are full
     with many_connected(usual, 100, FILE * 100):
         while time.monotonic() < end:
-            answers.append(ask_health(usual))
+            responses.append(ask_health(usual))
             time.sleep(0.1)
 
-    assert {status for status, _ in answers} == {200}
-    assert usual_wait_s(answers) < AT_ONCE_S
+    assert {status for status, _ in responses} == {200}
+    assert usual_wait_s(responses) < AT_ONCE_S
 
 
-def usual_wait_s(answers: list[tuple[int, float]]) -> float:
+def usual_wait_s(responses: list[tuple[int, float]]) -> float:
     """Return the second longest wait: a pause of the machine delays one of them, a blocked server all of them."""
-    return sorted(seconds for _, seconds in answers)[-2]
+    return sorted(seconds for _, seconds in responses)[-2]
 
 
 def fetch_of(page: str) -> bytes:
@@ -167,24 +167,24 @@ def post_form(server: Served, photo: bytes) -> str:
     connection = HTTPConnection("127.0.0.1", server.port, timeout=LIMIT_S)
     with closing(environ["wsgi.input"]) as body:
         connection.request("POST", "/", body.read(), {"Content-Type": environ["CONTENT_TYPE"]})
-    answer = connection.getresponse()
-    page = answer.read().decode()
+    response = connection.getresponse()
+    page = response.read().decode()
     connection.close()
-    assert answer.status == 200, page
+    assert response.status == 200, page
     return page
 
 
 def test_full_table_drops_an_idle_connection(usual: Served) -> None:
     alone_s = ask_health(usual)[1]
     with many_connected(usual, 700, UNENDED):
-        answers = [ask_health(usual) for _ in range(3)]
+        responses = [ask_health(usual) for _ in range(3)]
 
-    assert [status for status, _ in answers] == [200] * 3
-    assert usual_wait_s(answers) < AT_ONCE_S + TIMES * alone_s
+    assert [status for status, _ in responses] == [200] * 3
+    assert usual_wait_s(responses) < AT_ONCE_S + TIMES * alone_s
 
 
-def test_endless_headers_are_closed(impatient: Served) -> None:
-    with many_connected(impatient, 60, UNENDED) as socks:
+def test_endless_headers_are_closed(short_timeouts: Served) -> None:
+    with many_connected(short_timeouts, 60, UNENDED) as socks:
         assert {sock.recv(100) for sock in socks} == {b""}
 
 
@@ -194,11 +194,11 @@ def test_headers_may_be_split_or_pipelined(served: Served) -> None:
             sock.sendall(piece)
             time.sleep(0.1)
         sock.shutdown(socket.SHUT_WR)
-        answers = b""
+        responses = b""
         while data := sock.recv(65_536):
-            answers += data
+            responses += data
 
-    assert answers.count(b"HTTP/1.1 200 OK") == 3
+    assert responses.count(b"HTTP/1.1 200 OK") == 3
 
 
 def test_100_continue_comes_only_after_access_control(served: Served) -> None:
@@ -263,8 +263,8 @@ def test_body_must_arrive_at_a_minimum_pace(
     began = time.monotonic()
     inner = Inner(ours, length)
     environ = {"gunicorn.socket": ours, "wsgi.input": inner, "CONTENT_LENGTH": str(length)}
-    answer = bodies(environ, cast("Any", None))
-    answer.close()  # type: ignore[attr-defined]
+    response = bodies(environ, cast("Any", None))
+    response.close()  # type: ignore[attr-defined]
     seconds = time.monotonic() - began
     inner.close()
     ours.close()
@@ -296,9 +296,9 @@ def read_slowly(clock: ManualClock, item_s: float, *, work_s: float = 0.0) -> in
             clock.now += work_s
             yield bytes(int(MIN_RESPONSE_BYTES_PER_S))
 
-    answers = ResponseTimeout(cast("Any", app), idle_timeout_s=20.0, clock=clock)
+    responses = ResponseTimeout(cast("Any", app), idle_timeout_s=20.0, clock=clock)
     try:
-        for _ in answers({"gunicorn.socket": sock}, cast("Any", None)):
+        for _ in responses({"gunicorn.socket": sock}, cast("Any", None)):
             if item_s > sock.timeout_s:
                 return sent
             clock.now += item_s

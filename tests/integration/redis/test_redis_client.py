@@ -61,7 +61,7 @@ def test_no_request_waits_for_a_slow_dns_lookup(dns: SlowDns, redis_server: Redi
         assert storage.acquire_entry("key", 10, 60)
         assert not storage.check()
         monotonic.now += RETRY_S
-    asked = len(dns.hosts)
+    lookups_before = len(dns.hosts)
     assert set(dns.hosts) == {"localhost"}
 
     dns.is_slow.clear()  # new look-ups return, the old ones still do not
@@ -73,7 +73,7 @@ def test_no_request_waits_for_a_slow_dns_lookup(dns: SlowDns, redis_server: Redi
         storage.acquire_entry("key", 1000, 60)
         time.sleep(0.05)
     assert not dns.released.is_set()
-    assert len(dns.hosts) == asked
+    assert len(dns.hosts) == lookups_before
 
 
 def test_dns_lookups_are_shared_and_bounded(dns: SlowDns) -> None:

@@ -49,9 +49,9 @@ class Pair:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
         try:
             connection.request("POST", "/api/v1/upscale", PHOTO, {"X-API-Key": key})
-            answer = connection.getresponse()
-            answer.read()
-            return answer.status
+            response = connection.getresponse()
+            response.read()
+            return response.status
         finally:
             connection.close()
 
@@ -75,17 +75,17 @@ class Pair:
         meanwhile()
         for thread in threads:
             thread.join(LIMIT_S)
-        assert sum(sum(answers.values()) for answers in statuses) == 2 * THREADS * each, "a response is missing"
+        assert sum(sum(responses.values()) for responses in statuses) == 2 * THREADS * each, "a response is missing"
         return statuses
 
     def storm_while_shared(self, requests: str, each: int) -> list[Counter[int]]:
         """Repeat with a new key until neither gateway lost Redis: after a timeout of 0.5 s a gateway counts locally."""
         for _ in range(MAX_STORMS):
             key, outages = self.new_key(requests), self.outages()
-            asked = [self.ask(port, key) for port in self._ports]  # one per gateway, so that both have used the key
+            first = [self.ask(port, key) for port in self._ports]  # one per gateway, so that both have used the key
             statuses = self.storm(key, each)
             if self.outages() == outages:
-                assert asked == [200, 200], asked
+                assert first == [200, 200], first
                 return statuses
             self.await_shared()
         raise AssertionError("Redis was unreachable in every storm")

@@ -104,7 +104,7 @@ def reference(row: Variant, tensors: dict[str, Tensor], pixels: Any) -> Any:
     return restored[0].mul(255.0).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
 
-def assert_same_picture(upscaled: Any, expected: Any) -> None:
+def assert_close(upscaled: Any, expected: Any) -> None:
     assert max_difference(upscaled, expected) <= 1
     off = int((upscaled != expected).sum())
     assert off <= max(1, MOST_OFF * upscaled.size), f"{off} of {upscaled.size} values are a level off"
@@ -120,7 +120,7 @@ def test_image_equals_the_reference_network(server: TritonServer, name: str) -> 
     expected = reference(row, make_damped_tensors(row), pixels)
     assert expected.std() > 5, "this image is too flat to prove anything"
     assert upscaled.shape == (21 * row.scale, 26 * row.scale, 3)
-    assert_same_picture(upscaled, expected)
+    assert_close(upscaled, expected)
     assert summarise(rows).tiles == 1
 
 
@@ -128,7 +128,7 @@ def test_custom_variant_is_served_by_its_name(server: TritonServer) -> None:
     config = {**SMALL, "upscale": 4}
     row = Variant(IMPORTED, "real_sr", 4, "", config, halo=16, max_tile_px=64)
     pixels = draw_photo(24, 30, seed=4)
-    assert_same_picture(upscale(server, pixels, IMPORTED), reference(row, reference_tensors(config), pixels))
+    assert_close(upscale(server, pixels, IMPORTED), reference(row, reference_tensors(config), pixels))
 
 
 @pytest.mark.parametrize("name", ["gray_denoise_15", "gray_jpeg_10"])

@@ -20,10 +20,10 @@ LIMIT_S = 90.0
 PIXELS = np.zeros((8, 8, 3), np.uint8)
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
+def wait_for(condition: Callable[[], bool], description: str) -> None:
     end = time.monotonic() + LIMIT_S
     while not condition():
-        assert time.monotonic() < end, f"waited {LIMIT_S:.0f} s in vain for {what}"
+        assert time.monotonic() < end, f"waited {LIMIT_S:.0f} s in vain for {description}"
         time.sleep(0.02)
 
 

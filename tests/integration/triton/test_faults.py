@@ -76,9 +76,9 @@ def test_one_out_of_memory_is_invisible_to_the_client(server: TritonServer, swit
         assert upscaled.shape == (280, 300, 3)
         assert summarise(rows).halvings == 1
 
-    told = metrics_after(server, ask)
+    metrics = metrics_after(server, ask)
 
-    assert told["halvings"] == 1
+    assert metrics["halvings"] == 1
     assert max_difference(upscale(server, pixels, "small_a"), expected) == 0
 
 
@@ -94,16 +94,16 @@ def test_tile_not_finite_is_rerun_and_reported(server: TritonServer, switch: Swi
     pixels = draw_photo(32, 32, seed=4)
     expected = upscale(server, pixels, "small_a")
     switch("nan")
-    answers: list[Any] = []
+    responses: list[Any] = []
 
-    told = metrics_after(server, lambda: answers.append(upscale_with_checks(server, pixels, "small_a")))
+    metrics = metrics_after(server, lambda: responses.append(upscale_with_checks(server, pixels, "small_a")))
 
-    upscaled, rows = answers[0]
+    upscaled, rows = responses[0]
     assert max_difference(upscaled, expected) <= 1
     assert summarise(rows).reruns == 1
-    assert told["reruns"] == 1
-    assert told["tiles"] == 1
-    assert told["seconds"] > 0
+    assert metrics["reruns"] == 1
+    assert metrics["tiles"] == 1
+    assert metrics["seconds"] > 0
 
 
 def test_tile_never_finite_is_an_error(server: TritonServer, switch: Switch) -> None:
@@ -133,8 +133,8 @@ def test_one_load_however_many_ask(server: TritonServer, switch: Switch) -> None
 
     def ask() -> None:
         with ThreadPoolExecutor(6) as pool:
-            pictures = list(pool.map(lambda seed: upscale(server, draw_photo(16, 16, seed=seed), "small_c"), range(6)))
-        assert len(pictures) == 6
+            results = list(pool.map(lambda seed: upscale(server, draw_photo(16, 16, seed=seed), "small_c"), range(6)))
+        assert len(results) == 6
 
     assert metrics_after(server, ask)["loads"] == 1
 
@@ -143,28 +143,28 @@ def test_least_recently_used_network_is_evicted(server: TritonServer) -> None:
     """The cache holds compact_x4 and one small variant."""
     for name in ("compact_x4", "small_a"):
         upscale(server, draw_photo(16, 16), name)
-    told = metrics_after(server, lambda: upscale(server, draw_photo(16, 16), "small_b"))
-    assert (told["loads"], told["evictions"]) == (1, 1)  # compact_x4 was evicted; both small networks fit instead
-    told = metrics_after(server, lambda: upscale(server, draw_photo(16, 16), "small_b"))
-    assert (told["loads"], told["evictions"]) == (0, 0)
+    metrics = metrics_after(server, lambda: upscale(server, draw_photo(16, 16), "small_b"))
+    assert (metrics["loads"], metrics["evictions"]) == (1, 1)  # compact_x4 was evicted; both small networks fit instead
+    metrics = metrics_after(server, lambda: upscale(server, draw_photo(16, 16), "small_b"))
+    assert (metrics["loads"], metrics["evictions"]) == (0, 0)
 
 
 @pytest.mark.parametrize(
-    ("place", "side", "tiles_bytes"),
+    ("extra_switches", "side", "tiles_bytes"),
     [([], 200, 2_073_600), (["always no large jobs"], 280, 5_160_960)],
     ids=["queue of large jobs", "within execute"],
 )
 def test_response_too_large_for_shared_memory_is_an_error(
-    server: TritonServer, switch: Switch, place: list[str], side: int, tiles_bytes: int
+    server: TritonServer, switch: Switch, extra_switches: list[str], side: int, tiles_bytes: int
 ) -> None:
     pixels, too_large = draw_photo(side, side + 10, seed=7), draw_photo(side + 50, side + 60, seed=7)
-    switch("shared memory", *place)
+    switch("shared memory", *extra_switches)
     with pytest.raises(
         grpc_client.InferenceServerException, match=rf"needs {tiles_bytes} bytes of shared memory; /dev/shm"
     ):
         upscale(server, pixels)
     assert upscale(server, pixels).shape == (4 * side, 4 * side + 40, 3)
-    switch("always shared memory", *place)
+    switch("always shared memory", *extra_switches)
     assert upscale(server, pixels).shape == (4 * side, 4 * side + 40, 3), "it has fitted before"
     for _ in range(2):  # a rejected response does not count as fitted
         with pytest.raises(grpc_client.InferenceServerException, match=r"needs \d+ bytes of shared memory; /dev/shm"):

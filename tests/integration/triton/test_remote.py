@@ -85,12 +85,12 @@ def test_image_survives_a_restart_of_triton(tmp_path: Path) -> None:
             second = pool.submit(ask)
             wait_for(lambda: backend.state_tracker.current().name == "booting", "the gateway to see that it is gone")
             servers.append(start_triton(tmp_path, ports))
-            answer = second.result()
+            response = second.result()
     finally:
         backend.close()
         for server in servers:
             server.kill()
 
-    assert answer.status_code == 200, answer.get_data(as_text=True)
-    assert np.array_equal(read_image(answer.data), read_image(first.data))
+    assert response.status_code == 200, response.get_data(as_text=True)
+    assert np.array_equal(read_image(response.data), read_image(first.data))
     assert backend.state_tracker.current().usual_boot_s is not None

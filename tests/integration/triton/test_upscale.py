@@ -125,18 +125,18 @@ def test_tiles_over_the_limit_are_rejected(triton_server: TritonServer, shape: t
 
 def test_eight_clients_at_once_share_batches(triton_server: TritonServer) -> None:
     """Triton counts fewer executions than requests, and each client gets its own image."""
-    pictures = [draw_photo(64, 64, seed=seed) for seed in range(32)]
-    alone = [upscale(triton_server, pixels) for pixels in pictures]
+    images = [draw_photo(64, 64, seed=seed) for seed in range(32)]
+    alone = [upscale(triton_server, pixels) for pixels in images]
     before = [
         stable_metric(triton_server, name) for name in ("nv_inference_request_success", "nv_inference_exec_count")
     ]
 
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda pixels: upscale(triton_server, pixels), pictures))
+        together = list(pool.map(lambda pixels: upscale(triton_server, pixels), images))
 
     requests = stable_metric(triton_server, "nv_inference_request_success") - before[0]
     executions = metric(triton_server, "nv_inference_exec_count") - before[1]
-    assert requests == len(pictures)
+    assert requests == len(images)
     assert executions < requests, f"{requests:.0f} requests took {executions:.0f} executions: no batch was shared"
     for own, got in zip(alone, together, strict=True):
         assert max_difference(own, got) <= 1
@@ -163,15 +163,15 @@ def test_bad_request_fails_alone_in_its_batch(triton_server: TritonServer) -> No
             return error
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(ask, variants))
+        responses = list(pool.map(ask, variants))
 
-    for variant, answer in zip(variants, answers, strict=True):
+    for variant, response in zip(variants, responses, strict=True):
         if variant == DEFAULT_VARIANT:
-            assert isinstance(answer, np.ndarray), answer
-            assert max_difference(answer, expected) <= 1
+            assert isinstance(response, np.ndarray), response
+            assert max_difference(response, expected) <= 1
         else:
-            assert isinstance(answer, grpc_client.InferenceServerException)
-            assert answer.status() == {"nope": "StatusCode.NOT_FOUND", "real_x4": "StatusCode.UNAVAILABLE"}[variant]
+            assert isinstance(response, grpc_client.InferenceServerException)
+            assert response.status() == {"nope": "StatusCode.NOT_FOUND", "real_x4": "StatusCode.UNAVAILABLE"}[variant]
 
 
 def test_request_that_mixes_variants_is_rejected(triton_server: TritonServer) -> None:

@@ -47,8 +47,8 @@ def backend(triton_server: TritonServer) -> Iterator[TritonClient]:
 
 def ask(backend: TritonClient, pixels: Any, variant: str = DEFAULT_VARIANT, **others: Any) -> list[Band]:
     """Return every band of one image."""
-    given = {"deadline": time.monotonic() + LIMIT_S, "request_id": "tests", "cancel_token": CancelToken(), **others}
-    return list(backend.upscale_bands(pixels, variant, **given))
+    arguments = {"deadline": time.monotonic() + LIMIT_S, "request_id": "tests", "cancel_token": CancelToken(), **others}
+    return list(backend.upscale_bands(pixels, variant, **arguments))
 
 
 def join(bands: list[Band]) -> Any:
@@ -95,18 +95,18 @@ def test_large_image_arrives_in_one_band_per_tile_row(triton_server: TritonServe
 
 
 def test_concurrent_streams_share_batches(triton_server: TritonServer, backend: TritonClient) -> None:
-    pictures = [draw_photo(64, 64, seed=seed) for seed in range(24)]
-    alone = [join(ask(backend, pixels)) for pixels in pictures]
+    images = [draw_photo(64, 64, seed=seed) for seed in range(24)]
+    alone = [join(ask(backend, pixels)) for pixels in images]
     before = [
         stable_metric(triton_server, name) for name in ("nv_inference_request_success", "nv_inference_exec_count")
     ]
 
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda pixels: join(ask(backend, pixels)), pictures))
+        together = list(pool.map(lambda pixels: join(ask(backend, pixels)), images))
 
     requests = stable_metric(triton_server, "nv_inference_request_success") - before[0]
     executions = metric(triton_server, "nv_inference_exec_count") - before[1]
-    assert requests == len(pictures)
+    assert requests == len(images)
     assert executions < requests, f"{requests:.0f} requests took {executions:.0f} executions: no batch was shared"
     for own, got in zip(alone, together, strict=True):
         assert share_that_differs(own, got) <= 1e-4

@@ -40,14 +40,14 @@ def test_wrong_model_key_returns_502_and_is_logged(
     triton_server: TritonServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        answer = ask(triton_server, tmp_path, settings_with(triton_server, tmp_path, SUPERRES_MODEL_KEY=WRONG))
+        response = ask(triton_server, tmp_path, settings_with(triton_server, tmp_path, SUPERRES_MODEL_KEY=WRONG))
 
-    assert read_problem(answer) == (502, "backend-fault")
-    told = answer.get_data(as_text=True) + str(answer.headers)
+    assert read_problem(response) == (502, "backend-fault")
+    shown = response.get_data(as_text=True) + str(response.headers)
     for hint in (WRONG, triton_server.model_key, "MODEL_KEY", "Triton", "restricted", triton_server.grpc_address):
-        assert hint not in told
+        assert hint not in shown
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
-    assert lines == [f"{answer.headers['X-Request-Id']}: BackendMisconfiguredError: Triton rejected MODEL_KEY"]
+    assert lines == [f"{response.headers['X-Request-Id']}: BackendMisconfiguredError: Triton rejected MODEL_KEY"]
     assert WRONG not in caplog.text
 
 
@@ -60,6 +60,6 @@ def test_two_model_keys_work_in_either_order(triton_server: TritonServer, tmp_pa
         {"SUPERRES_MODEL_KEY": value} if way == "variable" else {"SUPERRES_MODEL_KEY_FILE": str(tmp_path / "model-key")}
     )
 
-    answer = ask(triton_server, tmp_path, settings_with(triton_server, tmp_path, **secret))
+    response = ask(triton_server, tmp_path, settings_with(triton_server, tmp_path, **secret))
 
-    assert (answer.status_code, answer.headers["X-Superres-Size"]) == (200, "128x96")
+    assert (response.status_code, response.headers["X-Superres-Size"]) == (200, "128x96")

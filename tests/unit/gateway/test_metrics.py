@@ -91,8 +91,8 @@ def test_metrics_are_served_on_their_own_port() -> None:
     with reserve_port() as port:
         stop = metrics.serve("127.0.0.1", port)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-                assert "superres_gateway_jobs_running" in answer.read().decode()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+                assert "superres_gateway_jobs_running" in response.read().decode()
             with pytest.raises(MetricsError, match="SUPERRES_METRICS_PORT"):
                 Metrics(sources()).serve("127.0.0.1", port)
         finally:

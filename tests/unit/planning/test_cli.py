@@ -22,7 +22,7 @@ def run(*options: str) -> Result:
     return CliRunner().invoke(plan, list(options))
 
 
-def answer(*options: str) -> dict[str, Any]:
+def response(*options: str) -> dict[str, Any]:
     result = run(*options, "--json")
     assert result.exit_code == 0, result.output
     record: dict[str, Any] = json.loads(result.stdout)
@@ -50,7 +50,7 @@ def test_text_output_has_hours_dollars_and_assumption() -> None:
 
 
 def test_answer_in_json_adds_up() -> None:
-    record = answer("--days", "5")
+    record = response("--days", "5")
 
     assert sum(record["gpu_seconds"].values()) / 3600 == pytest.approx(record["gpu_hours"], abs=1e-5)
     assert record["usd"] == pytest.approx(record["gpu_hours"] * record["price"]["usd_per_hour"], abs=1e-3)
@@ -76,20 +76,20 @@ def test_every_option_reaches_the_simulation() -> None:
     }
     flags = [word for flag, (_, value) in options.items() for word in (flag, str(value))]
 
-    setting = answer("--days", "1", *flags)["setting"]
+    setting = response("--days", "1", *flags)["setting"]
 
     assert {field: setting[field] for field, _ in options.values()} == dict(options.values())
 
 
 def test_custom_price_replaces_the_named_one() -> None:
-    record = answer("--days", "2", "--price-per-hour", "2.5")
+    record = response("--days", "2", "--price-per-hour", "2.5")
 
     assert record["price"]["usd_per_hour"] == 2.5
     assert record["usd"] == pytest.approx(2.5 * record["gpu_hours"], abs=1e-3)
 
 
 def test_no_traffic_costs_nothing_and_has_no_percentiles() -> None:
-    record = answer("--trace", "nobody")
+    record = response("--trace", "nobody")
 
     assert (record["usd"], record["gpu_hours"], record["latency_s"]["p95"]) == (0, 0, None)
     assert "nothing" in run("--trace", "nobody").output
@@ -98,7 +98,7 @@ def test_no_traffic_costs_nothing_and_has_no_percentiles() -> None:
 def test_trace_file_is_read_and_its_bad_line_named(tmp_path: Path) -> None:
     path = tmp_path / "visits.csv"
     path.write_text("100\n4000,0.5\n")
-    record = answer("--trace", str(path))
+    record = response("--trace", str(path))
     path.write_text("100\nsoon\n")
     refused = run("--trace", str(path))
 
@@ -161,7 +161,7 @@ def test_gpu_for_nothing_gives_a_bill_of_zero() -> None:
 
 def test_sweep_is_shown_as_a_table_and_in_json() -> None:
     assert "retention 300 s" in run("--days", "2", "--sweep").output
-    assert len(answer("--days", "2", "--sweep")["sweep"]) == sum(len(values) for values in KNOBS.values())
+    assert len(response("--days", "2", "--sweep")["sweep"]) == sum(len(values) for values in KNOBS.values())
 
 
 def test_longer_tail_makes_fewer_visits_cold() -> None:
@@ -194,7 +194,7 @@ def test_too_small_budget_names_the_cheapest_setting() -> None:
 
 
 def test_budget_of_an_always_on_gpu_recommends_one() -> None:
-    record = answer("--days", "3", "--budget", "1000")["recommended"]
+    record = response("--days", "3", "--budget", "1000")["recommended"]
 
     assert record["setting"]["min_scale"] == 1
     assert record["cold_share"] == 0

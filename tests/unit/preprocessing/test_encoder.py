@@ -34,8 +34,8 @@ def encode_bands(given: Image, format_: OutputFormat, cuts: tuple[int, ...]) -> 
 
 
 def decoded(data: bytes) -> tuple[str, bytes, bytes | None]:
-    picture = PilImage.open(BytesIO(data))
-    return picture.mode, picture.tobytes(), picture.info.get("icc_profile")
+    opened = PilImage.open(BytesIO(data))
+    return opened.mode, opened.tobytes(), opened.info.get("icc_profile")
 
 
 @pytest.mark.parametrize("format_", get_args(OutputFormat))

@@ -51,11 +51,11 @@ def make_upload(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Uplo
 def test_noise_takes_no_more_than_it_is_said_to(format_: OutputFormat, channels: int) -> None:
     told = working_bytes(make_upload(np.zeros((SIDE, SIDE, channels), np.uint8)), 4, format_)
 
-    answer = subprocess.run(
+    response = subprocess.run(
         [sys.executable, "-c", MEASURE, format_, str(channels)], cwd=ROOT, capture_output=True, text=True, check=True
     )
 
-    taken = json.loads(answer.stdout)["taken"]
+    taken = json.loads(response.stdout)["taken"]
     assert taken < told, f"{taken / (4 * SIDE) ** 2:.1f} bytes a pixel, told were {told / (4 * SIDE) ** 2:.1f}"
 
 

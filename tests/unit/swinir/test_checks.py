@@ -70,6 +70,6 @@ def test_older_cgroup_is_read_too(tmp_path: Path, quota: str, granted: int) -> N
 def test_settings_come_from_the_environment_and_have_defaults() -> None:
     assert read_settings({}).max_weights_bytes == MAX_WEIGHTS_BYTES
     assert read_settings({}).weights_dir is None
-    given = {"SUPERRES_WEIGHTS_DIR": "/w", "SUPERRES_ENGINE_THREADS": "3", "SUPERRES_MAX_WEIGHTS_BYTES": "5"}
-    settings = read_settings({**given, "SUPERRES_DEFAULT_VARIANT": "compact_x4"})
+    environ = {"SUPERRES_WEIGHTS_DIR": "/w", "SUPERRES_ENGINE_THREADS": "3", "SUPERRES_MAX_WEIGHTS_BYTES": "5"}
+    settings = read_settings({**environ, "SUPERRES_DEFAULT_VARIANT": "compact_x4"})
     assert (settings.weights_dir, settings.threads, settings.max_weights_bytes) == (Path("/w"), 3, 5)

@@ -127,23 +127,23 @@ def test_public_url_replaces_a_host_header_that_proxies_change(make_app: MakeApp
 def test_forged_forwarded_host_does_not_allow_a_cross_site_form(make_app: MakeApp) -> None:
     headers = {"Origin": "https://evil.example", "X-Forwarded-Host": "evil.example", "Accept": "application/json"}
 
-    answer = make_app(trusted_hops=1).test_client().post("/", headers=headers)
+    response = make_app(trusted_hops=1).test_client().post("/", headers=headers)
 
-    assert read_problem(answer) == (403, "foreign-origin")
+    assert read_problem(response) == (403, "foreign-origin")
 
 
 @pytest.mark.parametrize("host", ["evil.example", "no host"])
 def test_redirect_contains_no_host(client: FlaskClient, host: str) -> None:
-    answer = client.get("/problems//head-too-long?a=b", headers={"Host": host})
+    response = client.get("/problems//head-too-long?a=b", headers={"Host": host})
 
-    assert (answer.status_code, answer.headers["Location"]) == (308, "/problems/head-too-long?a=b")
-    assert answer.data == b""
+    assert (response.status_code, response.headers["Location"]) == (308, "/problems/head-too-long?a=b")
+    assert response.data == b""
 
 
 def test_gateway_reads_the_address_behind_its_proxies(make_app: MakeApp) -> None:
     app = make_app(trusted_hops=1)
     app.add_url_rule("/who", view_func=lambda: request.remote_addr or "")
 
-    answer = app.test_client().get("/who", headers={"X-Forwarded-For": f"{FORGED}, ::ffff:203.0.113.7"})
+    response = app.test_client().get("/who", headers={"X-Forwarded-For": f"{FORGED}, ::ffff:203.0.113.7"})
 
-    assert answer.get_data(as_text=True) == "203.0.113.7"
+    assert response.get_data(as_text=True) == "203.0.113.7"

@@ -61,8 +61,8 @@ def test_blocked_network_gets_403_except_for_health_checks(
 
     def ask(address: str) -> bool:
         headers = {"X-Forwarded-For": address, "X-API-Key": key, **JSON}
-        answer = client.open(path, method=method, headers=headers, buffered=True)
-        return answer.status_code == 403 and answer.get_json()["type"] == "/problems/blocked"
+        response = client.open(path, method=method, headers=headers, buffered=True)
+        return response.status_code == 403 and response.get_json()["type"] == "/problems/blocked"
 
     assert ask("203.0.113.9") == ask("198.51.100.1, ::ffff:203.0.113.9") == (status == 403)
     assert not ask("203.0.114.9")
@@ -75,10 +75,10 @@ def test_blocked_request_is_a_problem_and_is_logged_without_the_address(
     caplog.set_level(logging.INFO)
     Blocklist(tmp_path / "blocks.txt").add("127.0.0.0/8", "")
 
-    answer = make_app().test_client().post("/api/v1/upscale", data=PHOTO)
+    response = make_app().test_client().post("/api/v1/upscale", data=PHOTO)
 
-    assert read_problem(answer) == (403, "blocked")
-    assert f"{answer.headers['X-Request-Id']}: rejected, network 127.0.0.0/8 is blocked" in caplog.text
+    assert read_problem(response) == (403, "blocked")
+    assert f"{response.headers['X-Request-Id']}: rejected, network 127.0.0.0/8 is blocked" in caplog.text
     assert "127.0.0.1" not in caplog.text
 
 
@@ -181,13 +181,13 @@ def test_cross_site_request_is_rejected_before_the_body_is_read(make_app: MakeAp
 
 
 def test_client_with_api_key_may_wake_cross_site(make_app: MakeApp, key: str) -> None:
-    answer = (
+    response = (
         make_app()
         .test_client()
         .post("/api/v1/wake", headers={"X-API-Key": key, "Sec-Fetch-Site": "cross-site", "Origin": EVIL})
     )
 
-    assert answer.status_code == 202
+    assert response.status_code == 202
 
 
 def test_form_as_a_browser_sends_it_is_accepted(client: FlaskClient) -> None:
@@ -247,11 +247,11 @@ def test_form_with_invalid_token_returns_403_and_a_new_token(
 def test_expired_form_is_returned_with_its_choices(make_app: MakeApp) -> None:
     client = make_app(variants="compact_x4,real_x4").test_client()
 
-    answer = client.post("/", **api_form(token=OLD, variant="real_x4", format="webp", quality="71"))
+    response = client.post("/", **api_form(token=OLD, variant="real_x4", format="webp", quality="71"))
 
-    page = answer.get_data(as_text=True)
+    page = response.get_data(as_text=True)
     fields = Inputs(page).values
-    assert (answer.status_code, answer.mimetype) == (403, "text/html")
+    assert (response.status_code, response.mimetype) == (403, "text/html")
     assert (fields["variant"], fields["format"], fields["quality"]) == ("real_x4", "webp", "71")
     assert "Please choose the image again: browsers do not keep it." in page
     del fields["image"]
@@ -308,9 +308,9 @@ def test_missing_wrong_revoked_and_expired_keys_get_the_same_response(make_app: 
     rows["keys"][0]["expires"] = "2020-01-01T00:00:00+00:00"
     path.write_text(json.dumps(rows))
 
-    answers = [post_image(client, presented) for presented in ("", "ssr_wrong", revoked, expired)]
+    responses = [post_image(client, presented) for presented in ("", "ssr_wrong", revoked, expired)]
 
-    assert {read_problem(answer) for answer in answers} == {(401, "key-required")}
-    assert len({json.dumps({**answer.get_json(), "request_id": ""}) for answer in answers}) == 1
-    names = {tuple(sorted(name for name in answer.headers.keys())) for answer in answers}  # noqa: SIM118
+    assert {read_problem(response) for response in responses} == {(401, "key-required")}
+    assert len({json.dumps({**response.get_json(), "request_id": ""}) for response in responses}) == 1
+    names = {tuple(sorted(name for name in response.headers.keys())) for response in responses}  # noqa: SIM118
     assert len(names) == 1, "the headers are the same, too"

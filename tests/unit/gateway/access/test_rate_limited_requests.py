@@ -24,10 +24,10 @@ V4 = "203.0.113.7"
 def test_response_has_rate_limit_headers(make_app: MakeApp) -> None:
     client = make_app(anonymous_requests="3 per minute", anonymous_megapixels="9 per hour").test_client()
 
-    answer = client.post("/", **form(BIG))
+    response = client.post("/", **form(BIG))
 
-    assert answer.status_code == 200
-    headers = answer.headers
+    assert response.status_code == 200
+    headers = response.headers
     assert headers["RateLimit-Policy"] == '"requests-60";q=3;w=60, "megapixels-3600";q=9;w=3600'
     assert headers["RateLimit"].startswith('"requests-60";r=2;t=')
     assert '"megapixels-3600";r=7;t=3' in headers["RateLimit"]
@@ -91,8 +91,8 @@ def test_failed_requests_are_refunded(
     def ask(image: bytes) -> dict[str, int]:
         """Return what remains of each limit."""
         client = app.test_client()
-        answer = client.post("/", **form(image)) if way == "form" else post_image(client, key, image)
-        parts = answer.headers["RateLimit"].split(", ")
+        response = client.post("/", **form(image)) if way == "form" else post_image(client, key, image)
+        parts = response.headers["RateLimit"].split(", ")
         return {part.split('"')[1].split("-")[0]: int(part.split("r=")[1].split(";")[0]) for part in parts}
 
     assert {"megapixels": 9, **ask(data)} == {"requests": 9 - requests, "megapixels": 9 - megapixels}
@@ -137,14 +137,14 @@ def test_invalid_keys_count_against_the_address_and_valid_keys_do_not(make_app: 
 def test_wake_calls_have_a_rate_of_their_own(make_app: MakeApp, upscaler: FakeBackend) -> None:
     client = make_app(wake_rate="2 per minute").test_client()
 
-    answers = []
+    responses = []
     for _ in range(3):
-        answers.append(client.post("/api/v1/wake"))
+        responses.append(client.post("/api/v1/wake"))
         upscaler.state_tracker.mark_asleep()
 
-    assert [answer.status_code for answer in answers] == [202, 202, 429]
-    assert answers[2].get_json()["detail"].startswith("The limit is 2 wake calls per minute. Try again in ")
-    assert read_problem(answers[2]) == (429, "limit-reached")
+    assert [response.status_code for response in responses] == [202, 202, 429]
+    assert responses[2].get_json()["detail"].startswith("The limit is 2 wake calls per minute. Try again in ")
+    assert read_problem(responses[2]) == (429, "limit-reached")
     assert client.post("/", **form()).status_code == 200
 
 
@@ -207,8 +207,8 @@ def test_queued_images_of_a_client_are_limited_and_megapixels_refunded(make_app:
     gate = threading.Event()
     upscaler = FakeBackend(gate=gate)
     app = make_app(upscaler=upscaler, max_concurrent_jobs=1, queue_size=8, queue_size_per_client=1)
-    answers: list[int] = []
-    workers = [threading.Thread(target=lambda: answers.append(post_image(app.test_client(), key).status_code))]
+    responses: list[int] = []
+    workers = [threading.Thread(target=lambda: responses.append(post_image(app.test_client(), key).status_code))]
     workers[0].start()
     assert upscaler.arrived.acquire(timeout=30)
 
@@ -218,11 +218,11 @@ def test_queued_images_of_a_client_are_limited_and_megapixels_refunded(make_app:
             assert time.monotonic() < end, "the queue did not fill"
             time.sleep(0.01)
 
-    workers.append(threading.Thread(target=lambda: answers.append(post_image(app.test_client(), key).status_code)))
+    workers.append(threading.Thread(target=lambda: responses.append(post_image(app.test_client(), key).status_code)))
     workers[1].start()
     wait_for(1)
     refused = post_image(app.test_client(), key)
-    workers.append(threading.Thread(target=lambda: answers.append(app.test_client().post("/", **form()).status_code)))
+    workers.append(threading.Thread(target=lambda: responses.append(app.test_client().post("/", **form()).status_code)))
     workers[2].start()
     wait_for(2)
     gate.set()
@@ -232,4 +232,4 @@ def test_queued_images_of_a_client_are_limited_and_megapixels_refunded(make_app:
     assert read_problem(refused) == (429, "too-many-at-once")
     assert int(refused.headers["Retry-After"]) >= 1
     assert '"megapixels-3600";r=998' in refused.headers["RateLimit"], "the two before it are charged, this one is not"
-    assert answers == [200, 200, 200]
+    assert responses == [200, 200, 200]

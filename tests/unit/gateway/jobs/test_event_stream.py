@@ -210,19 +210,19 @@ def test_closing_the_stream_cancels_the_job_at_the_backend() -> None:
 
 
 def test_status_wakes_nothing(client: FlaskClient, upscaler: FakeBackend) -> None:
-    answer = client.get("/api/v1/status").get_json()
+    response = client.get("/api/v1/status").get_json()
 
-    assert answer["backend"].pop("since_s") >= 0.0
-    assert answer["backend"] == {"state": "asleep", "usual_boot_s": None}
-    assert {name: answer["queue"][name] for name in ("running", "waiting")} == {"running": 0, "waiting": 0}
+    assert response["backend"].pop("since_s") >= 0.0
+    assert response["backend"] == {"state": "asleep", "usual_boot_s": None}
+    assert {name: response["queue"][name] for name in ("running", "waiting")} == {"running": 0, "waiting": 0}
     assert client.get("/").status_code == 200
     assert (upscaler.wakes, upscaler.calls) == (0, [])
 
 
 def test_wake_boots_the_backend(client: FlaskClient, upscaler: FakeBackend) -> None:
-    answer = client.post("/api/v1/wake")
+    response = client.post("/api/v1/wake")
 
-    assert (answer.status_code, answer.get_json(), upscaler.wakes) == (202, {"state": "booting"}, 1)
+    assert (response.status_code, response.get_json(), upscaler.wakes) == (202, {"state": "booting"}, 1)
     assert client.get("/api/v1/status").get_json()["backend"]["state"] == "booting"
 
 

@@ -78,9 +78,9 @@ def test_rejected_result_costs_no_megapixels(make_app: MakeApp, key: str) -> Non
     client = make_app(max_job_memory_bytes=1_048_576, client_megapixels="1 per hour").test_client()
     large = images.encode_png(images.draw_photo(200, 200))
 
-    answers = [post_image(client, key, large, "?format=webp") for _ in range(30)]
+    responses = [post_image(client, key, large, "?format=webp") for _ in range(30)]
 
-    assert {read_problem(answer) for answer in answers} == {(413, "result-too-large")}
+    assert {read_problem(response) for response in responses} == {(413, "result-too-large")}
 
 
 def test_format_with_too_small_sides_is_rejected(client: FlaskClient, key: str) -> None:
@@ -106,9 +106,9 @@ def test_format_with_too_small_sides_is_rejected(client: FlaskClient, key: str) 
     ],
 )
 def test_result_has_a_safe_name_from_the_upload(sent: str, stem: str) -> None:
-    order = make_request(PHOTO, sent, parse_options({}, Settings()), Settings())
+    upscale_request = make_request(PHOTO, sent, parse_options({}, Settings()), Settings())
 
-    assert order.filename == f"{stem}_compact_x4.png"
+    assert upscale_request.filename == f"{stem}_compact_x4.png"
 
 
 def test_name_says_the_scale_once() -> None:

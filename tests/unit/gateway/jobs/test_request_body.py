@@ -65,12 +65,12 @@ BAD_IMAGES = {
 }
 
 
-@pytest.mark.parametrize("what", BAD_IMAGES)
+@pytest.mark.parametrize("case", BAD_IMAGES)
 @pytest.mark.parametrize("way", ["raw", "multipart"])
 def test_bad_image_is_rejected_without_a_backend_call(
-    client: FlaskClient, key: str, upscaler: FakeBackend, what: str, way: str
+    client: FlaskClient, key: str, upscaler: FakeBackend, case: str, way: str
 ) -> None:
-    data, status, slug = BAD_IMAGES[what]
+    data, status, slug = BAD_IMAGES[case]
 
     if way == "raw":
         response = post_image(client, key, data)
@@ -93,9 +93,9 @@ GOOD_IMAGES = {
 }
 
 
-@pytest.mark.parametrize("what", GOOD_IMAGES)
-def test_unusual_image_is_taken(client: FlaskClient, key: str, upscaler: FakeBackend, what: str) -> None:
-    response = post_image(client, key, GOOD_IMAGES[what])
+@pytest.mark.parametrize("case", GOOD_IMAGES)
+def test_unusual_image_is_taken(client: FlaskClient, key: str, upscaler: FakeBackend, case: str) -> None:
+    response = post_image(client, key, GOOD_IMAGES[case])
 
     assert response.status_code == 200, response.get_data(as_text=True)
     assert len(upscaler.calls) == 1
@@ -207,9 +207,9 @@ BAD_FORMS: dict[str, tuple[dict[str, Any], int, str]] = {
 }
 
 
-@pytest.mark.parametrize("what", BAD_FORMS)
-def test_bad_form_is_rejected_by_name(make_app: MakeApp, key: str, upscaler: FakeBackend, what: str) -> None:
-    fields, status, slug = BAD_FORMS[what]
+@pytest.mark.parametrize("case", BAD_FORMS)
+def test_bad_form_is_rejected_by_name(make_app: MakeApp, key: str, upscaler: FakeBackend, case: str) -> None:
+    fields, status, slug = BAD_FORMS[case]
     for value in fields.values():
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, tuple):

@@ -58,8 +58,8 @@ def test_alpha_is_scaled_or_its_loss_is_noted(format_: str, mode: str) -> None:
 
     result = make_runner(FakeBackend()).run(upscale_request(data, format=format_), "id")
 
-    picture = PilImage.open(BytesIO(result.data))
-    assert (picture.mode, picture.size) == (mode, (128, 96))
+    opened = PilImage.open(BytesIO(result.data))
+    assert (opened.mode, opened.size) == (mode, (128, 96))
     assert ("JPEG has no transparency: the image was put on a white background." in result.notes) == (format_ == "jpeg")
 
 
@@ -120,7 +120,7 @@ def test_backend_that_died_twice_is_unavailable_for_the_usual_boot_time() -> Non
 def test_fault_is_not_retried_if_the_deadline_is_too_close() -> None:
     clock = ManualClock()
 
-    class Late(FakeBackend):
+    class SlowBackend(FakeBackend):
         def upscale_bands(
             self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
         ) -> Iterator[Band]:
@@ -129,13 +129,13 @@ def test_fault_is_not_retried_if_the_deadline_is_too_close() -> None:
                 pixels, variant, deadline=deadline, request_id=request_id, cancel_token=cancel_token
             )
 
-    late = Late(failures=[BackendFaultError("a stub died")])
+    slow_backend = SlowBackend(failures=[BackendFaultError("a stub died")])
 
     with pytest.raises(problems.BackendFault):
-        JobRunner(late, JobQueue(Capacity(running=1, waiting=0), clock=clock), deadline_s=30, clock=clock).run(
+        JobRunner(slow_backend, JobQueue(Capacity(running=1, waiting=0), clock=clock), deadline_s=30, clock=clock).run(
             upscale_request(), "id"
         )
-    assert len(late.calls) == 1
+    assert len(slow_backend.calls) == 1
 
 
 SECRET = "MODEL_KEY=hunter2 at 10.0.0.7"
@@ -204,8 +204,8 @@ def test_progress_reports_each_band() -> None:
     ]
     assert seen[0].left_s >= 0.0
     assert seen[1].left_s == 0.0
-    picture = read_image(result.data)
-    assert np.array_equal(np.concatenate([each.band.pixels for each in seen]), picture)
+    opened = read_image(result.data)
+    assert np.array_equal(np.concatenate([each.band.pixels for each in seen]), opened)
 
 
 def test_time_left_does_not_count_the_boot() -> None:

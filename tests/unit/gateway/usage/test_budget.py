@@ -52,11 +52,11 @@ def test_used_up_budget_rejects_requests_that_cost_gpu_seconds(make_app: MakeApp
     upscaler = FakeBackend()
     client = spent(make_app(upscaler=upscaler, monthly_gpu_budget_s=100)).test_client()
 
-    answer = post_image(client, key, headers={"Accept": accept})
+    response = post_image(client, key, headers={"Accept": accept})
 
-    assert read_problem(answer) == (503, "budget-spent")
-    assert "100 GPU seconds are used up" in answer.get_json()["detail"]
-    left_s = int(answer.headers["Retry-After"])
+    assert read_problem(response) == (503, "budget-spent")
+    assert "100 GPU seconds are used up" in response.get_json()["detail"]
+    left_s = int(response.headers["Retry-After"])
     assert 0 < left_s <= 31 * 86_400
     assert format_month(time.time() + left_s + 1) != format_month(time.time())
     assert upscaler.calls == []
@@ -99,10 +99,10 @@ def test_cache_hit_is_free_and_wakes_nothing(make_app: MakeApp, key: str) -> Non
     app = make_app(upscaler=upscaler, cache_max_bytes=CACHE, client_megapixels="1 per hour")
     client = app.test_client()
 
-    answers = [post_image(client, key) for _ in range(3)]
+    responses = [post_image(client, key) for _ in range(3)]
 
-    assert [answer.headers["X-Superres-Cache"] for answer in answers] == ["miss", "hit", "hit"]
-    assert len({answer.data for answer in answers}) == 1
+    assert [response.headers["X-Superres-Cache"] for response in responses] == ["miss", "hit", "hit"]
+    assert len({response.data for response in responses}) == 1
     assert len(upscaler.calls) == 1
     assert find_meter(app).current_month().clients == {"tests": ClientUsage(1, 0.5)}
 
@@ -179,7 +179,7 @@ def test_metrics_count_and_are_not_public(make_app: MakeApp, key: str) -> None:
         post_image(client, key) as second,
         post_image(client, key, b"text") as refused,
     ):
-        assert [answer.status_code for answer in (first, second, refused)] == [200, 200, 415]
+        assert [response.status_code for response in (first, second, refused)] == [200, 200, 415]
     assert client.get("/metrics").status_code == 404
 
     told: Any = services(app).metrics.text()
@@ -194,10 +194,10 @@ def test_upload_memory_is_released(make_app: MakeApp, key: str) -> None:
     app = make_app()
     client = app.test_client()
     for data, status in ((PHOTO, 200), (b"text", 415), (b"", 400)):
-        with post_image(client, key, data) as answer:
-            assert answer.status_code == status
-    with client.post("/", **form()) as answer:
-        assert answer.status_code == 200
+        with post_image(client, key, data) as response:
+            assert response.status_code == status
+    with client.post("/", **form()) as response:
+        assert response.status_code == 200
 
     assert services(app).upload_memory.reserved_bytes() == 0
 

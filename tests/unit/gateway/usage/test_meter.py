@@ -40,7 +40,7 @@ def make_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> MakeLedger:
     return lambda: RedisUsageStore(server.url)
 
 
-class Life:
+class MeteredBackend:
     """A backend's states and a meter on one clock."""
 
     def __init__(self, store: UsageStore, now: float, budget_s: float = 0.0) -> None:
@@ -49,7 +49,7 @@ class Life:
         self.state_tracker = BackendStateTracker(clock=self.clock)
         self.meter = UsageMeter(self.state_tracker.recent_states, store, budget_s=budget_s, clock=self.clock)
 
-    def picture(self, *, boot_s: float, work_s: float, idle_s: float, client: str = "alice") -> None:
+    def upscale(self, *, boot_s: float, work_s: float, idle_s: float, client: str = "alice") -> None:
         """Simulate a boot, an image and the idle time; observe once in each."""
         self.state_tracker.begin_boot()
         self.meter.observe()
@@ -69,38 +69,38 @@ def read_seconds(month: MonthlyUsage) -> tuple[float, float, float, float]:
 
 
 def test_boot_work_and_idle_count_but_sleep_does_not(make_ledger: MakeLedger) -> None:
-    life = Life(make_ledger(), 1_790_000_000.0)
+    backend = MeteredBackend(make_ledger(), 1_790_000_000.0)
 
-    life.picture(boot_s=12, work_s=3, idle_s=300)
+    backend.upscale(boot_s=12, work_s=3, idle_s=300)
 
-    assert read_seconds(life.meter.current_month()) == (12, 3, 300, 315)
-    life.meter.write()
-    assert read_seconds(life.meter.current_month()) == (12, 3, 300, 315)
+    assert read_seconds(backend.meter.current_month()) == (12, 3, 300, 315)
+    backend.meter.write()
+    assert read_seconds(backend.meter.current_month()) == (12, 3, 300, 315)
 
 
 def test_restart_continues_the_count(make_ledger: MakeLedger) -> None:
-    first = Life(make_ledger(), 1_790_000_000.0)
-    first.picture(boot_s=12, work_s=3, idle_s=300)
+    first = MeteredBackend(make_ledger(), 1_790_000_000.0)
+    first.upscale(boot_s=12, work_s=3, idle_s=300)
     first.meter.close()
 
-    second = Life(make_ledger(), first.clock.now)
+    second = MeteredBackend(make_ledger(), first.clock.now)
     second.meter.write()
-    second.picture(boot_s=10, work_s=1, idle_s=300, client="bob")
+    second.upscale(boot_s=10, work_s=1, idle_s=300, client="bob")
 
     assert read_seconds(second.meter.current_month()) == (22, 4, 600, 626)
     assert second.meter.current_month().clients == {"alice": ClientUsage(1, 3.0), "bob": ClientUsage(1, 1.0)}
 
 
 def test_second_seen_by_two_gateways_counts_once(make_ledger: MakeLedger) -> None:
-    lives = [Life(make_ledger(), 1_790_000_000.0) for _ in range(2)]
-    for life in lives:  # one backend, seen by both; each serves one image
-        life.picture(boot_s=12, work_s=3, idle_s=300)
-    for life in lives:
-        life.meter.write()
-    lives[0].meter.write()
+    backends = [MeteredBackend(make_ledger(), 1_790_000_000.0) for _ in range(2)]
+    for backend in backends:  # one backend, seen by both; each serves one image
+        backend.upscale(boot_s=12, work_s=3, idle_s=300)
+    for backend in backends:
+        backend.meter.write()
+    backends[0].meter.write()
 
-    assert read_seconds(lives[0].meter.current_month()) == (12, 6, 297, 315)
-    assert lives[0].meter.current_month().clients == {"alice": ClientUsage(2, 6.0)}
+    assert read_seconds(backends[0].meter.current_month()) == (12, 6, 297, 315)
+    assert backends[0].meter.current_month().clients == {"alice": ClientUsage(2, 6.0)}
 
 
 def test_batch_written_twice_counts_once(make_ledger: MakeLedger) -> None:
@@ -126,76 +126,76 @@ def test_number_of_clients_is_bounded_without_losing_seconds(make_ledger: MakeLe
 
 
 def test_many_threads_lose_nothing(make_ledger: MakeLedger) -> None:
-    life = Life(make_ledger(), 1_790_000_000.0)
+    backend = MeteredBackend(make_ledger(), 1_790_000_000.0)
 
     def work() -> None:
         for number in range(50):
-            life.meter.record_work("alice", 0.25, 1)
+            backend.meter.record_work("alice", 0.25, 1)
             if number % 10 == 0:
-                life.meter.write()
+                backend.meter.write()
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    life.meter.write()
+    backend.meter.write()
 
-    assert life.meter.current_month().clients == {"alice": ClientUsage(200, 50.0)}
+    assert backend.meter.current_month().clients == {"alice": ClientUsage(200, 50.0)}
 
 
 def test_new_month_starts_at_zero(tmp_path: Path) -> None:
-    life = Life(FileUsageStore(tmp_path / "meter.json"), NOVEMBER_30, budget_s=50)
-    life.state_tracker.mark_up()
-    life.meter.observe()
-    life.clock.now += 60
-    assert life.meter.is_budget_spent()
-    assert life.meter.seconds_to_next_month() == 40
+    backend = MeteredBackend(FileUsageStore(tmp_path / "meter.json"), NOVEMBER_30, budget_s=50)
+    backend.state_tracker.mark_up()
+    backend.meter.observe()
+    backend.clock.now += 60
+    assert backend.meter.is_budget_spent()
+    assert backend.meter.seconds_to_next_month() == 40
 
-    life.clock.now += 41
-    life.meter.observe()
+    backend.clock.now += 41
+    backend.meter.observe()
 
-    assert life.meter.current_month().name == "2026-12"
-    assert not life.meter.is_budget_spent()
-    life.meter.write()
-    assert set(life.meter._stored) == {"2026-11", "2026-12"}
+    assert backend.meter.current_month().name == "2026-12"
+    assert not backend.meter.is_budget_spent()
+    backend.meter.write()
+    assert set(backend.meter._stored) == {"2026-11", "2026-12"}
 
 
 def test_december_is_followed_by_january(tmp_path: Path) -> None:
-    life = Life(FileUsageStore(tmp_path / "meter.json"), NOVEMBER_30 + 100 + 30 * 86_400)
+    backend = MeteredBackend(FileUsageStore(tmp_path / "meter.json"), NOVEMBER_30 + 100 + 30 * 86_400)
 
-    assert life.meter.current_month().name == "2026-12"
-    assert life.meter.seconds_to_next_month() == 86_400
+    assert backend.meter.current_month().name == "2026-12"
+    assert backend.meter.seconds_to_next_month() == 86_400
 
 
 def test_without_a_budget_it_is_never_used_up(tmp_path: Path) -> None:
-    life = Life(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
-    life.picture(boot_s=12, work_s=3, idle_s=1_000_000)
+    backend = MeteredBackend(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
+    backend.upscale(boot_s=12, work_s=3, idle_s=1_000_000)
 
-    assert not life.meter.is_budget_spent()
-    assert life.meter.describe()["budget_gpu_s"] is None
+    assert not backend.meter.is_budget_spent()
+    assert backend.meter.describe()["budget_gpu_s"] is None
 
 
 def test_late_observation_misses_nothing(tmp_path: Path) -> None:
     """A boot takes about as long as the interval between two observations, and was missed once (0.0 s)."""
-    life = Life(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
-    began = life.clock.now
+    backend = MeteredBackend(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
+    began = backend.clock.now
 
-    life.state_tracker.begin_boot()
-    life.clock.now += 0.75
-    life.state_tracker.mark_up()
-    life.clock.now += 0.125
-    life.state_tracker.mark_asleep()
-    life.clock.now += 3600
-    life.state_tracker.begin_boot()
-    life.clock.now += 0.5
-    life.meter.observe()
-    life.clock.now += 0.25
-    life.state_tracker.mark_up()
-    life.clock.now += 10
-    life.meter.observe()
+    backend.state_tracker.begin_boot()
+    backend.clock.now += 0.75
+    backend.state_tracker.mark_up()
+    backend.clock.now += 0.125
+    backend.state_tracker.mark_asleep()
+    backend.clock.now += 3600
+    backend.state_tracker.begin_boot()
+    backend.clock.now += 0.5
+    backend.meter.observe()
+    backend.clock.now += 0.25
+    backend.state_tracker.mark_up()
+    backend.clock.now += 10
+    backend.meter.observe()
 
-    assert [(span.kind, span.begin - began, span.end - began) for span in life.meter._spans] == [
+    assert [(span.kind, span.begin - began, span.end - began) for span in backend.meter._spans] == [
         ("boot_s", 0, 0.75),
         ("up_s", 0.75, 0.875),
         ("boot_s", 3600.875, 3601.625),
@@ -204,11 +204,13 @@ def test_late_observation_misses_nothing(tmp_path: Path) -> None:
 
 
 def test_boot_before_the_meters_start_counts_whole(tmp_path: Path) -> None:
-    life = Life(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
-    life.state_tracker.begin_boot()
-    life.clock.now += 2
-    meter = UsageMeter(life.state_tracker.recent_states, FileUsageStore(tmp_path / "meter.json"), clock=life.clock)
-    life.clock.now += 3
+    backend = MeteredBackend(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
+    backend.state_tracker.begin_boot()
+    backend.clock.now += 2
+    meter = UsageMeter(
+        backend.state_tracker.recent_states, FileUsageStore(tmp_path / "meter.json"), clock=backend.clock
+    )
+    backend.clock.now += 3
 
     assert meter.current_month().boot_s == 5
 
@@ -216,13 +218,13 @@ def test_boot_before_the_meters_start_counts_whole(tmp_path: Path) -> None:
 def test_unwritten_usage_counts_and_is_written_later(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    life = Life(RedisUsageStore(redis_server.url), 1_790_000_000.0, budget_s=310)
+    backend = MeteredBackend(RedisUsageStore(redis_server.url), 1_790_000_000.0, budget_s=310)
     redis_server.kill()
-    life.picture(boot_s=12, work_s=3, idle_s=300)
-    life.meter.write()
-    life.meter.write()
+    backend.upscale(boot_s=12, work_s=3, idle_s=300)
+    backend.meter.write()
+    backend.meter.write()
 
-    assert life.meter.is_budget_spent()
+    assert backend.meter.is_budget_spent()
     assert [record.getMessage() for record in caplog.records if "Redis" in record.getMessage()] == [
         (
             "Redis, which stores the GPU usage, cannot be reached (ConnectionError). "
@@ -230,22 +232,22 @@ def test_unwritten_usage_counts_and_is_written_later(
         )
     ]
     redis_server.start()
-    life.picture(boot_s=10, work_s=3, idle_s=300)
-    life.meter.write()
-    life.meter.write()
+    backend.upscale(boot_s=10, work_s=3, idle_s=300)
+    backend.meter.write()
+    backend.meter.write()
 
-    assert read_seconds(life.meter.current_month()) == (22, 6, 600, 628)
+    assert read_seconds(backend.meter.current_month()) == (22, 6, 600, 628)
     assert read_seconds(RedisUsageStore(redis_server.url).read()["2026-09"]) == (22, 6, 600, 628)
 
 
 def test_damaged_file_is_kept_and_counting_continues(tmp_path: Path) -> None:
     path = tmp_path / "meter.json"
     path.write_text('{"version": 1, "months": ')
-    life = Life(FileUsageStore(path), 1_790_000_000.0)
-    life.picture(boot_s=12, work_s=3, idle_s=300)
-    life.meter.write()
+    backend = MeteredBackend(FileUsageStore(path), 1_790_000_000.0)
+    backend.upscale(boot_s=12, work_s=3, idle_s=300)
+    backend.meter.write()
 
-    assert life.meter.current_month().gpu_s == pytest.approx(315)
+    assert backend.meter.current_month().gpu_s == pytest.approx(315)
     assert path.read_text() == '{"version": 1, "months": '
     with pytest.raises(UsageStoreError, match="damaged"):
         FileUsageStore(path).read()

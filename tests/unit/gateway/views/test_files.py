@@ -22,8 +22,8 @@ def test_files_of_a_page_are_cached_for_a_year(client: FlaskClient) -> None:
 
     assert len(named) > 10
     for address in named:
-        answer = client.get(address, buffered=True)
-        assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
+        response = client.get(address, buffered=True)
+        assert (response.status_code, response.headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
 
 
 def test_scripts_import_files_of_their_own_release(client: FlaskClient) -> None:
@@ -51,21 +51,21 @@ def test_file_that_changes_has_another_address(
     [new, *_] = addresses(client)
     assert (new.split("/")[3], new.split("/")[2]) == (old.split("/")[3], files.static_version())
     assert new != old
-    answer = client.get(old, buffered=True)
-    assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-cache")
+    response = client.get(old, buffered=True)
+    assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-cache")
 
 
 def test_part_beyond_the_end_of_a_file_is_416(client: FlaskClient) -> None:
     [address, *_] = addresses(client)
-    answer = client.get(address, headers={"Range": "bytes=9999999-", "Accept": "application/json"}, buffered=True)
+    response = client.get(address, headers={"Range": "bytes=9999999-", "Accept": "application/json"}, buffered=True)
 
-    assert read_problem(answer) == (416, "range-not-satisfiable")
-    assert answer.headers["Content-Range"].startswith("bytes */")
+    assert read_problem(response) == (416, "range-not-satisfiable")
+    assert response.headers["Content-Range"].startswith("bytes */")
 
 
 @pytest.mark.parametrize("path", ["nothing.js", "../app.py", "%2e%2e/app.py", "..%2fapp.py", "/etc/passwd"])
 def test_nothing_else_is_sent(client: FlaskClient, path: str) -> None:
-    answer = client.get(f"/static/{files.static_version()}/{path}", buffered=True)
+    response = client.get(f"/static/{files.static_version()}/{path}", buffered=True)
 
-    assert answer.status_code in (308, 404)
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert response.status_code in (308, 404)
+    assert response.headers["Cache-Control"] == "no-store"

@@ -179,11 +179,11 @@ def test_missing_wrong_and_revoked_key_get_one_response(
         {"X-API-Key": "schlüssel"},
     ]
 
-    answers = [client.post("/api/v1/upscale", data=PHOTO, headers=headers) for headers in attempts]
+    responses = [client.post("/api/v1/upscale", data=PHOTO, headers=headers) for headers in attempts]
 
-    assert {read_problem(answer) for answer in answers} == {(401, "key-required")}
-    assert len({json.dumps({**answer.get_json(), "request_id": ""}) for answer in answers}) == 1
-    assert {answer.headers["WWW-Authenticate"] for answer in answers} == {'Bearer realm="superres"'}
+    assert {read_problem(response) for response in responses} == {(401, "key-required")}
+    assert len({json.dumps({**response.get_json(), "request_id": ""}) for response in responses}) == 1
+    assert {response.headers["WWW-Authenticate"] for response in responses} == {'Bearer realm="superres"'}
     assert upscaler.calls == []
 
 
@@ -250,15 +250,15 @@ def test_full_gateway_is_alive_but_not_ready(make_app: MakeApp, key: str) -> Non
 
 def test_every_response_has_id_and_security_headers(client: FlaskClient) -> None:
     paths = ("/", "/healthz", "/static/x/page.css", "/favicon.ico", "/nothing", "/")
-    answers = [client.get(path, buffered=True) for path in paths]
+    responses = [client.get(path, buffered=True) for path in paths]
 
-    assert len({answer.headers["X-Request-Id"] for answer in answers}) == len(answers)
-    for answer in answers:
-        policy = answer.headers["Content-Security-Policy"]
+    assert len({response.headers["X-Request-Id"] for response in responses}) == len(responses)
+    for response in responses:
+        policy = response.headers["Content-Security-Policy"]
         assert "unsafe" not in policy
         assert "default-src 'none'" in policy
-        assert answer.headers["Referrer-Policy"] == "same-origin"
-        assert "Set-Cookie" not in answer.headers
+        assert response.headers["Referrer-Policy"] == "same-origin"
+        assert "Set-Cookie" not in response.headers
 
 
 def test_frame_ancestors_come_from_the_settings(make_app: MakeApp) -> None:

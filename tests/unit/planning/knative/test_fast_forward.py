@@ -200,7 +200,7 @@ bursts = st.lists(st.tuples(st.sampled_from([0.3, 5.0, 20.0, 70.0]), st.integers
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
-    crowds=bursts,
+    groups=bursts,
     phase_s=st.floats(0, 2).map(lambda phase: round(phase, 3)),
     apart_s=st.sampled_from([0.0, 0.013, 0.4, 1.7]),
     boot_s=st.sampled_from([20.0, 75.0]),
@@ -210,7 +210,7 @@ bursts = st.lists(st.tuples(st.sampled_from([0.3, 5.0, 20.0, 70.0]), st.integers
     max_scale=st.sampled_from(["0", "4"]),
 )
 def test_skipping_a_boot_moves_no_event(
-    crowds: list[tuple[float, int]],
+    groups: list[tuple[float, int]],
     phase_s: float,
     apart_s: float,
     boot_s: float,
@@ -229,7 +229,7 @@ def test_skipping_a_boot_moves_no_event(
         container_concurrency=1,
     )
     arrivals, moment = [], 10 + phase_s
-    for gap_s, size in crowds:
+    for gap_s, size in groups:
         arrivals += [(round(moment + index * apart_s, 4), 3.0) for index in range(size)]
         moment = arrivals[-1][0] + gap_s
 

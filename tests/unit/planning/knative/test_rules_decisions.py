@@ -159,10 +159,11 @@ def idle(target: PodAutoscaler, at_s: float, **seen: float) -> ReconcileResult:
 
 
 @pytest.mark.parametrize(
-    ("least", "most", "desired", "bounded"), [(0, 0, 7, 7), (2, 0, 0, 2), (0, 5, 7, 5), (3, 2, 0, 3), (1, 1, 25, 1)]
+    ("minimum", "maximum", "desired", "bounded"),
+    [(0, 0, 7, 7), (2, 0, 0, 2), (0, 5, 7, 5), (3, 2, 0, 3), (1, 1, 25, 1)],
 )
-def test_minimum_applies_before_the_maximum(least: int, most: int, desired: int, bounded: int) -> None:
-    assert Revision(min_scale=least, max_scale=most).bounded(desired) == bounded
+def test_minimum_applies_before_the_maximum(minimum: int, maximum: int, desired: int, bounded: int) -> None:
+    assert Revision(min_scale=minimum, max_scale=maximum).bounded(desired) == bounded
 
 
 def test_unreachable_revision_has_no_minimum_and_no_retention() -> None:

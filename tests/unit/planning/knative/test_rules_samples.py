@@ -118,9 +118,9 @@ def test_silence_is_reported_once_and_then_forgotten() -> None:
     meter.arrive(to_ns(10))
     meter.leave(to_ns(10.5))
 
-    told = [(meter.report(to_ns(at_s)), meter.is_idle) for at_s in (11.1, 12.1, 13.1)]
+    reports = [(meter.report(to_ns(at_s)), meter.is_idle) for at_s in (11.1, 12.1, 13.1)]
 
-    assert told == [(0, False), (0, True), (None, True)]  # the first: mean 0.45, minus the 1 already reported
+    assert reports == [(0, False), (0, True), (None, True)]  # the first: mean 0.45, minus the 1 already reported
     assert meter.arrive(to_ns(13.5)) is True
 
 

@@ -12,10 +12,10 @@ from preprocessing.formats.exif import read_orientation, swaps_sides
 from testing.images import exif_with_orientation
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("byte_order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_read_in_either_byte_order(orientation: int, order: str) -> None:
-    exif = exif_with_orientation(orientation, order=order, gps=True)
+def test_orientation_is_read_in_either_byte_order(orientation: int, byte_order: str) -> None:
+    exif = exif_with_orientation(orientation, byte_order=byte_order, gps=True)
     assert read_orientation(exif) == orientation
     assert read_orientation(b"Exif\0\0" + exif) == orientation
     assert swaps_sides(orientation) == (orientation in (5, 6, 7, 8))

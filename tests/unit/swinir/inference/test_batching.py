@@ -20,10 +20,10 @@ class Recorder:
     """An engine that adds 1 to every pixel, records its input, and fails if a tile starts with 66."""
 
     def __init__(self) -> None:
-        self.given: list[tuple[str, tuple[int, ...]]] = []
+        self.passes: list[tuple[str, tuple[int, ...]]] = []
 
     def restore(self, tiles: Any, variant: str, is_cancelled: Any) -> Restored:
-        self.given.append((variant, tiles.shape))
+        self.passes.append((variant, tiles.shape))
         if is_cancelled():
             raise InferenceCancelledError("nobody waits")
         if variant == "nope":
@@ -40,7 +40,7 @@ class Recorder:
 def run(jobs: list[TileJob]) -> list[tuple[str, tuple[int, ...]]]:
     recorder = Recorder()
     run_jobs(recorder, jobs)  # type: ignore[arg-type]  # stands in for Engine
-    return recorder.given
+    return recorder.passes
 
 
 def flat(value: int, count: int = 1, side: int = 8) -> Any:

@@ -58,16 +58,16 @@ def make_large_jobs(recorder: RunRecorder, tiles_a_pass: int) -> LargeJobQueue:
 
 def test_job_comes_back_whole_however_many_passes_it_took() -> None:
     recorder = RunRecorder()
-    given = np.arange(5 * 4 * 4 * 3, dtype=np.uint8).reshape(5, 4, 4, 3)
-    make_large_jobs(recorder, 2).put(TileJob(given, {"a"}), recorder.finished.put)
+    all_tiles = np.arange(5 * 4 * 4 * 3, dtype=np.uint8).reshape(5, 4, 4, 3)
+    make_large_jobs(recorder, 2).put(TileJob(all_tiles, {"a"}), recorder.finished.put)
     recorder.release(3)
 
     job = recorder.next_finished()
 
     assert job.error is None
     assert job.restored is not None
-    assert np.array_equal(job.restored.tiles, given + 1)
-    assert np.array_equal(job.restored.checks, given[:, 0, 0, :1])
+    assert np.array_equal(job.restored.tiles, all_tiles + 1)
+    assert np.array_equal(job.restored.checks, all_tiles[:, 0, 0, :1])
     assert [count for each in recorder.passes for _, count in each] == [2, 2, 1]
 
 
@@ -131,7 +131,7 @@ def test_job_that_fails_fails_alone_and_the_queue_goes_on() -> None:
 
 
 def test_bug_fails_its_jobs_and_not_the_queue() -> None:
-    answers: queue.Queue[TileJob] = queue.Queue()
+    responses: queue.Queue[TileJob] = queue.Queue()
     calls = []
 
     def run(jobs: list[TileJob]) -> None:
@@ -142,11 +142,11 @@ def test_bug_fails_its_jobs_and_not_the_queue() -> None:
             job.restored = Restored(job.tiles, np.zeros((len(job.tiles), 6), np.float32), np.full(len(job.tiles), 7))
 
     large_jobs = LargeJobQueue(run, 16)
-    large_jobs.put(TileJob(tiles(1, 1), {"a"}), answers.put)
-    assert isinstance(answers.get(timeout=LIMIT_S).error, KeyError)
+    large_jobs.put(TileJob(tiles(1, 1), {"a"}), responses.put)
+    assert isinstance(responses.get(timeout=LIMIT_S).error, KeyError)
 
-    large_jobs.put(TileJob(tiles(1, 1), {"a"}), answers.put)
-    assert answers.get(timeout=LIMIT_S).restored is not None
+    large_jobs.put(TileJob(tiles(1, 1), {"a"}), responses.put)
+    assert responses.get(timeout=LIMIT_S).restored is not None
 
 
 def test_result_that_cannot_be_sent_does_not_affect_the_next_job(caplog: pytest.LogCaptureFixture) -> None:
@@ -180,11 +180,11 @@ def test_failing_cancel_check_fails_its_job_alone() -> None:
 
 
 def test_part_without_a_result_fails_its_job_and_not_the_queue() -> None:
-    answers: queue.Queue[TileJob] = queue.Queue()
+    responses: queue.Queue[TileJob] = queue.Queue()
     large_jobs = LargeJobQueue(lambda _jobs: None, 16)  # a bug: sets neither a result nor an error
     for value in (1, 2):
-        large_jobs.put(TileJob(tiles(1, value), {"a"}), answers.put)
-    assert [type(answers.get(timeout=LIMIT_S).error) for _ in range(2)] == [AssertionError, AssertionError]
+        large_jobs.put(TileJob(tiles(1, value), {"a"}), responses.put)
+    assert [type(responses.get(timeout=LIMIT_S).error) for _ in range(2)] == [AssertionError, AssertionError]
 
 
 def test_thread_that_dies_ends_its_process() -> None:

@@ -82,10 +82,10 @@ def test_fused_block_agrees_with_pytorch(dim: int, heads: int, window: int, rati
     block = draw_block(dim, heads, window, ratio, shifted=shifted)
     tokens = torch.randn(2 * 3 * window * 2 * window, dim, generator=torch.Generator().manual_seed(1))
 
-    got = run(block, tokens, 2, 3 * window, 2 * window)
+    actual = run(block, tokens, 2, 3 * window, 2 * window)
 
     with fused.disabled():
-        assert relative_error(got, run(block, tokens, 2, 3 * window, 2 * window)) <= TOLERANCE
+        assert relative_error(actual, run(block, tokens, 2, 3 * window, 2 * window)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("case", PARITY_CASES)
@@ -110,20 +110,20 @@ def test_number_of_threads_changes_no_bit() -> None:
 def test_tokens_of_any_size_agree_with_pytorch(size: float) -> None:
     block = draw_block(60, 6, 8, 2.0, shifted=True)
     tokens = size * torch.randn(16 * 16, 60, generator=torch.Generator().manual_seed(1))
-    got = run(block, tokens, 1, 16, 16)
+    actual = run(block, tokens, 1, 16, 16)
     with fused.disabled():
-        assert relative_error(got, run(block, tokens, 1, 16, 16)) <= TOLERANCE
+        assert relative_error(actual, run(block, tokens, 1, 16, 16)) <= TOLERANCE
 
 
 def test_scores_far_apart_agree_with_pytorch() -> None:
     """Weights of a few units make a softmax of ones and zeros, and perceptrons far into both tails."""
     block = draw_block(48, 4, 8, 2.0, shifted=True, spread=3.0)
     tokens = torch.randn(16 * 24, 48, generator=torch.Generator().manual_seed(1))
-    got = run(block, tokens, 1, 16, 24)
+    actual = run(block, tokens, 1, 16, 24)
     with fused.disabled():
-        wanted = run(block, tokens, 1, 16, 24)
-    assert relative_error(got, wanted) <= 1e-3  # a softmax this hard turns on the last bits of its scores
-    assert torch.isfinite(got).all()
+        expected = run(block, tokens, 1, 16, 24)
+    assert relative_error(actual, expected) <= 1e-3  # a softmax this hard turns on the last bits of its scores
+    assert torch.isfinite(actual).all()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -135,10 +135,10 @@ def test_values_not_finite_stay_in_their_window(value: float) -> None:
     source = orders.gather["shifted", "plain"][70]  # the second window's seventh token
     tokens[source, 3] = value
 
-    got = run(block, tokens, 1, 16, 16)
+    actual = run(block, tokens, 1, 16, 16)
 
-    assert not torch.isfinite(got[64:128]).all(dim=1).any()
-    others = torch.cat([got[:64], got[128:]])
+    assert not torch.isfinite(actual[64:128]).all(dim=1).any()
+    others = torch.cat([actual[:64], actual[128:]])
     assert torch.equal(others, torch.cat([sound[:64], sound[128:]]))
 
 
@@ -246,7 +246,7 @@ def test_too_long_heads_run_in_pytorch() -> None:
     tokens = torch.randn(4 * 4, fused.MAX_HEAD_DIM + 32, generator=torch.Generator().manual_seed(3))
     for heads, is_fused in ((1, False), (2, True)):
         block = draw_block(tokens.shape[1], heads, 2, 1.0, shifted=False, spread=0.02)
-        got = run(block, tokens, 1, 4, 4)
+        actual = run(block, tokens, 1, 4, 4)
         assert (block._packed_cache is not None) == is_fused
         with fused.disabled():
-            assert relative_error(got, run(block, tokens, 1, 4, 4)) <= TOLERANCE
+            assert relative_error(actual, run(block, tokens, 1, 4, 4)) <= TOLERANCE
