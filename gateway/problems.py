@@ -227,7 +227,7 @@ class RefusedByBackend(Problem):
 
 
 class LimitReached(Problem):
-    """A rate limit of requests, megapixels or wake-ups is used up. Retry-After says when this request would pass."""
+    """A rate limit of requests, megapixels or wake calls is used up. Retry-After says when this request would pass."""
 
     status, slug, title = 429, "limit-reached", "Rate limit reached"
 
@@ -257,7 +257,7 @@ class InternalError(Problem):
 
 
 class BackendFault(Problem):
-    """The backend failed at a valid request, or is misconfigured. The log has the reason, for the operator."""
+    """The backend failed on a valid request, or is misconfigured. The log has the reason, for the operator."""
 
     status, slug, title = 502, "backend-fault", "Backend failed"
 

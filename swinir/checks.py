@@ -19,7 +19,7 @@ Rows = npt.NDArray[np.float32]
 #   halvings         times its micro-batch was halved because memory ran out
 #   lowest, highest  smallest and largest value before clamping, in levels of 255
 #   clamped          share of values outside 0..255 by more than half a level
-#   back_error       mean squared difference, in levels squared, between the input tile and the output shrunk back
+#   back_error       mean squared difference, in levels squared, between the input tile and the output scaled down
 FIELDS = ("rerun", "halvings", "lowest", "highest", "clamped", "back_error")
 # The PSNR reported for images without any difference, where the formula gives infinity.
 IDENTICAL_DB = 99.0
@@ -42,14 +42,14 @@ class OutputChecks:
     clamped: float
     """Share of values outside 0..255 by more than half a level."""
     back_db: float
-    """PSNR between the input and the output shrunk back to its size: high when nothing was moved or recoloured."""
+    """PSNR between the input and the output scaled back down to its size: high when nothing was moved or recoloured."""
 
     def to_sentence(self) -> str:
         """Return the checks as text for users."""
         again = f" ({self.reruns} computed again in full precision)" if self.reruns else ""
         return (
             f"Checked: {self.tiles} {'tile' if self.tiles == 1 else 'tiles'}{again}, every value finite. "
-            f"Shrunk back, the result matches the upload at {self.back_db:.1f} dB."
+            f"Scaled back down, the result matches the upload at {self.back_db:.1f} dB."
         )
 
     def to_header(self) -> str:

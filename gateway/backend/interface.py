@@ -9,7 +9,7 @@ BackendError                  the call returned no result
     BackendStillBootingError  and the backend had not even booted
   BackendRejectedError        it found the request invalid; the message may be shown to the client
   BackendMisconfiguredError   a wrong MODEL_KEY or a missing model; the message is for the operator
-  BackendFaultError           it failed at a valid request, or its response is invalid
+  BackendFaultError           it failed on a valid request, or its response is invalid
     BackendDiedError          it died while it worked, and another one is booting
 """
 
@@ -54,7 +54,7 @@ class BackendMisconfiguredError(BackendError):
 
 
 class BackendFaultError(BackendError):
-    """The backend failed at a valid request, or returned an invalid response."""
+    """The backend failed on a valid request, or returned an invalid response."""
 
 
 class BackendDiedError(BackendFaultError):

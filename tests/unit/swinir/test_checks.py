@@ -32,7 +32,7 @@ def test_image_is_as_sound_as_its_tiles() -> None:
 
 def test_sentence_has_tiles_reruns_and_psnr() -> None:
     assert summarise(rows((0, 0, 0, 255, 0, 1.0))).to_sentence() == (
-        "Checked: 1 tile, every value finite. Shrunk back, the result matches the upload at 48.1 dB."
+        "Checked: 1 tile, every value finite. Scaled back down, the result matches the upload at 48.1 dB."
     )
     text = summarise(rows((1, 0, 0, 255, 0, 1.0), (0, 0, 0, 255, 0, 1.0))).to_sentence()
     assert "2 tiles (1 computed again in full precision), every value finite." in text
