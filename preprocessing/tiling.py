@@ -82,7 +82,7 @@ def stitch_band(tiles_of_row: Array, grid: Grid, row: int, scale: int) -> Array:
 
 
 def _is_only_tile(grid: Grid) -> bool:
-    """Whether one tile is the whole image, without padding."""
+    """Return whether one tile is the whole image, without padding."""
     return grid.rows == grid.columns == 1 and (grid.height, grid.width) == (grid.tile_height, grid.tile_width)
 
 

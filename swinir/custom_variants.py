@@ -85,7 +85,7 @@ def find_offered(names: Sequence[str], weights_dir: Path | None) -> Mapping[str,
 
 
 def has_weights(row: Variant, weights_dir: Path | None) -> bool:
-    """Whether the weights file of a variant is on this machine; the file is not read."""
+    """Return whether the weights file of a variant is on this machine; the file is not read."""
     return row.is_bundled or (weights_dir is not None and (weights_dir / f"{row.name}.safetensors").is_file())
 
 

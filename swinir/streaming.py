@@ -51,7 +51,7 @@ class RestoredBand:
     checks: Rows
     """float32 [columns, 6]: one row per tile of this band."""
     compute_us: int
-    """Microseconds of work for its tiles, without waiting; of a shared forward pass, its share."""
+    """Microseconds of work for the band's tiles, without waiting. Of a shared pass, the share of these tiles."""
 
 
 class SubBatchSize:

@@ -44,7 +44,7 @@ class Hit:
     amount: int
     time: float
     is_shared: bool
-    """Whether Redis counted it, rather than this process's memory."""
+    """Whether the amount was counted in Redis. False if it was counted in this process's memory."""
 
 
 class CircuitBreaker:

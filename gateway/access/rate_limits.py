@@ -42,14 +42,14 @@ class RateLimitedClient:
     """The client of a request: the owner of an API key, or everyone at one address."""
 
     id: str
-    """Key of its counts, such as "client:phone" or "address:203.0.113.7"."""
+    """Key under which usage is counted, such as "client:phone" or "address:203.0.113.7"."""
     rates: Rates
     api_key: ApiKey | None = None
 
 
 @dataclass(frozen=True)
 class RateLimitStatus:
-    """How much of one limit a client has used."""
+    """The status of a client at one limit: how much is left, and when it grows again."""
 
     resource: Resource
     limit: int
@@ -67,7 +67,7 @@ class Charge:
     resource: Resource
     rates: list[RateLimitItem]
     hits: list[Hit]
-    """What was counted; empty after a refund."""
+    """The counted amounts, one per rate. Empty after a refund."""
 
 
 class RateLimiter:

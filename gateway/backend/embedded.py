@@ -1,8 +1,8 @@
 """The embedded backend: runs one real Triton on this machine and sends requests to it.
 
-Owns the life of the server. It starts in the background, is replaced when it or one of its Python stubs dies (Triton
-itself would report a dead stub as ready), is ended after an idle time, boots again on demand, and ends with the
-gateway. A request waits for a boot within its own deadline.
+Owns the server's lifecycle, cold starts included. The server starts in the background, is replaced when it or one of
+its Python stubs dies (Triton itself would report a dead stub as ready), is ended after an idle time, boots again on
+demand, and ends with the gateway. A request waits for a boot within its own deadline.
 """
 
 from __future__ import annotations
@@ -178,7 +178,10 @@ class EmbeddedBackend:
                 self._last_used = time.monotonic()
 
     def _retire_if_broken(self, client: TritonClient, patience_s: float) -> bool:
-        """Whether the server of a failed call is dead or dies within `patience_s`. It then gets no more requests."""
+        """Return whether the server of a failed call is dead or dies within `patience_s`.
+
+        A dead server gets no more requests.
+        """
         deadline = time.monotonic() + patience_s
         with self._changed:
             while client is self._client and not self._is_closed:
@@ -258,7 +261,10 @@ class EmbeddedBackend:
                 return
 
     def _fall_asleep_if_idle(self) -> bool:
-        """Whether the server has been idle for too long. If so, from here on requests wait for the next boot."""
+        """Put the server to sleep if it has been idle for too long, and return whether it was.
+
+        Later requests wait for the next boot.
+        """
         limit_s, idle_s = self._settings.scale_to_zero_after_s, time.monotonic() - self._last_used
         if not limit_s or self._running_requests or self._client is None or idle_s < limit_s:
             return False

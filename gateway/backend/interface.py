@@ -66,7 +66,7 @@ class Band:
     """Finished rows of the output."""
 
     top: int
-    """Index of its first row in the output."""
+    """Index of the band's first row in the output."""
     pixels: Pixels = field(repr=False)
     """uint8 [h, W * scale, 3]."""
     checks: Rows | None = field(default=None, repr=False)

@@ -20,10 +20,10 @@ _FALLBACKS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - a folder with a ra
 
 
 class RuntimeFolder:
-    """The folder, from its creation until `remove`."""
+    """A temporary folder that exists until `remove` is called."""
 
     def __init__(self, triton: TritonPaths, model_repository: Path) -> None:
-        """Create the folder and its links. Raises EmbeddedServerError without models or without a usable place."""
+        """Create the folder and its links. Raises EmbeddedServerError if models or a usable parent are missing."""
         if not model_repository.is_dir():
             raise EmbeddedServerError(
                 f"Model repository not found: {model_repository}. "
@@ -32,7 +32,7 @@ class RuntimeFolder:
         self._folder = _create_folder()
         self.path = Path(self._folder.name)
         self.backends = self.path
-        """What Triton calls its backend directory: it holds the folder `python`."""
+        """Path for Triton's option --backend-directory. It contains the folder `python`."""
         self.models = self.path / "models"
         self.models.symlink_to(model_repository.resolve())
         # Triton wants the backend, its utilities and the stub of this Python in one folder; the wheel keeps them apart.
@@ -46,7 +46,7 @@ class RuntimeFolder:
             (python / part.name).symlink_to(part.resolve())
 
     def remove(self) -> None:
-        """Delete the folder; what its links lead to stays."""
+        """Delete the folder and its links. The targets of the links stay."""
         self._folder.cleanup()
 
 

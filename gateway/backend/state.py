@@ -1,7 +1,7 @@
 """Tracks the backend's state (asleep, booting, up, failed) and how long its boots take.
 
 The state follows from requests and wake calls alone: a health check would wake a sleeping backend. The durations of the
-last boots are stored in a file, so that the usual time of a boot is known after a restart too.
+last boots are stored in a file, so that the usual time of a cold start is known after a restart too.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class TritonProcess:
         return f"127.0.0.1:{self.ports.grpc}"
 
     def is_ready(self) -> bool:
-        """Whether every model is loaded. Asks Triton's open health endpoint on loopback."""
+        """Return whether every model is loaded. Asks Triton's open health endpoint on loopback."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ports.http, timeout=1.0)
         try:
             connection.request("GET", "/v2/health/ready")

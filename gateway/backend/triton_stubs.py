@@ -31,11 +31,11 @@ class Stub:
     """A stub, as its command line describes it: stub, model.py, region, two sizes, the server's process id, ..."""
 
     process: psutil.Process
-    """Identified by process id and start time, so that a reused id is not taken for the stub."""
+    """The process, identified by its id and start time, so that a reused id is not taken for the stub."""
     folder: str
-    """The runtime folder of its server."""
+    """Runtime folder of the stub's server."""
     region: str
-    """Name of its shared memory region in /dev/shm."""
+    """Name of the stub's shared memory region in /dev/shm."""
     server_pid: int
 
     @property
@@ -44,7 +44,7 @@ class Stub:
         return self.process.pid
 
     def is_alive(self) -> bool:
-        """Whether it still runs. A zombie does not."""
+        """Return whether the process runs. A zombie does not run."""
         try:
             return self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
@@ -68,7 +68,7 @@ def end_stubs(folder: Path, *, grace_s: float, regions: Collection[str] = ()) ->
 def record_regions(path: Path, stubs: Collection[Stub]) -> None:
     """Write each stub's server and region to a file for `end_orphaned_stubs`, which a later gateway calls.
 
-    The file is replaced as a whole: a reader never sees half of it.
+    The file is replaced by an atomic rename, so a reader never sees a partial file.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text("".join(f"{stub.server_pid} {stub.region}\n" for stub in stubs))
@@ -109,7 +109,7 @@ def _is_region(name: str) -> bool:
 
 
 def _is_server(pid: int) -> bool:
-    """Whether a live tritonserver has this process id; an ended server's id may belong to another program by now."""
+    """Return whether a live tritonserver has this process id, which another program may have taken over."""
     try:
         process = psutil.Process(pid)
         return process.name() == SERVER_NAME and process.status() != psutil.STATUS_ZOMBIE

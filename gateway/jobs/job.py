@@ -29,7 +29,7 @@ class Result:
     checks: OutputChecks | None = None
     """Checks of the output; None if the backend does not report them."""
     cache: Literal["hit", "miss"] = "miss"
-    """A hit was computed for an earlier request with the same content."""
+    """Whether the result came from the cache. A "hit" was computed for an earlier request with the same content."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def ignore_progress(_: Progress) -> None:
 
 
 class Job(Protocol):
-    """One upscale: in the queue, running, or answered from the cache."""
+    """One upscale: in the queue, running, or served from the cache."""
 
     @property
     def request(self) -> UpscaleRequest:

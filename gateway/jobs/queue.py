@@ -41,7 +41,7 @@ class QueueFullError(Exception):
 
 
 class ClientQueueFullError(QueueFullError):
-    """This client has its maximum number of jobs waiting, even if the queue has free slots."""
+    """The client already has the maximum number of waiting jobs. The queue may still have free slots."""
 
 
 class QueueTimeoutError(Exception):
@@ -49,12 +49,12 @@ class QueueTimeoutError(Exception):
 
 
 class QueuePosition(NamedTuple):
-    """Where a job stands in the queue."""
+    """The position of a job in the queue."""
 
     position: int
     """Position among the waiting jobs, from 1; 0 once the job runs."""
     ahead: int
-    """Number of jobs that run or wait ahead of it."""
+    """Number of running and waiting jobs that are ahead of this job."""
 
 
 RUNNING = QueuePosition(0, 0)
@@ -62,7 +62,7 @@ RUNNING = QueuePosition(0, 0)
 
 @dataclass(frozen=True)
 class QueueState:
-    """How full the queue is."""
+    """The number of running and waiting jobs, and whether the queue is full."""
 
     running: int
     waiting: int
@@ -73,7 +73,7 @@ class QueueState:
 
 @dataclass(frozen=True)
 class Capacity:
-    """Maximum numbers of jobs, and of bytes that they need."""
+    """Maximum numbers of running and waiting jobs, and of bytes that running jobs need."""
 
     running: int
     waiting: int
@@ -96,7 +96,7 @@ class Reservations:
         self._due: dict[str, float] = {}
 
     def count_ahead(self, client_id: str, now: float, until: float = math.inf) -> int:
-        """Return how many reservations due by `until` are older than the client's (all, if it has none)."""
+        """Return the number of reservations due by `until` that are older than the client's; all if it has none."""
         for expired in [holder for holder, due in self._due.items() if due + RESERVATION_GRACE_S < now]:
             del self._due[expired]
         ahead = 0
@@ -137,7 +137,7 @@ class JobQueue:
         self._usual_job_s = usual_job_s
 
     def state(self) -> QueueState:
-        """Return how full the queue is."""
+        """Return the current state of the queue."""
         with self._lock:
             running, waiting = self._running.total(), len(self._waiting)
             now = self._clock()
@@ -203,7 +203,7 @@ class JobQueue:
         )
 
     def _may_wait(self, client_id: str, now: float) -> bool:
-        """Whether a waiting slot is free that is not reserved for a client due to return while this one would wait."""
+        """Return whether a waiting slot is free and not reserved for a client that returns while this one waits."""
         waiting = len(self._waiting)
         starts_at = now + self._estimate_s(waiting)
         return waiting + self._reservations.count_ahead(client_id, now, starts_at) < self._capacity.waiting

@@ -1,4 +1,4 @@
-"""Parser of request bodies: takes the image and the options out, within every limit and before anything is decoded.
+"""Parses the request body of an upload: extracts the image and the options, within every limit and without decoding.
 
 A body is multipart with a field `image`, or the image itself. The announced length is checked first, the first bytes
 next, and nothing beyond the limit is read or kept. Nothing is written to disk. The time limit is that of the socket

@@ -23,7 +23,7 @@ from gateway.jobs.queue import RUNNING, QueuePosition
 
 @dataclass(frozen=True)
 class CacheStats:
-    """What the cache holds, and its hits and misses so far."""
+    """The size of the cache, and its hits and misses so far."""
 
     count: int
     n_bytes: int
@@ -86,7 +86,7 @@ class ResultCache:
             self._results[key] = result
 
     def stats(self) -> CacheStats:
-        """Return what the cache holds, without expired results, and its hits and misses."""
+        """Return the size of the cache, without expired results, and its hits and misses."""
         with self._lock:
             return CacheStats(len(self._results), int(self._results.currsize), self._hits, self._misses)
 

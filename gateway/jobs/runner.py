@@ -1,7 +1,8 @@
 """The job runner: decodes an upload, sends it to the backend and encodes the result, while holding a queue slot.
 
 One deadline starts with the request; it covers the wait in the queue, the backend's boot and its work. The result is
-encoded band by band as bands arrive, and a caller may watch the progress.
+encoded band by band as bands arrive, and a caller may watch the progress. A backend fault is retried once if enough
+time is left.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ class JobRunner:
 
 
 class QueuedJob:
-    """A `gateway.jobs.job.Job` that runs on the backend when the queue lets it."""
+    """A `gateway.jobs.job.Job` that waits for a queue slot and then runs on the backend."""
 
     def __init__(
         self, runner: JobRunner, request: UpscaleRequest, request_id: str, client_name: str, slot: QueueSlot

@@ -20,7 +20,7 @@ WAIT_S = 10.0
 
 
 class UploadMemoryFullError(Exception):
-    """Other uploads filled the budget for the whole wait."""
+    """The budget stayed full of other uploads during the whole wait."""
 
 
 class Reservation:
@@ -63,7 +63,7 @@ class UploadMemory:
         self._waiters: list[_Waiter] = []
 
     def reserve(self, n_bytes: int, client_id: str) -> Reservation:
-        """Reserve bytes, at most the whole budget; raise UploadMemoryFullError if the wait was in vain."""
+        """Reserve bytes, at most the whole budget; raise UploadMemoryFullError if they are not free in time."""
         waiter = _Waiter(client_id, min(n_bytes, self.max_bytes))
         end = self._clock() + self._wait_s
         with self._changed:
@@ -86,7 +86,7 @@ class UploadMemory:
             return self._reserved.total()
 
     def _find_next(self) -> _Waiter | None:
-        """Return the first waiter whose client may hold that much."""
+        """Return the first waiter whose client may hold the bytes that it waits for."""
         for waiter in self._waiters:
             held = self._reserved[waiter.client_id]
             if not held or held + waiter.n_bytes <= self.max_bytes // 2:

@@ -101,7 +101,7 @@ class UsageMeter:
             return self._month()
 
     def is_budget_spent(self) -> bool:
-        """Whether this month's budget is used up. Never true without a budget."""
+        """Return whether this month's budget is used up. Never true without a budget."""
         return self.budget_s > 0 and self.current_month().gpu_s >= self.budget_s
 
     def seconds_to_next_month(self) -> float:

@@ -84,7 +84,7 @@ class UsageBatch:
 
     spans: tuple[AwakeSpan, ...] = ()
     uses: Mapping[tuple[str, str], ClientUsage] = field(default_factory=dict)
-    """Keys are (month, client)."""
+    """Usage by (month, client)."""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
 

@@ -160,7 +160,7 @@ def _find_problem(error: Exception) -> Problem:
 
 
 def wants_json() -> bool:
-    """Whether an error of this request is returned as JSON."""
+    """Return whether an error of this request is returned as JSON."""
     if request.path.startswith(JSON_PATHS) or wants_events():
         return True
     if request_ctx.url_adapter is None:  # invalid Host header: a page could not link to anything

@@ -34,14 +34,15 @@ EVENT_STREAM = "text/event-stream"
 
 
 def wants_events() -> bool:
-    """Whether the request accepts an event stream by name. Browsers do not name it by themselves."""
+    """Return whether the request accepts an event stream by name. Browsers do not name it by themselves."""
     return any(media_type == EVENT_STREAM and quality > 0 for media_type, quality in request.accept_mimetypes)
 
 
 def reserve_upload_memory(admitted: AdmittedRequest) -> Reservation | None:
     """Reserve memory for the announced body before any of it is read; raise UploadsFull.
 
-    Returns None for a body over the limit: it will not be read. The memory is released once the response has been sent.
+    Returns None for a body over the limit, because such a body is not read. The memory is released once the response
+    has been sent.
     """
     memory = services().upload_memory
     max_bytes = services().settings.max_upload_bytes + FORM_OVERHEAD_BYTES

@@ -59,7 +59,7 @@ class DisconnectWatcher:
 
 
 def _is_disconnected(descriptor: int) -> bool:
-    """Whether the client has closed its side. Browsers and HTTP libraries keep it open while they wait."""
+    """Return whether the client has closed its side. Browsers and HTTP libraries keep it open while they wait."""
     poll = select.poll()
     poll.register(descriptor, select.POLLRDHUP)
     return any(event & _DISCONNECTED for _, event in poll.poll(0))

@@ -45,16 +45,16 @@ _DISCARD_BYTES = 65_536
 
 @dataclass(order=True)
 class Deadline:
-    """The moment at which a socket is shut down, unless it is cancelled or extended before."""
+    """A time at which a socket is shut down. It can be cancelled or extended until then."""
 
     scheduled: float
-    """When the watching thread looks at it: its place in the heap."""
+    """Time at which the watching thread checks this deadline. The heap is sorted by it."""
     number: int
     sock: socket.socket | None = field(compare=False)
-    """None once cancelled."""
+    """The socket to shut down. None once the deadline is cancelled."""
     how: int = field(compare=False)
     due: float = field(compare=False)
-    """May be moved later at any time: the thread reads it when `scheduled` is reached."""
+    """Time at which the socket is shut down. It may be extended at any time: the thread reads it at `scheduled`."""
     has_expired: bool = field(default=False, compare=False)
 
 

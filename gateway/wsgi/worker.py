@@ -123,7 +123,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         return keepalive
 
     def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
-        """Whether another request may follow: not after a body that ended before its announced length.
+        """Return whether another request may follow: not after a body that ended before its announced length.
 
         Its reading was shut down (`timeouts`), but the kernel still accepts what arrives, and gunicorn would read it
         without a bound as the rest of that body (27.0.1: 90 MB of a blocked client in 18 of 1,500 tries).
@@ -132,7 +132,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         return bool(may_follow) and not getattr(conn.parser.mesg.body.reader, "length", 0)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        """Serve a request whose headers have been read. From here on every wait for the client has a timeout."""
+        """Serve a request whose headers have been read. Every later wait for the client has a timeout of its own."""
         self.app.deadlines.cancel(conn.deadline)
         if codings := [
             value for name, value in req.headers if name == "TRANSFER-ENCODING" and value.lower() != "chunked"
@@ -179,7 +179,7 @@ def _problem_from_gunicorn_error(error: BaseException) -> Problem:
 
 
 def _has_headers(conn: Any) -> bool:
-    """Whether a thread can go on: all headers have arrived, or too many, or the client has closed its side.
+    """Return whether a thread can go on: all headers have arrived, or too many, or the client has closed its side.
 
     Otherwise sets the socket so that it polls as readable only when more bytes arrive than it holds now.
     """

@@ -37,5 +37,5 @@ def read_orientation(exif: bytes) -> int:
 
 
 def swaps_sides(orientation: int) -> bool:
-    """Whether applying this orientation exchanges width and height."""
+    """Return whether applying this orientation exchanges width and height."""
     return orientation >= 5

@@ -179,7 +179,7 @@ def lengthen_last_scan(required_chunks: Sequence[bytes | memoryview]) -> list[by
 
 
 def have_same_pixels(one: PilImage.Image, other: PilImage.Image) -> bool:
-    """Whether two images of one size have the same pixels."""
+    """Return whether two images of one size have the same pixels."""
     width, height = one.size
     bands = ((0, top, width, min(top + _COMPARED_ROWS, height)) for top in range(0, height, _COMPARED_ROWS))
     return all(np.array_equal(np.asarray(one.crop(band)), np.asarray(other.crop(band))) for band in bands)

@@ -17,7 +17,7 @@ _ANIMATION_CHUNKS = (b"ANIM", b"ANMF")
 
 
 def is_webp(data: bytes) -> bool:
-    """Whether these bytes begin with the signature of a WebP."""
+    """Return whether these bytes begin with the signature of a WebP."""
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
 
 

@@ -61,7 +61,7 @@ def run_jobs(engine: Engine, jobs: list[TileJob]) -> None:
 
 
 def _run_together(engine: Engine, variant: str, group: list[TileJob]) -> bool:
-    """Run the jobs of a group together; false when that failed and each job should be tried alone."""
+    """Run the jobs of a group together. Return false when that failed and each job should be tried alone."""
     try:
         tiles = group[0].tiles if len(group) == 1 else np.concatenate([job.tiles for job in group])
         restored = engine.restore(tiles, variant, lambda: all(job.is_cancelled() for job in group))

@@ -90,7 +90,7 @@ class LargeJobQueue:
                 self._queue.extend(unfinished)  # behind all other jobs: round robin
 
     def _take_micro_batch(self) -> list[tuple[_QueuedJob, int]]:
-        """Take the first job, and jobs of its group while a micro-batch has space: (job, number of its tiles)."""
+        """Return (job, number of its tiles) for the first job and for jobs of its group that fit into a micro-batch."""
         first = self._queue.popleft()
         _, height, width, _ = first.job.tiles.shape
         free_tiles = max(1, self._micro_batch_pixels // (height * width))
@@ -107,7 +107,7 @@ class LargeJobQueue:
 
 
 def _is_cancelled(queued: _QueuedJob) -> bool:
-    """Whether the client has disconnected; sets the job's error then."""
+    """Return whether the client has disconnected, and set the job's error if so."""
     job = queued.job
     try:
         if job.is_cancelled():
@@ -118,7 +118,7 @@ def _is_cancelled(queued: _QueuedJob) -> bool:
 
 
 def _advance(queued: _QueuedJob, part: TileJob) -> bool:
-    """Store the result of a part; true when the job is finished and `on_finished` was called."""
+    """Store the result of a part. Return true when the job is finished and `on_finished` was called."""
     job = queued.job
     job.error = job.error or part.error
     if job.error is None:

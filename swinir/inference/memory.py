@@ -30,7 +30,7 @@ def keep_freed_memory() -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out: CUDA has a class for it, the CPU allocator only a message."""
+    """Return whether an error means that memory ran out: CUDA has a class for it, the CPU allocator only a message."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

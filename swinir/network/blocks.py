@@ -112,7 +112,7 @@ class SwinBlock(PlainSwinBlock):
 
 
 def _is_served_on_cpu(tokens: Tensor) -> bool:
-    """Whether blocks may run in place, over chunks, in the dtype of the tokens."""
+    """Return whether blocks may run in place, over chunks, in the dtype of the tokens."""
     return tokens.device.type == "cpu" and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
 

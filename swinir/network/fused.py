@@ -67,7 +67,7 @@ class _Kind(ctypes.Structure):
 
 
 class FusedBlock:
-    """The weights of one Swin block, packed, and the run of it."""
+    """One Swin block with its weights packed for the compiled library."""
 
     def __init__(self, block: PlainSwinBlock) -> None:
         attention = block.attn
@@ -132,7 +132,7 @@ class FusedBlock:
 
 
 def is_available() -> bool:
-    """Whether blocks may run fused in this process."""
+    """Return whether blocks may run fused in this process."""
     return _enabled and find_library() is not None
 
 

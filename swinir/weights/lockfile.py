@@ -25,13 +25,13 @@ class LockedWeights:
     file: str
     """File name of the published or imported checkpoint."""
     sha256: str
-    """Hash of that checkpoint."""
+    """Hash of the checkpoint `file`."""
     size_bytes: int
-    """Size of that checkpoint."""
+    """Size of the checkpoint `file`."""
     trust: str
     """Where the hash comes from: "pinned" (by the zoo), "first use" or "imported"."""
     converted_sha256: str
-    """Hash of the safetensors file converted from it."""
+    """Hash of the safetensors file that was converted from the checkpoint."""
 
 
 class LockFile:
