@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import numpy as np
+import torch
 
 from swinir.network.swinir import SwinIR
 from swinir.weights.load import find_weights, load_network
@@ -32,8 +33,10 @@ NAMES = [name for name, recipe in RECIPES.items() if recipe.scale == 1]
 @click.argument("name", type=click.Choice(NAMES))
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Holds bench/.")
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), help="Default: the bundled ones.")
-def measure_strengths(name: str, data: Path, weights: Path | None) -> None:
+@click.option("--threads", default=1, show_default=True)
+def measure_strengths(name: str, data: Path, weights: Path | None, threads: int) -> None:
     """Print the table of variant NAME."""
+    torch.set_num_threads(threads)
     row = VARIANTS[name]
     network = load_network(row, weights or find_weights(row, None))
     print("| strength | before, dB | after, dB |\n|---|---|---|")
