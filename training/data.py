@@ -20,7 +20,7 @@ TRAINING_SETS = ("BSDS500_train", "BSDS500_test", "T91", "SunHays80")  # never B
 
 # Every tenth image is held out of training, to see whether the network remembers images instead of learning.
 HELD_OUT_EVERY = 10
-HELD_OUT_SIDE = 256
+HELD_OUT_PATCH = 64  # input pixels of each held-out image that are judged
 
 # Half of the crops are cut larger, up to twice the side, and shrunk: sharper than the photo, and never the same twice.
 SHRUNK_SHARE = 0.5
@@ -52,10 +52,10 @@ def hold_out(images: Sequence[Pixels]) -> tuple[list[Pixels], list[Pixels]]:
 
 
 def held_out_pairs(images: Sequence[Pixels], recipe: Recipe, maximum: int = 40) -> Iterator[tuple[Pixels, Pixels]]:
-    """Yield (input, target) at the nominal strength, from a corner of 256 pixels of at most `maximum` images."""
+    """Yield (input, target) at the nominal strength: a corner of 64 input pixels of at most `maximum` images."""
     step = max(1, len(images) // maximum)
     for index, image in enumerate(images[::step][:maximum]):
-        side = [min(HELD_OUT_SIDE, length) // recipe.scale * recipe.scale for length in image.shape[:2]]
+        side = [min(HELD_OUT_PATCH, length // recipe.scale) * recipe.scale for length in image.shape[:2]]
         target = image[: side[0], : side[1]]
         yield recipe.degradation.nominal(target, np.random.default_rng(index)), target
 
