@@ -1,9 +1,11 @@
 # Two commands matter: `make run` and `make test`. Both set up what they need on a fresh machine.
-PYTHON ?= python3
+# Empty: scripts/setup.sh searches for a Python 3.11 or 3.12. TORCH=cpu or TORCH=cuda chooses the build of torch.
+PYTHON ?=
+export TORCH ?=
 BIN := .venv/bin
 PORT ?= 8080
-# One stamp a set of pins: a changed pyproject.toml or C source installs again, an unchanged one costs nothing.
-PINS := $(shell cat pyproject.toml swinir/network/fused_block.c 2>/dev/null | sha256sum | cut -c1-12)
+# One stamp for each set of pins: a change of these files runs set-up again, and an unchanged set costs nothing.
+PINS := $(shell cat pyproject.toml requirements.lock swinir/network/fused_block.c 2>/dev/null | sha256sum | cut -c1-12)
 
 .DEFAULT_GOAL := help
 
@@ -14,6 +16,9 @@ setup: .setup-run-$(PINS) ## Make .venv with everything that serving needs
 
 run: setup ## Serve the page, the API and a real Triton on http://127.0.0.1:$PORT
 	@PORT=$(PORT) $(BIN)/superres serve
+
+unit: .setup-test-$(PINS) ## Run the tests that start no Triton, Redis, Chromium or gunicorn (under a minute)
+	$(BIN)/python -m pytest -q -m "not triton and not redis and not browser and not containers and not slow"
 
 test: .setup-test-$(PINS) ## Run every test, on the real Triton, Redis and Chromium
 	$(BIN)/python -m pytest
@@ -37,15 +42,33 @@ gpu: .setup-test-$(PINS) ## Measure on a CUDA card what a CPU cannot tell, and w
 bill: .setup-test-$(PINS) ## Make the tables and plots of docs/how-to/plan-costs.md and docs/measurements/scale.md anew (minutes)
 	$(BIN)/python -m planning.reports.report
 
+docs: .setup-test-$(PINS) ## Build the documentation into build/site; a broken link fails
+	@$(BIN)/python -m scripts.cli_reference
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 containers: .setup-test-$(PINS) ## Build both images and live through docker-compose.yml (root, Debian 12; 5 minutes)
 	$(BIN)/python -m docker.exercise
 
+lock: .setup-test-$(PINS) ## Resolve pyproject.toml into requirements.lock (UPGRADE=1 takes newer versions)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/lock.py write $(if $(UPGRADE),--upgrade)
+
+dist: .setup-test-$(PINS) ## Build the wheel and the sdist into dist/
+	@rm -rf dist
+	$(BIN)/python -m build --no-isolation --quiet .
+
+sbom: .setup-test-$(PINS) ## Write build/sbom.json: what requirements.lock installs, as CycloneDX
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json requirements.lock
+
+audit: .setup-test-$(PINS) ## Ask the vulnerability database about every package of requirements.lock; fails if it cannot
+	@$(BIN)/python -m scripts.audit
+
 .setup-run-$(PINS):
-	@sh scripts/setup.sh "$(PYTHON)" run
+	@sh scripts/setup.sh run "$(PYTHON)"
 	@rm -f .setup-run-*; touch $@
 
 .setup-test-$(PINS): .setup-run-$(PINS)
-	@sh scripts/setup.sh "$(PYTHON)" test
+	@sh scripts/setup.sh test "$(PYTHON)"
 	@rm -f .setup-test-*; touch $@
 
-.PHONY: help setup run test check fix bench gpu bill containers
+.PHONY: help setup run unit test check fix bench gpu bill docs containers lock dist sbom audit

@@ -17,10 +17,10 @@ from pathlib import Path
 from benchmarks.machine import describe_machine
 from benchmarks.report import ROOT, replace_part
 from gateway.backend.embedded import EmbeddedBackend
-from gateway.backend.triton_stubs import children
+from gateway.backend.triton_stubs import find_stubs
 from gateway.cancellation import CancelToken
 from gateway.config.settings import Settings
-from tests.builders import draw_photo
+from testing.images import draw_photo
 
 ROUNDS = 7
 SIDE_PX = 256
@@ -48,12 +48,18 @@ def measure_round(folder: Path) -> dict[str, float]:
         deadline = time.monotonic() + LIMIT_S
         backend.wait_until_ready(deadline)
         ready = time.clock_gettime(time.CLOCK_BOOTTIME)
-        next(backend.upscale_bands(pixels, "compact_x4", deadline=deadline, request_id="cold", stop=CancelToken()))
+        next(
+            backend.upscale_bands(
+                pixels, "compact_x4", deadline=deadline, request_id="cold", cancel_token=CancelToken()
+            )
+        )
         done = time.clock_gettime(time.CLOCK_BOOTTIME)
         process = backend.process
         if process is None:
             raise RuntimeError("Triton died while it was measured")
-        stub = next(pid for pid in children(process.pid) if "libtorch" in Path(f"/proc/{pid}/maps").read_text())
+        stub = next(
+            each.pid for each in find_stubs(process.pid) if "libtorch" in Path(f"/proc/{each.pid}/maps").read_text()
+        )
         server_began, stub_began = _began(process.pid), _began(stub)
         found = _TIMES.search(process.log_path.read_text())
         if found is None:

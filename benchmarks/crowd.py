@@ -31,9 +31,9 @@ from benchmarks.machine import describe_machine
 from gateway.access.api_keys import ApiKeyStore
 from gateway.config.settings import Settings
 from swinir.zoo import DEFAULT_VARIANT
-from tests.builders import draw_photo, encode_png
-from tests.fakes import enlarge
-from tests.gateway.conftest import Served, serving
+from testing.backend import enlarge
+from testing.images import draw_photo, encode_png
+from testing.server import Served, serving
 
 RESULTS = Path(__file__).parent / "results" / "crowd.json"
 PAGE = Path(__file__).parent.parent / "docs/reference/rate-limits.md"
@@ -154,15 +154,15 @@ def describe_in_words(result: dict[str, Any]) -> str:
     machine, refusals = result["machine"], result["refusals"]
     each, told = result["results_a_client"], result["retry_after_s"]
     rows = {
-        "results, each the client's own picture": f"{result['results']} ({result['results_a_second']:.2f} a second)",
-        "refused, all with Retry-After": ", ".join(f"{count} x {status}" for status, count in refusals.items()) or "0",
-        "any other answer, lost or mixed up": str(len(result["wrong"])),
-        "wait for a result: median, 90 %": f"{result['wait_median_s']:.2f} s, {result['wait_p90_s']:.2f} s",
-        "longest wait for any answer": f"{result['wait_longest_s']:.2f} s (deadline {result['deadline_s']:g} s)",
-        "results a client: least, median, most": f"{each['least']}, {each['median']:g}, {each['most']}",
+        "results, each of the client's own image": f"{result['results']} ({result['results_a_second']:.2f} per second)",
+        "rejected, all with Retry-After": ", ".join(f"{count} x {status}" for status, count in refusals.items()) or "0",
+        "other, lost or mixed-up responses": str(len(result["wrong"])),
+        "wait for a result: median, 90th percentile": f"{result['wait_median_s']:.2f} s, {result['wait_p90_s']:.2f} s",
+        "longest wait for any response": f"{result['wait_longest_s']:.2f} s (deadline {result['deadline_s']:g} s)",
+        "results per client: minimum, median, maximum": f"{each['least']}, {each['median']:g}, {each['most']}",
         "Retry-After": f"{told['least']:g} to {told['most']:g} s" if refusals else "never",
     }
-    lines = ["| what | seen |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
+    lines = ["| quantity | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
     when = machine["date"][:16].replace("T", " ")
     where = f"{machine['processor']}, {machine['cores']} cores, load {machine['load_before']} before it began"
     lines += ["", f"{where}; {when} UTC, commit {machine['commit']}."]

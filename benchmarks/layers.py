@@ -1,11 +1,10 @@
-"""Measures what an image costs beside the network: CPU time of each step in front of and behind the GPU, per megapixel.
+"""Measures the CPU time per megapixel of each step around the network, and counts the network's operations.
 
     python -m benchmarks.layers IMAGE...
 
-Every image is decoded, shrunk to a megapixel at most, enlarged four times (bicubic: as smooth as a result) and encoded,
-all by the project's own code. CPU time, not wall time, so that a busy machine says the same; prints medians of ROUNDS
-as JSON. The capacity model (`planning/reports/fleet.py`) and docs/measurements/scale.md take their figures from it.
-FLOPs are counted, not timed.
+Each image is shrunk to at most a megapixel, decoded, enlarged four times by bicubic interpolation (which is as smooth
+as a result) and encoded with the project's own code. Prints medians as JSON. CPU time is used because other processes
+affect it less than wall time. `planning/reports/capacity.py` and docs/measurements/scale.md use these figures.
 """
 
 from __future__ import annotations
@@ -23,11 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image as PilImage
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.plain import PlainSwinIR
 from preprocessing.codec import Image, UploadLimits, decode, encode, probe
-from swinir.network.swinir import SwinIR
 from swinir.zoo import VARIANTS
 
 ROUNDS = 7
@@ -38,18 +36,18 @@ COUNTED = ("compact_x4", "lightweight_x4", "real_x4", "real_large_x4")
 
 
 def cpu_seconds(work: Callable[[], Any]) -> float:
-    """Median CPU seconds of one call, after one that is not counted."""
+    """Return the median CPU seconds of one call, after a warm-up."""
     work()
-    spent = []
+    seconds = []
     for _ in range(ROUNDS):
         began = time.process_time()
         work()
-        spent.append(time.process_time() - began)
-    return statistics.median(spent)
+        seconds.append(time.process_time() - began)
+    return statistics.median(seconds)
 
 
 def measure(path: Path) -> dict[str, float]:
-    """CPU seconds and bytes per megapixel of one image: of the input for the decode, of the result for the rest."""
+    """Return CPU seconds and bytes per megapixel: of the input for decoding, of the result for the other steps."""
     with PilImage.open(path) as opened:
         photo = opened.convert("RGB")
     photo.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
@@ -76,15 +74,18 @@ def measure(path: Path) -> dict[str, float]:
 
 
 def count_teraflops(name: str) -> float:
-    """10^12 floating point operations per megapixel of input (a multiply-add is two)."""
-    network = SwinIR(**VARIANTS[name].config).eval()
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    """Return the 10^12 floating point operations per megapixel of input (a multiply-add is two).
+
+    Counts the plain formulation: torch's counter sees neither the fused block nor products that are added in place.
+    """
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:  # shapes without values
+        network = PlainSwinIR(**VARIANTS[name].config).eval()
         network(torch.rand(1, 3, FLOP_SIDE, FLOP_SIDE))
     return counter.get_total_flops() / FLOP_SIDE**2 * 1e6 / 1e12
 
 
 def main(paths: list[str]) -> None:
-    """Measure, count and print."""
+    """Measure, count and print the results."""
     rows = [measure(Path(path)) for path in paths]
     medians = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
     flops = {name: count_teraflops(name) for name in COUNTED}

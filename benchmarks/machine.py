@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -31,7 +31,7 @@ def restart_with_sleeping_threads(module: str, arguments: list[str]) -> None:
 
 def now() -> str:
     """Date and time, in UTC, to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def describe_machine() -> dict[str, object]:

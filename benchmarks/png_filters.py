@@ -4,7 +4,7 @@
 
 Every image is written as it is and enlarged four times (bicubic), which is as smooth as our results. Prints the medians
 of ROUNDS in milliseconds and kilobytes; docs/explanation/codec.md holds the table that chose the Up filter of
-`png_stream`.
+`PngStream`.
 """
 
 from __future__ import annotations

@@ -198,16 +198,16 @@ def _seams(measured: Mapping[str, Any]) -> list[str]:
     count = len(images) - len(synthetic)
     machine = measured["machine"]
     return [
-        f"`{measured['variant']}`, {count} photographs (real, degraded ones), a smooth gradient and a flat field,",
-        f"in tiles of at most {measured['max_tile_px']} px (so that a small picture has many seams), against the same",
-        "picture run whole; uint8 output of the shipped engine.",
+        f"`{measured['variant']}`, {count} photos (real, degraded ones), a smooth gradient and a flat field,",
+        f"in tiles of at most {measured['max_tile_px']} px (so that a small image has many seams), against the same",
+        "image run whole; uint8 output of the shipped engine.",
         "",
         *table(
             [
                 "halo, px",
                 "on the window grid",
-                "photographs: least dB (median)",
-                "most levels apart",
+                "photos: minimum dB (median)",
+                "maximum difference, levels",
                 "gradient: dB / levels",
                 "flat: dB / levels",
                 "computed / useful, 1920 x 1080 at 256",
@@ -215,8 +215,8 @@ def _seams(measured: Mapping[str, Any]) -> list[str]:
             rows,
         ),
         "",
-        '"no": tiles a window larger, the inner ones moved by half a window, as a tiler lays them that knows nothing',
-        "of windows: more halo then buys nothing.",
+        '"no": tiles larger by one window, the inner ones moved by half a window, as a tiler places them that ignores',
+        "windows. More halo does not help then.",
         "",
         f"Made by `python -m benchmarks.tiling PHOTO_DIR` on {machine['date'][:10]}, commit {machine['commit']}.",
     ]

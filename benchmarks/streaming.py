@@ -18,9 +18,9 @@ from pathlib import Path
 
 from benchmarks.machine import describe_machine
 from benchmarks.report import ROOT, replace_part
-from gateway.backend.triton_stubs import children
-from tests.builders import draw_photo, encode_png
-from tests.stack.running import Stack, start_stack, stop_stack
+from gateway.backend.triton_stubs import find_stubs
+from testing.images import draw_photo, encode_png
+from testing.stack import Stack, start_stack, stop_stack
 
 SMALL_PX = 64
 SMALL_COUNT = 10
@@ -88,7 +88,7 @@ def measure_memory(stack: Stack) -> list[str]:
     """Return a table of the most memory that each process held: idle, and after the largest picture that is taken."""
     server = stack.triton_pid()
     gateway = int(Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[1])
-    stream = next(pid for pid in children(server) if _model_of(pid) == "upscale_stream")
+    stream = next(stub.pid for stub in find_stubs(server) if _model_of(stub.pid) == "upscale_stream")
     processes = {"gateway": gateway, "upscale_stream": stream, "tritonserver": server}
     stack.post(encode_png(draw_photo(SMALL_PX, SMALL_PX))).close()
     before = {name: _peak_mib(pid) for name, pid in processes.items()}

@@ -63,7 +63,7 @@ def measure_triton(variant: str, side: int, rounds: int, threads: int) -> dict[s
                 deadline = time.monotonic() + ANSWER_LIMIT_S
                 return list(
                     backend.upscale_bands(
-                        pixels, variant, deadline=deadline, request_id="benchmark", stop=CancelToken()
+                        pixels, variant, deadline=deadline, request_id="benchmark", cancel_token=CancelToken()
                     )
                 )
 

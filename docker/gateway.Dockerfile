@@ -6,21 +6,24 @@
 # one: docker buildx imagetools inspect python:3.11-slim-bookworm --format '{{.Manifest.Digest}}'
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1241e39cd6a85a8859bdf84
 FROM ${PYTHON_IMAGE} AS build
-WORKDIR /opt/superres
-COPY docker/requirements-gateway.txt ./
-# pip stays outside: it is no part of what runs.
-RUN python3 -m venv --without-pip venv \
-    && python3 -m pip --python venv/bin/python3 install --no-cache-dir --no-compile -r requirements-gateway.txt
 WORKDIR /src
-COPY pyproject.toml ./
+COPY requirements.lock ./
+COPY scripts/lock.py scripts/
+# Two environments: pip and the build backend stay in the first, and the second is what runs.
+RUN python3 scripts/lock.py select tools >tools.txt && python3 scripts/lock.py select gateway >gateway.txt \
+    && python3 -m venv tools && python3 -m venv --without-pip /opt/superres/venv \
+    && tools/bin/python3 -m pip install --no-cache-dir --require-hashes --no-deps -r tools.txt \
+    && tools/bin/python3 -m pip --python /opt/superres/venv/bin/python3 install --no-cache-dir --no-compile \
+       --require-hashes --no-deps -r gateway.txt
+COPY pyproject.toml README.md LICENSE NOTICE THIRD-PARTY-NOTICES.md ./
 COPY preprocessing preprocessing
-# Its table of variants and what else imports no torch.
+# The table of variants and whatever else of it imports no torch.
 COPY swinir swinir
 # `superres plan`
 COPY planning planning
 COPY gateway gateway
-RUN touch README.md \
-    && python3 -m pip --python /opt/superres/venv/bin/python3 install --no-cache-dir --no-deps .
+RUN tools/bin/python3 -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir wheels . \
+    && tools/bin/python3 -m pip --python /opt/superres/venv/bin/python3 install --no-cache-dir --no-deps wheels/*.whl
 COPY --chmod=0755 docker/gateway/healthy /opt/superres/bin/
 
 FROM ${PYTHON_IMAGE}

@@ -22,11 +22,22 @@ RUN if [[ -z "$TRITON_DIGEST" && "$ALLOW_UNPINNED" != yes ]]; then \
 # (python backend only) and name it in TRITON_IMAGE.
 RUN find /opt/tritonserver/backends -mindepth 1 -maxdepth 1 ! -name python -exec rm -rf {} +
 WORKDIR /opt/superres
-# A virtual environment of our own: its numpy and torch, whatever the base brings. The stub finds it as python3 on PATH.
-COPY docker/requirements-triton.txt ./
-RUN python3 -m venv --without-pip venv \
-    && python3 -m pip --python venv/bin/python3 install --no-cache-dir --no-compile -r requirements-triton.txt \
-    && site=(venv/lib/python3.*/site-packages) && echo /opt/superres >"${site[0]}/superres.pth"
+# A virtual environment of our own: its numpy and torch, not those of the base. The stub finds it as python3 on PATH.
+# TORCH=cuda installs the build of requirements.lock, checked by hash; TORCH=cpu the build of the same version that pip is
+# configured with (a pip.conf mounted into the build).
+ARG TORCH=cuda
+COPY requirements.lock ./
+COPY scripts/lock.py scripts/
+RUN python3 scripts/lock.py select tools >tools.txt && python3 scripts/lock.py select triton >triton.txt \
+    && python3 -m venv tools && python3 -m venv --without-pip venv \
+    && tools/bin/python3 -m pip install --no-cache-dir --require-hashes --no-deps -r tools.txt \
+    && torch=$(TORCH=$TORCH tools/bin/python3 scripts/lock.py torch) \
+    && if [ "$torch" = locked ]; then python3 scripts/lock.py select cuda; else echo "$torch"; fi >torch.txt \
+    && for list in triton.txt torch.txt; do \
+         tools/bin/python3 -m pip --python venv/bin/python3 install --no-cache-dir --no-compile --no-deps -r "$list"; \
+       done \
+    && rm -r tools tools.txt triton.txt torch.txt scripts requirements.lock \
+    && for site in venv/lib/python3.*/site-packages; do echo /opt/superres >"$site/superres.pth"; done
 COPY preprocessing preprocessing
 COPY swinir swinir
 COPY model_repository model_repository

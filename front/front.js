@@ -1,16 +1,16 @@
-// Shows the gateway in its frame: a spinner until it speaks, words when it does not, and as high as it says it is.
-// Runs before the frame exists, so that no word of it is missed. The address stands in the iframe alone.
+// Shows a spinner until the framed gateway posts its height, texts if it does not, and sets the frame's height.
+// Runs before the frame exists, so that no message is missed. The gateway's address is only in the iframe.
 "use strict";
 
-const SLOW_MS = 6000; // the gateway may sleep as well
+const SLOW_MS = 6000; // the gateway may scale to zero, too
 const LOST_MS = 25000;
-const LEAST_PX = 320;
-const MOST_PX = 20000; // a frame's height is another's word: believed within reason
+const MIN_HEIGHT_PX = 320;
+const MAX_HEIGHT_PX = 20000; // the message comes from another origin: bound what it may do
 
 const words = {
-  loading: "Asking the gateway for its page.",
-  slow: "The gateway takes its time: it may be waking. It can also be opened by itself.",
-  lost: "The gateway does not answer. It may be down, or something between here and there keeps frames away. Open it by itself, or try again later.",
+  loading: "Loading the gateway.",
+  slow: "The gateway is slow to respond: it may be starting. You can also open it in its own tab.",
+  lost: "The gateway does not respond. It may be down, or it may not allow this page to frame it. Open it in its own tab, or try again later.",
 };
 let timers = [];
 
@@ -31,7 +31,7 @@ window.addEventListener("message", (event) => {
   if (type !== "superres:height" || !Number.isFinite(height)) return;
   timers.forEach(clearTimeout);
   show("here");
-  frame.style.height = `${Math.min(Math.max(height, LEAST_PX), MOST_PX)}px`;
+  frame.style.height = `${Math.min(Math.max(height, MIN_HEIGHT_PX), MAX_HEIGHT_PX)}px`;
 });
 
 document.addEventListener("DOMContentLoaded", () => {

@@ -1,4 +1,4 @@
-"""`python -m gateway` is `superres`."""
+"""Runs the command line `superres` as `python -m gateway`."""
 
 from gateway.cli.main import cli
 

@@ -1,4 +1,4 @@
-"""The application factory: settings and a backend in, a Flask application out. Opens and reads nothing by itself."""
+"""The application factory: takes settings and a backend, returns a Flask application. Opens and reads no files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flask import Flask
 
 from gateway.access.client_ip import TrustedProxies
 from gateway.access.control import AccessControl
-from gateway.access.form_tokens import CsrfTokens
+from gateway.access.csrf import CsrfTokens
 from gateway.access.rate_limits import RateLimiter
 from gateway.backend.interface import Backend
 from gateway.config.settings import Settings
@@ -26,12 +26,14 @@ from gateway.usage.store import open_usage_store
 from gateway.views import api, files, form, health, hooks, pages, status
 from gateway.wsgi.disconnects import DisconnectWatcher
 
+Clock = Callable[[], float]
 
-def create_app(settings: Settings, upscaler: Backend, *, clock: Callable[[], float] = time.monotonic) -> Flask:
-    """Return the gateway as a WSGI application that sends its images to `upscaler`."""
+
+def create_app(settings: Settings, backend: Backend, *, clock: Clock = time.monotonic) -> Flask:
+    """Return the gateway as a WSGI application that upscales on `backend`."""
     app = Flask("gateway", static_folder=None)
     app.config.update(
-        # Bodies are read by `gateway.jobs.request_body` alone; these hold should anything else ever read one.
+        # `gateway.jobs.request_body` reads all bodies; these limits hold if other code ever reads one.
         MAX_CONTENT_LENGTH=settings.max_upload_bytes + FORM_OVERHEAD_BYTES,
         MAX_FORM_MEMORY_SIZE=MAX_FIELD_BYTES,
         MAX_FORM_PARTS=MAX_FORM_PARTS,
@@ -39,57 +41,66 @@ def create_app(settings: Settings, upscaler: Backend, *, clock: Callable[[], flo
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.add_template_filter("{:,}".format, "thousands")
     app.add_template_filter(lambda number: f"{number / 1e6:.2g}" if number < 1e7 else f"{number / 1e6:.0f}", "millions")
-    places = JobQueue(
+    _create_services(app, settings, backend, clock).attach_to(app)
+    hooks.register_hooks(app)
+    for views in (form, api, status, health, pages, files):
+        app.register_blueprint(views.blueprint)
+    app.wsgi_app = TrustedProxies(app.wsgi_app, settings.trusted_hops, settings.public_url)  # type: ignore[method-assign]
+    return app
+
+
+def _create_services(app: Flask, settings: Settings, backend: Backend, clock: Clock) -> Services:
+    queue = JobQueue(
         Capacity(
-            at_work=settings.max_concurrent_jobs,
+            running=settings.max_concurrent_jobs,
             waiting=settings.queue_size,
-            waiting_each=settings.queue_size_per_client,
-            n_bytes=settings.max_job_memory_bytes,
+            waiting_per_client=settings.queue_size_per_client,
+            working_bytes=settings.max_job_memory_bytes,
         ),
         clock=clock,
     )
-    cache = ResultCache(
+    result_cache = ResultCache(
         max_bytes=settings.cache_max_bytes,
         max_count=settings.cache_max_count,
         max_age_s=settings.cache_max_age_s,
         clock=clock,
     )
-    ledger = open_usage_store(settings.path_of_meter(), settings.redis_url)
-    meter = UsageMeter(upscaler.states.lately, ledger, budget_s=settings.monthly_gpu_budget_s)
-    intake = UploadMemory(settings.max_upload_memory_bytes)
-    parts = Services(
+    usage_store = open_usage_store(settings.path_of_meter(), settings.redis_url)
+    usage_meter = UsageMeter(backend.state_tracker.recent_states, usage_store, budget_s=settings.monthly_gpu_budget_s)
+    upload_memory = UploadMemory(settings.max_upload_memory_bytes)
+    return Services(
         settings=settings,
-        doors=AccessControl(
+        backend=backend,
+        access_control=AccessControl(
             settings, RateLimiter(app, settings), CsrfTokens(settings.form_secret, settings.form_max_age_s)
         ),
-        places=places,
-        upscaling=JobRunner(
-            upscaler, places, deadline_s=settings.deadline_s, clock=clock, charge=meter.charge, keep=cache.keep
+        queue=queue,
+        runner=JobRunner(
+            backend,
+            queue,
+            deadline_s=settings.deadline_s,
+            clock=clock,
+            charge=usage_meter.record_work,
+            cache_result=result_cache.put,
         ),
-        results=ResultStore(
+        result_store=ResultStore(
             max_bytes=settings.results_max_bytes,
             max_count=settings.results_max_count,
             max_age_s=settings.results_max_age_s,
             clock=clock,
         ),
-        departures=DisconnectWatcher(),
-        cache=cache,
-        meter=meter,
-        intake=intake,
+        result_cache=result_cache,
+        disconnects=DisconnectWatcher(),
+        usage_meter=usage_meter,
+        upload_memory=upload_memory,
         metrics=Metrics(
             Sources(
-                backend=upscaler.states.now,
-                places=places.state,
-                cache=cache.state,
-                month=meter.month,
-                upload_bytes=intake.taken,
-                budget_gpu_s=settings.monthly_gpu_budget_s,
+                backend=backend.state_tracker.current,
+                queue=queue.state,
+                cache=result_cache.stats,
+                month=usage_meter.current_month,
+                upload_bytes=upload_memory.reserved_bytes,
+                gpu_budget_s=settings.monthly_gpu_budget_s,
             )
         ),
     )
-    parts.give_to(app)
-    hooks.wrap(app)
-    for views in (form, api, status, health, pages, files):
-        app.register_blueprint(views.blueprint)
-    app.wsgi_app = TrustedProxies(app.wsgi_app, settings.trusted_hops, settings.public_url)  # type: ignore[method-assign]
-    return app

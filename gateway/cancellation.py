@@ -1,7 +1,7 @@
-"""Stops: one request's way to be ended early, from another thread, wherever it waits.
+"""Cancellation of one request from another thread, wherever the request is waiting.
 
-Set when its visitor leaves, presses Stop or when the gateway ends; whoever waits on the request's behalf says how to
-be woken.
+A token is cancelled when the client disconnects, when its user presses Stop, or when the gateway shuts down. Code that
+waits for the request registers a callback that wakes it.
 """
 
 from __future__ import annotations
@@ -12,42 +12,42 @@ from contextlib import contextmanager
 
 
 class CancelledError(Exception):
-    """The work was ended because nobody waits for it any more."""
+    """The work was cancelled because nobody waits for its result any more."""
 
 
 class CancelToken:
-    """Set once, for good. Safe to use from several threads."""
+    """A flag that is set once and never cleared. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._is_set = False
+        self._is_cancelled = False
         self._callbacks: list[Callable[[], object]] = []
 
     @property
-    def is_set(self) -> bool:
-        """Whether the work is to end."""
-        return self._is_set
+    def is_cancelled(self) -> bool:
+        """Whether the work should end."""
+        return self._is_cancelled
 
-    def set(self) -> None:
-        """End the work: call what `calling` registered, each once."""
+    def cancel(self) -> None:
+        """Cancel the work. Each registered callback is called once, on this thread."""
         with self._lock:
-            self._is_set = True
+            self._is_cancelled = True
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
 
-    def check(self) -> None:
-        """Raise Stopped once it is set."""
-        if self._is_set:
+    def raise_if_cancelled(self) -> None:
+        """Raise CancelledError once the token is cancelled."""
+        if self._is_cancelled:
             raise CancelledError
 
     @contextmanager
-    def calling(self, callback: Callable[[], object]) -> Iterator[None]:
-        """Have `callback` called, on the thread that sets, should that happen within the block; at once if it has."""
+    def on_cancel(self, callback: Callable[[], object]) -> Iterator[None]:
+        """Call `callback` if the token is cancelled within the `with` block, or at once if it already is."""
         with self._lock:
-            if not self._is_set:
+            if not self._is_cancelled:
                 self._callbacks.append(callback)
-        if self._is_set:
+        if self._is_cancelled:
             callback()
         try:
             yield

@@ -1,10 +1,10 @@
-"""Causes: which problem a failure from elsewhere is to whoever asked: the codec's, the backend's, Werkzeug's."""
+"""Maps errors of lower layers (image codec, backend, Werkzeug) to the problems that clients get."""
 
 from __future__ import annotations
 
 from werkzeug.exceptions import HTTPException
 
-from gateway.backend import interface as upscaler
+from gateway.backend import interface as backend
 from gateway.problems import (
     INTERNAL_DETAIL,
     BackendFault,
@@ -31,7 +31,7 @@ from gateway.problems import (
 )
 from preprocessing.errors import ImageError
 
-_OF_IMAGE_KIND = {
+_IMAGE_PROBLEMS = {
     kind.slug: kind
     for kind in (
         EmptyUpload,
@@ -44,67 +44,67 @@ _OF_IMAGE_KIND = {
     )
 }
 
+# Retry-After for a backend whose boot has not been measured yet.
 BOOT_RETRY_S = 10.0
-"""Until a boot was measured: it takes 10-15 s (the original's figure)."""
 
 
 def problem_from_image_error(error: ImageError) -> Problem:
-    """Return the problem of what the codec refused; its sentence is kept."""
-    return _OF_IMAGE_KIND.get(error.kind, UnreadableImage)(str(error))
+    """Return the problem for an image that the codec rejected, with the codec's message."""
+    return _IMAGE_PROBLEMS.get(error.kind, UnreadableImage)(str(error))
 
 
 def problem_from_backend_error(
-    error: upscaler.BackendError, *, deadline_s: float, usual_boot_s: tuple[float, float] | None = None
+    error: backend.BackendError, *, deadline_s: float, usual_boot_s: tuple[float, float] | None = None
 ) -> Problem:
-    """Return the problem of a backend that did not answer; its words are kept only where meant for the visitor.
+    """Return the problem for a failed call of the backend. Only a rejection keeps the backend's message.
 
-    `usual_boot_s`, median and 90th percentile, says when it is worth asking again.
+    `usual_boot_s`, median and 90th percentile of past boots, determines Retry-After.
     """
     boot_s = max(1, round(usual_boot_s[1] if usual_boot_s else BOOT_RETRY_S))
-    if isinstance(error, upscaler.BackendRejectedError):
+    if isinstance(error, backend.BackendRejectedError):
         return RefusedByBackend(str(error))
-    if isinstance(error, upscaler.BackendStillBootingError):
-        usual = f" (it usually takes {max(1, round(usual_boot_s[0]))} s)" if usual_boot_s else ""
+    if isinstance(error, backend.BackendStillBootingError):
+        usual = f" (a boot usually takes {max(1, round(usual_boot_s[0]))} s)" if usual_boot_s else ""
         return DeadlineExceeded(
-            f"The machine was still waking when the deadline of {deadline_s:g} s passed{usual}. "
-            "Send the picture again: nothing is wrong with it."
+            f"The backend was still booting when the deadline of {deadline_s:g} s passed{usual}. "
+            "Send the same image again; it is not the cause."
         )
-    if isinstance(error, upscaler.BackendTimeoutError):
+    if isinstance(error, backend.BackendTimeoutError):
         return DeadlineExceeded(
-            "The picture was not ready before the deadline. Try again later, or send a smaller image."
+            f"The image was not ready before the deadline of {deadline_s:g} s. Try later, or send a smaller image."
         )
-    if isinstance(error, upscaler.BackendUnavailableError | upscaler.BackendDiedError):
+    if isinstance(error, backend.BackendUnavailableError | backend.BackendDiedError):
         return retry_later(
             BackendUnavailable,
-            f"The backend cannot be reached just now: it may be booting. Try again in {boot_s} seconds.",
+            f"The backend cannot be reached; it may be booting. Try again in {boot_s} seconds.",
             boot_s,
         )
-    if isinstance(error, upscaler.BackendNotStartedError):
+    if isinstance(error, backend.BackendNotStartedError):
         return retry_later(
             BackendNotStarted,
-            "The machine did not start, which says nothing about the picture; whoever runs this finds why in its log. "
+            "The backend failed to start. Your image is not the cause; the operator finds the reason in the log. "
             f"Try again in {boot_s} seconds.",
             boot_s,
         )
-    return BackendFault("The backend failed at this picture, which says nothing about the picture. Try again once.")
+    return BackendFault("The backend failed while it upscaled this image. The image is not the cause. Try again once.")
 
 
-_OF_STATUS: dict[int, tuple[type[Problem], str]] = {
-    404: (NotFound, "There is nothing at this address. Check it, or begin at the first page."),
-    405: (MethodNotAllowed, "This address does not take this method; the header Allow lists those it takes."),
-    408: (SlowBody, "The request took too long to arrive. Try again on a faster connection."),
-    413: (TooLarge, "The request is larger than is read here. Send a smaller image."),
-    416: (RangeNotSatisfiable, "The file ends before the part that Range asks for. Ask without Range for all of it."),
+_HTTP_PROBLEMS: dict[int, tuple[type[Problem], str]] = {
+    404: (NotFound, "No page exists at this address. Check the address, or start from the first page."),
+    405: (MethodNotAllowed, "This page does not support this method. The header Allow lists the methods it supports."),
+    408: (SlowBody, "The request did not arrive in time. Try again with a faster connection."),
+    413: (TooLarge, "The request is too large. Send a smaller image."),
+    416: (RangeNotSatisfiable, "The requested range lies beyond the end of the file. Send the request without Range."),
 }
 
 
 def problem_from_http_error(error: HTTPException) -> Problem:
-    """Return the problem of an error that Werkzeug raised; 4xx without a class of their own become BadRequest."""
+    """Return the problem for an error that Werkzeug raised. A 4xx without a class of its own becomes BadRequest."""
     status = error.code or 500
     headers = {
         name: value for name, value in error.get_headers() if name.lower() in {"allow", "content-range", "retry-after"}
     }
     if status >= 500:
         return InternalError(INTERNAL_DETAIL)
-    kind, detail = _OF_STATUS.get(status, (BadRequest, f"{error.name}: the request cannot be understood."))
+    kind, detail = _HTTP_PROBLEMS.get(status, (BadRequest, f"{error.name}: the request is invalid."))
     return kind(detail, headers=headers)

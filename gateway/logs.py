@@ -1,11 +1,10 @@
-"""The log: one JSON line a request and one for whatever else is worth a line. No keys, no file names, no whole address.
+"""Logging: JSON lines in a rotated file, one per request and per event. No API keys, file names or whole addresses.
 
-Configured once by whoever serves; bounded on disk (two files of MAX_LOG_BYTES). Errors are also said on standard error.
+`superres serve` configures it once. Errors also go to standard error as plain text.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import logging
 import sys
@@ -14,12 +13,15 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
+from gateway.access.client_ip import truncate_address
+
+# Size at which the file is rotated; one older file is kept.
 MAX_LOG_BYTES = 5_000_000
 _FIELDS = "fields"
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one line of JSON: time, level, where, message or fields, traceback."""
+    """Formats a record as one line of JSON: time, level, logger, message or fields, traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -36,15 +38,15 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Writes a record as a line for the person at the terminal; tracebacks are for the file."""
+    """Formats a record as one line of text for the terminal. Tracebacks go to the file only."""
 
     def formatException(self, ei: Any) -> str:  # noqa: ARG002, N802 - the name is logging's
-        """Return nothing."""
+        """Return an empty string."""
         return ""
 
 
 def configure_log(path: Path | None, level: str) -> None:
-    """Send the log of this process to a file, or to standard error when there is no path. Raises OSError."""
+    """Send the log of this process to a file, or to standard error when `path` is None. Raises OSError."""
     handlers: list[logging.Handler] = []
     if path is None:
         handlers.append(logging.StreamHandler(sys.stderr))
@@ -53,19 +55,18 @@ def configure_log(path: Path | None, level: str) -> None:
         handlers.append(RotatingFileHandler(path, maxBytes=MAX_LOG_BYTES, backupCount=1))
     handlers[0].setFormatter(JsonFormatter())
     if path is not None:
-        spoken = logging.StreamHandler(sys.stderr)
-        spoken.setLevel(logging.ERROR)
-        spoken.setFormatter(TextFormatter(f"superres: %(message)s (log: {path})"))
-        spoken.addFilter(logging.Filter("gateway"))  # what gunicorn says besides is for the file
-        handlers.append(spoken)
+        terminal = logging.StreamHandler(sys.stderr)
+        terminal.setLevel(logging.ERROR)
+        terminal.setFormatter(TextFormatter(f"superres: %(message)s (log: {path})"))
+        terminal.addFilter(logging.Filter("gateway"))  # records of gunicorn and other libraries go to the file only
+        handlers.append(terminal)
     logging.basicConfig(level=level.upper(), handlers=handlers, force=True)
-    logging.getLogger("flask-limiter").setLevel(logging.WARNING)  # it would log whole addresses
 
 
 def log_request(
     logger: logging.Logger, *, request_id: str, method: str, route: str, status: int, ms: float, size: int, address: str
 ) -> None:
-    """Write the line of a request. `route` is the rule, never the address: that may hold a result's id."""
+    """Log one request. `route` is the URL rule, not the URL, which may hold the ID of a result."""
     fields = {
         "request_id": request_id,
         "method": method,
@@ -76,22 +77,3 @@ def log_request(
         "address": truncate_address(address),
     }
     logger.info("request", extra={_FIELDS: fields})
-
-
-def truncate_network(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
-    """Return a network as the log may name it: one that is smaller than /24 or /48 names a person, too."""
-    longest = 24 if network.version == 4 else 48
-    return str(network if network.prefixlen <= longest else network.supernet(new_prefix=longest))
-
-
-def truncate_address(address: str) -> str:
-    """Return the network that an address is in, /24 or /48: enough to see a pattern, too little to name a person."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return "-"
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is None:
-            return str(ipaddress.ip_network((parsed, 48), strict=False))
-        parsed = parsed.ipv4_mapped
-    return str(ipaddress.ip_network((parsed, 24), strict=False))

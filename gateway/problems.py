@@ -1,45 +1,45 @@
-"""Every way in which the gateway refuses or fails: one exception tree, one shape (RFC 9457), one place to look.
+"""Every error response of the gateway: one exception tree in one format (RFC 9457).
 
-Problem                       status  anything that is answered with an error
-  BadRequest                     400  not understood as HTTP or as this API
-    MalformedForm                400  the multipart body cannot be taken apart
+Problem                       status  an error response
+  BadRequest                     400  not valid HTTP, or not a valid request to this API
+    MalformedForm                400  the multipart body cannot be parsed
     MissingImage                 400  no field `image`, or more than one
     IncompleteBody               400  the body ended before its announced length
-    BadParameter                 400  variant, format or quality is none of those there are
+    BadParameter                 400  an unknown parameter, or an invalid value
     EmptyUpload                  400  no bytes
-  KeyRequired                    401  no key, a wrong key, a revoked key: alike
-  Blocked                        403  the address is in a blocked network
+  KeyRequired                    401  a missing, wrong or revoked API key
+  Blocked                        403  the client's network is blocked
   ForeignOrigin                  403  another site sent the form
-  StaleForm                      403  the form was opened too long ago, or never
-  NotFound                       404  no such page
-    ResultGone                   404  the result was never there, or its time is over
+  StaleForm                      403  the form's token is missing or has expired
+  NotFound                       404  no page at this address
+    ResultGone                   404  the result has expired, or never existed
   MethodNotAllowed               405  the page exists, but not for this method
   SlowBody                       408  the body did not arrive in time
-  TooLarge                       413  the request is larger than is read
+  TooLarge                       413  the request exceeds a limit
     TooManyBytes                 413  the upload
-    TooManyPixels                413  its pixels
-    SideTooLong                  413  one of its sides
-    ResultTooLarge               413  what it would become
-    OverAllowance                413  it alone costs more than the visitor's limit
+    TooManyPixels                413  the pixels of the image
+    SideTooLong                  413  the longer side of the image
+    ResultTooLarge               413  the result
+    OverAllowance                413  this image alone costs more than the client's rate limit
   UnknownFormat                  415  not a JPEG, PNG or WebP
-  RangeNotSatisfiable            416  a part of a file was asked for that it does not have
+  RangeNotSatisfiable            416  the requested range lies beyond the end of the file
   UnreadableImage                422  truncated or corrupt
-  UnsupportedOutput              422  the asked-for format cannot hold the result
-  RefusedByBackend               422  the backend found the request wrong, and said why
-  LimitReached                   429  the visitor has used up what it may ask for
-    Banned                       429  it was refused so often that it gets nothing for a while
-    TooManyAtOnce                429  it has as many requests or places as one may have
-  HeadTooLong                    431  the request's line or headers are longer than is read
-  InternalError                  500  our own bug; its text stays in the log
-  BackendFault                   502  the backend failed; the reason stays in the log
-  QueueFull                      503  every place in the queue is taken
-    UploadsFull                  503  other uploads fill the memory there is for them
+  UnsupportedOutput              422  the output format cannot hold the result
+  RefusedByBackend               422  the backend rejected the request, with a reason
+  LimitReached                   429  a rate limit is used up
+    Banned                       429  too many rejected requests: nothing is accepted for a while
+    TooManyAtOnce                429  too many concurrent requests or queued images
+  HeadTooLong                    431  the request line or the headers exceed a limit
+  InternalError                  500  a bug; the log has the details
+  BackendFault                   502  the backend failed; the log has the reason
+  QueueFull                      503  every slot of the queue is taken
+    UploadsFull                  503  other uploads use all memory for uploads
   BudgetSpent                    503  this month's GPU seconds are used up
-  BackendUnavailable             503  the backend is not there
-    BackendNotStarted            503  it was asked to boot and failed; the reason stays in the log
-  DeadlineExceeded               504  no answer in time
+  BackendUnavailable             503  the backend cannot be reached
+    BackendNotStarted            503  the backend failed to boot; the log has the reason
+  DeadlineExceeded               504  the result was not ready before the deadline
 
-`type` is /problems/<slug>, which the gateway serves and docs/reference/problems.md explains; slugs never change.
+`type` is /problems/<slug>. docs/reference/problems.md explains each of them. Slugs never change.
 """
 
 from __future__ import annotations
@@ -51,271 +51,281 @@ TYPE_PREFIX = "/problems/"
 
 
 class Problem(Exception):
-    """Something that is answered with an error; `detail` is a full sentence with the number and what to do."""
+    """An error response. `detail` is one or two sentences: what is wrong, the number and the limit, what to do."""
 
     status: ClassVar[int] = 500
     slug: ClassVar[str] = ""
     title: ClassVar[str] = ""
 
-    def __init__(self, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any) -> None:
+    def __init__(self, detail: str, *, headers: Mapping[str, str] | None = None, **extensions: Any) -> None:
         super().__init__(detail)
         self.detail = detail
         self.headers = dict(headers or {})
-        self.members = members
-        """Further members of the JSON, for programs: the allowed values, the seconds to wait."""
+        self.extensions = extensions
+        """Extension members of the JSON (RFC 9457 section 3.2), for programs: allowed values, seconds to wait."""
 
     def body(self, request_id: str) -> dict[str, Any]:
-        """Return the members of RFC 9457 section 3.1, the request's id and what is particular to this problem."""
+        """Return the members of RFC 9457 section 3.1, the request ID and the extension members."""
         return {
             "type": TYPE_PREFIX + self.slug,
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
             "request_id": request_id,
-            **self.members,
+            **self.extensions,
         }
 
 
 class BadRequest(Problem):
-    """The request is not understood as HTTP or as this API."""
+    """The request is not valid HTTP, or not a valid request to this API."""
 
-    status, slug, title = 400, "bad-request", "The request is not understood"
+    status, slug, title = 400, "bad-request", "Invalid request"
 
 
 class MalformedForm(BadRequest):
-    """The multipart body cannot be taken apart, or has more parts or longer fields than the form has."""
+    """The multipart body cannot be parsed, or has too many parts or too long a field."""
 
-    slug, title = "malformed-form", "The form cannot be read"
+    slug, title = "malformed-form", "Malformed form data"
 
 
 class MissingImage(BadRequest):
-    """The form has no field `image` with a file in it, or more than one."""
+    """The form has no field `image` with a file, or more than one."""
 
-    slug, title = "missing-image", "There is no image in the request"
+    slug, title = "missing-image", "Missing image"
 
 
 class IncompleteBody(BadRequest):
-    """The connection ended, or broke its own framing, before the announced length of the body had arrived."""
+    """The connection closed, or its framing became invalid, before the whole body had arrived."""
 
-    slug, title = "incomplete-body", "The upload broke off"
+    slug, title = "incomplete-body", "Upload interrupted"
 
 
 class BadParameter(BadRequest):
-    """`variant`, `format` or `quality` has a value that does not exist, or there is a parameter that does not exist."""
+    """A parameter is unknown, appears twice, or has an invalid value."""
 
-    slug, title = "bad-parameter", "A choice does not exist"
+    slug, title = "bad-parameter", "Invalid parameter"
 
 
 class EmptyUpload(BadRequest):
-    """The upload holds no bytes."""
+    """The upload has 0 bytes."""
 
-    slug, title = "empty-upload", "The upload is empty"
+    slug, title = "empty-upload", "Empty upload"
 
 
 class KeyRequired(Problem):
-    """The API asks for a key; none was sent, or one that is unknown or revoked. All three are answered alike."""
+    """The API key is missing, unknown or revoked. The response is the same in all three cases."""
 
-    status, slug, title = 401, "key-required", "A valid key is needed"
+    status, slug, title = 401, "key-required", "API key required"
 
 
 class Blocked(Problem):
-    """Whoever runs this service has blocked the network that the request comes from."""
+    """The operator has blocked the network that the request comes from."""
 
-    status, slug, title = 403, "blocked", "Nothing is served to your network"
+    status, slug, title = 403, "blocked", "Your network is blocked"
 
 
 class ForeignOrigin(Problem):
-    """A form of another site was sent here by a browser. The form works on our own page, wherever that is framed."""
+    """A page of another site sent the form. The form works on its own page, also inside a frame of another site."""
 
-    status, slug, title = 403, "foreign-origin", "The form was sent by another site"
+    status, slug, title = 403, "foreign-origin", "Form sent by another site"
 
 
 class StaleForm(Problem):
-    """The form's token is missing, too old or not ours. A fresh one comes with this answer, as `form_token`."""
+    """The form's token is missing, invalid or has expired. The response has a new one in `form_token`."""
 
-    status, slug, title = 403, "stale-form", "The form was open for too long"
+    status, slug, title = 403, "stale-form", "Form expired"
 
 
 class NotFound(Problem):
-    """There is nothing at this address."""
+    """No page exists at this address."""
 
-    status, slug, title = 404, "not-found", "There is no such page"
+    status, slug, title = 404, "not-found", "Page not found"
 
 
 class ResultGone(NotFound):
-    """A result of the form is kept for a short time and in a bounded memory; then it is gone for good."""
+    """Results of the form are stored for a short time in a limited amount of memory. This one is no longer there."""
 
-    slug, title = "result-gone", "This picture is no longer kept"
+    slug, title = "result-gone", "Result expired"
 
 
 class MethodNotAllowed(Problem):
-    """The address exists, but not for this method; the header Allow lists those it has."""
+    """The page exists, but not for this method. The header Allow lists the allowed methods."""
 
-    status, slug, title = 405, "method-not-allowed", "Not with this method"
+    status, slug, title = 405, "method-not-allowed", "Method not allowed"
 
 
 class SlowBody(Problem):
-    """The request's body did not arrive within the time there is for it."""
+    """The request body did not arrive in time."""
 
-    status, slug, title = 408, "slow-body", "The upload took too long"
+    status, slug, title = 408, "slow-body", "Upload too slow"
 
 
 class TooLarge(Problem):
-    """The request is larger than is read."""
+    """The request exceeds a size limit."""
 
-    status, slug, title = 413, "too-large", "The request is too large"
+    status, slug, title = 413, "too-large", "Request too large"
 
 
 class TooManyBytes(TooLarge):
-    """The upload has more bytes than the limit; where its length is announced, nothing of it is read."""
+    """The upload has more bytes than the limit. With Content-Length it is rejected before it is read."""
 
-    slug, title = "too-many-bytes", "The upload has too many bytes"
+    slug, title = "too-many-bytes", "Upload too large"
 
 
 class TooManyPixels(TooLarge):
-    """The image's header announces more pixels than the limit; nothing was decoded."""
+    """The image has more pixels than the limit, according to its header. It was not decoded."""
 
-    slug, title = "too-many-pixels", "The image has too many pixels"
+    slug, title = "too-many-pixels", "Image has too many pixels"
 
 
 class SideTooLong(TooLarge):
-    """The image's header announces a side over the limit; nothing was decoded."""
+    """One side of the image is longer than the limit, according to its header. It was not decoded."""
 
-    slug, title = "side-too-long", "A side of the image is too long"
+    slug, title = "side-too-long", "Image side too long"
 
 
 class ResultTooLarge(TooLarge):
-    """The result would have more pixels than the limit, or than its format may have; nothing was decoded."""
+    """The result would have more pixels than the limit, or than the limit of its format. The image was not decoded."""
 
-    slug, title = "result-too-large", "The result would be too large"
+    slug, title = "result-too-large", "Result too large"
 
 
 class OverAllowance(TooLarge):
-    """The image alone costs more megapixels than the limit allows in its whole time: waiting would not help."""
+    """This image alone has more megapixels than the rate limit allows per period, so waiting does not help."""
 
-    slug, title = "over-allowance", "The image costs more than you may use"
+    slug, title = "over-allowance", "Image exceeds your rate limit"
 
 
 class UnknownFormat(Problem):
-    """The first bytes of the upload are those of no format that is read here, whatever its name says."""
+    """The upload is not a JPEG, PNG or WebP, according to its first bytes. Its name does not matter."""
 
-    status, slug, title = 415, "unknown-format", "This is not a JPEG, PNG or WebP"
+    status, slug, title = 415, "unknown-format", "Unsupported image format"
 
 
 class RangeNotSatisfiable(Problem):
-    """A part of a file was asked for (Range) that lies beyond its end."""
+    """The requested range lies beyond the end of the file."""
 
-    status, slug, title = 416, "range-not-satisfiable", "The file has no such part"
+    status, slug, title = 416, "range-not-satisfiable", "Range not satisfiable"
 
 
 class UnreadableImage(Problem):
-    """The image is truncated, corrupt, or contradicts itself."""
+    """The image is truncated, corrupt or inconsistent."""
 
-    status, slug, title = 422, "unreadable-image", "The image cannot be read"
+    status, slug, title = 422, "unreadable-image", "Unreadable image"
 
 
 class UnsupportedOutput(Problem):
-    """The asked-for format cannot hold a result of this size."""
+    """The output format cannot hold a result of this size."""
 
-    status, slug, title = 422, "unsupported-output", "The format cannot hold the result"
+    status, slug, title = 422, "unsupported-output", "Result does not fit the format"
 
 
 class RefusedByBackend(Problem):
-    """The backend found the request wrong, although the gateway did not."""
+    """The backend rejected a request that the gateway had accepted."""
 
-    status, slug, title = 422, "refused-by-backend", "The backend refuses this image"
+    status, slug, title = 422, "refused-by-backend", "Rejected by the backend"
 
 
 class LimitReached(Problem):
-    """A limit of requests, megapixels or wake-ups is used up; Retry-After says when this request would pass."""
+    """A rate limit of requests, megapixels or wake-ups is used up. Retry-After says when this request would pass."""
 
-    status, slug, title = 429, "limit-reached", "You have reached a limit"
+    status, slug, title = 429, "limit-reached", "Rate limit reached"
 
 
 class Banned(LimitReached):
-    """Limits refused so many requests in a row that nothing is taken for a while; Retry-After says how long."""
+    """Rate limits rejected so many requests that nothing is accepted for a while. Retry-After says how long."""
 
-    slug, title = "banned", "You were refused too often"
+    slug, title = "banned", "Temporarily banned"
 
 
 class TooManyAtOnce(LimitReached):
-    """One visitor has as many requests open as one may, those in the queue included."""
+    """The client has the maximum number of concurrent requests, queued ones included."""
 
-    slug, title = "too-many-at-once", "You ask for too much at once"
+    slug, title = "too-many-at-once", "Too many concurrent requests"
 
 
 class HeadTooLong(Problem):
-    """The request's line, one of its headers, or all of them together are longer than is read."""
+    """The request line, one header, or all headers together exceed their limit."""
 
-    status, slug, title = 431, "head-too-long", "The headers are too long"
+    status, slug, title = 431, "head-too-long", "Headers too long"
 
 
 class InternalError(Problem):
-    """A bug of ours. What happened stands in the log under the request's id."""
+    """A bug in the gateway. The log has the details under the request ID."""
 
-    status, slug, title = 500, "internal-error", "Something broke on our side"
+    status, slug, title = 500, "internal-error", "Internal error"
 
 
 class BackendFault(Problem):
-    """The backend failed at a sound request, or is set up wrongly. The reason is in the log, for the operator."""
+    """The backend failed at a valid request, or is misconfigured. The log has the reason, for the operator."""
 
-    status, slug, title = 502, "backend-fault", "The backend failed"
+    status, slug, title = 502, "backend-fault", "Backend failed"
 
 
 class QueueFull(Problem):
-    """Every place in the queue is taken; Retry-After says when one may be free."""
+    """Every slot of the queue is taken. Retry-After says when one will probably be free."""
 
-    status, slug, title = 503, "queue-full", "Too many pictures are waiting"
+    status, slug, title = 503, "queue-full", "Queue full"
 
 
 class UploadsFull(QueueFull):
-    """Other uploads fill the memory there is for them; nothing of this one was read. Retry-After says when to ask."""
+    """Other uploads use all memory for uploads. This one was not read. Retry-After says when to try again."""
 
-    slug, title = "uploads-full", "Too many uploads at once"
+    slug, title = "uploads-full", "Too many concurrent uploads"
 
 
 class BudgetSpent(Problem):
-    """This month's GPU seconds are used up: what is kept is still answered, nothing new is made until the next month.
+    """This month's GPU seconds are used up. Cached results are still sent; new ones wait for the next month.
 
-    Retry-After says when that begins.
+    Retry-After ends with the month.
     """
 
-    status, slug, title = 503, "budget-spent", "The budget of this month is spent"
+    status, slug, title = 503, "budget-spent", "Monthly GPU budget used up"
 
 
 class BackendUnavailable(Problem):
-    """The backend cannot be reached: it is booting, stopping or being replaced. Retry-After says when to ask again."""
+    """The backend cannot be reached: it is booting, stopping or being replaced. Retry-After says when to try again."""
 
-    status, slug, title = 503, "backend-unavailable", "The backend is not there yet"
+    status, slug, title = 503, "backend-unavailable", "Backend unavailable"
 
 
 class BackendNotStarted(BackendUnavailable):
-    """The backend was asked to boot and failed, which says nothing about the picture. The reason is in the log.
+    """The backend failed to boot. The image is not the cause; the log has the reason, for the operator.
 
-    The next request tries again; Retry-After says when to send it.
+    The next request starts another boot. Retry-After says when to send it.
     """
 
-    slug, title = "backend-not-started", "The machine did not start"
+    slug, title = "backend-not-started", "Backend failed to start"
 
 
 class DeadlineExceeded(Problem):
-    """The answer would have come later than we promise to answer."""
+    """The result was not ready before the deadline."""
 
-    status, slug, title = 504, "deadline-exceeded", "It took too long"
+    status, slug, title = 504, "deadline-exceeded", "Deadline exceeded"
 
 
-def walk(root: type[Problem] = Problem) -> Iterator[type[Problem]]:
-    """Yield every class of the tree that has a slug, parents first."""
+def all_problems(root: type[Problem] = Problem) -> Iterator[type[Problem]]:
+    """Yield every class of the tree that has a slug, parents before children."""
     if root.slug:
         yield root
     for child in root.__subclasses__():
-        yield from walk(child)
+        yield from all_problems(child)
 
 
 def retry_later(kind: type[Problem], detail: str, retry_after_s: float) -> Problem:
-    """Return a problem that says when to come back, also in Retry-After (RFC 9110 section 10.2.3)."""
-    seconds = max(1, round(retry_after_s))
+    """Return a problem that says when to try again, also in Retry-After (RFC 9110 section 10.2.3)."""
+    seconds = _whole_seconds(retry_after_s)
     return kind(detail, headers={"Retry-After": str(seconds)}, retry_after_s=seconds)
 
 
-INTERNAL_DETAIL = "Something broke on our side and was logged. Try again; if it stays, tell us the request's id."
+def describe_wait(retry_after_s: float) -> str:
+    """Return "1 second", "30 seconds": the number that Retry-After has."""
+    seconds = _whole_seconds(retry_after_s)
+    return "1 second" if seconds == 1 else f"{seconds:,} seconds"
+
+
+def _whole_seconds(retry_after_s: float) -> int:
+    return max(1, round(retry_after_s))
+
+
+INTERNAL_DETAIL = "An internal error occurred and was logged. Try again. If it persists, report the request ID."

@@ -1,13 +1,14 @@
-"""The parts that a running gateway is made of, made once by `gateway.app` and handed to the views."""
+"""The objects that a running gateway consists of. `gateway.app` creates them once; views get them from here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import cast
 
-from flask import Flask
+from flask import Flask, current_app
 
 from gateway.access.control import AccessControl
+from gateway.backend.interface import Backend
 from gateway.config.settings import Settings
 from gateway.jobs.queue import JobQueue
 from gateway.jobs.result_cache import ResultCache
@@ -23,24 +24,25 @@ _EXTENSION = "superres"
 
 @dataclass(frozen=True)
 class Services:
-    """What views may use."""
+    """The objects of one application."""
 
     settings: Settings
-    doors: AccessControl
-    places: JobQueue
-    upscaling: JobRunner
-    results: ResultStore
-    departures: DisconnectWatcher
-    cache: ResultCache
-    meter: UsageMeter
-    intake: UploadMemory
+    backend: Backend
+    access_control: AccessControl
+    queue: JobQueue
+    runner: JobRunner
+    result_store: ResultStore
+    result_cache: ResultCache
+    disconnects: DisconnectWatcher
+    usage_meter: UsageMeter
+    upload_memory: UploadMemory
     metrics: Metrics
 
-    def give_to(self, app: Flask) -> None:
-        """Make these the parts of an application."""
+    def attach_to(self, app: Flask) -> None:
+        """Make these the services of an application."""
         app.extensions[_EXTENSION] = self
 
 
-def services_of(app: Flask) -> Services:
-    """Return the parts of an application."""
-    return cast("Services", app.extensions[_EXTENSION])
+def services(app: Flask | None = None) -> Services:
+    """Return the services of an application; without an argument, of the application that serves this request."""
+    return cast("Services", (app or current_app).extensions[_EXTENSION])

@@ -1,5 +1,5 @@
-"""The bill and the scale of Serverless SuperRes, worked out before anybody pays.
+"""Estimates what Serverless SuperRes costs before you run it.
 
-Owns a model of Knative's pod autoscaler (rule by rule, checked against traces of Knative's own code), a simulation of
-the service on top of it, prices, and `superres plan`. Knows nothing of Flask, Triton or torch.
+Contains a model of Knative's pod autoscaler (checked against traces of Knative's own code), a simulation of the service
+on top of it, GPU prices, and the command `superres plan`. Imports neither Flask nor Triton nor torch.
 """

@@ -1,4 +1,4 @@
-"""`python -m planning` is `superres plan` without the rest of the project."""
+"""Runs `superres plan` as `python -m planning`, without the rest of the project."""
 
 from planning.cli import plan
 

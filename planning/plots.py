@@ -1,7 +1,6 @@
-"""Plots of the bill and of the waiting.
+"""Plots cost and waiting times with matplotlib.
 
-Owns every drawing of planning. matplotlib is an extra (`pip install 'serverless-superres[plan]'`): it is loaded when
-something is drawn, and its absence is said in words.
+matplotlib is optional (`pip install 'serverless-superres[plan]'`) and imported only when a plot is drawn.
 """
 
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from planning.advice import LADDER, Months
+from planning.advice import IDLE_TAILS, SimulationCache
 from planning.prices import Price
 from planning.simulation import Service, SimulatedMonth
 from planning.traffic import DAY_S
@@ -18,18 +17,18 @@ _INK, _BLUE, _ORANGE, _GREEN, _GREY = "#222222", "#2a6fbb", "#d9822b", "#3a8f4d"
 
 
 _PARTS = (("work", _GREEN), ("boot", _ORANGE), ("idle", _BLUE), ("drain", _GREY), ("linger", _INK))
-_LONGEST_BAR_S = 315
-"""Longer tails would flatten the bars of the others."""
+# Idle tails longer than this get no bar: they would flatten all others.
+_MAX_BAR_TAIL_S = 315
+# Up to this idle tail the curve is steep, so labels are placed to its right instead of below it.
 _STEEP_S = 75
-"""Up to here the curve falls steeply and its labels stand beside it."""
 
 
 class PlotUnavailableError(RuntimeError):
-    """A plot cannot be drawn here; the message says what to install or to change."""
+    """A plot cannot be drawn; the message says what to install or to change."""
 
 
 def load_pyplot() -> Any:
-    """matplotlib's pyplot on a backend without a screen; raises PlotUnavailable."""
+    """Return matplotlib's pyplot on a backend that needs no display; raises PlotUnavailableError."""
     try:
         import matplotlib as mpl  # noqa: PLC0415 - an extra, needed for plots alone
     except ImportError as error:
@@ -55,7 +54,7 @@ def load_pyplot() -> Any:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a figure without dates in it, so that the same figures give the same file; raises PlotUnavailable."""
+    """Write a figure without a date, so that equal data gives an equal file; raises PlotUnavailableError."""
     plt = load_pyplot()
     metadata = {"Software": None} if path.suffix == ".png" else {"Date": None}
     try:
@@ -66,12 +65,12 @@ def save(figure: Any, path: Path) -> None:
         plt.close(figure)
 
 
-def plot_trade(path: Path, trials: Months, service: Service, price: Price) -> None:
-    """What a longer tail (window + retention) costs, and what it saves of waiting, for one traffic."""
+def plot_tradeoff(path: Path, trials: SimulationCache, service: Service, price: Price) -> None:
+    """Plot what a longer idle tail (window + retention) costs and how many cold starts it avoids."""
     plt = load_pyplot()
     months = [
         trials.simulate(replace(service, window_s=window_s, retention_s=retention_s, min_scale=0))
-        for window_s, retention_s in LADDER
+        for window_s, retention_s in IDLE_TAILS
     ]
     traffic = trials.traffic
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8))
@@ -83,13 +82,13 @@ def plot_trade(path: Path, trials: Months, service: Service, price: Price) -> No
     save(figure, path)
 
 
-def _tails(months: Sequence[SimulatedMonth]) -> list[float]:
+def _tail_lengths_s(months: Sequence[SimulatedMonth]) -> list[float]:
     return [month.service.window_s + month.service.retention_s for month in months]
 
 
 def _draw_bill(axes: Any, months: Sequence[SimulatedMonth], price: Price) -> None:
-    shown = [month for month in months if month.service.window_s + month.service.retention_s <= _LONGEST_BAR_S]
-    labels = [f"{tail:g}" for tail in _tails(shown)]
+    shown = [month for month in months if month.service.window_s + month.service.retention_s <= _MAX_BAR_TAIL_S]
+    labels = [f"{tail:g}" for tail in _tail_lengths_s(shown)]
     bottom = [0.0] * len(shown)
     for name, colour in _PARTS:
         heights = [price.dollars(getattr(month, f"{name}_s")) for month in shown]
@@ -99,7 +98,7 @@ def _draw_bill(axes: Any, months: Sequence[SimulatedMonth], price: Price) -> Non
     for index, dollars in enumerate(bottom):
         axes.annotate(f"${dollars:.2f}", (index, dollars), ha="center", textcoords="offset points", xytext=(0, 3))
     always_usd = price.dollars(shown[0].traffic.days * DAY_S)
-    axes.set_title(f"the bill at {price.name} (always on: ${always_usd:.0f})")
+    axes.set_title(f"cost at {price.name} (always on: ${always_usd:.0f})")
     axes.set_xlabel("window + retention, s")
     axes.set_ylabel("dollars")
     if any(bottom):
@@ -110,10 +109,10 @@ def _draw_waiting(axes: Any, months: Sequence[SimulatedMonth]) -> None:
     hours = [month.gpu_hours for month in months]
     shares = [100 * month.cold_share for month in months]
     axes.plot(hours, shares, "o-", color=_ORANGE)
-    for x, y, tail in zip(hours, shares, _tails(months), strict=True):
-        beside = {"xytext": (8, 2)} if tail <= _STEEP_S else {"xytext": (0, -16), "ha": "center"}
-        axes.annotate(f"{tail:g} s", (x, y), textcoords="offset points", color=_INK, **beside)
-    axes.set_title("what the tail buys")
+    for x, y, tail in zip(hours, shares, _tail_lengths_s(months), strict=True):
+        label_position = {"xytext": (8, 2)} if tail <= _STEEP_S else {"xytext": (0, -16), "ha": "center"}
+        axes.annotate(f"{tail:g} s", (x, y), textcoords="offset points", color=_INK, **label_position)
+    axes.set_title("cold starts against cost")
     axes.set_xlabel("GPU hours billed (log)")
     if all(hours):
         axes.set_xscale("log")

@@ -1,7 +1,7 @@
-"""A month of the service: traffic in, GPU hours, dollars and waiting out.
+"""Simulates a month of the service: from traffic and settings to GPU hours, cost and waiting times.
 
-Owns what is set (Service), how a run is begun, ended and billed, and the figures that it gives (Month). A pod is
-billed from the moment it gets its GPU to the end of its drain, boot included.
+Contains the settings (Service), the result (SimulatedMonth) and the start, end and billing of a run. A pod is billed
+from the moment it gets its GPU to the end of its drain, including the boot.
 """
 
 import heapq
@@ -13,63 +13,63 @@ import numpy as np
 
 from planning.knative.clock import NEVER_NS, SECOND_NS, to_ns
 from planning.knative.cluster import Cluster
-from planning.knative.pods import Deployment, Fate, Pod, Request
+from planning.knative.pods import Deployment, Outcome, Pod, Request
 from planning.knative.revision import Revision, resolve_revision
 from planning.prices import Price
 from planning.traffic import DAY_S, Traffic
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
+# The 90th percentile of a normal distribution lies this many standard deviations above its median.
 _P90_SIGMAS = 1.2815515655446004
-"""How many standard deviations of a normal distribution lie below its 90th percentile."""
-_SETTLE_STEP_NS = 60 * SECOND_NS
-_SETTLE_STEPS = 24 * 60
-"""How long after the last request a run may take to come to rest, in steps: a day."""
-_MOST_BURST = 100_000
+# After the last request a run goes on in steps of a minute, for at most a day, until the service is idle.
+_IDLE_CHECK_STEP_NS = 60 * SECOND_NS
+_IDLE_CHECK_STEPS = 24 * 60
+_MAX_BURST_CAPACITY = 100_000
+# A deployment at this fraction of an even second puts the evaluations on half seconds, as in the reference traces.
 _TICK_PHASE_S = 0.473
-"""A deployment at this fraction of an even second puts evaluations on half seconds, as in the reference traces."""
 
 
 class InvalidServiceError(ValueError):
-    """A setting of the service that cannot be simulated; the message says which and why."""
+    """A setting of the service is invalid; the message names it and its limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What is set for the backend; defaults are those of the shipped k8s/ overlay where it has one."""
+    """Settings of the backend. Defaults are those of k8s/overlays/gpu where it sets them."""
 
     window_s: int = 15
-    """Stable window: idle time begins to count after this (6 s to 1 h)."""
+    """Knative's stable window, 6 s to 1 h. A pod counts as idle after a window without load."""
     retention_s: float = 30.0
-    """Least life of the last pod after the decision for zero; a visit in it is warm."""
+    """Minimum seconds that the last pod is kept after the decision to scale to zero."""
     concurrency: int = 2
-    """containerConcurrency: images inside one pod, one of them on the GPU."""
+    """containerConcurrency: maximum number of images inside one pod. One of them is on the GPU."""
     max_scale: int = 1
     min_scale: int = 0
     boot_s: float = 12.0
     """Median boot time of a pod."""
     boot_p90_s: float | None = None
-    """90th percentile of the boot time (log-normal); None: every boot takes the median."""
+    """90th percentile of the boot time, which is log-normal. None: every boot takes the median."""
     seconds_per_megapixel: float = 2.0
-    """GPU time for an image of one megapixel (assumed: nobody measured it on a GPU)."""
+    """GPU seconds per megapixel. Assumed for an L4, which was not measured; see docs/how-to/plan-costs.md."""
     overhead_s: float = 0.05
-    """GPU time for any image beside its pixels (assumed)."""
+    """GPU seconds per image in addition to those for its pixels (assumed)."""
     queue_size: int = 24
-    """Images that may wait for a pod; the next one is refused (the gateway's default)."""
+    """Maximum number of images waiting for a pod (the gateway's default)."""
     deadline_s: float = 110.0
-    """From arrival to answer; the boot counts."""
+    """Maximum seconds from arrival to response, including the boot."""
     burst_capacity: float = -1.0
     utilisation_percent: float = 100.0
     initial_scale: int = 1
     drain_s: float = 30.0
-    """The queue-proxy's drain: the GPU is held that long after a pod's removal (kpa.md, "wrong" 4)."""
+    """Seconds that Knative's queue-proxy drains after the removal of a pod, which holds its GPU until then."""
     gpus: int = 0
-    """GPUs in the cluster; 0: always enough. With one, a new pod waits for the old one's drain."""
+    """GPUs in the cluster; 0 has no limit. With one GPU a new pod waits until the old one has drained."""
     node_linger_s: float = 0.0
-    """How long a GPU node is kept, and billed, after its last pod; 0 where pods are billed and not nodes."""
+    """Seconds that a GPU node is billed after its last pod; 0 if pods are billed, not nodes."""
 
     def revision(self) -> Revision:
-        """These settings as Knative reads them; raises BadService."""
+        """Return the settings as Knative resolves them; raises InvalidServiceError."""
         self._check()
         return resolve_revision(
             {
@@ -85,8 +85,8 @@ class Service:
         )
 
     @property
-    def is_possible(self) -> bool:
-        """Whether each setting is within its limits, which some of the others draw."""
+    def is_valid(self) -> bool:
+        """Whether each setting is within its limits. Some limits depend on other settings."""
         try:
             self._check()
         except InvalidServiceError:
@@ -112,20 +112,22 @@ class Service:
             ("drain", self.drain_s, 0, 3600),
             ("node-linger", self.node_linger_s, 0, DAY_S),
         )
-        for name, value, least, most in limits:
-            if not least <= value <= most:
-                raise InvalidServiceError(f"{name} is {value:g}; it must be between {least:g} and {most:g}.")
-        if self.burst_capacity != -1 and not 0 <= self.burst_capacity <= _MOST_BURST:
+        for name, value, minimum, maximum in limits:
+            if not minimum <= value <= maximum:
+                raise InvalidServiceError(f"Invalid {name} {value:g}: must be between {minimum:g} and {maximum:g}.")
+        if self.burst_capacity != -1 and not 0 <= self.burst_capacity <= _MAX_BURST_CAPACITY:
             raise InvalidServiceError(
-                f"burst-capacity is {self.burst_capacity:g}; it must be -1 or between 0 and {_MOST_BURST}."
+                f"Invalid burst-capacity {self.burst_capacity:g}: must be -1 or between 0 and {_MAX_BURST_CAPACITY}."
             )
         if self.boot_p90_s is not None and self.boot_p90_s < self.boot_s:
-            raise InvalidServiceError(f"boot-p90 is {self.boot_p90_s:g} s, below the median of {self.boot_s:g} s.")
+            raise InvalidServiceError(
+                f"Invalid boot-p90 {self.boot_p90_s:g}: must be at least the median, {self.boot_s:g} s."
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedMonth:
-    """What a run gave; GPU seconds are billed ones and add up: boot + work + idle + drain + linger."""
+    """Result of a run. The billed GPU seconds are the sum of boot, work, idle, drain and linger."""
 
     service: Service
     traffic: Traffic
@@ -135,15 +137,15 @@ class SimulatedMonth:
     drain_s: float
     linger_s: float
     latencies_s: Array
-    """Arrival to answer of every served image, ascending."""
+    """Seconds from arrival to response of every served image, ascending."""
     served: int
     refused: int
     timed_out: int
     cold: int
-    """Images that came while no pod was ready and were not refused."""
+    """Number of images that arrived while no pod was ready and were not refused."""
     boots: int
-    most_pods: int
-    """Most pods at a time, draining ones left out."""
+    max_pods: int
+    """Maximum number of pods at a time, without draining ones."""
 
     @property
     def gpu_s(self) -> float:
@@ -157,30 +159,31 @@ class SimulatedMonth:
 
     @property
     def cold_share(self) -> float:
-        """Share of images that waited for a boot."""
+        """Share of images that waited for a boot, from 0 to 1."""
         return self.cold / self.traffic.images if self.traffic.images else 0.0
 
     @property
     def lost_share(self) -> float:
-        """Share of images refused or timed out."""
+        """Share of images that were refused or timed out, from 0 to 1."""
         return (self.refused + self.timed_out) / self.traffic.images if self.traffic.images else 0.0
 
     def latency_s(self, percent: float) -> float:
-        """A percentile of the served images' latency; NaN if none was served."""
+        """Return a percentile of the latency of served images; NaN if none was served."""
         return float(np.percentile(self.latencies_s, percent)) if len(self.latencies_s) else math.nan
 
     def dollars(self, price: Price) -> float:
-        """The bill at a price."""
+        """Return the cost at this price."""
         return price.dollars(self.gpu_s)
 
 
 def simulate(
-    service: Service, traffic: Traffic, *, seed: int = 0, is_fresh: bool = False, skips_quiet: bool = True
+    service: Service, traffic: Traffic, *, seed: int = 0, is_fresh: bool = False, fast_forward: bool = True
 ) -> SimulatedMonth:
-    """Run the traffic through the service, from rest to rest.
+    """Simulate the traffic from an idle service until the service is idle again.
 
-    `is_fresh`: the revision is deployed at the beginning, and the pods of its initial scale are billed; else it was
-    deployed long before. `seed` draws the boot times if they vary. Raises BadService.
+    With `is_fresh` the revision is deployed at the beginning and the pods of its initial scale are billed; otherwise it
+    was deployed long before. `seed` determines the boot times if they vary. `fast_forward` skips events that change
+    nothing. Raises InvalidServiceError.
     """
     revision = service.revision()
     requests = _make_requests(service, traffic)
@@ -194,14 +197,14 @@ def simulate(
         revision,
         deployment,
         requests,
-        deploy_ns=to_ns(_TICK_PHASE_S) if is_fresh else _long_ago_ns(service),
+        deploy_ns=to_ns(_TICK_PHASE_S) if is_fresh else _deployment_start_ns(service),
         is_serial=True,
         queue_size=service.queue_size,
-        skips_quiet=skips_quiet,
+        fast_forward=fast_forward,
     )
     horizon_ns = to_ns(traffic.days * DAY_S)
-    end_ns = _settle(cluster, service, horizon_ns)
-    return _account(service, traffic, requests, deployment.pods, cluster, end_ns)
+    end_ns = _run_until_idle(cluster, service, horizon_ns)
+    return _summarize(service, traffic, requests, deployment.pods, cluster, end_ns)
 
 
 def _make_requests(service: Service, traffic: Traffic) -> list[Request]:
@@ -215,45 +218,48 @@ def _make_requests(service: Service, traffic: Traffic) -> list[Request]:
 
 
 class _BootTimes:
-    """Boot time by pod number: the median, or log-normal with the given 90th percentile, the same for the same seed."""
+    """Boot time by pod number: the median, or log-normal with the given 90th percentile. Depends on the seed only."""
 
     def __init__(self, service: Service, seed: int) -> None:
         self._median_ns = to_ns(service.boot_s)
         p90_s = service.boot_p90_s or service.boot_s
         self._sigma = math.log(p90_s / service.boot_s) / _P90_SIGMAS
-        self._chance = np.random.default_rng([seed, 2000])
+        self._rng = np.random.default_rng([seed, 2000])
         self._drawn: list[float] = []
 
     def __call__(self, number: int) -> int:
         while self._sigma and len(self._drawn) < number:
-            self._drawn += np.exp(self._sigma * self._chance.standard_normal(1024)).tolist()
+            self._drawn += np.exp(self._sigma * self._rng.standard_normal(1024)).tolist()
         return round(self._median_ns * (self._drawn[number - 1] if self._sigma else 1.0))
 
 
-def _long_ago_ns(service: Service) -> int:
-    """A deployment early enough that the revision is at rest when the run begins, on the ticks' even seconds."""
+def _deployment_start_ns(service: Service) -> int:
+    """Return a start on an even second that is early enough for the revision to be idle when the traffic begins."""
     boots_s = 4 * max(service.boot_s, service.boot_p90_s or 0)
     lead_s = boots_s + 4 * service.window_s + service.retention_s + service.drain_s + 700
     return to_ns(-2 * math.ceil(lead_s / 2) + _TICK_PHASE_S)
 
 
-def _settle(cluster: Cluster, service: Service, horizon_ns: int) -> int:
-    """Run to the horizon and on until every request has ended and the last pod is gone, if it may go; that moment."""
+def _run_until_idle(cluster: Cluster, service: Service, horizon_ns: int) -> int:
+    """Run to the horizon and on until the service is idle; return that moment.
+
+    Idle means that every request has ended and, unless min-scale keeps pods, that no pod is left.
+    """
     end_ns = horizon_ns
     cluster.run(end_ns)
-    for _ in range(_SETTLE_STEPS):
+    for _ in range(_IDLE_CHECK_STEPS):
         has_pods = cluster.deployment.ready or cluster.deployment.pending
         if not cluster.router.in_system and (service.min_scale or not has_pods):
             return end_ns
-        end_ns += _SETTLE_STEP_NS
+        end_ns += _IDLE_CHECK_STEP_NS
         cluster.run(end_ns)
-    raise InvalidServiceError("The service did not come to rest within a day after its last image.")
+    raise InvalidServiceError("The simulated service was still busy a day after its last image.")
 
 
-def node_seconds(lives_ns: list[tuple[int, int]], linger_ns: int) -> int:
-    """Nanoseconds for which nodes of one GPU are kept for pods of these lives (from, to), lingering after each.
+def node_time_ns(lives_ns: list[tuple[int, int]], linger_ns: int) -> int:
+    """Return the nanoseconds for which nodes are billed, given the (start, end) of each pod.
 
-    A pod takes a node that lingers if there is one, else a new node comes.
+    A node has one GPU and stays for `linger_ns` after its pod. A new pod takes such a node if there is one.
     """
     last_ends: list[int] = []
     total_ns = 0
@@ -268,10 +274,10 @@ def node_seconds(lives_ns: list[tuple[int, int]], linger_ns: int) -> int:
     return total_ns + linger_ns * len(last_ends)
 
 
-def _account(
+def _summarize(
     service: Service, traffic: Traffic, requests: list[Request], pods: list[Pod], cluster: Cluster, end_ns: int
 ) -> SimulatedMonth:
-    """Add up what was billed between the beginning and the end of the run, and what became of the images."""
+    """Sum up the billed time between the beginning and the end of the run, and count the outcomes of the images."""
     boot_ns = drain_ns = work_ns = boots = 0
     lives_ns = []
     for pod in pods:
@@ -288,8 +294,10 @@ def _account(
         drain_ns += last_ns - max(drained_from_ns, 0)
         work_ns += pod.work_ns
     life_ns = sum(end - begin for begin, end in lives_ns)
-    fates = [request.fate for request in requests]
-    latencies = np.sort([request.end_ns - request.arrive_ns for request in requests if request.fate is Fate.SERVED])
+    outcomes = [request.outcome for request in requests]
+    latencies = np.sort(
+        [request.end_ns - request.arrive_ns for request in requests if request.outcome is Outcome.SERVED]
+    )
     most = max((number for moment_ns, number in cluster.control.history.replicas if moment_ns >= 0), default=0)
     return SimulatedMonth(
         service=service,
@@ -298,12 +306,12 @@ def _account(
         work_s=work_ns / SECOND_NS,
         idle_s=(life_ns - boot_ns - work_ns - drain_ns) / SECOND_NS,
         drain_s=drain_ns / SECOND_NS,
-        linger_s=(node_seconds(lives_ns, to_ns(service.node_linger_s)) - life_ns) / SECOND_NS,
+        linger_s=(node_time_ns(lives_ns, to_ns(service.node_linger_s)) - life_ns) / SECOND_NS,
         latencies_s=latencies.astype(np.float64) / SECOND_NS,
-        served=fates.count(Fate.SERVED),
-        refused=fates.count(Fate.REFUSED),
-        timed_out=fates.count(Fate.TIMED_OUT),
-        cold=sum(request.came_cold and request.fate is not Fate.REFUSED for request in requests),
+        served=outcomes.count(Outcome.SERVED),
+        refused=outcomes.count(Outcome.REFUSED),
+        timed_out=outcomes.count(Outcome.TIMED_OUT),
+        cold=sum(request.is_cold and request.outcome is not Outcome.REFUSED for request in requests),
         boots=boots,
-        most_pods=max(most, service.min_scale),
+        max_pods=max(most, service.min_scale),
     )

@@ -1,5 +1,5 @@
-"""What happens to an image before and after the network, on numpy and Pillow alone.
+"""Everything that happens to an image before and after the network, with numpy and Pillow only.
 
-The codec (`codec`: bytes <-> pixels) and the tiling (`tiling`: image <-> tiles). It knows neither Flask nor Triton nor
-torch.
+`codec` turns bytes into pixels and back; `tiling` splits an image into tiles and stitches them. Imports neither Flask
+nor Triton nor torch.
 """

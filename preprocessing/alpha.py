@@ -1,6 +1,6 @@
-"""Alpha around super-resolution: colour bled under it before, alpha scaled on its own after.
+"""Transparency: bleeds colour under alpha 0 before the network runs, and scales alpha on its own afterwards.
 
-What lies under alpha 0 is invisible and arbitrary (black, white, a leftover), yet a network reads it and mixes it into
+Colour under alpha 0 is invisible and arbitrary (black, white, a remainder), but a network reads it and mixes it into
 the visible edge: a dark or white fringe. So visible colour is bled over it first.
 """
 
@@ -14,17 +14,17 @@ from preprocessing.image import Pixels
 
 Mask = npt.NDArray[np.bool_]
 
-_REACH_ROWS = 3
-"""How far bicubic interpolation looks beyond a row is 2; one more for what rounding may add."""
+# Rows needed on either side of a band: bicubic interpolation reads 2, and rounding may add 1.
+_MARGIN_ROWS = 3
 
 
 def bleed_colour(pixels: Pixels, alpha: Pixels) -> Pixels:
-    """Return pixels with every one under alpha 0 filled from the visible ones near it; [H, W, 3] uint8.
+    """Return pixels [H, W, 3] uint8 where each pixel under alpha 0 is filled from visible pixels near it.
 
-    Visible pixels are returned as they are, and only they count, so bleeding twice changes nothing. Pull-push over a
-    pyramid: averages of what is visible go down by halves until nothing is empty, then fill what is empty on the way
-    up. Time and memory are a small constant a pixel, however far the nearest visible pixel lies. When nothing is
-    visible the pixels are returned unchanged.
+    Visible pixels stay unchanged, and only they are read, so bleeding twice changes nothing. The method is pull-push
+    over a pyramid: the mean of the visible pixels is halved in size until no pixel is empty, then empty pixels are
+    filled on the way back up. Time and memory per pixel do not depend on how far the nearest visible pixel lies. When
+    no pixel is visible, the pixels are returned unchanged.
     """
     visible = alpha > 0
     if visible.all() or not visible.any():
@@ -46,16 +46,16 @@ def _fill(pixels: Pixels, visible: Mask) -> Pixels:
 
 
 def _halve(pixels: Pixels, visible: Mask) -> tuple[Pixels, Mask]:
-    """Average the visible pixels of each 2x2 block; a block is visible when any of its pixels is."""
+    """Return the mean of the visible pixels of each 2 x 2 block, and which blocks have a visible pixel."""
     height, width = ((side + 1) // 2 for side in visible.shape)
     total = np.zeros((height, width, 3), np.uint16)
     count = np.zeros((height, width, 1), np.uint16)
     for top in (0, 1):
         for left in (0, 1):
-            part = visible[top::2, left::2, np.newaxis]
-            rows, columns = part.shape[:2]
-            total[:rows, :columns] += pixels[top::2, left::2] * part
-            count[:rows, :columns] += part
+            mask = visible[top::2, left::2, np.newaxis]
+            rows, columns = mask.shape[:2]
+            total[:rows, :columns] += pixels[top::2, left::2] * mask
+            count[:rows, :columns] += mask
     mean = (total + count // 2) // np.maximum(count, 1)
     return mean.astype(np.uint8), count[..., 0] > 0
 
@@ -63,15 +63,15 @@ def _halve(pixels: Pixels, visible: Mask) -> tuple[Pixels, Mask]:
 def scale_alpha(alpha: Pixels, scale: int, top: int = 0, bottom: int | None = None) -> Pixels:
     """Return alpha [H, W] scaled to [H * scale, W * scale] by bicubic interpolation, clipped to 0..255.
 
-    Of that the rows from `top` to `bottom`, where they are given: the same values, with memory for these rows alone.
+    With `top` and `bottom`, returns these rows of the result only: the same values, with memory for these rows only.
     """
     height, width = alpha.shape
     bottom = height * scale if bottom is None else bottom
     if scale == 1:
         return alpha[top:bottom].copy()
     upper, lower = top // scale, -(-bottom // scale)
-    first, last = max(0, upper - _REACH_ROWS), min(height, lower + _REACH_ROWS)
-    # Columns first, always: Pillow takes rows first where that is less work, and rounds in between.
+    first, last = max(0, upper - _MARGIN_ROWS), min(height, lower + _MARGIN_ROWS)
+    # Columns first, always: Pillow starts with rows where that is less work, and rounds in between.
     wide = PilImage.fromarray(alpha[first:last]).resize((width * scale, last - first), PilImage.Resampling.BICUBIC)
     size, box = (width * scale, (lower - upper) * scale), (0, upper - first, width * scale, lower - first)
     whole_rows = np.array(wide.resize(size, PilImage.Resampling.BICUBIC, box=box))

@@ -1,6 +1,7 @@
-"""The codec's public face: bytes -> `probe` -> Upload -> `decode` -> Image -> `encode` -> bytes.
+"""The codec's public API: bytes -> `probe` -> Upload -> `decode` -> Image -> `encode` -> bytes.
 
-Each step lives in the module of its noun (`upload`, `decoder`, `image`, `band_encoder`); import them from here.
+Import these names from here. They are defined in `upload`, `decoder`, `image`, `encoder`, `output_formats` and
+`working_memory`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from preprocessing.output_formats import (
     png_mode,
 )
 from preprocessing.upload import MAX_DECODED_PIXELS, Upload, UploadLimits, probe
-from preprocessing.working_memory import most_pixels, working_bytes
+from preprocessing.working_memory import max_output_pixels, working_bytes
 
 __all__ = [
     "DEFAULT_QUALITY",
@@ -39,7 +40,7 @@ __all__ = [
     "describe_losses",
     "encode",
     "join_channels",
-    "most_pixels",
+    "max_output_pixels",
     "png_mode",
     "probe",
     "working_bytes",

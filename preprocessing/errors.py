@@ -1,15 +1,15 @@
-"""Why an image is refused: the whole exception tree of this room.
+"""Errors for images that are rejected: the whole exception tree of this package.
 
-ImageError                    anything wrong with what was sent or asked for; `kind` is its slug
-  EmptyUpload                 no bytes at all
-  UnknownFormat               not a JPEG, PNG or WebP
-  TooManyBytes                the upload is larger than the limit
-  TooManyPixels               its header announces more pixels than the limit
-  SideTooLong                 its header announces a side over the limit
-  UnreadableImage             truncated, corrupt, or made so that no sound decoder reads it
-  UnsupportedOutput           the asked-for format cannot hold the result
+ImageError                    anything wrong with the upload or the requested output; `kind` is its slug
+  EmptyUploadError            no bytes at all
+  UnknownFormatError          not a JPEG, PNG or WebP
+  TooManyBytesError           the upload is larger than the limit
+  TooManyPixelsError          the header declares more pixels than the limit
+  SideTooLongError            the header declares a side over the limit
+  UnreadableImageError        truncated, corrupt or inconsistent
+  UnsupportedOutputError      the requested format cannot hold the result
 
-Every message is a full sentence with the number, the limit and what to do about it.
+Every message is a full sentence with the number, the limit and what to do.
 """
 
 from __future__ import annotations
@@ -18,48 +18,48 @@ from typing import ClassVar
 
 
 class ImageError(ValueError):
-    """What was sent or asked for cannot be served; the message says why and what to do."""
+    """The upload or the requested output is invalid; the message says why and what to do."""
 
     kind: ClassVar[str] = "image-error"
 
 
 class EmptyUploadError(ImageError):
-    """The upload holds no bytes."""
+    """The upload has no bytes."""
 
     kind = "empty-upload"
 
 
 class UnknownFormatError(ImageError):
-    """The first bytes are those of no format that is read here."""
+    """The first bytes are not those of a JPEG, PNG or WebP."""
 
     kind = "unknown-format"
 
 
 class TooManyBytesError(ImageError):
-    """The upload is larger than `Limits.max_bytes`."""
+    """The upload is larger than `UploadLimits.max_bytes`."""
 
     kind = "too-many-bytes"
 
 
 class TooManyPixelsError(ImageError):
-    """The header announces more pixels than `Limits.max_pixels`; nothing was decoded."""
+    """The header declares more pixels than `UploadLimits.max_pixels`; nothing was decoded."""
 
     kind = "too-many-pixels"
 
 
 class SideTooLongError(ImageError):
-    """The header announces a side over `Limits.max_side`; nothing was decoded."""
+    """The header declares a side over `UploadLimits.max_side`; nothing was decoded."""
 
     kind = "side-too-long"
 
 
 class UnreadableImageError(ImageError):
-    """The upload is truncated, corrupt, or contradicts itself."""
+    """The upload is truncated, corrupt or inconsistent."""
 
     kind = "unreadable-image"
 
 
 class UnsupportedOutputError(ImageError):
-    """The asked-for format or quality cannot hold this result."""
+    """The requested format or quality cannot hold this result."""
 
     kind = "unsupported-output"

@@ -1,7 +1,7 @@
-"""The grid: where the tiles of an image lie, chosen so that little is computed twice.
+"""The grid: where the tiles of an image lie, chosen so that few pixels are computed twice.
 
-Pure geometry on integers. Tile offsets and core edges are multiples of the attention window, so that windows fall in a
-tile where they would in the whole image; `tiling` moves the pixels.
+Pure geometry on integers; `tiling` moves the pixels. Tile offsets and core edges are multiples of the attention window,
+so windows lie in a tile where they would lie in the whole image.
 """
 
 from __future__ import annotations
@@ -14,23 +14,26 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+# The longest side of a grid: 256 times that of any decoded image, and products stay far below 64 bits.
 MAX_SIDE_PX = 2**24
-"""Longest side of a grid: 256 times what any decoder here gives, and its products stay far inside 64 bits."""
 
 
 class GridError(ValueError):
-    """These numbers make no grid, or these arrays do not fit one; the message names both."""
+    """The numbers do not make a valid grid, or an array does not fit the grid; the message names both."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Tiles of one fixed shape that cover an image padded to the next multiple of the window; all lengths in px."""
+    """Tiles of one shape that cover an image padded to the next multiple of the window; all lengths in pixels.
+
+    Raises GridError when the tiles do not cover the image.
+    """
 
     height: int
     width: int
     window: int
     halo: int
-    """Least distance of a core from every inner side of its tile; a multiple of the window."""
+    """Minimum distance of a core from every inner side of its tile; a multiple of the window."""
     tile_height: int
     tile_width: int
     rows: int
@@ -39,9 +42,9 @@ class Grid:
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
             if not 0 <= value <= MAX_SIDE_PX or (value == 0 and name != "halo"):
-                raise GridError(f"A grid's {name} is 1 to {MAX_SIDE_PX} (the halo may be 0), not {value}.")
+                raise GridError(f"The {name} of a grid is 1 to {MAX_SIDE_PX} (the halo may be 0), not {value}.")
         if self.halo % self.window:
-            raise GridError(f"The halo {self.halo} is no multiple of the window {self.window}.")
+            raise GridError(f"The halo {self.halo} is not a multiple of the window {self.window}.")
         self._check_axis("rows", self.height, self.tile_height, self.rows)
         self._check_axis("columns", self.width, self.tile_width, self.columns)
 
@@ -57,26 +60,26 @@ class Grid:
 
     @cached_property
     def row_edges(self) -> tuple[int, ...]:
-        """Where cores meet: row of tiles i owns the image's rows [row_edges[i], row_edges[i + 1])."""
+        """Where cores meet: row i of tiles owns rows [row_edges[i], row_edges[i + 1]) of the image."""
         return _edges(self.tops, self.tile_height, self.height, self.window)
 
     @cached_property
     def column_edges(self) -> tuple[int, ...]:
-        """Where cores meet: column of tiles i owns the image's columns [column_edges[i], column_edges[i + 1])."""
+        """Where cores meet: column i of tiles owns columns [column_edges[i], column_edges[i + 1]) of the image."""
         return _edges(self.lefts, self.tile_width, self.width, self.window)
 
     @property
     def computed_ratio(self) -> float:
-        """Pixels that are computed for each pixel of the image: 1.0 would be no halo and no padding."""
+        """Pixels computed per pixel of the image; 1.0 means neither halo nor padding."""
         return self.rows * self.tile_height * self.columns * self.tile_width / (self.height * self.width)
 
     def to_array(self) -> npt.NDArray[np.int32]:
-        """Return the grid as int32 [8], in the order of its fields, so that it crosses Triton as a tensor."""
+        """Return the grid as an int32 [8] tensor for Triton, in the order of its fields."""
         return np.array(dataclasses.astuple(self), dtype=np.int32)
 
     @classmethod
     def from_array(cls, array: npt.NDArray[np.int32]) -> Grid:
-        """Return the grid of an int32 [8] tensor; raises GridError when its tiles do not cover its image."""
+        """Return the grid of an int32 [8] tensor; raises GridError when its tiles do not cover the image."""
         if array.dtype != np.int32 or array.shape != (len(dataclasses.fields(cls)),):
             raise GridError(
                 f"A grid is an int32 [{len(dataclasses.fields(cls))}] tensor, not {array.dtype} {list(array.shape)}."
@@ -87,22 +90,22 @@ class Grid:
         padded = pad_length(side, self.window)
         steps = (padded - tile) // self.window
         if tile % self.window:
-            raise GridError(f"A tile side of {tile} px is no multiple of the window {self.window}.")
+            raise GridError(f"A tile side of {tile} px is not a multiple of the window {self.window}.")
         if count == 1 and tile != padded:
             raise GridError(f"One tile of {tile} px does not cover the {padded} px of the padded side exactly.")
         if count > 1 and not count - 1 <= steps <= (count - 1) * (tile - 2 * self.halo) // self.window:
             raise GridError(
                 f"{count} {name} of {tile} px with a halo of {self.halo} do not cover a padded side of {padded} px "
-                "so that every tile owns something."
+                "so that every tile has a core."
             )
 
 
 def choose_grid(height: int, width: int, *, window: int, halo: int, max_tile_px: int) -> Grid:
     """Return the grid that computes the fewest pixels with tile sides of at most `max_tile_px`.
 
-    The halo is rounded up to a multiple of the window. A side that fits one tile is one tile, padded to the next
-    multiple of the window alone; otherwise the tiles are evened out. Raises GridError when `max_tile_px` leaves no core
-    beside the halo.
+    The halo is rounded up to a multiple of the window. A side that fits one tile becomes one tile, padded to the next
+    multiple of the window; otherwise all tiles get an even size. Raises GridError when `max_tile_px` leaves no core
+    inside the halo.
     """
     if min(height, width, window, max_tile_px) < 1 or halo < 0:
         raise GridError(f"No grid for {height} x {width} px, window {window}, halo {halo}, tiles of {max_tile_px} px.")
@@ -113,15 +116,15 @@ def choose_grid(height: int, width: int, *, window: int, halo: int, max_tile_px:
 
 
 def pad_length(length: int, window: int) -> int:
-    """Return the next multiple of the window, the length itself when it is one."""
+    """Return the length rounded up to a multiple of the window."""
     return -(-length // window) * window
 
 
 def _choose_axis(side: int, window: int, halo: int, max_tile_px: int) -> tuple[int, int]:
-    """Return (tile side, count) with the least count * tile side; the smaller count wins a draw.
+    """Return (tile side, count) with the smallest count * tile side; the smaller count wins a draw.
 
-    `count` tiles cover tile + (count - 1) * (tile - 2 * halo). One more tile costs 2 * halo but may round better to
-    windows.
+    `count` tiles cover tile + (count - 1) * (tile - 2 * halo). One more tile costs 2 * halo, but may waste less in
+    rounding to windows.
     """
     padded, largest = pad_length(side, window), max_tile_px // window * window
     if 0 < padded <= largest:
@@ -132,7 +135,7 @@ def _choose_axis(side: int, window: int, halo: int, max_tile_px: int) -> tuple[i
             f"Tiles of at most {max_tile_px} px leave no core inside a halo of {halo} px on both sides "
             f"with windows of {window} px: allow {2 * halo + window} px."
         )
-    inner = padded - 2 * halo  # what the cores of `count` tiles must cover between the two outer halos
+    inner = padded - 2 * halo  # covered by the cores of `count` tiles, between the two outer halos
     fewest = -(-inner // core)
     choices = []
     for count in range(fewest, min(2 * fewest, inner // window) + 1):

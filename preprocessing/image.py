@@ -1,4 +1,4 @@
-"""Images: decoded pixels, HWC uint8, with the little that is kept beside them."""
+"""Images: decoded pixels, HWC uint8, with their alpha, colour profile and notes for the user."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """What the codec hands to the network's side and takes back."""
+    """A decoded image: what `decode` returns and `encode` takes. Raises ValueError for arrays of the wrong shape."""
 
     pixels: Pixels = field(repr=False)
-    """[H, W, 3] uint8, always three channels. Colour is bled under alpha 0."""
+    """[H, W, 3] uint8, always three channels. Under alpha 0 they hold colour bled from visible neighbours."""
     alpha: Pixels | None = field(default=None, repr=False)
-    """[H, W] uint8, None when every pixel is opaque."""
+    """[H, W] uint8; None when every pixel is opaque."""
     is_grey: bool = False
-    """The three channels came equal from one; `encode` writes one channel again."""
+    """Whether the three channels are copies of one; `encode` writes one channel again."""
     icc_profile: bytes | None = field(default=None, repr=False)
+    """The ICC profile that describes the pixels; None when there is none."""
     notes: tuple[str, ...] = ()
-    """What was changed or dropped on the way, as sentences for the person who asked."""
+    """What decoding changed or dropped, one sentence each, for the user."""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.shape[2] != 3 or self.pixels.dtype != np.uint8:

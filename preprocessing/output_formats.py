@@ -9,42 +9,43 @@ from PIL import Image as PilImage
 
 from preprocessing.errors import UnsupportedOutputError
 from preprocessing.formats.icc import colour_space
-from preprocessing.formats.png_stream import MAX_SIDE as PNG_MAX_SIDE
+from preprocessing.formats.png import MAX_SIDE as PNG_MAX_SIDE
 from preprocessing.image import Image, Pixels
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 
 DEFAULT_QUALITY = 92
 
+# Pixels per side. JPEG permits 65,535, libjpeg-turbo writes 65,500 (JPEG_MAX_DIMENSION). WebP: RFC 9649 section 2.7.
 MAX_OUTPUT_SIDES: dict[OutputFormat, int] = {"png": PNG_MAX_SIDE, "jpeg": 65_500, "webp": 16_383}
-"""Pixels a side. JPEG allows 65,535, libjpeg-turbo writes 65,500 (JPEG_MAX_DIMENSION); WebP: RFC 9649 section 2.7."""
 
 FORMAT_NAMES: dict[OutputFormat, str] = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP"}
 
 
 def check_output(width: int, height: int, format: OutputFormat, quality: int = DEFAULT_QUALITY) -> None:  # noqa: A002
-    """Raise UnsupportedOutput when the format cannot hold a result of this size; ask before computing it."""
+    """Raise UnsupportedOutputError when the format cannot hold a result of this size; call it before computing one."""
     if format not in MAX_OUTPUT_SIDES:
-        raise UnsupportedOutputError(f"{format!r} is not written here: ask for png, jpeg or webp.")
+        raise UnsupportedOutputError(f"Unknown output format {format!r}: use png, jpeg or webp.")
     if not 1 <= quality <= 100:
         raise UnsupportedOutputError(
-            f"The quality is {quality}: it must be between 1 and 100 ({DEFAULT_QUALITY} when left out)."
+            f"Invalid quality {quality}: use a number between 1 and 100 (default: {DEFAULT_QUALITY})."
         )
     if max(width, height) > MAX_OUTPUT_SIDES[format]:
-        roomier = [FORMAT_NAMES[other] for other, side in MAX_OUTPUT_SIDES.items() if side >= max(width, height)]
+        larger = [FORMAT_NAMES[other] for other, side in MAX_OUTPUT_SIDES.items() if side >= max(width, height)]
         raise UnsupportedOutputError(
-            f"The result has {width} x {height} pixels and {FORMAT_NAMES[format]} holds {MAX_OUTPUT_SIDES[format]:,} "
-            f"a side: ask for {' or '.join(roomier) or 'a smaller one'}."
+            f"The result would have {width} x {height} pixels; {FORMAT_NAMES[format]} holds at most "
+            f"{MAX_OUTPUT_SIDES[format]:,} per side. "
+            f"{'Use ' + ' or '.join(larger) if larger else 'Send a smaller image'}."
         )
 
 
 def describe_losses(image: Image, format: OutputFormat) -> tuple[str, ...]:  # noqa: A002
-    """Say in sentences what writing this image in this format will change, for the person who asked."""
+    """Return what writing this image in this format changes, one sentence each, for the user."""
     notes = []
     if image.alpha is not None and format == "jpeg":
-        notes.append("JPEG has no transparency: the image was laid on white.")
+        notes.append("JPEG has no transparency: the image was put on a white background.")
     if image.icc_profile is not None and profile_for(image, format) is None:
-        notes.append(f"{FORMAT_NAMES[format]} stores these pixels as colour: the profile for greyscale was dropped.")
+        notes.append(f"{FORMAT_NAMES[format]} has no greyscale: the greyscale colour profile was dropped.")
     return tuple(notes)
 
 

@@ -1,7 +1,7 @@
-"""Tiling: image -> tiles (`split`) and tiles -> image (`stitch`), whole or one row of tiles at a time.
+"""Tiling: splits an image into tiles and stitches tiles into an image, whole or one row of tiles at a time.
 
-Cores are copied, nothing is blended: where the grid is aligned there is no seam to hide. Works on any dtype and number
-of channels; knows nothing of what happens to the tiles in between.
+Cores are copied and never blended: on an aligned grid no seam appears. Works on any dtype and number of
+channels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 
 def split(image: Array, grid: Grid) -> Array:
-    """Return the tiles of an image, [N, T, T', C], row by row; an image that is its own only tile is not copied."""
+    """Return the tiles of an image [H, W, C] as [N, T, T', C], row by row. An image that is one tile is not copied."""
     _check_image(image, grid)
     if _is_only_tile(grid):
         return image[np.newaxis]
@@ -32,7 +32,7 @@ def split(image: Array, grid: Grid) -> Array:
 
 
 def split_band(image: Array, grid: Grid, row: int) -> Array:
-    """Return the tiles of one row of tiles, [columns, T, T', C], left to right."""
+    """Return one row of tiles as [columns, T, T', C], left to right."""
     _check_image(image, grid)
     tiles = np.empty((grid.columns, grid.tile_height, grid.tile_width, image.shape[2]), image.dtype)
     _fill_row(tiles, image, grid, row)
@@ -40,22 +40,22 @@ def split_band(image: Array, grid: Grid, row: int) -> Array:
 
 
 def pad_to_window(image: Array, window: int) -> Array:
-    """Return [H, W, C] padded right and below to the next multiple of the window, exactly as its tiles are."""
+    """Return [H, W, C] padded right and below to the next multiple of the window, exactly as tiles are padded."""
     height, width = image.shape[:2]
     rows = _source(0, pad_length(height, window), height)
     return image[rows[:, np.newaxis], _source(0, pad_length(width, window), width)]
 
 
 def bands(grid: Grid) -> list[tuple[int, int]]:
-    """Return (first row, rows) of the image, in input px, that each row of tiles makes final."""
+    """Return (first row, rows) of the band of each row of tiles, in pixels of the input."""
     edges = grid.row_edges
     return [(top, bottom - top) for top, bottom in pairwise(edges)]
 
 
 def stitch(tiles: Array, grid: Grid, scale: int) -> Array:
-    """Return the image [H * scale, W * scale, C] of the tiles [N, T * scale, T' * scale, C] that the network gave.
+    """Return the image [H * scale, W * scale, C] of the restored tiles [N, T * scale, T' * scale, C].
 
-    A tile that is all of the image is not copied.
+    A tile that is the whole image is not copied.
     """
     _check_tiles(tiles, grid, grid.rows * grid.columns, scale)
     if _is_only_tile(grid):
@@ -70,7 +70,7 @@ def stitch(tiles: Array, grid: Grid, scale: int) -> Array:
 def stitch_band(tiles_of_row: Array, grid: Grid, row: int, scale: int) -> Array:
     """Return the band [rows * scale, W * scale, C] of one row of tiles, [columns, T * scale, T' * scale, C].
 
-    A tile that is all of the image is not copied.
+    A tile that is the whole image is not copied.
     """
     _check_tiles(tiles_of_row, grid, grid.columns, scale)
     if _is_only_tile(grid):
@@ -82,7 +82,7 @@ def stitch_band(tiles_of_row: Array, grid: Grid, row: int, scale: int) -> Array:
 
 
 def _is_only_tile(grid: Grid) -> bool:
-    """Whether the image is its own only tile, nothing padded."""
+    """Whether one tile is the whole image, without padding."""
     return grid.rows == grid.columns == 1 and (grid.height, grid.width) == (grid.tile_height, grid.tile_width)
 
 
@@ -97,9 +97,10 @@ def _fill_row(tiles: Array, image: Array, grid: Grid, row: int) -> None:
 
 
 def _source(offset: int, length: int, side: int) -> npt.NDArray[np.intp]:
-    """Return which line of the image each line of a padded stretch shows.
+    """Return the index in the image of each row (or column) of a padded range.
 
-    Reflected at the end, as the published network pads; that reaches `side - 1` lines, then the last of them repeats.
+    Padding reflects at the end, as the published network does. Reflection gives `side - 1` lines; then the last of them
+    repeats.
     """
     lines = np.arange(offset, offset + length)
     return np.where(lines < side, lines, np.maximum(2 * (side - 1) - lines, 0))
@@ -122,5 +123,5 @@ def _check_tiles(tiles: Array, grid: Grid, count: int, scale: int) -> None:
     wanted: Sequence[int] = (count, grid.tile_height * scale, grid.tile_width * scale)
     if scale < 1 or tiles.ndim != 4 or tiles.shape[:3] != tuple(wanted):
         raise GridError(
-            f"The grid at scale {scale} wants tiles [{', '.join(map(str, wanted))}, C], not {list(tiles.shape)}."
+            f"The grid at scale {scale} needs tiles [{', '.join(map(str, wanted))}, C], not {list(tiles.shape)}."
         )

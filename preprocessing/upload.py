@@ -1,7 +1,7 @@
-"""Uploads: encoded bytes with the facts of their header, before any decode.
+"""Uploads: encoded bytes with the facts of their headers, before any decoding.
 
-`probe` is the door: it sniffs the format from the bytes, reads the size from the header and refuses what is over the
-limits or cannot be read. It never decodes a pixel.
+`probe` detects the format from the bytes, reads the size from the headers and rejects an upload that is over a limit or
+invalid. It never decodes a pixel.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from preprocessing.formats.png import SIGNATURE as PNG_SIGNATURE
 from preprocessing.formats.png import read_png
 from preprocessing.formats.webp import is_webp, read_webp
 
+# Pillow's own limit (Image.MAX_IMAGE_PIXELS). Above it Pillow warns of a decompression bomb, which is an error here.
 MAX_DECODED_PIXELS = 89_478_485
-"""Pillow's own ceiling (Image.MAX_IMAGE_PIXELS), over which it warns of a decompression bomb: an error here."""
 
-_LOOKALIKES = (
+# Offset, first bytes and name of formats that are named in the error.
+_UNSUPPORTED_FORMATS = (
     (0, (b"GIF87a", b"GIF89a"), "a GIF"),
     (0, (b"BM",), "a BMP"),
     (0, (b"II*\0", b"MM\0*"), "a TIFF or a camera's raw file"),
@@ -42,51 +43,54 @@ _LOOKALIKES = (
 
 @dataclass(frozen=True)
 class UploadLimits:
-    """What an upload may at most be."""
+    """Limits of one upload. Raises ValueError for limits below 1 or above what Pillow decodes."""
 
     max_bytes: int
+    """Maximum size of the file."""
     max_pixels: int
-    """Width times height; at most MAX_DECODED_PIXELS."""
+    """Maximum of width times height; at most MAX_DECODED_PIXELS."""
     max_side: int
-    """Pixels of the longer side."""
+    """Maximum pixels of the longer side."""
 
     def __post_init__(self) -> None:
         if min(self.max_bytes, self.max_pixels, self.max_side) < 1:
             raise ValueError(f"{self}: every limit must be at least 1.")
         if self.max_pixels > MAX_DECODED_PIXELS:
             raise ValueError(
-                f"{self}: max_pixels can be at most {MAX_DECODED_PIXELS:,}, which is all that Pillow decodes."
+                f"{self}: max_pixels can be at most {MAX_DECODED_PIXELS:,}, the maximum that Pillow decodes."
             )
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An upload that may be decoded: within its limits, of a known format, with nothing missing that a header tells."""
+    """An upload that may be decoded: within the limits, of a known format, without a defect in its container."""
 
     data: bytes = field(repr=False)
     format: InputFormat
     width: int
-    """As displayed, after the orientation is applied."""
+    """Pixels as displayed, after the orientation is applied."""
     height: int
+    """Pixels as displayed, after the orientation is applied."""
     mode: str
     """Pillow's name of the stored pixels: 1, L, LA, I;16, P, RGB, RGBA or CMYK."""
     frames: int
-    """Frames of the animation, 1 for a still; only the first is decoded."""
+    """Frames of an animation, 1 for a still image; only the first is decoded."""
     orientation: int
     """EXIF orientation 1..8."""
     container: Container = field(repr=False, compare=False)
 
     @property
     def may_be_transparent(self) -> bool:
-        """Whether the header speaks of alpha; that every pixel is opaque all the same shows when it is decoded."""
-        in_palette = self.mode == "P" and any(part[4:8] == b"tRNS" for part in self.container.essence)
+        """Whether the headers declare alpha; only decoding shows whether a pixel is in fact transparent."""
+        in_palette = self.mode == "P" and any(chunk[4:8] == b"tRNS" for chunk in self.container.required_chunks)
         return in_palette or self.mode in ("LA", "RGBA") or bool(self.container.transparent)
 
 
 def probe(data: bytes, limits: UploadLimits) -> Upload:
-    """Read the header of an upload and refuse it by name, before any decode, when it is over a limit or broken.
+    """Return the facts in the headers of an upload, or reject it before any decoding.
 
-    Raises EmptyUpload, TooManyBytes, UnknownFormat, TooManyPixels, SideTooLong or UnreadableImage.
+    Raises EmptyUploadError, TooManyBytesError, UnknownFormatError, TooManyPixelsError, SideTooLongError or
+    UnreadableImageError.
     """
     if not data:
         raise EmptyUploadError("The upload is empty (0 bytes). Choose a JPEG, PNG or WebP image.")
@@ -97,8 +101,8 @@ def probe(data: bytes, limits: UploadLimits) -> Upload:
         )
     container = _read_container(data)
     _check_size(container, limits)
-    if container.flaw:
-        raise UnreadableImageError(container.flaw)
+    if container.defect:
+        raise UnreadableImageError(container.defect)
     orientation = read_orientation(container.exif)
     width, height = container.width, container.height
     if swaps_sides(orientation):
@@ -122,11 +126,9 @@ def _read_container(data: bytes) -> Container:
         return read_jpeg(data)
     if is_webp(data):
         return read_webp(data)
-    guesses = (name for at, starts, name in _LOOKALIKES if data[at:].lstrip().startswith(starts))
-    seems = (
-        f"is {guess}" if (guess := next(guesses, None)) else f"begins with {data[:8]!r}, which is no image known here"
-    )
-    raise UnknownFormatError(f"The upload {seems}. JPEG, PNG and WebP are read: save it as one of these.")
+    guesses = (name for at, starts, name in _UNSUPPORTED_FORMATS if data[at:].lstrip().startswith(starts))
+    found = f"is {guess}" if (guess := next(guesses, None)) else f"begins with {data[:8]!r}, an unknown format"
+    raise UnknownFormatError(f"The upload {found}. Send a JPEG, PNG or WebP.")
 
 
 def _check_size(container: Container, limits: UploadLimits) -> None:
@@ -138,6 +140,6 @@ def _check_size(container: Container, limits: UploadLimits) -> None:
         )
     if max(width, height) > limits.max_side:
         raise SideTooLongError(
-            f"The image has {width} x {height} pixels; {limits.max_side:,} is the limit for a side. "
+            f"The image has {width} x {height} pixels; {limits.max_side:,} is the limit per side. "
             "Send a smaller image or a part of it."
         )

@@ -45,8 +45,7 @@ def list_(folder: Path, *, as_json: bool, as_markdown: bool) -> None:
 @click.pass_obj
 def fetch(folder: Path, names: tuple[str, ...], base_url: str) -> None:
     """Fetch published weights: resumed where they broke off, checked by hash, put in place whole."""
-    # torch takes two seconds to import, which `list` need not wait for.
-    from swinir.weights import fetch as fetching  # noqa: PLC0415
+    fetching = _import_fetch()
 
     for name in names:
         with _failing_in_words(), _progress_bar(name) as on_progress:
@@ -59,7 +58,7 @@ def fetch(folder: Path, names: tuple[str, ...], base_url: str) -> None:
 @click.pass_obj
 def verify(folder: Path, names: tuple[str, ...]) -> None:
     """Check hash and every tensor of the named variants, or of all whose weights are here."""
-    from swinir.weights import fetch as fetching  # noqa: PLC0415
+    fetching = _import_fetch()
 
     failed = False
     for name in names or [row["name"] for row in describe_rows(folder) if row["here"] != "no"]:
@@ -78,7 +77,7 @@ def verify(folder: Path, names: tuple[str, ...]) -> None:
 @click.pass_obj
 def convert(folder: Path, source: Path, name: str) -> None:
     """Take the published checkpoint SOURCE, already on this machine, as the weights of the variant NAME."""
-    from swinir.weights import fetch as fetching  # noqa: PLC0415
+    fetching = _import_fetch()
 
     with _failing_in_words():
         entry = fetching.convert_local(source, name, folder)
@@ -104,7 +103,7 @@ def convert(folder: Path, source: Path, name: str) -> None:
 @click.pass_obj
 def import_(folder: Path, /, source: Path, *, is_replacing: bool, **described: Any) -> None:
     """Take any SwinIR's checkpoint SOURCE (.pth, .safetensors) under a name of its own."""
-    from swinir.weights import fetch as fetching  # noqa: PLC0415
+    fetching = _import_fetch()
 
     described["summary"] = described["summary"] or f"Imported from {source.name}."
     with _failing_in_words():
@@ -183,6 +182,17 @@ def _failing_in_words() -> Iterator[None]:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename or 'the weights folder'}: {error.strerror}")
+
+
+def _import_fetch() -> Any:
+    """Return swinir.weights.fetch, which needs torch: two seconds that `list` does not wait for."""
+    try:
+        from swinir.weights import fetch  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name not in {"torch", "safetensors"}:
+            raise
+        _fail(f"{error.name} is not installed, and this command needs it: pip install 'serverless-superres[embedded]'")
+    return fetch
 
 
 @contextmanager

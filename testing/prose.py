@@ -6,6 +6,7 @@ lines are among them.
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import subprocess
@@ -48,6 +49,8 @@ RULES = {
     r"\b(its|their|no|a|whose|every|of) places?\b(?! in)": "slot",
     r"\b(its|their|whose) turn\b": "position in the queue, slot",
     r"\b(the|an|no|its|each|every|this|that|late|early|first|whole|one|of) answers?\b": "response, result, message",
+    r"\bheads? of (a|the|its) (request|response)\b|\brequest heads?\b": "headers",
+    r"\bvisitors? who (leaves?|go(es)?)\b": "client that disconnects",
     r"\b(in|of) the making\b": "being processed",
     r"\bhang(s|ing)? up\b|\bhung up\b": "close the connection",
     r"\bgo(es)? astray\b": "is invalid",
@@ -65,7 +68,7 @@ _PATTERNS = [(re.compile(pattern, re.IGNORECASE), advice) for pattern, advice in
 
 
 @dataclass(frozen=True)
-class Hit:
+class Finding:
     """One phrase to replace."""
 
     path: str
@@ -77,7 +80,7 @@ class Hit:
         return f"{self.path}:{self.line}: {self.phrase!r}: say {self.advice}"
 
 
-def find_hits(paths: list[Path]) -> list[Hit]:
+def find_hits(paths: list[Path]) -> list[Finding]:
     """Return every phrase in these files that a rule replaces."""
     return [hit for path in paths for line, text in _prose(path) for hit in _hits(path, line, text)]
 
@@ -95,15 +98,17 @@ def _prose(path: Path) -> Iterator[tuple[int, str]]:
         yield from enumerate(text.splitlines(), 1)
         return
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type in (tokenize.COMMENT, tokenize.STRING) or tokenize.tok_name[token.type] == "FSTRING_MIDDLE":
-            for offset, line in enumerate(token.string.splitlines()):
-                yield token.start[0] + offset, line
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from enumerate(node.value.splitlines(), node.lineno)
 
 
-def _hits(path: Path, line: int, text: str) -> Iterator[Hit]:
+def _hits(path: Path, line: int, text: str) -> Iterator[Finding]:
     for pattern, advice in _PATTERNS:
         for match in pattern.finditer(text):
-            yield Hit(str(path.relative_to(ROOT)), line, match[0], advice)
+            yield Finding(str(path.relative_to(ROOT)), line, match[0], advice)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`.ci/run` goes through checks, tests and containers, and ends with the first failure's code."""
+"""`.ci/run` runs checks, tests and containers, and exits with the code of the first failure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from testing.data import ROOT
 
 MAKE = """#!/bin/sh
 echo "$1" >>made
@@ -19,7 +19,7 @@ exit 0
 
 
 def run_ci(folder: Path, codes: dict[str, int], uid: int = 0) -> tuple[list[str], int]:
-    """Run a copy of it before a `make` that only notes what it is asked for, and fails as told."""
+    """Run a copy of the script with a `make` that records its targets and fails for the given ones."""
     tools = folder / "tools"
     (folder / ".ci").mkdir()
     tools.mkdir()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 FINAL_RATE = 0.01
 
 
 def parse_until(text: str, now: float | None = None) -> float:
     """The next time of day `HH:MM` (UTC) as seconds since 1970; raises ValueError when it is not a time of day."""
-    current = datetime.fromtimestamp(time.time() if now is None else now, tz=timezone.utc)
+    current = datetime.fromtimestamp(time.time() if now is None else now, tz=UTC)
     try:
-        clock = datetime.strptime(text, "%H:%M").replace(tzinfo=timezone.utc)
+        clock = datetime.strptime(text, "%H:%M").replace(tzinfo=UTC)
     except ValueError:
         raise ValueError(f"Invalid time of day {text!r}; write hours and minutes as in 20:30 (UTC).") from None
     moment = current.replace(hour=clock.hour, minute=clock.minute, second=0, microsecond=0)

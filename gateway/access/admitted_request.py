@@ -1,4 +1,4 @@
-"""Visits: one request of one visitor, what it was charged, and what it gets back when it gets nothing for it."""
+"""Requests that access control has admitted: what they are charged, when they are refunded, how many run at once."""
 
 from __future__ import annotations
 
@@ -6,88 +6,89 @@ from collections import Counter
 from collections.abc import Callable
 from threading import Lock
 
-from gateway.access.rate_limits import Charge, RateLimitedClient, RateLimiter, RateLimitStatus
+from gateway.access.rate_limits import Charge, RateLimitedClient, RateLimiter
 from gateway.config.rates import count_megapixels
 from gateway.problems import Problem, QueueFull, TooManyAtOnce, retry_later
 
-AGAIN_S = 2.0
-"""When a visitor whose requests are all open may ask again: no more is known than that they are being served."""
+# When a client whose requests are all running may try again. How long they will take is not known.
+_RETRY_AFTER_S = 2.0
 
 
 class AdmittedRequest:
-    """A request that was let in. `end` is called once its answer has been sent."""
+    """A request that was admitted. `release` must be called once its response has been sent."""
 
-    def __init__(self, visitor: RateLimitedClient, limits: RateLimiter, end: Callable[[], None]) -> None:
-        self.visitor = visitor
-        self.end = end
-        self._limits = limits
+    def __init__(self, client: RateLimitedClient, limiter: RateLimiter, release: Callable[[], None]) -> None:
+        self.client = client
+        self.release = release
+        self._limiter = limiter
         self._charges: list[Charge] = []
 
     def charge_request(self) -> None:
-        """Count the request itself; raise a Problem when the limit is reached."""
-        self._charges.append(self._limits.charge(self.visitor, "requests"))
+        """Count the request itself. Raises a Problem if a limit is exceeded."""
+        self._charges.append(self._limiter.charge(self.client, "requests"))
 
     def charge_pixels(self, pixels: int) -> None:
-        """Count the megapixels of an upload, before anything of it is decoded; raise a Problem when they do not fit."""
-        self._charges.append(self._limits.charge(self.visitor, "megapixels", count_megapixels(pixels)))
+        """Count the megapixels of an upload, before any of it is decoded. Raises a Problem if a limit is exceeded."""
+        self._charges.append(self._limiter.charge(self.client, "megapixels", count_megapixels(pixels)))
 
     def charge_wake(self) -> None:
-        """Count a call that wakes the backend; raise a Problem when the limit is reached."""
-        self._charges.append(self._limits.charge(self.visitor, "wakes"))
+        """Count a call that wakes the backend. Raises a Problem if a limit is exceeded."""
+        self._charges.append(self._limiter.charge(self.client, "wakes"))
 
-    def give_back_pixels(self) -> None:
-        """Count no megapixels: nothing was computed."""
+    def refund_pixels(self) -> None:
+        """Refund the megapixels, because nothing was computed."""
         for charge in self._charges:
-            if charge.what == "megapixels":
-                charge.give_back()
+            if charge.resource == "megapixels":
+                self._limiter.refund(charge)
 
-    def settle(self, problem: Problem) -> None:
-        """Give back what an answer with this problem is not worth: the megapixels of any, all of our own failures.
+    def refund_for(self, problem: Problem) -> None:
+        """Refund what a response with this problem does not cost: megapixels always, everything if the fault is ours.
 
-        A full queue is no failure: the request stays counted, else whoever hammers at it is never told to stop.
+        A full queue is not a fault. The request stays counted, so that a client that keeps trying reaches its limit.
         """
-        self.give_back_pixels()
+        self.refund_pixels()
         if problem.status >= 500 and not isinstance(problem, QueueFull):
             for charge in self._charges:
-                charge.give_back()
+                self._limiter.refund(charge)
 
-    def standings(self, now: float) -> list[RateLimitStatus]:
-        """Return where the visitor stands at each limit that this request was charged to."""
-        return [standing for charge in self._charges for standing in charge.standings(now)]
+    def rate_limit_headers(self) -> dict[str, str]:
+        """Return the response headers that report the client's status at each limit of this request."""
+        statuses = [status for charge in self._charges for status in self._limiter.statuses(charge)]
+        return self._limiter.headers(statuses)
 
 
 class ConcurrencyLimit:
-    """The requests that are being served, of which a visitor has a bounded number. Safe to use from several threads."""
+    """Limits the number of requests of one client that run at the same time. Safe for several threads."""
 
-    def __init__(self, limits: RateLimiter, at_once: int) -> None:
-        self._limits = limits
-        self._at_once = at_once
+    def __init__(self, limiter: RateLimiter, max_per_client: int) -> None:
+        self._limiter = limiter
+        self._max_per_client = max_per_client
         self._lock = Lock()
-        self._open: Counter[str] = Counter()
+        self._running: Counter[str] = Counter()
 
-    def begin(self, visitor: RateLimitedClient) -> AdmittedRequest:
-        """Let a request in; raise TooManyAtOnce while as many of its visitor are open as may be."""
+    def admit(self, client: RateLimitedClient) -> AdmittedRequest:
+        """Admit a request. Raises TooManyAtOnce if the maximum number of the client's requests is running."""
         with self._lock:
-            if self._open[visitor.id] >= self._at_once:
+            if self._running[client.id] >= self._max_per_client:
                 raise retry_later(
                     TooManyAtOnce,
-                    f"You have {self._at_once} requests open, as many as one may have at once. Wait for one to end.",
-                    AGAIN_S,
+                    f"The maximum of {self._max_per_client} concurrent requests is reached. Wait until one has ended.",
+                    _RETRY_AFTER_S,
                 )
-            self._open[visitor.id] += 1
-        has_ended = False
+            self._running[client.id] += 1
+        is_released = False
 
-        def end() -> None:
-            nonlocal has_ended
+        def release() -> None:
+            nonlocal is_released
             with self._lock:
-                if not has_ended:
-                    has_ended = True
-                    self._open[visitor.id] -= 1
-                    self._open += Counter()  # forgets whoever has none open
+                if not is_released:
+                    is_released = True
+                    self._running[client.id] -= 1
+                    self._running += Counter()  # drops clients whose count is 0
 
-        return AdmittedRequest(visitor, self._limits, end)
+        return AdmittedRequest(client, self._limiter, release)
 
     def count(self) -> int:
-        """Return how many requests are open: let in, and their answers not sent yet."""
+        """Return the number of admitted requests whose response has not been sent completely."""
         with self._lock:
-            return sum(self._open.values())
+            return sum(self._running.values())

@@ -1,8 +1,10 @@
-"""Keys of the API: made once, shown once, kept as hashes in one file that is read again whenever it changes.
+"""API keys: created once, shown once, and stored as hashes in a file that is read again whenever it changes.
 
-A key is 32 random bytes, so a single SHA-256 is a sound hash of it: no dictionary can hold it, and a slow hash would
-only slow down every request. A client is a name: all keys of one name share its allowance, so that a key can be rotated
-(a new one made, the old one kept for a while) without starting the count anew.
+A key is 32 random bytes, so a single SHA-256 is a safe hash of it: no dictionary contains such a key, and a slow hash
+would only slow down every request.
+
+A client is identified by its name. All keys of one name share their rate limits, so a client whose key is rotated does
+not get a second allowance while the old key remains valid.
 """
 
 from __future__ import annotations
@@ -13,126 +15,136 @@ import json
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from gateway.config.rates import parse_rates
 from gateway.storage.reloading_file import FileError, ReloadingFile
 
-PREFIX = "ssr_"
-"""Lets people and secret scanners tell our keys from other strings."""
-MAX_NAME_LENGTH = 80
+# Lets people and secret scanners recognize our keys.
+_PREFIX = "ssr_"
+_MAX_NAME_LENGTH = 80
 
 Now = Callable[[], datetime]
 
 
 class ApiKeyFileError(FileError):
-    """The keys cannot be read or changed; the text says why and what to do."""
+    """The API keys cannot be read or changed. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
-class Client:
-    """Whom a key identifies. The key itself is nowhere; `sha256` is its hash in hex."""
+class ApiKey:
+    """One stored key. The key itself is stored nowhere, only its hash."""
 
     id: str
     name: str
+    """The client's name. Several keys may have the same."""
     created: str
     """ISO 8601, UTC."""
     sha256: str
+    """Hash of the key in hexadecimal."""
     requests: str = ""
-    """An allowance of its own ("60 per minute"); empty for the one that the settings give every client."""
+    """Request rate of this key's client, such as "60 per minute". Empty: the setting client_requests applies."""
     megapixels: str = ""
+    """Megapixel rate of this key's client. Empty: the setting client_megapixels applies."""
     expires: str = ""
-    """ISO 8601, UTC: from then on the key is none; empty for never."""
+    """ISO 8601, UTC. The key is invalid from then on. Empty: it does not expire."""
 
     def has_expired(self, now: datetime) -> bool:
-        """Whether the key is none any more."""
+        """Return whether the key is no longer valid."""
         return bool(self.expires) and datetime.fromisoformat(self.expires) <= now
 
 
 def _utc_now() -> datetime:
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 class ApiKeyStore:
-    """The file of keys. Safe to use from several threads and processes."""
+    """The file of API keys. Safe for several threads and processes."""
 
     def __init__(self, path: Path, *, now: Now = _utc_now) -> None:
         self._now = now
-        self._file = ReloadingFile[tuple[Client, ...]](path, "keys", _parse, empty=(), error=ApiKeyFileError)
+        self._file = ReloadingFile[tuple[ApiKey, ...]](path, "keys", _parse, empty=(), error=ApiKeyFileError)
 
     def new(self, name: str, *, requests: str = "", megapixels: str = "", now: Now | None = None) -> str:
-        """Make a key for a client of that name and return it: the only time that it can be seen."""
+        """Create a key for the client `name` and return it. It cannot be shown again later."""
         name = name.strip()
-        if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():
-            raise ApiKeyFileError(f"A name has 1 to {MAX_NAME_LENGTH} printable characters, on one line.")
-        key, client = _make(name, requests, megapixels, (now or self._now)())
-        with self._file.changing():
-            self._write((*self._file.read(), client))
+        if not name or len(name) > _MAX_NAME_LENGTH or not name.isprintable():
+            raise ApiKeyFileError(
+                f"Invalid name: use 1 to {_MAX_NAME_LENGTH} printable characters without a line break."
+            )
+        key, record = _create(name, requests, megapixels, (now or self._now)())
+        with self._file.lock():
+            self._write((*self._file.read(), record))
         return key
 
     def rotate(self, id_or_name: str, keep: timedelta) -> str:
-        """Make a key in place of another, or of all of a name, which count on for the time `keep`; return it."""
+        """Create and return a key that replaces the key with this id, or all keys of this name.
+
+        The replaced keys stay valid for the time `keep`.
+        """
         now = self._now()
-        with self._file.changing():
-            clients = self._file.read()
-            old = _select(clients, id_or_name)
-            key, client = _make(old[-1].name, old[-1].requests, old[-1].megapixels, now)
-            until = (now + keep).isoformat(timespec="seconds")
-            ended = tuple(replace(one, expires=min(one.expires or until, until)) for one in old)
-            by_id = {one.id: one for one in ended}
-            self._write((*(by_id.get(one.id, one) for one in clients), client))
+        with self._file.lock():
+            records = self._file.read()
+            old = _select(records, id_or_name)
+            key, record = _create(old[-1].name, old[-1].requests, old[-1].megapixels, now)
+            end = (now + keep).isoformat(timespec="seconds")
+            ending = {one.id: replace(one, expires=min(one.expires or end, end)) for one in old}
+            self._write((*(ending.get(one.id, one) for one in records), record))
         return key
 
-    def allow(self, id_or_name: str, *, requests: str | None, megapixels: str | None) -> tuple[Client, ...]:
-        """Give the key with that id, or every key of that name, another allowance; None leaves a part as it is."""
+    def set_rates(self, id_or_name: str, *, requests: str | None, megapixels: str | None) -> tuple[ApiKey, ...]:
+        """Change the rates of the key with this id, or of all keys of this name; None keeps a rate unchanged."""
         changes = {
             name: text for name, text in (("requests", requests), ("megapixels", megapixels)) if text is not None
         }
-        _check_amounts(*changes.values())
-        with self._file.changing():
-            clients = self._file.read()
-            changed = {one.id: replace(one, **changes) for one in _select(clients, id_or_name)}
-            self._write(tuple(changed.get(one.id, one) for one in clients))
+        _check_rates(*changes.values())
+        with self._file.lock():
+            records = self._file.read()
+            changed = {one.id: replace(one, **changes) for one in _select(records, id_or_name)}
+            self._write(tuple(changed.get(one.id, one) for one in records))
         return tuple(changed.values())
 
-    def clients(self) -> tuple[Client, ...]:
-        """Return all clients, oldest first, as the file has them now. Raises KeysError when it cannot be read."""
+    def entries(self) -> tuple[ApiKey, ...]:
+        """Return all keys as the file has them now, oldest first. Raises ApiKeyFileError if it cannot be read."""
         return self._file.read()
 
-    def revoke(self, id_or_name: str) -> tuple[Client, ...]:
-        """Revoke the key with that id, or every key of that name, and return them."""
-        with self._file.changing():
-            clients = self._file.read()
-            gone = _select(clients, id_or_name)
-            self._write(tuple(client for client in clients if client not in gone))
-        return gone
+    def revoke(self, id_or_name: str) -> tuple[ApiKey, ...]:
+        """Delete the key with this id, or all keys of this name, and return them."""
+        with self._file.lock():
+            records = self._file.read()
+            revoked = _select(records, id_or_name)
+            self._write(tuple(record for record in records if record not in revoked))
+        return revoked
 
-    def identify(self, key: str) -> Client | None:
-        """Return whom a key identifies; None for one that is empty, unknown, revoked or expired, in the same time."""
+    def identify(self, key: str) -> ApiKey | None:
+        """Return the stored key that matches, or None if the key is empty, unknown, revoked or expired.
+
+        Takes the same time in every case.
+        """
         presented = _hash(key)
         found = None
-        for client in self._file.current():
-            if hmac.compare_digest(client.sha256, presented):
-                found = client  # no break: the time must not tell the place in the list
+        for record in self._file.current():
+            if hmac.compare_digest(record.sha256, presented):
+                found = record  # no break: the time must not reveal the position in the list
         return None if found is None or found.has_expired(self._now()) else found
 
-    def _write(self, clients: tuple[Client, ...]) -> None:
-        """Write the file without the keys that are none any more."""
+    def _write(self, records: tuple[ApiKey, ...]) -> None:
+        """Write the file, leaving out expired keys."""
         now = self._now()
-        rows = [asdict(client) for client in clients if not client.has_expired(now)]
+        rows = [asdict(record) for record in records if not record.has_expired(now)]
         self._file.replace((json.dumps({"version": 1, "keys": rows}, indent=1) + "\n").encode())
 
 
-def _make(name: str, requests: str, megapixels: str, now: datetime) -> tuple[str, Client]:
-    key = PREFIX + secrets.token_urlsafe(32)
-    _check_amounts(requests, megapixels)
+def _create(name: str, requests: str, megapixels: str, now: datetime) -> tuple[str, ApiKey]:
+    key = _PREFIX + secrets.token_urlsafe(32)
+    _check_rates(requests, megapixels)
     created = now.isoformat(timespec="seconds")
-    return key, Client(secrets.token_hex(4), name, created, _hash(key), requests.strip(), megapixels.strip())
+    return key, ApiKey(secrets.token_hex(4), name, created, _hash(key), requests.strip(), megapixels.strip())
 
 
-def _check_amounts(*texts: str) -> None:
+def _check_rates(*texts: str) -> None:
     try:
         for text in texts:
             parse_rates(text)
@@ -140,11 +152,13 @@ def _check_amounts(*texts: str) -> None:
         raise ApiKeyFileError(f"{error}.") from None
 
 
-def _select(clients: tuple[Client, ...], id_or_name: str) -> tuple[Client, ...]:
-    """Return the key of that id, or all of that name; raise KeysError when there is none."""
-    found = tuple(client for client in clients if id_or_name in (client.id, client.name))
+def _select(records: tuple[ApiKey, ...], id_or_name: str) -> tuple[ApiKey, ...]:
+    """Return the key with this id, or all keys of this name. Raises ApiKeyFileError if none matches."""
+    found = tuple(record for record in records if id_or_name in (record.id, record.name))
     if not found:
-        raise ApiKeyFileError(f"There is no key with the id or name {id_or_name!r}. `superres keys list` shows all.")
+        raise ApiKeyFileError(
+            f"Unknown key {id_or_name!r}: no key has this id or name. `superres keys list` shows all keys."
+        )
     return found
 
 
@@ -152,22 +166,22 @@ def _hash(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
-def _parse(content: bytes) -> tuple[Client, ...]:
+def _parse(content: bytes) -> tuple[ApiKey, ...]:
     try:
-        return tuple(_client_of(row) for row in json.loads(content)["keys"])
+        return tuple(_parse_row(row) for row in json.loads(content)["keys"])
     except KeyError as error:
-        raise ValueError(f"there is no {error}") from None
+        raise ValueError(f"the member {error} is missing") from None
 
 
-def _client_of(row: Any) -> Client:
+def _parse_row(row: Any) -> ApiKey:
     optional = {name: row[name] for name in ("requests", "megapixels", "expires") if name in row}
-    client = Client(id=row["id"], name=row["name"], created=row["created"], sha256=row["sha256"], **optional)
-    if not all(isinstance(value, str) for value in asdict(client).values()):
-        raise TypeError("every member of a key is a string")
-    if len(client.sha256) != 64 or not client.sha256.isascii():
-        raise ValueError(f"the hash of key {client.id} has not 64 characters")
-    parse_rates(client.requests)
-    parse_rates(client.megapixels)
-    if client.expires and datetime.fromisoformat(client.expires).tzinfo is None:
-        raise ValueError(f"the end of key {client.id} has no time zone")
-    return client
+    record = ApiKey(id=row["id"], name=row["name"], created=row["created"], sha256=row["sha256"], **optional)
+    if not all(isinstance(value, str) for value in asdict(record).values()):
+        raise TypeError("every member of a key must be a string")
+    if len(record.sha256) != 64 or not record.sha256.isascii():
+        raise ValueError(f"the hash of key {record.id} must have 64 characters")
+    parse_rates(record.requests)
+    parse_rates(record.megapixels)
+    if record.expires and datetime.fromisoformat(record.expires).tzinfo is None:
+        raise ValueError(f"the expiry of key {record.id} needs a time zone")
+    return record

@@ -1,11 +1,15 @@
-"""Where a request comes from: the peer of the connection, or what exactly so many trusted proxies say of it.
+"""The client's IP address: the peer of the connection, or what our own trusted proxies report about it.
 
-Each proxy appends the address of whoever asked it to X-Forwarded-For, so with n proxies of ours the n-th entry from the
-right is true and whatever stands left of it was sent by a stranger. Everything else of the gateway takes the address
-from here: REMOTE_ADDR, with IPv4 mapped into IPv6 folded back.
+Each proxy appends the address of its client to X-Forwarded-For. With n proxies of ours, the n-th entry from the right
+is therefore true, and the client may have written anything to the left of it. `TrustedProxies` stores the result in
+REMOTE_ADDR, where the rest of the gateway reads it. IPv4 addresses mapped into IPv6 become plain IPv4.
 
-X-Forwarded-Host counts for nothing: many proxies pass on what a stranger wrote there. Our own name is the header Host,
-or, where proxies change that, the setting public_url.
+X-Forwarded-Host is ignored, because many proxies pass on what the client wrote there. The gateway's own name is the
+header Host or, where proxies change that header, the setting public_url.
+
+Werkzeug's ProxyFix is not used: it splits X-Forwarded-For by the rules for quoted strings, so a client that sends one
+stray quote (`X-Forwarded-For: "x`) merges all entries into one. ProxyFix then reports the proxy's own address, and
+blocklist and rate limits no longer see the client's.
 """
 
 from __future__ import annotations
@@ -19,67 +23,85 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-IPV6_GROUP_BITS = 64
-"""A household or a machine gets a /64 at least, and may choose any of its 2^64 addresses for each request."""
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# A household or a machine gets at least a /64 and can choose any of its 2^64 addresses for each request.
+_IPV6_RATE_LIMIT_PREFIX = 64
+
+# Logs name no network smaller than this: enough to see a pattern, too little to identify a person.
+_LOG_PREFIX = {4: 24, 6: 48}
 
 _WITH_PORT = re.compile(r"\[([^\]]+)\](?::\d{1,5})?|(\d+\.\d+\.\d+\.\d+):\d{1,5}")
 
 
-def read_address(text: str) -> Address | None:
-    """Return the address that a text is, IPv4 in IPv6 folded; None when it is none. A port is taken off."""
+def parse_address(text: str) -> Address | None:
+    """Return the IP address in a text, without its port, or None if the text is not an address."""
     text = text.strip()
-    if found := _WITH_PORT.fullmatch(text):
-        text = found[1] or found[2]
+    if match := _WITH_PORT.fullmatch(text):
+        text = match[1] or match[2]
     try:
-        address = ipaddress.ip_address(text.partition("%")[0])  # fe80::1%eth0 has a zone, which is the machine's own
+        address = ipaddress.ip_address(text.partition("%")[0])  # drops the zone of fe80::1%eth0
     except ValueError:
         return None
-    return fold(address)
+    return unmap_ipv4(address)
 
 
-def fold(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 address stands for (::ffff:0:0/96), else the address."""
+def unmap_ipv4(address: Address) -> Address:
+    """Return the IPv4 address inside an IPv4-mapped IPv6 address (::ffff:0:0/96), or the address itself."""
     return address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
 
 
-def find_address(peer: str, forwarded_for: str, hops: int) -> str:
-    """Return whose request it is, behind exactly `hops` proxies of ours.
+def client_address(peer: str, forwarded_for: str, proxies: int) -> str:
+    """Return the address of the client behind exactly `proxies` proxies of ours; empty if it is unknown.
 
-    When fewer entries are there than proxies, or the one that counts is no address, the request did not come the way
-    that all others come: then it counts as the peer's own.
+    If X-Forwarded-For has fewer entries than there are proxies, or the entry that counts is not an address, the request
+    did not come through all proxies. The peer's own address is returned then.
     """
     entries = forwarded_for.split(",")
-    told = read_address(entries[-hops]) if 0 < hops <= len(entries) else None
-    found = told or read_address(peer)
-    return str(found) if found else ""
+    reported = parse_address(entries[-proxies]) if 0 < proxies <= len(entries) else None
+    address = reported or parse_address(peer)
+    return str(address) if address else ""
 
 
 def rate_limit_key(address: str) -> str:
-    """Return who shares one allowance: an IPv4 address alone, an IPv6 address with its /64; "unknown" for none."""
-    parsed = read_address(address)
+    """Return the key under which an address is rate limited: an IPv4 address, an IPv6 /64, or "unknown"."""
+    parsed = parse_address(address)
     if parsed is None:
         return "unknown"
     if isinstance(parsed, ipaddress.IPv4Address):
         return str(parsed)
-    return str(ipaddress.ip_network((parsed, IPV6_GROUP_BITS), strict=False))
+    return str(ipaddress.ip_network((parsed, _IPV6_RATE_LIMIT_PREFIX), strict=False))
+
+
+def truncate_network(network: Network) -> str:
+    """Return a network as logs may name it: at most a /24 (IPv4) or a /48 (IPv6)."""
+    longest = _LOG_PREFIX[network.version]
+    return str(network if network.prefixlen <= longest else network.supernet(new_prefix=longest))
+
+
+def truncate_address(address: str) -> str:
+    """Return the network of an address as logs may name it, a /24 (IPv4) or a /48 (IPv6); "-" if it is unknown."""
+    parsed = parse_address(address)
+    return "-" if parsed is None else truncate_network(ipaddress.ip_network(parsed))
 
 
 class TrustedProxies:
-    """WSGI middleware: puts the visitor's address, and the scheme and host of our own, where all look."""
+    """WSGI middleware that sets REMOTE_ADDR to the client's address, and scheme and host to the gateway's own."""
 
-    def __init__(self, app: WSGIApplication, hops: int, public_url: str = "") -> None:
+    def __init__(self, app: WSGIApplication, proxies: int, public_url: str = "") -> None:
         self._app = app
-        self._hops = hops
+        self._proxies = proxies
         self._public_scheme, _, self._public_host = public_url.partition("://")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Serve a request."""
+        """Correct the environment and pass the request on."""
         forwarded_for = environ.get("HTTP_X_FORWARDED_FOR", "")
-        environ["REMOTE_ADDR"] = find_address(environ.get("REMOTE_ADDR", ""), forwarded_for, self._hops)
+        environ["REMOTE_ADDR"] = client_address(environ.get("REMOTE_ADDR", ""), forwarded_for, self._proxies)
         if self._public_host:
             environ["wsgi.url_scheme"], environ["HTTP_HOST"] = self._public_scheme, self._public_host
-        elif self._hops:
-            # Proxies replace this one and do not append to it; the last is that of the nearest.
+        elif self._proxies:
+            # Proxies replace this header instead of appending to it. If there are several values, the last one comes
+            # from the nearest proxy.
             scheme = environ.get("HTTP_X_FORWARDED_PROTO", "").rpartition(",")[2].strip()
             if scheme in ("http", "https"):
                 environ["wsgi.url_scheme"] = scheme

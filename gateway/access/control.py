@@ -1,7 +1,7 @@
-"""Who may come in: blocked networks, keys, limits, origins, form tokens. Asked before a body is read, the token apart.
+"""Access control: IP blocklist, API keys, rate limits and CSRF. Runs before the body is read, except the CSRF token.
 
-The order of doors: blocked network -> key -> requests at once -> request limit -> (size, type, pixels from the header:
-`gateway.jobs.request_body`) -> megapixel limit -> place in the queue -> decode -> backend.
+The order of checks: blocked network -> API key -> concurrent requests -> request rate -> (size, type and pixels from
+the header: `gateway.jobs.request_body`) -> megapixel rate -> queue -> decoding -> backend.
 """
 
 from __future__ import annotations
@@ -10,74 +10,75 @@ import logging
 from collections.abc import Callable
 
 from gateway.access.admitted_request import AdmittedRequest, ConcurrencyLimit
-from gateway.access.api_keys import ApiKeyStore, Client
-from gateway.access.csrf import allowed_origins, is_cross_site
-from gateway.access.form_tokens import CsrfTokens
+from gateway.access.api_keys import ApiKey, ApiKeyStore
+from gateway.access.client_ip import truncate_network
+from gateway.access.csrf import CsrfTokens, allowed_origins, is_cross_site
 from gateway.access.ip_blocklist import Blocklist
 from gateway.access.rate_limits import RateLimiter
 from gateway.config.settings import Settings
-from gateway.logs import truncate_network
 from gateway.problems import Blocked, ForeignOrigin, KeyRequired, Problem, StaleForm
 
-MAX_KEY_LENGTH = 256
+# Longer keys are invalid and are not hashed. A key of ours has 47 characters.
+_MAX_KEY_LENGTH = 256
 
 _log = logging.getLogger(__name__)
 
 
 class AccessControl:
-    """Lets requests in, or raises the problem that keeps them out."""
+    """Admits a request, or raises the Problem that explains why not."""
 
-    def __init__(self, settings: Settings, limits: RateLimiter, tokens: CsrfTokens) -> None:
-        self.tokens = tokens
-        self._blocks = Blocklist(settings.path_of_blocks())
-        self._keys = ApiKeyStore(settings.path_of_keys())
-        self._limits = limits
-        self._visits = ConcurrencyLimit(limits, settings.max_concurrent_requests)
-        self._readings = ConcurrencyLimit(limits, settings.threads // 2)
-        """Of pages and files. Apart from the visits: whoever has all its pictures in the making still gets a page."""
-        self._origins = allowed_origins(settings.frame_ancestors)
+    def __init__(self, settings: Settings, limiter: RateLimiter, csrf_tokens: CsrfTokens) -> None:
+        self.csrf_tokens = csrf_tokens
+        self._blocklist = Blocklist(settings.path_of_blocks())
+        self._api_keys = ApiKeyStore(settings.path_of_keys())
+        self._limiter = limiter
+        self._requests = ConcurrencyLimit(limiter, settings.max_concurrent_requests)
+        # Page and file requests are counted separately, so that a client with a full queue can still load the page.
+        self._page_requests = ConcurrencyLimit(limiter, settings.threads // 2)
+        self._allowed_origins = allowed_origins(settings.frame_ancestors)
 
-    def count_open(self) -> int:
-        """Return how many requests are let in whose answers are not sent yet."""
-        return self._visits.count()
+    def count_running(self) -> int:
+        """Return the number of admitted requests, page and file requests excepted, that have not ended."""
+        return self._requests.count()
 
-    def refuse_blocked(self, address: str, request_id: str) -> None:
-        """Raise Blocked for an address in a blocked network: the first door of every page but health."""
-        if block := self._blocks.find(address):
-            network = truncate_network(block.network)
-            _log.info("%s: refused by the block of %s (line %d)", request_id, network, block.line)
-            raise Blocked("Your network is blocked here. If that is a mistake, tell whoever runs this service.")
+    def reject_blocked(self, address: str, request_id: str) -> None:
+        """Raise Blocked for an address in a blocked network. The first check of every request, health excepted."""
+        if entry := self._blocklist.find(address):
+            network = truncate_network(entry.network)
+            _log.info("%s: rejected, network %s is blocked (line %d)", request_id, network, entry.line)
+            raise Blocked("Your network is blocked. If this is a mistake, contact the operator of this service.")
 
-    def admit_to_api(self, address: str, x_api_key: str | None, authorization: str | None) -> AdmittedRequest:
-        """Let the client in that a request's headers identify; raise KeyRequired, always in the same words.
+    def authorize_api(self, address: str, x_api_key: str | None, authorization: str | None) -> AdmittedRequest:
+        """Admit a client with a valid API key.
 
-        Whoever sends no key or a wrong one is counted by address, so that guessing ends at a limit.
+        Raises KeyRequired with the same text for a missing and for an invalid key. Such requests count against the
+        rate limit of the address, so that guessing keys ends there.
         """
-        client = self._identify(x_api_key, authorization)
-        visit = self._begin(address, client)
-        if client is None:
-            visit.end()
+        api_key = self._identify(x_api_key, authorization)
+        admitted = self._admit(address, api_key)
+        if api_key is None:
+            admitted.release()
             raise KeyRequired(
-                "Send a valid key in the header X-API-Key, or as Authorization: Bearer. "
-                "Whoever runs this service makes one with `superres keys new NAME`.",
+                "Send a valid API key in the header X-API-Key, or as Authorization: Bearer. "
+                "The operator creates one with `superres keys new NAME`.",
                 headers={"WWW-Authenticate": 'Bearer realm="superres"'},  # RFC 6750 section 3
             )
-        return visit
+        return admitted
 
-    def admit_to_form(self, address: str, *, sec_fetch_site: str, origin: str, host: str) -> AdmittedRequest:
-        """Let a visitor without a key in, whose browser was not sent by another site."""
-        self.refuse_foreign(sec_fetch_site=sec_fetch_site, origin=origin, host=host)
-        return self._begin(address, None)
+    def authorize_form(self, address: str, *, sec_fetch_site: str, origin: str, host: str) -> AdmittedRequest:
+        """Admit a form without an API key, unless another site sent it."""
+        self.reject_cross_site(sec_fetch_site=sec_fetch_site, origin=origin, host=host)
+        return self._admit(address, None)
 
-    def admit_to_read(self, address: str) -> AdmittedRequest:
-        """Let anybody have a page or a file, unless a slow reader would hold more than half of the threads."""
-        return self._readings.begin(self._limits.visitor(address, None))
+    def authorize_read(self, address: str) -> AdmittedRequest:
+        """Admit a request for a page or a file. Slow readers at one address hold at most half of the threads."""
+        return self._page_requests.admit(self._limiter.client_for(address))
 
-    def admit_to_result(self, address: str) -> AdmittedRequest:
-        """Let whoever knows a result's id have a picture of it: that is large, so it is one of the requests at once."""
-        return self._visits.begin(self._limits.visitor(address, None))
+    def authorize_result(self, address: str) -> AdmittedRequest:
+        """Admit a request for an image of a result. Images are large, so it counts as a concurrent request."""
+        return self._requests.admit(self._limiter.client_for(address))
 
-    def admit_to_wake(
+    def authorize_wake(
         self,
         address: str,
         *,
@@ -88,48 +89,50 @@ class AccessControl:
         host: str,
         starts_a_boot: bool,
     ) -> AdmittedRequest:
-        """Let whoever may wake the backend in: a client by its key, or anyone that another site has not sent.
+        """Admit a wake call by API key, or without one unless another site sent it.
 
-        A call that starts a boot is charged.
+        Only a call that starts a boot is charged.
         """
-        client = self._identify(x_api_key, authorization)
-        if client is None:
-            self.refuse_foreign(sec_fetch_site=sec_fetch_site, origin=origin, host=host)
-        return self._begin(address, client, AdmittedRequest.charge_wake if starts_a_boot else lambda _: None)
+        api_key = self._identify(x_api_key, authorization)
+        if api_key is None:
+            self.reject_cross_site(sec_fetch_site=sec_fetch_site, origin=origin, host=host)
+        return self._admit(address, api_key, AdmittedRequest.charge_wake if starts_a_boot else lambda _: None)
 
-    def refuse_foreign(self, *, sec_fetch_site: str, origin: str, host: str) -> None:
-        """Raise ForeignOrigin for what a page of another site has sent."""
-        if is_cross_site(sec_fetch_site, origin, host, self._origins):
-            raise ForeignOrigin("This was sent by a page of another site. Open the form here and send it from there.")
-
-    def check_token(self, token: str) -> None:
-        """Raise StaleForm, with a fresh token in it, unless the form was opened here and not long ago."""
-        if not self.tokens.is_good(token):
-            raise StaleForm(
-                "This form was open for too long, or was not opened here. Here is a fresh one with your choices; "
-                "choose the picture again, which a browser hands over only once.",
-                form_token=self.tokens.make(),
+    def reject_cross_site(self, *, sec_fetch_site: str, origin: str, host: str) -> None:
+        """Raise ForeignOrigin for a request that a page of another site sent."""
+        if is_cross_site(sec_fetch_site, origin, host, self._allowed_origins):
+            raise ForeignOrigin(
+                "A page of another site sent this request. Open the form on this site and send it from there."
             )
 
-    def _identify(self, x_api_key: str | None, authorization: str | None) -> Client | None:
-        presented = x_api_key or _bearer(authorization) or ""
-        return self._keys.identify(presented if len(presented) <= MAX_KEY_LENGTH else "")
+    def check_csrf_token(self, token: str) -> None:
+        """Raise StaleForm, which carries a new token, unless the form was opened here and not too long ago."""
+        if not self.csrf_tokens.is_valid(token):
+            raise StaleForm(
+                "This form was open for too long, or it was not opened on this site. This new form has your choices. "
+                "Please choose the image again: browsers do not keep it.",
+                form_token=self.csrf_tokens.create(),
+            )
 
-    def _begin(
+    def _identify(self, x_api_key: str | None, authorization: str | None) -> ApiKey | None:
+        presented = x_api_key or _bearer_token(authorization) or ""
+        return self._api_keys.identify(presented if len(presented) <= _MAX_KEY_LENGTH else "")
+
+    def _admit(
         self,
         address: str,
-        client: Client | None,
+        api_key: ApiKey | None,
         charge: Callable[[AdmittedRequest], None] = AdmittedRequest.charge_request,
     ) -> AdmittedRequest:
-        visit = self._visits.begin(self._limits.visitor(address, client))
+        admitted = self._requests.admit(self._limiter.client_for(address, api_key))
         try:
-            charge(visit)
+            charge(admitted)
         except Problem:
-            visit.end()
+            admitted.release()
             raise
-        return visit
+        return admitted
 
 
-def _bearer(authorization: str | None) -> str | None:
+def _bearer_token(authorization: str | None) -> str | None:
     scheme, _, credentials = (authorization or "").partition(" ")
     return credentials.strip() if scheme.lower() == "bearer" else None

@@ -1,11 +1,11 @@
-"""Counters: who has used how much in the last minutes and hours, in memory or in a Redis that several gateways share.
+"""Where rate limits are counted: in a Redis that several gateways share, or in this process's memory.
 
-A storage for flask-limiter's moving window. It adds to those of the package `limits` what the doors need: amounts can
-be given back, and the wait for an amount is known exactly. While Redis is away each process counts by itself, and no
-request pays for that with an error or with more than one time-out; it is asked again every RETRY_S.
+`FallbackStorage` is a storage of the package `limits`. While Redis cannot be reached, each process counts in its own
+memory: no request fails, none waits for more than one timeout, and Redis is tried again every second. To the interface
+of `limits` it adds what our rate limits need: an amount can be refunded, and the wait until an amount fits is exact.
 
-Why not flask-limiter's own fallback (4.1.1): requests that are in Redis when another one finds it gone end in an error
-(measured: 6 and 7 answers of 500 when Redis was killed and frozen under 8 threads); its store in memory is unbounded.
+The fallback of flask-limiter 4.1.1 is not used: it lets requests fail that are waiting for Redis when another request
+notices the outage (measured with 8 threads: 6 responses of 500 when Redis was killed, 7 when it was frozen).
 """
 
 from __future__ import annotations
@@ -13,273 +13,208 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import redis
-from limits.storage import MovingWindowSupport, RedisStorage, Storage
+from limits.storage import MovingWindowSupport, Storage
 
-from gateway.storage.redis import connect
+from gateway.access.moving_windows import Clock, MemoryWindows, RedisWindows
 
 R = TypeVar("R")
-Clock = Callable[[], float]
 
 SCHEME = "superres"
+
+# While Redis is unreachable, one request per second tries it and waits for at most one timeout of `storage.redis`.
 RETRY_S = 1.0
-"""Between two tries to reach a Redis that is away: one request in that time waits, within `redis_client`'s bounds."""
-SAY_S = 60.0
-"""Between two lines of the log on commands that Redis refuses: a busy client's key would fill it."""
-MAX_KEYS = 50_000
-"""Counted in memory at once, some 20 MB; then the one that was not used for longest is forgotten. Whoever owns so many
-addresses gains nothing by it that another address would not give."""
+
+# Minimum time between two log lines about commands that Redis rejects. A busy client's key would fill the log.
+_LOG_AGAIN_S = 60.0
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Hit:
-    """An amount that was counted, so that it can be given back."""
+    """An amount that was counted and can be refunded."""
 
     key: str
     amount: int
-    moment: float
+    time: float
     is_shared: bool
-    """In Redis, not in this process's memory."""
+    """Whether Redis counted it, rather than this process's memory."""
 
 
-taken: ContextVar[list[Hit] | None] = ContextVar("taken", default=None)
-"""Where each amount that is counted is noted, for whoever may have to give it back."""
+class CircuitBreaker:
+    """Stops calls to a Redis that does not respond, and allows one call per RETRY_S to test whether it is back.
 
+    Safe for several threads.
+    """
 
-class MemoryWindows:
-    """Moving windows in memory: of each key, amounts with their moments. Exact with any number of threads."""
-
-    def __init__(self, max_keys: int = MAX_KEYS) -> None:
-        self._max_keys = max_keys
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
-        self._windows: OrderedDict[str, list[tuple[float, int]]] = OrderedDict()
+        # Time of the next test; 0 while Redis responds.
+        self._retry_at = 0.0
+        self._next_rejection_log = 0.0
+        self.outages = 0
+        """Number of failed calls. The result of a call that began before the last of them does not end the outage."""
 
-    def acquire(self, key: str, limit: int, window_s: float, amount: int, now: float) -> bool:
-        """Count an amount if it fits."""
+    @property
+    def is_closed(self) -> bool:
+        """Whether Redis responded to the last call."""
+        return not self._retry_at
+
+    def allows_call(self) -> bool:
+        """Return whether to call Redis now."""
+        if self.is_closed:
+            return True
         with self._lock:
-            entries = self._live(key, window_s, now)
-            if sum(count for _, count in entries) + amount > limit:
+            now = self._clock()
+            if self._retry_at > now:
                 return False
-            entries.append((now, amount))
-            self._windows[key] = entries
-            self._windows.move_to_end(key)
-            if len(self._windows) > self._max_keys:
-                self._windows.popitem(last=False)
+            self._retry_at = now + RETRY_S
             return True
 
-    def release(self, key: str, amount: int, moment: float) -> None:
-        """Forget an amount that was counted at that moment."""
+    def record_success(self, outages: int) -> None:
+        """Record a response. `outages` is the number of outages when the call began."""
+        if not self.is_closed:
+            with self._lock:
+                if self.outages != outages:
+                    return
+                self._retry_at = 0.0
+            _log.warning("Redis is reachable again. Rate limits are shared between gateways.")
+
+    def record_rejection(self, error: Exception, outages: int) -> None:
+        """Record that Redis responded, but rejected the command."""
+        self.record_success(outages)
         with self._lock:
-            entries = self._windows.get(key, [])
-            if (moment, amount) in entries:
-                entries.remove((moment, amount))
-            if not entries:
-                self._windows.pop(key, None)
+            now = self._clock()
+            is_due, self._next_rejection_log = (
+                now >= self._next_rejection_log,
+                max(self._next_rejection_log, now + _LOG_AGAIN_S),
+            )
+        if is_due:
+            _log.error("Redis rejected a command (%s). That amount is counted in this process only.", error)
 
-    def used(self, key: str, window_s: float, now: float) -> tuple[float, int]:
-        """Return (moment of the oldest amount, sum of all) within the window."""
+    def record_outage(self, error: Exception) -> None:
+        """Record that Redis did not respond."""
         with self._lock:
-            entries = self._live(key, window_s, now)
-            return (entries[0][0] if entries else now, sum(count for _, count in entries))
-
-    def wait_s(self, key: str, limit: int, window_s: float, amount: int, now: float) -> float:
-        """Return how long until an amount fits, if nothing else is counted meanwhile."""
-        with self._lock:
-            entries = self._live(key, window_s, now)
-            excess = sum(count for _, count in entries) + amount - limit
-            wait_s = 0.0
-            for moment, count in entries:
-                if excess <= 0:
-                    break
-                excess -= count
-                wait_s = moment + window_s - now
-        return max(0.0, wait_s)
-
-    def _live(self, key: str, window_s: float, now: float) -> list[tuple[float, int]]:
-        entries = self._windows.get(key, [])
-        gone = 0
-        while gone < len(entries) and entries[gone][0] < now - window_s:
-            gone += 1
-        del entries[:gone]
-        if not entries:
-            self._windows.pop(key, None)
-        return entries
-
-    def __len__(self) -> int:
-        return len(self._windows)
+            was_closed = self.is_closed
+            self.outages += 1
+            self._retry_at = self._clock() + RETRY_S
+        if was_closed:
+            _log.error(
+                "Redis is unreachable (%s). Until it is back, each gateway process counts rate limits by itself.",
+                type(error).__name__,
+            )
 
 
-_RELEASE = "return redis.call('lrem', KEYS[1], ARGV[1], tonumber(ARGV[2]))"
-"""As a number, because the moments were written as numbers by the script that counts."""
-
-
-class RedisWindows:
-    """Moving windows in Redis: the scripts of the package `limits`, one list of moments a key, one moment a unit."""
-
-    def __init__(self, url: str) -> None:
-        client = connect(url)
-        # limits builds its own client from the URL; it is given ours, with its time-outs.
-        self._store = RedisStorage(url, connection_pool=client.connection_pool, key_prefix=SCHEME)
-        self._client = client
-        self._release = client.register_script(_RELEASE)
-
-    def acquire(self, key: str, limit: int, window_s: float, amount: int, now: float) -> bool:
-        """Count an amount if it fits; atomic in Redis."""
-        arguments = [now, limit, int(window_s), amount]
-        return bool(self._store.lua_acquire_moving_window([self._store.prefixed_key(key)], arguments))
-
-    def release(self, key: str, amount: int, moment: float) -> None:
-        """Forget an amount that was counted at that moment."""
-        self._release([self._store.prefixed_key(key)], [amount, moment])
-
-    def used(self, key: str, limit: int, window_s: float) -> tuple[float, int]:
-        """Return (moment of the oldest amount, sum of all) within the window."""
-        return self._store.get_moving_window(key, limit, int(window_s))
-
-    def wait_s(self, key: str, limit: int, window_s: float, amount: int, now: float) -> float:
-        """Return how long until an amount fits, if nothing else is counted meanwhile."""
-        moment: Any = self._client.lindex(self._store.prefixed_key(key), limit - amount)
-        return 0.0 if moment is None else max(0.0, float(moment) + window_s - now)
+class _RedisUnavailableError(Exception):
+    """Redis is not configured, did not respond, or rejected the command."""
 
 
 class FallbackStorage(Storage, MovingWindowSupport):
-    """What flask-limiter counts in; made by it, for the scheme SCHEME. Safe to use from several threads."""
+    """Counts in Redis if a URL is given and Redis responds, else in memory. Safe for several threads.
 
-    STORAGE_SCHEME = [SCHEME]  # noqa: RUF012 - the package's own form
+    flask-limiter creates it for the storage URI "superres://".
+    """
 
-    def __init__(self, uri: str | None = None, *, redis_url: str = "", clock: Clock = time.time, **_: Any) -> None:
+    STORAGE_SCHEME = [SCHEME]  # noqa: RUF012 - `limits` declares it without ClassVar
+
+    def __init__(
+        self,
+        uri: str | None = None,
+        *,
+        redis_url: str = "",
+        clock: Clock = time.time,
+        monotonic: Clock = time.monotonic,
+        **_: Any,
+    ) -> None:
         super().__init__(uri)
         self._clock = clock
-        self._memory = MemoryWindows()
+        self._memory = MemoryWindows(clock=clock)
         self._redis = RedisWindows(redis_url) if redis_url else None
-        self._lock = threading.Lock()
-        self._ask_again = 0.0
-        """Moment of time.monotonic before which a Redis that is away is not asked; 0 while it is there."""
-        self._losses = 0
-        """Times that Redis did not answer: what was asked before the last of them says nothing of it now."""
-        self._say_again = 0.0
-        """Moment before which no other refusal of one command is logged."""
+        self._breaker = CircuitBreaker(monotonic)
 
-    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Count an amount if it fits, and note that."""
+    def acquire(self, key: str, limit: int, expiry: int, amount: int = 1) -> Hit | None:
+        """Count an amount if it fits into the limit. Returns None if it does not."""
         now = self._clock()
-        is_there, is_shared = self._try(
-            lambda windows: windows.acquire(key, limit, expiry, amount, now),
-            lambda: self._memory.acquire(key, limit, expiry, amount, now),
-        )
-        noted = taken.get()
-        if is_there and noted is not None:
-            noted.append(Hit(key, amount, now, is_shared))
-        return is_there
+        fits, is_shared = self._call(lambda windows: windows.acquire(key, limit, expiry, amount, now))
+        return Hit(key, amount, now, is_shared) if fits else None
 
-    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        """Return (moment of the oldest amount, sum of all) within the window."""
-        return self._try(
-            lambda windows: windows.used(key, limit, expiry),
-            lambda: self._memory.used(key, expiry, self._clock()),
-        )[0]
+    def refund(self, hit: Hit) -> None:
+        """Remove a hit where it was counted. If Redis counted it and is unreachable now, it stays counted."""
+        if not hit.is_shared:
+            self._memory.refund(hit.key, hit.amount, hit.time)
+            return
+        with suppress(_RedisUnavailableError):
+            self._call_redis(lambda windows: windows.refund(hit.key, hit.amount, hit.time))
 
     def wait_s(self, key: str, limit: int, expiry: int, amount: int) -> float:
-        """Return how long until an amount fits, if nothing else is counted meanwhile."""
+        """Return the seconds until an amount fits, provided that nothing else is counted until then."""
         now = self._clock()
-        return self._try(
-            lambda windows: windows.wait_s(key, limit, expiry, amount, now),
-            lambda: self._memory.wait_s(key, limit, expiry, amount, now),
-        )[0]
+        return self._call(lambda windows: windows.wait_s(key, limit, expiry, amount, now))[0]
 
-    def release(self, one: Hit) -> None:
-        """Give an amount back where it was counted; what was counted in a Redis that is away stays counted."""
-        if one.is_shared:
-            self._try(lambda windows: windows.release(one.key, one.amount, one.moment), lambda: None)
-        else:
-            self._memory.release(one.key, one.amount, one.moment)
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Count an amount if it fits into the limit, and return whether it did."""
+        return self.acquire(key, limit, expiry, amount) is not None
+
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        """Return the time of the oldest amount in the window and the sum of all amounts in it."""
+        return self._call(lambda windows: windows.get_moving_window(key, limit, expiry))[0]
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Add an amount to a fixed window and return its count."""
+        return self._call(lambda windows: windows.incr(key, expiry, amount))[0]
+
+    def get(self, key: str) -> int:
+        """Return the count of a fixed window."""
+        return self._call(lambda windows: windows.get(key))[0]
+
+    def get_expiry(self, key: str) -> float:
+        """Return the time at which a fixed window ends."""
+        return self._call(lambda windows: windows.get_expiry(key))[0]
+
+    def clear(self, key: str) -> None:
+        """Drop everything that was counted under a key."""
+        self._call(lambda windows: windows.clear(key))
+
+    def reset(self) -> int | None:
+        """Drop all counts, and return the number of keys that had one."""
+        return self._call(lambda windows: windows.reset())[0]
 
     def check(self) -> bool:
-        """Whether amounts are counted where they should be: in Redis, when there is to be one."""
-        return self._redis is None or not self._ask_again
-
-    def _try(self, ask: Callable[[RedisWindows], R], alone: Callable[[], R]) -> tuple[R, bool]:
-        """Return (what Redis answers, True), or (what our memory does, False) when there is none or it is away."""
-        if self._redis is not None and self._may_ask():
-            losses = self._losses
-            try:
-                answer = ask(self._redis)
-            except (redis.RedisError, OSError) as error:
-                if type(error) is redis.ResponseError:  # subclasses tell of all of it: out of memory, read-only
-                    self._note_refusal(error, losses)
-                else:
-                    self._note_away(error)
-            else:
-                self._note_back(losses)
-                return answer, True
-        return alone(), False
-
-    def _may_ask(self) -> bool:
-        """Whether to ask Redis: while it is away, one request in RETRY_S does."""
-        if not self._ask_again:
-            return True
-        with self._lock:
-            now = time.monotonic()
-            if self._ask_again > now:
-                return False
-            self._ask_again = now + RETRY_S
-            return True
-
-    def _note_refusal(self, error: Exception, losses: int) -> None:
-        """Redis is there and refuses one command: that amount counts here, all others go on counting together."""
-        self._note_back(losses)
-        with self._lock:
-            now = time.monotonic()
-            is_news, self._say_again = now >= self._say_again, max(self._say_again, now + SAY_S)
-        if is_news:
-            _log.error("Redis refuses a command (%s): its amount counts in this process alone.", error)
-
-    def _note_away(self, error: Exception) -> None:
-        with self._lock:
-            was_there = not self._ask_again
-            self._losses += 1
-            self._ask_again = time.monotonic() + RETRY_S
-        if was_there:
-            _log.error("Redis is away (%s): each process counts by itself until it is back.", type(error).__name__)
-
-    def _note_back(self, losses: int) -> None:
-        """Redis has answered what was asked after so many losses; it may have been lost since."""
-        if self._ask_again:
-            with self._lock:
-                if self._losses != losses:
-                    return
-                self._ask_again = 0.0
-            _log.warning("Redis is back: the gateways count together again.")
+        """Return whether amounts are counted where they should be: in Redis, if it is configured."""
+        return self._redis is None or self._breaker.is_closed
 
     @property
     def base_exceptions(self) -> type[Exception]:
-        """What flask-limiter may expect to be raised: nothing of Redis leaves here."""
+        """The exceptions that callers may have to handle. None leaves this class; `limits` asks for a type."""
         return redis.RedisError
 
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Refuse: fixed windows, which are not exact at their ends, are not kept."""
-        raise NotImplementedError
+    def _call(self, operation: Callable[[RedisWindows | MemoryWindows], R]) -> tuple[R, bool]:
+        """Return the result of an operation, and whether it was done in Redis rather than in memory."""
+        try:
+            return self._call_redis(operation), True
+        except _RedisUnavailableError:
+            return operation(self._memory), False
 
-    def get(self, key: str) -> int:
-        """Refuse, as `incr`."""
-        raise NotImplementedError
-
-    def get_expiry(self, key: str) -> float:
-        """Refuse, as `incr`."""
-        raise NotImplementedError
-
-    def reset(self) -> int | None:
-        """Refuse: counts end by themselves."""
-        raise NotImplementedError
-
-    def clear(self, key: str) -> None:
-        """Refuse: amounts are given back one by one."""
-        raise NotImplementedError
+    def _call_redis(self, operation: Callable[[RedisWindows], R]) -> R:
+        """Return the result of an operation in Redis. Raises _RedisUnavailableError if there is none."""
+        if self._redis is None or not self._breaker.allows_call():
+            raise _RedisUnavailableError
+        outages = self._breaker.outages
+        try:
+            result = operation(self._redis)
+        except (redis.RedisError, OSError) as error:
+            # Subclasses of ResponseError report the state of the whole server: out of memory, read-only.
+            if type(error) is redis.ResponseError:
+                self._breaker.record_rejection(error, outages)
+            else:
+                self._breaker.record_outage(error)
+            raise _RedisUnavailableError from error
+        self._breaker.record_success(outages)
+        return result

@@ -1,234 +1,183 @@
-"""Limits: how often and how much a visitor may ask, by flask-limiter; a charge for each time, which can be given back.
+"""Rate limits: how many requests, megapixels and wake calls a client may use in which time.
 
-Three things are counted of each visitor: requests, megapixels of uploads, and calls that wake the backend. An amount
-that does not fit is not counted at all. Whoever is refused often, wake calls apart, is refused everything for a while.
+Clients with an API key are limited by name, all others by address. An amount that exceeds a limit is not counted at
+all, and a counted amount can be refunded. A client that exceeds limits too often (wake calls excepted) is banned for a
+while.
+
+flask-limiter provides the moving-window strategy over our storage. Its decorators are not used: they cannot refund.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, cast
 from urllib.parse import quote
 
 from flask import Flask
-from flask_limiter import Limiter, MetaLimit, RateLimitExceeded, RequestLimit
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
 from limits import RateLimitItem
 
-from gateway.access import rate_limit_storage as counters
-from gateway.access.api_keys import Client
+from gateway.access.api_keys import ApiKey
 from gateway.access.client_ip import rate_limit_key
-from gateway.access.rate_limit_storage import FallbackStorage, Hit
-from gateway.config.rates import Rates, parse_rates
+from gateway.access.rate_limit_storage import SCHEME, FallbackStorage, Hit
+from gateway.config.rates import Rates, describe_period, describe_rate, parse_rates
 from gateway.config.settings import Settings
 from gateway.problems import Banned, LimitReached, OverAllowance, Problem, retry_later
 
 Resource = Literal["requests", "megapixels", "wakes"]
 
-BANS = "bans"
-"""The scope in which refusals are counted."""
+# Key part under which the exceeded limits of a client are counted.
+_BANS = "bans"
 
 
 @dataclass(frozen=True)
 class RateLimitedClient:
-    """Whoever asks: a client by its key, or else an address with those that share its allowance."""
+    """The client of a request: the owner of an API key, or everyone at one address."""
 
     id: str
-    allowance: Rates
-    client: Client | None = None
+    """Key of its counts, such as "client:phone" or "address:203.0.113.7"."""
+    rates: Rates
+    api_key: ApiKey | None = None
 
 
 @dataclass(frozen=True)
 class RateLimitStatus:
-    """Where a visitor stands at one of its limits."""
+    """How much of one limit a client has used."""
 
-    what: Resource
-    amount: int
+    resource: Resource
+    limit: int
     window_s: int
-    left: int
+    remaining: int
     reset_s: int
-    """Until the oldest of what was used is given back."""
+    """Seconds until the oldest counted amount leaves the window."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Charge:
-    """An amount that was counted."""
+    """An amount that was counted against every limit of one resource."""
 
-    what: Resource
-    taken: list[Hit]
-    _limits: list[RequestLimit]
-    _counters: FallbackStorage
-
-    def give_back(self) -> None:
-        """Count it no more; once is enough, a second time changes nothing."""
-        while self.taken:
-            self._counters.release(self.taken.pop())
-
-    def standings(self, now: float) -> Iterator[RateLimitStatus]:
-        """Yield where the visitor stands at each limit of this charge, as of now."""
-        for limit in self._limits:
-            item = limit.limit
-            oldest, used = self._counters.get_moving_window(limit.key, item.amount, item.get_expiry())
-            reset_s = math.ceil(oldest + item.get_expiry() - now) if used else 0
-            yield RateLimitStatus(
-                self.what, item.amount, item.get_expiry(), max(0, item.amount - used), max(0, reset_s)
-            )
-
-
-@dataclass
-class _Asking:
-    """What flask-limiter's callbacks, which take no arguments, have to know of the charge being made."""
-
-    visitor_id: str
-    amounts: str
-    cost: int
-    taken: list[Hit] = field(default_factory=list)
-
-
-_asking: ContextVar[_Asking | None] = ContextVar("asking", default=None)
+    client_id: str
+    resource: Resource
+    rates: list[RateLimitItem]
+    hits: list[Hit]
+    """What was counted; empty after a refund."""
 
 
 class RateLimiter:
-    """Counts what visitors ask for. Used within a request of the application that it was made for."""
+    """Counts what clients use. Safe for several threads."""
 
     def __init__(self, app: Flask, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
         self._clock = clock
-        self._limiter = Limiter(
-            key_func=_visitor_id,
+        options = {"redis_url": settings.redis_url, "clock": clock}
+        limiter = Limiter(
+            get_remote_address,
             app=app,
             strategy="moving-window",
-            storage_uri=f"{counters.SCHEME}://",
-            storage_options=cast("dict[str, str | int]", {"redis_url": settings.redis_url, "clock": clock}),
+            storage_uri=f"{SCHEME}://",
+            storage_options=cast("dict[str, str | int]", options),  # passed unchanged to FallbackStorage
         )
-        self._counters = cast("FallbackStorage", self._limiter.storage)
-        bans = [MetaLimit(settings.ban_after, scope=BANS)] if settings.ban_after.strip() else None
+        self._windows = limiter.limiter
+        self._storage = cast("FallbackStorage", limiter.storage)
+        self._ban_rates = parse_rates(settings.ban_after)
 
-        # flask-limiter tells limits apart by the function that they are put on.
-        def requests() -> None: ...
-        def megapixels() -> None: ...
-        def wakes() -> None: ...
+    def client_for(self, address: str, api_key: ApiKey | None = None) -> RateLimitedClient:
+        """Return the client behind an address or API key, with its rates."""
+        settings = self._settings
+        if api_key is None:
+            rates = Rates(settings.anonymous_requests, settings.anonymous_megapixels)
+            return RateLimitedClient(f"address:{rate_limit_key(address)}", rates)
+        rates = Rates(api_key.requests or settings.client_requests, api_key.megapixels or settings.client_megapixels)
+        return RateLimitedClient(f"client:{quote(api_key.name, safe='')}", rates, api_key)
 
-        def limited(what: Resource, function: Callable[[], None]) -> Callable[[], None]:
-            limit = self._limiter.shared_limit(
-                _amounts, what, key_func=_visitor_id, cost=_cost, on_breach=self._undo, meta_limits=bans
-            )
-            return limit(function)
+    def charge(self, client: RateLimitedClient, resource: Resource, cost: int = 1) -> Charge:
+        """Count an amount. Raises LimitReached, Banned or OverAllowance, and then nothing is counted."""
+        rates = sorted(parse_rates(self._rates_text(client, resource)))
+        for rate in rates:
+            if cost > rate.amount:
+                raise OverAllowance(
+                    f"This costs {cost} {resource}, and the limit is {describe_rate(rate)}. Send a smaller image.",
+                    limit=describe_rate(rate),
+                )
+        self._reject_banned(client)
+        charge = Charge(client.id, resource, rates, [])
+        for rate in rates:
+            hit = self._storage.acquire(rate.key_for(client.id, resource), rate.amount, rate.get_expiry(), cost)
+            if hit is None:
+                self.refund(charge)
+                if resource != "wakes":  # the page sends wake calls without the user's knowledge
+                    for ban_rate in self._ban_rates:
+                        self._windows.hit(ban_rate, client.id, _BANS)
+                raise self._limit_reached(client, rate, resource, cost)
+            charge.hits.append(hit)
+        return charge
 
-        self._ask: dict[Resource, Callable[[], None]] = {
-            "requests": limited("requests", requests),
-            "megapixels": limited("megapixels", megapixels),
-            "wakes": limited("wakes", wakes),
+    def refund(self, charge: Charge) -> None:
+        """Remove what a charge has counted. A second call changes nothing."""
+        while charge.hits:
+            self._storage.refund(charge.hits.pop())
+
+    def statuses(self, charge: Charge) -> list[RateLimitStatus]:
+        """Return the client's status at each limit of a charge."""
+        statuses = []
+        for rate in charge.rates:
+            window = self._windows.get_window_stats(rate, charge.client_id, charge.resource)
+            is_unused = window.remaining >= rate.amount
+            reset_s = 0 if is_unused else max(0, math.ceil(window.reset_time - self._clock()))
+            remaining = max(0, window.remaining)
+            statuses.append(RateLimitStatus(charge.resource, rate.amount, rate.get_expiry(), remaining, reset_s))
+        return statuses
+
+    def headers(self, statuses: list[RateLimitStatus]) -> dict[str, str]:
+        """Return the response headers that report these statuses.
+
+        RateLimit and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers-10. X-RateLimit-* report the limit
+        that is closest to its end; X-RateLimit-Reset is in seconds since 1970, as most APIs send it.
+        """
+        if not statuses:
+            return {}
+        closest = min(statuses, key=lambda status: status.remaining / status.limit)
+        return {
+            "X-RateLimit-Limit": str(closest.limit),
+            "X-RateLimit-Remaining": str(closest.remaining),
+            "X-RateLimit-Reset": str(math.ceil(self._clock()) + closest.reset_s),
+            "RateLimit-Policy": ", ".join(
+                f'"{status.resource}-{status.window_s}";q={status.limit};w={status.window_s}' for status in statuses
+            ),
+            "RateLimit": ", ".join(
+                f'"{status.resource}-{status.window_s}";r={status.remaining};t={status.reset_s}' for status in statuses
+            ),
         }
 
-    def visitor(self, address: str, client: Client | None = None) -> RateLimitedClient:
-        """Return who asks and what it may ask for."""
-        settings = self._settings
-        if client is None:
-            allowance = Rates(settings.anonymous_requests, settings.anonymous_megapixels)
-            return RateLimitedClient(f"address:{rate_limit_key(address)}", allowance)
-        allowance = Rates(client.requests or settings.client_requests, client.megapixels or settings.client_megapixels)
-        return RateLimitedClient(f"client:{quote(client.name, safe='')}", allowance, client)
+    def _rates_text(self, client: RateLimitedClient, resource: Resource) -> str:
+        if resource == "requests":
+            return client.rates.requests
+        return client.rates.megapixels if resource == "megapixels" else self._settings.wake_rate
 
-    def charge(self, visitor: RateLimitedClient, what: Resource, cost: int = 1) -> Charge:
-        """Count an amount and return the charge; raise LimitReached, Banned or OverAllowance, nothing being counted."""
-        amounts = self._amounts_of(visitor, what)
-        for item in parse_rates(amounts):
-            if cost > item.amount:
-                raise OverAllowance(
-                    f"This costs {cost} {what} and the limit is {describe(item)}: send a smaller image.",
-                    limit=describe(item),
+    def _reject_banned(self, client: RateLimitedClient) -> None:
+        for rate in self._ban_rates:
+            if not self._windows.test(rate, client.id, _BANS):
+                wait_s = self._wait_s(rate, client.id, _BANS, 1)
+                raise retry_later(
+                    Banned,
+                    f"You exceeded rate limits {rate.amount:,} times within {describe_period(rate)}. "
+                    f"All your requests are rejected for {wait_s} seconds.",
+                    wait_s,
                 )
-        asking = _Asking(visitor.id, amounts, cost)
-        asked, noted = _asking.set(asking), counters.taken.set(asking.taken)
-        try:
-            self._ask[what]()
-            limits = list(self._limiter.current_limits)
-        except RateLimitExceeded as error:
-            if what == "wakes":  # a page wakes by itself, unseen: that its calls are refused is no offence
-                self._undo()
-            raise self._refusal(error, what, cost) from None
-        finally:
-            _asking.reset(asked)
-            counters.taken.reset(noted)
-        return Charge(what, asking.taken, limits, self._counters)
 
-    def _amounts_of(self, visitor: RateLimitedClient, what: Resource) -> str:
-        if what == "requests":
-            return visitor.allowance.requests
-        return visitor.allowance.megapixels if what == "megapixels" else self._settings.wake_rate
-
-    def _undo(self, *_: RequestLimit) -> None:
-        """Give back what this charge has counted: at other limits before one refused it, and as a refusal."""
-        asking = _asking.get()
-        assert asking is not None  # noqa: S101 - called while charging only
-        while asking.taken:
-            self._counters.release(asking.taken.pop())
-
-    def _refusal(self, error: RateLimitExceeded, what: Resource, cost: int) -> Problem:
-        item = error.limit.limit
-        is_ban = error.limit.scope == BANS
-        limit = self._limiter.current_limit
-        key = limit.key if limit else ""
-        wait_s = self._counters.wait_s(key, item.amount, item.get_expiry(), 1 if is_ban else cost)
-        wait_s = math.ceil(wait_s + 0.001)  # at that moment exactly the amount does not fit yet
-        if is_ban:
-            return retry_later(
-                Banned,
-                f"Limits refused {describe(item, 'requests')} from here. Nothing more is taken for {wait_s} seconds.",
-                wait_s,
-            )
-        headers = describe_statuses([RateLimitStatus(what, item.amount, item.get_expiry(), 0, wait_s)], self._clock())
+    def _limit_reached(self, client: RateLimitedClient, rate: RateLimitItem, resource: Resource, cost: int) -> Problem:
+        wait_s = self._wait_s(rate, client.id, resource, cost)
         problem = retry_later(
-            LimitReached, f"The limit is {describe(item, what)}. Try again in {wait_s} seconds.", wait_s
+            LimitReached, f"The limit is {describe_rate(rate, resource)}. Try again in {wait_s} seconds.", wait_s
         )
-        problem.headers |= headers
+        problem.headers |= self.headers([RateLimitStatus(resource, rate.amount, rate.get_expiry(), 0, wait_s)])
         return problem
 
-
-def describe(item: RateLimitItem, what: str = "") -> str:
-    """Return a limit in words: "60 requests in 1 minute"."""
-    seconds = item.get_expiry()
-    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
-        if seconds % size == 0:
-            count = seconds // size
-            return f"{item.amount:,}{f' {what}' if what else ''} in {count} {unit}{'s' if count > 1 else ''}"
-    raise AssertionError("unreachable: every number of seconds is a multiple of one")
-
-
-def describe_statuses(standings: list[RateLimitStatus], now: float) -> dict[str, str]:
-    """Return the headers that tell a visitor where it stands.
-
-    RateLimit and RateLimit-Policy are those of draft-ietf-httpapi-ratelimit-headers-10; X-RateLimit-* tell of the limit
-    that is nearest, Reset as seconds since 1970, as most APIs do.
-    """
-    if not standings:
-        return {}
-    nearest = min(standings, key=lambda one: one.left / one.amount)
-    return {
-        "X-RateLimit-Limit": str(nearest.amount),
-        "X-RateLimit-Remaining": str(nearest.left),
-        "X-RateLimit-Reset": str(math.ceil(now) + nearest.reset_s),
-        "RateLimit-Policy": ", ".join(
-            f'"{one.what}-{one.window_s}";q={one.amount};w={one.window_s}' for one in standings
-        ),
-        "RateLimit": ", ".join(f'"{one.what}-{one.window_s}";r={one.left};t={one.reset_s}' for one in standings),
-    }
-
-
-def _visitor_id() -> str:
-    asking = _asking.get()
-    return asking.visitor_id if asking else ""
-
-
-def _amounts() -> str:
-    asking = _asking.get()
-    return asking.amounts if asking else ""
-
-
-def _cost() -> int:
-    asking = _asking.get()
-    return asking.cost if asking else 1
+    def _wait_s(self, rate: RateLimitItem, client_id: str, scope: str, cost: int) -> int:
+        """Return the whole seconds until an amount fits."""
+        wait_s = self._storage.wait_s(rate.key_for(client_id, scope), rate.amount, rate.get_expiry(), cost)
+        return math.ceil(wait_s + 0.001)  # at the exact end of the wait, the amount does not fit yet

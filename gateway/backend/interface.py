@@ -1,16 +1,16 @@
-"""What the gateway needs of whatever upscales, and every way in which that may fail.
+"""The interface between the gateway and a backend, and every way in which a call can fail.
 
-The one seam to the outside world: `triton_client` fulfils it over Triton's gRPC, `tests/fakes.py` without it.
+`triton_client` implements it with Triton's gRPC API, `testing.backend` with a fake for tests.
 
-BackendError             anything that kept an answer from coming
-  BackendUnavailable     nobody answers there: asleep, booting, stopping, replaced; worth asking again later
-  BackendNotStarted      it was asked to boot and did not: for the operator, but worth asking again later
-  BackendTimeout         the deadline passed before the answer came
-    BackendStillBooting  because it had not even booted
-  BackendRefused         it found the request itself wrong, and says why in words fit for the person who asked
-  BackendMisconfigured   our side is set up wrongly (a wrong MODEL_KEY, a missing model): for the operator alone
-  BackendFault           it failed at a request that seems sound (an answer of the wrong shape)
-    BackendDied          it or a part of it died at work; another one is booting
+BackendError                  the call returned no result
+  BackendUnavailableError     nothing listens: asleep, booting, stopping or being replaced; a later call may succeed
+  BackendNotStartedError      it failed to boot; a later call starts another boot
+  BackendTimeoutError         the deadline passed first
+    BackendStillBootingError  and the backend had not even booted
+  BackendRejectedError        it found the request invalid; the message may be shown to the client
+  BackendMisconfiguredError   a wrong MODEL_KEY or a missing model; the message is for the operator
+  BackendFaultError           it failed at a valid request, or its response is invalid
+    BackendDiedError          it died while it worked, and another one is booting
 """
 
 from __future__ import annotations
@@ -26,77 +26,77 @@ from swinir.checks import Rows
 
 
 class BackendError(Exception):
-    """No answer came; the text is for the log."""
+    """The call returned no result. The message is for the log."""
 
 
 class BackendUnavailableError(BackendError):
-    """Nobody answers; asking again later may help."""
+    """Nothing listens at the address, or the connection broke. A later call may succeed."""
 
 
 class BackendNotStartedError(BackendError):
-    """Its boot failed; the text is for the operator."""
+    """The backend failed to boot. The message is for the operator."""
 
 
 class BackendTimeoutError(BackendError):
-    """The deadline passed first."""
+    """The deadline passed before the result was complete."""
 
 
 class BackendStillBootingError(BackendTimeoutError):
-    """The deadline passed before the boot was over; nothing was asked of it yet."""
+    """The deadline passed while the backend was booting. The request was never sent."""
 
 
 class BackendRejectedError(BackendError):
-    """The request was found wrong; the text is fit for the person who asked."""
+    """The backend found the request invalid. The message may be shown to the client."""
 
 
 class BackendMisconfiguredError(BackendError):
-    """The gateway and its backend do not fit together; the text is for the operator."""
+    """The gateway and the backend do not fit together. The message is for the operator."""
 
 
 class BackendFaultError(BackendError):
-    """A sound request failed."""
+    """The backend failed at a valid request, or returned an invalid response."""
 
 
 class BackendDiedError(BackendFaultError):
-    """It died at work, and is being replaced."""
+    """The backend died while it worked, and is being replaced."""
 
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """Rows of the output that are final."""
+    """Finished rows of the output."""
 
     top: int
-    """First row of the output."""
+    """Index of its first row in the output."""
     pixels: Pixels = field(repr=False)
     """uint8 [h, W * scale, 3]."""
     checks: Rows | None = field(default=None, repr=False)
-    """float32 [n, 6], a row a tile (`swinir.checks`); None where it was not checked."""
+    """float32 [n, 6], one row per tile (`swinir.checks`); None when the tiles were not checked."""
     work_s: float = 0.0
-    """What the network took for it; the meter counts it."""
+    """Compute seconds of the network for these rows; the usage meter counts them."""
 
 
 class Backend(Protocol):
-    """A backend, seen from the gateway. Safe to call from several threads."""
+    """A backend as the gateway calls it. Safe to use from several threads."""
 
     @property
-    def states(self) -> BackendStateTracker:
-        """What is known of it."""
+    def state_tracker(self) -> BackendStateTracker:
+        """The last known state, and how long boots take."""
         ...
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
     ) -> Iterator[Band]:
-        """Yield the bands of [H * scale, W * scale, 3] for [H, W, 3] uint8, top to bottom, none missing.
+        """Yield all bands of the output [H * scale, W * scale, 3] for an image [H, W, 3] uint8, from top to bottom.
 
-        `deadline` is a moment of `time.monotonic` and covers the boot of a backend that sleeps. Raises a BackendError,
-        or Stopped soon after `stop` is set.
+        `deadline` is a time of `time.monotonic` and includes the boot of a sleeping backend. Raises a BackendError, or
+        CancelledError soon after `cancel_token` is cancelled.
         """
         ...
 
     def wake(self) -> None:
-        """Begin to boot if it sleeps; returns at once."""
+        """Start to boot when the backend is asleep. Returns at once."""
         ...
 
     def close(self) -> None:
-        """Let go of every connection and process; called once, after the last request."""
+        """Close every connection and end every process. Called once, after the last request."""
         ...

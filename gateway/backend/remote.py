@@ -1,9 +1,9 @@
-"""An external backend: a Triton somewhere else that sleeps and boots by itself, as behind Knative's activator.
+"""A remote backend: a Triton elsewhere that sleeps and boots by itself, as behind Knative's activator.
 
-Nobody tells us how it is, so its state is inferred from requests and wake calls: before a request to a backend that may
-be asleep, one call asks whether it is ready, which wakes it and is held until it is. Where nobody stands before it to
-hold the call, as in Docker Compose, a Triton that boots refuses it, and is asked again until a boot has had all its
-time. An image at which the backend went away is sent once more (`gateway.jobs.runner`).
+Its state follows from requests and wake calls. Before a request to a backend that may be asleep, one readiness call
+wakes it; the activator holds that call until the backend is up. Without an activator, as in Docker Compose, a booting
+Triton refuses connections, and the call is repeated until the boot has exceeded its limit. An image whose backend
+disappeared is sent once more (`gateway.jobs.runner`).
 """
 
 from __future__ import annotations
@@ -28,87 +28,87 @@ from gateway.backend.triton_client import TritonClient
 from gateway.cancellation import CancelledError, CancelToken
 from preprocessing.image import Pixels
 
-ASK_AGAIN_S = 0.5
-"""Between two questions to a server that does not listen yet."""
+# Seconds between two readiness calls to a server that refuses connections.
+RETRY_INTERVAL_S = 0.5
 
 _log = logging.getLogger(__name__)
 
 
 class RemoteBackend:
-    """The `Upscaler` for a server that others run. Safe to use from several threads."""
+    """The `Backend` for a server that is run elsewhere. Safe to use from several threads."""
 
-    def __init__(self, client: TritonClient, states: BackendStateTracker) -> None:
+    def __init__(self, client: TritonClient, state_tracker: BackendStateTracker) -> None:
         self._client = client
-        self._states = states
+        self._state_tracker = state_tracker
         self._closing = CancelToken()
 
     @property
-    def states(self) -> BackendStateTracker:
-        """What is known of the server."""
-        return self._states
+    def state_tracker(self) -> BackendStateTracker:
+        """The last known state of the server."""
+        return self._state_tracker
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
     ) -> Iterator[Band]:
-        """Yield the bands, after waiting for a boot if need be; raise BackendDied when it went away meanwhile."""
-        self._await_up(deadline, stop)
+        """Yield the bands, after a boot if necessary. Raises BackendDiedError when the server disappears meanwhile."""
+        self._ensure_up(deadline, cancel_token)
         try:
             for band in self._client.upscale_bands(
-                pixels, variant, deadline=deadline, request_id=request_id, stop=stop
+                pixels, variant, deadline=deadline, request_id=request_id, cancel_token=cancel_token
             ):
-                self._states.note_answer()
+                self._state_tracker.mark_up()
                 yield band
         except BackendUnavailableError as error:
-            self._states.note_sleep()  # since we last heard of it: whoever comes next asks first
-            raise BackendDiedError(f"the backend went away: {error}") from error
+            self._state_tracker.mark_asleep()  # the next request checks readiness first
+            raise BackendDiedError(f"the backend disappeared: {error}") from error
 
     def wake(self) -> None:
-        """Ask the server whether it is ready, in the background, if it may be asleep."""
-        if self._states.begin_boot():
-            threading.Thread(target=self._wake, name="wake", daemon=True).start()
+        """Call the server's readiness endpoint in the background, if it may be asleep."""
+        if self._state_tracker.begin_boot():
+            threading.Thread(target=self._wake, name="wake-backend", daemon=True).start()
 
     def close(self) -> None:
         """Close the channel."""
-        self._closing.set()
+        self._closing.cancel()
         self._client.close()
 
     def _wake(self) -> None:
         try:
-            self._ask(time.monotonic() + BOOT_LIMIT_S, self._closing)
+            self._wait_until_ready(time.monotonic() + BOOT_LIMIT_S, self._closing)
         except (BackendError, CancelledError) as error:
-            _log.warning("the backend did not wake: %s", error)
+            _log.warning("the backend did not boot: %s", error)
 
-    def _await_up(self, deadline: float, stop: CancelToken) -> None:
-        self._states.begin_boot()
-        if self._states.now().name != "up":
-            self._ask(deadline, stop)
+    def _ensure_up(self, deadline: float, cancel_token: CancelToken) -> None:
+        self._state_tracker.begin_boot()
+        if self._state_tracker.current().name != "up":
+            self._wait_until_ready(deadline, cancel_token)
 
-    def _ask(self, deadline: float, stop: CancelToken) -> None:
-        with self._states.watching():
-            for number in itertools.count():
+    def _wait_until_ready(self, deadline: float, cancel_token: CancelToken) -> None:
+        with self._state_tracker.waiting_for_boot():
+            for attempt in itertools.count():
                 try:
-                    self._client.await_ready(deadline, stop)
-                except BackendTimeoutError as error:  # slow is not failed: the state says so after BOOT_LIMIT_S
+                    self._client.wait_until_ready(deadline, cancel_token)
+                except BackendTimeoutError as error:  # slow, not failed: the state changes after BOOT_LIMIT_S
                     raise BackendStillBootingError(str(error)) from error
-                except BackendUnavailableError as error:  # refused: Triton listens once its models are loaded
-                    if not self._states.note_refusal():
+                except BackendUnavailableError as error:  # refused: Triton listens only once its models are loaded
+                    if not self._state_tracker.mark_refused():
                         raise BackendNotStartedError(
-                            f"nobody has listened for as long as a boot may take: {error}"
+                            f"connections were refused for longer than a boot may take: {error}"
                         ) from error
-                    if number == 0:
-                        _log.warning("nobody listens at the backend's address yet, asking again: %s", error)
-                    _pause(stop)
+                    if attempt == 0:
+                        _log.warning("the backend refuses connections, trying again: %s", error)
+                    _pause(cancel_token)
                 except BackendError:
-                    self._states.note_failure()
+                    self._state_tracker.mark_failed()
                     raise
                 else:
-                    self._states.note_answer()
+                    self._state_tracker.mark_up()
                     return
 
 
-def _pause(stop: CancelToken) -> None:
-    """Wait for ASK_AGAIN_S, or raise Stopped as soon as it is set."""
+def _pause(cancel_token: CancelToken) -> None:
+    """Wait for RETRY_INTERVAL_S, or raise CancelledError as soon as the token is cancelled."""
     woken = threading.Event()
-    with stop.calling(woken.set):
-        woken.wait(ASK_AGAIN_S)
-    stop.check()
+    with cancel_token.on_cancel(woken.set):
+        woken.wait(RETRY_INTERVAL_S)
+    cancel_token.raise_if_cancelled()

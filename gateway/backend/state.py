@@ -1,7 +1,7 @@
-"""The backend's four states: asleep, booting since when, up, failed; and how long its boots usually take.
+"""Tracks the backend's state (asleep, booting, up, failed) and how long its boots take.
 
-Fed by real requests and wake calls alone: asking a sleeping backend how it is would wake it. The last boots are kept in
-a file, so that the first visitor after a restart is told a usual time too.
+The state follows from requests and wake calls alone: a health check would wake a sleeping backend. The durations of the
+last boots are stored in a file, so that the usual time of a boot is known after a restart too.
 """
 
 from __future__ import annotations
@@ -19,132 +19,134 @@ from typing import Any, Literal
 
 StateName = Literal["asleep", "booting", "up", "failed"]
 
-KEPT_BOOTS = 50
-KEPT_STATES = 100
-"""So many changes may lie between two looks of the meter (once a second) before it misses the oldest."""
+# Boots whose durations are stored.
+MAX_BOOTS = 50
+# State changes that are remembered. More of them between two readings of the usage meter, one second apart, would be
+# missed.
+MAX_STATES = 100
+# Seconds after which a boot counts as failed. Boots take 3 to 15 s.
 BOOT_LIMIT_S = 120.0
-"""A boot takes 3 to 15 s; one that takes this long is taken for failed."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class BackendState:
-    """The state of a moment."""
+    """The state at one moment."""
 
     name: StateName
     since_s: float
-    """How long it has been in it."""
+    """Seconds since the state was entered."""
     usual_boot_s: tuple[float, float] | None
-    """Median and 90th percentile of past boots; None before the first."""
+    """Median and 90th percentile of past boots in seconds; None before the first."""
 
     def describe(self) -> dict[str, Any]:
-        """Return it as `GET /api/v1/status` tells it."""
-        return {"state": self.name, "since_s": round(self.since_s, 1), "usual_boot_s": self.describe_usual()}
+        """Return the member `backend` of `GET /api/v1/status`."""
+        return {"state": self.name, "since_s": round(self.since_s, 1), "usual_boot_s": self.describe_boot_times()}
 
-    def describe_usual(self) -> dict[str, float] | None:
-        """Return the usual time of a boot, or None."""
+    def describe_boot_times(self) -> dict[str, float] | None:
+        """Return the usual duration of a boot as JSON, or None."""
         if self.usual_boot_s is None:
             return None
         return {"p50": round(self.usual_boot_s[0], 1), "p90": round(self.usual_boot_s[1], 1)}
 
 
 class BackendStateTracker:
-    """What is known of one backend. Safe to use from several threads."""
+    """The state of one backend. Safe to use from several threads."""
 
     def __init__(
         self,
         path: Path | None = None,
         *,
-        presumed_asleep_after_s: float = 0.0,
+        assume_asleep_after_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin asleep. `path` keeps the boots; None keeps them in memory.
+        """Start in the state asleep. `path` stores the durations of boots; None keeps them in memory.
 
-        `presumed_asleep_after_s` is for a backend that falls asleep without telling: so long after its last answer it
-        is taken for asleep (0: never).
+        A remote backend falls asleep unseen: `assume_asleep_after_s` after its last response it counts as asleep (0:
+        never).
         """
         self._path = path
-        self._presumed_asleep_after_s = presumed_asleep_after_s
+        self._presumed_asleep_after_s = assume_asleep_after_s
         self._clock = clock
         self._lock = threading.Lock()
         self._name: StateName = "asleep"
-        self._since = self._last_answer = clock()
-        self._entered: deque[tuple[StateName, float]] = deque([(self._name, self._since)], maxlen=KEPT_STATES)
-        self._watchers = 0
-        self._is_seen = True
-        """Whether somebody has waited for the boot to end all the time: then its length is known when it has."""
-        self._is_gone = False
-        """Whether a boot had all its time, and nobody listened ever since."""
-        self._boots = deque(_read_boots(path), maxlen=KEPT_BOOTS)
+        self._since = self._last_response = clock()
+        self._entered: deque[tuple[StateName, float]] = deque([(self._name, self._since)], maxlen=MAX_STATES)
+        self._waiting = 0  # requests that wait for a boot to end
+        # Whether a request has waited during the whole boot. Only then is the duration of the boot known at its end.
+        self._is_boot_observed = True
+        # Whether a boot exceeded BOOT_LIMIT_S and every connection since then was refused.
+        self._is_unreachable = False
+        self._boots = deque(_read_boots(path), maxlen=MAX_BOOTS)
 
-    def now(self) -> BackendState:
-        """Return the state of this moment."""
+    def current(self) -> BackendState:
+        """Return the current state."""
         with self._lock:
-            self._let_time_pass()
-            return BackendState(self._name, self._clock() - self._since, _usual(list(self._boots)))
+            self._apply_timeouts()
+            return BackendState(self._name, self._clock() - self._since, _median_and_p90(list(self._boots)))
 
-    def lately(self) -> list[tuple[StateName, float]]:
-        """Return the last states in turn, each with how many seconds ago it began; the last is this moment's.
+    def recent_states(self) -> list[tuple[StateName, float]]:
+        """Return the last states with the seconds since each was entered, oldest first and ending with the current one.
 
-        Who looks now and then sees what came and went in between: a boot may take less than a second.
+        So a caller that polls also sees states that lasted less than its interval, such as a short boot.
         """
         with self._lock:
-            self._let_time_pass()
+            self._apply_timeouts()
             now = self._clock()
             return [(name, now - since) for name, since in self._entered]
 
     def begin_boot(self) -> bool:
-        """Note that the backend was asked to boot; false when it is up or booting already."""
+        """Enter the state booting. Returns false when the backend is already up or booting."""
         with self._lock:
-            self._let_time_pass()
+            self._apply_timeouts()
             if self._name in ("up", "booting"):
                 return False
             self._enter("booting")
             return True
 
-    def note_answer(self) -> None:
-        """Note a sign of life: a boot, if there was one, is over."""
+    def mark_up(self) -> None:
+        """Record a response of the backend, which ends a boot."""
         with self._lock:
             boots = None
-            if self._name == "booting" and self._is_seen:
+            if self._name == "booting" and self._is_boot_observed:
                 self._boots.append(self._clock() - self._since)
                 boots = list(self._boots)
             if self._name != "up":
                 self._enter("up")
-            self._last_answer = self._clock()
+            self._last_response = self._clock()
         if boots is not None:
-            self._keep(boots)
+            self._save(boots)
 
-    def note_sleep(self) -> None:
-        """Note that the backend was put to sleep, or is gone."""
+    def mark_asleep(self) -> None:
+        """Record that the backend was put to sleep, or disappeared."""
         with self._lock:
             self._enter("asleep")
 
-    def note_refusal(self) -> bool:
-        """Note that nobody listens there, as while a server boots; false once a boot has had all its time: failed."""
+    def mark_refused(self) -> bool:
+        """Record a refused connection, as while a server boots. Returns false once the boot counts as failed."""
         with self._lock:
-            self._let_time_pass()
+            self._apply_timeouts()
             if self._name == "asleep":
                 self._enter("booting")
-            if self._name == "booting" and self._is_gone:
-                self._fail_for_long()
+            if self._name == "booting" and self._is_unreachable:
+                self._enter_unreachable()
             return self._name != "failed"
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Wait for a boot's end: when the last who did has left before it, nobody will know how long it took."""
+    def waiting_for_boot(self) -> Iterator[None]:
+        """Mark that a request waits for the boot. Its duration is recorded only if one waits until the end."""
         with self._lock:
-            self._watchers += 1
+            self._waiting += 1
         try:
             yield
         finally:
             with self._lock:
-                self._watchers -= 1
-                self._is_seen = self._is_seen and self._watchers > 0
+                self._waiting -= 1
+                self._is_boot_observed = self._is_boot_observed and self._waiting > 0
 
-    def note_failure(self) -> None:
-        """Note that a boot ended without a backend."""
+    def mark_failed(self) -> None:
+        """Record that a boot failed."""
         with self._lock:
             self._enter("failed")
 
@@ -153,22 +155,22 @@ class BackendStateTracker:
         if name != self._name:
             self._entered.append((name, since))
         self._name, self._since = name, since
-        self._is_seen = True
-        self._is_gone = self._is_gone and name == "booting"
+        self._is_boot_observed = True
+        self._is_unreachable = self._is_unreachable and name == "booting"
 
-    def _fail_for_long(self) -> None:
+    def _enter_unreachable(self) -> None:
         self._enter("failed")
-        self._is_gone = True
+        self._is_unreachable = True
 
-    def _let_time_pass(self) -> None:
+    def _apply_timeouts(self) -> None:
         now = self._clock()
         if self._name == "booting" and now - self._since > BOOT_LIMIT_S:
-            self._fail_for_long()
-        idle_s = now - self._last_answer
+            self._enter_unreachable()
+        idle_s = now - self._last_response
         if self._name == "up" and 0 < self._presumed_asleep_after_s < idle_s:
-            self._enter("asleep", self._last_answer + self._presumed_asleep_after_s)
+            self._enter("asleep", self._last_response + self._presumed_asleep_after_s)
 
-    def _keep(self, boots: list[float]) -> None:
+    def _save(self, boots: list[float]) -> None:
         if self._path is None:
             return
         try:
@@ -177,7 +179,7 @@ class BackendStateTracker:
             replacement.write_text(json.dumps([round(boot, 2) for boot in boots]))
             replacement.replace(self._path)
         except OSError as error:
-            _log.warning("the boots cannot be kept in %s: %s", self._path, error.strerror)
+            _log.warning("cannot write the boot durations to %s: %s", self._path, error.strerror)
 
 
 def _read_boots(path: Path | None) -> list[float]:
@@ -187,12 +189,12 @@ def _read_boots(path: Path | None) -> list[float]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError) as error:
-        _log.warning("the boots in %s cannot be read: %s", path, error)
+        _log.warning("cannot read the boot durations in %s: %s", path, error)
         return []
 
 
-def _usual(boots: list[float]) -> tuple[float, float] | None:
-    """Median and 90th percentile, each a boot that was: the nearest rank."""
+def _median_and_p90(boots: list[float]) -> tuple[float, float] | None:
+    """Return the median and the 90th percentile by nearest rank, so that each is a boot that happened."""
     if not boots:
         return None
     ordered = sorted(boots)

@@ -1,6 +1,6 @@
-"""The backend over gRPC: pixels to Triton's `upscale_stream`, bands back, and Triton's errors in our own words.
+"""Triton's gRPC API: sends pixels to `upscale_stream`, yields bands, and translates gRPC errors to backend errors.
 
-Owns the channel and the meaning of every status Triton gives; knows nothing of who starts the server.
+Owns the channel and the meaning of every gRPC status that Triton returns. It neither starts nor stops a server.
 """
 
 from __future__ import annotations
@@ -27,19 +27,22 @@ from gateway.cancellation import CancelToken
 from preprocessing.image import Pixels
 from swinir.checks import FIELDS
 
+# gRPC metadata for Triton's restricted group `model-key`. HTTP clients send the header `model-key`.
 MODEL_KEY_HEADER = "triton-grpc-protocol-model-key"
-"""The gRPC header of Triton's restricted group `model-key`; HTTP clients send `model-key`."""
+# Makes Triton end a failed stream with a gRPC status instead of an error text inside a response.
 STATUS_HEADER = ("triton_grpc_error", "true")
-"""Has a stream end with a gRPC status, instead of a text inside a response without one."""
-MAX_MESSAGE_BYTES = 2**31 - 1  # a band of 8192 columns is 25 MB; gRPC's default of 4 MB would refuse it
+# A band of 8192 columns has 25 MB; gRPC's default maximum is 4 MB.
+MAX_MESSAGE_BYTES = 2**31 - 1
 
 
 class TritonClient:
-    """Calls one Triton server. Safe to use from several threads; `model_keys` holds two values during a rotation."""
+    """A client of one Triton server. Safe to use from several threads."""
 
     def __init__(self, address: str, model_keys: Sequence[str]) -> None:
+        """`model_keys` holds two values during a key rotation: the second is tried when the first is rejected."""
         self._keys = [key for key in model_keys if key] or [""]
-        # gRPC reconnects by itself to a server that slept or was replaced; its default waits up to 120 s between tries.
+        # gRPC reconnects by itself to a server that slept or was replaced; by default it waits up to 120 s between
+        # attempts.
         self._channel = grpc.insecure_channel(
             address,
             options=[
@@ -53,70 +56,67 @@ class TritonClient:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def upscale_bands(
-        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, stop: CancelToken
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
     ) -> Iterator[Band]:
         """Yield the bands of [H * scale, W * scale, 3] uint8 for [H, W, 3] uint8 before `deadline`.
 
-        Setting `stop`, or closing the iterator, cancels the work on the server too.
+        Cancelling `cancel_token`, or closing the iterator, cancels the work on the server too.
         """
         request = _request(pixels, variant, request_id)
         for number, key in enumerate(self._keys):
             try:
-                yield from _checked(self._bands(request, key, deadline, stop), pixels)
-            except (
-                BackendMisconfiguredError
-            ):  # a key is refused before the first band; perhaps the other one is honoured
+                yield from _validated(self._bands(request, key, deadline, cancel_token), pixels)
+            except BackendMisconfiguredError:  # a key is rejected before the first band; the other one may be valid
                 if number == len(self._keys) - 1:
                     raise
             else:
                 return
 
-    def await_ready(self, deadline: float, stop: CancelToken) -> None:
-        """Return when the server says ready, by one call; raise a BackendError (NotStarted: it says no), or Stopped.
+    def wait_until_ready(self, deadline: float, cancel_token: CancelToken) -> None:
+        """Return when the server reports that it is ready. Raises a BackendError or CancelledError.
 
-        Asking wakes a sleeping backend, and whoever stands before it (Knative's activator) holds the call until the
-        boot is over: never poll this.
+        One call wakes a sleeping backend, and Knative's activator holds it until the boot has ended: never poll this.
         """
-        with _told_when_closed():
+        with _closed_channel_as_unavailable():
             call = self._stub.ServerReady.future(service_pb2.ServerReadyRequest(), timeout=_remaining_s(deadline))
-        with stop.calling(call.cancel):
+        with cancel_token.on_cancel(call.cancel):
             try:
                 ready = call.result().ready
             except (grpc.RpcError, grpc.FutureCancelledError) as error:
-                stop.check()
+                cancel_token.raise_if_cancelled()
                 raise translate(error) from error
         if not ready:
-            raise BackendNotStartedError("the server says that it is not ready")
+            raise BackendNotStartedError("the server reports that it is not ready")
 
     def close(self) -> None:
         """Close the channel."""
         self._channel.close()
 
     def _bands(
-        self, request: service_pb2.ModelInferRequest, key: str, deadline: float, stop: CancelToken
+        self, request: service_pb2.ModelInferRequest, key: str, deadline: float, cancel_token: CancelToken
     ) -> Iterator[tuple[Band, tuple[int, int]]]:
-        """Yield each band with the size (rows, columns) of the output it belongs to."""
+        """Yield each band with the size (rows, columns) of the whole output."""
         metadata = [STATUS_HEADER, *([(MODEL_KEY_HEADER, key)] if key else [])]
-        with _told_when_closed():
+        with _closed_channel_as_unavailable():
             call = self._stub.ModelStreamInfer(iter([request]), metadata=metadata, timeout=_remaining_s(deadline))
-        refusal, is_whole = "", False
+        error_message, is_complete = "", False
         try:
-            with stop.calling(call.cancel):
-                for message in call:  # to its end: a stream cancelled after its last response upsets Triton 2.51
-                    refusal = refusal or message.error_message
+            with cancel_token.on_cancel(call.cancel):
+                for message in call:  # to the end: Triton 2.51 fails when a stream is cancelled after its last response
+                    error_message = error_message or message.error_message
                     response = message.infer_response
                     if response.outputs:
                         yield _read_band(response)
-                    is_whole = is_whole or response.parameters["triton_final_response"].bool_param
+                    is_complete = is_complete or response.parameters["triton_final_response"].bool_param
         except grpc.RpcError as error:
-            stop.check()
+            cancel_token.raise_if_cancelled()
             raise translate(error) from error
         except (GeneratorExit, BackendFaultError):
             call.cancel()
             raise
-        stop.check()
-        if not is_whole:
-            raise BackendFaultError(refusal or "the stream ended without its final response")
+        cancel_token.raise_if_cancelled()
+        if not is_complete:
+            raise BackendFaultError(error_message or "the stream ended without its final response")
 
 
 def _request(pixels: Pixels, variant: str, request_id: str) -> service_pb2.ModelInferRequest:
@@ -137,29 +137,31 @@ def _read_band(response: service_pb2.ModelInferResponse) -> tuple[Band, tuple[in
         checks = np.frombuffer(raw["CHECKS"], np.float32).reshape(-1, len(FIELDS))
         work_s = int(np.frombuffer(raw["COMPUTE_US"], np.int64)[0]) / 1e6
     except (KeyError, ValueError, IndexError) as error:
-        # numpy 2 beside the 2.51 server gives the right shape and no data: never let that pass for a picture.
-        raise BackendFaultError(f"a response is no band: {error}") from error
+        # With numpy 2 the server 2.51 returns the right shape without data, which must never become an image.
+        raise BackendFaultError(f"a response holds an invalid band: {error}") from error
     return Band(top, pixels, checks, work_s), (height, width)
 
 
-def _checked(bands: Iterator[tuple[Band, tuple[int, int]]], pixels: Pixels) -> Iterator[Band]:
-    """Yield bands that, one below the other, make an output of the one right size; raise BackendFault otherwise."""
+def _validated(bands: Iterator[tuple[Band, tuple[int, int]]], pixels: Pixels) -> Iterator[Band]:
+    """Yield the bands; raise BackendFaultError unless they form one output of the right size without gaps."""
     rows, output = 0, (0, 0)
     for band, size in bands:
         scale = size[0] // pixels.shape[0]
         if size != (pixels.shape[0] * scale, pixels.shape[1] * scale) or scale < 1 or output not in ((0, 0), size):
-            raise BackendFaultError(f"a band is of an output of {size} for an image of shape {pixels.shape}")
+            raise BackendFaultError(
+                f"a band belongs to an output of {size}, but the image has the shape {pixels.shape}"
+            )
         if band.top != rows or not len(band.pixels):
-            raise BackendFaultError(f"a band begins at row {band.top} of the output; row {rows} was next")
+            raise BackendFaultError(f"a band starts at row {band.top} of the output; expected row {rows}")
         rows, output = rows + len(band.pixels), size
         yield band
     if rows != output[0] or not rows:
-        raise BackendFaultError(f"the bands have {rows} rows of an output of {output}")
+        raise BackendFaultError(f"the bands have {rows} rows; the output has the size {output}")
 
 
 @contextmanager
-def _told_when_closed() -> Iterator[None]:
-    """Around the beginning of a call: who closes the channel of a server that died may be quicker than its clients."""
+def _closed_channel_as_unavailable() -> Iterator[None]:
+    """Raise BackendUnavailableError for a call that starts after another thread has closed the channel."""
     try:
         yield
     except ValueError as error:  # gRPC's own: "Cannot invoke RPC: Channel closed!"
@@ -169,24 +171,24 @@ def _told_when_closed() -> Iterator[None]:
 def _remaining_s(deadline: float) -> float:
     remaining_s = deadline - time.monotonic()
     if remaining_s <= 0:
-        raise BackendTimeoutError("the deadline passed before the backend was asked")
+        raise BackendTimeoutError("the deadline passed before the request was sent")
     return remaining_s
 
 
 def translate(error: grpc.RpcError | grpc.FutureCancelledError) -> BackendError:
-    """Turn gRPC's exception into ours. UNAVAILABLE alone stands for five different things (triton 2.51, measured)."""
+    """Return the backend error for a gRPC error. The text matters too: UNAVAILABLE has five causes (2.51, measured)."""
     if not isinstance(error, grpc.Call):
         return BackendUnavailableError("the call was cancelled")
     code, text = error.code().name, str(error.details() or "")
     if "is restricted" in text:
-        return BackendMisconfiguredError("Triton refused MODEL_KEY")
+        return BackendMisconfiguredError("Triton rejected MODEL_KEY")
     if "superres weights fetch" in text:
         return BackendMisconfiguredError(text)
-    kind = _KINDS.get(code, BackendFaultError)
+    kind = _ERRORS_BY_STATUS.get(code, BackendFaultError)
     return kind(text if kind is BackendRejectedError else f"{code}: {text}")
 
 
-_KINDS: dict[str, type[BackendError]] = {
+_ERRORS_BY_STATUS: dict[str, type[BackendError]] = {
     "DEADLINE_EXCEEDED": BackendTimeoutError,
     "INVALID_ARGUMENT": BackendRejectedError,
     "NOT_FOUND": BackendMisconfiguredError,

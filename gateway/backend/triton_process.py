@@ -1,14 +1,12 @@
 """One real tritonserver, from nvidia-pytriton's wheel, as a child process on loopback.
 
-Owns the command line, ports, log file, readiness and the end of the process. Who restarts it, and when, is `embedded`.
-The wheel's server is 2.51 (container 24.10): it predates the 2025 security fixes and must never listen beyond loopback.
+Owns the command line, the ports, the log file, readiness and the end of the process. `embedded` decides when a server
+starts and when another replaces it.
 """
 
 from __future__ import annotations
 
 import http.client
-import importlib.metadata
-import importlib.util
 import os
 import shutil
 import signal
@@ -16,45 +14,32 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.backend.runtime_folder import RuntimeFolder
+from gateway.backend.triton_install import EmbeddedServerError, TritonPaths, find_triton
 from gateway.backend.triton_stubs import (
-    FOLDER_PREFIX,
-    NOTE_SUFFIX,
+    RECORD_SUFFIX,
     Stub,
-    children,
+    end_orphaned_stubs,
+    end_stubs,
     find_stubs,
-    note,
-    sweep,
-    sweep_orphans,
+    record_regions,
 )
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-SUPPORTED_PYTHONS = ((3, 11), (3, 12))
+# Passed to Triton: seconds for requests that run when it is asked to end.
 EXIT_TIMEOUT_S = 10
+# Seconds in which the stubs follow a server that ended normally (seen: 1.5 s).
 STUBS_GRACE_S = 2.0
-"""Within which stubs follow a server that ended politely (1.5 s seen)."""
-# One group of APIs a secret. Health is in neither: it stays open.
+# Triton's groups of restricted APIs, one group per secret. Health is in neither: it stays open.
 MODEL_APIS = "inference,metadata"
 ADMIN_APIS = "shared-memory,model-config,model-repository,statistics,trace,logging"
-
-
-class EmbeddedServerError(Exception):
-    """The embedded server cannot run here; the text says why and what to do."""
-
-
-@dataclass(frozen=True)
-class TritonPaths:
-    """Where nvidia-pytriton's wheel keeps the parts."""
-
-    binary: Path
-    backend: Path
-    stub: Path
-    libraries: Path
+_READY_POLL_S = 0.03
+_MAX_LOG_LINE_CHARS = 300
 
 
 @dataclass(frozen=True)
@@ -66,52 +51,8 @@ class TritonPorts:
     metrics: int
 
 
-def check_python(version: tuple[int, int], numpy_version: str) -> None:
-    """Raise EmbeddedServerError unless the embedded server can run its models on this Python with this numpy."""
-    if version not in SUPPORTED_PYTHONS:
-        wanted = " or ".join(f"{major}.{minor}" for major, minor in SUPPORTED_PYTHONS)
-        raise EmbeddedServerError(
-            f"The embedded Triton runs its models on Python {wanted}; this is {version[0]}.{version[1]}. "
-            "Make the virtual environment with one of those, or set SUPERRES_BACKEND_ADDRESS to a server elsewhere."
-        )
-    if int(numpy_version.split(".", maxsplit=1)[0]) >= 2:
-        # Measured: with numpy 2 this server answers 200, the right shape, and no data.
-        raise EmbeddedServerError(
-            f"numpy is {numpy_version}; the embedded Triton gives empty pictures with numpy 2 or later. "
-            "Install the pinned one: pip install 'numpy>=1.26,<2'."
-        )
-
-
-def find_triton() -> TritonPaths:
-    """Locate the server, or raise EmbeddedServerError: missing wheel, wrong Python, wrong numpy."""
-    check_python(sys.version_info[:2], importlib.metadata.version("numpy"))
-    spec = importlib.util.find_spec("pytriton")
-    if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedServerError(
-            "nvidia-pytriton, which carries the embedded Triton, is not installed. "
-            "Run `make setup`, or set SUPERRES_BACKEND_ADDRESS to a server elsewhere."
-        )
-    return parts_of_wheel(Path(next(iter(spec.submodule_search_locations))))
-
-
-def parts_of_wheel(package: Path) -> TritonPaths:
-    """Return where the parts lie in an installed `pytriton`; EmbeddedServerError when one is missing."""
-    server = package / "tritonserver"
-    name = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    paths = TritonPaths(
-        binary=server / "bin" / "tritonserver",
-        backend=server / "backends" / "python",
-        stub=server / "python_backend_stubs" / name / "triton_python_backend_stub",
-        libraries=package.parent / "nvidia_pytriton.libs",
-    )
-    for path in (paths.binary, paths.backend, paths.stub, paths.libraries):
-        if not path.exists():
-            raise EmbeddedServerError(f"nvidia-pytriton is damaged: {path} is missing. Reinstall it with `make setup`.")
-    return paths
-
-
 def find_free_ports(grpc: int = 0, http: int = 0) -> TritonPorts:
-    """Return loopback ports that are free now; a port given is kept."""
+    """Return loopback ports that are free now. A port that is given is used unchanged."""
     sockets = [socket.socket() for _ in range(3)]
     try:
         for each in sockets:
@@ -124,7 +65,7 @@ def find_free_ports(grpc: int = 0, http: int = 0) -> TritonPorts:
 
 
 class TritonProcess:
-    """A tritonserver that was started. Its end: `stop`, or the death of the thread that started it."""
+    """A running tritonserver. It ends by `stop` or `kill`, or when the thread that started it ends."""
 
     def __init__(
         self,
@@ -136,19 +77,19 @@ class TritonProcess:
         environ: Mapping[str, str],
         ports: TritonPorts,
     ) -> None:
-        """Start the server; returns at once. `environ` is what its models get beside what they need to run.
+        """Start the server; returns at once. `environ` holds further variables for its models.
 
-        `log_path` is its own: what lies there becomes `.previous.log`, and its stubs are noted beside it.
+        No two live servers may share `log_path`. An older log there is renamed to `.previous.log`. A file next to it
+        with the suffix `.stubs` records the server's shared memory. Raises EmbeddedServerError when the server
+        cannot run here.
         """
         paths = find_triton()
-        if not model_repository.is_dir():
-            raise EmbeddedServerError(f"There is no model repository at {model_repository}.")
         self.ports = ports
         self.log_path = log_path
-        self._noted_stubs = log_path.with_suffix(NOTE_SUFFIX)
-        sweep_orphans(log_path.parent)
-        self._folder = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
-        command = _command(_lay_out_backend(Path(self._folder.name), paths), paths, ports, model_repository)
+        self._region_record = log_path.with_suffix(RECORD_SUFFIX)
+        end_orphaned_stubs(log_path.parent)
+        self._folder = RuntimeFolder(paths, model_repository)
+        command = _command(paths, ports, self._folder)
         command += _restrictions("grpc-restricted-protocol", model_key, api_key)
         command += _restrictions("http-restricted-api", model_key, api_key)
         log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,10 +102,10 @@ class TritonProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=PROJECT_ROOT,
-                env={**environ, **_library_paths(paths)},
-                start_new_session=True,  # a Ctrl-C in the terminal is ours to pass on, in order
+                env={**environ, **_environ(paths)},
+                start_new_session=True,  # Ctrl-C in the terminal must reach the gateway alone, which then ends this
             )
-        self._stubs: frozenset[Stub] = frozenset()
+        self._stubs: list[Stub] = []
 
     @property
     def pid(self) -> int:
@@ -177,7 +118,7 @@ class TritonProcess:
         return f"127.0.0.1:{self.ports.grpc}"
 
     def is_ready(self) -> bool:
-        """Whether every model is loaded; asks the open health endpoint on loopback."""
+        """Whether every model is loaded. Asks Triton's open health endpoint on loopback."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ports.http, timeout=1.0)
         try:
             connection.request("GET", "/v2/health/ready")
@@ -185,43 +126,46 @@ class TritonProcess:
         except (OSError, http.client.HTTPException):
             return False
         finally:
-            connection.close()  # one idle connection would hold up Triton's shutdown for its whole time-out
+            connection.close()  # one idle connection would delay Triton's shutdown by its whole timeout
         if ready and not self._stubs:
-            self._stubs = frozenset(stub for stub in find_stubs() if stub.server == self.pid)
-            note(self._noted_stubs, self._stubs)
+            self._stubs = find_stubs(self.pid)
+            record_regions(self._region_record, self._stubs)
         return ready
 
     def wait_until_ready(self, deadline: float, is_cancelled: Callable[[], bool] = lambda: False) -> None:
-        """Return when ready; raise EmbeddedServerError with what the log says when it dies or is late."""
+        """Return when the server is ready.
+
+        Raises EmbeddedServerError, with the end of the log, when the server ends or `deadline` passes before that.
+        """
         while not self.is_ready():
             if is_cancelled():
-                raise EmbeddedServerError("Triton was no longer wanted before it was ready.")
+                raise EmbeddedServerError("The start of Triton was cancelled before it was ready.")
             if (status := self._process.poll()) is not None:
                 raise EmbeddedServerError(f"Triton ended with status {status} while starting.\n{self.log_tail()}")
             if time.monotonic() > deadline:
-                raise EmbeddedServerError(f"Triton was not ready in time.\n{self.log_tail()}")
-            time.sleep(0.03)
+                raise EmbeddedServerError(f"Triton was not ready before the deadline.\n{self.log_tail()}")
+            time.sleep(_READY_POLL_S)
 
     def find_fault(self) -> str:
-        """Say what died, or nothing. Triton itself calls a dead stub ready and never restarts it (2.51, measured)."""
+        """Return what died, or an empty string. Triton itself reports a dead stub as ready (2.51, measured)."""
         if (status := self._process.poll()) is not None:
             return f"tritonserver ended with status {status}"
-        if missing := {stub.pid for stub in self._stubs} - children(self.pid):
-            return f"{len(missing)} of Triton's {len(self._stubs)} Python stubs died"
+        if dead := [stub for stub in self._stubs if not stub.is_alive()]:
+            return f"{len(dead)} of Triton's {len(self._stubs)} Python stubs died"
         return ""
 
     def log_tail(self, lines: int = 15) -> str:
-        """Return the log's errors and its end, without Triton's tables."""
+        """Return the errors in the log and its last lines, without Triton's tables."""
         try:
             text = self.log_path.read_text(errors="replace").splitlines()
         except OSError as error:
             return f"(no log: {error})"
-        text = [line[:300] for line in text if line and line[0] not in "+|"]
+        text = [line[:_MAX_LOG_LINE_CHARS] for line in text if line and line[0] not in "+|"]
         errors = [line for line in text[:-lines] if "Z E " in line or "Failed to" in line]
         return "\n".join(errors[-lines:] + text[-lines:] + [f"(whole log: {self.log_path})"])
 
     def stop(self, *, grace_s: float = EXIT_TIMEOUT_S + 2.0) -> None:
-        """End the server: politely, then not; and its stubs with it."""
+        """End the server and its stubs: by SIGTERM, and by SIGKILL when that takes longer than `grace_s`."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -229,29 +173,29 @@ class TritonProcess:
             except subprocess.TimeoutExpired:
                 pass
             else:
-                self._clear_up(stubs_grace_s=STUBS_GRACE_S)
+                self._clean_up(stubs_grace_s=STUBS_GRACE_S)
                 return
         self.kill()
 
     def kill(self) -> None:
-        """End the server at once: nothing it holds is worth waiting for."""
+        """End the server and its stubs at once."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        self._clear_up(stubs_grace_s=0.0)
+        self._clean_up(stubs_grace_s=0.0)
 
-    def _clear_up(self, *, stubs_grace_s: float) -> None:
-        sweep(self._folder.name, grace_s=stubs_grace_s, regions=frozenset(stub.region for stub in self._stubs))
-        self._noted_stubs.unlink(missing_ok=True)
-        self._folder.cleanup()
+    def _clean_up(self, *, stubs_grace_s: float) -> None:
+        end_stubs(self._folder.path, grace_s=stubs_grace_s, regions=[stub.region for stub in self._stubs])
+        self._region_record.unlink(missing_ok=True)
+        self._folder.remove()
 
 
-def _command(backends: Path, paths: TritonPaths, ports: TritonPorts, model_repository: Path) -> list[str]:
+def _command(paths: TritonPaths, ports: TritonPorts, folder: RuntimeFolder) -> list[str]:
     return [
         str(paths.binary),
-        f"--model-repository={model_repository}",
-        f"--backend-directory={backends}",
-        "--disable-auto-complete-config",  # else every model is imported twice
+        f"--model-repository={folder.models}",
+        f"--backend-directory={folder.backends}",
+        "--disable-auto-complete-config",  # without it every model is imported twice
         "--model-control-mode=none",
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
         "--log-format=ISO8601",
@@ -266,23 +210,18 @@ def _command(backends: Path, paths: TritonPaths, ports: TritonPorts, model_repos
 
 
 def _restrictions(flag: str, model_key: str, api_key: str) -> list[str]:
-    """Triton takes its secrets from flags alone; here they are made anew at each start and reach loopback only."""
+    """Return the flags that restrict Triton's APIs.
+
+    Triton reads its secrets from flags only, where `ps` shows them; the ports they open are on loopback.
+    """
     return [f"--{flag}={MODEL_APIS}:model-key={model_key}", f"--{flag}={ADMIN_APIS}:api-key={api_key}"]
 
 
-def _lay_out_backend(folder: Path, paths: TritonPaths) -> Path:
-    """Triton wants backend, utilities and the stub of this Python in one folder; the wheel keeps them apart."""
-    python = folder / "python"
-    python.mkdir()
-    for path in (paths.backend / "libtriton_python.so", paths.backend / "triton_python_backend_utils.py", paths.stub):
-        (python / path.name).symlink_to(path)
-    return folder
+def _environ(paths: TritonPaths) -> dict[str, str]:
+    """Return the environment in which Triton and its stubs find their libraries and Python packages.
 
-
-def _library_paths(paths: TritonPaths) -> dict[str, str]:
-    """The stub ignores PYTHONPATH (isolated configuration, seen on 2.51).
-
-    It finds the virtual environment as `python3` on PATH, beside pyvenv.cfg, and the project in its working directory.
+    A stub ignores PYTHONPATH (isolated configuration, seen on 2.51). It finds the virtual environment through `python3`
+    on PATH, next to pyvenv.cfg, and the project in its working directory.
     """
     return {
         "LD_LIBRARY_PATH": f"{sysconfig.get_config_var('LIBDIR')}:{paths.libraries}",
@@ -293,6 +232,6 @@ def _library_paths(paths: TritonPaths) -> dict[str, str]:
 
 
 def _with_death_signal(command: list[str]) -> list[str]:
-    """Have the kernel kill the server when we die without saying so, where util-linux is there to arrange it."""
+    """Have the kernel kill the server when this process dies, where util-linux provides `setpriv`."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else command

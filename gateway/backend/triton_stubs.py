@@ -1,122 +1,131 @@
-"""The Python stubs of a tritonserver: processes of their own, which can outlive it.
+"""The Python stubs of an embedded Triton: one process per Python model, which can outlive the server.
 
-A stub whose server ends politely follows it within 1.5 s. One that was at work when its server was killed waits for
-ever (seen on 2.51: `upscale_stream`, 42 MB each), and whoever is killed leaves its region in /dev/shm behind. So who
-ends a server sweeps behind it, and a new one sweeps behind those whose gateway died before it could.
+Stubs follow a server that ends normally within 1.5 s. A stub that was working when its server was killed waits without
+end (seen on 2.51: `upscale_stream`, 42 MB), and every killed stub leaves its shared memory region in /dev/shm. So
+`end_stubs` cleans up after each server, and `end_orphaned_stubs` after servers whose gateway was killed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the kernel has it
-FOLDER_PREFIX = "superres-triton-"
-"""Of the temporary folder that each of our servers has its backend in: by it a stub is known as ours."""
-NOTE_SUFFIX = ".stubs"
-_STUB = "triton_python_backend_stub"
+import psutil
+
+from gateway.backend.runtime_folder import FOLDER_PREFIX
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the kernel's path
+RECORD_SUFFIX = ".stubs"
+SERVER_NAME = "tritonserver"
+_STUB_NAME = "triton_python_backend_stub"
 _REGION_PREFIX = "triton_python_backend_shm_region_"
+_POLL_INTERVAL_S = 0.03
 
 
 @dataclass(frozen=True)
 class Stub:
-    """A stub as its command line tells: stub, model.py, region, two sizes, its server's process id, ..."""
+    """A stub, as its command line describes it: stub, model.py, region, two sizes, the server's process id, ..."""
 
-    pid: int
+    process: psutil.Process
+    """Identified by process id and start time, so that a reused id is not taken for the stub."""
     folder: str
+    """The runtime folder of its server."""
     region: str
-    server: int
+    """Name of its shared memory region in /dev/shm."""
+    server_pid: int
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self.process.pid
+
+    def is_alive(self) -> bool:
+        """Whether it still runs. A zombie does not."""
+        try:
+            return self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
 
 
-def children(pid: int) -> frozenset[int]:
-    """Live children of a process: zombies are not among them."""
-    return frozenset(
-        int(stat.parent.name)
-        for stat in Path("/proc").glob("[0-9]*/stat")
-        if (fields := _fields(stat)) and int(fields[1]) == pid and fields[0] != "Z"
-    )
+def find_stubs(server_pid: int | None = None) -> list[Stub]:
+    """Return the live stubs of servers that our gateways started on this machine, or of one server."""
+    stubs = [stub for process in psutil.process_iter(["cmdline"]) if (stub := _parse_stub(process)) is not None]
+    return [stub for stub in stubs if server_pid in (None, stub.server_pid)]
 
 
-def find_stubs() -> list[Stub]:
-    """Every live stub on this machine whose server one of our gateways has started."""
-    return list(_find_stubs())
+def end_stubs(folder: Path, *, grace_s: float, regions: Collection[str] = ()) -> None:
+    """Kill the stubs of the ended server in `folder` that have not ended by themselves within `grace_s`.
 
-
-def sweep(folder: str, *, grace_s: float, regions: frozenset[str] = frozenset()) -> None:
-    """End the stubs of the server in `folder`, which has ended, after `grace_s` in which they may do so by themselves.
-
-    Removes their shared memory and `regions`, that of stubs which died before.
+    Removes their shared memory and `regions`, which belonged to stubs that died earlier.
     """
-    _end(lambda stub: stub.folder == folder, grace_s, regions)
+    _end(lambda stub: stub.folder == str(folder), grace_s, regions)
 
 
-def note(path: Path, stubs: frozenset[Stub]) -> None:
-    """Write down whose shared memory is whose, for `sweep_orphans` of whoever comes after us: all of it or nothing."""
+def record_regions(path: Path, stubs: Collection[Stub]) -> None:
+    """Write each stub's server and region to a file for `end_orphaned_stubs`, which a later gateway calls.
+
+    The file is replaced as a whole: a reader never sees half of it.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text("".join(f"{stub.server} {stub.region}\n" for stub in stubs))
+    partial.write_text("".join(f"{stub.server_pid} {stub.region}\n" for stub in stubs))
     partial.replace(path)
 
 
-def sweep_orphans(folder: Path) -> None:
-    """End the stubs of servers that are gone with their gateways; remove the shared memory noted in `folder`."""
+def end_orphaned_stubs(record_folder: Path) -> None:
+    """Kill the stubs of servers that are gone, and remove the shared memory recorded in `record_folder` for them."""
     regions: set[str] = set()
-    for noted in folder.glob(f"*{NOTE_SUFFIX}"):
+    for record in record_folder.glob(f"*{RECORD_SUFFIX}"):
         try:
-            lines = noted.read_text(errors="replace").splitlines()
-        except OSError:  # its owner ended while we looked; no file of ours
+            lines = record.read_text(errors="replace").splitlines()
+        except OSError:  # its owner removed it meanwhile, or it is a folder
             continue
-        # A full disk or a hand may have left anything here: what is not a line of ours is passed over.
+        # A full disk or an editor may have left anything here: lines of another form are skipped.
         pairs = [words for words in map(str.split, lines) if len(words) == 2 and words[0].isdecimal()]
-        gone = {region for server, region in pairs if _is_gone(int(server))}
-        regions |= {region for region in gone if _is_region(region)}
-        if len(gone) == len(pairs):  # a live server's own is not ours to remove
-            noted.unlink(missing_ok=True)
-    _end(lambda stub: _is_gone(stub.server), 0.0, frozenset(regions))
+        orphaned = {region for server_pid, region in pairs if not _is_server(int(server_pid))}
+        regions |= {region for region in orphaned if _is_region(region)}
+        if len(orphaned) == len(pairs):  # otherwise a live server still needs the file
+            record.unlink(missing_ok=True)
+    _end(lambda stub: not _is_server(stub.server_pid), 0.0, regions)
+
+
+def _parse_stub(process: psutil.Process) -> Stub | None:
+    """Return the stub that a process found by `process_iter` is, or None for any other process."""
+    words: list[str] = process.info["cmdline"] or []  # none for a zombie or another user's process
+    if len(words) < 6 or not _is_region(words[2]) or not words[5].isdecimal():
+        return None
+    program = Path(words[0])
+    folder = program.parent.parent
+    if program.name != _STUB_NAME or not folder.name.startswith(FOLDER_PREFIX):
+        return None
+    return Stub(process, str(folder), words[2], int(words[5]))
 
 
 def _is_region(name: str) -> bool:
     return name.startswith(_REGION_PREFIX) and "/" not in name
 
 
-def _is_gone(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
+def _is_server(pid: int) -> bool:
+    """Whether a live tritonserver has this process id; an ended server's id may belong to another program by now."""
+    try:
+        process = psutil.Process(pid)
+        return process.name() == SERVER_NAME and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
-def _end(is_meant: Callable[[Stub], bool], grace_s: float, regions: frozenset[str]) -> None:
-    meant = [stub for stub in find_stubs() if is_meant(stub)]
-    regions |= {stub.region for stub in meant}
+def _end(is_selected: Callable[[Stub], bool], grace_s: float, regions: Collection[str]) -> None:
+    stubs = [stub for stub in find_stubs() if is_selected(stub)]
     deadline = time.monotonic() + grace_s
-    while (left := [stub for stub in find_stubs() if is_meant(stub)]) and time.monotonic() < deadline:
-        time.sleep(0.03)
-    for stub in left:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # ended just now; another user's
-            os.kill(stub.pid, signal.SIGKILL)
-    for region in regions:
+    # Not psutil.wait_procs: it counts a zombie as running until its parent, which we are not, has collected it.
+    while (remaining := [stub for stub in find_stubs() if is_selected(stub)]) and time.monotonic() < deadline:
+        time.sleep(_POLL_INTERVAL_S)
+    for stub in remaining:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # ended just now; another user's
+            stub.process.kill()
+    for region in {*regions, *(stub.region for stub in stubs)}:
         with contextlib.suppress(PermissionError):
             (SHARED_MEMORY / region).unlink(missing_ok=True)
-
-
-def _find_stubs() -> Iterator[Stub]:
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().decode(errors="replace").split("\0")
-        except OSError:  # it ended while we looked
-            continue
-        program = Path(words[0])
-        folder = program.parent.parent
-        if program.name != _STUB or not folder.name.startswith(FOLDER_PREFIX) or len(words) < 6:
-            continue
-        if _is_region(words[2]) and words[5].isdecimal():
-            yield Stub(int(path.parent.name), str(folder), words[2], int(words[5]))
-
-
-def _fields(stat: Path) -> list[str]:
-    try:
-        return stat.read_text().rpartition(")")[2].split()[:2]
-    except OSError:  # it ended while we looked
-        return []

@@ -1,33 +1,39 @@
-"""The commands of the doors: `superres keys` and `superres block`. A running server honours each change at once."""
+"""The commands for access control: `superres keys` and `superres block`. A running server applies changes at once."""
 
 from __future__ import annotations
 
 import getpass
 import math
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import click
 
-from gateway.access.api_keys import ApiKeyStore, Client
+from gateway.access.api_keys import ApiKey, ApiKeyStore
 from gateway.access.ip_blocklist import Blocklist
-from gateway.config.settings import Settings, SettingsError, read_settings
+from gateway.config.environment import read_settings
+from gateway.config.fields import SettingsError
+from gateway.config.settings import Settings
 from gateway.storage.reloading_file import FileError
 
-requests_option = click.option("--requests", help='As "60 per minute; 500 per day"; the settings\' when left out.')
-megapixels_option = click.option("--megapixels", help='As "100 per hour"; the settings\' when left out.')
+requests_option = click.option(
+    "--requests", help='Request rate, such as "60 per minute; 500 per day". Default: the setting client_requests.'
+)
+megapixels_option = click.option(
+    "--megapixels", help='Megapixel rate, such as "100 per hour". Default: the setting client_megapixels.'
+)
 
 
 class CommandError(click.ClickException):
-    """Says why on standard error and exits with 1."""
+    """Prints its message to standard error and exits with code 1."""
 
     def show(self, file: object = None) -> None:
-        """Say it in the words of all other commands."""
+        """Print the message with the prefix that all commands use."""
         del file
         click.echo(f"superres: {self.message}", err=True)
 
 
 class _PlainErrorGroup(click.Group):
-    """Turns what the files of the doors refuse into words."""
+    """Prints errors of files and settings without a traceback."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
@@ -39,7 +45,7 @@ class _PlainErrorGroup(click.Group):
 
 @click.group(cls=_PlainErrorGroup)
 def keys() -> None:
-    """Make, list, rotate and revoke the keys of the API; a running server honours each change at once."""
+    """Create, list, rotate and revoke API keys. A running server applies each change at once."""
 
 
 @keys.command()
@@ -47,21 +53,24 @@ def keys() -> None:
 @requests_option
 @megapixels_option
 def new(name: str, requests: str | None, megapixels: str | None) -> None:
-    """Make a key for the client NAME and print it, alone. It is shown this once; only its hash is kept."""
-    click.echo(_key_file().new(name, requests=requests or "", megapixels=megapixels or ""))
+    """Create a key for the client NAME and print it.
+
+    The key is shown only this once; the server stores its hash.
+    """
+    click.echo(_key_store().new(name, requests=requests or "", megapixels=megapixels or ""))
 
 
 @keys.command("list")
 def list_keys() -> None:
-    """List id, date and name of every key, its own allowance and its end, where it has them."""
-    now = datetime.now(timezone.utc)
-    for client in _key_file().clients():
-        click.echo(f"{client.id}  {client.created}  {client.name}{_describe(client, now)}")
+    """List all keys: ID, creation date, client name, own rates and expiry."""
+    now = datetime.now(UTC)
+    for key in _key_store().entries():
+        click.echo(f"{key.id}  {key.created}  {key.name}{_describe(key, now)}")
 
 
-def _finite(_: click.Context, __: click.Parameter, hours: float) -> float:
-    if math.isnan(hours):  # compares with nothing, so that no range refuses it
-        raise click.BadParameter("nan is no number of hours.")
+def _not_nan(_: click.Context, __: click.Parameter, hours: float) -> float:
+    if math.isnan(hours):  # FloatRange accepts it, because every comparison with it is false
+        raise click.BadParameter("nan is not a number of hours.")
     return hours
 
 
@@ -72,12 +81,12 @@ def _finite(_: click.Context, __: click.Parameter, hours: float) -> float:
     type=click.FloatRange(0, 8_760),
     default=24.0,
     show_default=True,
-    callback=_finite,
-    help="How long the old key counts on.",
+    callback=_not_nan,
+    help="Hours for which the old key stays valid.",
 )
 def rotate(id_or_name: str, keep_hours: float) -> None:
-    """Make a key in place of that id, or of every key of that name, and print it; the old ones end a while later."""
-    click.echo(_key_file().rotate(id_or_name, timedelta(hours=keep_hours)))
+    """Create a key that replaces the one with this ID, or all keys of this client, and print it."""
+    click.echo(_key_store().rotate(id_or_name, timedelta(hours=keep_hours)))
 
 
 @keys.command()
@@ -85,69 +94,69 @@ def rotate(id_or_name: str, keep_hours: float) -> None:
 @requests_option
 @megapixels_option
 def limit(id_or_name: str, requests: str | None, megapixels: str | None) -> None:
-    """Give a key, or every key of a name, an allowance of its own; "" gives the settings' again."""
-    for client in _key_file().allow(id_or_name, requests=requests, megapixels=megapixels):
-        click.echo(f"{client.id}  {client.name}{_describe(client, datetime.now(timezone.utc))}")
+    """Set the rates of one key, or of all keys of a client. "" restores the default."""
+    for key in _key_store().set_rates(id_or_name, requests=requests, megapixels=megapixels):
+        click.echo(f"{key.id}  {key.name}{_describe(key, datetime.now(UTC))}")
 
 
 @keys.command()
 @click.argument("id_or_name")
 def revoke(id_or_name: str) -> None:
-    """Revoke the key with that id, or every key of that name."""
-    for client in _key_file().revoke(id_or_name):
-        click.echo(f"revoked {client.id}  {client.name}")
+    """Revoke the key with this ID, or all keys of this client."""
+    for key in _key_store().revoke(id_or_name):
+        click.echo(f"revoked {key.id}  {key.name}")
 
 
 @click.group(cls=_PlainErrorGroup)
 def block() -> None:
-    """Block, list and unblock networks; a running server honours each change at once."""
+    """Block, list and unblock networks. A running server applies each change at once."""
 
 
 @block.command("add")
 @click.argument("network")
-@click.option("--why", default="", help="Kept beside it, with the date and your name.")
+@click.option("--why", default="", help="Reason, stored next to the network with the date and your user name.")
 def add_block(network: str, why: str) -> None:
     """Block a NETWORK (203.0.113.0/24, 2001:db8::/48) or a single address."""
-    note = f"{datetime.now(timezone.utc):%Y-%m-%d} {_user()}{f': {why}' if why.strip() else ''}"
-    click.echo(f"blocked {_block_file().add(network, note)}")
+    note = f"{datetime.now(UTC):%Y-%m-%d} {_user()}{f': {why}' if why.strip() else ''}"
+    click.echo(f"blocked {_blocklist().add(network, note)}")
 
 
 @block.command("list")
 def list_blocks() -> None:
-    """List every blocked network with who blocked it and why."""
-    for row in _block_file().blocks():
-        click.echo(f"{row.network}  {row.note}".rstrip())
+    """List all blocked networks: who blocked them, and why."""
+    for entry in _blocklist().entries():
+        click.echo(f"{entry.network}  {entry.note}".rstrip())
 
 
 @block.command("remove")
 @click.argument("network")
 def remove_block(network: str) -> None:
-    """Let a network in again."""
-    click.echo(f"unblocked {_block_file().remove(network)}")
+    """Unblock a NETWORK."""
+    click.echo(f"unblocked {_blocklist().remove(network)}")
 
 
-def _describe(client: Client, now: datetime) -> str:
+def _describe(key: ApiKey, now: datetime) -> str:
     parts = [
-        f"requests {client.requests}" if client.requests else "",
-        f"megapixels {client.megapixels}" if client.megapixels else "",
+        f"requests {key.requests}" if key.requests else "",
+        f"megapixels {key.megapixels}" if key.megapixels else "",
     ]
-    if client.expires:
-        parts.append(f"{'ended' if client.has_expired(now) else 'ends'} {client.expires}")
+    if key.expires:
+        parts.append(f"{'expired' if key.has_expired(now) else 'expires'} {key.expires}")
     return "".join(f"  [{part}]" for part in parts if part)
 
 
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user has no name
-        return "somebody"
+    except (KeyError, OSError):  # the user of a container may not have a name
+        return "unknown"
 
 
-def _key_file() -> ApiKeyStore:
+def _key_store() -> ApiKeyStore:
     return ApiKeyStore(_settings().path_of_keys())
 
 
-def _block_file() -> Blocklist:
+def _blocklist() -> Blocklist:
     return Blocklist(_settings().path_of_blocks())
 
 

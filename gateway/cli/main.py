@@ -1,4 +1,4 @@
-"""The command `superres`: serve, upscale, keys, block, settings, weights, plan; each lives in its noun's module."""
+"""The command line `superres`: serve, upscale, settings, usage, and the groups keys, block, weights and plan."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any, NoReturn
 import click
 
 from gateway.cli.access import block, keys
-from gateway.config.settings import SETTINGS, SettingsError, SettingsRead, read_settings
+from gateway.config.environment import SettingsRead, read_settings
+from gateway.config.fields import SettingsError
+from gateway.config.settings import SETTINGS
 from planning.cli import plan
 from swinir.cli import COMMANDS
 
@@ -19,15 +21,15 @@ from swinir.cli import COMMANDS
 @click.group()
 @click.version_option(package_name="serverless-superres")
 def cli() -> None:
-    """Serverless SuperRes: images come in, and come out four times as large on each side."""
+    """Serverless SuperRes: upscale images to four times their width and height."""
 
 
 @cli.command()
 @click.option("--host", help="Address to listen on.")
-@click.option("--port", type=int, help="Port to listen on; 0 takes a free one.")
+@click.option("--port", type=int, help="Port to listen on; 0 picks a free one.")
 def serve(**options: Any) -> None:
-    """Serve the page and the API; PORT and SUPERRES_* set the rest."""
-    # gRPC takes a second to import, which `keys` need not wait for.
+    """Start the gateway: the web page and the API. The environment (PORT, SUPERRES_*) sets everything else."""
+    # gRPC takes a second to import; `keys` and other commands start without it.
     from gateway import server  # noqa: PLC0415
     from gateway.backend import embedded  # noqa: PLC0415
 
@@ -44,14 +46,14 @@ def serve(**options: Any) -> None:
 
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IN... OUT|DIR")
-@click.option("--variant", help="A name of the zoo; compact_x4 when left out.")
-@click.option("--format", help="png, jpeg or webp; by the name of OUT when left out, png into a folder.")
-@click.option("--quality", help="1 to 100, of JPEG and WebP.")
-@click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+@click.option("--variant", help="Variant to use, as listed by `superres weights list`.")
+@click.option("--format", help="png, jpeg or webp. Default: from the name of OUT; png for a folder.")
+@click.option("--quality", help="Quality of JPEG and WebP, 1 to 100.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def upscale(paths: tuple[Path, ...], *, overwrite: bool, **parameters: str | None) -> None:
-    """Upscale files without a browser, on SUPERRES_BACKEND_ADDRESS or an embedded server started for it.
+    """Upscale image files. Uses the Triton at SUPERRES_BACKEND_ADDRESS, or starts the embedded one.
 
-    Exit code: 0 all made, 2 wrong usage, 3 an input was refused, 4 the backend failed.
+    Exit code: 0 success, 2 invalid usage, 3 an input was rejected, 4 the backend failed.
     """
     from gateway.cli import upscale as upscale_command  # noqa: PLC0415 - gRPC takes a second to import
 
@@ -61,7 +63,7 @@ def upscale(paths: tuple[Path, ...], *, overwrite: bool, **parameters: str | Non
 
 @cli.command()
 def settings() -> None:
-    """Show every setting: its value, where that comes from, what it means. Secrets are not shown."""
+    """Show every setting: its value, the source of the value and its meaning. Secrets are hidden."""
     read = _settings({})
     rows = [
         (row.name, row.show(getattr(read.settings, row.name)), read.sources[row.name], row.help) for row in SETTINGS
@@ -73,7 +75,7 @@ def settings() -> None:
 
 def _month(_: click.Context, __: click.Parameter, month: str) -> str:
     if month and not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", month):
-        raise click.BadParameter(f"{month[:80]!r} is no month: write it as 2026-11.")
+        raise click.BadParameter(f"Invalid month {month[:80]!r}: expected YYYY-MM.")
     return month
 
 
@@ -83,25 +85,25 @@ def _month(_: click.Context, __: click.Parameter, month: str) -> str:
     default="",
     metavar="YYYY-MM",
     callback=_month,
-    help="Of which to show the clients; this one when left out.",
+    help="Month whose clients are shown. Default: the current month.",
 )
 def usage(month: str) -> None:
-    """Show the GPU seconds of each month, and what each client's pictures took of one."""
-    # Not needed by `keys`, which should start quickly.
+    """Show the GPU seconds of each month, and of each client in one month."""
+    # Imported here so that `keys` and other commands start quickly.
     from gateway.cli import usage as usage_command  # noqa: PLC0415
     from gateway.usage import meter  # noqa: PLC0415
-    from gateway.usage import store as ledger  # noqa: PLC0415
+    from gateway.usage.store import UsageStoreError  # noqa: PLC0415
 
     try:
         click.echo(usage_command.describe(_settings({}).settings, month, meter.month_of(time.time())))
-    except ledger.UsageStoreError as error:
+    except UsageStoreError as error:
         _fail(error)
 
 
 @cli.group()
 @click.pass_context
 def weights(context: click.Context) -> None:
-    """List, fetch, verify, convert and import weights of SwinIR; they lie in the setting weights_dir."""
+    """List, fetch, verify, convert and import weights of SwinIR. They are stored in the folder weights_dir."""
     context.obj = _settings({}).settings.path_of_weights()
 
 

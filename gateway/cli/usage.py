@@ -1,4 +1,4 @@
-"""`superres usage`: the GPU seconds of the months, and of each client in one of them."""
+"""`superres usage`: prints the GPU seconds of each month, and of each client in one month."""
 
 from __future__ import annotations
 
@@ -11,38 +11,42 @@ _KINDS = ("gpu_s", "boot_s", "work_s", "idle_s")
 
 
 def describe(settings: Settings, name: str, current: str) -> str:
-    """Return the table of months, and of the clients of the one named, or of the current one. Raises LedgerError."""
+    """Return a table of all months, and one of the clients in the month `name`, or in the current one.
+
+    Raises UsageStoreError.
+    """
     months = open_usage_store(settings.path_of_meter(), settings.redis_url).read()
     month = months.get(name or current, MonthlyUsage(name or current))
     shown = sorted({*months, month.name})
     lines = _table(
-        ("month", "GPU s", "boot", "work", "idle", "pictures"),
+        ("month", "GPU s", "boot", "work", "idle", "images"),
         [_row(months.get(each, month)) for each in shown],
     )
     if settings.monthly_gpu_budget_s:
         spent = months.get(current, MonthlyUsage(current)).gpu_s
         share = f"{100 * spent / settings.monthly_gpu_budget_s:.0f} %"
-        lines.append(f"{current}: {share} of monthly_gpu_budget_s ({settings.monthly_gpu_budget_s:,.0f}).")
-    lines += ["", f"Work of clients in {month.name}:"]
+        budget = f"monthly_gpu_budget_s = {settings.monthly_gpu_budget_s:,.0f}"
+        lines.append(f"{current}: {share} of the budget used ({budget}).")
+    lines += ["", f"Compute seconds by client in {month.name}:"]
     clients = sorted(month.clients.items(), key=lambda one: -one[1].work_s)
     if not clients:
-        return "\n".join([*lines[:-1], f"Nobody had a picture made in {month.name}."])
-    rows = [(client, f"{use.work_s:,.1f}", f"{use.pictures:,}") for client, use in clients]
-    return "\n".join([*lines, *_table(("client", "work s", "pictures"), rows)])
+        return "\n".join([*lines[:-1], f"No images were upscaled in {month.name}."])
+    rows = [(client, f"{use.work_s:,.1f}", f"{use.images:,}") for client, use in clients]
+    return "\n".join([*lines, *_table(("client", "work s", "images"), rows)])
 
 
 def _row(month: MonthlyUsage) -> tuple[str, ...]:
-    pictures = sum(use.pictures for use in month.clients.values())
-    return (month.name, *(f"{getattr(month, kind):,.1f}" for kind in _KINDS), f"{pictures:,}")
+    images = sum(use.images for use in month.clients.values())
+    return (month.name, *(f"{getattr(month, kind):,.1f}" for kind in _KINDS), f"{images:,}")
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return lines: the first column to the left, numbers to the right."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table: first column aligned left, numbers aligned right."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     return [
         "  ".join(
             cell.ljust(width) if column == 0 else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        for row in (head, *rows)
+        for row in (header, *rows)
     ]

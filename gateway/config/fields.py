@@ -1,68 +1,68 @@
-"""A row of the table of settings: its default, its help, the check that a value has to pass, how it is shown."""
+"""A field of the settings table: its default, its help text, the check of its value, and how it is shown."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeAlias
 
 PREFIX = "SUPERRES_"
-MAX_SECRET_BYTES = 4_096
-_PUBLIC = re.compile(r"https?://([a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?")
+
+_ORIGIN = re.compile(r"https?://([a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?")
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 Value: TypeAlias = str | int | float
+
+# Takes a value and returns what is wrong with it, as the second half of an error message; empty if the value is valid.
 Check: TypeAlias = Callable[[Any], str]
-"""Takes a value and returns what is wrong with it, as the end of a sentence; empty when nothing is."""
 
 
 class SettingsError(ValueError):
-    """One or more settings are wrong; the text has a line for each."""
+    """One or more settings are invalid. The message has one line for each."""
 
 
-def between(least: float, most: float) -> Check:
-    """Check that a number lies between two others, both allowed."""
-    return lambda value: "" if least <= value <= most else f"must be between {least:,} and {most:,}"
+def between(minimum: float, maximum: float) -> Check:
+    """Check that a number lies between two others, both included."""
+    return lambda value: "" if minimum <= value <= maximum else f"must be between {minimum:,} and {maximum:,}"
 
 
 def one_of(allowed: tuple[str, ...]) -> Check:
-    """Check that a value is one of a few."""
+    """Check that a value is one of a fixed list."""
     return lambda value: "" if value in allowed else f"must be one of: {', '.join(allowed)}"
 
 
-def one_line(value: str) -> str:
-    """Check that a value is a list of CSP sources: a semicolon would start a directive, a comma a policy of its own."""
-    is_one = value.isascii() and value.isprintable() and not {";", ","} & set(value)
-    return "" if is_one else "must be one line of origins, with spaces between them"
+def csp_sources(value: str) -> str:
+    """Check that a value is a list of CSP sources. A semicolon would start a directive, a comma another policy."""
+    is_valid = value.isascii() and value.isprintable() and not {";", ","} & set(value)
+    return "" if is_valid else "must be one line of origins, separated by spaces"
 
 
-def redis_address(value: str) -> str:
-    """Check that a value is empty or the URL of a Redis; does not repeat it, for it may hold a password."""
-    known = ("redis://", "rediss://", "unix://")
+def redis_connection_url(value: str) -> str:
+    """Check that a value is empty or a URL of Redis. The message never repeats it, because it may hold a password."""
     if not value:
         return ""
-    if not value.startswith(known):
-        return f"must begin with {', '.join(known)}"
-    import redis  # noqa: PLC0415 - most have none, and it takes 70 ms to import
+    if not value.startswith(_REDIS_SCHEMES):
+        return f"must begin with {', '.join(_REDIS_SCHEMES)}"
+    import redis  # noqa: PLC0415 - takes 70 ms to import, and most installations do not use Redis
 
     try:
-        redis.ConnectionPool.from_url(value).make_connection()  # makes an object, and connects to nothing
+        redis.ConnectionPool.from_url(value).make_connection()  # creates an object and does not connect
     except (ValueError, TypeError, redis.RedisError):
-        return "must be as redis://:password@host:6379/0, with a port and options that Redis' client knows"
+        return "must look like redis://:password@host:6379/0, with a valid port and options that redis-py supports"
     return ""
 
 
-def public_address(value: str) -> str:
-    """Check that a value is empty or an origin: scheme, host, and a port where it has one of its own."""
-    return "" if not value or _PUBLIC.fullmatch(value) else "must be as https://superres.example, without a path"
+def origin_url(value: str) -> str:
+    """Check that a value is empty or an origin: scheme, host and optional port."""
+    return "" if not value or _ORIGIN.fullmatch(value) else "must look like https://superres.example, without a path"
 
 
-def one_key_or_two(value: str) -> str:
-    """Check that a value is empty, a key, or two with a comma between, as while a key is rotated."""
+def one_or_two_keys(value: str) -> str:
+    """Check that a value is empty, one key, or two keys separated by a comma, as during a rotation."""
     keys = value.split(",")
-    is_sound = len(keys) <= 2 and all(key.strip() for key in keys)
-    return "" if is_sound or not value else "must be one key, or two with a comma between, none of them empty"
+    is_valid = len(keys) <= 2 and all(key.strip() for key in keys)
+    return "" if is_valid or not value else "must be one key, or two keys separated by a comma, none of them empty"
 
 
 def split_list(value: str) -> list[str]:
@@ -72,20 +72,20 @@ def split_list(value: str) -> list[str]:
 
 def setting(
     default: Value,
-    help: str,  # noqa: A002 - the word of the table
+    help: str,  # noqa: A002 - the word that documentation and command line use
     *,
     check: Check | None = None,
     is_secret: bool = False,
-    also: str = "",
-) -> Any:  # a dataclass field, whose type is that of the annotation beside it
-    """Write a row of the table. `also` names a second environment variable that counts when the first is unset."""
-    about = {"help": help, "check": check, "is_secret": is_secret, "also": also}
-    return field(default=default, repr=not is_secret, metadata=about)
+    fallback_variable: str = "",
+) -> Any:  # a dataclass field, whose type is that of its annotation
+    """Declare a setting. `fallback_variable` is an environment variable that is read if the setting's own is unset."""
+    metadata = {"help": help, "check": check, "is_secret": is_secret, "fallback_variable": fallback_variable}
+    return field(default=default, repr=not is_secret, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A row of the table, as documentation and the environment see it."""
+    """A setting as the environment, the command line and the documentation see it."""
 
     name: str
     kind: type[str] | type[int] | type[float]
@@ -93,43 +93,30 @@ class Setting:
     help: str
     check: Check | None
     is_secret: bool
-    also: str
+    fallback_variable: str
 
     @property
     def variable(self) -> str:
-        """Name in the environment."""
+        """Name of the environment variable."""
         return PREFIX + self.name.upper()
 
     def parse(self, text: str) -> Value:
-        """Return the value that a text means, or raise SettingsError."""
+        """Return the value of a text. Raises SettingsError if it has the wrong type."""
         try:
             return self.kind(text.replace("_", "") if self.kind is int else text)
         except ValueError:
-            what = {int: "a whole number", float: "a number"}[self.kind]
-            raise SettingsError(f"{self.name} must be {what}, not {text[:80]!r}.") from None
+            expected = {int: "a whole number", float: "a number"}[self.kind]
+            raise SettingsError(f"Invalid {self.name} {text[:80]!r}: must be {expected}.") from None
 
-    def complain(self, value: Value) -> str:
-        """Return what is wrong with a value, as a sentence; empty when nothing is."""
-        wrong = self.check(value) if self.check else ""
-        return f"{self.name} is {self.show(value) if self.is_secret else repr(value)}: it {wrong}." if wrong else ""
+    def find_error(self, value: Value) -> str:
+        """Return an error message for an invalid value, or an empty string for a valid one."""
+        error = self.check(value) if self.check else ""
+        if not error:
+            return ""
+        return f"Invalid {self.name}: {error}." if self.is_secret else f"Invalid {self.name} {value!r}: {error}."
 
     def show(self, value: Value) -> str:
-        """Return the value as it may be shown to anyone: of a secret, only whether it is set."""
+        """Return the value as it may be shown to anyone. Of a secret, only whether it is set."""
         if self.is_secret:
             return "(set)" if value else "(not set)"
         return str(value)
-
-
-def read_secret(variable: str, path: Path) -> str:
-    """Return the one line that a file holds; raise SettingsError, which names the variable and shows nothing of it."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_SECRET_BYTES + 1)
-    except OSError as error:
-        raise SettingsError(f"{variable} names {str(path)!r}, which cannot be read: {error.strerror}.") from error
-    secret = content.decode("utf-8", "replace").strip()
-    if not secret or len(content) > MAX_SECRET_BYTES or not secret.isprintable():
-        raise SettingsError(
-            f"{variable} names {str(path)!r}, which must hold one line of 1 to {MAX_SECRET_BYTES:,} bytes."
-        )
-    return secret

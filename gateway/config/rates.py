@@ -1,7 +1,7 @@
-"""Allowances: how much somebody may ask for in which time, written as "60 per minute; 500 per day".
+"""Rates: how much a client may use in which time, written as "60 per minute; 500 per day".
 
-Two are kept: requests, and megapixels (width x height of uploads, each rounded up). The texts are those of the package
-`limits`; an empty one means no limit.
+The syntax is that of the package `limits`. An empty text means no limit. Rates limit requests and megapixels (width x
+height of an upload, rounded up).
 """
 
 from __future__ import annotations
@@ -10,47 +10,60 @@ from dataclasses import dataclass
 
 from limits import RateLimitItem, parse_many
 
-MAX_AMOUNT = 100_000
-"""A moving window keeps an entry a unit; 100,000 are 3 MB in Redis for whoever uses all of them."""
-MAX_WINDOW_S = 366 * 86_400
-"""Counts are kept for so long; Redis refuses an end that is centuries away."""
+# A moving window stores one entry per unit: a client that uses 100,000 takes 3 MB in Redis.
+_MAX_AMOUNT = 100_000
+
+# Counts are stored for this long. Redis rejects an expiry that lies centuries ahead.
+_MAX_WINDOW_S = 366 * 86_400
+
+_UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What a visitor may ask for."""
+    """The rates of a client, as text."""
 
     requests: str
     megapixels: str
 
 
 def parse_rates(text: str) -> list[RateLimitItem]:
-    """Return the limits that a text means; raise ValueError in words."""
+    """Return the rates in a text. Raises ValueError with a full explanation."""
+    if error := check_rates(text):
+        raise ValueError(f"Invalid rate {text[:80]!r}: {error}")
+    return parse_many(text) if text.strip() else []
+
+
+def check_rates(text: str) -> str:
+    """Return what is wrong with a text of rates, as the second half of an error message; empty if it is valid."""
     if not text.strip():
-        return []
+        return ""
     try:
-        items = parse_many(text)
+        rates = parse_many(text)
     except ValueError:
-        raise ValueError(
-            f'{text[:80]!r} is no limit: write it as "60 per minute" or "10 per 30 seconds; 500 per day"'
-        ) from None
-    for item in items:
-        if not 1 <= item.amount <= MAX_AMOUNT:
-            raise ValueError(f"{text[:80]!r} asks for {item.amount:,}: an amount is from 1 to {MAX_AMOUNT:,}")
-        if item.get_expiry() > MAX_WINDOW_S:
-            raise ValueError(f"{text[:80]!r} counts for longer than a year: a time is at most 366 days")
-    return items
-
-
-def check_rates(value: str) -> str:
-    """Check that a setting's value can be read as amounts."""
-    try:
-        parse_rates(value)
-    except ValueError as error:
-        return f"is refused: {error}"
+        return 'write it as "60 per minute" or "10 per 30 seconds; 500 per day"'
+    for rate in rates:
+        if not 1 <= rate.amount <= _MAX_AMOUNT:
+            return f"the amount must be between 1 and {_MAX_AMOUNT:,}, not {rate.amount:,}"
+        if rate.get_expiry() > _MAX_WINDOW_S:
+            return "the maximum period is 366 days"
     return ""
 
 
+def describe_rate(rate: RateLimitItem, resource: str = "") -> str:
+    """Return a rate in words: "60 requests per minute"."""
+    period = describe_period(rate).removeprefix("1 ")
+    return f"{rate.amount:,} {resource} per {period}" if resource else f"{rate.amount:,} per {period}"
+
+
+def describe_period(rate: RateLimitItem) -> str:
+    """Return a rate's period in words: "10 minutes"."""
+    seconds = rate.get_expiry()
+    unit, size = next((unit, size) for unit, size in _UNITS if seconds % size == 0)
+    count = seconds // size
+    return f"{count} {unit}{'s' if count > 1 else ''}"
+
+
 def count_megapixels(pixels: int) -> int:
-    """Return what an upload of that many pixels costs: whole megapixels, at least one."""
+    """Return the megapixels that an upload of this many pixels costs: rounded up, at least one."""
     return max(1, -(-pixels // 1_000_000))

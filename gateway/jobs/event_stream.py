@@ -1,7 +1,8 @@
-"""Live: the events of one picture in the making, as text/event-stream: states, queue, progress, bands, the result.
+"""The event stream of a job (text/event-stream): backend state, queue position, progress, bands, and the result.
 
-The work runs on a thread of its own; whoever iterates gets its events, a look at the backend's state and the queue ten
-times a second, and a comment now and then, so that no proxy takes a silent connection for dead.
+The job runs on its own thread. The stream reports what happens in it, polls the backend's state and the queue ten times
+a second, and sends a comment when nothing else was sent, so that no proxy closes an idle connection.
+docs/reference/events.md lists the events.
 """
 
 from __future__ import annotations
@@ -20,124 +21,129 @@ from PIL import Image as PilImage
 
 from gateway.backend.state import BackendStateTracker
 from gateway.cancellation import CancelledError
-from gateway.jobs.result_cache import CachedJob
-from gateway.jobs.runner import Job, Progress, Result
+from gateway.jobs.job import Job, Progress, Result
+from gateway.jobs.queue import RUNNING
 from gateway.problems import INTERNAL_DETAIL, InternalError, Problem
 
 HEARTBEAT_S = 5.0
-STATE_EVERY_S = 1.0
-"""While the backend boots, so that a page can count along."""
-LOOK_EVERY_S = 0.1
+
+# Interval of `state` events while the backend boots, so that a page can show the time.
+BOOTING_STATE_INTERVAL_S = 1.0
+
+POLL_INTERVAL_S = 0.1
+
+# Wider bands are sent smaller: they are previews, and a page scales them to its canvas anyway.
 PREVIEW_WIDTH = 2_048
-"""A wider band is sent smaller: it is for the eye, and a page scales it to the canvas anyway."""
 PREVIEW_QUALITY = 80
-DATA_SLICE_BYTES = 98_304
-"""A multiple of 3, so that slices of base64 can be laid end to end."""
+
+# A multiple of 3, so that the base64 of slices can be concatenated.
+SLICE_BYTES = 98_304
 
 _log = logging.getLogger(__name__)
 
-Ending = Result | Problem | CancelledError
+Outcome = Result | Problem | CancelledError
 
 
 class JobEvents:
-    """One picture in the making, and the events of it."""
+    """Runs a job and yields its events."""
 
     def __init__(
         self,
-        work: Job | CachedJob,
-        states: BackendStateTracker,
+        job: Job,
+        state_tracker: BackendStateTracker,
         *,
         with_bands: bool,
-        settle: Callable[[Problem], object] = lambda _: None,
+        on_problem: Callable[[Problem], object] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`settle` is told of a problem that ends the work after the stream has begun."""
-        self._settle = settle
-        self._work = work
-        self._states = states
+        """`on_problem` is called with the problem that ends the job after the stream has begun."""
+        self._job = job
+        self._state_tracker = state_tracker
         self._with_bands = with_bands
+        self._on_problem = on_problem
         self._clock = clock
-        self._happened: queue.SimpleQueue[bytes | Ending] = queue.SimpleQueue()
+        # Formatted events of the job, and finally its outcome.
+        self._messages: queue.SimpleQueue[bytes | Outcome] = queue.SimpleQueue()
+        # What the last `state` and `queue` events reported.
         self._state = ""
-        """The state last told, and when; then the turn."""
-        self._state_told = 0.0
-        self._turn = (0, 0)
+        self._state_sent_at = 0.0
+        self._position = RUNNING
 
     def start(self) -> None:
-        """Begin the work; it ends with an event, or when its `stop` is set."""
-        threading.Thread(target=self._run, name="work", daemon=True).start()
+        """Start the job on a thread. It ends with an outcome, or when its token is cancelled."""
+        threading.Thread(target=self._run, name="job", daemon=True).start()
 
     def events(self) -> Iterator[bytes]:
-        """Yield the stream. Closing the iterator stops the work."""
+        """Yield the events. Closing the iterator cancels the job."""
         try:
-            spoke = self._clock()
-            yield from self._look()
+            sent_at = self._clock()
+            yield from self._poll()
             while True:
                 try:
-                    happened = self._happened.get(timeout=LOOK_EVERY_S)
+                    message = self._messages.get(timeout=POLL_INTERVAL_S)
                 except queue.Empty:
-                    happened = b""
-                chunks = self._look()
-                if isinstance(happened, Result):
+                    message = b""
+                chunks = self._poll()
+                if isinstance(message, Result):
                     yield b"".join(chunks)
-                    yield from _result(happened, self._work.order.choices.variant.name)
+                    yield from _format_result(message, self._job.request.options.variant.name)
                     return
-                if isinstance(happened, Problem):
-                    yield b"".join((*chunks, format_event("problem", happened.body(self._work.request_id))))
+                if isinstance(message, Problem):
+                    yield b"".join((*chunks, format_event("problem", message.body(self._job.request_id))))
                     return
-                if isinstance(happened, CancelledError):
+                if isinstance(message, CancelledError):
                     return
-                if happened:
-                    chunks.append(happened)
-                if not chunks and self._clock() - spoke >= HEARTBEAT_S:
-                    chunks.append(b": still here\n\n")
+                if message:
+                    chunks.append(message)
+                if not chunks and self._clock() - sent_at >= HEARTBEAT_S:
+                    chunks.append(b": heartbeat\n\n")
                 if chunks:
-                    spoke = self._clock()
+                    sent_at = self._clock()
                     yield b"".join(chunks)
         finally:
-            self._work.stop.set()
+            self._job.cancel_token.cancel()
 
     def _run(self) -> None:
         try:
-            ending: Ending = self._work.run(self._watch)
+            outcome: Outcome = self._job.run(self._on_progress)
         except Problem as problem:
-            self._settle(problem)
-            ending = problem
-        except CancelledError as stopped:
-            _log.info("%s: stopped: nobody waits for the picture any more", self._work.request_id)
-            ending = stopped
-        except Exception as error:  # noqa: BLE001 - a bug must end the stream in words
-            _log.exception("%s: %s", self._work.request_id, type(error).__name__)
-            ending = InternalError(INTERNAL_DETAIL)
-            self._settle(ending)
-        self._happened.put(ending)
+            self._on_problem(problem)
+            outcome = problem
+        except CancelledError as cancelled:
+            _log.info("%s: cancelled: the client has left", self._job.request_id)
+            outcome = cancelled
+        except Exception as error:  # noqa: BLE001 - a bug must end the stream with a problem
+            _log.exception("%s: %s", self._job.request_id, type(error).__name__)
+            outcome = InternalError(INTERNAL_DETAIL)
+            self._on_problem(outcome)
+        self._messages.put(outcome)
 
-    def _watch(self, progress: Progress) -> None:
+    def _on_progress(self, progress: Progress) -> None:
         chunks = []
         if self._with_bands:
             chunks.append(format_event("band", _preview(progress)))
-        done = {
+        data = {
             "bands_done": progress.bands_done,
             "bands": progress.bands,
             "elapsed_s": round(progress.elapsed_s, 2),
             "left_s": round(progress.left_s, 1),
         }
-        self._happened.put(b"".join((*chunks, format_event("progress", done))))
+        self._messages.put(b"".join((*chunks, format_event("progress", data))))
 
-    def _look(self) -> list[bytes]:
-        """Return an event for the state and the queue, each when it has changed, the state also while it boots."""
+    def _poll(self) -> list[bytes]:
+        """Return events for the state and the position if they changed, and for the state also while it boots."""
         chunks = []
-        state = self._states.now()
-        is_due = state.name == "booting" and self._clock() - self._state_told >= STATE_EVERY_S
+        state = self._state_tracker.current()
+        is_due = state.name == "booting" and self._clock() - self._state_sent_at >= BOOTING_STATE_INTERVAL_S
         if self._state != state.name or is_due:
-            self._state, self._state_told = state.name, self._clock()
+            self._state, self._state_sent_at = state.name, self._clock()
             elapsed_s = round(state.since_s, 1) if state.name == "booting" else None
-            told = {"state": state.name, "elapsed_s": elapsed_s, "usual_s": state.describe_usual()}
-            chunks.append(format_event("state", told))
-        turn = self._work.ticket.turn
-        if turn != self._turn:
-            self._turn = turn
-            chunks.append(format_event("queue", {"place": turn[0], "ahead": turn[1]}))
+            data = {"state": state.name, "elapsed_s": elapsed_s, "usual_s": state.describe_boot_times()}
+            chunks.append(format_event("state", data))
+        position = self._job.position
+        if position != self._position:
+            self._position = position
+            chunks.append(format_event("queue", position._asdict()))
         return chunks
 
 
@@ -148,24 +154,24 @@ def format_event(name: str, data: dict[str, Any]) -> bytes:
 
 def _preview(progress: Progress) -> dict[str, Any]:
     pixels = progress.band.pixels
-    picture, target = PilImage.fromarray(pixels), BytesIO()
-    if picture.width > PREVIEW_WIDTH:
-        height = max(1, round(picture.height * PREVIEW_WIDTH / picture.width))
-        picture = picture.resize((PREVIEW_WIDTH, height), PilImage.Resampling.BILINEAR)
-    picture.save(target, "JPEG", quality=PREVIEW_QUALITY)
+    image, jpeg = PilImage.fromarray(pixels), BytesIO()
+    if image.width > PREVIEW_WIDTH:
+        height = max(1, round(image.height * PREVIEW_WIDTH / image.width))
+        image = image.resize((PREVIEW_WIDTH, height), PilImage.Resampling.BILINEAR)
+    image.save(jpeg, "JPEG", quality=PREVIEW_QUALITY)
     return {
         "top": progress.band.top,
         "rows": len(pixels),
         "width": progress.width,
         "height": progress.height,
         "media_type": "image/jpeg",
-        "data": base64.b64encode(target.getvalue()).decode(),
+        "data": base64.b64encode(jpeg.getvalue()).decode(),
     }
 
 
-def _result(result: Result, variant: str) -> Iterator[bytes]:
-    """Yield the last event; its data goes out in slices, never in memory as a whole."""
-    about = {
+def _format_result(result: Result, variant: str) -> Iterator[bytes]:
+    """Yield the `result` event. Its file is encoded in slices: the base64 is never in memory as a whole."""
+    members = {
         "filename": result.filename,
         "media_type": result.media_type,
         "width": result.width,
@@ -177,8 +183,8 @@ def _result(result: Result, variant: str) -> Iterator[bytes]:
         "checks": None if result.checks is None else vars(result.checks),
         "cache": result.cache,
     }
-    yield f'event: result\ndata: {json.dumps(about)[:-1]}, "data": "'.encode()
+    yield f'event: result\ndata: {json.dumps(members)[:-1]}, "data": "'.encode()
     view = memoryview(result.data)
-    for start in range(0, len(view), DATA_SLICE_BYTES):
-        yield base64.b64encode(view[start : start + DATA_SLICE_BYTES])
+    for start in range(0, len(view), SLICE_BYTES):
+        yield base64.b64encode(view[start : start + SLICE_BYTES])
     yield b'"}\n\n'

@@ -1,4 +1,4 @@
-"""Orders: what somebody wants done with an upload, checked against what there is. Nothing is decoded here."""
+"""Options of an upscale request (variant, format, quality) and the checks of an upload's header. Decodes nothing."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-from gateway import error_mapping as causes
 from gateway import problems
 from gateway.config.settings import Settings
+from gateway.error_mapping import problem_from_image_error
 from preprocessing.codec import (
     DEFAULT_QUALITY,
     FORMAT_NAMES,
@@ -18,7 +18,7 @@ from preprocessing.codec import (
     Upload,
     UploadLimits,
     check_output,
-    most_pixels,
+    max_output_pixels,
     probe,
     working_bytes,
 )
@@ -28,23 +28,24 @@ from swinir.zoo import Variant
 FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 PARAMETERS = ("variant", "format", "quality")
 MAX_STEM_LENGTH = 80
+
+# UTF-8 bytes of a stem. With the variant and the extension, the name stays below the 255 bytes of most file systems.
 MAX_STEM_BYTES = 160
-"""In UTF-8: with the variant and the extension behind it a name stays below the 255 bytes of most file systems."""
 
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
 class UpscaleOptions:
-    """How the picture is to be made."""
+    """Variant and output format."""
 
     variant: Variant
     format: OutputFormat
     quality: int
-    """1..100; counts for JPEG and WebP."""
+    """JPEG and WebP quality, 1 to 100; ignored for PNG."""
 
-    def name_result(self, stem: str) -> str:
-        """Return what the result of an upload is called: photo_compact_x4.png."""
+    def result_filename(self, stem: str) -> str:
+        """Return the file name of a result, such as photo_compact_x4.png."""
         variant = self.variant
         scale = f"_x{variant.scale}"
         name = variant.name if variant.name.endswith(scale) else variant.name + scale
@@ -53,127 +54,126 @@ class UpscaleOptions:
 
 @dataclass(frozen=True)
 class UpscaleRequest:
-    """An upload within all limits, and what is to be done with it."""
+    """An upload that is within all limits, and the options for it."""
 
     upload: Upload
-    choices: UpscaleOptions
+    options: UpscaleOptions
     stem: str
-    """The upload's name without its extension, fit for any file system."""
+    """The upload's file name without its extension, safe for any file system."""
 
     @property
     def pixels(self) -> int:
-        """Of the upload: what it costs."""
+        """Pixels of the upload, which rate limits charge."""
         return self.upload.width * self.upload.height
 
     @property
     def working_bytes(self) -> int:
-        """Of memory that making it takes at most."""
-        return working_bytes(self.upload, self.choices.variant.scale, self.choices.format)
+        """Maximum memory that the job needs, in bytes."""
+        return working_bytes(self.upload, self.options.variant.scale, self.options.format)
 
     @property
     def filename(self) -> str:
-        """What the result is called: photo_compact_x4.png."""
-        return self.choices.name_result(self.stem)
+        """File name of the result, such as photo_compact_x4.png."""
+        return self.options.result_filename(self.stem)
 
 
-def limits_of(settings: Settings) -> UploadLimits:
+def upload_limits(settings: Settings) -> UploadLimits:
     """Return the limits that the settings put on uploads."""
     return UploadLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels, max_side=settings.max_side)
 
 
 def parse_options(parameters: Mapping[str, str], settings: Settings) -> UpscaleOptions:
-    """Return the choices that texts by name mean; raise BadParameter with what there is to choose from."""
+    """Return the options that the parameters name; raise BadParameter with the allowed values."""
     for name in parameters:
         if name not in PARAMETERS:
-            raise _bad(name, f"There is no parameter {name[:40]!r}", PARAMETERS)
+            raise _bad_parameter(name, f"Unknown parameter {name[:40]!r}", PARAMETERS)
     offered = settings.offered()
-    variant = offered.get(chosen := parameters.get("variant") or settings.default_variant)
+    variant = offered.get(variant_name := parameters.get("variant") or settings.default_variant)
     if variant is None:
-        raise _bad("variant", f"There is no variant {chosen[:40]!r}", tuple(offered))
+        raise _bad_parameter("variant", f"Unknown variant {variant_name[:40]!r}", tuple(offered))
     if (format_ := parameters.get("format") or "png") not in FORMATS:
-        raise _bad("format", f"There is no output format {format_[:40]!r}", FORMATS)
+        raise _bad_parameter("format", f"Unknown output format {format_[:40]!r}", FORMATS)
     quality = parameters.get("quality") or str(DEFAULT_QUALITY)
     if not (quality.isascii() and quality.isdigit() and len(quality) <= 3 and 1 <= int(quality) <= 100):
         raise problems.BadParameter(
-            f"The quality is {quality[:40]!r}: it must be a whole number from 1 to 100 "
-            f"({DEFAULT_QUALITY} when left out).",
+            f"Invalid quality {quality[:40]!r}: use a whole number from 1 to 100 (default: {DEFAULT_QUALITY}).",
             parameter="quality",
         )
     return UpscaleOptions(variant=variant, format=next(f for f in FORMATS if f == format_), quality=int(quality))
 
 
-def read_switch(parameters: dict[str, str], name: str) -> bool:
-    """Take a switch, 1 or 0, out of the parameters and return it; raise BadParameter for anything else."""
-    given = parameters.pop(name, "") or "0"
-    if given not in ("0", "1"):
-        raise _bad(name, f"{name} is {given[:40]!r}, a switch", ("0", "1"))
-    return given == "1"
+def pop_flag(parameters: dict[str, str], name: str) -> bool:
+    """Remove a 0/1 flag from the parameters and return it; raise BadParameter for any other value."""
+    value = parameters.pop(name, "") or "0"
+    if value not in ("0", "1"):
+        raise _bad_parameter(name, f"Invalid {name} {value[:40]!r}", ("0", "1"))
+    return value == "1"
 
 
-def make_request(data: bytes, filename: str, choices: UpscaleOptions, settings: Settings) -> UpscaleRequest:
-    """Look at an upload's header and return what is to be done; raise a Problem for whatever cannot be done."""
+def make_request(data: bytes, filename: str, options: UpscaleOptions, settings: Settings) -> UpscaleRequest:
+    """Check an upload's header against the limits and return the request; raise a Problem if it cannot be served."""
     try:
-        upload = probe(data, limits_of(settings))
-        scale = choices.variant.scale
+        upload = probe(data, upload_limits(settings))
+        scale = options.variant.scale
         width, height = upload.width * scale, upload.height * scale
         if width * height > settings.max_output_pixels:
             raise problems.ResultTooLarge(
-                f"The result would have {width} x {height} = {width * height:,} pixels; "
-                f"{settings.max_output_pixels:,} is the limit. Send a smaller image or a part of it."
+                f"The result would have {width} x {height} = {width * height:,} pixels; the maximum is "
+                f"{settings.max_output_pixels:,}. Upload a smaller image, or crop it."
             )
-        check_output(width, height, choices.format, choices.quality)
-        _check_memory(upload, choices, settings)
+        check_output(width, height, options.format, options.quality)
+        _check_memory(upload, options, settings)
     except ImageError as error:
-        raise causes.problem_from_image_error(error) from error
-    return UpscaleRequest(upload=upload, choices=choices, stem=stem_of(filename))
+        raise problem_from_image_error(error) from error
+    return UpscaleRequest(upload=upload, options=options, stem=safe_stem(filename))
 
 
-def most_pixels_of(format_: OutputFormat, settings: Settings, *, is_transparent: bool) -> int:
-    """Return the most pixels that a result of a format may have."""
-    fitting = most_pixels(format_, settings.max_job_memory_bytes, is_transparent=is_transparent)
-    return min(settings.max_output_pixels, fitting)
+def max_result_pixels(format_: OutputFormat, settings: Settings, *, is_transparent: bool) -> int:
+    """Return the maximum number of pixels of a result in this format."""
+    fits_in_memory = max_output_pixels(format_, settings.max_job_memory_bytes, is_transparent=is_transparent)
+    return min(settings.max_output_pixels, fits_in_memory)
 
 
-def limits_of_format(format_: OutputFormat, settings: Settings) -> dict[str, int]:
-    """Return what a result of a format may at most be."""
+def output_limits(format_: OutputFormat, settings: Settings) -> dict[str, int]:
+    """Return the limits of a result in this format, as the API and the form name them."""
     return {
         "max_side": MAX_OUTPUT_SIDES[format_],
-        "max_pixels": most_pixels_of(format_, settings, is_transparent=False),
-        "max_pixels_transparent": most_pixels_of(format_, settings, is_transparent=True),
+        "max_pixels": max_result_pixels(format_, settings, is_transparent=False),
+        "max_pixels_transparent": max_result_pixels(format_, settings, is_transparent=True),
     }
 
 
-def refuse_early(head: bytes, settings: Settings) -> None:
-    """Raise a Problem when the first bytes of an upload already show that the rest need not be read."""
+def reject_early(first_bytes: bytes, settings: Settings) -> None:
+    """Raise a Problem if the first bytes of an upload already show that it will be rejected."""
     try:
-        probe(head, limits_of(settings))
+        probe(first_bytes, upload_limits(settings))
     except (UnknownFormatError, TooManyPixelsError, SideTooLongError) as error:
-        raise causes.problem_from_image_error(error) from error
+        raise problem_from_image_error(error) from error
     except ImageError:
-        return  # truncated, as a head is
+        return  # truncated, as expected of the first bytes
 
 
-def _check_memory(upload: Upload, choices: UpscaleOptions, settings: Settings) -> None:
-    """Raise ResultTooLarge for what would take all the memory there is for work, and more: WebP, as a rule."""
-    width, height = upload.width * choices.variant.scale, upload.height * choices.variant.scale
+def _check_memory(upload: Upload, options: UpscaleOptions, settings: Settings) -> None:
+    """Raise ResultTooLarge if the job would need more memory than all jobs together may have: WebP, as a rule."""
+    width, height = upload.width * options.variant.scale, upload.height * options.variant.scale
     is_transparent = upload.may_be_transparent
-    if width * height > (most := most_pixels_of(choices.format, settings, is_transparent=is_transparent)):
-        kind = FORMAT_NAMES[choices.format] + (" with transparency" if is_transparent else "")
-        advice = "Send" if choices.format == "png" else "Ask for PNG, or send"
+    if width * height > (maximum := max_result_pixels(options.format, settings, is_transparent=is_transparent)):
+        kind = FORMAT_NAMES[options.format] + (" with transparency" if is_transparent else "")
+        advice = "Upload" if options.format == "png" else "Choose PNG, upload"
         raise problems.ResultTooLarge(
-            f"The result would have {width} x {height} = {width * height:,} pixels; {most:,} is the limit for {kind}, "
-            f"which takes more memory than there is. {advice} a smaller image or a part of it."
+            f"The result would have {width} x {height} = {width * height:,} pixels; the maximum for {kind} is "
+            f"{maximum:,}, because encoding it needs memory. {advice} a smaller image, or crop it."
         )
 
 
-def _bad(parameter: str, what: str, allowed: tuple[str, ...]) -> problems.BadParameter:
+def _bad_parameter(parameter: str, what: str, allowed: tuple[str, ...]) -> problems.BadParameter:
     return problems.BadParameter(
-        f"{what}. There are: {', '.join(allowed)}.", parameter=parameter[:40], allowed=list(allowed)
+        f"{what}. Allowed: {', '.join(allowed)}.", parameter=parameter[:40], allowed=list(allowed)
     )
 
 
-def stem_of(filename: str) -> str:
-    """Return the last part of a path from any system, without its extension and what file systems dislike."""
+def safe_stem(filename: str) -> str:
+    """Return the last part of a path from any system, without its extension and characters that file systems reject."""
     name = re.split(r"[/\\]", filename)[-1]
     stem = name.rpartition(".")[0] or name
     stem = _UNSAFE.sub("_", stem).strip("._")[:MAX_STEM_LENGTH]

@@ -1,216 +1,273 @@
-"""Places: how many images, of how many bytes, are worked on at once; how many may wait, and whose turn is next.
+"""A bounded job queue, fair across clients.
 
-Everything that costs memory or the backend's time is done while holding a place, so these numbers bound both. A place
-that becomes free goes to the visitor who holds fewest, among equals to the one whose last turn is longest ago, then to
-whoever came first: whoever sends many images waits behind its own, never others behind them. Whoever is sent away from
-a full queue is promised a place in it.
+A job takes memory and backend time only while it holds a running slot, so the capacity of the queue bounds both. A free
+slot goes to the client with the fewest running jobs; between equals, to the client that was served longest ago; then to
+the job that came first. A client that sends many images therefore waits behind its own jobs, never others behind it.
+Clients that a full queue turns away get a reservation.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.cancellation import CancelToken
-from gateway.jobs.promises import LINE_PER_PLACE, Reservations
 
 Clock = Callable[[], float]
 
-_WEIGHT_OF_LATEST = 0.2
+# Weight of the latest job in the moving average of job times.
+_LATEST_JOB_WEIGHT = 0.2
+
+# How long a client may return after its time before its reservation expires.
+RESERVATION_GRACE_S = 5.0
+
+# Reservations per slot (running and waiting). Clients beyond that get a time to retry but no reservation: with an
+# unbounded list, 1,000 clients that never returned kept everybody else out of an empty queue for 20 minutes.
+RESERVATIONS_PER_SLOT = 4
 
 
 class QueueFullError(Exception):
-    """Nobody more may wait; `retry_after_s` is when there will be a place for this visitor, at the usual pace."""
+    """The queue is full. `retry_after_s` estimates when it will have a slot for this client."""
 
     def __init__(self, waiting: int, retry_after_s: float) -> None:
-        super().__init__(f"{waiting} are waiting, which is as many as may.")
+        super().__init__(f"The queue is full ({waiting} jobs waiting).")
         self.waiting = waiting
         self.retry_after_s = retry_after_s
 
 
 class ClientQueueFullError(QueueFullError):
-    """This visitor has as many waiting as one may, whatever places are free for others."""
+    """This client has its maximum number of jobs waiting, even if the queue has free slots."""
 
 
 class QueueTimeoutError(Exception):
-    """The deadline passed before the turn came."""
+    """The deadline passed before the job could start."""
+
+
+class QueuePosition(NamedTuple):
+    """Where a job stands in the queue."""
+
+    position: int
+    """Position among the waiting jobs, from 1; 0 once the job runs."""
+    ahead: int
+    """Number of jobs that run or wait ahead of it."""
+
+
+RUNNING = QueuePosition(0, 0)
 
 
 @dataclass(frozen=True)
 class QueueState:
-    """How full the places are."""
+    """How full the queue is."""
 
-    at_work: int
+    running: int
     waiting: int
     is_full: bool
     retry_after_s: float
-    """When a newcomer would have a place in the queue, at the usual pace."""
+    """Estimated seconds until a new client would get a slot."""
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """The most there may be, of each kind. All are images but the last."""
+    """Maximum numbers of jobs, and of bytes that they need."""
 
-    at_work: int
+    running: int
     waiting: int
-    waiting_each: int = 1_000_000
-    """Of one visitor."""
-    n_bytes: int = 1 << 62
-    """Of memory for work, all images together. One image that takes more is worked on alone."""
+    waiting_per_client: int = 1_000_000
+    working_bytes: int = 1 << 62
+    """Memory for all running jobs together. A job that needs more runs alone."""
+
+
+class Reservations:
+    """Queue slots reserved for rejected clients, in the order of their rejections.
+
+    Without reservations, a client that was just served and asks again at once takes the slot that others are about to
+    come back for: of 50 clients that asked for a minute, half got nothing and one got 16 images (measured). Not safe to
+    use from several threads.
+    """
+
+    def __init__(self, max_count: int) -> None:
+        self._max_count = max_count
+        # Client id -> time at which the client may return.
+        self._due: dict[str, float] = {}
+
+    def count_ahead(self, client_id: str, now: float, until: float = math.inf) -> int:
+        """Return how many reservations due by `until` are older than the client's (all, if it has none)."""
+        for expired in [holder for holder, due in self._due.items() if due + RESERVATION_GRACE_S < now]:
+            del self._due[expired]
+        ahead = 0
+        for holder, due in self._due.items():
+            if holder == client_id:
+                break
+            ahead += due <= until
+        return ahead
+
+    def add(self, client_id: str, due: float) -> None:
+        """Reserve a slot at `due`. A client that has a reservation keeps its rank; beyond the maximum, do nothing."""
+        if client_id in self._due or len(self._due) < self._max_count:
+            self._due[client_id] = due
+
+    def remove(self, client_id: str) -> None:
+        """Remove the reservation of a client that got its slot."""
+        self._due.pop(client_id, None)
 
 
 class JobQueue:
-    """A bounded, fair queue in front of a bounded number of jobs. Safe to use from several threads."""
+    """A bounded, fair queue in front of a bounded number of running jobs. Safe to use from several threads."""
 
-    def __init__(self, room: Capacity, *, clock: Clock = time.monotonic, usual_s: float = 5.0) -> None:
-        self._room = room
+    def __init__(self, capacity: Capacity, *, clock: Clock = time.monotonic, usual_job_s: float = 5.0) -> None:
+        """`usual_job_s` is the assumed time of a job until the first one finishes."""
+        self._capacity = capacity
         self._clock = clock
         self._lock = threading.Lock()
-        self._at_work: Counter[str] = Counter()
-        """Images by visitor; whoever has none is not in it."""
-        self._bytes = 0
-        """Of memory that those at work take."""
-        self._promises = Reservations(LINE_PER_PLACE * (room.at_work + room.waiting))
-        self._last_turns: dict[str, int] = {}
-        """Number of the latest turn of each visitor who is at work or waiting."""
-        self._turns = 0
-        self._queue: list[QueueSlot] = []
-        """In the order of arrival."""
-        self._usual_s = usual_s
-        """Seconds a job takes: a moving average of those seen, a guess before the first."""
+        # Running jobs by client id; clients without any are absent.
+        self._running: Counter[str] = Counter()
+        self._running_bytes = 0
+        # In the order of arrival.
+        self._waiting: list[QueueSlot] = []
+        self._reservations = Reservations(RESERVATIONS_PER_SLOT * (capacity.running + capacity.waiting))
+        # Sequence number of the latest started job of each client that runs or waits.
+        self._last_started: dict[str, int] = {}
+        self._started_count = 0
+        # Moving average of the seconds that a job takes.
+        self._usual_job_s = usual_job_s
 
     def state(self) -> QueueState:
-        """Return how full the places are now."""
+        """Return how full the queue is."""
         with self._lock:
-            at_work, waiting = self._at_work.total(), len(self._queue)
+            running, waiting = self._running.total(), len(self._waiting)
             now = self._clock()
-            has_room = at_work < self._room.at_work and not waiting
-            full = not has_room and not self._may_wait("", now)
-            before = self._promises.count_before("", now) if full else 0
-            return QueueState(at_work, waiting, full, self._estimate_s(before))
+            starts_at_once = running < self._capacity.running and not waiting
+            is_full = not starts_at_once and not self._may_wait("", now)
+            ahead = self._reservations.count_ahead("", now) if is_full else 0
+            return QueueState(running, waiting, is_full, self._estimate_s(ahead))
 
-    def enter(self, visitor: str = "", n_bytes: int = 0) -> QueueSlot:
-        """Take a place, or one in the queue; raise NoPlace or NoPlaceForVisitor at once when there is none.
+    def acquire(self, client_id: str = "", working_bytes: int = 0) -> QueueSlot:
+        """Return a running slot, or a waiting one if all are taken.
 
-        Whoever enters must leave.
+        Raises QueueFullError or ClientQueueFullError at once if no slot is free. The caller must release the slot.
         """
         with self._lock:
-            ticket, now = QueueSlot(self, visitor, n_bytes), self._clock()
-            if not self._queue and self._fits(ticket):  # no promise is worth an idle backend
-                self._promises.keep(visitor)
-                self._begin(ticket)
-                return ticket
-            mine = sum(other.visitor == visitor for other in self._queue)
-            if mine >= self._room.waiting_each:
-                raise ClientQueueFullError(mine, self._estimate_s(mine))
-            if not self._may_wait(visitor, now):
-                retry_after_s = self._estimate_s(self._promises.count_before(visitor, now))
-                self._promises.give(visitor, now + retry_after_s)
-                raise QueueFullError(len(self._queue), retry_after_s)
-            self._promises.keep(visitor)
-            self._queue.append(ticket)
-            return ticket
+            slot, now = QueueSlot(self, client_id, working_bytes), self._clock()
+            if not self._waiting and self._fits(slot):  # a reservation must not keep the backend idle
+                self._reservations.remove(client_id)
+                self._start(slot)
+                return slot
+            own = sum(other.client_id == client_id for other in self._waiting)
+            if own >= self._capacity.waiting_per_client:
+                raise ClientQueueFullError(own, self._estimate_s(own))
+            if not self._may_wait(client_id, now):
+                retry_after_s = self._estimate_s(self._reservations.count_ahead(client_id, now))
+                self._reservations.add(client_id, now + retry_after_s)
+                raise QueueFullError(len(self._waiting), retry_after_s)
+            self._reservations.remove(client_id)
+            self._waiting.append(slot)
+            return slot
 
-    def turn_of(self, ticket: QueueSlot) -> tuple[int, int]:
-        """Return (place in the queue from 1, images at work or waiting before it); (0, 0) once it has its place."""
+    def position(self, slot: QueueSlot) -> QueuePosition:
+        """Return the position of a slot in the queue."""
         with self._lock:
-            if ticket not in self._queue:
-                return 0, 0
-            before = self._in_turn().index(ticket)
-            return before + 1, self._at_work.total() + before
+            if slot not in self._waiting:
+                return RUNNING
+            ahead = self._in_start_order().index(slot)
+            return QueuePosition(ahead + 1, self._running.total() + ahead)
 
-    def leave(self, ticket: QueueSlot) -> None:
-        """Give the place up, or the wait for it."""
+    def release(self, slot: QueueSlot) -> None:
+        """Give a running or waiting slot back and start the jobs that now fit."""
         with self._lock:
-            if ticket in self._queue:
-                self._queue.remove(ticket)
+            if slot in self._waiting:
+                self._waiting.remove(slot)
             else:
-                if ticket.has_finished:
-                    seconds = self._clock() - ticket.began
-                    self._usual_s += _WEIGHT_OF_LATEST * (seconds - self._usual_s)
-                self._bytes -= ticket.n_bytes
-                self._at_work[ticket.visitor] -= 1
-                self._at_work += Counter()  # forgets whoever has none
-            self._forget(ticket.visitor)
-            # The next may be one that the one who leaves stood before: a large image holds small ones up, else it
-            # would wait for as long as small ones come.
-            while self._queue and self._fits(chosen := self._in_turn()[0]):
-                self._queue.remove(chosen)
-                self._begin(chosen)
+                if slot.has_finished:
+                    seconds = self._clock() - slot.started_at
+                    self._usual_job_s += _LATEST_JOB_WEIGHT * (seconds - self._usual_job_s)
+                self._running_bytes -= slot.working_bytes
+                self._running[slot.client_id] -= 1
+                self._running += Counter()  # drops clients that have no running job
+            self._forget(slot.client_id)
+            # Only the first in the queue may start: a large job holds up small ones behind it, otherwise it would wait
+            # for as long as small ones come. When such a large one leaves, those behind it may fit.
+            while self._waiting and self._fits(first := self._in_start_order()[0]):
+                self._waiting.remove(first)
+                self._start(first)
 
-    def _fits(self, ticket: QueueSlot) -> bool:
-        at_work = self._at_work.total()
-        return not at_work or (at_work < self._room.at_work and self._bytes + ticket.n_bytes <= self._room.n_bytes)
+    def _fits(self, slot: QueueSlot) -> bool:
+        running = self._running.total()
+        return not running or (
+            running < self._capacity.running
+            and self._running_bytes + slot.working_bytes <= self._capacity.working_bytes
+        )
 
-    def _may_wait(self, visitor: str, now: float) -> bool:
-        """Whether the queue has a place that is promised to nobody who comes while this visitor would wait in it."""
-        waiting = len(self._queue)
-        its_turn = now + self._estimate_s(waiting)
-        return waiting + self._promises.count_before(visitor, now, its_turn) < self._room.waiting
+    def _may_wait(self, client_id: str, now: float) -> bool:
+        """Whether a waiting slot is free that is not reserved for a client due to return while this one would wait."""
+        waiting = len(self._waiting)
+        starts_at = now + self._estimate_s(waiting)
+        return waiting + self._reservations.count_ahead(client_id, now, starts_at) < self._capacity.waiting
 
-    def _forget(self, visitor: str) -> None:
-        if visitor not in self._at_work and all(other.visitor != visitor for other in self._queue):
-            self._last_turns.pop(visitor, None)
+    def _forget(self, client_id: str) -> None:
+        if client_id not in self._running and all(other.client_id != client_id for other in self._waiting):
+            self._last_started.pop(client_id, None)
 
-    def _begin(self, ticket: QueueSlot) -> None:
-        self._turns += 1
-        self._last_turns[ticket.visitor] = self._turns
-        self._bytes += ticket.n_bytes
-        self._at_work[ticket.visitor] += 1
-        ticket.begin(self._clock())
+    def _start(self, slot: QueueSlot) -> None:
+        self._started_count += 1
+        self._last_started[slot.client_id] = self._started_count
+        self._running_bytes += slot.working_bytes
+        self._running[slot.client_id] += 1
+        slot.start(self._clock())
 
-    def _in_turn(self) -> list[QueueSlot]:
-        """Return who waits in the order of their turns, if nobody else comes."""
-        waiting: Counter[str] = Counter()
-        heads: dict[str, int] = {}
+    def _in_start_order(self) -> list[QueueSlot]:
+        """Return the waiting slots in the order in which they will start if no other job arrives."""
+        seen: Counter[str] = Counter()
+        first_arrivals: dict[str, int] = {}
         keys = []
-        for arrival, ticket in enumerate(self._queue):
-            who = ticket.visitor
-            mine, head = waiting[who], heads.setdefault(who, arrival)
-            keys.append((self._at_work[who] + mine, mine, self._last_turns.get(who, 0), head))
-            waiting[who] += 1
-        return [ticket for _, ticket in sorted(zip(keys, self._queue, strict=True), key=lambda pair: pair[0])]
+        for arrival, slot in enumerate(self._waiting):
+            client_id = slot.client_id
+            own, first = seen[client_id], first_arrivals.setdefault(client_id, arrival)
+            keys.append((self._running[client_id] + own, own, self._last_started.get(client_id, 0), first))
+            seen[client_id] += 1
+        return [slot for _, slot in sorted(zip(keys, self._waiting, strict=True), key=lambda pair: pair[0])]
 
-    def _estimate_s(self, before: int) -> float:
-        """Return when so many and one more images will have been finished, at the usual pace."""
-        return self._usual_s * (before + 1) / self._room.at_work
+    def _estimate_s(self, ahead: int) -> float:
+        """Return the seconds until `ahead` jobs and one more will have finished."""
+        return self._usual_job_s * (ahead + 1) / self._capacity.running
 
 
 class QueueSlot:
-    """A place, or a place in the queue."""
+    """One job's slot: waiting at first if all running slots are taken, then running."""
 
-    def __init__(self, places: JobQueue, visitor: str, n_bytes: int) -> None:
-        self._places = places
-        self._turn = threading.Event()
-        self.visitor = visitor
-        self.n_bytes = n_bytes
-        """Of memory that the work takes at most."""
-        self.began = 0.0
-        """When the work began, a moment of the clock."""
+    def __init__(self, queue: JobQueue, client_id: str, working_bytes: int) -> None:
+        self._queue = queue
+        self._started = threading.Event()
+        self.client_id = client_id
+        self.working_bytes = working_bytes
+        """Maximum memory that the job needs, in bytes."""
+        self.started_at = 0.0
+        """Clock time at which the job started."""
         self.has_finished = False
-        """Whether there is a picture: broken uploads and visitors who leave say nothing of how long one takes."""
+        """Whether the job produced a result. Failed and cancelled jobs do not count towards the usual job time."""
 
     @property
-    def turn(self) -> tuple[int, int]:
-        """(place in the queue from 1, images at work or waiting before this one); (0, 0) once it has its place."""
-        return self._places.turn_of(self)
+    def position(self) -> QueuePosition:
+        """Position in the queue; `RUNNING` once the job may run."""
+        return self._queue.position(self)
 
-    def begin(self, now: float) -> None:
-        """Note that the turn has come; called by `JobQueue`."""
-        self.began = now
-        self._turn.set()
+    def start(self, now: float) -> None:
+        """Turn the waiting slot into a running one. Called by `JobQueue`."""
+        self.started_at = now
+        self._started.set()
 
-    def wait(self, timeout_s: float, stop: CancelToken) -> None:
-        """Return when the turn has come; raise WaitedTooLong or Stopped."""
-        with stop.calling(self._turn.set):  # woken by either
-            came = self._turn.wait(timeout_s)
-        stop.check()
-        if not came:
+    def wait(self, timeout_s: float, cancel_token: CancelToken) -> None:
+        """Wait until the job may run; raise QueueTimeoutError or CancelledError."""
+        with cancel_token.on_cancel(self._started.set):  # wakes the wait below
+            is_woken = self._started.wait(timeout_s)
+        cancel_token.raise_if_cancelled()
+        if not is_woken:
             raise QueueTimeoutError
 
-    def leave(self) -> None:
-        """Give the place up, or the wait for it."""
-        self._places.leave(self)
+    def release(self) -> None:
+        """Give the slot back."""
+        self._queue.release(self)

@@ -1,7 +1,7 @@
-"""Uploads: takes the image out of a request's body, within every limit and before anything is decoded.
+"""Parser of request bodies: takes the image and the options out, within every limit and before anything is decoded.
 
-A body is multipart with a field `image`, or the image itself. Its announced length is looked at first, its first bytes
-next, and no more is ever read or kept than the limit; nothing is written to disk. Time is the socket's affair
+A body is multipart with a field `image`, or the image itself. The announced length is checked first, the first bytes
+next, and nothing beyond the limit is read or kept. Nothing is written to disk. The time limit is that of the socket
 (`gateway.wsgi.timeouts`), which raises TimeoutError here.
 """
 
@@ -18,16 +18,20 @@ from werkzeug.formparser import FormDataParser
 
 from gateway import problems
 from gateway.config.settings import Settings
-from gateway.jobs.options import UpscaleRequest, make_request, parse_options, refuse_early
+from gateway.jobs.options import UpscaleRequest, make_request, parse_options, reject_early
 
 IMAGE_FIELD = "image"
 MAX_FORM_PARTS = 8
+
+# Maximum size of a text field. Werkzeug's parser buffers 64 KiB at a time and rejects a larger buffer than this.
 MAX_FIELD_BYTES = 131_072
-"""Of a text field. The multipart parser buffers 64 KiB at a time and refuses a buffer larger than this, so not less."""
+
+# Boundaries, part headers and text fields, in addition to `max_upload_bytes`.
 FORM_OVERHEAD_BYTES = 65_536
-"""Boundaries, part headers and text fields beside the image, on top of `max_upload_bytes`."""
-HEAD_BYTES = 65_536
-"""Looked at before the rest is read: headers of most images end within it."""
+
+# Checked before the rest is read. It contains the header of nearly every image.
+FIRST_BYTES = 65_536
+
 READ_BYTES = 65_536
 
 
@@ -36,38 +40,38 @@ Fields: TypeAlias = dict[str, str]
 
 
 def read_upscale_request(
-    request: Request, settings: Settings, *, take_own: Callable[[Fields], None] = lambda _: None
+    request: Request, settings: Settings, *, take_extra_fields: Callable[[Fields], None] = lambda _: None
 ) -> UpscaleRequest:
-    """Read a request's image and parameters, in the order of doors; raise a Problem at the first that is closed.
+    """Read the image and the options of a request; raise a Problem at the first check that fails.
 
-    `take_own` takes the fields that are no choices, the form's own, out of the parameters.
+    `take_extra_fields` removes the fields that are not upscale options, such as the form's token, from the parameters.
     """
-    query = _once(request.args)
+    query = _single_values(request.args)
     if request.mimetype == "multipart/form-data":
         data, filename, fields = _read_multipart(request, settings)
         if both := query.keys() & fields.keys():
             raise problems.BadParameter(
-                f"The parameter {min(both)[:40]!r} stands in the form and in the address: send it once."
+                f"The parameter {min(both)[:40]!r} is in both the form and the query string. Send it once."
             )
         parameters = {**query, **fields}
-        take_own(parameters)
+        take_extra_fields(parameters)
         return make_request(data, filename, parse_options(parameters, settings), settings)
-    take_own(query)
-    choices = parse_options(query, settings)
-    return make_request(_read_raw(request, settings), "", choices, settings)
+    take_extra_fields(query)
+    options = parse_options(query, settings)
+    return make_request(_read_raw(request, settings), "", options, settings)
 
 
 def _read_raw(request: Request, settings: Settings) -> bytes:
-    body = _Body(request, settings.max_upload_bytes)
-    upload = _Head(settings)
+    body = _BoundedBody(request, settings.max_upload_bytes)
+    upload = _UploadBuffer(settings)
     while data := body.read(READ_BYTES):
         upload.write(data)
     return upload.getvalue()
 
 
 def _read_multipart(request: Request, settings: Settings) -> tuple[bytes, str, dict[str, str]]:
-    """Return the image's bytes, the name it came with, and the text fields."""
-    body = _Body(request, settings.max_upload_bytes + FORM_OVERHEAD_BYTES)
+    """Return the image's bytes, its file name, and the text fields."""
+    body = _BoundedBody(request, settings.max_upload_bytes + FORM_OVERHEAD_BYTES)
 
     def keep_in_memory(
         total_content_length: int | None,
@@ -75,8 +79,8 @@ def _read_multipart(request: Request, settings: Settings) -> tuple[bytes, str, d
         filename: str | None,
         content_length: int | None = None,
     ) -> IO[bytes]:
-        del total_content_length, content_type, filename, content_length  # claims of the client; the body is counted
-        return _Head(settings)
+        del total_content_length, content_type, filename, content_length  # the client's claims; the body is counted
+        return _UploadBuffer(settings)
 
     parser = FormDataParser(
         stream_factory=keep_in_memory, max_form_memory_size=MAX_FIELD_BYTES, max_form_parts=MAX_FORM_PARTS, silent=False
@@ -87,65 +91,65 @@ def _read_multipart(request: Request, settings: Settings) -> tuple[bytes, str, d
         )
     except RequestEntityTooLarge as error:
         raise problems.MalformedForm(
-            f"The form has more than {MAX_FORM_PARTS} parts or a text over {MAX_FIELD_BYTES:,} bytes. "
-            f"It has one file, `{IMAGE_FIELD}`, and the fields variant, format and quality."
+            f"The form has more than {MAX_FORM_PARTS} parts or a text field over {MAX_FIELD_BYTES:,} bytes. "
+            f"Send one file, `{IMAGE_FIELD}`, and the fields variant, format and quality."
         ) from error
     except ValueError as error:
         raise problems.MalformedForm(
-            f"The multipart body cannot be taken apart ({str(error)[:80]}). Send it as browsers and curl -F do."
+            f"Invalid multipart body ({str(error)[:80]}). Send it as browsers and curl -F do."
         ) from error
     if None in fields or None in files:  # what the parser makes of a part without a name
         raise problems.MalformedForm(
-            f"A part of the form has no name. The image goes into `{IMAGE_FIELD}`. Send it as browsers and curl -F do."
+            f"A part of the form has no name. Name the image `{IMAGE_FIELD}`, as browsers and curl -F do."
         )
-    while body.read(READ_BYTES):  # an epilogue, bounded like the rest
+    while body.read(READ_BYTES):  # the epilogue, bounded like the rest
         pass
     image = _find_image(files, fields)
-    return cast("_Head", image.stream).getvalue(), image.filename or "", _once(fields)
+    return cast("_UploadBuffer", image.stream).getvalue(), image.filename or "", _single_values(fields)
 
 
 def _find_image(files: MultiDict[str, FileStorage], fields: MultiDict[str, str]) -> FileStorage:
     sent = list(files.items(multi=True))
     for name, _ in sent:
         if name != IMAGE_FIELD:
-            raise problems.MalformedForm(f"There is no file field {name[:40]!r}: the image goes into `{IMAGE_FIELD}`.")
+            raise problems.MalformedForm(f"Unknown file field {name[:40]!r}. Name the image `{IMAGE_FIELD}`.")
     if IMAGE_FIELD in fields:
-        raise problems.MissingImage(f"The field `{IMAGE_FIELD}` holds text: send a file (curl -F {IMAGE_FIELD}=@FILE).")
+        raise problems.MissingImage(f"The field `{IMAGE_FIELD}` holds text. Send a file (curl -F {IMAGE_FIELD}=@FILE).")
     if len(sent) > 1:
-        raise problems.MissingImage(f"The form has {len(sent)} images: send one at a time.")
-    if not sent or (not sent[0][1].filename and not cast("_Head", sent[0][1].stream).getvalue()):
+        raise problems.MissingImage(f"The form has {len(sent)} images. Send one per request.")
+    if not sent or (not sent[0][1].filename and not cast("_UploadBuffer", sent[0][1].stream).getvalue()):
         raise problems.MissingImage(
-            f"No image was chosen. Choose a JPEG, PNG or WebP; a program sends it as the file field `{IMAGE_FIELD}`."
+            f"No image was chosen. Choose a JPEG, PNG or WebP; in a program, send it as the file field `{IMAGE_FIELD}`."
         )
     return sent[0][1]
 
 
-def _once(values: MultiDict[str, str]) -> dict[str, str]:
-    """Return values by name; raise BadParameter for a name that stands there twice."""
+def _single_values(values: MultiDict[str, str]) -> dict[str, str]:
+    """Return values by name; raise BadParameter for a name that occurs more than once."""
     for name, given in values.lists():
         if len(given) > 1:
-            raise problems.BadParameter(f"The parameter {name[:40]!r} is given {len(given)} times: send it once.")
+            raise problems.BadParameter(f"The parameter {name[:40]!r} occurs {len(given)} times. Send it once.")
     return values.to_dict()
 
 
-class _Head(BytesIO):
-    """Collects an upload and gives up on it as soon as its first bytes tell that it is refused."""
+class _UploadBuffer(BytesIO):
+    """Collects an upload and raises a Problem as soon as its first bytes show that it will be rejected."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._settings = settings
-        self._looked = False
+        self._is_checked = False
 
     def write(self, data: Any, /) -> int:  # the buffer protocol has no public type before Python 3.12
         written = super().write(data)
-        if not self._looked and self.tell() >= HEAD_BYTES:
-            self._looked = True
-            refuse_early(self.getvalue(), self._settings)
+        if not self._is_checked and self.tell() >= FIRST_BYTES:
+            self._is_checked = True
+            reject_early(self.getvalue(), self._settings)
         return written
 
 
-class _Body:
-    """A request's body that cannot be read past the limit, and whose every failure is a Problem."""
+class _BoundedBody:
+    """A request body that cannot be read beyond the limit. Every failure is a Problem."""
 
     def __init__(self, request: Request, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -153,7 +157,7 @@ class _Body:
         self._read = 0
         self._stream: IO[bytes] = request.environ["wsgi.input"]
         if self._length is None and not request.environ.get("wsgi.input_terminated"):
-            self._length = 0  # PEP 3333: without a length there is no telling where the body ends
+            self._length = 0  # PEP 3333: without a length, the end of the body is unknown
         if self._length is not None and self._length > max_bytes:
             raise self._too_large(f"announces {self._length:,} bytes")
 
@@ -162,17 +166,17 @@ class _Body:
         left = (self._max_bytes + 1 if self._length is None else self._length) - self._read
         if left <= 0:
             return b""
-        data = self._take(min(size, left))
+        data = self._read_stream(min(size, left))
         self._read += len(data)
         if not data and self._length is not None:
             raise problems.IncompleteBody(
-                f"The body ended after {self._read:,} of its announced {self._length:,} bytes. Send it again."
+                f"The body ended after {self._read:,} of {self._length:,} announced bytes. Send it again."
             )
         if self._read > self._max_bytes:
             raise self._too_large(f"has more than {self._max_bytes:,} bytes")
         return data
 
-    def _take(self, size: int) -> bytes:
+    def _read_stream(self, size: int) -> bytes:
         try:
             return self._stream.read(size)
         except TimeoutError as error:
@@ -180,13 +184,14 @@ class _Body:
                 f"The upload did not arrive in time ({self._read:,} bytes did). "
                 "Use a faster connection, or a smaller image."
             ) from error
-        except Exception as error:  # each WSGI server has exceptions of its own for a broken body
+        except Exception as error:  # each WSGI server has its own exceptions for a broken body
             raise problems.IncompleteBody(
-                f"The body broke off or broke its own framing after {self._read:,} bytes. Send it again."
+                f"The upload was interrupted or malformed after {self._read:,} bytes. Send it again."
             ) from error
 
     def _too_large(self, what: str) -> problems.TooManyBytes:
         return problems.TooManyBytes(
-            f"The request {what}; {self._max_bytes:,} is the limit. Send a smaller image, or save it as JPEG or WebP.",
+            f"The request {what}; the maximum is {self._max_bytes:,}. "
+            "Upload a smaller image, or save it as JPEG or WebP.",
             max_bytes=self._max_bytes,
         )

@@ -1,6 +1,7 @@
-"""Results of the form, kept in memory until their pictures are fetched: bounded in bytes, number and age.
+"""The result store: uploads and results of the form, in memory, bounded by bytes, count and age.
 
-There is no session and no cookie: whoever knows a result's id, which nobody can guess, may fetch it.
+It needs neither sessions nor cookies: a result's id is an unguessable secret, and anyone who knows it can download
+the result.
 """
 
 from __future__ import annotations
@@ -8,16 +9,15 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-Clock = Callable[[], float]
+from cachetools import TTLCache
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image file and what it is called."""
+    """An encoded image with its media type and file name."""
 
     data: bytes = field(repr=False)
     media_type: str
@@ -26,7 +26,7 @@ class StoredImage:
 
 @dataclass(frozen=True)
 class BeforeAfter:
-    """The upload, and what became of it."""
+    """An upload and its result."""
 
     before: StoredImage
     after: StoredImage
@@ -36,42 +36,28 @@ class BeforeAfter:
 
 
 class ResultStore:
-    """A store of pairs by id. The oldest go first when a new one needs the room. Safe to use from several threads."""
+    """A store of results by id that drops the least recently downloaded first. Safe to use from several threads."""
 
-    def __init__(self, *, max_bytes: int, max_count: int, max_age_s: float, clock: Clock = time.monotonic) -> None:
-        self._max_bytes = max_bytes
+    def __init__(
+        self, *, max_bytes: int, max_count: int, max_age_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._max_count = max_count
-        self._max_age_s = max_age_s
-        self._clock = clock
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, tuple[float, BeforeAfter]] = OrderedDict()
-        self._bytes = 0
+        self._results: TTLCache[str, BeforeAfter] = TTLCache(max_bytes, max_age_s, timer=clock, getsizeof=len)
 
-    def keep(self, pair: BeforeAfter) -> str | None:
-        """Keep a pair and return its id; None when it is larger than the whole store."""
-        if len(pair) > self._max_bytes:
+    def put(self, result: BeforeAfter) -> str | None:
+        """Store a result and return its id; None if it alone is larger than the store."""
+        if len(result) > self._results.maxsize:
             return None
         result_id = secrets.token_urlsafe(16)
         with self._lock:
-            self._drop_expired()
-            while self._kept and (len(self._kept) >= self._max_count or self._bytes + len(pair) > self._max_bytes):
-                self._drop_oldest()
-            self._kept[result_id] = (self._clock() + self._max_age_s, pair)
-            self._bytes += len(pair)
+            while len(self._results) >= self._max_count:
+                self._results.popitem()
+            self._results[result_id] = result
         return result_id
 
-    def find(self, result_id: str) -> BeforeAfter | None:
-        """Return the pair of that id; None when it is gone or never was."""
+    def get(self, result_id: str) -> BeforeAfter | None:
+        """Return the result with this id; None if it has expired, was dropped or never existed."""
         with self._lock:
-            self._drop_expired()
-            kept = self._kept.get(result_id)
-        return kept[1] if kept else None
-
-    def _drop_expired(self) -> None:
-        now = self._clock()
-        while self._kept and next(iter(self._kept.values()))[0] <= now:
-            self._drop_oldest()
-
-    def _drop_oldest(self) -> None:
-        _, (_, pair) = self._kept.popitem(last=False)
-        self._bytes -= len(pair)
+            self._results.expire()  # frees their memory: a look-up alone does not
+            return self._results.get(result_id)

@@ -1,9 +1,10 @@
-"""The intake: how many bytes of uploads may be in memory at once, all requests together.
+"""A memory budget for uploads: how many bytes all requests together may hold.
 
-A request takes its share before a byte of its body is read and holds it until its answer has been sent; one that would
-be too much waits, unread, for a short time. Without it as many uploads are read at once as there are threads: 640 MB.
-Beside its own others a visitor's upload waits while they would be more than half, so that nobody keeps others out by
-announcing much and sending little; one alone may be as large as uploads may be.
+A request reserves memory before its body is read and releases it once its response has been sent. A request that does
+not fit waits, unread, for up to `WAIT_S`. Without the budget each worker thread could read an upload: 640 MB.
+
+While a client holds a reservation, its further uploads wait as long as it would hold more than half of the budget, so
+that nobody can keep others out by announcing much and sending little. A client's only upload may use the whole budget.
 """
 
 from __future__ import annotations
@@ -14,86 +15,86 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+# Seconds to wait for other uploads to end. Browsers and proxies give up on a silent server if it takes much longer.
 WAIT_S = 10.0
-"""For others' uploads to end. Longer would be longer than browsers and proxies like to send into silence."""
 
 
 class UploadMemoryFullError(Exception):
-    """Others' uploads filled the memory for as long as one may wait."""
+    """Other uploads filled the budget for the whole wait."""
 
 
 class Reservation:
-    """Bytes that a request may hold in memory. `end` may be called more than once."""
+    """Bytes that a request may hold in memory."""
 
-    def __init__(self, n_bytes: int, give_back: Callable[[int], None]) -> None:
+    def __init__(self, n_bytes: int, release: Callable[[int], None]) -> None:
         self.n_bytes = n_bytes
-        self._give_back = give_back
+        self._release = release
         self._lock = threading.Lock()
 
     def shrink(self, n_bytes: int) -> None:
-        """Give back what turned out not to be needed."""
+        """Release all but `n_bytes`."""
         with self._lock:
             surplus = max(0, self.n_bytes - n_bytes)
             self.n_bytes -= surplus
-        self._give_back(surplus)
+        self._release(surplus)
 
-    def end(self) -> None:
-        """Give all of it back."""
+    def release(self) -> None:
+        """Release all bytes. May be called more than once."""
         self.shrink(0)
 
 
 @dataclass(eq=False, frozen=True)
-class _Turn:
-    visitor: str
+class _Waiter:
+    client_id: str
     n_bytes: int
 
 
 class UploadMemory:
-    """A number of bytes that requests share. Safe to use from several threads."""
+    """A budget of bytes that requests share. Safe to use from several threads."""
 
     def __init__(self, max_bytes: int, *, wait_s: float = WAIT_S, clock: Callable[[], float] = time.monotonic) -> None:
         self.max_bytes = max_bytes
         self._wait_s = wait_s
         self._clock = clock
         self._changed = threading.Condition()
-        self._taken: Counter[str] = Counter()
-        """By visitor."""
-        self._turns: list[_Turn] = []
-        """Those who wait, in the order in which they came: a large upload is not overtaken for ever by small ones."""
+        # Reserved bytes by client id.
+        self._reserved: Counter[str] = Counter()
+        # In the order of arrival, so that small uploads do not overtake a large one without end.
+        self._waiters: list[_Waiter] = []
 
-    def take(self, n_bytes: int, visitor: str) -> Reservation:
-        """Return a share of that many bytes, of all there are at most; raise IntakeFull after a wait in vain."""
-        turn = _Turn(visitor, min(n_bytes, self.max_bytes))
+    def reserve(self, n_bytes: int, client_id: str) -> Reservation:
+        """Reserve bytes, at most the whole budget; raise UploadMemoryFullError if the wait was in vain."""
+        waiter = _Waiter(client_id, min(n_bytes, self.max_bytes))
         end = self._clock() + self._wait_s
         with self._changed:
-            self._turns.append(turn)
+            self._waiters.append(waiter)
             try:
-                while self._find_next() is not turn or self._taken.total() + turn.n_bytes > self.max_bytes:
+                while self._find_next() is not waiter or self._reserved.total() + waiter.n_bytes > self.max_bytes:
                     remaining_s = end - self._clock()
                     if remaining_s <= 0:
                         raise UploadMemoryFullError
                     self._changed.wait(remaining_s)
-                self._taken[visitor] += turn.n_bytes
+                self._reserved[client_id] += waiter.n_bytes
             finally:
-                self._turns.remove(turn)
+                self._waiters.remove(waiter)
                 self._changed.notify_all()
-        return Reservation(turn.n_bytes, lambda surplus: self._release(visitor, surplus))
+        return Reservation(waiter.n_bytes, lambda surplus: self._release(client_id, surplus))
 
-    def taken(self) -> int:
-        """Return how many bytes are taken."""
+    def reserved_bytes(self) -> int:
+        """Return how many bytes are reserved."""
         with self._changed:
-            return self._taken.total()
+            return self._reserved.total()
 
-    def _find_next(self) -> _Turn | None:
-        """Return who is next: the first to have come whose visitor may hold so much."""
-        for turn in self._turns:
-            held = self._taken[turn.visitor]
-            if not held or held + turn.n_bytes <= self.max_bytes // 2:
-                return turn
+    def _find_next(self) -> _Waiter | None:
+        """Return the first waiter whose client may hold that much."""
+        for waiter in self._waiters:
+            held = self._reserved[waiter.client_id]
+            if not held or held + waiter.n_bytes <= self.max_bytes // 2:
+                return waiter
         return None
 
-    def _release(self, visitor: str, n_bytes: int) -> None:
+    def _release(self, client_id: str, n_bytes: int) -> None:
         with self._changed:
-            self._taken[visitor] -= n_bytes
-            self._taken += Counter()  # forgets whoever holds nothing
+            self._reserved[client_id] -= n_bytes
+            self._reserved += Counter()  # drops clients that hold nothing
             self._changed.notify_all()

@@ -1,44 +1,44 @@
-// The backend's state in words: asked of the gateway, which knows it without asking the backend (asking is waking).
+// Shows the backend's state. The gateway reports it without contacting the backend, so polling does not wake it.
 
 import { seconds, ticking } from "./words.js";
 
-const LOOK_WHILE_BOOTING_MS = 2_000;
-const LOOK_AT_REST_MS = 30_000;
-const WAKE_AGAIN_MS = 90_000; // well within what `wake_rate` allows
+const POLL_BOOTING_MS = 2_000;
+const POLL_IDLE_MS = 30_000;
+const WAKE_INTERVAL_MS = 90_000; // stays well below `wake_rate`
 
-export const usual = (times) => (times ? `usually ${seconds(times.p50)}` : "some 10 to 15 s");
+export const usual = (times) => (times ? `usually ${seconds(times.p50)}` : "10 to 15 s");
 
-/** Return what a state means for whoever waits: short, for the line above the page, and long, for a picture. */
+/** Return the texts for a state: `short` for the badge at the top, `long` for a job and for the line next to the button. */
 export function describe(state, elapsed, times) {
   const soFar = elapsed === null ? "" : `${ticking(elapsed)} so far, `;
   switch (state) {
     case "asleep":
-      return { short: "Asleep", long: `The machine is asleep: the first picture ${times ? `usually takes ${seconds(times.p50)} more` : "takes some 10 to 15 s more"}.` };
+      return { short: "Asleep", long: `The server is asleep. The first image ${times ? `usually takes ${seconds(times.p50)} longer` : "takes 10 to 15 s longer"}.` };
     case "booting": {
       const late = times && elapsed > times.p90;
       const than = late ? `longer than usual (9 of 10 times within ${seconds(times.p90)})` : usual(times);
-      return { short: "Waking", long: `The machine is waking: ${soFar}${than}.` };
+      return { short: "Starting", long: `The server is starting: ${soFar}${than}.` };
     }
     case "up":
-      return { short: "Awake", long: "The machine is awake: pictures begin at once." };
+      return { short: "Ready", long: "The server is ready. Images start at once." };
     case "failed":
-      return { short: "Not well", long: "The machine did not start. The next picture tries again." };
+      return { short: "Failed to start", long: "The server failed to start. The next image tries again." };
     default:
       return null;
   }
 }
 
-/** Watches the state and shows it in two places: a word at the top, a sentence beside the button. */
+/** Polls the state and shows it in the badge at the top and in the sentence next to the button. */
 export class Backend {
   constructor({ badge, sentence, statusUrl, wakeUrl }) {
     Object.assign(this, { badge, sentence, statusUrl, wakeUrl });
     this.times = null;
-    document.addEventListener("visibilitychange", () => document.hidden || this.look());
-    this.look();
+    document.addEventListener("visibilitychange", () => document.hidden || this.poll());
+    this.poll();
   }
 
-  /** Ask for the state; the gateway answers from what it has seen, and nothing wakes. */
-  async look() {
+  /** Fetch and show the state. Wakes nothing. */
+  async poll() {
     clearTimeout(this.timer);
     let state;
     try {
@@ -47,27 +47,27 @@ export class Backend {
       state = backend.state;
       this.show(state, backend.since_s ?? null, backend.usual_boot_s ?? null);
     } catch {
-      return; // the page works without: the sentence that came with it stays
+      return; // the page works without it and keeps its initial sentence
     }
-    if (!document.hidden) this.timer = setTimeout(() => this.look(), state === "booting" ? LOOK_WHILE_BOOTING_MS : LOOK_AT_REST_MS);
+    if (!document.hidden) this.timer = setTimeout(() => this.poll(), state === "booting" ? POLL_BOOTING_MS : POLL_IDLE_MS);
   }
 
-  /** Boot now, behind the choosing and the upload: called when somebody chose a picture, never on a mere view. */
+  /** Start the backend while the user chooses and uploads. Called when an image was chosen, never on a page view. */
   async wake() {
-    if (this.wokenAt && performance.now() - this.wokenAt < WAKE_AGAIN_MS) return;
+    if (this.wokenAt && performance.now() - this.wokenAt < WAKE_INTERVAL_MS) return;
     this.wokenAt = performance.now();
     await fetch(this.wakeUrl, { method: "POST" }).catch(() => null);
-    this.look();
+    this.poll();
   }
 
-  /** Show a state, however it became known. */
+  /** Show a state, whether polled or from an event stream. */
   show(state, elapsed, times) {
     this.times = times ?? this.times;
-    const words = describe(state, elapsed, this.times);
-    if (!words) return;
+    const texts = describe(state, elapsed, this.times);
+    if (!texts) return;
     this.badge.hidden = false;
     this.badge.dataset.state = state;
-    this.badge.textContent = words.short;
-    this.sentence.textContent = words.long;
+    this.badge.textContent = texts.short;
+    this.sentence.textContent = texts.long;
   }
 }

@@ -1,16 +1,16 @@
-// Before and after, one over the other: a divider, zoom, and a lens; each by mouse, by touch and by keyboard.
-// Nothing here needs a drag: a click sets the divider, buttons zoom and move (WCAG 2.5.7).
+// Before/after view: a divider, zoom and a lens, each by mouse, touch and keyboard.
+// Dragging is never needed: a click sets the divider, buttons zoom and move (WCAG 2.5.7).
 
-const MAX_ZOOM = 16; // CSS pixels a pixel of the result
+const MAX_ZOOM = 16; // CSS pixels per pixel of the result
 const STEP = 1.5;
-const LENS_TIMES = 3; // how much larger than around it
-const PAN_PART = 0.25; // of the view, a key press
+const LENS_SCALE = 3; // relative to the view
+const PAN_FRACTION = 0.25; // of the view, per key press
 const CLICK_PX = 5;
 
-const clamp = (value, least, most) => Math.min(Math.max(value, least), Math.max(least, most));
+const clamp = (value, low, high) => Math.min(Math.max(value, low), Math.max(low, high));
 
 export class Compare {
-  /** `urls` are {before, after}; width and height those of the result. */
+  /** `urls` is {before, after}; `width` and `height` are those of the result. */
   constructor(urls, width, height) {
     Object.assign(this, { width, height });
     this.element = document.getElementById("compare").content.firstElementChild.cloneNode(true);
@@ -18,8 +18,8 @@ export class Compare {
     this.planes = [...this.element.querySelectorAll(".plane")];
     this.lens = this.find(".lens");
     this.divider = this.makeDivider();
-    this.zoom = null; // null: the whole picture, as large as there is room; else CSS pixels a pixel of the result
-    this.centre = { x: 0.5, y: 0.5 }; // of the view, as a part of the picture
+    this.zoom = null; // null: the whole image fits the view; otherwise CSS pixels per pixel of the result
+    this.centre = { x: 0.5, y: 0.5 }; // centre of the view, as fractions of the image
     this.glass = { x: 0.5, y: 0.5 };
     this.pointers = new Map();
     this.element.style.setProperty("--width", width);
@@ -40,7 +40,7 @@ export class Compare {
   makeDivider() {
     const divider = document.createElement("input");
     Object.assign(divider, { type: "range", min: 0, max: 100, step: 1, value: 50, className: "divider" });
-    divider.setAttribute("aria-label", "How much of the upload lies over the result, in percent");
+    divider.setAttribute("aria-label", "How much of the upload covers the result, in percent");
     divider.addEventListener("input", () => this.divide(Number(divider.value) / 100));
     this.view.append(divider);
     return divider;
@@ -54,7 +54,7 @@ export class Compare {
     click(".zoom-true", () => this.zoomTo(1));
     click(".lens-switch", () => this.switchLens());
     for (const button of this.element.querySelectorAll(".pan")) {
-      button.addEventListener("click", () => this.pan(-button.dataset.x * PAN_PART, -button.dataset.y * PAN_PART));
+      button.addEventListener("click", () => this.pan(-button.dataset.x * PAN_FRACTION, -button.dataset.y * PAN_FRACTION));
     }
     this.view.addEventListener("keydown", (event) => this.onKey(event));
     this.view.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
@@ -64,7 +64,7 @@ export class Compare {
     for (const kind of ["pointerup", "pointercancel"]) this.view.addEventListener(kind, (event) => this.onUp(event));
   }
 
-  /** CSS pixels a pixel of the result when the whole picture is shown. */
+  /** CSS pixels per pixel of the result when the whole image is shown. */
   get fit() {
     return this.view.clientWidth / this.width;
   }
@@ -73,7 +73,7 @@ export class Compare {
     return this.zoom ?? this.fit;
   }
 
-  /** Where on the picture a pointer is, as parts of its sides. */
+  /** Position of a pointer on the image, as fractions of its sides. */
   at(event) {
     const box = this.view.getBoundingClientRect();
     const part = (offset, side, centre, length) => clamp(centre + (offset - side / 2) / (length * this.scale), 0, 1);
@@ -88,7 +88,7 @@ export class Compare {
     this.divider.value = Math.round(100 * clamp(part, 0, 1));
   }
 
-  /** Zoom so that the point `at` stays where it is on the screen. */
+  /** Zoom, keeping the point `at` in place on the screen. */
   zoomTo(zoom, at = this.centre) {
     const before = this.scale;
     const wanted = zoom === null || zoom <= this.fit * 1.01 ? null : Math.min(zoom, Math.max(MAX_ZOOM, this.fit));
@@ -98,7 +98,7 @@ export class Compare {
     this.draw();
   }
 
-  /** Move the view, or the lens where it is on, by parts of the view. */
+  /** Move the view, or the lens if it is on, by fractions of the view. */
   pan(x, y) {
     const across = this.view.clientWidth / (this.width * this.scale);
     const down = this.view.clientHeight / (this.height * this.scale);
@@ -126,14 +126,14 @@ export class Compare {
     };
     const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     const move = (this.zoom !== null || !this.lens.hidden) && moves[event.key];
-    if (move) this.pan(move[0] * PAN_PART, move[1] * PAN_PART);
+    if (move) this.pan(move[0] * PAN_FRACTION, move[1] * PAN_FRACTION);
     else if (acts[event.key]) acts[event.key]();
     else return;
     event.preventDefault();
   }
 
   onWheel(event) {
-    if (!event.ctrlKey && this.zoom === null) return; // a page is scrolled through; Ctrl, or a pinch, zooms
+    if (!event.ctrlKey && this.zoom === null) return; // let the page scroll; Ctrl or a pinch zooms
     event.preventDefault();
     this.zoomTo(this.scale * 2 ** (-event.deltaY / (event.ctrlKey ? 120 : 400)), this.at(event));
   }
@@ -212,7 +212,7 @@ export class Compare {
     if (!this.lens.hidden) this.drawLens(left, top, across, down);
   }
 
-  /** Two glasses side by side above the point: the same spot before and after. */
+  /** Draw two circles side by side above the point: the same spot before and after. */
   drawLens(left, top, across, down) {
     const [x, y] = [left + this.glass.x * across, top + this.glass.y * down];
     const { offsetWidth, offsetHeight } = this.lens;
@@ -220,7 +220,7 @@ export class Compare {
     this.lens.style.left = `${this.view.offsetLeft + clamp(x - offsetWidth / 2, 4, this.view.clientWidth - offsetWidth - 4)}px`;
     this.lens.style.top = `${this.view.offsetTop + (above > 4 ? above : Math.max(4, Math.min(y + 28, this.view.clientHeight - offsetHeight - 4)))}px`;
     for (const glass of this.lens.children) {
-      const [w, h] = [across * LENS_TIMES, down * LENS_TIMES];
+      const [w, h] = [across * LENS_SCALE, down * LENS_SCALE];
       const [gx, gy] = [glass.clientWidth / 2 - this.glass.x * w, glass.clientHeight / 2 - this.glass.y * h];
       Object.assign(glass.style, { backgroundSize: `${w}px ${h}px`, backgroundPosition: `${gx}px ${gy}px` });
     }
@@ -228,7 +228,7 @@ export class Compare {
     this.view.style.setProperty("--glass-y", `${y}px`);
   }
 
-  /** Let go of the observer; the element may then be thrown away. */
+  /** Disconnect the observer, so that the element can be discarded. */
   close() {
     this.size.disconnect();
   }

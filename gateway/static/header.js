@@ -1,8 +1,8 @@
-// What the first bytes of a file say: its type and its size in pixels. Decodes nothing, so that no bomb goes off here.
+// Reads type and size from the first bytes of a file. Decodes nothing, so a decompression bomb does no harm.
 
 import { bytes, number } from "./words.js";
 
-const HEAD_BYTES = 1_048_576; // a JPEG's size may stand behind large metadata
+const HEADER_BYTES = 1_048_576; // a JPEG's size may come after large metadata
 
 const OTHER_TYPES = [
   ["GIF8", 0, "a GIF"], ["BM", 0, "a BMP"], ["II*\0", 0, "a TIFF"], ["MM\0*", 0, "a TIFF"], ["%PDF", 0, "a PDF"],
@@ -49,10 +49,10 @@ const TYPES = [
   ["WebP", (view) => text(view, 0, 4) === "RIFF" && text(view, 8, 4) === "WEBP", sizeOfWebp],
 ];
 
-/** Return {type, width, height}, and isTransparent where the head speaks of alpha (a PNG's tRNS is left to the gateway).
- * The sizes are 0 where the head does not tell, type is null where none is known. */
+/** Return {type, width, height}, and isTransparent if the header declares alpha (the gateway checks a PNG's tRNS).
+ * Sizes are 0 if the header does not contain them; type is null for unknown formats. */
 export async function readHeader(file) {
-  const view = new DataView(await file.slice(0, HEAD_BYTES).arrayBuffer());
+  const view = new DataView(await file.slice(0, HEADER_BYTES).arrayBuffer());
   for (const [type, matches, sizeOf] of TYPES) {
     if (matches(view)) return { type, ...(sizeOf(view) ?? { width: 0, height: 0 }) };
   }
@@ -60,36 +60,36 @@ export async function readHeader(file) {
   return { type: null, other: other?.[2], width: 0, height: 0 };
 }
 
-/** Return in words why a file cannot be taken, with the number, the limit and what to do; "" when it can. */
-export function findFault(file, header, limits) {
+/** Return why a file cannot be uploaded, with number, limit and advice; "" if it can. */
+export function findUploadError(file, header, limits) {
   const { type, other, width, height } = header;
-  if (file.size === 0) return "The file is empty. Choose another.";
-  if (!type) return `This is ${other ?? "no picture that is read here"}. Save it as JPEG, PNG or WebP and choose that.`;
+  if (file.size === 0) return "The file is empty. Choose another one.";
+  if (!type) return `This is ${other ?? "not a supported image"}. Save it as JPEG, PNG or WebP and choose it again.`;
   if (file.size > limits.bytes) {
-    return `The file has ${number(file.size)} bytes; ${number(limits.bytes)} (${bytes(limits.bytes)}) is the limit. Save it smaller, or as JPEG or WebP.`;
+    return `The file has ${number(file.size)} bytes; the maximum is ${number(limits.bytes)} (${bytes(limits.bytes)}). Make it smaller, or save it as JPEG or WebP.`;
   }
   if (width * height > limits.pixels) {
-    return `It has ${number(width)} × ${number(height)} = ${number(width * height)} pixels; ${number(limits.pixels)} is the limit. Send a part of it.`;
+    return `The image has ${number(width)} × ${number(height)} = ${number(width * height)} pixels; the maximum is ${number(limits.pixels)}. Crop it.`;
   }
   if (Math.max(width, height) > limits.side) {
-    return `It has ${number(width)} × ${number(height)} pixels; ${number(limits.side)} is the limit for a side. Send a part of it.`;
+    return `The image has ${number(width)} × ${number(height)} pixels; the maximum per side is ${number(limits.side)}. Crop it.`;
   }
   return "";
 }
 
-/** Return in words why the result cannot be made with these choices; "" when it can. */
-export function findFaultOfResult({ width, height, isTransparent }, { scale, format, formatSide, ...most }, limits) {
+/** Return why the result cannot be made with these options; "" if it can. */
+export function findResultError({ width, height, isTransparent }, { scale, format, formatSide, ...formatLimits }, limits) {
   const [w, h] = [width * scale, height * scale];
   if (w * h > limits.outputPixels) {
-    return `The result would have ${number(w)} × ${number(h)} = ${number(w * h)} pixels; ${number(limits.outputPixels)} is the limit. Send a part of it.`;
+    return `The result would have ${number(w)} × ${number(h)} = ${number(w * h)} pixels; the maximum is ${number(limits.outputPixels)}. Crop the image.`;
   }
   if (Math.max(w, h) > formatSide) {
-    return `The result would have ${number(w)} × ${number(h)} pixels, and ${format} holds ${number(formatSide)} a side. Choose PNG.`;
+    return `The result would have ${number(w)} × ${number(h)} pixels; the maximum per side for ${format} is ${number(formatSide)}. Choose PNG.`;
   }
-  const pixels = isTransparent ? most.formatPixelsTransparent : most.formatPixels;
+  const pixels = isTransparent ? formatLimits.formatPixelsTransparent : formatLimits.formatPixels;
   if (w * h > pixels) {
     const kind = isTransparent ? `${format} with transparency` : format;
-    return `The result would have ${number(w)} × ${number(h)} = ${number(w * h)} pixels; ${number(pixels)} is the limit for ${kind}. Choose PNG.`;
+    return `The result would have ${number(w)} × ${number(h)} = ${number(w * h)} pixels; the maximum for ${kind} is ${number(pixels)}. Choose PNG.`;
   }
   return "";
 }

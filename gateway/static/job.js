@@ -1,15 +1,15 @@
-// One picture: its row, its state in words, its bands as they come, and what became of it.
+// One image: its row in the list, its state, its bands as they arrive, and its result.
 
 import { describe } from "./backend.js";
 import { Compare } from "./compare.js";
-import { Refused, send, toBlob } from "./stream.js";
+import { ProblemError, send, toBlob } from "./stream.js";
 import { bytes, count, number, seconds, ticking } from "./words.js";
 
 const CANVAS_MAX_SIDE = 2048; // bands are previews: the file itself has every pixel
-const NEWS = ["done", "failed", "stopped", "refused"]; // states that are told aloud; progress is not
+const ANNOUNCED = ["booting", "working", "done", "failed", "stopped", "refused"]; // read aloud by screen readers; progress is not
 
 export class Job {
-  /** `owner` has say(text), changed(job), remove(job) and backend. */
+  /** `owner` has announce(text), changed(job), remove(job) and backend. */
   constructor(file, owner) {
     Object.assign(this, { file, owner, header: null, result: null, state: "checking" });
     this.element = document.getElementById("job").content.firstElementChild.cloneNode(true);
@@ -29,23 +29,23 @@ export class Job {
     return this.element.querySelector(selector);
   }
 
-  /** Show what is known of the upload; a fault in words ends it here. */
-  checked(header, fault) {
+  /** Show the upload; an error text rejects it. */
+  checked(header, error) {
     this.header = header;
-    this.url = fault ? null : URL.createObjectURL(this.file);
-    this.saySize();
+    this.url = error ? null : URL.createObjectURL(this.file);
+    this.showSize();
     const thumb = this.find(".job-thumb");
-    thumb.addEventListener("load", () => this.turn(thumb.naturalWidth, thumb.naturalHeight));
+    thumb.addEventListener("load", () => this.orient(thumb.naturalWidth, thumb.naturalHeight));
     if (this.url) thumb.src = this.url;
-    this.become(fault ? "refused" : "ready", fault || "Ready.");
+    this.setState(error ? "refused" : "ready", error || "Ready.");
   }
 
-  /** Say how large it is, and once it is finished what it became. */
-  saySize() {
+  /** Show the size of the upload and, once it is finished, of the result. */
+  showSize() {
     const { header: { type, width, height }, result } = this;
     const words = [];
     if (width) words.push(`${number(width)} × ${number(height)}`);
-    if (this.isLarger) words.push(`became ${number(result.width)} × ${number(result.height)}`);
+    if (this.isLarger) words.push(`upscaled to ${number(result.width)} × ${number(result.height)}`);
     const kind = result || !width ? "" : `${type}, `;
     const size = words.length ? `${words.join(" ")} pixels, ` : "";
     this.find(".job-size").textContent = kind + size + bytes(result ? result.bytes : this.file.size);
@@ -55,25 +55,25 @@ export class Job {
     return Boolean(this.result) && this.result.width !== this.header.width;
   }
 
-  /** Take the size that the browser found: it turns a photograph as its camera noted, as the gateway does. */
-  turn(width, height) {
+  /** Use the browser's size: like the gateway, it rotates a photo by its EXIF orientation. */
+  orient(width, height) {
     const { header } = this;
     if (header.width && !(width === header.height && height === header.width)) return;
     Object.assign(header, { width, height });
-    this.saySize();
+    this.showSize();
   }
 
-  become(state, words) {
+  setState(state, text) {
     const isNew = state !== this.state;
     const hadFocus = this.find(".job-actions").contains(document.activeElement);
     this.state = state;
     this.element.dataset.state = state;
-    if (hadFocus && !document.activeElement.offsetWidth) this.find(".job-name").focus(); // its button has gone
-    this.find(".job-state").textContent = words;
-    const [again, how] = state === "done" ? ["Again", "with what is chosen below"] : ["Try again", ""];
+    if (hadFocus && !document.activeElement.offsetWidth) this.find(".job-name").focus(); // the focused button was hidden
+    this.find(".job-state").textContent = text;
+    const [again, how] = state === "done" ? ["Redo", "with the current options"] : ["Try again", ""];
     this.find(".job-retry").textContent = again;
     this.find(".job-retry").setAttribute("aria-label", `${again} ${this.file.name} ${how}`.trim());
-    if (isNew && (NEWS.includes(state) || state === "booting" || state === "working")) this.owner.say(`${this.file.name}: ${words}`);
+    if (isNew && ANNOUNCED.includes(state)) this.owner.announce(`${this.file.name}: ${text}`);
     if (isNew) this.owner.changed(this);
   }
 
@@ -81,20 +81,20 @@ export class Job {
     return this.state === "ready";
   }
 
-  /** Send it with the form's other fields and follow it to its end. Resolves to the problem it failed with, or null. */
+  /** Upload the image with the form's other fields and follow its events. Resolves to the problem it failed with, or null. */
   async run(url, fields) {
     this.began = performance.now();
     this.stop = new AbortController();
-    this.progress(null);
+    this.setBar(null);
     this.showNotes([]);
-    this.forget();
+    this.discardResult();
     this.boot = null;
     this.line = "";
-    this.become("sending", `Sending ${bytes(this.file.size)}.`);
+    this.setState("sending", `Uploading ${bytes(this.file.size)}.`);
     this.clock = setInterval(() => this.tick(), 1000);
     try {
       fields.set("image", this.file, this.file.name);
-      for await (const { name, data } of send(url, fields, this.stop)) await this.take(name, data);
+      for await (const { name, data } of send(url, fields, this.stop)) await this.handle(name, data);
       if (!this.result) throw new TypeError("the stream ended early");
       return null;
     } catch (error) {
@@ -105,52 +105,52 @@ export class Job {
     }
   }
 
-  take(name, data) {
+  handle(name, data) {
     switch (name) {
-      case "state": return this.follow(data);
-      case "queue": return this.queue(data);
-      case "progress": return this.work(data);
+      case "state": return this.showBackendState(data);
+      case "queue": return this.showPosition(data);
+      case "progress": return this.showProgress(data);
       case "band": return this.paint(data);
       case "result": return this.finish(data);
-      case "problem": throw new Refused(data);
-      default: return undefined; // an event of a later version
+      case "problem": throw new ProblemError(data);
+      default: return undefined; // an event that a later version added
     }
   }
 
-  follow({ state, elapsed_s: elapsed, usual_s: times }) {
+  showBackendState({ state, elapsed_s: elapsed, usual_s: times }) {
     this.owner.backend.show(state, elapsed, times);
     if (state === "up" && this.state === "working") return;
-    const heard = performance.now();
-    const now = () => (elapsed === null ? null : elapsed + (performance.now() - heard) / 1000);
+    const receivedAt = performance.now();
+    const now = () => (elapsed === null ? null : elapsed + (performance.now() - receivedAt) / 1000);
     this.boot = state === "up" ? null : () => describe(state, now(), times).long;
     const part = state === "booting" && times ? Math.min(0.97, elapsed / times.p90) : null;
-    this.expect({ up: "waiting", failed: this.state }[state] ?? "booting", part);
+    this.showWait({ up: "waiting", failed: this.state }[state] ?? "booting", part);
   }
 
-  queue({ place, ahead }) {
-    if (!place) this.line = "";
-    else this.line = ahead ? `In the queue: ${count(ahead, "picture is", "pictures are")} ahead of yours.` : "In the queue: yours is next.";
-    this.expect(this.boot ? this.state : "waiting", null);
+  showPosition({ position, ahead }) {
+    if (!position) this.line = "";
+    else this.line = ahead ? `In the queue: ${count(ahead, "image is", "images are")} ahead of yours.` : "In the queue: your image is next.";
+    this.showWait(this.boot ? this.state : "waiting", null);
   }
 
-  /** Say what is waited for: the boot, a place, both, or the first band. */
-  expect(state, part) {
+  /** Show what the job waits for: the boot, the queue, both, or the first band. */
+  showWait(state, part) {
     const since = performance.now();
-    const work = () => `The machine works on your picture, ${ticking((performance.now() - since) / 1000)} so far.`;
-    this.ticks = () => [this.boot?.(), this.line].filter(Boolean).join(" ") || work();
-    this.progress(part);
-    this.become(state, this.ticks());
+    const firstBand = () => `Upscaling your image, ${ticking((performance.now() - since) / 1000)} so far.`;
+    this.ticks = () => [this.boot?.(), this.line].filter(Boolean).join(" ") || firstBand();
+    this.setBar(part);
+    this.setState(state, this.ticks());
   }
 
-  work({ bands_done: done, bands, elapsed_s: elapsed, left_s: left }) {
-    const heard = performance.now();
+  showProgress({ bands_done: done, bands, elapsed_s: elapsed, left_s: left }) {
+    const receivedAt = performance.now();
     this.ticks = () => {
-      const more = (performance.now() - heard) / 1000;
-      const rest = left === null ? "" : left - more > 0.5 ? `, about ${ticking(Math.ceil(left - more))} left` : ", nearly there";
-      return `Band ${done} of ${bands} is done, ${ticking(elapsed + more)} so far${rest}.`;
+      const more = (performance.now() - receivedAt) / 1000;
+      const rest = left === null ? "" : left - more > 0.5 ? `, about ${ticking(Math.ceil(left - more))} left` : ", almost done";
+      return `${done} of ${bands} bands done, ${ticking(elapsed + more)} so far${rest}.`;
     };
-    this.progress(done / bands);
-    this.become("working", this.ticks());
+    this.setBar(done / bands);
+    this.setState("working", this.ticks());
   }
 
   tick() {
@@ -158,13 +158,13 @@ export class Job {
     this.find(".job-state").textContent = this.ticks();
   }
 
-  progress(part) {
+  setBar(part) {
     const bar = this.find(".job-progress");
     if (part === null) bar.removeAttribute("value");
     else bar.value = part;
   }
 
-  /** Paint a band where it belongs, on the upload itself, enlarged. */
+  /** Paint a band over the resized upload. */
   async paint({ top, rows, width, height, media_type: type, data }) {
     const stage = this.growing(width, height);
     const bitmap = await createImageBitmap(await toBlob(data, type));
@@ -190,7 +190,7 @@ export class Job {
     return this.stage;
   }
 
-  /** Show the place where the bands will come, before the first. */
+  /** Show the resized upload before the first band arrives. */
   prepare(scale) {
     if (this.header.width) this.growing(this.header.width * scale, this.header.height * scale);
   }
@@ -203,11 +203,11 @@ export class Job {
     const save = this.find(".job-save");
     Object.assign(save, { href: this.resultUrl, download: result.filename });
     save.setAttribute("aria-label", `Download ${result.filename}`);
-    this.saySize();
+    this.showSize();
     this.showNotes([...result.notes, ...checks(result.checks, this.isLarger)]);
-    this.progress(1);
-    const isKept = result.cache === "hit";
-    this.become("done", isKept ? `Done at once: ${result.variant} made it before, and it was kept.` : `Done in ${seconds(result.seconds)}, by ${result.variant}.`);
+    this.setBar(1);
+    const isCached = result.cache === "hit";
+    this.setState("done", isCached ? `Done at once: ${result.variant} upscaled the same image before.` : `Done in ${seconds(result.seconds)} with ${result.variant}.`);
     this.open(this.owner.mayOpen(this));
   }
 
@@ -218,22 +218,22 @@ export class Job {
   fail(error) {
     this.closeStage();
     if (this.stop.signal.aborted && this.stop.signal.reason?.message === "stopped") {
-      this.become("stopped", `Stopped after ${ticking((performance.now() - this.began) / 1000)}.`);
+      this.setState("stopped", `Stopped after ${ticking((performance.now() - this.began) / 1000)}.`);
       return { isStop: true };
     }
-    if (error instanceof Refused) {
+    if (error instanceof ProblemError) {
       const { title, detail, request_id: id, retry_after_s: wait } = error.problem;
-      this.become("failed", `${title}. ${detail}`);
-      this.showNotes([...(wait ? [`It may work again in ${ticking(wait)}.`] : []), ...(id ? [`Request ${id}: whoever runs this service finds it in the log.`] : [])]);
+      this.setState("failed", `${title}. ${detail}`);
+      this.showNotes([...(wait ? [`Try again in ${ticking(wait)}.`] : []), ...(id ? [`Request ${id}: the operator of this service can find it in the log.`] : [])]);
       return error.problem;
     }
     const offline = navigator.onLine === false ? " You seem to be offline." : "";
-    this.become("failed", `The connection broke before the picture was there.${offline} Try again: nothing was kept.`);
+    this.setState("failed", `The connection was lost before the result arrived.${offline} Try again.`);
     return { isBroken: true };
   }
 
-  /** Let go of what was made before. */
-  forget() {
+  /** Discard the previous result. */
+  discardResult() {
     this.closeStage();
     if (this.resultUrl) URL.revokeObjectURL(this.resultUrl);
     this.resultUrl = this.result = null;
@@ -243,7 +243,7 @@ export class Job {
     return Boolean(this.compare);
   }
 
-  /** Open or close the before and after of a finished picture. */
+  /** Open or close the before/after view of a finished image. */
   open(isWanted) {
     this.closeStage();
     if (isWanted) {
@@ -263,20 +263,20 @@ export class Job {
     this.find(".job-stage").replaceChildren();
   }
 
-  /** Stop what runs and free what is held. */
+  /** Stop the request and free the URLs. */
   close() {
     this.stop?.abort(new Error("stopped"));
-    this.forget();
+    this.discardResult();
     if (this.url) URL.revokeObjectURL(this.url);
   }
 }
 
-/** Say what was checked of an answer, for people. */
+/** Return the checks of the output as a sentence. */
 function checks(checked, isLarger) {
   if (!checked) return [];
-  const tiles = checked.tiles ? `${count(checked.tiles, "tile", "tiles")} checked: every number is finite` : "Every number was checked and is finite";
-  const rerun = checked.reruns ? `, ${count(checked.reruns, "tile was", "tiles were")} computed again in full precision` : "";
-  // Of the same size it would praise a variant that changes nothing: noise is there to be taken away.
-  const back = isLarger && Number.isFinite(checked.back_db) ? `. Shrunk back, the result matches your upload at ${checked.back_db.toFixed(1)} dB` : "";
+  const tiles = checked.tiles ? `${count(checked.tiles, "tile", "tiles")} checked: all values are finite` : "All values were checked and are finite";
+  const rerun = checked.reruns ? `, ${count(checked.reruns, "tile was", "tiles were")} recomputed in full precision` : "";
+  // Only for enlarged results: at the same size, a variant that changes nothing would score best.
+  const back = isLarger && Number.isFinite(checked.back_db) ? `. Scaled back down, the result matches your upload at ${checked.back_db.toFixed(1)} dB` : "";
   return [`${tiles}${rerun}${back}.`];
 }

@@ -1,12 +1,12 @@
-// The form's page: takes pictures by click, drop, paste and example, and works through them one after another.
+// The form: takes images by click, drop, paste and example, and upscales them one after another.
 
 import { Backend } from "./backend.js";
-import { tellHeight } from "./frame.js";
-import { findFault, findFaultOfResult, readHeader } from "./header.js";
+import { postHeight } from "./frame.js";
+import { findUploadError, findResultError, readHeader } from "./header.js";
 import { Job } from "./job.js";
 import { count } from "./words.js";
 
-const MAX_JOBS = 20; // each finished one holds its file in the tab's memory
+const MAX_JOBS = 20; // each finished job holds its result in the tab's memory
 
 const form = document.getElementById("form");
 const input = document.getElementById("image");
@@ -29,17 +29,17 @@ const backend = new Backend({
 const { title } = document;
 let jobs = [];
 let isRunning = false;
-let taking = Promise.resolve(); // the files chosen last are being looked at until it resolves
+let adding = Promise.resolve(); // resolves once the files chosen last are checked
 
 const owner = {
   backend,
-  say(text) {
+  announce(text) {
     document.getElementById("news").textContent = text;
   },
   changed() {
     refresh();
   },
-  /** A finished picture opens itself, unless somebody is looking at another. */
+  /** Whether a finished image may open its view: not while another one is open. */
   mayOpen: (job) => !jobs.some((other) => other !== job && other.isOpen),
   remove(job) {
     const next = job.element.nextElementSibling ?? job.element.previousElementSibling;
@@ -50,13 +50,13 @@ const owner = {
     (next?.querySelector(".job-name") ?? input).focus();
   },
   retry(job) {
-    job.become("ready", "Ready.");
+    job.setState("ready", "Ready.");
     job.find(".job-name").focus();
     run();
   },
 };
 
-function choices() {
+function readOptions() {
   const variant = form.querySelector("input[name=variant]:checked");
   const format = form.querySelector("input[name=format]:checked");
   return {
@@ -74,55 +74,55 @@ function refresh() {
   document.documentElement.classList.toggle("has-work", jobs.length > 0);
   input.required = !jobs.some((job) => job.isWaiting || job.state === "checking");
   go.disabled = isRunning;
-  const [one, many] = choices().scale > 1 ? ["Make it larger", `Make ${waiting} pictures larger`] : ["Clean it up", `Clean ${waiting} pictures up`];
+  const [one, many] = readOptions().scale > 1 ? ["Upscale", `Upscale ${waiting} images`] : ["Clean up", `Clean up ${waiting} images`];
   go.textContent = isRunning ? "Working" : waiting > 1 ? many : one;
   document.documentElement.classList.toggle("is-ready", waiting > 0 && !isRunning);
   const last = jobs.length && jobs.every((job) => job.state === "done") ? "Done: " : "";
   document.title = `${isRunning ? "Working: " : last}${title}`;
-  chosen.textContent = waiting && !isRunning ? `${count(waiting, "picture is", "pictures are")} ready.` : "";
+  chosen.textContent = waiting && !isRunning ? `${count(waiting, "image is", "images are")} ready.` : "";
   chosen.classList.remove("is-wrong");
 }
 
-function complain(text) {
+function showError(text) {
   chosen.textContent = text;
   chosen.classList.add("is-wrong");
-  owner.say(text);
+  owner.announce(text);
 }
 
 async function check(job) {
-  const unreadable = { type: null, other: "no file that can be read", width: 0, height: 0 };
+  const unreadable = { type: null, other: "not a readable file", width: 0, height: 0 };
   const header = await readHeader(job.file).catch(() => unreadable);
-  job.checked(header, findFault(job.file, header, limits));
+  job.checked(header, findUploadError(job.file, header, limits));
 }
 
-/** Take files into the list and look at what they are; the good ones wake the backend. */
-function take(files, { isKept = false } = {}) {
-  taking = look(files, isKept);
-  return taking;
+/** Add files to the list and check them. Valid ones wake the backend, unless their results are expected in the cache. */
+function addFiles(files, { isCached = false } = {}) {
+  adding = addJobs(files, isCached);
+  return adding;
 }
 
-async function look(files, isKept) {
-  const taken = [...files].slice(0, MAX_JOBS - jobs.length);
-  const added = taken.map((file) => new Job(file, owner));
+async function addJobs(files, isCached) {
+  const accepted = [...files].slice(0, MAX_JOBS - jobs.length);
+  const added = accepted.map((file) => new Job(file, owner));
   jobs.push(...added);
   list.append(...added.map((job) => job.element));
   refresh();
   await Promise.all(added.map(check));
-  const good = added.filter((job) => job.isWaiting);
-  if (good.length && !isKept) backend.wake();
-  else if (added.length && !good.length) added[0].find(".job-name").focus();
-  if (files.length > taken.length) complain(`The list holds ${MAX_JOBS} pictures. Remove one to add another.`);
+  const valid = added.filter((job) => job.isWaiting);
+  if (valid.length && !isCached) backend.wake();
+  else if (added.length && !valid.length) added[0].find(".job-name").focus();
+  if (files.length > accepted.length) showError(`The list is full (${MAX_JOBS} images). Remove one to add another.`);
 }
 
-/** Work through the list, one after another; a refusal that holds for all of them stops it. */
+/** Upscale the waiting images one after another; stop at a problem that the next one would meet too. */
 async function run() {
   if (isRunning) return;
   isRunning = true;
   for (let job; (job = jobs.find((one) => one.isWaiting)); ) {
-    const { scale, ...others } = choices();
-    const fault = findFaultOfResult(job.header, { scale, ...others }, limits);
-    if (fault) {
-      job.become("failed", fault);
+    const { scale, ...others } = readOptions();
+    const error = findResultError(job.header, { scale, ...others }, limits);
+    if (error) {
+      job.setState("failed", error);
       continue;
     }
     const fields = new FormData(form);
@@ -130,7 +130,7 @@ async function run() {
     if (owner.mayOpen(job)) job.prepare(scale);
     refresh();
     let problem = await job.run(form.action, fields);
-    if (problem?.form_token) { // the page was open for too long: once more with the fresh token
+    if (problem?.form_token) { // the form has expired: retry with the new token
       form.elements.token.value = problem.form_token;
       fields.set("token", problem.form_token);
       problem = await job.run(form.action, fields);
@@ -141,20 +141,20 @@ async function run() {
   refresh();
 }
 
-async function begin() {
-  await taking;
+async function start() {
+  await adding;
   const first = jobs.find((job) => job.isWaiting);
   if (!first) return;
   run();
   first.find(".job-name").focus({ preventScroll: true });
-  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  first.element.scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
+  const reducesMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  first.element.scrollIntoView({ block: "start", behavior: reducesMotion ? "auto" : "smooth" });
 }
 
 form.addEventListener("change", (event) => event.target.name === "variant" && refresh());
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  begin();
+  start();
 });
 
 document.documentElement.classList.add("is-live");
@@ -162,10 +162,10 @@ input.multiple = true;
 input.addEventListener("change", async () => {
   const files = [...input.files];
   input.value = ""; // the same file may be chosen again
-  await take(files);
+  await addFiles(files);
 });
 
-let depth = 0; // of dragenter: children fire it too
+let depth = 0; // nesting of dragenter events, which children fire too
 const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
 document.addEventListener("dragenter", (event) => {
   if (hasFiles(event)) drop.classList.toggle("is-over", ++depth > 0);
@@ -174,34 +174,34 @@ document.addEventListener("dragleave", (event) => {
   if (hasFiles(event)) drop.classList.toggle("is-over", --depth > 0);
 });
 document.addEventListener("dragover", (event) => {
-  event.preventDefault(); // else a picture dropped beside would open instead of the page
+  event.preventDefault(); // otherwise the browser would open a file that is dropped outside the drop area
 });
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   depth = 0;
   drop.classList.remove("is-over");
-  if (event.dataTransfer.files.length) take(event.dataTransfer.files);
-  else complain("That is no file. Save the picture first, then drop the file here.");
+  if (event.dataTransfer.files.length) addFiles(event.dataTransfer.files);
+  else showError("This is not a file. Save the image first, then drop the file here.");
 });
 
 document.addEventListener("paste", (event) => {
   const files = [...(event.clipboardData?.files ?? [])];
   if (!files.length) return;
   event.preventDefault();
-  take(files.map((file) => (file.name === "image.png" ? new File([file], "pasted.png", { type: file.type }) : file)));
+  addFiles(files.map((file) => (file.name === "image.png" ? new File([file], "pasted.png", { type: file.type }) : file)));
 });
 
 document.getElementById("examples").addEventListener("click", async (event) => {
   const example = event.target.closest(".example");
   if (!example) return;
   const response = await fetch(example.dataset.url).catch(() => null);
-  if (!response?.ok) return complain("The example could not be fetched. Try again.");
+  if (!response?.ok) return showError("The example could not be loaded. Try again.");
   const blob = await response.blob();
-  // Its answer is kept as a rule, and then nothing need wake; where it is not, the upload itself wakes.
-  await take([new File([blob], example.dataset.name, { type: blob.type })], { isKept: true });
-  begin();
+  // Its result is usually in the cache, which wakes nothing; if it is not, the upload wakes the backend.
+  await addFiles([new File([blob], example.dataset.name, { type: blob.type })], { isCached: true });
+  start();
   return undefined;
 });
 
-tellHeight(form.dataset.frameAncestors);
+postHeight(form.dataset.frameAncestors);
 refresh();

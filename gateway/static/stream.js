@@ -1,17 +1,17 @@
-// One upload and the events that answer it (text/event-stream on POST): read as they come, file taken out of base64.
+// Uploads one image and reads the response as an event stream (text/event-stream on POST).
 
-const SILENCE_LIMIT_MS = 30_000; // the gateway sends a comment line every 5 s
-const SLICE_CHARS = 1_048_576; // of base64 at a time; a multiple of 4
+const SILENCE_LIMIT_MS = 30_000; // the gateway sends a heartbeat every 5 s
+const SLICE_CHARS = 1_048_576; // base64 characters decoded at a time; a multiple of 4
 
-export class Refused extends Error {
-  /** An answer that is no stream: a problem of RFC 9457, or whatever a proxy made up. */
+export class ProblemError extends Error {
+  /** A response that is not a stream: an RFC 9457 problem, or an error page of a proxy. */
   constructor(problem) {
     super(problem.detail);
     this.problem = problem;
   }
 }
 
-/** Yield {name, data} for each event that answers the form; throw Refused, or what fetch throws. */
+/** Yield {name, data} for each event of the response; throw ProblemError, or what fetch throws. */
 export async function* send(url, body, stop) {
   const response = await fetch(url, {
     method: "POST",
@@ -19,7 +19,7 @@ export async function* send(url, body, stop) {
     headers: { Accept: "text/event-stream, application/problem+json;q=0.9" },
     signal: stop.signal,
   });
-  if (!response.headers.get("Content-Type")?.startsWith("text/event-stream")) throw new Refused(await readProblem(response));
+  if (!response.headers.get("Content-Type")?.startsWith("text/event-stream")) throw new ProblemError(await readProblem(response));
   for await (const line of lines(response.body, stop)) {
     yield line;
   }
@@ -32,8 +32,8 @@ async function readProblem(response) {
     return { retry_after_s: retry, ...problem, detail: String(problem.detail) };
   } catch {
     return {
-      title: "An answer that is not understood",
-      detail: `Something between here and the gateway answered with status ${response.status}. Try again in a while.`,
+      title: "Unexpected response",
+      detail: `A proxy in front of the gateway returned status ${response.status}. Try again later.`,
       retry_after_s: retry,
     };
   }
@@ -41,7 +41,7 @@ async function readProblem(response) {
 
 async function* lines(body, stop) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let parts = []; // of a line that is not whole yet: a file may come as one line of many megabytes
+  let parts = []; // of an incomplete line: a result is one line of many megabytes
   let name = "message";
   let data = [];
   for (;;) {
@@ -64,7 +64,7 @@ async function* lines(body, stop) {
   }
 }
 
-/** Return the Blob of a base64 text, slice by slice, with a turn for the page between: a large file takes a second or more. */
+/** Return the Blob of a base64 text. Yields to the page between slices: a large file takes a second or more. */
 export async function toBlob(base64, type) {
   const slices = [];
   for (let at = 0; at < base64.length; at += SLICE_CHARS) {

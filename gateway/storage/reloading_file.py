@@ -1,8 +1,8 @@
-"""A small file that people or clusters change while we run: read again when it changes, replaced only as a whole.
+"""A small file that people or clusters change while the gateway runs. It is read again whenever it changes.
 
-One that cannot be read or understood leaves what was read before in force, and is said in the log; one that could not
-be read is tried again at each look. Works where a cluster mounts a Secret or ConfigMap, which swaps a link (`..data`)
-and never writes into the file.
+If the file cannot be read or is invalid, the content loaded before stays in force and the log says so; a file that
+could not be read is tried again at each access. Writing replaces the whole file. This works where a cluster mounts a
+Secret or ConfigMap, which swaps a symbolic link (`..data`) and never writes into the file.
 """
 
 from __future__ import annotations
@@ -20,22 +20,26 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-MAX_FILE_BYTES = 4_194_304
-SAY_AGAIN_S = 60.0
-"""A file is looked at once a request: while it cannot be read, that is said this often and not each time."""
+# Far more than keys or blocked networks need. A larger file is a mistake and must not fill the memory.
+_MAX_FILE_BYTES = 4_194_304
+
+# Minimum time between two log lines about a file that cannot be read: the file is accessed once per request.
+LOG_AGAIN_S = 60.0
+
 _MISSING = (0,)
 
 _log = logging.getLogger(__name__)
 
 
 class FileError(Exception):
-    """The file cannot be read, understood or changed; the text says why and what to do."""
+    """The file cannot be read, parsed or changed. The message says why and what to do."""
 
 
 class ReloadingFile(Generic[T]):
-    """A file of `what` ("keys"), whose bytes `parse` understands or refuses with ValueError. Safe in several threads.
+    """A file of `what` ("keys"), parsed by `parse`, which raises ValueError for invalid content.
 
-    `error` is the FileError that its failures are raised as; `empty` is the content where there is no file.
+    `empty` is the content if the file does not exist; `error` is the subclass of FileError to raise. Safe for several
+    threads.
     """
 
     def __init__(
@@ -55,30 +59,32 @@ class ReloadingFile(Generic[T]):
         self._empty = empty
         self._error = error
         self._lock = threading.Lock()
-        self._seen: tuple[int, ...] | None = None
-        """Time, size and inode of what was read last; None before that."""
+        # Times, size and inode of the file that was loaded last; None before the first load.
+        self._loaded_stat: tuple[int, ...] | None = None
         self._content = empty
-        self._silent_until = 0.0
+        self._next_log = 0.0
 
     def current(self) -> T:
-        """Return the content, read again when the file has another time, size or inode than when it was last read."""
+        """Return the content, loaded again if the file's times, size or inode have changed."""
         with self._lock:
-            seen = self._look()
-            if seen is None or seen != self._seen:
+            stat = self._stat()
+            if stat is None or stat != self._loaded_stat:
                 try:
                     self._content = self.read()
                 except FileError as error:
-                    may_pass = isinstance(error.__cause__, OSError)  # too many open files; the file itself is as it was
-                    self._complain(error, may_pass=may_pass)
-                    if may_pass:
+                    is_temporary = isinstance(error.__cause__, OSError)  # such as too many open files
+                    self._log_error(error, is_temporary=is_temporary)
+                    if is_temporary:
                         return self._content
                 else:
-                    if seen == _MISSING and self._seen not in (None, _MISSING):
-                        _log.warning("The %s file %s is gone: there are no %s now.", self._what, self.path, self._what)
-                self._seen, self._silent_until = seen, 0.0
+                    if stat == _MISSING and self._loaded_stat not in (None, _MISSING):
+                        _log.warning(
+                            "The %s file %s was deleted. No %s are in force.", self._what, self.path, self._what
+                        )
+                self._loaded_stat, self._next_log = stat, 0.0
             return self._content
 
-    def _look(self) -> tuple[int, ...] | None:
+    def _stat(self) -> tuple[int, ...] | None:
         try:
             stat = self.path.stat()
         except FileNotFoundError:
@@ -87,36 +93,33 @@ class ReloadingFile(Generic[T]):
             return None
         return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
 
-    def _complain(self, error: FileError, *, may_pass: bool) -> None:
+    def _log_error(self, error: FileError, *, is_temporary: bool) -> None:
         now = self._clock()
-        if not may_pass or now >= self._silent_until:
-            self._silent_until = now + SAY_AGAIN_S
-            _log.error("%s The %s read before stay in force.", error, self._what)
+        if not is_temporary or now >= self._next_log:
+            self._next_log = now + LOG_AGAIN_S
+            _log.error("%s The %s loaded before stay in force.", error, self._what)
 
     def read(self) -> T:
-        """Return the content as the file has it now; `empty` when there is no file."""
+        """Return the content as the file has it now; `empty` if the file does not exist."""
         content = self.read_bytes()
-        return self._empty if content is None else self._understand(content)
+        return self._empty if content is None else self._parse_or_raise(content)
 
     def read_bytes(self) -> bytes | None:
-        """Return the file's bytes; None when there is no file."""
+        """Return the file's bytes, or None if the file does not exist."""
         try:
             with self.path.open("rb") as file:
-                content = file.read(MAX_FILE_BYTES + 1)
+                content = file.read(_MAX_FILE_BYTES + 1)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise self._error(f"The {self._what} file {self.path} cannot be read: {error.strerror}.") from error
-        if len(content) > MAX_FILE_BYTES:
-            raise self._error(
-                f"The {self._what} file {self.path} has more than {MAX_FILE_BYTES:,} bytes, "
-                f"which is no {self._what} file."
-            )
+        if len(content) > _MAX_FILE_BYTES:
+            raise self._error(f"The {self._what} file {self.path} exceeds the maximum of {_MAX_FILE_BYTES:,} bytes.")
         return content
 
     def replace(self, content: bytes) -> None:
-        """Replace the file as a whole: a reader sees the old one or the new one."""
-        self._understand(content)
+        """Replace the file atomically: a reader sees either the old or the new content."""
+        self._parse_or_raise(content)
         try:
             handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")  # mode 0600
             try:
@@ -132,8 +135,8 @@ class ReloadingFile(Generic[T]):
             raise self._error(f"The {self._what} file {self.path} cannot be written: {error.strerror}.") from error
 
     @contextmanager
-    def changing(self) -> Iterator[None]:
-        """Keep other processes from changing the file between our reading and our writing it."""
+    def lock(self) -> Iterator[None]:
+        """Lock the file against other processes, from reading it to replacing it."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle = os.open(self.path.with_name(self.path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
@@ -145,8 +148,8 @@ class ReloadingFile(Generic[T]):
         finally:
             os.close(handle)
 
-    def _understand(self, content: bytes) -> T:
+    def _parse_or_raise(self, content: bytes) -> T:
         try:
             return self._parse(content)
         except (ValueError, KeyError, TypeError) as error:
-            raise self._error(f"The {self._what} file {self.path} is damaged: {error}.") from error
+            raise self._error(f"The {self._what} file {self.path} is invalid: {error}.") from error

@@ -1,7 +1,8 @@
-"""The meter: counts what the GPU costs (boot, work, idle tail) from the backend's states and its bands, month by month.
+"""Meters GPU seconds (boot, work, idle) per calendar month, and enforces the monthly budget.
 
-Awake time is observed, work is what the backend says its network took for a picture. Written to the ledger every few
-seconds; what cannot be written now is kept and counts all the same. Knows what may be spent, and says when it is.
+Awake time comes from the states of the backend, work from the compute time that the backend reports with each band. The
+meter writes to the usage store every few seconds. What cannot be written is kept in memory, counts, and is written
+later.
 """
 
 from __future__ import annotations
@@ -11,114 +12,125 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from gateway.backend.state import StateName
-from gateway.usage.store import Batch, MonthlyUsage, Span, SpanKind, UsageStore, UsageStoreError, Use, add_use
+from gateway.usage.store import (
+    AwakeSpan,
+    ClientUsage,
+    MonthlyUsage,
+    SpanKind,
+    UsageBatch,
+    UsageStore,
+    UsageStoreError,
+    add_usage,
+)
 
-WATCH_INTERVAL_S = 1.0
-"""Between two looks at the backend's states. No change is missed and each moment is exact, whenever the look is."""
+# Seconds between two readings of the backend's states. The tracker keeps past states with their times, so the interval
+# does not limit the accuracy.
+OBSERVE_INTERVAL_S = 1.0
+# Seconds between two writes: the most that a killed process loses, and that replicas may overspend.
 WRITE_INTERVAL_S = 10.0
-"""Between two writes: what a killed process loses at most, and by how much replicas may overspend."""
-COMPLAIN_INTERVAL_S = 300.0
-_AWAKE: dict[str, SpanKind] = {"booting": "boot_s", "up": "up_s"}
+# Seconds between two log records about a store that cannot be written.
+LOG_INTERVAL_S = 300.0
+_SPAN_KINDS: dict[str, SpanKind] = {"booting": "boot_s", "up": "up_s"}
 
 _log = logging.getLogger(__name__)
 
 
 class UsageMeter:
-    """Counts for one gateway. Safe to use from several threads."""
+    """The meter of one gateway. Safe to use from several threads."""
 
     def __init__(
         self,
-        lately: Callable[[], list[tuple[StateName, float]]],
-        ledger: UsageStore,
+        recent_states: Callable[[], list[tuple[StateName, float]]],
+        store: UsageStore,
         *,
         budget_s: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`lately` is `States.lately`. `budget_s` of GPU time may be spent a month; 0 for as much as you like."""
+        """`recent_states` is `BackendStateTracker.recent_states`; `budget_s` is per month, 0 for unlimited."""
         self.budget_s = budget_s
-        self._lately = lately
-        self._ledger = ledger
+        self._recent_states = recent_states
+        self._ledger = store
         self._clock = clock
         self._lock = threading.Lock()
-        self._writing = threading.Lock()
-        self._seen_at = -math.inf
-        """When we last looked. The embedded server may have begun to boot before there was a meter."""
-        self._spans: list[Span] = []
-        self._uses: dict[tuple[str, str], Use] = {}
-        self._batch: Batch | None = None
-        """Was given to the ledger and may or may not have arrived; given again, unchanged, until it has."""
-        self._known: dict[str, MonthlyUsage] = {}
-        self._complained = -COMPLAIN_INTERVAL_S
+        self._write_lock = threading.Lock()
+        # Time of the last reading. The embedded server may have started to boot before the meter existed.
+        self._observed_at = -math.inf
+        self._spans: list[AwakeSpan] = []
+        self._uses: dict[tuple[str, str], ClientUsage] = {}
+        # Sent to the store, which may or may not have it: it is sent again, unchanged, until a write succeeds.
+        self._batch: UsageBatch | None = None
+        self._stored: dict[str, MonthlyUsage] = {}
+        self._logged_error_at = -LOG_INTERVAL_S
         self._closed = threading.Event()
 
     def start(self) -> None:
-        """Read what was spent before, and observe from now on, on a thread of its own."""
+        """Read the usage so far, and observe the backend from now on, on a separate thread."""
         self.write()
-        threading.Thread(target=self._keep, name="meter", daemon=True).start()
+        threading.Thread(target=self._run, name="usage-meter", daemon=True).start()
 
     def close(self) -> None:
-        """Write down what is not written yet."""
+        """Observe the backend once more, and write what has not been written."""
         self._closed.set()
         self.observe()
         self.write()
 
     def observe(self) -> None:
-        """Note the time that the backend was awake since the last look."""
+        """Record the time that the backend was awake since the last reading."""
         with self._lock:
-            states, now = self._lately(), self._clock()
-            begins = [max(now - began_s_ago, self._seen_at) for _, began_s_ago in states]
+            states, now = self._recent_states(), self._clock()
+            begins = [max(now - age_s, self._observed_at) for _, age_s in states]
             for (name, _), begin, end in zip(states, begins, [*begins[1:], now], strict=True):
-                self._note(name, begin, end)
-            self._seen_at = now
+                self._add_span(name, begin, end)
+            self._observed_at = now
 
-    def charge(self, client: str, work_s: float, pictures: int) -> None:
-        """Note what the network worked for a client, and its pictures that are finished."""
+    def record_work(self, client: str, work_s: float, images: int) -> None:
+        """Record compute seconds of a client's request, and the number of images it finished."""
         with self._lock:
             key = (month_of(self._clock()), client)
-            before = self._uses.get(key, Use())
-            self._uses[key] = Use(before.pictures + pictures, before.work_s + work_s)
+            before = self._uses.get(key, ClientUsage())
+            self._uses[key] = ClientUsage(before.images + images, before.work_s + work_s)
 
-    def month(self) -> MonthlyUsage:
-        """Return this month as far as it is known here, what is not written yet included."""
+    def current_month(self) -> MonthlyUsage:
+        """Return the usage of this month: what the store has, and what this gateway has not written yet."""
         self.observe()
         with self._lock:
             return self._month()
 
-    def is_spent(self) -> bool:
-        """Whether this month's budget is used up."""
-        return self.budget_s > 0 and self.month().gpu_s >= self.budget_s
+    def is_budget_spent(self) -> bool:
+        """Whether this month's budget is used up. Never true without a budget."""
+        return self.budget_s > 0 and self.current_month().gpu_s >= self.budget_s
 
-    def next_month_in_s(self) -> float:
-        """Return how long it is until the next month begins."""
-        now = datetime.fromtimestamp(self._clock(), timezone.utc)
+    def seconds_to_next_month(self) -> float:
+        """Return the seconds until the next month (UTC)."""
+        now = datetime.fromtimestamp(self._clock(), UTC)
         first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         following = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
         return (following - now).total_seconds()
 
     def describe(self) -> dict[str, Any]:
-        """Return this month as `GET /api/v1/status` tells it."""
-        month = self.month()
+        """Return the member `month` of `GET /api/v1/status`."""
+        month = self.current_month()
         return {
             "name": month.name,
             "gpu_s": round(month.gpu_s, 1),
             "boot_s": round(month.boot_s, 1),
             "work_s": round(month.work_s, 1),
             "idle_s": round(month.idle_s, 1),
-            "pictures": sum(use.pictures for use in month.clients.values()),
+            "images": sum(use.images for use in month.clients.values()),
             "budget_gpu_s": self.budget_s or None,
             "is_spent": 0 < self.budget_s <= month.gpu_s,
         }
 
     def write(self) -> None:
-        """Give the ledger what it has not got yet, and read what others have written."""
-        with self._writing:
+        """Write to the store what it does not have yet, and read what other gateways have written."""
+        with self._write_lock:
             with self._lock:
                 if self._batch is None and (self._spans or self._uses):
-                    self._batch = Batch(tuple(self._spans), dict(self._uses))
+                    self._batch = UsageBatch(tuple(self._spans), dict(self._uses))
                     self._spans, self._uses = [], {}
                 batch = self._batch
             try:
@@ -126,54 +138,54 @@ class UsageMeter:
                     self._ledger.add(batch)
                 known = self._ledger.read()
             except UsageStoreError as error:
-                self._complain(error)
+                self._log_error(error)
                 return
             with self._lock:
-                self._known, self._batch = known, None
+                self._stored, self._batch = known, None
 
     def _month(self) -> MonthlyUsage:
         name = month_of(self._clock())
-        known = self._known.get(name, MonthlyUsage(name))
+        known = self._stored.get(name, MonthlyUsage(name))
         seconds = {"boot_s": known.boot_s, "up_s": known.up_s}
         clients = dict(known.clients)
-        batch = self._batch or Batch()
+        batch = self._batch or UsageBatch()
         for span in (*batch.spans, *self._spans):
             if span.month == name:
                 seconds[span.kind] += span.end - span.begin
         for uses in (batch.uses, self._uses):
             for (month, client), use in uses.items():
                 if month == name:
-                    clients = add_use(clients, client, use)
+                    clients = add_usage(clients, client, use)
         return MonthlyUsage(name, **seconds, clients=clients)
 
-    def _note(self, state: str, begin: float, end: float) -> None:
-        kind = _AWAKE.get(state)
+    def _add_span(self, state: str, begin: float, end: float) -> None:
+        kind = _SPAN_KINDS.get(state)
         if kind is None or end <= begin:
             return
         month = month_of(end)
         if self._spans and (last := self._spans[-1]).end == begin and (last.kind, last.month) == (kind, month):
-            self._spans[-1] = Span(month, kind, last.begin, end)  # one line, however long it cannot be written
+            self._spans[-1] = AwakeSpan(month, kind, last.begin, end)  # the list stays short
         else:
-            self._spans.append(Span(month, kind, begin, end))
+            self._spans.append(AwakeSpan(month, kind, begin, end))
 
-    def _keep(self) -> None:
+    def _run(self) -> None:
         written = time.monotonic()
-        while not self._closed.wait(WATCH_INTERVAL_S):
+        while not self._closed.wait(OBSERVE_INTERVAL_S):
             try:
                 self.observe()
                 if time.monotonic() - written >= WRITE_INTERVAL_S:
                     written = time.monotonic()
                     self.write()
-            except Exception:  # noqa: BLE001 - whatever it is, the next look may succeed
-                _log.exception("the meter stumbles; it goes on")
+            except Exception:  # noqa: BLE001 - any error: the next round may succeed
+                _log.exception("the usage meter failed once; it continues")
 
-    def _complain(self, error: UsageStoreError) -> None:
+    def _log_error(self, error: UsageStoreError) -> None:
         now = time.monotonic()
-        if now - self._complained >= COMPLAIN_INTERVAL_S:
-            self._complained = now
-            _log.error("%s What is spent meanwhile is kept in memory.", error)
+        if now - self._logged_error_at >= LOG_INTERVAL_S:
+            self._logged_error_at = now
+            _log.error("%s Usage is kept in memory until it can be written.", error)
 
 
 def month_of(moment: float) -> str:
-    """Return the name of a moment's month."""
-    return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m")
+    """Return the month (UTC) of a Unix time, as in 2026-11."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m")

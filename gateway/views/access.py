@@ -1,71 +1,71 @@
-"""Admission: what the doors have to know of a request, and the visit that they let in, for the rest of the request."""
+"""Access checks of views: hands the request's address, key and origin to `gateway.access.control`.
+
+The admitted request is remembered in `flask.g` until the response has been sent.
+"""
 
 from __future__ import annotations
 
-from flask import Response, current_app, g, request
+from flask import Response, g, request
 
 from gateway.access.admitted_request import AdmittedRequest
-from gateway.services import services_of
+from gateway.services import services
 from gateway.wsgi.timeouts import CLOSE_WITHOUT_READING
 
 
-def admit_to_api() -> AdmittedRequest:
-    """Let a client in, or raise a Problem."""
-    doors = services_of(current_app).doors
-    return _remember(doors.admit_to_api(_address(), *_keys()))
+def authorize_api() -> AdmittedRequest:
+    """Admit a client of the API; raise a Problem if its key or its rate limit does not allow it."""
+    return _remember(services().access_control.authorize_api(_address(), *_keys()))
 
 
-def admit_to_form() -> AdmittedRequest:
-    """Let a visitor in who sends the form, or raise a Problem."""
-    doors = services_of(current_app).doors
-    return _remember(doors.admit_to_form(_address(), **_whence()))
+def authorize_form() -> AdmittedRequest:
+    """Admit an upload of the form; raise a Problem if another site sent it or the rate limit is used up."""
+    return _remember(services().access_control.authorize_form(_address(), **_origin()))
 
 
-def admit_to_read() -> None:
-    """Let somebody in who reads a page or a file, or raise a Problem."""
-    g.reading = services_of(current_app).doors.admit_to_read(_address())
+def authorize_page() -> None:
+    """Admit a request for a page or a file; raise a Problem if the client has too many of them open."""
+    g.page_request = services().access_control.authorize_read(_address())
 
 
-def admit_to_result() -> None:
-    """Let somebody in who fetches a picture of a result, or raise a Problem."""
-    _remember(services_of(current_app).doors.admit_to_result(_address()))
+def authorize_result() -> None:
+    """Admit a request for an image of a stored result; raise a Problem if the client has too many requests open."""
+    _remember(services().access_control.authorize_result(_address()))
 
 
-def admit_to_wake(*, starts_a_boot: bool) -> AdmittedRequest:
-    """Let somebody in who wakes the backend, or raise a Problem; a call that starts nothing is not counted."""
-    doors = services_of(current_app).doors
+def authorize_wake(*, starts_a_boot: bool) -> AdmittedRequest:
+    """Admit a request that wakes the backend, or raise a Problem. It is charged only if it starts a boot."""
     x_api_key, authorization = _keys()
-    visit = doors.admit_to_wake(
-        _address(), x_api_key=x_api_key, authorization=authorization, starts_a_boot=starts_a_boot, **_whence()
+    admitted = services().access_control.authorize_wake(
+        _address(), x_api_key=x_api_key, authorization=authorization, starts_a_boot=starts_a_boot, **_origin()
     )
-    return _remember(visit)
+    return _remember(admitted)
 
 
-def refuse_blocked(request_id: str) -> None:
-    """Raise Blocked for a request from a blocked network; of its body not even the rest is waited for."""
+def reject_blocked(request_id: str) -> None:
+    """Raise Blocked for a request from a blocked network. The rest of its body is not read."""
     try:
-        services_of(current_app).doors.refuse_blocked(_address(), request_id)
+        services().access_control.reject_blocked(_address(), request_id)
     except Exception:
         request.environ[CLOSE_WITHOUT_READING] = True
         raise
 
 
-def current_visit() -> AdmittedRequest | None:
-    """Return the visit of this request; None when none was let in."""
-    visit: AdmittedRequest | None = g.get("visit")
-    return visit
+def admitted_request() -> AdmittedRequest | None:
+    """Return the admitted request that is being served; None if it was not admitted."""
+    admitted: AdmittedRequest | None = g.get("admitted_request")
+    return admitted
 
 
 def end_when_sent(response: Response) -> None:
-    """Let whoever was let in count as gone once the answer has been sent."""
-    for held in (g.get("visit"), g.get("reading")):
-        if held:
-            response.call_on_close(held.end)
+    """End the admitted request once its response has been sent."""
+    for admitted in (g.get("admitted_request"), g.get("page_request")):
+        if admitted:
+            response.call_on_close(admitted.release)
 
 
-def _remember(visit: AdmittedRequest) -> AdmittedRequest:
-    g.visit = visit
-    return visit
+def _remember(admitted: AdmittedRequest) -> AdmittedRequest:
+    g.admitted_request = admitted
+    return admitted
 
 
 def _address() -> str:
@@ -76,8 +76,8 @@ def _keys() -> tuple[str | None, str | None]:
     return request.headers.get("X-API-Key"), request.headers.get("Authorization")
 
 
-def _whence() -> dict[str, str]:
-    """Return what a browser says of the page that sent it here; a header that is missing is an empty text."""
+def _origin() -> dict[str, str]:
+    """Return the headers that name the page that sent the request; a missing header is an empty string."""
     headers = request.headers
     return {
         "sec_fetch_site": headers.get("Sec-Fetch-Site", ""),

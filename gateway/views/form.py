@@ -1,131 +1,142 @@
-"""The form: a page that takes an image and a page that shows what became of it, with or without JavaScript."""
+"""The form: a page that takes an image and a page that shows the result, with or without JavaScript."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from flask import Blueprint, Response, current_app, render_template, request, url_for
+from flask import Blueprint, Response, render_template, request, url_for
 
 from gateway.config.settings import Settings
-from gateway.jobs.options import FORMATS, limits_of_format
+from gateway.jobs.options import FORMATS, output_limits
 from gateway.jobs.request_body import read_upscale_request
 from gateway.jobs.result_store import BeforeAfter, StoredImage
 from gateway.problems import Problem, ResultGone, StaleForm
-from gateway.services import services_of
-from gateway.views.access import admit_to_form, admit_to_result
+from gateway.services import services
+from gateway.views.access import authorize_form, authorize_result
 from gateway.views.hooks import request_id, wants_json
-from gateway.views.image_response import send_picture
-from gateway.views.jobs import begin, find_spent, make, send_events, take_room, wants_events
+from gateway.views.image_response import send_image
+from gateway.views.jobs import (
+    find_budget_problem,
+    reserve_upload_memory,
+    run_job,
+    stream_events,
+    submit_job,
+    wants_events,
+)
 from preprocessing.codec import DEFAULT_QUALITY
 
 blueprint = Blueprint("form", __name__)
 
-TOKEN_FIELD = "token"  # noqa: S105 - its name
+TOKEN_FIELD = "token"  # noqa: S105 - the name of the field
 
-_FORMAT_LINES = {
-    "png": "PNG: every pixel as computed; large files.",
+_FORMAT_DESCRIPTIONS = {
+    "png": "PNG: lossless; large files.",
     "jpeg": "JPEG: small files, no transparency.",
-    "webp": "WebP: the smallest files, up to 16,383 pixels a side.",
+    "webp": "WebP: the smallest files, at most 16,383 pixels per side.",
 }
 
 
 @blueprint.get("/")
 def index() -> str:
-    """Show the form, with every limit that the upload will meet."""
-    return _show_form({}, find_spent())
+    """Show the form with all limits for uploads."""
+    return _render_form({}, find_budget_problem())
 
 
-def _show_form(chosen: Mapping[str, str], problem: Problem | None) -> str:
-    """Return the form's page, with the choices that were made before and what was wrong, if anything."""
-    parts = services_of(current_app)
-    settings = parts.settings
-    usual = settings.variant_of_form()
+def _render_form(fields: Mapping[str, str], problem: Problem | None) -> str:
+    """Return the form's page, with earlier choices selected and a problem shown, if there is one."""
+    settings = services().settings
+    default_variant = settings.variant_of_form()
     return render_template(
         "form.html",
-        token=parts.doors.tokens.make(),
+        token=services().access_control.csrf_tokens.create(),
         problem=problem,
-        chosen_variant=_known(chosen.get("variant"), settings.offered(), usual),
-        chosen_format=_known(chosen.get("format"), FORMATS, FORMATS[0]),
-        chosen_quality=_known(chosen.get("quality"), [str(n) for n in range(1, 101)], str(DEFAULT_QUALITY)),
+        chosen_variant=_choose(fields.get("variant"), settings.offered(), default_variant),
+        chosen_format=_choose(fields.get("format"), FORMATS, FORMATS[0]),
+        chosen_quality=_choose(fields.get("quality"), [str(n) for n in range(1, 101)], str(DEFAULT_QUALITY)),
         settings=settings,
-        kept_for=_kept_for(settings),
-        variants=sorted(settings.offered().values(), key=lambda row: row.name != usual),
-        formats={name: _FORMAT_LINES[name] for name in FORMATS},
-        output_limits={name: limits_of_format(name, settings) for name in FORMATS},
+        retention=_describe_retention(settings),
+        variants=sorted(settings.offered().values(), key=lambda row: row.name != default_variant),
+        formats={name: _FORMAT_DESCRIPTIONS[name] for name in FORMATS},
+        output_limits={name: output_limits(name, settings) for name in FORMATS},
         api_url=url_for("api.upscale", _external=True),
     )
 
 
-def _kept_for(settings: Settings) -> str:
-    """Return in words how long a picture may stay in memory: in the store of results, or in the cache."""
+def _describe_retention(settings: Settings) -> str:
+    """Return how long a result may stay in memory, in the result store or the result cache: "24 hours"."""
     seconds = max(settings.results_max_age_s, settings.cache_max_age_s if settings.cache_max_bytes else 0)
     return f"{seconds / 3600:.0f} hours" if seconds >= 2 * 3600 else f"{max(1, round(seconds / 60))} minutes"
 
 
 @blueprint.post("/")
 def upscale() -> Response | str:
-    """Make the picture and show it beside the upload; hand it over as a download where it is too large to be kept."""
-    parts = services_of(current_app)
-    visit = admit_to_form()
-    share = take_room(visit)
-    chosen: dict[str, str] = {}
+    """Upscale the image and show it next to the upload, or send it as a download if the result store cannot hold it."""
+    admitted = authorize_form()
+    reservation = reserve_upload_memory(admitted)
+    form_fields: dict[str, str] = {}
 
-    def take_own(fields: dict[str, str]) -> None:
+    def take_extra_fields(fields: dict[str, str]) -> None:
         token = fields.pop(TOKEN_FIELD, "")
-        chosen.update(fields)
-        parts.doors.check_token(token)
+        form_fields.update(fields)
+        services().access_control.check_csrf_token(token)
 
     try:
-        order = read_upscale_request(request, parts.settings, take_own=take_own)
+        upscale_request = read_upscale_request(request, services().settings, take_extra_fields=take_extra_fields)
     except StaleForm as problem:
         if wants_json():
             raise
-        return Response(_show_form(chosen, problem), problem.status, mimetype="text/html")
-    work = begin(order, visit, share, request_id())
+        return Response(_render_form(form_fields, problem), problem.status, mimetype="text/html")
+    job = submit_job(upscale_request, admitted, reservation, request_id())
     if wants_events():
-        return send_events(work, with_bands=True)
-    result = make(work)
+        return stream_events(job, with_bands=True)
+    result = run_job(job)
     if isinstance(result, Response):
         return result
-    upload = order.upload
+    upload = upscale_request.upload
     extension = upload.format.lower()
-    before = StoredImage(upload.data, f"image/{extension}", f"{order.stem}.{extension}")
-    result_id = parts.results.keep(BeforeAfter(before, StoredImage(result.data, result.media_type, result.filename)))
+    before = StoredImage(upload.data, f"image/{extension}", f"{upscale_request.stem}.{extension}")
+    after = StoredImage(result.data, result.media_type, result.filename)
+    result_id = services().result_store.put(BeforeAfter(before, after))
     if result_id is None:
-        return send_picture(result.data, result.media_type, result.filename, as_download=True)
+        return send_image(result.data, result.media_type, result.filename, as_download=True)
     return render_template(
         "result.html",
         before_url=url_for("form.before", result_id=result_id),
         after_url=url_for("form.after", result_id=result_id),
         download_url=url_for("form.after", result_id=result_id, download=1),
-        order=order,
+        upscale_request=upscale_request,
         result=result,
-        kept_minutes=round(parts.settings.results_max_age_s / 60),
+        max_age_minutes=_result_max_age_minutes(),
     )
 
 
 @blueprint.get("/results/<result_id>/before")
 def before(result_id: str) -> Response:
-    """Send the upload as it came."""
-    picture = _find(result_id).before
-    return send_picture(picture.data, picture.media_type, picture.filename, as_download=False)
+    """Return the upload of a result."""
+    image = _find_result(result_id).before
+    return send_image(image.data, image.media_type, image.filename, as_download=False)
 
 
 @blueprint.get("/results/<result_id>/after")
 def after(result_id: str) -> Response:
-    """Send the picture made; with ?download=1 as a file to save."""
-    picture = _find(result_id).after
-    return send_picture(picture.data, picture.media_type, picture.filename, as_download="download" in request.args)
+    """Return the image of a result; with ?download=1 as a download."""
+    image = _find_result(result_id).after
+    return send_image(image.data, image.media_type, image.filename, as_download="download" in request.args)
 
 
-def _known(chosen: str | None, known: Collection[str], default: str) -> str:
-    return chosen if chosen is not None and chosen in known else default
+def _choose(value: str | None, allowed: Collection[str], default: str) -> str:
+    return value if value is not None and value in allowed else default
 
 
-def _find(result_id: str) -> BeforeAfter:
-    admit_to_result()
-    parts = services_of(current_app)
-    if (pair := parts.results.find(result_id)) is None:
-        minutes = round(parts.settings.results_max_age_s / 60)
-        raise ResultGone(f"A picture is kept for {minutes} minutes at most, less when many are made. Make it again.")
-    return pair
+def _find_result(result_id: str) -> BeforeAfter:
+    authorize_result()
+    if (result := services().result_store.get(result_id)) is None:
+        raise ResultGone(
+            f"Results are kept for at most {_result_max_age_minutes()} minutes, less when many are made. "
+            "Upload the image again."
+        )
+    return result
+
+
+def _result_max_age_minutes() -> int:
+    return round(services().settings.results_max_age_s / 60)

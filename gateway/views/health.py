@@ -1,31 +1,27 @@
-"""Health of the gateway alone. Never asks Triton anything: asking is waking."""
+"""Health checks of the gateway alone. They never contact the backend, because any request would wake it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, current_app
+from flask import Blueprint
 
-from gateway.problems import QueueFull, retry_later
-from gateway.services import services_of
+from gateway.jobs.runner import queue_full
+from gateway.services import services
 
 blueprint = Blueprint("health", __name__)
 
 
 @blueprint.get("/healthz")
 def healthz() -> dict[str, Any]:
-    """Say that the process answers."""
+    """Report that the process responds."""
     return {"status": "ok"}
 
 
 @blueprint.get("/readyz")
 def readyz() -> dict[str, Any]:
-    """Say whether another picture would be taken; 503 while none would, so that a balancer looks elsewhere."""
-    state = services_of(current_app).places.state()
+    """Report whether the queue has a free slot; 503 if not, so that a load balancer chooses another replica."""
+    state = services().queue.state()
     if state.is_full:
-        raise retry_later(
-            QueueFull,
-            f"Every place is taken and {state.waiting} pictures are waiting, as many as may.",
-            state.retry_after_s,
-        )
-    return {"status": "ready", "at_work": state.at_work, "waiting": state.waiting}
+        raise queue_full(state.waiting, state.retry_after_s)
+    return {"status": "ready", "running": state.running, "waiting": state.waiting}

@@ -1,5 +1,6 @@
-"""What every answer carries, whatever the view: a request id, the security headers, a line in the log, and, when
-something went wrong, a problem in the one shape: JSON for programs, a page in words for people.
+"""Request hooks and the error handler: request id, security headers, request log and problem responses.
+
+Every response of every view passes through here. An error becomes a problem: JSON for programs, a page for people.
 """
 
 from __future__ import annotations
@@ -12,16 +13,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, current_app, g, render_template, request
+from flask import Flask, Response, g, render_template, request
 from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
-from gateway.access.rate_limits import describe_statuses
 from gateway.error_mapping import problem_from_http_error
 from gateway.logs import log_request
 from gateway.problems import INTERNAL_DETAIL, InternalError, Problem
-from gateway.services import services_of
-from gateway.views.access import admit_to_read, current_visit, end_when_sent, refuse_blocked
+from gateway.services import services
+from gateway.views.access import admitted_request, authorize_page, end_when_sent, reject_blocked
 from gateway.views.jobs import wants_events
 
 if TYPE_CHECKING:
@@ -36,36 +36,40 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-# No inline script or style, nothing from anywhere else; blob: for pictures that a script makes of what was chosen.
+# No inline script or style, nothing from other origins. The scripts show uploads and results as blob: URLs.
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors {frame_ancestors}"
 )
+
+# Probed by the cluster, which the blocklist must not cut off.
 HEALTH_PATHS = ("/healthz", "/readyz")
-"""Asked by the cluster, which no block should cut off."""
+
 JSON_PATHS = ("/api/", *HEALTH_PATHS)
-SEALED = "superres.sealed"
-"""Where the WSGI environment holds the answer, once it is ready to be sent."""
+
+# Key of the WSGI environment that holds the finished response.
+RESPONSE_KEY = "superres.response"
+
 HSTS = f"max-age={2 * 365 * 86_400}"
 
 
-def wrap(app: Flask) -> None:
-    """Put every answer of an application into its envelope."""
-    app.before_request(_begin)
-    app.after_request(_seal)
-    app.register_error_handler(Exception, _answer_error)
+def register_hooks(app: Flask) -> None:
+    """Register the hooks and the error handler with an application."""
+    app.before_request(_before_request)
+    app.after_request(_after_request)
+    app.register_error_handler(Exception, _handle_error)
     app.wsgi_app = _closing(app.wsgi_app)  # type: ignore[assignment,method-assign]  # Flask's documented place for middleware
 
 
 def _closing(inner: WSGIApplication) -> WSGIApplication:
-    """Close an answer that the server would not even begin to send: places and rooms end with it."""
+    """Close a response that the server does not begin to send: queue slots and upload memory are released with it."""
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             return inner(environ, start_response)
         except BaseException:
-            if sealed := environ.get(SEALED):
-                sealed.close()
+            if response := environ.get(RESPONSE_KEY):
+                response.close()
             raise
 
     return serve
@@ -76,17 +80,17 @@ def request_id() -> str:
     return str(g.request_id)
 
 
-def _begin() -> None:
+def _before_request() -> None:
     g.request_id = secrets.token_hex(8)
-    g.began = time.monotonic()
+    g.started_at = time.monotonic()
     if request.path not in HEALTH_PATHS:
-        refuse_blocked(g.request_id)
+        reject_blocked(g.request_id)
         if request.method in ("GET", "HEAD"):
-            admit_to_read()
+            authorize_page()
 
 
-def _seal(response: Response) -> Response:
-    settings = services_of(current_app).settings
+def _after_request(response: Response) -> Response:
+    settings = services().settings
     response.headers["X-Request-Id"] = request_id()
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
@@ -94,20 +98,20 @@ def _seal(response: Response) -> Response:
     response.headers.setdefault("Content-Security-Policy", policy)
     if request.is_secure:
         response.headers.setdefault("Strict-Transport-Security", HSTS)
-    if visit := current_visit():
-        for name, value in describe_statuses(visit.standings(time.time()), time.time()).items():
+    if admitted := admitted_request():
+        for name, value in admitted.rate_limit_headers().items():
             response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", "no-store")
     if response.location:
-        _name_no_host(response)
+        _make_location_relative(response)
     end_when_sent(response)
     _log_when_sent(response)
-    request.environ[SEALED] = response
+    request.environ[RESPONSE_KEY] = response
     return response
 
 
-def _name_no_host(redirect: Response) -> None:
-    """Have a redirect lead to a path: Werkzeug's names the host that the client named, whatever that is."""
+def _make_location_relative(redirect: Response) -> None:
+    """Redirect to a path only: Werkzeug repeats the host that the client sent, which may be any."""
     new = urlsplit(redirect.location or "")
     path = "/" + new.path.lstrip("/")
     redirect.location = f"{path}?{new.query}" if new.query else path
@@ -115,8 +119,8 @@ def _name_no_host(redirect: Response) -> None:
 
 
 def _log_when_sent(response: Response) -> None:
-    request_id, began, method = g.request_id, g.began, request.method
-    metrics = services_of(current_app).metrics
+    request_id, started_at, method = g.request_id, g.started_at, request.method
+    metrics = services().metrics
     route = request.url_rule.rule if request.url_rule else "-"
     address = request.remote_addr or ""
 
@@ -127,26 +131,26 @@ def _log_when_sent(response: Response) -> None:
             method=method,
             route=route,
             status=response.status_code,
-            ms=1000 * (time.monotonic() - began),
+            ms=1000 * (time.monotonic() - started_at),
             size=response.content_length or 0,
             address=address,
         )
-        metrics.count_request(method, route, response.status_code, time.monotonic() - began)
+        metrics.count_request(method, route, response.status_code, time.monotonic() - started_at)
 
     response.call_on_close(log)
 
 
-def _answer_error(error: Exception) -> Response | HTTPException:
+def _handle_error(error: Exception) -> Response | HTTPException:
     if isinstance(error, HTTPException) and (error.code is None or error.code < 400):
         return error  # a redirect
-    problem = _problem_of(error)
-    services_of(current_app).metrics.count_problem(problem.slug)
-    if visit := current_visit():
-        visit.settle(problem)
+    problem = _find_problem(error)
+    services().metrics.count_problem(problem.slug)
+    if admitted := admitted_request():
+        admitted.refund_for(problem)
     return _render(problem, as_json=wants_json())
 
 
-def _problem_of(error: Exception) -> Problem:
+def _find_problem(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, HTTPException) and (error.code or 500) < 500:
@@ -156,10 +160,10 @@ def _problem_of(error: Exception) -> Problem:
 
 
 def wants_json() -> bool:
-    """Whether an error of the request being served is answered to a program."""
+    """Whether an error of this request is returned as JSON."""
     if request.path.startswith(JSON_PATHS) or wants_events():
         return True
-    if request_ctx.url_adapter is None:  # a Host that is none: no page can be drawn, for it could not be linked
+    if request_ctx.url_adapter is None:  # invalid Host header: a page could not link to anything
         return True
     best = request.accept_mimetypes.best_match(("text/html", "application/problem+json", "application/json"))
     return best in ("application/problem+json", "application/json")

@@ -1,4 +1,4 @@
-"""How pictures leave: in slices, so that a slow reader is measured slice by slice, and with a name to save them by."""
+"""Responses with an image: sent in slices, so that the idle timeout applies to each slice, and with a file name."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from urllib.parse import quote
 
 from flask import Response
 
+# Each slice must be sent within `idle_timeout_s`: 128 KiB in 20 s is 6.5 kB/s, a lower bound for useful connections.
 SLICE_BYTES = 131_072
-"""Each slice must leave within `idle_timeout_s`: 128 KiB in 20 s is 6.5 KB/s, slower than is worth waiting for."""
 
 
-def send_picture(data: bytes, media_type: str, filename: str, *, as_download: bool) -> Response:
-    """Return an answer with an image file."""
+def send_image(data: bytes, media_type: str, filename: str, *, as_download: bool) -> Response:
+    """Return a response with an image file."""
     response = Response(_slices(data), mimetype=media_type)
     response.content_length = len(data)
-    kind = "attachment" if as_download else "inline"
-    response.headers.set("Content-Disposition", kind, **_names_of(filename))
-    # Bytes that a visitor sent may come back from our origin: as an image, and as nothing else.
+    disposition = "attachment" if as_download else "inline"
+    response.headers.set("Content-Disposition", disposition, **_filename_parameters(filename))
+    # Bytes that a client uploaded are served from our origin: let browsers treat them as an image and nothing else.
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     return response
 
 
-def _names_of(filename: str) -> dict[str, str]:
-    """Return the parameters that carry a name: headers are ASCII, other letters go into filename* (RFC 6266)."""
+def _filename_parameters(filename: str) -> dict[str, str]:
+    """Return the parameters of Content-Disposition: ASCII in filename, other letters in filename* (RFC 6266)."""
     names = {"filename": filename.encode("ascii", "replace").decode().replace("?", "_")}
     if not filename.isascii():
         names["filename*"] = f"UTF-8''{quote(filename, safe='')}"

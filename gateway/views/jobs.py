@@ -1,7 +1,7 @@
-"""How a picture is made for a request: from the cache, at once, or with events while it is made.
+"""Job views: runs an upscale for a request, from the cache, with one response, or as an event stream.
 
-Here stand the doors that are asked once an upload is known: room for it in memory, the cache, the month's budget, the
-megapixels. A work stops when its client leaves.
+Checks that need the upload's size or content are made here: memory for the upload, the result cache, the monthly GPU
+budget and the megapixel rate limit. A job is cancelled when its client disconnects.
 """
 
 from __future__ import annotations
@@ -9,123 +9,121 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import cast
 
-from flask import Response, after_this_request, current_app, request
+from flask import Response, after_this_request, request
 
 from gateway.access.admitted_request import AdmittedRequest
 from gateway.cancellation import CancelledError
 from gateway.jobs.event_stream import JobEvents
+from gateway.jobs.job import Job, Result
 from gateway.jobs.options import UpscaleRequest
 from gateway.jobs.request_body import FORM_OVERHEAD_BYTES
 from gateway.jobs.result_cache import CachedJob
-from gateway.jobs.runner import ANONYMOUS, Job, Result
+from gateway.jobs.runner import ANONYMOUS
 from gateway.jobs.upload_memory import WAIT_S, Reservation, UploadMemoryFullError
-from gateway.problems import BudgetSpent, Problem, UploadsFull, retry_later
-from gateway.services import services_of
-from gateway.views.access import current_visit
+from gateway.problems import BudgetSpent, Problem, UploadsFull, describe_wait, retry_later
+from gateway.services import services
+from gateway.views.access import admitted_request
 
-CLIENT_LEFT = 499
-"""For the log alone, as nginx has it: nobody is there to read it."""
+# nginx's status for a closed connection. Only the log sees it.
+CLIENT_CLOSED_REQUEST = 499
+
 EVENT_STREAM = "text/event-stream"
 
 
 def wants_events() -> bool:
-    """Whether the request asks for events: it names their type, as no browser does by itself, and not to refuse it."""
+    """Whether the request accepts an event stream by name. Browsers do not name it by themselves."""
     return any(media_type == EVENT_STREAM and quality > 0 for media_type, quality in request.accept_mimetypes)
 
 
-def take_room(visit: AdmittedRequest) -> Reservation | None:
-    """Take room in memory for the body that is announced, before any of it is read; raise UploadsFull.
+def reserve_upload_memory(admitted: AdmittedRequest) -> Reservation | None:
+    """Reserve memory for the announced body before any of it is read; raise UploadsFull.
 
-    None for a body that is too long: it is not going to be read. The room is given back when the answer has been sent.
+    Returns None for a body over the limit: it will not be read. The memory is released once the response has been sent.
     """
-    parts = services_of(current_app)
-    most = parts.settings.max_upload_bytes + FORM_OVERHEAD_BYTES
-    announced = most if request.content_length is None else request.content_length
-    if announced > most:
+    memory = services().upload_memory
+    max_bytes = services().settings.max_upload_bytes + FORM_OVERHEAD_BYTES
+    announced = max_bytes if request.content_length is None else request.content_length
+    if announced > max_bytes:
         return None
     try:
-        share = parts.intake.take(announced, visit.visitor.id)
+        reservation = memory.reserve(announced, admitted.client.id)
     except UploadMemoryFullError:
         raise retry_later(
             UploadsFull,
-            f"Other uploads fill the {parts.intake.max_bytes:,} bytes of memory there are for them. Try again soon.",
+            f"The memory for uploads is full ({memory.max_bytes:,} bytes). Try again in {describe_wait(WAIT_S)}.",
             WAIT_S,
         ) from None
-    after_this_request(lambda response: _and_then(response, share.end))
-    return share
+    after_this_request(lambda response: _call_on_close(response, reservation.release))
+    return reservation
 
 
-def begin(order: UpscaleRequest, visit: AdmittedRequest, share: Reservation | None, request_id: str) -> Job | CachedJob:
-    """Return the work on an order: done, if it is in the cache, which costs nothing; else charged and in the queue."""
-    parts = services_of(current_app)
-    if share is not None:
-        share.shrink(len(order.upload.data))
-    if kept := parts.cache.find(order):
-        return CachedJob(order, request_id, kept)
-    if problem := find_spent():
+def submit_job(
+    upscale_request: UpscaleRequest, admitted: AdmittedRequest, reservation: Reservation | None, request_id: str
+) -> Job:
+    """Return the job of a request: a cached one, which is free, or one that was charged and put into the queue."""
+    if reservation is not None:
+        reservation.shrink(len(upscale_request.upload.data))
+    if cached := services().result_cache.get(upscale_request):
+        return CachedJob(upscale_request, request_id, cached)
+    if problem := find_budget_problem():
         raise problem
-    visit.charge_pixels(order.pixels)
-    client = visit.visitor.client
-    return parts.upscaling.begin(order, request_id, client.name if client else ANONYMOUS, visit.visitor.id)
+    admitted.charge_pixels(upscale_request.pixels)
+    api_key = admitted.client.api_key
+    return services().runner.submit(
+        upscale_request, request_id, api_key.name if api_key else ANONYMOUS, admitted.client.id
+    )
 
 
-def find_spent() -> BudgetSpent | None:
-    """Return the problem to answer with while this month's budget is used up."""
-    meter = services_of(current_app).meter
-    if not meter.is_spent():
+def find_budget_problem() -> BudgetSpent | None:
+    """Return the problem to respond with while this month's GPU budget is used up; None while it is not."""
+    meter = services().usage_meter
+    if not meter.is_budget_spent():
         return None
-    wait_s = meter.next_month_in_s()
-    begins = datetime.fromtimestamp(time.time() + wait_s + 1, timezone.utc)
+    wait_s = meter.seconds_to_next_month()
+    begins = datetime.fromtimestamp(time.time() + wait_s + 1, UTC)
     problem = retry_later(
         BudgetSpent,
-        f"This month's {meter.budget_s:,.0f} GPU seconds are used up. Pictures made before are still answered; "
-        f"new ones are made again from {begins.day} {begins:%B %Y} (UTC).",
+        f"This month's {meter.budget_s:,.0f} GPU seconds are used up. Images that were upscaled before are still "
+        f"served from the cache. Try new ones again from {begins.day} {begins:%B %Y} (UTC).",
         math.ceil(wait_s),
     )
     return cast("BudgetSpent", problem)
 
 
-def _and_then(response: Response, call: Callable[[], object]) -> Response:
-    response.call_on_close(call)
+def _call_on_close(response: Response, callback: Callable[[], object]) -> Response:
+    response.call_on_close(callback)
     return response
 
 
-def make(work: Job | CachedJob) -> Result | Response:
-    """Return the result; for a client that has left, an answer for the log. Raises a Problem."""
-    forget = services_of(current_app).departures.watch(request.environ.get("gunicorn.socket"), work.stop)
+def run_job(job: Job) -> Result | Response:
+    """Run a job and return its result, or a response for the log if the client has disconnected; raise a Problem."""
+    unwatch = services().disconnects.watch(request.environ.get("gunicorn.socket"), job.cancel_token)
     try:
-        return work.run()
+        return job.run()
     except CancelledError:
-        return Response(status=CLIENT_LEFT)
+        return Response(status=CLIENT_CLOSED_REQUEST)
     finally:
-        forget()
+        unwatch()
 
 
-def send_events(work: Job | CachedJob, *, with_bands: bool) -> Response:
-    """Answer with the events of a picture in the making (docs/explanation/streaming.md); the work has begun when
-    this returns.
-    """
-    parts = services_of(current_app)
-    forget = parts.departures.watch(request.environ.get("gunicorn.socket"), work.stop)
-    visit = current_visit()
+def stream_events(job: Job, *, with_bands: bool) -> Response:
+    """Start a job and respond with its events (docs/reference/events.md)."""
+    unwatch = services().disconnects.watch(request.environ.get("gunicorn.socket"), job.cancel_token)
+    admitted = admitted_request()
+    metrics = services().metrics
 
-    def settle(problem: Problem) -> None:
-        parts.metrics.count_problem(problem.slug)
-        if visit:
-            visit.settle(problem)
+    def on_problem(problem: Problem) -> None:
+        metrics.count_problem(problem.slug)
+        if admitted:
+            admitted.refund_for(problem)
 
-    live = JobEvents(
-        work,
-        parts.upscaling.upscaler.states,
-        with_bands=with_bands,
-        settle=settle,
-    )
-    response = Response(live.events(), mimetype=EVENT_STREAM)
-    response.headers["X-Accel-Buffering"] = "no"  # nginx and its kin pass each event on as it comes
-    response.call_on_close(forget)
-    response.call_on_close(work.stop.set)
-    live.start()
+    stream = JobEvents(job, services().backend.state_tracker, with_bands=with_bands, on_problem=on_problem)
+    response = Response(stream.events(), mimetype=EVENT_STREAM)
+    response.headers["X-Accel-Buffering"] = "no"  # tells nginx to forward each event at once
+    response.call_on_close(unwatch)
+    response.call_on_close(job.cancel_token.cancel)
+    stream.start()
     return response

@@ -1,40 +1,35 @@
-"""How the backend is, and the wish to have it awake. Neither view waits for it; only the wish wakes it."""
+"""Status of the backend, and a request to wake it. Neither view waits for the backend; only the second one wakes it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, current_app
+from flask import Blueprint
 
-from gateway.services import services_of
-from gateway.views.access import admit_to_wake
-from gateway.views.jobs import find_spent
+from gateway.services import services
+from gateway.views.access import authorize_wake
+from gateway.views.jobs import find_budget_problem
 
 blueprint = Blueprint("status", __name__, url_prefix="/api/v1")
 
 
 @blueprint.get("/status")
 def status() -> dict[str, Any]:
-    """Tell the backend's state, as far as it is known without asking it, how full the queue is, what the month cost."""
-    parts = services_of(current_app)
-    places = parts.places.state()
+    """Report the backend's last known state, the queue and the GPU usage of this month. Contacts nobody."""
+    queue = services().queue.state()
     return {
-        "backend": parts.upscaling.upscaler.states.now().describe(),
-        "queue": {
-            "at_work": places.at_work,
-            "waiting": places.waiting,
-            "places": parts.settings.queue_size,
-        },
-        "month": parts.meter.describe(),
+        "backend": services().backend.state_tracker.current().describe(),
+        "queue": {"running": queue.running, "waiting": queue.waiting, "size": services().settings.queue_size},
+        "month": services().usage_meter.describe(),
     }
 
 
 @blueprint.post("/wake")
 def wake() -> tuple[dict[str, str], int]:
-    """Have the backend boot if it sleeps: a visitor has chosen a file, and the upload takes a while."""
-    upscaler = services_of(current_app).upscaling.upscaler
-    admit_to_wake(starts_a_boot=upscaler.states.now().name not in ("up", "booting"))
-    if problem := find_spent():
+    """Start booting the backend if it sleeps: the user has chosen a file and will upload it soon."""
+    backend = services().backend
+    authorize_wake(starts_a_boot=backend.state_tracker.current().name not in ("up", "booting"))
+    if problem := find_budget_problem():
         raise problem
-    upscaler.wake()
-    return {"state": upscaler.states.now().name}, 202
+    backend.wake()
+    return {"state": backend.state_tracker.current().name}, 202

@@ -1,7 +1,7 @@
-"""Departures: notices that a client has closed its connection while its picture is being made, and stops the work.
+"""Detects client disconnects while an image is upscaled, and cancels the work.
 
-A closed socket shows itself only to whoever reads or writes it; meanwhile a GPU would work for nobody. One thread looks
-at all of them.
+Only code that reads or writes a socket notices that it was closed, and nothing does while the backend works. One thread
+polls the sockets of all running requests instead.
 """
 
 from __future__ import annotations
@@ -14,51 +14,52 @@ from collections.abc import Callable
 
 from gateway.cancellation import CancelToken
 
-LOOK_EVERY_S = 0.2
-_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
+# Seconds from a disconnect to the cancellation, at the most.
+POLL_INTERVAL_S = 0.2
+_DISCONNECTED = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
 class DisconnectWatcher:
-    """Watches sockets. Safe to use from several threads."""
+    """Watches the sockets of running requests. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._watched: dict[int, CancelToken] = {}
+        self._tokens: dict[int, CancelToken] = {}  # by file descriptor
         self._thread: threading.Thread | None = None
 
-    def watch(self, sock: socket.socket | None, stop: CancelToken) -> Callable[[], None]:
-        """Set `stop` should the client leave before the function returned is called.
+    def watch(self, sock: socket.socket | None, cancel_token: CancelToken) -> Callable[[], None]:
+        """Cancel `cancel_token` when the client disconnects, until the returned function is called.
 
         Without a socket, as in tests without a server, nothing is watched.
         """
         if sock is None:
             return lambda: None
-        number = sock.fileno()
+        descriptor = sock.fileno()
         with self._changed:
-            self._watched[number] = stop
+            self._tokens[descriptor] = cancel_token
             if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="departures", daemon=True)
+                self._thread = threading.Thread(target=self._poll, name="disconnects", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
-        def forget() -> None:
+        def unwatch() -> None:
             with self._changed:
-                self._watched.pop(number, None)
+                self._tokens.pop(descriptor, None)
 
-        return forget
+        return unwatch
 
-    def _watch(self) -> None:
+    def _poll(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._watched)
-                gone = [stop for number, stop in self._watched.items() if _has_left(number)]
-            for stop in gone:
-                stop.set()
-            time.sleep(LOOK_EVERY_S)
+                self._changed.wait_for(lambda: self._tokens)
+                tokens = [token for descriptor, token in self._tokens.items() if _is_disconnected(descriptor)]
+            for token in tokens:
+                token.cancel()
+            time.sleep(POLL_INTERVAL_S)
 
 
-def _has_left(number: int) -> bool:
-    """Whether the other side has closed, or half closed, which no browser or HTTP library does while it waits."""
+def _is_disconnected(descriptor: int) -> bool:
+    """Whether the client has closed its side. Browsers and HTTP libraries keep it open while they wait."""
     poll = select.poll()
-    poll.register(number, select.POLLRDHUP)
-    return any(event & _GONE for _, event in poll.poll(0))
+    poll.register(descriptor, select.POLLRDHUP)
+    return any(event & _DISCONNECTED for _, event in poll.poll(0))

@@ -1,7 +1,7 @@
-"""Knative's decision, every two seconds: from two window means and the ready pods to a number of pods.
+"""The autoscaler's decision: from two window means and the number of ready pods to the desired number of pods.
 
-Owns kpa.md rules 4 (desired), 5 (panic) and 6 (scale-down delay, excess burst capacity), one function each. Knows
-nothing of where the means come from nor of what becomes of the decision (`target.py`).
+Implements rules 4 (desired scale), 5 (panic) and 6 (scale-down delay, excess burst capacity), one function each.
+`pod_autoscaler.py` applies the decision.
 """
 
 import math
@@ -10,23 +10,23 @@ from typing import NamedTuple
 from planning.knative.clock import SECOND_NS, to_ns
 from planning.knative.revision import Revision
 
+# The scale-down delay is recorded in slots as long as a tick (aggregation/max/timewindow.go).
 _DELAY_SLOT_S = 2
-"""Scale-down delay is kept in slots as long as a tick (aggregation/max/timewindow.go)."""
 
 
 class Decision(NamedTuple):
-    """What one evaluation asks for, before the bounds."""
+    """Result of one evaluation, before the bounds."""
 
     desired: int
     excess_burst: int
-    """Excess burst capacity: negative puts the activator into the path (rule 7)."""
+    """Excess burst capacity. If it is negative the activator is in the path (rule 7)."""
 
 
-def wanted_scales(revision: Revision, stable: float, panic: float, ready: int) -> tuple[int, int, int]:
-    """Rule 4 (AS:161-218): pods wanted by the stable mean, by the panic mean, and by the panic mean before any limit.
+def desired_scales(revision: Revision, stable: float, panic: float, ready: int) -> tuple[int, int, int]:
+    """Return the pods desired by the stable mean, by the panic mean, and by the panic mean without limits (rule 4).
 
-    Always rounded up; limited by the rates, which count from READY pods; raised to the activation scale while there
-    is load.
+    AS:161-218. Rounded up, limited by the scaling rates relative to READY pods, and raised to the activation scale
+    while there is load.
     """
     ready = max(1, ready)
     most = math.ceil(revision.up_rate * ready)
@@ -42,12 +42,12 @@ def wanted_scales(revision: Revision, stable: float, panic: float, ready: int) -
 
 
 def is_over_threshold(revision: Revision, by_panic: int, ready: int) -> bool:
-    """Rule 5 (AS:220): whether the panic mean asks for so many times the ready pods that it is a panic."""
+    """Return whether the panic mean asks for enough times the ready pods to start a panic (rule 5, AS:220)."""
     return by_panic / max(1, ready) >= revision.panic_threshold
 
 
 def excess_burst(revision: Revision, panic: float, ready: int) -> int:
-    """Rule 6 (AS:285-292): how much more load the ready pods could take beyond the burst capacity that is kept."""
+    """Return the load that the ready pods could take beyond the reserved burst capacity (rule 6, AS:285-292)."""
     if revision.burst_capacity == 0:
         return 0
     if revision.burst_capacity < 0:
@@ -56,30 +56,30 @@ def excess_burst(revision: Revision, panic: float, ready: int) -> int:
 
 
 class DelayWindow:
-    """Rule 6, scale-down-delay: the most that was desired in the last ceil(delay / 2 s) slots, this one included."""
+    """Scale-down delay: the maximum desired in the last ceil(delay / 2 s) slots, including this one (rule 6)."""
 
-    __slots__ = ("_slots", "_wanted")
+    __slots__ = ("_desired", "_slots")
 
     def __init__(self, delay_s: float) -> None:
         self._slots = math.ceil(delay_s / _DELAY_SLOT_S)
-        self._wanted: dict[int, int] = {}
+        self._desired: dict[int, int] = {}
 
     def hold(self, now_ns: int, desired: int) -> int:
-        """Record what is desired now; returns what may be asked for."""
+        """Record the desired scale and return the maximum within the delay."""
         slot = now_ns // (_DELAY_SLOT_S * SECOND_NS)
-        self._wanted[slot] = max(desired, self._wanted.get(slot, 0))
-        for past in [past for past in self._wanted if past <= slot - self._slots]:
-            del self._wanted[past]
-        return max(self._wanted.values())
+        self._desired[slot] = max(desired, self._desired.get(slot, 0))
+        for past in [past for past in self._desired if past <= slot - self._slots]:
+            del self._desired[past]
+        return max(self._desired.values())
 
 
 class Autoscaler:
-    """The autoscaler of one revision with its memory: the panic and the delayed decisions."""
+    """The autoscaler of one revision. Its state is the panic and the delayed decisions."""
 
     __slots__ = ("_delay", "_revision", "_window_ns", "panic_maximum", "panic_since_ns")
 
     def __init__(self, revision: Revision, now_ns: int, ready: int) -> None:
-        """Begin: with several ready pods in panic at that count, from which any first panic begins (AS:101-113)."""
+        """Start in panic at the number of ready pods if several are ready, as Knative does (AS:101-113)."""
         self._revision = revision
         self._window_ns = to_ns(revision.window_s)
         self.panic_since_ns: int | None = now_ns if ready > 1 else None
@@ -88,28 +88,28 @@ class Autoscaler:
 
     @property
     def is_panicking(self) -> bool:
-        """Whether the last evaluation was in panic."""
+        """Whether the autoscaler was in panic after the last evaluation."""
         return self.panic_since_ns is not None
 
     @property
     def has_delay(self) -> bool:
-        """Whether decisions to scale down are held back."""
+        """Whether the revision delays scaling down."""
         return self._delay is not None
 
     def extend_panic(self, until_ns: int, panic: float, ready: int) -> None:
-        """As if evaluations up to this moment had seen the same panic mean and ready pods again (rule 5)."""
+        """Act as if all evaluations up to this moment had seen this panic mean and number of ready pods (rule 5)."""
         if is_over_threshold(self._revision, math.ceil(panic / self._revision.target_value), ready):
             self.panic_since_ns = until_ns
 
     def panic_ends_ns(self) -> int:
-        """The moment after which (strictly) the panic may be left, if nothing goes over the threshold again."""
+        """Return the moment after which (strictly) the panic may end, unless the threshold is exceeded again."""
         return (self.panic_since_ns or 0) + self._window_ns
 
     def decide(self, now_ns: int, stable: float, panic: float, ready: int) -> Decision:
-        """One evaluation: rules 4, 5 and 6 in Knative's order (AS:161-300)."""
+        """Evaluate rules 4, 5 and 6 in Knative's order (AS:161-300)."""
         revision = self._revision
-        by_stable, by_panic, unlimited_panic = wanted_scales(revision, stable, panic, ready)
-        self._follow_panic(now_ns, is_over=is_over_threshold(revision, unlimited_panic, ready))
+        by_stable, by_panic, unlimited_panic = desired_scales(revision, stable, panic, ready)
+        self._update_panic(now_ns, is_over=is_over_threshold(revision, unlimited_panic, ready))
         desired = by_stable
         if self.panic_since_ns is not None:
             self.panic_maximum = desired = max(self.panic_maximum, by_stable, by_panic)
@@ -117,8 +117,8 @@ class Autoscaler:
             desired = self._delay.hold(now_ns, desired)
         return Decision(desired, excess_burst(revision, panic, ready))
 
-    def _follow_panic(self, now_ns: int, *, is_over: bool) -> None:
-        """Rule 5 (AS:220-242): begin or extend the panic while over; leave it a window after it was last over."""
+    def _update_panic(self, now_ns: int, *, is_over: bool) -> None:
+        """Start or extend the panic over the threshold; end it a window after the last time (rule 5, AS:220-242)."""
         if is_over:
             self.panic_since_ns = now_ns
         elif self.panic_since_ns is not None and self.panic_ends_ns() < now_ns:

@@ -1,13 +1,10 @@
-"""One run: traffic, Knative and pods on one clock.
-
-Owns the order of events; what they mean is in `router.py` (requests), `control.py` (Knative) and `pods.py`.
-"""
+"""The event loop of a run: processes the events of requests, Knative and pods in order of time."""
 
 from collections.abc import Callable, Sequence
 
 from planning.knative.clock import Phases
-from planning.knative.control import Control, Tick
-from planning.knative.fast_forward import skip_quiet, skip_steady
+from planning.knative.control import ControlPlane, Tick
+from planning.knative.fast_forward import skip_idle, skip_steady_load
 from planning.knative.pods import Deployment, Request
 from planning.knative.revision import Revision
 from planning.knative.router import Router
@@ -15,7 +12,7 @@ from planning.knative.timeline import Timeline
 
 
 class Cluster:
-    """One revision under load, from its deployment on."""
+    """One simulated revision under load, from its deployment on."""
 
     def __init__(
         self,
@@ -28,11 +25,11 @@ class Cluster:
         is_serial: bool = False,
         queue_size: int | None = None,
         on_tick: Callable[[Tick], None] | None = None,
-        skips_quiet: bool = True,
+        fast_forward: bool = True,
     ) -> None:
-        """`requests` in order of arrival; see Router and Control for the rest.
+        """Set up a run. `requests` are in order of arrival; Router and ControlPlane describe the other parameters.
 
-        `skips_quiet` leaves out regular events that change nothing; the outcome is the same to the nanosecond.
+        `fast_forward` skips regular events that change nothing. The result is the same to the nanosecond.
         """
         phases = phases or Phases()
         self.timeline = Timeline()
@@ -40,28 +37,30 @@ class Cluster:
         self.router = Router(
             requests, deployment, self.timeline, phases=phases, is_serial=is_serial, queue_size=queue_size
         )
-        self.control = Control(
+        self.control = ControlPlane(
             revision,
             deployment,
             self.timeline,
             deploy_ns=deploy_ns,
             phases=phases,
-            on_ready=self.router.release_held,
+            on_ready=self.router.dispatch_waiting,
             on_tick=on_tick,
         )
         self.router.control = self.control
-        self._skips_quiet = skips_quiet
+        self._fast_forward = fast_forward
 
     def run(self, until_ns: int) -> None:
-        """Advance to a moment, the events of that moment included."""
+        """Process all events up to and including this moment."""
         timeline, router, control = self.timeline, self.router, self.control
         while True:
-            now_ns = min(router.due_ns, timeline.due_ns, control.report_ns, control.scrape_ns, control.tick_ns)
+            now_ns = min(
+                router.next_arrival_ns, timeline.next_event_ns, control.report_ns, control.scrape_ns, control.tick_ns
+            )
             if now_ns > until_ns:
                 return
-            if now_ns == router.due_ns:
+            if now_ns == router.next_arrival_ns:
                 router.arrive(now_ns)
-            elif now_ns == timeline.due_ns:
+            elif now_ns == timeline.next_event_ns:
                 timeline.step()
             elif now_ns == control.report_ns:
                 control.report(now_ns)
@@ -69,6 +68,6 @@ class Cluster:
                 control.scrape(now_ns)
             else:
                 control.tick(now_ns)
-                if self._skips_quiet:
-                    skip = skip_steady if router.in_system else skip_quiet
-                    skip(control, min(router.due_ns, timeline.due_ns, until_ns + 1))
+                if self._fast_forward:
+                    skip = skip_steady_load if router.in_system else skip_idle
+                    skip(control, min(router.next_arrival_ns, timeline.next_event_ns, until_ns + 1))

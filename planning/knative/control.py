@@ -1,8 +1,7 @@
-"""Knative's side of a run: samples become means, means decisions, decisions replicas, replicas a path.
+"""Knative's control plane in a run: turns samples into means, decisions, replicas and the path of requests.
 
-Owns the wiring of the rules (`meters`, `buckets`, `autoscaler`, `target`) and the delays between Knative's parts,
-which are those of the reference model (data/knative/kpa/README.md "What is MODELLED"). Knows nothing of single
-requests.
+Connects `meters`, `buckets`, `autoscaler` and `pod_autoscaler`, with the delays between them that the reference traces
+assume (tests/data/kpa/README.md, "What is MODELLED").
 """
 
 from collections.abc import Callable, Iterable
@@ -22,24 +21,24 @@ from planning.knative.clock import (
     to_ns,
 )
 from planning.knative.meters import ActivatorMeter
+from planning.knative.pod_autoscaler import UNKNOWN, PodAutoscaler, ReconcileInput
 from planning.knative.pods import Deployment, Pod
 from planning.knative.revision import Revision
-from planning.knative.target import UNKNOWN, PodAutoscaler, Surroundings
 from planning.knative.timeline import Timeline
 
+# Delay between a change and the reconcile that it triggers.
 _QUEUE_NS = 5 * MILLISECOND_NS
-"""From a change to the reconcile that it brings."""
+# Delay between a reconcile's change of the replicas and the pods.
 _PATCH_NS = 2 * MILLISECOND_NS
-"""From a reconcile's patch of the replicas to the pods."""
+# Delay between a change of mode or ready pods and the new network path, which the SKS controller sets.
 _NETWORK_NS = 20 * MILLISECOND_NS
-"""From a change of mode or ready pods to the network's new path (the SKS controller)."""
 DIRECT_MEMORY_NS = 3 * REPORT_NS
-"""A pod's report looks back two periods at most: after this long without direct requests it says 0."""
+"""Time without direct requests after which a pod's last report is certainly 0: reports are at most two periods old."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One evaluation: what went in, what came out; None where there was no data."""
+    """Input and output of one evaluation; None without data."""
 
     at_ns: int
     is_poke: bool
@@ -54,13 +53,13 @@ class Tick:
 
 @dataclass(slots=True)
 class History:
-    """(moment, new value) of each change."""
+    """Every change as (moment, new value)."""
 
     replicas: list[tuple[int, int]] = field(default_factory=list)
     conditions: list[tuple[int, str]] = field(default_factory=list)
 
 
-class Control:
+class ControlPlane:
     """The autoscaler, the PodAutoscaler and the network of one revision, from its deployment on."""
 
     def __init__(
@@ -74,7 +73,7 @@ class Control:
         on_ready: Callable[[int], None],
         on_tick: Callable[[Tick], None] | None = None,
     ) -> None:
-        """`on_ready` hears of a pod that became ready, `on_tick` of every evaluation."""
+        """Deploy the revision. `on_ready` is called when a pod becomes ready, `on_tick` after every evaluation."""
         self.revision = revision
         self.deployment = deployment
         self.history = History()
@@ -82,18 +81,18 @@ class Control:
         self.stable = make_window(revision.window_s, weighted=revision.weighted)
         self.panic = make_window(revision.panic_window_s, weighted=revision.weighted)
         self.autoscaler: Autoscaler | None = None
-        self.target = PodAutoscaler(revision, deploy_ns)
+        self.pod_autoscaler = PodAutoscaler(revision, deploy_ns)
         self.replicas = 0
         self.in_path = True
         """Whether requests go through the activator."""
         self.desired = UNKNOWN
         self.excess_burst = 0
-        self.fed_ready = UNKNOWN
-        """Ready pods that the last evaluation with data saw; a void one tells nobody anything."""
+        self.last_evaluated_ready = UNKNOWN
+        """Number of ready pods at the last evaluation with data; UNKNOWN before the first."""
         self.report_ns = self.scrape_ns = self.tick_ns = NEVER_NS
-        """When the next regular report, scrape and evaluation are due."""
+        """Moments of the next regular report, scrape and evaluation."""
         self.last_direct_ns = -NEVER_NS
-        """When a direct request was last seen in a pod."""
+        """Moment at which a direct request was last seen in a pod."""
         self._timeline = timeline
         self._on_ready = on_ready
         self._on_tick = on_tick
@@ -107,17 +106,17 @@ class Control:
         self._deploy(deploy_ns)
 
     def _deploy(self, now_ns: int) -> None:
-        """A fresh revision: its pods first, its PodAutoscaler after 5 ms, its decider once the network stands."""
+        """Deploy a new revision: pods first, the PodAutoscaler after 5 ms, the decider once the network is set up."""
         initial = self.revision.initial_scale
         network_ns = now_ns + _QUEUE_NS + _NETWORK_NS
         if initial:
-            self._set_replicas(now_ns, initial)  # the Deployment's own number, no bounds yet (deploy.go:365-371)
+            self._set_replicas(now_ns, initial)  # the Deployment's own number, without bounds (deploy.go:365-371)
             network_ns = now_ns + _PATCH_NS + _NETWORK_NS
-        self._timeline.call_at(now_ns + _QUEUE_NS, self.target.begin)
+        self._timeline.call_at(now_ns + _QUEUE_NS, self.pod_autoscaler.begin)
         self._timeline.call_at(network_ns + _QUEUE_NS, self._create_decider)
 
     def _create_decider(self, now_ns: int) -> None:
-        """The decider begins with no decision and the burst capacity of its initial scale (multiscaler.go)."""
+        """Create the decider, with no decision and the burst capacity of the initial scale (multiscaler.go)."""
         self.autoscaler = Autoscaler(self.revision, now_ns, len(self.deployment.ready))
         spare = self.revision.initial_scale * self.revision.total_value - self.revision.burst_capacity
         self.excess_burst = int(self.revision.burst_capacity if self.revision.burst_capacity in (-1, 0) else spare)
@@ -129,22 +128,23 @@ class Control:
     # -- samples (rule 2) ---------------------------------------------------------------------------------------------
 
     def arrive(self, now_ns: int) -> None:
-        """A request reached the activator; the first after idle is reported at once."""
+        """Count a request at the activator. The first one after an idle time is reported immediately."""
         if self.activator.arrive(now_ns):
             self.report_ns = first_at_or_after(now_ns, self._report_phase_ns, REPORT_NS)
             self._receive(now_ns, 1.0)
 
     def report(self, now_ns: int) -> None:
-        """The activator's regular report."""
+        """Process the activator's regular report."""
         value = self.activator.report(now_ns)
         self.report_ns = NEVER_NS if self.activator.is_idle else now_ns + REPORT_NS
         if value is not None:
             self._receive(now_ns, value)
 
     def scrape(self, now_ns: int) -> None:
-        """What the ready pods last reported beside what came through the activator.
+        """Record the direct requests that the ready pods last reported.
 
-        Knative reads a random sample of more than three pods and scales it up; reading all gives its expectation.
+        Knative reads a random sample of more than three pods and scales it up. Reading all pods gives the expected
+        value.
         """
         self.scrape_ns = now_ns + REPORT_NS
         value = 0.0
@@ -156,7 +156,7 @@ class Control:
         self._record(now_ns, value)
 
     def _receive(self, now_ns: int, value: float) -> None:
-        """A report of the activator; rule 9: at a decision of exactly 0 a load is evaluated at once (MS:352-364)."""
+        """Record a report of the activator. At desired scale 0 evaluate a load immediately (rule 9, MS:352-364)."""
         self._record(now_ns, value)
         if self.desired == 0 and value != 0 and self.autoscaler is not None:
             self.tick(now_ns, is_poke=True)
@@ -168,7 +168,7 @@ class Control:
             self.panic.record(second, value)
 
     def _watch_pods(self, now_ns: int) -> None:
-        """Pods are scraped while one is ready; at burst capacity -1 never."""
+        """Scrape pods while one is ready, but never at burst capacity -1."""
         if not self.deployment.ready or not self.revision.is_scraped or self.autoscaler is None:
             self.scrape_ns = NEVER_NS
         elif self.scrape_ns == NEVER_NS:
@@ -177,7 +177,7 @@ class Control:
     # -- decisions (rules 3 to 6) -------------------------------------------------------------------------------------
 
     def tick(self, now_ns: int, *, is_poke: bool = False) -> None:
-        """One evaluation; the PodAutoscaler hears of it only if the desire or a sign changed (rule 7, MS:161-176)."""
+        """Evaluate; reconcile if the desired scale or the sign of the burst capacity changed (rule 7, MS:161-176)."""
         if not is_poke:
             self.tick_ns = now_ns + TICK_NS
         autoscaler = self.autoscaler
@@ -188,12 +188,12 @@ class Control:
         stable = panic = None
         is_valid = self.stable.has_data(second) or not self.revision.is_scraped
         if is_valid:
-            self.fed_ready = ready
+            self.last_evaluated_ready = ready
             stable, panic = self.stable.mean(second), self.panic.mean(second)
             decision = autoscaler.decide(now_ns, stable, panic, ready)
-            is_news = decision.desired != self.desired or (decision.excess_burst < 0) != (self.excess_burst < 0)
+            has_changed = decision.desired != self.desired or (decision.excess_burst < 0) != (self.excess_burst < 0)
             self.desired, self.excess_burst = decision.desired, decision.excess_burst
-            if is_news:
+            if has_changed:
                 self._enqueue(now_ns)
         if self._on_tick is not None:
             self._on_tick(
@@ -210,7 +210,7 @@ class Control:
                 )
             )
 
-    # -- what becomes of them (rules 7 to 9) --------------------------------------------------------------------------
+    # -- reconciles (rules 7 to 9) ------------------------------------------------------------------------------------
 
     def _enqueue(self, now_ns: int) -> None:
         if not self._is_queued and self.autoscaler is not None:
@@ -227,10 +227,10 @@ class Control:
             self._reconcile(now_ns)
 
     def _reconcile(self, now_ns: int) -> None:
-        was_serving, before = self.target.is_serving, self.target.condition
-        outcome = self.target.reconcile(
+        was_serving, before = self.pod_autoscaler.is_serving, self.pod_autoscaler.condition
+        outcome = self.pod_autoscaler.reconcile(
             now_ns,
-            Surroundings(
+            ReconcileInput(
                 self.desired,
                 self.excess_burst,
                 len(self.deployment.ready),
@@ -241,25 +241,25 @@ class Control:
         )
         if outcome.replicas != self.replicas:
             self._set_replicas(now_ns, outcome.replicas)
-        if outcome.recheck_ns < self._recheck_ns:  # one delayed entry, the earliest wins
+        if outcome.recheck_ns < self._recheck_ns:  # only the earliest recheck counts
             self._recheck_ns = outcome.recheck_ns
             self._timeline.call_at(outcome.recheck_ns, self._recheck)
-        if self.target.is_serving != was_serving:
-            self._touch_network(now_ns)
-        if self.target.condition is not before:
-            self.history.conditions.append((now_ns, self.target.condition.value))
+        if self.pod_autoscaler.is_serving != was_serving:
+            self._schedule_network_update(now_ns)
+        if self.pod_autoscaler.condition is not before:
+            self.history.conditions.append((now_ns, self.pod_autoscaler.condition.value))
         if outcome.has_changed:
             self._enqueue(now_ns)
 
-    def _touch_network(self, now_ns: int) -> None:
+    def _schedule_network_update(self, now_ns: int) -> None:
         if not self._is_network_due:
             self._is_network_due = True
-            self._timeline.call_at(now_ns + _NETWORK_NS, self._settle_network)
+            self._timeline.call_at(now_ns + _NETWORK_NS, self._update_network)
 
-    def _settle_network(self, now_ns: int) -> None:
-        """Rule 7: through the activator in mode Proxy or while no pod is ready (SKS:243-259)."""
+    def _update_network(self, now_ns: int) -> None:
+        """Put the activator in the path in mode Proxy or while no pod is ready (rule 7, SKS:243-259)."""
         self._is_network_due = False
-        in_path = not self.target.is_serving or not self.deployment.ready
+        in_path = not self.pod_autoscaler.is_serving or not self.deployment.ready
         if in_path != self.in_path:
             self.in_path = in_path
             self._proxied_since_ns = now_ns // SECOND_NS * SECOND_NS if in_path else NEVER_NS
@@ -296,4 +296,4 @@ class Control:
     def _pods_changed(self, now_ns: int) -> None:
         self._watch_pods(now_ns)
         self._enqueue(now_ns)
-        self._touch_network(now_ns)
+        self._schedule_network_update(now_ns)

@@ -1,14 +1,13 @@
-"""How much concurrency the activator and the pods report: means over the time since their last report.
+"""The concurrency that activator and pods report: a mean over the time since their last report.
 
-Owns kpa.md rule 2 (activator/handler/concurrency_reporter.go, queue-proxy statistics). Knows nothing of windows or
-decisions.
+Implements rule 2 (activator/handler/concurrency_reporter.go and the statistics of the queue-proxy).
 """
 
 from planning.knative.clock import REPORT_NS, first_at_or_after
 
 
-class Meter:
-    """Mean number of requests in flight since the last report (the queue-proxy's statistics)."""
+class ConcurrencyMeter:
+    """Mean number of requests in flight since the last report."""
 
     __slots__ = ("_changed_ns", "_request_ns", "_since_ns", "in_flight")
 
@@ -19,13 +18,13 @@ class Meter:
         self._changed_ns = since_ns
 
     def change(self, now_ns: int, by: int) -> None:
-        """Requests came (+) or went (-)."""
+        """Add or remove requests in flight."""
         self._request_ns += self.in_flight * (now_ns - self._changed_ns)
         self._changed_ns = now_ns
         self.in_flight += by
 
     def report(self, now_ns: int) -> float:
-        """The mean since the last report, and begin anew."""
+        """Return the mean since the last report and start over."""
         self.change(now_ns, 0)
         elapsed_ns = now_ns - self._since_ns
         mean = self._request_ns / elapsed_ns if elapsed_ns else 0.0
@@ -34,57 +33,57 @@ class Meter:
         return mean
 
     def steady_since_report(self) -> int | None:
-        """How many are in flight if that did not change since the last report, else None."""
+        """Return the number in flight if it has not changed since the last report, otherwise None."""
         return self.in_flight if self._changed_ns == self._since_ns else None
 
     def skip_to(self, report_ns: int) -> None:
-        """As if reports had been made up to this one, with nothing changing in between."""
+        """Act as if all reports up to this one had been made, without a change in between."""
         self._request_ns = 0
         self._since_ns = self._changed_ns = report_ns
 
 
 class ActivatorMeter:
-    """What the activator reports of one revision: at once for the first request after idle, then every second.
+    """The activator's reports of one revision: immediately for the first request after an idle time, then every second.
 
-    The first report says 1 at once; what the next regular report would count twice is taken off it (rule 2).
+    The immediate report is 1. The next regular report subtracts it again, because both cover the same time (rule 2).
     """
 
     __slots__ = ("_is_first_period", "_meter")
 
     def __init__(self) -> None:
-        self._meter: Meter | None = None
+        self._meter: ConcurrencyMeter | None = None
         self._is_first_period = False
 
     @property
     def is_idle(self) -> bool:
-        """Whether the next regular report would say nothing."""
+        """Whether no further regular report is due."""
         return self._meter is None
 
     def arrive(self, now_ns: int) -> bool:
-        """A request came; True if it is the first after idle, which is reported at once as 1."""
+        """Count a request; return True if it is the first after an idle time, which is reported immediately."""
         is_first = self._meter is None
         if self._meter is None:
-            self._meter = Meter(now_ns)
+            self._meter = ConcurrencyMeter(now_ns)
             self._is_first_period = True
         self._meter.change(now_ns, 1)
         return is_first
 
     def steady_load(self) -> int | None:
-        """What every further report will say if nobody comes or goes; None if that is not known yet."""
+        """Return the value of all further reports if no request starts or ends; None if it is not known yet."""
         return None if self._meter is None or self._is_first_period else self._meter.steady_since_report()
 
     def skip_to(self, report_ns: int) -> None:
-        """As if the reports up to this one had been made, with nobody coming or going in between."""
+        """Act as if all reports up to this one had been made, without a request starting or ending in between."""
         if self._meter is not None:
             self._meter.skip_to(report_ns)
 
     def leave(self, now_ns: int) -> None:
-        """A request went, served or not."""
+        """Count the end of a request, served or not."""
         if self._meter is not None:
             self._meter.change(now_ns, -1)
 
     def report(self, now_ns: int) -> float | None:
-        """The regular report; a mean of 0 is sent once, then the revision is forgotten (None)."""
+        """Return the value of a regular report; None after a mean of 0 has been sent once."""
         if self._meter is None:
             return None
         mean = self._meter.report(now_ns)
@@ -96,36 +95,36 @@ class ActivatorMeter:
 
 
 class PodMeter:
-    """What the queue-proxy of one pod reports of requests that came past the activator.
+    """The reports of one pod's queue-proxy about direct requests, which bypassed the activator.
 
-    Only those: a scraped value is stored less what the activator proxied (CO:389-393), and that part is exactly what
-    the activator's own report counts. Reports fall on a fixed phase and are worked out when somebody looks.
+    The autoscaler subtracts from a scraped value what the activator proxied (CO:389-393), and the activator reports
+    that part itself. Reports have a fixed phase and are computed on demand.
     """
 
     __slots__ = ("_due_ns", "_meter", "_reported")
 
     def __init__(self, now_ns: int, phase_ns: int) -> None:
-        self._meter = Meter(now_ns)
+        self._meter = ConcurrencyMeter(now_ns)
         self._due_ns = first_at_or_after(now_ns + 1, phase_ns, REPORT_NS)
         self._reported = 0.0
 
     @property
     def in_flight(self) -> int:
-        """Direct requests now inside the pod, waiting ones included."""
+        """Number of direct requests inside the pod, including waiting ones."""
         return self._meter.in_flight
 
     def change(self, now_ns: int, by: int) -> None:
-        """Direct requests came (+) or went (-)."""
-        self._settle(now_ns)
+        """Add or remove direct requests in flight."""
+        self._catch_up(now_ns)
         self._meter.change(now_ns, by)
 
     def last_report(self, now_ns: int) -> float:
-        """The mean that the pod last reported: what a scrape reads."""
-        self._settle(now_ns)
+        """Return the mean that the pod last reported, which is what a scrape reads."""
+        self._catch_up(now_ns)
         return self._reported
 
-    def _settle(self, now_ns: int) -> None:
-        """Make the reports that were due by now; in between nothing changed, so two of them say all."""
+    def _catch_up(self, now_ns: int) -> None:
+        """Compute the reports that are due. Nothing changed in between, so the first and the last one suffice."""
         if now_ns < self._due_ns:
             return
         self._reported = self._meter.report(self._due_ns)

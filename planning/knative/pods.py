@@ -1,7 +1,7 @@
-"""Pods and the requests inside them: boot, work, drain; the deployment that keeps the number asked for.
+"""Requests, pods and the deployment that maintains the number of pods.
 
-Owns what the reference traces model and do not execute (data/knative/kpa/README.md "What is MODELLED"): a pod boots,
-takes requests up to its concurrency, and drains when it is removed. Knows nothing of the autoscaler.
+A pod boots, takes requests up to its concurrency and drains when it is removed. The reference traces of Knative's code
+use the same model of pods (tests/data/kpa/README.md, "What is MODELLED").
 """
 
 from collections import deque
@@ -11,51 +11,53 @@ from enum import Enum
 from planning.knative.clock import NEVER_NS
 from planning.knative.meters import PodMeter
 
+# Up to this container concurrency the first free pod takes a request, above it the least loaded one.
 _FIRST_FREE_LIMIT = 3
-"""Up to this container concurrency the first free pod takes a request, above it the least loaded one."""
 
 
-class Fate(Enum):
+class Outcome(Enum):
     """How a request ended."""
 
     SERVED = "served"
     REFUSED = "refused"
-    """No queue place was free: answered at once with 503 and Retry-After."""
+    """The queue was full: the response was 503 with Retry-After."""
     TIMED_OUT = "timed out"
-    """The deadline passed while it waited or worked: answered with 504."""
-    LEFT = "left"
-    """Its client went away first (traces with a prescribed moment only)."""
+    """The deadline passed while it was waiting or running: the response was 504."""
+    DISCONNECTED = "disconnected"
+    """The client disconnected at the moment given in the trace."""
 
 
 class Request:
-    """One request: what comes in, and what became of it."""
+    """One request and its outcome."""
 
     __slots__ = (
         "arrive_ns",
-        "came_cold",
         "deadline_ns",
+        "disconnect_ns",
         "end_ns",
-        "fate",
+        "is_cold",
         "is_direct",
-        "leave_ns",
+        "outcome",
         "pod",
         "start_ns",
         "work_ns",
     )
 
-    def __init__(self, arrive_ns: int, work_ns: int = 0, *, leave_ns: int = 0, deadline_ns: int = NEVER_NS) -> None:
+    def __init__(
+        self, arrive_ns: int, work_ns: int = 0, *, disconnect_ns: int = 0, deadline_ns: int = NEVER_NS
+    ) -> None:
         self.arrive_ns = arrive_ns
         self.work_ns = work_ns
-        self.leave_ns = leave_ns
-        """Leaves at this moment, served or not; 0: stays until its work is done."""
+        self.disconnect_ns = disconnect_ns
+        """Moment at which the client disconnects, served or not; 0: it waits until the work is done."""
         self.deadline_ns = deadline_ns
         self.start_ns = -1
         self.end_ns = -1
-        self.fate: Fate | None = None
+        self.outcome: Outcome | None = None
         self.pod: Pod | None = None
         self.is_direct = False
-        self.came_cold = False
-        """No pod was ready when it came."""
+        self.is_cold = False
+        """Whether no pod was ready on arrival."""
 
 
 class Pod:
@@ -65,13 +67,13 @@ class Pod:
         "created_ns",
         "ended_ns",
         "free_ns",
-        "held",
         "meter",
         "number",
         "ready_ns",
         "removed_ns",
         "running",
         "started_ns",
+        "waiting",
         "work_ns",
     )
 
@@ -79,59 +81,59 @@ class Pod:
         self.number = number
         self.created_ns = created_ns
         self.started_ns = NEVER_NS
-        """The moment it got a GPU and began to boot; billed from here."""
+        """Moment at which it got a GPU and began to boot. The billing starts here."""
         self.ready_ns = NEVER_NS
         self.ended_ns = NEVER_NS
-        """The end of its drain; billed up to here."""
+        """End of its drain. The billing ends here."""
         self.removed_ns = NEVER_NS
         self.running = 0
-        """Requests that it works on."""
-        self.held: deque[Request] = deque()
-        """Direct requests that wait inside it."""
+        """Number of running requests."""
+        self.waiting: deque[Request] = deque()
+        """Direct requests that wait inside the pod."""
         self.free_ns = 0
-        """When the GPU is through with all it was given (one image at a time)."""
+        """Moment at which the GPU has finished all its work, one image at a time."""
         self.work_ns = 0
         """GPU time spent on requests."""
         self.meter: PodMeter | None = None
 
     @property
     def load(self) -> int:
-        """Requests inside, waiting ones included."""
-        return self.running + len(self.held)
+        """Number of requests inside the pod, including waiting ones."""
+        return self.running + len(self.waiting)
 
 
 class Deployment:
-    """The pods of one revision: as many as asked for, no more than there are GPUs."""
+    """The pods of one revision: the requested number, limited by the number of GPUs."""
 
     def __init__(self, *, boot_ns: Callable[[int], int], concurrency: int, drain_ns: int, gpus: int = 0) -> None:
-        """`boot_ns(number)` is the boot time of the pod of that number (from 1); `gpus` 0 has no limit."""
+        """Start without pods. `boot_ns(number)` is the boot time of a pod by number, from 1; `gpus` 0 has no limit."""
         self._boot_ns = boot_ns
         self._concurrency = concurrency
         self._drain_ns = drain_ns
         self._gpus = gpus
         self._created = 0
         self._draining: list[Pod] = []
-        self.queued: list[Pod] = []
+        self.waiting_for_gpu: list[Pod] = []
         """Pods that wait for a GPU."""
         self.booting: list[Pod] = []
         self.ready: list[Pod] = []
         self.pods: list[Pod] = []
-        """Every pod that ever was, in order of creation."""
+        """All pods that were ever created, in order of creation."""
 
     @property
     def pending(self) -> int:
-        """Pods that are not ready yet."""
-        return len(self.booting) + len(self.queued)
+        """Number of pods that are not ready yet."""
+        return len(self.booting) + len(self.waiting_for_gpu)
 
     def terminating(self, now_ns: int) -> int:
-        """Pods that drain now."""
+        """Return the number of draining pods."""
         self._draining = [pod for pod in self._draining if pod.ended_ns > now_ns]
         return len(self._draining)
 
     def set_replicas(self, now_ns: int, replicas: int) -> Iterator[tuple[int, Pod]]:
-        """Create or remove pods until there are that many; yields (moment ready, pod) of those that now begin to boot.
+        """Create or remove pods until the number is reached; yield (moment ready, pod) of those that begin to boot.
 
-        Removed first: the not ready ones, then the youngest.
+        Pods that are not ready are removed first, then the youngest.
         """
         surplus = self.pending + len(self.ready) - replicas
         while surplus > 0:
@@ -141,25 +143,25 @@ class Deployment:
             self._created += 1
             pod = Pod(self._created, now_ns)
             self.pods.append(pod)
-            self.queued.append(pod)
+            self.waiting_for_gpu.append(pod)
         return self.start_queued(now_ns)
 
     def start_queued(self, now_ns: int) -> Iterator[tuple[int, Pod]]:
-        """Give free GPUs to the pods that wait for one; yields (moment ready, pod)."""
-        while self.queued and (not self._gpus or self._gpus_in_use(now_ns) < self._gpus):
-            pod = self.queued.pop(0)
+        """Give free GPUs to the pods that wait for one; yield (moment ready, pod)."""
+        while self.waiting_for_gpu and (not self._gpus or self._gpus_in_use(now_ns) < self._gpus):
+            pod = self.waiting_for_gpu.pop(0)
             pod.started_ns = now_ns
             self.booting.append(pod)
             yield now_ns + self._boot_ns(pod.number), pod
 
     def next_gpu_ns(self, now_ns: int) -> int:
-        """The moment at which the next draining pod gives its GPU back, NEVER_NS if none waits for it."""
-        if not self.queued or not self.terminating(now_ns):
+        """Return the moment at which the next draining pod frees its GPU; NEVER_NS if no pod waits for it."""
+        if not self.waiting_for_gpu or not self.terminating(now_ns):
             return NEVER_NS
         return min(pod.ended_ns for pod in self._draining)
 
     def make_ready(self, now_ns: int, pod: Pod) -> bool:
-        """The pod has booted; False if it was removed before."""
+        """Mark the pod as ready; return False if it was removed during its boot."""
         if pod.ended_ns != NEVER_NS:
             return False
         self.booting.remove(pod)
@@ -168,12 +170,12 @@ class Deployment:
         return True
 
     def extend_drain(self, pod: Pod, now_ns: int) -> None:
-        """A request ended in the pod: a removed one lives at least until then."""
+        """Extend the drain of a removed pod to the end of a request inside it."""
         if pod.ended_ns != NEVER_NS:
             pod.ended_ns = max(pod.ended_ns, now_ns)
 
     def find_free(self) -> Pod | None:
-        """The pod that takes the next request through the activator, None if each is full."""
+        """Return the pod that takes the next request from the activator; None if all are full."""
         limit = self._concurrency
         if limit == 0 or limit > _FIRST_FREE_LIMIT:
             pod = min(self.ready, key=_load, default=None)
@@ -181,18 +183,18 @@ class Deployment:
         return next((pod for pod in self.ready if pod.load < limit), None)
 
     def find_least_loaded(self) -> Pod:
-        """The pod that takes the next direct request, full or not; some pod must be ready."""
+        """Return the pod that takes the next direct request, full or not. A pod must be ready."""
         return min(self.ready, key=_load)
 
     def is_full(self, pod: Pod) -> bool:
-        """Whether the pod works on as many requests as it may."""
+        """Return whether the pod runs as many requests as its concurrency allows."""
         return self._concurrency > 0 and pod.running >= self._concurrency
 
     def _gpus_in_use(self, now_ns: int) -> int:
         return len(self.booting) + len(self.ready) + self.terminating(now_ns)
 
     def _remove_one(self, now_ns: int) -> None:
-        for waiting in (self.queued, self.booting):
+        for waiting in (self.waiting_for_gpu, self.booting):
             if waiting:
                 pod = waiting.pop()
                 pod.removed_ns = pod.ended_ns = now_ns

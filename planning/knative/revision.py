@@ -1,7 +1,7 @@
-"""What Knative is told about one revision: annotations over the cluster's defaults, resolved once.
+"""The autoscaling settings of a revision: annotations over the cluster's defaults.
 
-Owns kpa.md rule 1 (targets and windows) and the bounds of rule 7; the names are Knative's annotations without their
-prefix `autoscaling.knative.dev/`. Knows nothing of time or load.
+Implements rule 1 (targets and windows) and the bounds of rule 7. Names are those of Knative's annotations without the
+prefix `autoscaling.knative.dev/`.
 """
 
 import math
@@ -29,8 +29,9 @@ CLUSTER_DEFAULTS: Mapping[str, str] = {
     "activation-scale": "1",
     "progress-deadline": "600s",
 }
-"""ConfigMap config-autoscaler as shipped (kpa.md rule 1), and the deployment's progress deadline."""
+"""Knative's defaults for the ConfigMap config-autoscaler, and the progress deadline of a deployment."""
 
+# Valid annotations (pkg/apis/autoscaling/register.go). Knative ignores other names, this model refuses them.
 _ANNOTATIONS = frozenset(
     {
         "activation-scale",
@@ -51,13 +52,12 @@ _ANNOTATIONS = frozenset(
         "window",
     }
 )
-"""What a revision may be annotated with (pkg/apis/autoscaling/register.go); Knative ignores any other name."""
-_WITHOUT_BEARING = frozenset(
+# Cluster settings without effect on this model: number of activators, admission, requests per second.
+_IGNORED_CLUSTER_SETTINGS = frozenset(
     {"activator-capacity", "allow-zero-initial-scale", "max-scale-limit", "requests-per-second-target-default"}
 )
-"""Cluster settings that change nothing here: the number of activators, what is admitted, another metric."""
+# The metric rps and the autoscaler class hpa follow other rules and are not modelled.
 _ONLY_MODELLED = {"metric": "concurrency", "class": "kpa.autoscaling.knative.dev"}
-"""The other metric, rps, and the other autoscaler, hpa, decide otherwise."""
 _CLUSTER_CLASS = "pod-autoscaler-class"
 _ALGORITHMS = ("linear", "weightedexponential")
 
@@ -66,84 +66,82 @@ _UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 class InvalidAnnotationError(ValueError):
-    """An annotation or cluster setting that Knative would refuse, or ignore, or that this model does not know."""
+    """An annotation or cluster setting is invalid, unknown to Knative or not modelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A revision as its autoscaler sees it; every field is resolved (no "use the default" left)."""
+    """The settings of a revision with all defaults resolved."""
 
     container_concurrency: int = 0
-    """Requests that one pod may hold at a time; 0 has no limit."""
+    """Maximum number of concurrent requests in one pod; 0 has no limit."""
     target_value: float = 70.0
-    """Concurrency that one pod should carry (total x utilisation)."""
+    """Concurrency to aim for per pod: total value times utilization."""
     total_value: float = 100.0
-    """Concurrency that one pod can carry."""
+    """Maximum concurrency per pod."""
     burst_capacity: float = 211.0
-    """Spare concurrency below which the activator stays in the path; -1 always, 0 only at zero pods."""
+    """Spare concurrency below which the activator stays in the path. -1: always; 0: only at zero pods."""
     window_s: int = 60
     panic_window_s: int = 6
     panic_threshold: float = 2.0
     up_rate: float = 1000.0
     down_rate: float = 2.0
     activation_scale: int = 0
-    """Least number of pods while there is load; up to 1 means no such floor."""
+    """Minimum number of pods while there is load; up to 1 has no effect."""
     initial_scale: int = 1
     min_scale: int = 0
     max_scale: int = 0
-    """Most pods; 0 has no limit."""
+    """Maximum number of pods; 0 has no limit."""
     scale_down_delay_s: float = 0.0
     retention_s: float = 0.0
-    """Least life of the last pod after the decision for zero."""
+    """Minimum seconds that the last pod is kept after the decision to scale to zero."""
     grace_s: float = 30.0
-    """Least time that the activator must have been in the path before zero."""
+    """Minimum seconds that the activator must have been in the path before scaling to zero."""
     progress_deadline_s: float = 600.0
     reachable: bool = True
     weighted: bool = False
-    """True: metric-aggregation-algorithm weightedExponential."""
+    """Whether metric-aggregation-algorithm is weightedExponential instead of linear."""
     scale_to_zero: bool = True
 
     @property
     def is_scraped(self) -> bool:
-        """Whether the pods' own counts are read; at burst capacity -1 the activator sees everything (KPA:337-344)."""
+        """Whether pods are scraped. At burst capacity -1 all requests go through the activator (KPA:337-344)."""
         return self.burst_capacity != -1
 
     @property
     def floor_scale(self) -> int:
-        """The minimum that counts: none for an unreachable revision (pa_lifecycle.go:88-103)."""
+        """The effective min-scale: 0 for an unreachable revision (pa_lifecycle.go:88-103)."""
         return self.min_scale if self.reachable else 0
 
     @property
     def last_pod_retention_s(self) -> float:
-        """The retention that counts: none for an unreachable revision (SC:144-154)."""
+        """The effective retention: 0 for an unreachable revision (SC:144-154)."""
         return self.retention_s if self.reachable else 0.0
 
     def bounded(self, desired: int, *, at_least: int = 0) -> int:
-        """Keep a desired scale within the bounds (kpa.md rule 7, SC:157-165).
+        """Return a desired scale within the bounds (rule 7, SC:157-165).
 
-        The minimum is looked at first, and what it raised the maximum does not lower again: an initial scale above the
-        maximum is had.
+        The minimum comes first. The maximum does not lower what the minimum raised, so an initial scale above the
+        maximum is applied.
         """
-        least = max(self.floor_scale, at_least)
-        if desired < least:
-            return least
+        minimum = max(self.floor_scale, at_least)
+        if desired < minimum:
+            return minimum
         return min(desired, self.max_scale) if self.max_scale else desired
 
 
 def parse_duration_s(text: str) -> float:
-    """Seconds of a Go duration such as "90s", "1m30s" or "500ms"."""
+    """Return the seconds of a Go duration such as "90s", "1m30s" or "500ms"."""
     parts = _DURATION_PART.findall(text)
     if text == "0":
         return 0.0
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise InvalidAnnotationError(
-            f'"{text}" is not a duration; write it as Go does, for example 15s, 1m30s or 500ms.'
-        )
+        raise InvalidAnnotationError(f'Invalid duration "{text}": write it like 15s, 1m30s or 500ms.')
     return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
 
 
 def panic_window_s(window_s: float, percentage: float) -> int:
-    """The panic window: a share of the stable window, half up to whole seconds, at least one (metric.go:49-52)."""
+    """Return the panic window: a percentage of the stable window, rounded to seconds, at least 1 (metric.go:49-52)."""
     return max(1, math.floor(window_s * percentage / 100 + 0.5))
 
 
@@ -154,9 +152,9 @@ def resolve_revision(
     cluster: Mapping[str, str] | None = None,
     reachable: bool = True,
 ) -> Revision:
-    """Resolve annotations over cluster settings over Knative's defaults (kpa.md rule 1).
+    """Resolve annotations over cluster settings over Knative's defaults (rule 1).
 
-    Annotation names come without prefix, in either spelling ("min-scale", "minScale"). Raises BadAnnotation.
+    Annotation names have no prefix and either spelling ("min-scale", "minScale"). Raises InvalidAnnotationError.
     """
     own = {_dashed(name): value for name, value in (annotations or {}).items()}
     given = {**CLUSTER_DEFAULTS, **(cluster or {}), **own}
@@ -193,23 +191,26 @@ def resolve_revision(
 
 
 def _check_names(annotations: Mapping[str, str], cluster: Mapping[str, str]) -> None:
-    """Refuse what Knative would ignore, such as a misspelt name, and what would not be an autoscaler of this model."""
-    known = {"annotation": _ANNOTATIONS, "cluster setting": {*CLUSTER_DEFAULTS, *_WITHOUT_BEARING, _CLUSTER_CLASS}}
+    """Refuse names that Knative would ignore, such as misspelt ones, and settings that are not modelled."""
+    known = {
+        "annotation": _ANNOTATIONS,
+        "cluster setting": {*CLUSTER_DEFAULTS, *_IGNORED_CLUSTER_SETTINGS, _CLUSTER_CLASS},
+    }
     for (kind, names), given in zip(known.items(), (annotations, cluster), strict=True):
         for name in given:
             if name not in names:
-                raise InvalidAnnotationError(f'There is no {kind} "{name}"; there are: {", ".join(sorted(names))}.')
+                raise InvalidAnnotationError(f'Unknown {kind} "{name}". Valid names: {", ".join(sorted(names))}.')
     asked = {**annotations, "class": annotations.get("class", cluster.get(_CLUSTER_CLASS, _ONLY_MODELLED["class"]))}
     for name, only in _ONLY_MODELLED.items():
         if asked.get(name, only) != only:
-            raise InvalidAnnotationError(f'{name} is "{asked[name]}"; only {only} is modelled.')
+            raise InvalidAnnotationError(f'Unsupported {name} "{asked[name]}": only {only} is modelled.')
 
 
 def _utilisation(number: "_Numbers", given: Mapping[str, str]) -> float:
-    """The share of its total that a pod should carry (config.go, NewConfigFromMap).
+    """Return the utilization as a fraction (config.go, NewConfigFromMap).
 
-    A fraction before it is multiplied, as in Knative: one bit more or less can be a pod. The cluster's percentage may
-    be written as a fraction up to 1, an annotation's may not.
+    The percentage is divided before it is multiplied, as in Knative: a difference of one bit can be a pod. The cluster
+    setting may also be a fraction up to 1, the annotation may not.
     """
     own = "target-utilization-percentage"
     if own in given:
@@ -223,13 +224,13 @@ def _is_weighted(given: Mapping[str, str]) -> bool:
     name = asked.lower().replace("-", "")
     if name not in _ALGORITHMS:
         raise InvalidAnnotationError(
-            f'metric-aggregation-algorithm is "{asked}"; it must be linear or weighted-exponential.'
+            f'Invalid metric-aggregation-algorithm "{asked}": must be linear or weighted-exponential.'
         )
     return name != "linear"
 
 
 class _Numbers:
-    """Reads numbers out of settings that are all strings, naming the setting when one is none."""
+    """Reads numbers from string settings; errors name the setting."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = given
@@ -238,9 +239,9 @@ class _Numbers:
         try:
             return float(self._given[name])
         except ValueError:
-            raise InvalidAnnotationError(f'{name} is "{self._given[name]}"; it must be a number.') from None
+            raise InvalidAnnotationError(f'Invalid {name} "{self._given[name]}": must be a number.') from None
 
 
 def _dashed(name: str) -> str:
-    """Knative's older annotation names are camelCase: minScale means min-scale."""
+    """Return the current spelling of an annotation name: minScale is an older spelling of min-scale."""
     return re.sub(r"([A-Z])", lambda match: "-" + match.group(1).lower(), name)

@@ -1,36 +1,33 @@
-"""What will happen when: single events in order of their moments, first come first served within one.
-
-Knows nothing of what happens.
-"""
+"""A queue of future events, ordered by time and by insertion within equal times."""
 
 import heapq
 from collections.abc import Callable
 
 from planning.knative.clock import NEVER_NS
 
-Act = Callable[[int], None]
-"""Called with the moment at which it happens, in nanoseconds."""
+Callback = Callable[[int], None]
+"""Called with the moment of the event in nanoseconds."""
 
 
 class Timeline:
-    """The events to come."""
+    """The future events of a run."""
 
-    __slots__ = ("_events", "_sequence", "due_ns")
+    __slots__ = ("_events", "_sequence", "next_event_ns")
 
     def __init__(self) -> None:
-        self.due_ns = NEVER_NS
-        """When the next event happens, NEVER_NS if none does."""
-        self._events: list[tuple[int, int, Act]] = []
+        self.next_event_ns = NEVER_NS
+        """The moment of the next event; NEVER_NS if there is none."""
+        self._events: list[tuple[int, int, Callback]] = []
         self._sequence = 0
 
-    def call_at(self, moment_ns: int, act: Act) -> None:
-        """Have something happen at a moment."""
+    def call_at(self, moment_ns: int, callback: Callback) -> None:
+        """Schedule a callback."""
         self._sequence += 1
-        heapq.heappush(self._events, (moment_ns, self._sequence, act))
-        self.due_ns = self._events[0][0]
+        heapq.heappush(self._events, (moment_ns, self._sequence, callback))
+        self.next_event_ns = self._events[0][0]
 
     def step(self) -> None:
-        """Let the next event happen."""
-        moment_ns, _, act = heapq.heappop(self._events)
-        self.due_ns = self._events[0][0] if self._events else NEVER_NS
-        act(moment_ns)
+        """Run the callback of the next event."""
+        moment_ns, _, callback = heapq.heappop(self._events)
+        self.next_event_ns = self._events[0][0] if self._events else NEVER_NS
+        callback(moment_ns)

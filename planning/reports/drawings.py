@@ -1,7 +1,4 @@
-"""The pictures of docs/how-to/plan-costs.md and docs/measurements/scale.md.
-
-Owns what each picture shows; the cases are those of the tables (`bill_tables.py`, `scale_tables.py`).
-"""
+"""The plots of docs/how-to/plan-costs.md and docs/measurements/scale.md. Their cases are those of the tables."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,10 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from planning.plots import load_pyplot, plot_trade, save
-from planning.prices import HOURS_A_MONTH
+from planning.plots import load_pyplot, plot_tradeoff, save
+from planning.prices import HOURS_PER_MONTH
 from planning.reports import bill_tables, scale_tables
-from planning.reports.fleet import REGIONS, Workload, demand_at, list_layers, survives_loss, world_peak
+from planning.reports.capacity import (
+    REGIONS,
+    Workload,
+    capacity_for_region_loss,
+    demand_at,
+    global_peak_share,
+    list_layers,
+)
 from planning.simulation import Service
 
 _COLOURS = ("#3a8f4d", "#2a6fbb", "#d9822b", "#8a5fb0", "#c0504d", "#8a8f98", "#222222")
@@ -20,7 +24,7 @@ _GRID = "#e5e7ea"
 
 
 def draw_visitors(path: Path) -> None:
-    """The bill against visitors a day, for several settings and for a GPU that is always on."""
+    """Plot cost against visitors per day, for several settings and for a GPU that is always on."""
     plt = load_pyplot()
     figure, axes = plt.subplots(figsize=(8, 4.6))
     for (name, _), colour in zip(bill_tables.SETTINGS.items(), _COLOURS, strict=False):
@@ -29,8 +33,8 @@ def draw_visitors(path: Path) -> None:
             [each.visitors for each in levels], [each.monthly_usd for each in levels], "o-", color=colour, label=name
         )
     lines = (
-        (300.0, "always on, the original's $300"),
-        (bill_tables.PRICE.usd_per_hour * HOURS_A_MONTH, "always on, l4-high"),
+        (300.0, "always on, $300 (the original project)"),
+        (bill_tables.PRICE.usd_per_hour * HOURS_PER_MONTH, "always on, l4-high"),
     )
     for dollars, words in lines:
         axes.axhline(dollars, color="#222222", linestyle="--", linewidth=1)
@@ -41,8 +45,8 @@ def draw_visitors(path: Path) -> None:
     axes.set_yscale("log")
     axes.set_ylim(0.4, 1200)
     axes.set_xticks(bill_tables.VISITORS_A_DAY, [str(each) for each in bill_tables.VISITORS_A_DAY])
-    axes.set_xlabel("visitors a day (1 to 5 images each)")
-    axes.set_ylabel("dollars a month at l4-high")
+    axes.set_xlabel("visitors per day (1 to 5 images each)")
+    axes.set_ylabel("dollars per month at l4-high")
     axes.set_title("window + retention in seconds, boot 12 s")
     axes.grid(color=_GRID)
     axes.legend(frameon=False, loc="lower right")
@@ -50,7 +54,7 @@ def draw_visitors(path: Path) -> None:
 
 
 def draw_visit(path: Path) -> None:
-    """Where the GPU seconds of one visit go."""
+    """Plot the GPU seconds billed for one image."""
     plt = load_pyplot()
     figure, axes = plt.subplots(figsize=(8, 2.6))
     names = list(bill_tables.SETTINGS)[:3]
@@ -63,24 +67,26 @@ def draw_visit(path: Path) -> None:
             left += seconds
         axes.annotate(f"{left:.0f} s", (left, row), textcoords="offset points", xytext=(4, -3))
     axes.set_yticks(range(len(names)), list(reversed(names)))
-    axes.set_xlabel("billed GPU seconds of one isolated visit with 3 s of work")
+    axes.set_xlabel("billed GPU seconds of one image with 3 s of work")
     axes.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
     save(figure, path)
 
 
 def draw_tail(path: Path) -> None:
-    """What a longer tail costs and buys on the quiet showcase."""
-    plot_trade(path, bill_tables.named_months("quiet"), Service(), bill_tables.PRICE)
+    """Plot cost and cold starts of longer idle tails, with the trace `quiet`."""
+    plot_tradeoff(path, bill_tables.trace_simulations("quiet"), Service(), bill_tables.PRICE)
 
 
 def draw_layers(path: Path) -> None:
-    """How many images a second one unit of each layer carries."""
+    """Plot how many images per second one unit of each layer carries."""
     plt = load_pyplot()
     figure, panels = plt.subplots(2, 1, figsize=(8, 5.4), sharex=True)
     for axes, (label, workload) in zip(panels, scale_tables.WORKLOADS.items(), strict=True):
         layers = list(reversed(list_layers(workload)))
         axes.barh(
-            [f"{layer.name} (a {layer.unit})" for layer in layers], [layer.full_at for layer in layers], color="#2a6fbb"
+            [f"{layer.name} (per {layer.unit})" for layer in layers],
+            [layer.full_at for layer in layers],
+            color="#2a6fbb",
         )
         for row, layer in enumerate(layers):
             words = f"{scale_tables.format_rate(layer.full_at)}/s: {layer.units(scale_tables.RATE):,} for 1,000/s"
@@ -88,13 +94,13 @@ def draw_layers(path: Path) -> None:
         axes.set_title(label)
         axes.set_xscale("log")
         axes.set_xlim(0.5, 2e5)
-    panels[1].set_xlabel("images a second that one unit carries")
+    panels[1].set_xlabel("images per second that one unit carries")
     figure.tight_layout()
     save(figure, path)
 
 
 def draw_waits(path: Path) -> None:
-    """Wait against utilisation for pools of several sizes."""
+    """Plot waiting time against utilization for GPU pools of several sizes."""
     plt = load_pyplot()
     figure, axes = plt.subplots(figsize=(7, 3.8))
     for gpus, colour in zip(scale_tables.POOLS, _COLOURS, strict=False):
@@ -103,21 +109,20 @@ def draw_waits(path: Path) -> None:
         busy_percent = [100 * busy for busy in scale_tables.UTILISATIONS]
         axes.plot(busy_percent, [max(wait_ms, 0.1) for wait_ms in waits_ms], "o-", color=colour, label=label)
     axes.axhline(1000 * Workload().gpu_s, color="#8a8f98", linestyle=":")
-    axes.annotate("one image's own GPU time", (50, 90), color="#8a8f98")
+    axes.annotate("GPU time of one image", (50, 90), color="#8a8f98")
     axes.set_yscale("log")
     axes.set_xlabel("GPUs busy, %")
-    axes.set_ylabel("99th percentile of the wait, ms\n(0.1 stands for less)")
+    axes.set_ylabel("99th percentile of the wait, ms\n(0.1: at most 0.1)")
     axes.grid(color=_GRID)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc=(0.02, 0.14))
     save(figure, path)
 
 
 def draw_steps(path: Path) -> None:
-    """A cell's load doubles: latency and pods, second by second."""
+    """Plot latency and pods while the load of a cell doubles."""
     plt = load_pyplot()
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(8, 5.4), sharex=True)
-    shown = [name for name in scale_tables.STEPS if "the same" not in name and name != "boot 12 s, 70 %, max-scale 24"]
-    for name, colour in zip(shown, _COLOURS, strict=False):
+    for name, colour in zip(scale_tables.PLOTTED_STEPS, _COLOURS, strict=False):
         done = scale_tables.outcomes(name)[0]
         seconds = np.arange(len(done.p95_s)) - done.step.step_at_s
         top.plot(seconds, done.p95_s, color=colour, label=name)
@@ -126,7 +131,7 @@ def draw_steps(path: Path) -> None:
         axes.set_yscale("log")
         axes.grid(color=_GRID)
         axes.axvline(0, color="#8a8f98", linestyle=":")
-    top.set_title("a cell of 50 images a second becomes one of 100 at second 0")
+    top.set_title("the load of a cell doubles from 50 to 100 images per second at second 0")
     top.set_ylabel("p95 of the latency, s")
     top.legend(frameon=False, fontsize=8)
     bottom.set_ylabel("ready pods (GPUs)")
@@ -135,29 +140,29 @@ def draw_steps(path: Path) -> None:
 
 
 def draw_regions(path: Path) -> None:
-    """The day of three regions against the capacity that each way of laying out GPUs has."""
+    """Plot a day of three regions against the capacity of each distribution of GPUs."""
     plt = load_pyplot()
     figure, axes = plt.subplots(figsize=(8, 3.8))
     hours = np.arange(0, 24.01, 0.25)
-    unit = scale_tables.RATE / world_peak()
+    unit = scale_tables.RATE / global_peak_share()
     demand = [[unit * demand_at(region, float(hour)) for hour in hours] for region in REGIONS]
     axes.stackplot(hours, demand, labels=[region.name for region in REGIONS], colors=_COLOURS[:3], alpha=0.8)
     for value, words in (
         (scale_tables.RATE, "one pool for the world"),
-        (unit, "every region alone"),
-        (unit * survives_loss(), "any region may fail"),
+        (unit, "each region on its own"),
+        (unit * capacity_for_region_loss(), "any region may fail"),
     ):
         axes.axhline(value, color="#222222", linestyle="--", linewidth=1)
         axes.annotate(f"{words}: {value:,.0f}/s", (0.2, value), textcoords="offset points", xytext=(0, 3))
     axes.set_xlim(0, 24)
-    axes.set_ylim(0, unit * survives_loss() * 1.15)
+    axes.set_ylim(0, unit * capacity_for_region_loss() * 1.15)
     axes.set_xlabel("hour, UTC")
-    axes.set_ylabel("images a second")
-    axes.legend(frameon=False, loc="lower right", ncols=3, fontsize=8)
+    axes.set_ylabel("images per second")
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=8)
     save(figure, path)
 
 
-PICTURES: Mapping[str, Callable[[Path], Any]] = {
+PLOTS: Mapping[str, Callable[[Path], Any]] = {
     "bill-visitors.png": draw_visitors,
     "bill-visit.png": draw_visit,
     "bill-tail.png": draw_tail,

@@ -1,9 +1,7 @@
-"""The tables and plots of docs/how-to/plan-costs.md and docs/measurements/scale.md, made anew: `python -m
-planning.reports.report [--check]`.
+"""Writes the tables and plots of docs/how-to/plan-costs.md and docs/measurements/scale.md.
 
-Owns which simulations the two documents tell of. A table stands between `<!-- table: NAME -->` and `<!-- end -->` and
-is written by the function of that name in `bill_tables.py` or `scale_tables.py`; `--check` writes nothing and fails if
-a table is not what it was.
+Run `python -m planning.reports.report`, or `make bill`. A table is the text between `<!-- table: NAME -->` and
+`<!-- end -->`; the entry NAME of TABLES makes it. With `--check` nothing is written, and a stale table is an error.
 """
 
 import argparse
@@ -21,22 +19,22 @@ _TABLE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re
 TABLES: Mapping[str, Callable[[], str]] = {**bill_tables.TABLES, **scale_tables.TABLES}
 
 
-class StaleDocumentError(RuntimeError):
-    """A document's table is not what its simulation gives, or names a table that nobody makes."""
+class UnknownTableError(RuntimeError):
+    """A document names an unknown table."""
 
 
 def names_in(text: str) -> list[str]:
-    """The tables that a document holds, in order."""
+    """Return the names of a document's tables, in order."""
     return [match["name"] for match in _TABLE.finditer(text)]
 
 
 def fill_tables(text: str, *, only: frozenset[str] | None = None) -> str:
-    """A document with its tables made anew, or those of `only`; raises StaleDocument for a name that nobody makes."""
+    """Return a document with its tables filled, or only those in `only`; raises UnknownTableError."""
 
     def fill(match: re.Match[str]) -> str:
         name = match["name"]
         if name not in TABLES:
-            raise StaleDocumentError(f'Nobody makes the table "{name}"; there are: {", ".join(sorted(TABLES))}.')
+            raise UnknownTableError(f'Unknown table "{name}". Tables: {", ".join(sorted(TABLES))}.')
         if only is not None and name not in only:
             return match[0]
         return f"{match[1]}{TABLES[name]()}\n{match[3]}"
@@ -45,7 +43,7 @@ def fill_tables(text: str, *, only: frozenset[str] | None = None) -> str:
 
 
 def report(*, is_check: bool) -> int:
-    """Update the tables and plots of `DOCUMENTS`, or only check the tables; return an exit code."""
+    """Update the tables and plots of DOCUMENTS, or only check the tables; return the exit code."""
     stale = []
     for name in DOCUMENTS:
         path = DOCS / name
@@ -59,13 +57,13 @@ def report(*, is_check: bool) -> int:
     if is_check:
         return 1 if stale else 0
     (DOCS / "images").mkdir(exist_ok=True)
-    for picture, draw in drawings.PICTURES.items():
-        draw(DOCS / "images" / picture)
-        sys.stdout.write(f"images/{picture}: drawn\n")
+    for plot, draw in drawings.PLOTS.items():
+        draw(DOCS / "images" / plot)
+        sys.stdout.write(f"images/{plot}: written\n")
     return 0
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m planning.reports.report", description=report.__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if a table is stale")
     sys.exit(report(is_check=parser.parse_args().check))

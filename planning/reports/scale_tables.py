@@ -1,30 +1,33 @@
-"""The tables of docs/measurements/scale.md: the capacity model's arithmetic and the simulations at scale.
-
-Owns which cases the document tells of; computes nothing that `fleet.py` and `growth.py` do not.
-"""
+"""The tables of docs/measurements/scale.md: which cases are computed or simulated and how they are shown."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from planning.reports.bill_tables import PRICE, table
-from planning.reports.fleet import (
+from planning.reports.capacity import (
     GPU_PEAK_TERAFLOPS,
+    GPU_UTILISATION,
+    GRID_OVERHEAD,
+    MEASURED_GPU,
+    MEASURED_GPU_PEAK_TERAFLOPS,
+    MEASURED_GPU_S_PER_MEGAPIXEL,
     REGIONS,
     TERAFLOPS_PER_MEGAPIXEL,
     Workload,
+    capacity_for_region_loss,
     gateway_memory_bytes,
+    global_peak_share,
     in_flight,
     list_layers,
     scraped_pods,
-    survives_loss,
-    world_peak,
 )
-from planning.reports.growth import Step, StepOutcome, cell_waits_s, pool_waits_s, run_step
+from planning.reports.capacity_simulation import Step, StepOutcome, cell_waits_s, pool_waits_s, run_step
 
 RATE = 1000.0
-"""Images a second."""
+"""Images per second that the page is about."""
 POOLS = (1, 11, 118)
 UTILISATIONS = (0.5, 0.7, 0.8, 0.9, 0.95)
 _IMAGES_SIMULATED = 60_000
@@ -32,13 +35,20 @@ _SEEDS = (1, 2, 3)
 
 STEPS: Mapping[str, Step] = {
     "boot 12 s, concurrency 1, 70 %": Step(),
-    "the same, concurrency 1, 100 %": Step(utilisation_percent=100),
-    "the same, concurrency 2, 100 %": Step(concurrency=2, utilisation_percent=100),
+    "boot 12 s, concurrency 1, 100 %": Step(utilisation_percent=100),
+    "boot 12 s, concurrency 2, 100 %": Step(concurrency=2, utilisation_percent=100),
     "boot 12 s, 70 %, max-scale 24": Step(max_scale=24),
     "boot 60 s, 70 %": Step(boot_s=60),
     "boot 60 s, 70 %, max-scale 24": Step(boot_s=60, max_scale=24),
     "boot 180 s, 70 %, max-scale 24": Step(boot_s=180, max_scale=24),
 }
+"""Steps of the load by boot time, concurrency, target utilization and max-scale."""
+PLOTTED_STEPS = (
+    "boot 12 s, concurrency 1, 70 %",
+    "boot 60 s, 70 %",
+    "boot 60 s, 70 %, max-scale 24",
+    "boot 180 s, 70 %, max-scale 24",
+)
 
 WORKLOADS: Mapping[str, Workload] = {
     "PNG, raw pixels through the activator": Workload(),
@@ -48,41 +58,41 @@ WORKLOADS: Mapping[str, Workload] = {
 
 @functools.cache
 def outcomes(name: str) -> tuple[StepOutcome, ...]:
-    """A step simulated with several seeds."""
+    """Simulate a step with several seeds."""
     return tuple(run_step(STEPS[name], seed=seed) for seed in _SEEDS)
 
 
 @functools.cache
 def waits(gpus: int, utilisation: float) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    """Waits before a pool at a utilisation, seconds."""
+    """Return the waiting times in seconds of a pool at a utilization."""
     work_s = Workload().gpu_s
     rate = gpus * utilisation / work_s
     return pool_waits_s(rate, gpus, work_s, seconds=_IMAGES_SIMULATED / rate, seed=1)
 
 
 def wait_s(gpus: int, utilisation: float, percent: float) -> float:
-    """A percentile of those waits, seconds."""
+    """Return a percentile of the waiting times in seconds."""
     return float(np.percentile(waits(gpus, utilisation), percent))
 
 
 def format_rate(images_per_s: float) -> str:
-    """Images a second with two or three digits."""
+    """Format images per second with two or three digits."""
     return f"{images_per_s:,.0f}" if images_per_s >= 100 else f"{images_per_s:.3g}"
 
 
 def make_layers() -> str:
-    """Layers, which is full first, units for 1,000 images a second."""
+    """Return the layers in the order in which they are full, with the units for 1,000 images per second."""
     rows = []
     for label, workload in WORKLOADS.items():
         rows += [
             [label, layer.name, layer.unit, format_rate(layer.full_at), f"{layer.units(RATE):,}", layer.basis]
             for layer in list_layers(workload)
         ]
-    return table(("workload", "layer", "unit", "full at images/s", "units for 1,000/s", "basis"), rows)
+    return table(("workload", "layer", "unit", "one unit is full at, images/s", "units for 1,000/s", "source"), rows)
 
 
 def make_gpus() -> str:
-    """GPUs for 1,000 images a second by variant and GPU, and what a million images cost at the L4's price."""
+    """Return the GPUs for 1,000 images per second by variant and GPU, and the cost of a million images on L4s."""
     rows = []
     for variant in TERAFLOPS_PER_MEGAPIXEL:
         for gpu in GPU_PEAK_TERAFLOPS:
@@ -93,20 +103,40 @@ def make_gpus() -> str:
             work_s = Workload(variant=variant, gpu=gpu).gpu_s
             usd = f"${1e6 * work_s / 0.7 * PRICE.usd_per_second:,.0f}" if gpu == "L4" else "-"
             rows.append([f"`{variant}`", gpu, f"{1000 * work_s:.0f} ms", *(f"{count:,}" for count in counts), usd])
-    head = (
+    header = (
         "variant",
         "GPU",
-        "GPU time an image at 20 %",
+        "GPU time per image at 20 %",
         "GPUs at 10 %",
         "at 20 %",
         "at 40 %",
-        "GPU dollars a million images",
+        "GPU cost of a million images",
     )
-    return table(head, rows)
+    return table(header, rows)
+
+
+def make_measured_gpu() -> str:
+    """Return what the network takes on the measured GPU today."""
+    rows = []
+    for variant, per_megapixel_s in MEASURED_GPU_S_PER_MEGAPIXEL.items():
+        share = TERAFLOPS_PER_MEGAPIXEL[variant] / per_megapixel_s / MEASURED_GPU_PEAK_TERAFLOPS
+        image_s = per_megapixel_s * Workload().megapixels * GRID_OVERHEAD
+        gpus = math.ceil(RATE * image_s / GPU_UTILISATION)
+        rows.append(
+            [
+                f"`{variant}`",
+                f"{1000 * per_megapixel_s:.0f} ms",
+                f"{share:.1%}",
+                f"{1000 * image_s:.0f} ms",
+                f"{gpus:,}",
+            ]
+        )
+    header = ("variant", "GPU time per megapixel", "of the peak", "GPU time per image", f"{MEASURED_GPU}s for 1,000/s")
+    return table(header, rows)
 
 
 def make_waits() -> str:
-    """Waits before pools of several sizes."""
+    """Return the waiting times of pools of several sizes."""
     columns = [(gpus, percent) for gpus in POOLS for percent in (50, 99)]
     rows = [
         [f"{busy:.0%}", *(f"{1000 * wait_s(gpus, busy, percent):.0f} ms" for gpus, percent in columns)]
@@ -116,7 +146,7 @@ def make_waits() -> str:
 
 
 def make_cells() -> str:
-    """The same GPUs as one pool or in cells that share nothing."""
+    """Return the waiting times of 120 GPUs in one pool and in independent cells."""
     work_s = Workload().gpu_s
     rows = []
     for cells in (1, 3, 10, 30, 120):
@@ -131,7 +161,7 @@ def make_cells() -> str:
 
 
 def make_steps() -> str:
-    """A cell's load doubles at once: what Knative's rules make of it."""
+    """Return how Knative reacts while the load of a cell doubles."""
     rows = []
     for name in STEPS:
         done = outcomes(name)
@@ -147,7 +177,9 @@ def make_steps() -> str:
                 _median([each.gpu_s / 3600 for each in done], ".1f", ""),
             ]
         )
-    return table(("setting", "pods before", "p95 before", "most pods", "worst p95", "slow for", "lost", "GPU h"), rows)
+    return table(
+        ("setting", "pods before", "p95 before", "maximum pods", "worst p95", "slow for", "lost", "GPU h"), rows
+    )
 
 
 def _median(values: Sequence[float], form: str, unit: str) -> str:
@@ -155,23 +187,29 @@ def _median(values: Sequence[float], form: str, unit: str) -> str:
 
 
 def make_regions() -> str:
-    """GPUs for the regions: each alone, shared, and with one region lost."""
+    """Return the GPUs for three regions: shared, each on its own, and with one region lost."""
     gpus = next(layer for layer in list_layers(Workload()) if layer.unit == "L4").units(RATE)
-    peak = world_peak()
+    peak = global_peak_share()
     rows = [
-        ["one pool for the whole world (its busiest moment is 1,000/s)", f"{gpus}"],
-        ["every region alone, sized for its own busiest hour", f"{gpus / peak:.0f}"],
-        ["any region may fail at any hour, the others take its visitors", f"{gpus / peak * survives_loss():.0f}"],
+        ["one pool for the world, with a peak of 1,000/s", f"{gpus}"],
+        ["each region on its own, sized for its peak", f"{gpus / peak:.0f}"],
+        [
+            "any region may fail at any hour, the others take over",
+            f"{gpus / peak * capacity_for_region_loss():.0f}",
+        ],
         *(
-            [f"of the last: {region.name} ({region.share:.0%})", f"{gpus / peak * survives_loss() * region.share:.0f}"]
+            [
+                f"any region may fail: {region.name} ({region.share:.0%})",
+                f"{gpus / peak * capacity_for_region_loss() * region.share:.0f}",
+            ]
             for region in REGIONS
         ),
     ]
-    return table(("how the GPUs are laid out", "L4s"), rows)
+    return table(("distribution", "L4s"), rows)
 
 
 def make_memory() -> str:
-    """Images and bytes inside the gateways by latency."""
+    """Return the images and bytes in the gateways by latency."""
     workload = Workload()
     rows = [
         [
@@ -181,19 +219,20 @@ def make_memory() -> str:
         ]
         for latency_s in (0.5, 2, 10)
     ]
-    return table(("an image's time inside", "images inside", "raw pixels held by the gateways"), rows)
+    return table(("latency", "images in the system", "raw pixels in the gateways"), rows)
 
 
 def make_samples() -> str:
-    """How many pods the autoscaler reads."""
+    """Return how many pods the autoscaler scrapes."""
     return table(
-        ("ready pods", "read each second"), [[str(pods), str(scraped_pods(pods))] for pods in (3, 5, 12, 118, 1000)]
+        ("ready pods", "scraped each second"), [[str(pods), str(scraped_pods(pods))] for pods in (3, 5, 12, 118, 1000)]
     )
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
     "layers": make_layers,
     "gpus": make_gpus,
+    "measured-gpu": make_measured_gpu,
     "waits": make_waits,
     "cells": make_cells,
     "steps": make_steps,

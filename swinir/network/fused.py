@@ -1,8 +1,8 @@
-"""The fused Swin block: `fused_block.c`, compiled on the machine it runs on, and the weights as it wants them.
+"""The fused Swin block: `fused_block.c`, compiled on the machine it runs on, and the weights in its layout.
 
-`make setup` compiles it where there is a C compiler (``python -m swinir.network.fused``); where there is none, or the
-file is of another processor, blocks run in PyTorch and give the same image. Serving never compiles. Before its first
-use the library has to agree with PyTorch on a small block.
+`make setup` compiles it if there is a C compiler; in an installed package ``python -m swinir.network.fused`` does.
+Without a compiled file for this processor, blocks run in PyTorch and give the same image. Serving never compiles.
+Before its first use the library has to agree with PyTorch on a small block.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import platform
+import pwd
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("fused_block.c")
 COMPILED = Path(__file__).parent / "compiled"
+# Second choice, in the home folder: the folder of an installed package may be read-only.
+CACHE = Path(".cache/serverless-superres")
 # -march=native: the file is of this processor, and its name says so. No -ffast-math: a NaN must stay one.
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-std=c11", "-shared", "-fPIC", "-pthread")
 PANEL = 16
@@ -141,34 +144,54 @@ def disabled() -> Iterator[None]:
 
 
 def compile_library() -> Path:
-    """Compile the block for this processor, unless that was done, and return the file; raises CannotCompile."""
+    """Compile the block for this processor, unless that was done, and return the file. Raises CompileError."""
     path = library_path()
     if path.exists():
         return path
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        raise CompileError("there is no C compiler here (cc, gcc or clang)")
+        raise CompileError("no C compiler found (cc, gcc or clang)")
+    errors = []
+    for folder in _folders():
+        try:
+            return _compile_into(folder, compiler)
+        except OSError as error:
+            errors.append(f"{folder} cannot be written: {error.strerror}")
+    raise CompileError("; ".join(errors))
+
+
+def _compile_into(folder: Path, compiler: str) -> Path:
+    path = folder / library_path().name
     partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        COMPILED.mkdir(exist_ok=True)
-        finished = subprocess.run(  # noqa: S603 - our own source and flags
-            [compiler, *FLAGS, str(SOURCE), "-o", str(partial), "-lm"], capture_output=True, text=True, check=False
-        )
-        if finished.returncode:
-            partial.unlink(missing_ok=True)
-            raise CompileError(f"{compiler} refused {SOURCE.name}: {finished.stderr.strip()[:500]}")
-        for old in COMPILED.glob("fused_block-*.so"):
-            old.unlink(missing_ok=True)
-        partial.replace(path)
-    except OSError as error:
-        raise CompileError(f"{COMPILED} cannot be written: {error.strerror}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    partial.touch()  # raises what keeps the compiler from writing, which would say so in words of its own
+    finished = subprocess.run(  # noqa: S603 - our own source and flags
+        [compiler, *FLAGS, str(SOURCE), "-o", str(partial), "-lm"], capture_output=True, text=True, check=False
+    )
+    if finished.returncode:
+        partial.unlink(missing_ok=True)
+        raise CompileError(f"{compiler} refused {SOURCE.name}: {finished.stderr.strip()[:500]}")
+    for old in folder.glob("fused_block-*.so"):
+        old.unlink(missing_ok=True)
+    partial.replace(path)
     return path
 
 
 def library_path() -> Path:
-    """Return where the library of this source, these flags and this processor lies."""
+    """Return the path of the library for this source, these flags and this processor, compiled or not."""
     name = hashlib.sha256(SOURCE.read_bytes() + " ".join(FLAGS).encode() + _processor()).hexdigest()[:16]
-    return COMPILED / f"fused_block-{name}.so"
+    paths = [folder / f"fused_block-{name}.so" for folder in _folders()]
+    return next((path for path in paths if path.exists()), paths[0])
+
+
+def _folders() -> list[Path]:
+    """Return where a compiled library may be, first choice first."""
+    try:
+        # Not $HOME: Triton's models run without it.
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # a container's user without an entry in /etc/passwd
+        return [COMPILED]
+    return [COMPILED, home / CACHE]
 
 
 @functools.cache
@@ -187,7 +210,10 @@ def find_library() -> ctypes.CDLL | None:
     try:
         library = load_library()
     except OSError:
-        log.info("blocks run in PyTorch: the fused block is not compiled for this machine (make setup does it)")
+        log.warning(
+            "blocks run in PyTorch, about half as fast: the fused block is not compiled for this processor. "
+            "To compile it, run: python -m swinir.network.fused"
+        )
         return None
     error = _measure_error()
     if not error <= TOLERANCE:

@@ -1,45 +1,16 @@
-"""What tests in a browser share: one Chromium, a gateway that plays scripts, the front on another port and host."""
+"""Fixtures of the browser tests: one Chromium, a gateway with scripted responses, and the front on another origin."""
 
 from __future__ import annotations
 
-import re
-import shutil
-import threading
-from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
-from tests.browser.scripted import Script, ScriptedGateway
-from tests.conftest import ROOT
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-DESKTOP = {"width": 1180, "height": 900}
-PHONE = {"width": 375, "height": 740}
-WAIT_MS = 20_000
-REFUSALS = ("Failed to load resource",)
-"""What the console says of an answer of 400 and more, which some tests ask for."""
-MakePage = Callable[..., Page]
-
-
-def find_chromium() -> str:
-    """Return the path of Chromium; fail with what to do where there is none."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    pytest.fail("There is no Chromium here. `make test` installs it; by hand: apt-get install chromium")
+from testing.browser.chromium import DESKTOP, FLAGS, WAIT_MS, MakePage, find_chromium
+from testing.browser.front import FrontServer
+from testing.browser.scripted_gateway import Script, ScriptedGateway
 
 
 @pytest.fixture(scope="package")
@@ -54,33 +25,6 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     launched = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
     yield launched
     launched.close()
-
-
-class _Front(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        del format, args
-
-
-class FrontServer:
-    """The folder front/ as any static host serves it, on `localhost`: another site than 127.0.0.1."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        shutil.copytree(ROOT / "front", folder, dirs_exist_ok=True)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Front, directory=str(folder)))
-        self.origin = f"http://localhost:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def point_at(self, gateway_url: str) -> None:
-        """Set the one setting, as an operator would: the address in the iframe."""
-        page = self.folder / "index.html"
-        text, found = re.subn(r'(<iframe[^>]*\ssrc=")[^"]*"', rf'\g<1>{gateway_url}"', page.read_text())
-        assert found == 1, "front/index.html must have one iframe with the gateway's address"
-        page.write_text(text)
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture(scope="package")
@@ -110,16 +54,16 @@ def _gateway(tmp_path_factory: pytest.TempPathFactory, front: FrontServer) -> It
 
 @pytest.fixture
 def gateway(_gateway: ScriptedGateway) -> ScriptedGateway:
-    """The gateway with a fresh script."""
+    """The scripted gateway with a new script."""
     _gateway.script = Script()
     return _gateway
 
 
 @pytest.fixture
 def make_page(browser: Browser, gateway: ScriptedGateway) -> Iterator[MakePage]:
-    """Open pages, by options of a browser context; at the end none of them may have complained.
+    """Open pages in browser contexts with these options; fail at the end if a console has an error or a warning.
 
-    `refusals` are beginnings of the complaints that a test means to provoke.
+    Messages that start with one of `refusals` are expected.
     """
     contexts: list[BrowserContext] = []
     complaints: list[str] = []

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PHONE, MakePage
-from tests.browser.scripted import ScriptedGateway
-from tests.browser.states import HARBOUR, await_state, choose, file, start
+from testing.browser.chromium import PHONE, MakePage
+from testing.browser.page_states import HARBOUR, await_state, choose, file, start
+from testing.browser.scripted_gateway import ScriptedGateway
 
 Box = dict[str, float]
 
 
 def show(page: Page) -> Box:
-    """Make a picture; return where its before and after lies on the screen."""
+    """Upscale an image; return the position of its before/after comparison on the screen."""
     choose(page, file("harbour.png", HARBOUR))
     start(page)
     await_state(page, "done")
@@ -103,7 +103,7 @@ def test_a_zoomed_view_moves_by_drag_keys_and_buttons(page: Page, view: Box) -> 
     page.mouse.up()
     dragged = left_of_plane(page)
     assert abs(before - dragged - 0.1 * view["width"]) < 3
-    assert divided_at(page) == 50, "a drag of the picture leaves the divider alone"
+    assert divided_at(page) == 50, "a drag of the image leaves the divider alone"
 
     page.locator(".compare-view").focus()
     page.keyboard.press("ArrowLeft")

@@ -1,4 +1,4 @@
-"""The page at work: an upload, the backend's state, bands as they come, the result, one after another."""
+"""The page during an upscale: upload, backend state, arriving bands, result, several images in turn."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests import builders
-from tests.browser import scripted
-from tests.browser.conftest import REFUSALS, MakePage
-from tests.browser.scripted import Bands, Broken, Event, Gate, ScriptedGateway, Whole
-from tests.browser.states import BROKEN, BUTTERFLY, HARBOUR, await_state, choose, file, start
+from testing import images
+from testing.browser import scripted_gateway
+from testing.browser.chromium import REFUSALS, MakePage
+from testing.browser.page_states import BROKEN, BUTTERFLY, HARBOUR, await_state, choose, file, start, words
+from testing.browser.scripted_gateway import Bands, Broken, Event, Gate, ScriptedGateway, Whole
 
 CANVAS_PIXELS = """points => {
   const canvas = document.querySelector(".growing-canvas");
@@ -23,12 +23,8 @@ CANVAS_PIXELS = """points => {
 }"""
 
 
-def words(page: Page, index: int = 0) -> Any:
-    return expect(page.locator(".job-state").nth(index))
-
-
 def saved(page: Page, index: int = 0) -> tuple[str, bytes]:
-    """Press Download; return the name and the bytes."""
+    """Press Download; return the file's name and bytes."""
     with page.expect_download() as download:
         page.locator(".job-save").nth(index).click()
     path = download.value.path()
@@ -40,12 +36,12 @@ def test_an_upload_tells_boot_queue_bands_and_ends_with_the_bytes_of_the_api(
 ) -> None:
     gateway.script.plays.append(
         (
-            scripted.ASLEEP,
+            scripted_gateway.ASLEEP,
             Gate("asleep"),
-            scripted.booting(7),
+            scripted_gateway.booting(7),
             Gate("booting"),
-            scripted.UP,
-            scripted.queued(2),
+            scripted_gateway.UP,
+            scripted_gateway.queued(2),
             Gate("queued"),
             Bands(1, 2, 4),
             Gate("half"),
@@ -56,15 +52,15 @@ def test_an_upload_tells_boot_queue_bands_and_ends_with_the_bytes_of_the_api(
     choose(page, file("my holiday.png", HARBOUR))
     start(page)
 
-    words(page).to_have_text("The machine is asleep: the first picture usually takes 12 s more.")
+    words(page).to_have_text("The server is asleep. The first image usually takes 12 s longer.")
     gateway.script.open("asleep")
-    words(page).to_contain_text("The machine is waking:")
+    words(page).to_contain_text("The server is starting:")
     words(page).to_contain_text("s so far, usually 12 s.")
-    expect(page.locator("#backend")).to_have_text("Waking")
+    expect(page.locator("#backend")).to_have_text("Starting")
     gateway.script.open("booting")
-    words(page).to_have_text("In the queue: 2 pictures are ahead of yours.")
+    words(page).to_have_text("In the queue: 2 images are ahead of yours.")
     gateway.script.open("queued")
-    words(page).to_contain_text("Band 2 of 4 is done")
+    words(page).to_contain_text("2 of 4 bands done")
     words(page).to_contain_text("left.")
     expect(page.locator(".growing")).to_have_attribute("data-rows", "600")
     with_band, without = page.evaluate(CANVAS_PIXELS, [[800, 300], [800, 900]])
@@ -79,17 +75,20 @@ def test_an_upload_tells_boot_queue_bands_and_ends_with_the_bytes_of_the_api(
 
 
 def test_what_is_known_of_the_result_stands_beside_it(page: Page, gateway: ScriptedGateway) -> None:
-    gateway.script.extra = {"notes": ["The image is animated: the first of its 2 frames was taken."], "seconds": 3.24}
+    gateway.script.extra = {
+        "notes": ["The image is animated: only the first of its 2 frames was used."],
+        "seconds": 3.24,
+    }
     choose(page, file("butterfly.png"))
     start(page)
     await_state(page, "done")
 
-    expect(page.locator(".job-size")).to_have_text("64 × 64 became 256 × 256 pixels, 16 kB")
-    words(page).to_have_text("Done in 3.2 s, by compact_real_x4.")
+    expect(page.locator(".job-size")).to_have_text("64 × 64 upscaled to 256 × 256 pixels, 16 kB")
+    words(page).to_have_text("Done in 3.2 s with compact_real_x4.")
     expect(page.locator(".job-notes li")).to_have_text(
         [
-            "The image is animated: the first of its 2 frames was taken.",
-            "2 tiles checked: every number is finite. Shrunk back, the result matches your upload at 41.2 dB.",
+            "The image is animated: only the first of its 2 frames was used.",
+            "2 tiles checked: all values are finite. Scaled back down, the result matches your upload at 41.2 dB.",
         ]
     )
 
@@ -99,11 +98,11 @@ def test_a_result_kept_from_earlier_says_so(page: Page, gateway: ScriptedGateway
     choose(page, file("butterfly.png"))
     start(page)
 
-    words(page).to_have_text("Done at once: compact_real_x4 made it before, and it was kept.")
+    words(page).to_have_text("Done at once: compact_real_x4 upscaled the same image before.")
 
 
 def test_stop_stops_and_try_again_tries_again(page: Page, gateway: ScriptedGateway) -> None:
-    gateway.script.plays.append((scripted.UP, Bands(1, 1, 4), Gate("never"), Whole()))
+    gateway.script.plays.append((scripted_gateway.UP, Bands(1, 1, 4), Gate("never"), Whole()))
     choose(page, file("harbour.png", HARBOUR))
     start(page)
     await_state(page, "working")
@@ -120,11 +119,11 @@ def test_stop_stops_and_try_again_tries_again(page: Page, gateway: ScriptedGatew
 
 def test_several_pictures_are_worked_on_one_after_another(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays += [
-        (scripted.UP, Gate("first"), Whole()),
-        (scripted.UP, Event("problem", {"status": 502, **BROKEN})),
+        (scripted_gateway.UP, Gate("first"), Whole()),
+        (scripted_gateway.UP, Event("problem", {"status": 502, **BROKEN})),
     ]
     choose(page, file("a.png"), file("b.png"), file("c.png"))
-    expect(page.locator("#go")).to_have_text("Make 3 pictures larger")
+    expect(page.locator("#go")).to_have_text("Upscale 3 images")
     start(page)
     await_state(page, "waiting", 0)
     await_state(page, "ready", 1)
@@ -155,8 +154,8 @@ HOLD_PREVIEWS = """{
 
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_a_photograph_grows_the_way_its_camera_was_held(page: Page, gateway: ScriptedGateway, orientation: int) -> None:
-    photo = builders.encode_jpeg_with_orientation(builders.draw_photo(120, 60), orientation)
-    gateway.script.plays.append((scripted.UP, Bands(1, 1, 2), Gate("half"), Bands(2, 2, 2), Whole()))
+    photo = images.encode_jpeg_with_orientation(images.draw_photo(120, 60), orientation)
+    gateway.script.plays.append((scripted_gateway.UP, Bands(1, 1, 2), Gate("half"), Bands(2, 2, 2), Whole()))
     choose(page, file("phone.jpg", photo, "image/jpeg"))
     start(page)
     await_state(page, "working")
@@ -164,36 +163,36 @@ def test_a_photograph_grows_the_way_its_camera_was_held(page: Page, gateway: Scr
     assert page.eval_on_selector(".growing-canvas", "canvas => [canvas.width, canvas.height]") == [240, 480]
     gateway.script.open("half")
     await_state(page, "done")
-    expect(page.locator(".job-size")).to_contain_text("60 × 120 became 240 × 480 pixels")
+    expect(page.locator(".job-size")).to_contain_text("60 × 120 upscaled to 240 × 480 pixels")
 
 
 def test_a_preview_that_comes_after_the_result_still_turns_what_is_said(
     make_page: MakePage, gateway: ScriptedGateway
 ) -> None:
-    """A slow browser may decode the upload's preview, which alone knows how the camera was held, after all is done."""
+    """A slow browser may decode the preview, which has the EXIF orientation, only after the upscale is done."""
     page = make_page("about:blank")
     page.add_init_script(HOLD_PREVIEWS)
     page.goto(gateway.url)
-    photo = builders.encode_jpeg_with_orientation(builders.draw_photo(120, 60), 6)
+    photo = images.encode_jpeg_with_orientation(images.draw_photo(120, 60), 6)
     choose(page, file("phone.jpg", photo, "image/jpeg"))
     start(page)
     await_state(page, "done")
-    expect(page.locator(".job-size")).to_contain_text("120 × 60 became 240 × 480 pixels")
+    expect(page.locator(".job-size")).to_contain_text("120 × 60 upscaled to 240 × 480 pixels")
     page.evaluate("held.forEach((show) => show())")
 
-    expect(page.locator(".job-size")).to_contain_text("60 × 120 became 240 × 480 pixels")
+    expect(page.locator(".job-size")).to_contain_text("60 × 120 upscaled to 240 × 480 pixels")
 
 
 def test_a_variant_of_the_same_size_is_told_as_one(page: Page) -> None:
     page.locator(".more summary").click()
     page.check("input[value=compact_color_denoise_25]")
     choose(page, file("butterfly.png"))
-    expect(page.locator("#go")).to_have_text("Clean it up")
+    expect(page.locator("#go")).to_have_text("Clean up")
     start(page)
     await_state(page, "done")
 
     expect(page.locator(".job-size")).to_have_text(re.compile(r"^64 × 64 pixels, \d+ kB$"))
-    expect(page.locator(".job-notes")).not_to_contain_text("Shrunk back")
+    expect(page.locator(".job-notes")).not_to_contain_text("Scaled back down")
 
 
 def test_a_finished_picture_is_made_again_as_is_chosen_then(page: Page, gateway: ScriptedGateway) -> None:
@@ -203,7 +202,7 @@ def test_a_finished_picture_is_made_again_as_is_chosen_then(page: Page, gateway:
     expect(page).to_have_title(re.compile("^Done: "))
 
     page.get_by_label("WebP: the smallest").check()
-    page.get_by_role("button", name="Again butterfly.png").click()
+    page.get_by_role("button", name="Redo butterfly.png").click()
     await_state(page, "done")
 
     name, data = saved(page)
@@ -220,20 +219,20 @@ def test_the_button_is_in_sight_once_a_picture_is_ready(make_page: MakePage) -> 
 
 
 def test_the_page_tells_how_long_a_picture_may_stay_in_memory(page: Page) -> None:
-    expect(page.locator(".notes")).to_contain_text("kept in memory for 24 hours at most")
+    expect(page.locator(".notes")).to_contain_text("stays in memory for at most 24 hours")
 
 
 def test_a_refusal_that_holds_for_all_stops_the_list(make_page: MakePage, gateway: ScriptedGateway) -> None:
     page = make_page(refusals=REFUSALS)
-    problem = {"title": "Too many pictures", "detail": "12 megapixels in an hour is the limit. Try again in 90 s."}
+    problem = {"title": "Too many images", "detail": "The maximum is 12 megapixels per hour. Try again in 90 s."}
     gateway.script.refusals.append((429, problem, {"Retry-After": "90"}))
     choose(page, file("a.png"), file("b.png"))
     start(page)
 
     await_state(page, "failed", 0)
     await_state(page, "ready", 1)
-    words(page).to_have_text("Too many pictures. 12 megapixels in an hour is the limit. Try again in 90 s.")
-    expect(page.locator(".job-notes li").first).to_have_text("It may work again in 90 s.")
+    words(page).to_have_text("Too many images. The maximum is 12 megapixels per hour. Try again in 90 s.")
+    expect(page.locator(".job-notes li").first).to_have_text("Try again in 90 s.")
     expect(page.locator("#go")).to_be_enabled()
     assert len(gateway.script.uploads) == 1
 
@@ -253,14 +252,14 @@ def test_a_page_that_was_open_for_too_long_is_sent_again_with_a_fresh_token(
     assert gateway.script.tokens[1] == "a-fresh-token"
 
 
-@pytest.mark.parametrize("steps", [(scripted.UP, Bands(1, 1, 2), Broken()), (Broken(),)])
+@pytest.mark.parametrize("steps", [(scripted_gateway.UP, Bands(1, 1, 2), Broken()), (Broken(),)])
 def test_a_connection_that_breaks_is_told_in_words(page: Page, gateway: ScriptedGateway, steps: Any) -> None:
     gateway.script.plays.append(steps)
     choose(page, file("butterfly.png"))
     start(page)
 
     await_state(page, "failed")
-    words(page).to_have_text("The connection broke before the picture was there. Try again: nothing was kept.")
+    words(page).to_have_text("The connection was lost before the result arrived. Try again.")
 
 
 def test_a_removed_picture_is_gone_and_its_work_stopped(page: Page, gateway: ScriptedGateway) -> None:
@@ -311,7 +310,7 @@ def test_format_and_quality_are_sent_as_chosen(page: Page, gateway: ScriptedGate
 
 
 def test_a_large_result_comes_whole(page: Page, gateway: ScriptedGateway) -> None:
-    noise = builders.encode_png(builders.draw_photo(300, 320))
+    noise = images.encode_png(images.draw_photo(300, 320))
     choose(page, file("noise.png", noise))
     start(page)
     await_state(page, "done")

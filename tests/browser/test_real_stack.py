@@ -1,4 +1,4 @@
-"""The page on the whole thing: `superres serve` with its real Triton, which is asleep when the visitor comes."""
+"""The page with `superres serve` and a real Triton that is asleep at the start."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import Frame, Page, Playwright, expect
 
-from gateway.wsgi.disconnects import LOOK_EVERY_S
+from gateway.wsgi.disconnects import POLL_INTERVAL_S
 from swinir.zoo import PHOTO_VARIANT
-from tests.browser.conftest import PHONE, FrontServer, MakePage
-from tests.browser.states import BUTTERFLY, HARBOUR, choose, file, press_in_front
-from tests.browser.test_ways import STORAGE, frugal_page, press_until
-from tests.builders import draw_photo, encode_png
-from tests.conftest import tiles_in_flight
-from tests.stack.running import (
+from testing.browser.chromium import PHONE, STORAGE, MakePage, frugal_page, press_until
+from testing.browser.front import FrontServer
+from testing.browser.page_states import BUTTERFLY, HARBOUR, choose, file, press_in_front
+from testing.images import draw_photo, encode_png
+from testing.stack import (
     Stack,
     await_up,
     count_tiles,
@@ -30,6 +29,7 @@ from tests.stack.running import (
     wait_for,
     wait_until_quiet,
 )
+from testing.triton import tiles_in_flight
 
 BOOT_MS = 90_000
 TILES, SECONDS = "superres_tiles_total", "superres_seconds_total"
@@ -48,7 +48,7 @@ WATCH_STATES = """() => {
 
 
 class SleepyStack:
-    """A running service whose Triton sleeps after two seconds, and a front that may show it."""
+    """A running service whose Triton sleeps after two seconds, and a front that embeds it."""
 
     def __init__(self, folder: Path) -> None:
         self.front = FrontServer(folder / "front")
@@ -98,7 +98,7 @@ def test_a_sleeping_backend_boots_bands_arrive_and_the_download_is_what_the_api_
     expect(page.locator("#state")).to_contain_text("usually takes")  # it has booted once, at the start
     assert sleepy.status()["backend"]["state"] == "asleep", "a view must not wake it"
     page.evaluate(WATCH_STATES)
-    # The upload itself has to wake it: woken by the choice of a file it may be up before a slow browser uploads.
+    # The upload has to start the boot: selecting a file also does, and Triton may be up before a slow browser uploads.
     page.route("**/api/v1/wake", lambda route: route.fulfill(status=202, json={"state": "asleep"}))
 
     choose(page, file("harbour.png", HARBOUR))
@@ -110,7 +110,7 @@ def test_a_sleeping_backend_boots_bands_arrive_and_the_download_is_what_the_api_
     rows = sorted({rows for state, rows in seen if state == "working" and rows})
     assert len(rows) >= 2, f"bands must be painted before the end: {seen}"
     assert rows[-1] == 1200
-    expect(page.locator(".job-notes")).to_contain_text("every number is finite")
+    expect(page.locator(".job-notes")).to_contain_text("all values are finite")
     page.locator(".divider").focus()
     page.keyboard.press("End")
     with page.expect_download() as download:
@@ -180,11 +180,11 @@ def test_stop_ends_tritons_work_within_what_is_in_flight_and_frees_the_place(mak
     at_stop = count_tiles(stack)
     settled = wait_until_quiet(stack)
     tile_s = (triton_metrics(stack)[SECONDS] - before[SECONDS]) / (settled - before[TILES])
-    more = math.ceil(LOOK_EVERY_S / tile_s)  # before the gateway sees that the page has hung up
+    more = math.ceil(POLL_INTERVAL_S / tile_s)  # before the gateway notices the disconnect
     assert settled - at_stop <= tiles_in_flight(tile_s) + more
-    assert settled - before[TILES] < 24, "all tiles of this picture"
+    assert settled - before[TILES] < 24, "all tiles of this image"
     with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=10) as answer:
-        assert json.load(answer)["queue"]["at_work"] == 0
+        assert json.load(answer)["queue"]["running"] == 0
 
 
 def test_the_same_without_javascript(make_page: MakePage, sleepy: SleepyStack) -> None:
@@ -193,7 +193,7 @@ def test_the_same_without_javascript(make_page: MakePage, sleepy: SleepyStack) -
     choose(page, file("butterfly.png"))
     page.click("#go")
 
-    expect(page.locator("h1")).to_have_text("Here it is", timeout=BOOT_MS)
+    expect(page.locator("h1")).to_have_text("Your result", timeout=BOOT_MS)
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
     assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)

@@ -1,4 +1,4 @@
-"""The page before the first band: what wakes the backend, what is said to whoever waits, when a wait is given up."""
+"""The page before the first band: what wakes the backend, what it shows meanwhile, and when it gives up."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.browser import scripted
-from tests.browser.conftest import MakePage
-from tests.browser.scripted import Bands, Event, Gate, ScriptedGateway, Whole
-from tests.browser.states import HARBOUR, await_state, choose, file, start
-from tests.browser.test_page import words
+from testing.browser import scripted_gateway
+from testing.browser.chromium import MakePage
+from testing.browser.page_states import HARBOUR, await_state, choose, file, start, words
+from testing.browser.scripted_gateway import Bands, Event, Gate, ScriptedGateway, Whole
 
 
 def test_choosing_wakes_the_backend_and_looking_does_not(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.state = "asleep"
     page.reload()
-    expect(page.locator("#state")).to_have_text("The machine is asleep: the first picture usually takes 12 s more.")
+    expect(page.locator("#state")).to_have_text("The server is asleep. The first image usually takes 12 s longer.")
     assert gateway.script.woken == 0
 
     choose(page, file("notes.txt", b"words"), file("butterfly.png"))
 
-    expect(page.locator("#backend")).to_have_text("Waking")
+    expect(page.locator("#backend")).to_have_text("Starting")
     assert gateway.script.woken == 1
     assert gateway.script.uploads == []
 
@@ -46,17 +45,17 @@ def test_a_stream_that_falls_silent_is_taken_for_broken(make_page: MakePage, gat
     page = make_page("about:blank")
     page.clock.install()
     page.goto(gateway.url)
-    gateway.script.plays.append((scripted.UP, Gate("silent", is_silent=True)))
+    gateway.script.plays.append((scripted_gateway.UP, Gate("silent", is_silent=True)))
     choose(page, file("butterfly.png"))
     await_state(page, "ready")
-    page.clock.pause_at(page.evaluate("Date.now()") / 1000 + 1)  # else it goes on in real time between the runs
+    page.clock.pause_at(page.evaluate("Date.now()") / 1000 + 1)  # otherwise the clock runs in real time between calls
     start(page)
     await_state(page, "waiting")
     page.clock.run_for(29_000)
     await_state(page, "waiting")
     page.clock.run_for(2_000)
 
-    words(page).to_contain_text("The connection broke")
+    words(page).to_contain_text("The connection was lost")
     gateway.script.open("silent")
 
 
@@ -80,19 +79,19 @@ def test_an_example_wakes_nothing_by_itself_for_its_answer_may_be_kept(page: Pag
 def test_what_is_waited_for_is_said_from_the_boot_to_the_first_band(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays.append(
         (
-            scripted.booting(3.0),
-            scripted.queued(3),
+            scripted_gateway.booting(3.0),
+            scripted_gateway.queued(3),
             Gate("boots"),
-            scripted.booting(4.0),
+            scripted_gateway.booting(4.0),
             Gate("up"),
-            scripted.UP,
+            scripted_gateway.UP,
             Gate("turn"),
-            Event("queue", {"place": 0, "ahead": 0}),
+            Event("queue", {"position": 0, "ahead": 0}),
             Gate("bands"),
             Bands(1, 1, 2),
-            scripted.booting(0.0),
+            scripted_gateway.booting(0.0),
             Gate("again"),
-            scripted.UP,
+            scripted_gateway.UP,
             Gate("end"),
             Bands(1, 2, 2),
             Whole(),
@@ -100,17 +99,17 @@ def test_what_is_waited_for_is_said_from_the_boot_to_the_first_band(page: Page, 
     )
     choose(page, file("harbour.png", HARBOUR))
     start(page)
-    ahead = "In the queue: 3 pictures are ahead of yours."
-    words(page).to_have_text(re.compile(rf"^The machine is waking: .*{ahead}$"))
+    ahead = "In the queue: 3 images are ahead of yours."
+    words(page).to_have_text(re.compile(rf"^The server is starting: .*{ahead}$"))
     gateway.script.open("boots")
-    words(page).to_have_text(re.compile(rf"^The machine is waking: [4-9] s so far, usually 12 s\. {ahead}$"))
+    words(page).to_have_text(re.compile(rf"^The server is starting: [4-9] s so far, usually 12 s\. {ahead}$"))
     gateway.script.open("up")
     words(page).to_have_text(ahead)
     gateway.script.open("turn")
-    words(page).to_have_text(re.compile(r"^The machine works on your picture, [2-9] s so far\.$"))  # also when it ticks
+    words(page).to_have_text(re.compile(r"^Upscaling your image, [2-9] s so far\.$"))  # also when it ticks
     gateway.script.open("bands")
-    words(page).to_contain_text("The machine is waking")  # after a band: it died, and another one boots
+    words(page).to_contain_text("The server is starting")  # after a band: it died, and another one boots
     gateway.script.open("again")
-    words(page).to_have_text(re.compile(r"^The machine works on your picture, [2-9] s so far\.$"))
+    words(page).to_have_text(re.compile(r"^Upscaling your image, [2-9] s so far\.$"))
     gateway.script.open("end")
     await_state(page, "done")

@@ -1,4 +1,4 @@
-"""Knative's admission rules hold for what we ship, and each refuses its counter-example."""
+"""The shipped manifests pass Knative's admission rules, and each rule rejects its counter-example."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.k8s.knative_admission import AUTOSCALING, complain, duration_s
-from tests.k8s.manifests import KNATIVE, OVERLAYS, Manifest, find_service, render, revision
+from testing.k8s.knative_admission import AUTOSCALING, complain, duration_s
+from testing.k8s.manifests import KNATIVE, OVERLAYS, Manifest, find_service, render, revision
 
-# What the documentation tells the operator to enable, and for which overlay.
+# Feature flags that the documentation asks the operator to enable, by overlay.
 FLAGS = {
     "gpu-node-at-zero": frozenset({"kubernetes.podspec-nodeselector", "kubernetes.podspec-tolerations"}),
 }

@@ -1,4 +1,4 @@
-"""The overlay for Cloud Run: what Google takes of a Knative Service, and the way from there to the backend."""
+"""The overlay for Cloud Run: the fields that Google accepts, and the connection to the backend."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 
 import yaml
 
-from tests.k8s.manifests import K8S, Manifest, environment, find_service
+from testing.k8s.manifests import K8S, Manifest, environment, find_service
 
 CLOUD_RUN = "overlays/cloud-run"
-# Google's rule for labels, which Cloud Run holds Services to (cloud.google.com/run/docs/configuring/services/labels).
+# Google's rule for labels on Cloud Run (cloud.google.com/run/docs/configuring/services/labels).
 KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 VALUE = re.compile(r"[a-z0-9_-]{0,63}")
 
@@ -27,7 +27,7 @@ def test_google_takes_every_label() -> None:
 
 
 def test_google_would_refuse_those_of_the_base() -> None:
-    """The counter-example, and the reason for the overlay's patches."""
+    """The counter-example, which is why the overlay has patches."""
     base = yaml.safe_load((K8S / "base" / "gateway" / "service.yaml").read_text())
     assert refused_labels(base) == ["app.kubernetes.io/component=gateway"] * 2
 

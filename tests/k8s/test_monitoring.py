@@ -1,4 +1,4 @@
-"""The dashboard and the scrape job name only what exists: metrics of the running Triton, labels of our pods."""
+"""The dashboard and the scrape job use only existing names: metrics of a running Triton, labels of our pods."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.conftest import ROOT, TritonServer
-from tests.k8s.manifests import environment, find, find_service, render
+from testing.data import ROOT
+from testing.k8s.manifests import environment, find, find_service, render
+from testing.triton import TritonServer
 
-# Triton gives these on hosts with a GPU alone (Triton's metrics documentation); none could be asked here.
+# Triton has these only on hosts with a GPU (Triton's metrics documentation), so no test can read them here.
 GPU_METRICS = {"nv_gpu_utilization", "nv_gpu_memory_used_bytes"}
 POD_MONITOR = {
     "type": "object",
@@ -57,9 +58,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def expressions() -> list[str]:
-    """Every PromQL expression that the project shows or recommends: the dashboard's, and those of
-    docs/how-to/operate.md.
-    """
+    """Return every PromQL expression of the dashboard and of docs/how-to/operate.md."""
     shown = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
     recommended = re.findall(
         r"`([^`\n]*\b(?:nv|superres_gateway)_[^`\n]*)`", (ROOT / "docs/how-to/operate.md").read_text()
@@ -74,7 +73,7 @@ def test_every_metric_exists_in_the_running_triton(triton_server: TritonServer) 
         known = set(re.findall(r"^# TYPE (\w+)", answer.read().decode(), re.MULTILINE))
     named = {name for expression in expressions() for name in re.findall(r"\bnv_\w+", expression)}
     assert named - known - GPU_METRICS == set()
-    assert "nv_inference_request_succes" not in known  # a typo would be seen
+    assert "nv_inference_request_succes" not in known  # a typo would be found
 
 
 def test_every_metric_of_the_gateway_is_one_of_those_it_documents() -> None:

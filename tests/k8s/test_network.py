@@ -1,7 +1,7 @@
-"""Hidden means hidden: the whole table of who may reach whom, answered by the policies that the overlays really render.
+"""The complete table of allowed connections between pods, evaluated with the policies that the overlays render.
 
-Each side of a connection is asked by itself, so that one lock never covers for another; and every row that is not
-listed is refused, by identities that differ from the right one in their namespace or in their labels alone.
+Egress and ingress are evaluated separately, so that one cannot hide an error of the other. Every connection that is
+not listed is denied, also for pods that differ from an allowed one only in namespace or labels.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.k8s.manifests import CLUSTER_OVERLAYS, render
-from tests.k8s.network_policies import PodSelector, Policy, may_enter, may_leave, may_reach
+from testing.k8s.manifests import CLUSTER_OVERLAYS, render
+from testing.k8s.network_policies import PodSelector, Policy, may_enter, may_leave, may_reach
 
 COMPONENT, NAME = "app.kubernetes.io/component", "app.kubernetes.io/name"
 OURS = {
     **{name: PodSelector("superres", {COMPONENT: name}) for name in ("backend", "gateway", "redis")},
-    "neighbour": PodSelector("superres", {"app": "something-else"}),  # a pod that nobody wrote a policy for
+    "neighbour": PodSelector("superres", {"app": "something-else"}),  # a pod without any policy
 }
 CLUSTERS = {
     "activator": PodSelector("knative-serving", {"app": "activator"}),
@@ -28,7 +28,7 @@ CLUSTERS = {
     "prometheus": PodSelector("monitoring", {NAME: "prometheus"}),
     "dns": PodSelector("kube-system", {"k8s-app": "kube-dns"}),
 }
-# The right labels in another namespace, and other labels in the right namespace, are other identities.
+# The right labels in another namespace, or other labels in the right namespace, make a different pod.
 IMPOSTORS = {
     **{f"{name} of shop": PodSelector("shop", pod.labels) for name, pod in {**OURS, **CLUSTERS}.items()},
     "webhook": PodSelector("knative-serving", {"app": "webhook"}),
@@ -63,10 +63,10 @@ PORTS = (
 )
 DOORS = [*((port, "TCP") for port in PORTS), (53, "UDP"), (8013, "UDP")]
 
-# Pods that let in what is listed here, and nobody else: all of ours, and the two doors of the cluster that are locked.
+# Pods that accept only the listed connections: all of ours, and the cluster's two restricted gateways.
 GUARDED = {*OURS, "activator", "kourier"}
 ENTER: dict[tuple[str, str], tuple[int, ...]] = {
-    ("activator", "backend"): (8012, 8013),  # never around the queue-proxy
+    ("activator", "backend"): (8012, 8013),  # never bypassing the queue-proxy
     ("autoscaler", "backend"): (9090,),
     ("prometheus", "backend"): (8002,),
     ("activator", "gateway"): (8012, 8013),
@@ -81,12 +81,12 @@ ENTER: dict[tuple[str, str], tuple[int, ...]] = {
     ("net-kourier", "kourier"): (8080, 8443, 8081, 8090, 9443),
     ("prometheus", "kourier"): (8080, 8443, 9000),
 }
-# What ours may call beside the names that everyone may look up. Whoever is not ours may call anybody.
+# Targets that our pods may call, in addition to DNS. Other pods may call any target.
 LEAVE: dict[tuple[str, str], tuple[int, ...]] = {
     ("gateway", "kourier"): (8081,),
     ("gateway", "redis"): (6379,),
 }
-# One request on its way: the front door twice, with the gateway in between.
+# The hops of one request: the ingress gateway twice, with our gateway in between.
 WAY = [
     ("the internet", "kourier", 8080),
     ("kourier", "activator", 8012),
@@ -102,7 +102,7 @@ def policies_of(overlay: str) -> list[Policy]:
 
 
 def differences(policies: list[Policy]) -> Iterator[str]:
-    """Yield each row in which the policies say something else than the table."""
+    """Yield each connection for which the policies differ from the table."""
     for target in (*sorted(GUARDED), "webhook", "kourier's other"):
         for source, pod in PODS.items():
             for port, protocol in DOORS:
@@ -130,7 +130,7 @@ def test_the_path_from_visitor_to_backend_is_open_on_both_sides(overlay: str) ->
 
 
 def spoil(policies: list[Policy]) -> Iterator[tuple[str, list[Policy]]]:
-    """Yield the policies with one selector or list emptied, or one rule or port removed: each in turn, and its name."""
+    """Yield copies of the policies, each with one selector or list emptied or one rule or port removed, and a name."""
 
     def edit(number: int, path: tuple[str | int, ...], *, to: Any = None) -> list[Policy]:
         changed = copy.deepcopy(policies)
@@ -168,7 +168,7 @@ SPOILT = dict(spoil(policies_of("gpu")))
 
 @pytest.mark.parametrize("fault", SPOILT)
 def test_the_table_sees_every_selector_and_every_list_that_is_emptied(fault: str) -> None:
-    """The counter-examples: each word of each policy is held by some row."""
+    """The counter-examples: removing any part of a policy changes some connection."""
     assert next(differences(SPOILT[fault]), None), f"nobody sees it: {fault}"
 
 

@@ -1,4 +1,4 @@
-"""What must agree between files: time-outs in one chain, settings that exist, images pinned, no plain secrets."""
+"""Values that must agree between files: the chain of timeouts, existing settings, pinned images, no plain secrets."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.config.settings import SETTINGS, Settings, read_settings
-from tests.k8s.knative_admission import complain, duration_s
-from tests.k8s.manifests import (
+from gateway.config.environment import read_settings
+from gateway.config.settings import SETTINGS, Settings
+from testing.data import ROOT
+from testing.k8s.knative_admission import complain, duration_s
+from testing.k8s.manifests import (
     ALL,
     CLUSTER_OVERLAYS,
     K8S,
     KNATIVE,
     OVERLAYS,
-    ROOT,
     Manifest,
     environment,
     find_service,
@@ -26,19 +27,19 @@ from tests.k8s.manifests import (
     render_with,
     revision,
 )
-from tests.k8s.test_schemas import schema_errors
+from testing.k8s.schemas import schema_errors
 
 TAIL = ("window", "scale-to-zero-pod-retention-period")
 DRAIN_S = 30
-"""What a Knative pod waits without requests before SIGTERM (queue-proxy's drain; guide/kpa.md)."""
+"""Seconds that a Knative pod waits without requests before SIGTERM (queue-proxy's drain)."""
 ALONE_BYTES = 360_000_000
-"""Of a picture that fits beside no other, and is worked on alone (docs/reference/rate-limits.md)."""
+"""Memory of an image so large that it is processed alone (docs/reference/rate-limits.md)."""
 PYTHON_BYTES = 150e6
 IMAGE = re.compile(r"[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64}")
 
 
 def settings_of(overlay: str) -> Settings:
-    """What the gateway makes of the overlay's environment; a secret's file stands elsewhere here."""
+    """Return the gateway's settings from the overlay's environment, with secret files in a folder of the test."""
     given = environment(find_service(f"overlays/{overlay}", "gateway"))
     return read_settings(
         {name: value for name, value in given.items() if not re.search(r"(KEY|SECRET)_FILE$", name)}
@@ -60,7 +61,7 @@ def test_every_setting_named_exists_and_is_accepted(overlay: str) -> None:
 
 
 def broken_links(settings: Settings, gateway: Manifest, backend: Manifest) -> list[str]:
-    """Return where the chain of time-outs breaks: our own answer comes first, a pod that ends finishes its work."""
+    """Return where the chain of timeouts breaks: the gateway's own deadline must be first, and pods must drain."""
     of_backend_s, of_gateway_s = (revision(each)["timeoutSeconds"] for each in (backend, gateway))
     exit_s = int(environment(backend)["EXIT_TIMEOUT_S"])
     annotations = backend["spec"]["template"]["metadata"]["annotations"]
@@ -68,7 +69,8 @@ def broken_links(settings: Settings, gateway: Manifest, backend: Manifest) -> li
     links = {
         "the activator would answer before the gateway": settings.deadline_s < of_backend_s,
         "Knative would cut the visitor off": settings.body_timeout_s + settings.deadline_s < of_gateway_s,
-        "SIGKILL would come before Triton's end": DRAIN_S + exit_s + 5 <= of_backend_s,  # timeoutSeconds is the grace
+        "SIGKILL would come before Triton's end": DRAIN_S + exit_s + 5
+        <= of_backend_s,  # timeoutSeconds is the grace period
         "a boot that requests wait for would count as failed": of_backend_s < progress_s,
         "a slow boot would die at 300 s": all(
             revision(each).get("responseStartTimeoutSeconds", 300)
@@ -113,7 +115,7 @@ def test_the_backend_has_the_places_that_gateways_fill(overlay: str) -> None:
     tail_s = sum(duration_s(annotation(backend, name)) or 0 for name in TAIL)
     assert settings.scale_to_zero_after_s == tail_s, "asleep is not when it sleeps"
     assert int(annotation(backend, "min-scale")) == 0, "somebody pays while nobody asks"
-    assert int(annotation(backend, "max-scale")) >= 1, "without a ceiling there is no bound on cost"
+    assert int(annotation(backend, "max-scale")) >= 1, "without a maximum the cost is unbounded"
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
@@ -195,7 +197,7 @@ def test_every_container_of_ours_is_confined(folder: str) -> None:
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
 def test_a_patch_changes_a_container_and_does_not_replace_it(overlay: str) -> None:
-    """Without the merge keys of knative-service.schema.json kustomize would replace lists, and lose the image."""
+    """Without the merge keys of knative-service.schema.json, kustomize would replace lists and lose the image."""
     base = yaml.safe_load((K8S / "base" / "gateway" / "service.yaml").read_text())
     assert environment(base).keys() <= environment(find_service(f"overlays/{overlay}", "gateway")).keys()
     mounts = revision(find_service(f"overlays/{overlay}", "gateway"))["containers"][0]["volumeMounts"]
@@ -213,7 +215,7 @@ def test_the_shared_memory_fits_into_the_memory() -> None:
 
 @pytest.mark.parametrize(("overlay", "dollars"), [("gpu", 3), ("gpu-node-at-zero", 3), ("replicas", 4 * 10 * 3)])
 def test_the_month_ends_before_its_bill_passes_what_the_overlay_says(overlay: str, dollars: float) -> None:
-    """The bill has the drain, which the gateway does not see: most of it beside one image a visit
+    """The bill includes the drain, which the gateway cannot see; with one image per visit it is the largest part
     (docs/how-to/plan-costs.md).
     """
     settings = settings_of(overlay)
@@ -237,6 +239,6 @@ def test_a_component_for_http_clients_adds_a_service_of_its_own(tmp_path: Path) 
 
 
 def test_patches_are_short() -> None:
-    """House rule: base is what is always true, an overlay what differs; a patch of more than 25 lines is a copy."""
+    """The base has what is common, an overlay what differs. A patch of more than 25 lines is a copy."""
     for path in K8S.rglob("*.patch.yaml"):
         assert len(path.read_text().splitlines()) <= 25, path.relative_to(ROOT)

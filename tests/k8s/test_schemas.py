@@ -1,61 +1,26 @@
-"""The schemas that an API server would apply: Kubernetes' own, strictly; for Knative the CRD's and our own."""
+"""The manifests pass the schemas that an API server applies: Kubernetes' own, and for Knative the CRD's and ours."""
 
 from __future__ import annotations
 
 import copy
-import gzip
-import json
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
-import jsonschema
 import kubernetes_validate
 import pytest
-import yaml
 
-from tests.k8s.manifests import ALL, K8S, KNATIVE, OVERLAYS, ROOT, Manifest, find_service, render
+from testing.k8s.manifests import ALL, KNATIVE, OVERLAYS, Manifest, find_service, render
+from testing.k8s.schemas import OUR_SCHEMA, knatives, ours, schema_errors
 
-KUBERNETES = "1.34"  # the least that Knative 1.22 asks for
-OUR_SCHEMA = json.loads((K8S / "base" / "knative-service.schema.json").read_text())
+KUBERNETES = "1.34"  # the minimum for Knative 1.22
 SERVICES = [
     (overlay, manifest["metadata"]["name"])
     for overlay in OVERLAYS
     for manifest in render(f"overlays/{overlay}")
     if manifest["apiVersion"] == KNATIVE
 ]
-# Not in kubernetes-validate: the Prometheus operator's. What of it is used is checked by test_monitoring.py.
+# The Prometheus operator's kinds are not in kubernetes-validate; test_monitoring.py checks them.
 FOREIGN = {"monitoring.coreos.com/v1"}
-
-
-@cache
-def ours() -> jsonschema.Draft7Validator:
-    return jsonschema.Draft7Validator({**OUR_SCHEMA, "$ref": "#/definitions/dev.knative.serving.v1.Service"})
-
-
-@cache
-def knatives() -> jsonschema.Draft7Validator:
-    """The CRD's OpenAPI schema as a JSON schema, closed as the API server's pruning would show."""
-    crd = yaml.safe_load(gzip.decompress((ROOT / "tests" / "data" / "knative" / "service-crd.yaml.gz").read_bytes()))
-    version = next(version for version in crd["spec"]["versions"] if version["name"] == "v1")
-    return jsonschema.Draft7Validator(_close(version["schema"]["openAPIV3Schema"], is_root=True))
-
-
-def _close(schema: Any, *, is_root: bool = False) -> Any:
-    if isinstance(schema, list):
-        return [_close(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {key: _close(value) if key != "properties" else value for key, value in schema.items()}
-    if isinstance(schema.get("properties"), dict):
-        closed["properties"] = {name: _close(value) for name, value in schema["properties"].items()}
-        if is_root:
-            closed["properties"]["metadata"] = {"type": "object"}
-        if not schema.get("x-kubernetes-preserve-unknown-fields"):
-            closed["additionalProperties"] = False
-    if schema.get("x-kubernetes-int-or-string"):
-        closed["type"] = ["integer", "string"]
-    return closed
 
 
 @pytest.mark.parametrize("folder", ALL)
@@ -69,11 +34,6 @@ def test_every_kubernetes_object_is_valid_strictly(folder: str) -> None:
 @pytest.mark.parametrize(("overlay", "name"), SERVICES)
 def test_every_knative_service_fits_knatives_schema_and_ours(overlay: str, name: str) -> None:
     assert schema_errors(find_service(f"overlays/{overlay}", name)) == []
-
-
-def schema_errors(service: Manifest) -> list[str]:
-    """Return what either schema has to say of a Knative Service."""
-    return [error.message for validator in (knatives(), ours()) for error in validator.iter_errors(service)]
 
 
 def _spoil(path: str, value: Any) -> Callable[[Manifest], None]:
@@ -109,7 +69,7 @@ def test_a_wrong_knative_service_fits_neither_schema(fault: str) -> None:
 
 
 def test_our_schema_allows_nothing_that_knatives_does_not() -> None:
-    """Every property that ours knows exists in the CRD, at the same place, with the same type."""
+    """Every property of our schema exists in the CRD, at the same path and with the same type."""
     crd = knatives().schema["properties"]["spec"]["properties"]["template"]["properties"]["spec"]
     definitions = OUR_SCHEMA["definitions"]
 
@@ -118,7 +78,7 @@ def test_our_schema_allows_nothing_that_knatives_does_not() -> None:
 
     def compare(own: Any, theirs: Any, path: str) -> None:
         own = resolve(own)
-        if theirs.get("x-kubernetes-preserve-unknown-fields"):  # kept whole, checked by Kubernetes itself
+        if theirs.get("x-kubernetes-preserve-unknown-fields"):  # complete, checked by Kubernetes' schema
             return
         kinds = theirs.get("type", [])
         if "type" in own and own["type"] != "object":

@@ -24,7 +24,8 @@ from swinir.errors import WeightsError
 from swinir.inference.batching import TileJob, run_jobs
 from swinir.inference.engine import Engine, EngineError, InferenceCancelledError
 from swinir.inference.large_jobs import SMALL_PIXELS, LargeJobQueue
-from swinir.inference.memory import SharedMemoryBudget, keep_freed_memory
+from swinir.inference.memory import keep_freed_memory
+from swinir.inference.shared_memory import SharedMemoryBudget
 from swinir.request_limits import admit_tiles
 from swinir.settings import read_settings
 from swinir.zoo import UnknownVariantError
@@ -67,9 +68,9 @@ class TritonPythonModel:
         self.engine.warm_up(settings.default_variant)
         warm = time.monotonic()
         self._tell_metrics()
-        self.room = SharedMemoryBudget()
+        self.shared_memory = SharedMemoryBudget()
         on_cpu = self.engine.device.type == "cpu"
-        self.lane = LargeJobQueue(self._run, self.engine.micro_batch_pixels) if on_cpu else None
+        self.large_jobs = LargeJobQueue(self._run, self.engine.micro_batch_pixels) if on_cpu else None
         pb_utils.Logger.log_info(
             f"{self.engine.describe()}; {settings.default_variant}: imports {age_s:.2f} s, "
             f"weights {loaded - began:.2f} s, warm-up {warm - loaded:.2f} s"
@@ -84,18 +85,18 @@ class TritonPythonModel:
                 job = _job(request)
                 if job.error is None:
                     admit_tiles(*job.tiles.shape[1:3], job.group[0], weights_dir=self.weights_dir)
-                if job.error is not None or self.lane is None or job.pixels <= SMALL_PIXELS:
+                if job.error is not None or self.large_jobs is None or job.pixels <= SMALL_PIXELS:
                     at_once[index] = job
                 else:
-                    self.lane.put(job, _answer_later(request, self.room))
+                    self.large_jobs.put(job, _answer_later(request, self.shared_memory))
             except Exception as error:  # noqa: BLE001 - it must not fail the requests beside it
                 answers[index] = _refuse(error)
         self._run(list(at_once.values()))
         together_bytes = 0
         for index, job in at_once.items():
-            together_bytes += _fit(job, self.room, beside_bytes=together_bytes)
+            together_bytes += _fit(job, self.shared_memory, beside_bytes=together_bytes)
             answers[index] = _response(job)
-        self.room.note(together_bytes)
+        self.shared_memory.note(together_bytes)
         return answers
 
     def _run(self, jobs: list[TileJob]) -> None:

@@ -1,0 +1,258 @@
+"""The real application with scripted responses: a test defines the events of the stream, the status and the wake
+call. The script can wait at a gate while the test checks the page.
+
+The final result is real: the API's response to the same upload.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Flask
+from PIL import Image
+from werkzeug import Request
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+from werkzeug.wsgi import ClosingIterator
+
+from gateway.access.api_keys import ApiKeyStore
+from gateway.app import create_app
+from gateway.config.settings import Settings
+from swinir.zoo import PHOTO_VARIANT
+from testing.backend import FakeBackend
+
+GATE_LIMIT_S = 30.0
+USUAL = {"p50": 12.0, "p90": 15.0}
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of the stream, sent unchanged."""
+
+    name: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Holds the stream until the test opens the gate of that name; sends comments meanwhile unless it is silent."""
+
+    name: str
+    is_silent: bool = False
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Bands `first` to `last` of `of`, cut from the result, each with its progress."""
+
+    first: int
+    last: int
+    of: int
+
+
+class Whole:
+    """Sends the result."""
+
+
+class Broken:
+    """Closes the connection."""
+
+
+Step = Event | Gate | Bands | Whole | Broken
+
+ASLEEP = Event("state", {"state": "asleep", "elapsed_s": None, "usual_s": USUAL})
+UP = Event("state", {"state": "up", "elapsed_s": None, "usual_s": USUAL})
+
+
+def booting(elapsed_s: float) -> Event:
+    return Event("state", {"state": "booting", "elapsed_s": elapsed_s, "usual_s": USUAL})
+
+
+def queued(ahead: int) -> Event:
+    return Event("queue", {"position": ahead + 1, "ahead": ahead})
+
+
+PLAIN: tuple[Step, ...] = (UP, Bands(1, 2, 2), Whole())
+
+
+@dataclass
+class Script:
+    """Steps of the response to each of the next uploads; PLAIN for all later ones."""
+
+    plays: list[tuple[Step, ...]] = field(default_factory=list)
+    refusals: list[tuple[int, dict[str, Any], dict[str, str]]] = field(default_factory=list)
+    """(status, problem, headers) of responses that replace the stream of the next uploads."""
+    state: str = "up"
+    since_s: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Members that replace those of the result event."""
+    woken: int = 0
+    uploads: list[bytes] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+    """The form's CSRF token of each upload."""
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    gates: dict[str, threading.Event] = field(default_factory=dict)
+
+    def open(self, gate: str) -> None:
+        """Open a gate."""
+        self.gate(gate).set()
+
+    def gate(self, name: str) -> threading.Event:
+        return self.gates.setdefault(name, threading.Event())
+
+
+class ScriptedGateway:
+    """Serves the scripted application on a free port, in threads of this process."""
+
+    def __init__(self, state_dir: Path, *, upscaler: FakeBackend | None = None, **changes: Any) -> None:
+        self.key = ApiKeyStore(state_dir / "keys.json").new("browser")
+        self.app: Flask = create_app(Settings(state_dir=str(state_dir), **changes), upscaler or FakeBackend())
+        self._inner = self.app.wsgi_app
+        self.app.wsgi_app = self._answer  # type: ignore[method-assign,assignment]
+        self.script = Script()
+        self.server: BaseWSGIServer = make_server("127.0.0.1", 0, self.app, threaded=True, request_handler=_Quiet)
+        self.url = f"http://127.0.0.1:{self.server.port}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def api(self, upload: bytes, **fields: object) -> bytes:
+        """Return the API's response to an upload with the form's variant and these fields."""
+        with self.app.test_client() as client:
+            path = f"/api/v1/upscale?{urlencode({'variant': PHOTO_VARIANT, **fields})}"
+            answer = client.post(path, data=upload, headers={"X-API-Key": self.key}, buffered=True)
+        assert answer.status_code == 200, answer.get_data(as_text=True)
+        return answer.data
+
+    def _answer(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        if path == "/api/v1/status":
+            return self._json(start, "200 OK", self._status())
+        if path == "/api/v1/wake" and method == "POST":
+            self.script.woken += 1
+            self.script.state = "booting" if self.script.state == "asleep" else self.script.state
+            return self._json(start, "202 Accepted", {"state": self.script.state})
+        if path == "/" and method == "POST" and "text/event-stream" in environ.get("HTTP_ACCEPT", ""):
+            return self._stream(environ, start)
+        # Read whole: werkzeug's server leaves the response and its file open if the client resets the connection.
+        with closing(ClosingIterator(self._inner(environ, start))) as answer:
+            return [b"".join(answer)]
+
+    def _status(self) -> dict[str, Any]:
+        since = self.script.since_s or 0.0
+        backend = {"state": self.script.state, "since_s": since, "usual_boot_s": USUAL}
+        return {"backend": backend, "queue": {"running": 0, "waiting": 0, "size": 8}, "month": {}}
+
+    def _json(
+        self, start: Any, status: str, body: dict[str, Any], headers: Iterable[tuple[str, str]] = ()
+    ) -> list[bytes]:
+        start(status, [("Content-Type", "application/json"), *headers])
+        return [json.dumps(body).encode()]
+
+    def _stream(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        script = self.script
+        with Request(environ) as sent:
+            fields, filename = sent.form.to_dict(), sent.files["image"].filename
+            script.uploads.append(sent.files["image"].read())
+        script.tokens.append(fields.pop("token", ""))
+        if script.refusals:
+            status, problem, headers = script.refusals.pop(0)
+            return self._json(start, f"{status} Refused", {"status": status, **problem}, headers.items())
+        image = (BytesIO(script.uploads[-1]), filename)
+        with self.app.test_client() as client:
+            answer = client.post(
+                "/api/v1/upscale", data={"image": image, **fields}, headers={"X-API-Key": self.key}, buffered=True
+            )
+        if answer.status_code != 200:
+            return self._json(start, f"{answer.status_code} Refused", answer.get_json() or {})
+        start("200 OK", [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store")])
+        steps = script.plays.pop(0) if script.plays else PLAIN
+        return self._play(script, steps, answer)
+
+    def _play(self, script: Script, steps: tuple[Step, ...], answer: Any) -> Iterator[bytes]:
+        ended = False
+        try:
+            for step in steps:
+                if isinstance(step, Gate):
+                    yield from self._wait(script.gate(step.name), step.is_silent)
+                elif isinstance(step, Event):
+                    yield _line(step.name, step.data)
+                elif isinstance(step, Bands):
+                    yield from _bands(step, answer.data)
+                elif isinstance(step, Broken):
+                    ended = True
+                    return
+                else:
+                    yield _line("result", _result(answer) | script.extra)
+            ended = True
+        finally:
+            if not ended:
+                script.cancelled.set()
+
+    def _wait(self, gate: threading.Event, is_silent: bool) -> Iterator[bytes]:
+        deadline = time.monotonic() + GATE_LIMIT_S
+        if is_silent:
+            gate.wait(GATE_LIMIT_S)
+        while not gate.wait(0.05) and time.monotonic() < deadline:
+            yield b": heartbeat\n\n"
+
+
+class _Quiet(WSGIRequestHandler):
+    """Logs nothing: tests check the browser's console."""
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
+        del type, message, args
+
+
+def _line(name: str, data: dict[str, Any]) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def _bands(step: Bands, data: bytes) -> Iterator[bytes]:
+    with Image.open(BytesIO(data)) as image:
+        whole = image.convert("RGB")
+    for band in range(step.first, step.last + 1):
+        top, bottom = (whole.height * edge // step.of for edge in (band - 1, band))
+        target = BytesIO()
+        whole.crop((0, top, whole.width, bottom)).save(target, "JPEG", quality=90, subsampling=0)
+        facts = {"top": top, "rows": bottom - top, "width": whole.width, "height": whole.height}
+        encoded = base64.b64encode(target.getvalue()).decode()
+        yield _line("band", {**facts, "media_type": "image/jpeg", "data": encoded})
+        left = {"elapsed_s": 1.5 * band, "left_s": 15.0 * (step.of - band)}
+        yield _line("progress", {"bands_done": band, "bands": step.of, **left})
+
+
+def _result(answer: Any) -> dict[str, Any]:
+    width, height = map(int, answer.headers["X-Superres-Size"].split("x"))
+    return {
+        "filename": answer.headers["Content-Disposition"].partition("filename=")[2],
+        "media_type": answer.mimetype,
+        "width": width,
+        "height": height,
+        "bytes": len(answer.data),
+        "seconds": float(answer.headers["X-Superres-Seconds"]),
+        "variant": answer.headers["X-Superres-Variant"],
+        "notes": [note for note in [answer.headers.get("X-Superres-Notes")] if note],
+        "checks": {
+            "tiles": 2,
+            "reruns": 0,
+            "halvings": 0,
+            "lowest": -3.0,
+            "highest": 260.0,
+            "clamped": 0.001,
+            "back_db": 41.2,
+        },
+        "cache": "miss",
+        "data": base64.b64encode(answer.data).decode(),
+    }

@@ -1,0 +1,98 @@
+"""Valid uploads of every kind, and functions that damage them."""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+
+from testing import images
+
+PHOTO, GREY, ALPHA = images.draw_photo(11, 13), images.draw_grey(11, 13), images.draw_alpha(11, 13)
+
+
+EXIF = images.exif_with_orientation(6, gps=True)
+
+
+SEEDS: dict[str, bytes] = {
+    "png-rgb": images.encode_png(PHOTO, icc_profile=images.icc_profile(), exif=EXIF),
+    "png-rgba": images.encode_png(np.dstack((PHOTO, ALPHA))),
+    "png-grey-alpha": images.encode_png(np.dstack((GREY, ALPHA))),
+    "png-one-bit": images.one_bit_png(GREY > 99),
+    "png-grey16": images.grey16_png(GREY.astype(np.uint16) * np.uint16(250)),
+    "png-palette": images.palette_png_with_transparency(PHOTO),
+    "png-key": images.png_with_transparent_colour(PHOTO, (1, 2, 3)),
+    "png-text": images.insert_png_chunk(images.encode_png(GREY), b"zTXt", b"a\0\0" + zlib.compress(bytes(999))),
+    "apng": images.animated_png([PHOTO, ~PHOTO]),
+    "jpeg": images.encode_jpeg(PHOTO, exif=b"Exif\0\0" + EXIF, icc_profile=images.icc_profile()),
+    "jpeg-grey": images.encode_jpeg(GREY),
+    "jpeg-progressive": images.encode_jpeg(PHOTO, progressive=True, subsampling=2),
+    "jpeg-cmyk": images.cmyk_jpeg(PHOTO),
+    "jpeg-ycck": images.ycck_jpeg(PHOTO),
+    "webp": images.encode_webp(PHOTO, icc_profile=images.icc_profile(), exif=EXIF),
+    "webp-alpha": images.encode_webp(np.dstack((PHOTO, ALPHA)), lossless=False),
+    "webp-lossy": images.encode_webp(PHOTO, lossless=False),
+    "webp-animated": images.animated_webp([PHOTO, ~PHOTO]),
+}
+
+
+def flip(data: bytes, dice: random.Random) -> bytes:
+    damaged = bytearray(data)
+    for _ in range(dice.choice((1, 1, 2, 8))):
+        damaged[dice.randrange(4, len(damaged))] = dice.choice((0, 1, 0x7F, 0x80, 0xFF, dice.randrange(256)))
+    return bytes(damaged)
+
+
+def cut(data: bytes, dice: random.Random) -> bytes:
+    return data[: dice.randrange(len(data))]
+
+
+def drop(data: bytes, dice: random.Random) -> bytes:
+    at = dice.randrange(len(data))
+    return data[:at] + data[at + dice.randrange(1, 40) :]
+
+
+def repeat(data: bytes, dice: random.Random) -> bytes:
+    start, at = dice.randrange(len(data)), dice.randrange(4, len(data))
+    return data[:at] + data[start : start + dice.randrange(1, 400)] + data[at:]
+
+
+def splice(data: bytes, dice: random.Random) -> bytes:
+    other = dice.choice(list(SEEDS.values()))
+    return data[: dice.randrange(4, len(data))] + other[dice.randrange(len(other)) :]
+
+
+def enlarge_number(data: bytes, dice: random.Random) -> bytes:
+    at = dice.randrange(4, len(data) - 4)
+    return data[:at] + struct.pack(dice.choice("<>") + "I", dice.choice((0, 2**31, 2**32 - 1, 65_536))) + data[at + 4 :]
+
+
+def seal(data: bytes) -> bytes:
+    """Recompute the checksums of a PNG's chunks or the length of a RIFF, as an attacker would."""
+    if data.startswith(b"RIFF"):
+        return data[:4] + struct.pack("<I", max(0, len(data) - 8)) + data[8:]
+    if not data.startswith(images.PNG_SIGNATURE):
+        return data
+    sealed, at = bytearray(data), 8
+    while at + 12 <= len(sealed):
+        end = at + 12 + int.from_bytes(sealed[at : at + 4], "big")
+        if end > len(sealed):
+            break
+        sealed[end - 4 : end] = struct.pack(">I", zlib.crc32(sealed[at + 4 : end - 4]))
+        at = end
+    return bytes(sealed)
+
+
+DAMAGES: tuple[Callable[[bytes, random.Random], bytes], ...] = (
+    flip,
+    flip,
+    flip,
+    cut,
+    drop,
+    repeat,
+    splice,
+    enlarge_number,
+)

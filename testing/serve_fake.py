@@ -1,0 +1,84 @@
+"""Serves the real gateway with a fake backend: `python -m testing.serve_fake [HOW]`.
+
+HOW is slow (never responds), takes=SECONDS (per image), bands (of 48 rows, made on demand), broken or never-ready.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.backend.interface import Backend, Band
+from gateway.cancellation import CancelToken
+from gateway.config.environment import read_settings
+from gateway.config.settings import Settings
+from gateway.server import ServeError, serve
+from preprocessing.codec import Pixels
+from testing.backend import FakeBackend, enlarge
+
+
+class Marked(FakeBackend):
+    """Writes a file when it is closed."""
+
+    def __init__(self, marker: Path, gate: threading.Event | None, takes_s: float) -> None:
+        super().__init__(gate=gate)
+        self._marker = marker
+        self._takes_s = takes_s
+
+    def upscale_bands(
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
+    ) -> Iterator[Band]:
+        """Yield the bands after the set time; end early if the job is cancelled."""
+        stopped = threading.Event()
+        with cancel_token.on_cancel(stopped.set):
+            stopped.wait(self._takes_s)
+        cancel_token.raise_if_cancelled()
+        yield from super().upscale_bands(
+            pixels, variant, deadline=deadline, request_id=request_id, cancel_token=cancel_token
+        )
+
+    def close(self) -> None:
+        """Write the file."""
+        self._marker.write_text("closed")
+
+
+class Banded(FakeBackend):
+    """Holds one band at a time, as a remote backend does."""
+
+    def upscale_bands(
+        self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
+    ) -> Iterator[Band]:
+        """Yield the enlarged image in bands of 48 rows of the upload."""
+        del deadline, request_id
+        self.state_tracker.mark_up()
+        top = 0
+        for first in range(0, len(pixels), 48):
+            cancel_token.raise_if_cancelled()
+            rows = enlarge(pixels[first : first + 48], variant)
+            yield Band(top, rows)
+            top += len(rows)
+
+
+def make_backend(settings: Settings) -> Backend:
+    """Return the backend that the arguments ask for."""
+    if "broken" in sys.argv:
+        raise RuntimeError("No Triton to be had. Install one.")
+    if "bands" in sys.argv:
+        return Banded()
+    takes_s = sum(float(given.removeprefix("takes=")) for given in sys.argv if given.startswith("takes="))
+    gate = threading.Event() if "slow" in sys.argv else None
+    return Marked(Path(settings.state_dir) / "closed", gate, takes_s)
+
+
+def await_ready(_upscaler: Backend) -> None:
+    """Return at once, or never become ready."""
+    if "never-ready" in sys.argv:
+        raise RuntimeError("Triton does not start: it has no legs.")
+
+
+try:
+    sys.exit(serve(read_settings().settings, make_backend, await_ready))
+except ServeError as error:
+    sys.exit(f"superres: {error}")

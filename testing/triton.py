@@ -1,0 +1,141 @@
+"""Starts real Triton servers for tests: with other weights or settings, or with injected faults."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.backend.triton_process import TritonProcess, find_free_ports
+from swinir.streaming import MOST_IN_FLIGHT, SUB_BATCH_S
+from testing.data import ROOT
+
+FAULTY_ADAPTER = '''"""The shipped adapter, with an engine whose forward pass and load go wrong as a file says."""
+
+import importlib.util
+import time
+from pathlib import Path
+
+import torch
+
+from swinir.inference import engine, network_cache, shared_memory
+
+SWITCH = Path({switch!r})
+spec = importlib.util.spec_from_file_location("shipped_adapter", {adapter!r})
+shipped = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(shipped)
+real_forward, real_load = engine.Engine._forward, network_cache.load_network
+real_free_shm_bytes = shared_memory.free_shm_bytes
+
+
+def take_fault(kind):
+    """Whether this fault is on; each line of the file is a fault, used up unless it begins with "always "."""
+    lines = SWITCH.read_text().splitlines() if SWITCH.exists() else []
+    if f"always {{kind}}" in lines:
+        return True
+    if kind in lines:
+        lines.remove(kind)
+        SWITCH.write_text("\\n".join(lines))
+        return True
+    return False
+
+
+def forward(self, network, images, precision):
+    if take_fault("memory"):
+        raise torch.OutOfMemoryError("CUDA out of memory (injected)")
+    restored = real_forward(self, network, images, precision)
+    if take_fault("nan"):
+        restored[-1, 0, 2, 3] = torch.nan
+    return restored
+
+
+def load(row, path, device):
+    if take_fault("load"):
+        raise network_cache.InvalidWeightsError(path.name + " cannot be read (injected)")
+    time.sleep(0.3 if take_fault("slow load") else 0)
+    return real_load(row, path, device)
+
+
+def free_shm_bytes():
+    return 0 if take_fault("shared memory") else real_free_shm_bytes()
+
+
+engine.Engine._forward = forward
+shared_memory.SharedMemoryBudget.__init__.__defaults__ = (free_shm_bytes,)
+network_cache.NetworkCache.__init__.__defaults__ = (load,)
+
+
+class TritonPythonModel(shipped.TritonPythonModel):
+    def execute(self, requests):
+        large_jobs = self.large_jobs
+        if take_fault("no large jobs"):  # as on a GPU
+            self.large_jobs = None
+        try:
+            return super().execute(requests)
+        finally:
+            self.large_jobs = large_jobs
+'''
+
+
+@contextmanager
+def run_server(
+    folder: Path, *, environ: Mapping[str, str], model_repository: Path = ROOT / "model_repository"
+) -> Iterator[TritonServer]:
+    """Run a real tritonserver on free loopback ports; its log is in `folder`."""
+    process = TritonProcess(
+        model_repository=model_repository,
+        model_key="model-key-of-the-tests",
+        api_key="api-key-of-the-tests",
+        log_path=folder / "triton.log",
+        environ={"OMP_WAIT_POLICY": "passive", **environ},
+        ports=find_free_ports(),
+    )
+    try:
+        process.wait_until_ready(time.monotonic() + BOOT_LIMIT_S)
+        yield TritonServer(process, "model-key-of-the-tests", "api-key-of-the-tests")
+        assert not process.find_fault(), f"{process.find_fault()}\n{process.log_tail()}"
+    finally:
+        process.stop()
+
+
+def lay_out_faulty_repository(folder: Path, switch: Path) -> Path:
+    """Copy the shipped models, with an adapter around `swinir` that injects the faults listed in the file `switch`."""
+    repository = folder / "model_repository"
+    shutil.copytree(ROOT / "model_repository", repository, ignore=shutil.ignore_patterns("__pycache__"))
+    shipped = ROOT / "model_repository" / "swinir" / "1" / "model.py"
+    adapter = FAULTY_ADAPTER.format(switch=str(switch), adapter=str(shipped))
+    (repository / "swinir" / "1" / "model.py").write_text(adapter)
+    return repository
+
+
+BOOT_LIMIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class TritonServer:
+    """A running Triton and the keys that it was started with."""
+
+    process: TritonProcess
+    model_key: str
+    api_key: str
+
+    @property
+    def grpc_address(self) -> str:
+        return self.process.grpc_address
+
+    @property
+    def http_address(self) -> str:
+        return f"127.0.0.1:{self.process.ports.http}"
+
+    @property
+    def metrics_address(self) -> str:
+        return f"127.0.0.1:{self.process.ports.metrics}"
+
+
+def tiles_in_flight(tile_s: float) -> int:
+    """Return the maximum number of tiles in flight if one takes `tile_s`: cancelling a job does not stop these."""
+    return MOST_IN_FLIGHT * math.ceil(SUB_BATCH_S / tile_s)

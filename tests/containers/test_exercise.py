@@ -1,0 +1,74 @@
+"""The HTTP client of `make containers` retries every failure that a restarting service causes."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from docker.exercise.checks import ANSWER_TIMEOUT_S, ask, wait_for
+from docker.exercise.podman import ExerciseError, run
+from testing.compose import services
+
+
+@contextmanager
+def serving(*answers: bytes) -> Iterator[str]:
+    """A server that sends each connection the next of these byte strings and closes it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for answer in answers:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(65_536)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+        thread.join()
+
+
+def test_an_answer_of_any_status_is_returned_whole() -> None:
+    with serving(b"HTTP/1.0 200 OK\r\n\r\nyes", b"HTTP/1.0 503 Later\r\n\r\nno place") as url:
+        assert [ask(url), ask(url)] == [(200, b"yes"), (503, b"no place")]
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (b"", b"RemoteDisconnected"),
+        (b"nonsense\r\n", b"BadStatusLine"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", b"IncompleteRead"),
+        (b"HTTP/1.1 503 Later\r\nContent-Length: 9\r\n\r\nhalf", b"IncompleteRead"),
+    ],
+)
+def test_a_server_that_hangs_up_is_status_0_with_the_reason(sent: bytes, words: bytes) -> None:
+    with serving(sent) as url:
+        status, reason = ask(url)
+    assert status == 0
+    assert words in reason
+
+
+def test_a_closed_port_and_a_silent_one_are_status_0() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        assert ask(url, timeout_s=0.05)[0] == 0
+    assert ask(url)[0] == 0
+
+
+def test_waiting_goes_on_over_questions_that_failed() -> None:
+    with serving(b"", b"HTTP/1.1 503 Later\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n") as url:
+        wait_for(lambda: ask(url)[0] == 200, 60, "it is back")
+
+
+def test_a_client_waits_longer_than_the_gateway_does() -> None:
+    assert float(services()["gateway"]["environment"]["SUPERRES_DEADLINE_S"]) < ANSWER_TIMEOUT_S
+
+
+def test_a_command_that_hangs_is_a_failure_in_words() -> None:
+    with pytest.raises(ExerciseError, match=r"sleep 60 did not end"):
+        run("sleep", "60", limit_s=0.05)

@@ -1,0 +1,160 @@
+"""Sleep, boot, events, a closed tab and a killed Triton, on the whole stack."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.backend.triton_stubs import find_stubs
+from gateway.wsgi.disconnects import POLL_INTERVAL_S
+from testing.images import draw_photo, encode_png
+from testing.stack import (
+    Stack,
+    await_up,
+    count_tiles,
+    start_stack,
+    stop_stack,
+    triton_metrics,
+    wait_for,
+    wait_until_quiet,
+)
+from testing.triton import tiles_in_flight
+
+IDLE_S = 3.0
+TILES, SECONDS = "superres_tiles_total", "superres_seconds_total"
+
+
+@pytest.fixture(scope="module")
+def sleeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A service that sleeps after a short time and stores no results."""
+    running = start_stack(
+        tmp_path_factory.mktemp("sleeper"),
+        SUPERRES_SCALE_TO_ZERO_AFTER_S=str(IDLE_S),
+        SUPERRES_CACHE_MAX_BYTES="0",
+    )
+    try:
+        yield running
+    finally:
+        code = stop_stack(running)
+    assert code == 0, f"superres serve ended with {code}:\n{running.log()}"
+
+
+def status(stack: Stack) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=10) as answer:
+        backend: dict[str, Any] = json.loads(answer.read())["backend"]
+        return backend
+
+
+def is_in(stack: Stack, name: str) -> Callable[[], bool]:
+    return lambda: bool(status(stack)["state"] == name)
+
+
+def stream(stack: Stack, image: bytes) -> list[tuple[str, dict[str, Any]]]:
+    """Post an image and return its events."""
+    with stack.post(image, headers={"Accept": "text/event-stream"}) as answer:
+        blocks = answer.read().decode().strip().split("\n\n")
+    pairs = [block.split("\n", 1) for block in blocks if not block.startswith(":")]
+    return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in pairs]
+
+
+def test_it_sleeps_when_idle_and_nobody_but_who_asks_for_it_wakes_it(sleeper: Stack) -> None:
+    wait_for(is_in(sleeper, "asleep"), "sleep")
+    server = sleeper.triton_pid()
+    wait_for(lambda: not Path(f"/proc/{server}").exists(), "the end of its process")
+
+    for path in ("/", "/healthz", "/readyz", "/api/v1/status", "/api/v1/variants", "/static/x/page.css"):
+        urllib.request.urlopen(f"{sleeper.url}{path}", timeout=10).close()
+    assert status(sleeper)["state"] == "asleep"
+
+    request = urllib.request.Request(f"{sleeper.url}/api/v1/wake", b"", {"X-API-Key": sleeper.key})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert (answer.status, json.loads(answer.read())) == (202, {"state": "booting"})
+    wait_for(is_in(sleeper, "up"), "the boot")
+    assert sleeper.triton_pid() != server
+    assert status(sleeper)["usual_boot_s"]["p50"] > 0
+    assert json.loads((sleeper.state_dir / "boots.json").read_text()), "kept for the next start"
+
+
+def test_a_picture_wakes_it_and_its_boot_is_told(sleeper: Stack) -> None:
+    wait_for(is_in(sleeper, "asleep"), "sleep")
+    image = encode_png(draw_photo(64, 80, seed=1))
+
+    events = stream(sleeper, image)
+
+    states = [data["state"] for name, data in events if name == "state"]
+    assert states[0] in ("asleep", "booting")
+    assert "booting" in states
+    assert states[-1] == "up"
+    booting = [data for name, data in events if name == "state" and data["state"] == "booting"]
+    assert booting[0]["usual_s"]["p50"] > 0
+    assert events[-1][0] == "result"
+    with sleeper.post(image) as plain:
+        assert base64.b64decode(events[-1][1]["data"]) == plain.read()
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
+def test_a_closed_tab_ends_the_work_within_what_is_in_flight(stack: Stack, accept: str) -> None:
+    await_up(stack)
+    image, before = encode_png(draw_photo(1300, 800, seed=2)), triton_metrics(stack)
+    host, port = stack.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=90) as tab:
+        head = f"POST /api/v1/upscale HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {stack.key}\r\nAccept: {accept}\r\n"
+        tab.sendall(f"{head}Content-Length: {len(image)}\r\n\r\n".encode() + image)
+        wait_for(lambda: count_tiles(stack) >= before[TILES] + 2, "its first tiles")
+
+    at_close = count_tiles(stack)
+    settled = wait_until_quiet(stack)
+
+    tile_s = (triton_metrics(stack)[SECONDS] - before[SECONDS]) / (settled - before[TILES])
+    assert settled - at_close <= tiles_in_flight(tile_s) + math.ceil(POLL_INTERVAL_S / tile_s), (
+        "more than before it is seen"
+    )
+    assert settled - before[TILES] < 24, "all tiles of this image"
+    assert stack.post(encode_png(draw_photo(8, 8))).status == 200
+
+
+def test_kill_9_while_ten_pictures_are_made_leaves_each_with_its_picture_or_a_clear_503(sleeper: Stack) -> None:
+    # Larger than SMALL_PIXELS: each has its own forward pass, so its bytes do not depend on other requests.
+    images = [encode_png(draw_photo(200, 240, seed=seed)) for seed in range(10)]
+    expected = [sleeper.post(image).read() for image in images]
+    server = sleeper.triton_pid()
+    stub = next(stub.pid for stub in find_stubs(server) if "libtorch" in Path(f"/proc/{stub.pid}/maps").read_text())
+
+    def ask(image: bytes) -> bytes | dict[str, Any]:
+        try:
+            with sleeper.post(image) as answer:
+                picture: bytes = answer.read()
+                return picture
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return {**json.loads(refused.read()), "retry_after": refused.headers["Retry-After"]}
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = [pool.submit(ask, image) for image in images]
+        time.sleep(0.3)
+        os.kill(stub, signal.SIGKILL)
+        wait_for(lambda: sleeper.triton_pid() != server, "another Triton")
+        os.kill(sleeper.triton_pid(), signal.SIGKILL)
+        outcomes = [answer.result() for answer in answers]
+
+    for own, outcome in zip(expected, outcomes, strict=True):
+        if isinstance(outcome, bytes):
+            assert outcome == own
+        else:
+            assert outcome["status"] == 503, outcome
+            assert int(outcome["retry_after"]) >= 1
+    assert any(isinstance(outcome, bytes) for outcome in outcomes)
+    assert sleeper.post(images[0]).read() == expected[0]

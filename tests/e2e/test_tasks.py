@@ -1,0 +1,82 @@
+"""Every task on the whole stack: sizes, colours, notes, output checks and offered variants."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from swinir.weights.load import build_network, write_weights
+from swinir.zoo import GAN_NOTICE, VARIANTS
+from testing import images
+from testing.data import pixels_of
+from testing.networks import install_small, reference_tensors
+from testing.stack import Stack, start_stack, stop_stack
+
+INSTALLED = ("real_x2", "gray_jpeg_10")
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A service with two published variants, which have the parity weights, and a custom variant."""
+    state_dir = tmp_path_factory.mktemp("tasks")
+    weights_dir = state_dir / "weights"
+    weights_dir.mkdir()
+    for name in INSTALLED:
+        row = VARIANTS[name]
+        network = build_network(row.config, reference_tensors(dict(row.config)), name)
+        write_weights(network, weights_dir / f"{name}.safetensors", {"variant": name})
+    install_small(weights_dir, "mine_x3", upscale=3)
+    running = start_stack(state_dir)
+    try:
+        yield running
+    finally:
+        stop_stack(running)
+
+
+def answer_of(stack: Stack, pixels: Any, variant: str) -> tuple[Any, Any]:
+    """Return (pixels of the response, its headers)."""
+    with stack.post(images.encode_png(pixels), f"?variant={variant}") as answer:
+        return pixels_of(answer.read()), answer.headers
+
+
+@pytest.mark.parametrize(
+    ("variant", "scale"),
+    [("real_x2", 2), ("gray_jpeg_10", 1), ("mine_x3", 3), ("compact_x2", 2), ("compact_color_denoise_25", 1)],
+)
+def test_the_answer_has_the_size_of_its_task_and_says_what_was_checked(tasks: Stack, variant: str, scale: int) -> None:
+    made, headers = answer_of(tasks, images.draw_photo(21, 30, seed=1), variant)
+    assert made.shape == (21 * scale, 30 * scale, 3)
+    assert headers["X-Superres-Variant"] == variant
+    assert headers["X-Superres-Checks"].startswith("finite; tiles=1; reruns=0; halvings=0; range=")
+
+
+def test_a_variant_that_invents_texture_says_so_beside_its_answer(tasks: Stack) -> None:
+    _, headers = answer_of(tasks, images.draw_photo(16, 16, seed=2), "real_x2")
+    assert GAN_NOTICE in headers["X-Superres-Notes"]
+    _, headers = answer_of(tasks, images.draw_photo(16, 16, seed=2), "compact_x2")
+    assert "invents" not in headers.get("X-Superres-Notes", "")
+
+
+def test_a_grey_variant_says_that_a_colour_image_keeps_its_colour(tasks: Stack) -> None:
+    made, headers = answer_of(tasks, (images.draw_photo(16, 16, seed=3) // 4 + 96).astype(np.uint8), "gray_jpeg_10")
+    assert not np.array_equal(made[..., 0], made[..., 2])
+    assert "luminance" in headers["X-Superres-Notes"]
+
+
+def test_a_grey_image_stays_grey_and_nothing_is_said(tasks: Stack) -> None:
+    made, headers = answer_of(tasks, images.draw_grey(16, 16, seed=4), "gray_jpeg_10")
+    assert np.array_equal(made[..., 0], made[..., 2])
+    assert "luminance" not in headers.get("X-Superres-Notes", "")
+
+
+def test_the_api_lists_the_whole_zoo_and_offers_what_is_here(tasks: Stack) -> None:
+    with urllib.request.urlopen(f"{tasks.url}/api/v1/variants", timeout=30) as answer:
+        told = json.load(answer)
+    offered = {row["name"] for row in told["variants"]}
+    assert offered == {name for name, row in VARIANTS.items() if row.is_bundled} | {*INSTALLED, "mine_x3"}
+    assert offered | {row["name"] for row in told["not_offered"]} == {*VARIANTS, "mine_x3"}

@@ -1,0 +1,315 @@
+"""Idle and slow connections must not block the gateway: other clients are served immediately."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from werkzeug.test import EnvironBuilder
+
+from gateway.wsgi import timeouts
+from gateway.wsgi.timeouts import MIN_RESPONSE_BYTES_PER_S, RequestBodyTimeout, ResponseTimeout, SocketDeadlines
+from testing import images
+from testing.clock import ManualClock
+from testing.raw_http import LIMIT_S, connected
+from testing.requests import FORM_SECRET, Elements, form
+from testing.server import Served, serving
+
+AT_ONCE_S = 3.0
+"""Time limit of a health check during the attack: many times its duration without one on a busy machine.
+
+Without the protection each took 5 to 40 s."""
+TIMES = 20
+UNENDED = b"GET / HTTP/1.1\r\nHost: he"
+WHOLE = b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n"
+FILE = b"GET /static/x/example-harbour.png HTTP/1.1\r\nHost: here\r\n\r\n"
+"""79 kB; a hundred of them exceed the socket buffers."""
+
+
+def connect(server: Served) -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)  # so that the kernel does not accept an unread response
+    sock.settimeout(LIMIT_S)
+    sock.connect(("127.0.0.1", server.port))
+    return sock
+
+
+@contextmanager
+def many_connected(server: Served, count: int, data: bytes = b"") -> Iterator[list[socket.socket]]:
+    socks = []
+    try:
+        for _ in range(count):
+            socks.append(connect(server))
+            socks[-1].sendall(data)
+        yield socks
+    finally:
+        for sock in socks:
+            sock.close()
+
+
+def ask_health(server: Served) -> tuple[int, float]:
+    """Return the status of a health check and its duration."""
+    began = time.monotonic()
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=LIMIT_S)
+    connection.request("GET", "/healthz")
+    status = connection.getresponse().status
+    connection.close()
+    return status, time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server with default timeouts and threads."""
+    with serving(tmp_path_factory.mktemp("usual")) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("count", "data"),
+    [
+        (400, b""),
+        (200, UNENDED),
+        (100, WHOLE + UNENDED),
+        (100, b"GET / HTTP/1.1\r\nX: " + b"x" * 32_768),
+        (30, b"GET /healthz HTTP/1.0\r\n\r\n"),
+        (200, b"POST /nothing HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n"),
+        (200, b"POST /api/v1/upscale HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n"),
+    ],
+    ids=[
+        "silent",
+        "half of the headers",
+        "one and a half headers",
+        "endless headers",
+        "never close",
+        "404 unread",
+        "401 unread",
+    ],
+)
+def test_others_are_served_at_once_beside(usual: Served, count: int, data: bytes) -> None:
+    alone_s = ask_health(usual)[1]
+    with many_connected(usual, count, data):
+        time.sleep(0.3)  # all of them are connected
+        answers = [ask_health(usual) for _ in range(3)]
+
+    assert [status for status, _ in answers] == [200] * 3
+    assert usual_wait_s(answers) < AT_ONCE_S + TIMES * alone_s
+
+
+def test_others_are_served_at_once_beside_readers_of_a_result_who_do_not_read(tmp_path: Path) -> None:
+    photo = images.encode_png(np.random.default_rng(0).integers(0, 256, (1_000, 1_000, 3), dtype=np.uint8))
+    with (
+        serving(tmp_path, SUPERRES_FORM_SECRET=FORM_SECRET) as server,
+        many_connected(server, 100, fetch_of(post_form(server, photo))) as socks,
+    ):
+        time.sleep(0.3)  # all of them are connected
+        answers = [ask_health(server) for _ in range(3)]
+        first = [sock.recv(12) for sock in socks]
+
+    assert [status for status, _ in answers] == [200] * 3
+    assert usual_wait_s(answers) < AT_ONCE_S
+    assert Counter(first) == {b"HTTP/1.1 200": 16, b"HTTP/1.1 429": 84}
+
+
+def test_health_is_answered_while_readers_of_many_addresses_hold_every_thread(tmp_path: Path) -> None:
+    photo = images.encode_png(np.random.default_rng(0).integers(0, 256, (1_000, 1_000, 3), dtype=np.uint8))
+    with serving(tmp_path, SUPERRES_FORM_SECRET=FORM_SECRET, SUPERRES_TRUSTED_HOPS="1") as server:
+        fetch = fetch_of(post_form(server, photo))
+        with many_connected(server, 0) as socks:
+            for number in range(80):
+                socks.append(connect(server))
+                socks[-1].sendall(fetch.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 192.0.2.%d\r\n\r\n" % number))
+            end = time.monotonic() + LIMIT_S
+            while len(select.select(socks, [], [], 0.1)[0]) < 64:
+                assert time.monotonic() < end, "some threads were never taken"
+            answers = [ask_health(server) for _ in range(3)]
+            answered = len(select.select(socks, [], [], 0)[0])
+
+    assert [status for status, _ in answers] == [200] * 3
+    assert usual_wait_s(answers) < AT_ONCE_S
+    assert answered == 64, "no thread was free all the while"
+
+
+def test_others_are_served_at_once_beside_readers_of_files_who_do_not_read(usual: Served) -> None:
+    answers, end = [], time.monotonic() + 5  # the socket buffers are full
+    with many_connected(usual, 100, FILE * 100):
+        while time.monotonic() < end:
+            answers.append(ask_health(usual))
+            time.sleep(0.1)
+
+    assert {status for status, _ in answers} == {200}
+    assert usual_wait_s(answers) < AT_ONCE_S
+
+
+def usual_wait_s(answers: list[tuple[int, float]]) -> float:
+    """Return the second longest wait: a pause of the machine delays one of them, a blocked server all of them."""
+    return sorted(seconds for _, seconds in answers)[-2]
+
+
+def fetch_of(page: str) -> bytes:
+    """Return the request for the image that a result's page shows."""
+    [after] = [image["src"] for image in Elements(page).by_tag["img"] if "/after" in (image["src"] or "")]
+    return f"GET {after} HTTP/1.1\r\nHost: here\r\n\r\n".encode()
+
+
+def post_form(server: Served, photo: bytes) -> str:
+    """Return the page of a result."""
+    environ = EnvironBuilder(method="POST", **form(photo)).get_environ()
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=LIMIT_S)
+    with closing(environ["wsgi.input"]) as body:
+        connection.request("POST", "/", body.read(), {"Content-Type": environ["CONTENT_TYPE"]})
+    answer = connection.getresponse()
+    page = answer.read().decode()
+    connection.close()
+    assert answer.status == 200, page
+    return page
+
+
+def test_in_a_full_table_who_waits_for_nothing_makes_room(usual: Served) -> None:
+    alone_s = ask_health(usual)[1]
+    with many_connected(usual, 700, UNENDED):
+        answers = [ask_health(usual) for _ in range(3)]
+
+    assert [status for status, _ in answers] == [200] * 3
+    assert usual_wait_s(answers) < AT_ONCE_S + TIMES * alone_s
+
+
+def test_headers_that_do_not_end_are_hung_up_on(hasty: Served) -> None:
+    with many_connected(hasty, 60, UNENDED) as socks:
+        assert {sock.recv(100) for sock in socks} == {b""}
+
+
+def test_a_head_may_come_in_pieces_and_two_may_come_as_one(served: Served) -> None:
+    with connected(served) as sock:
+        for piece in (WHOLE[:10], WHOLE[10:] + WHOLE, WHOLE[:-2], WHOLE[-2:]):
+            sock.sendall(piece)
+            time.sleep(0.1)
+        sock.shutdown(socket.SHUT_WR)
+        answers = b""
+        while data := sock.recv(65_536):
+            answers += data
+
+    assert answers.count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_who_waits_to_be_told_sends_its_body_only_past_the_doors(served: Served) -> None:
+    head = b"POST /api/v1/upscale HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n\r\n"
+    with connected(served) as sock:
+        sock.sendall(head)
+        assert sock.recv(100).startswith(b"HTTP/1.1 401 ")
+
+
+class Inner:
+    """A body like gunicorn's: a read returns only with all the requested bytes, or at the end."""
+
+    def __init__(self, sock: socket.socket, length: int) -> None:
+        self._file = sock.makefile("rb", buffering=0)
+        self._left = length
+
+    def read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < min(size, self._left) and (more := self._file.read(min(size, self._left) - len(data))):
+            data += more
+        self._left -= len(data)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@pytest.mark.parametrize(("bytes_per_s", "least_per_s", "is_late"), [(2_000, 10_000.0, True), (40_000, 100.0, False)])
+def test_a_body_has_to_come_at_a_pace(
+    monkeypatch: pytest.MonkeyPatch, bytes_per_s: int, least_per_s: float, is_late: bool
+) -> None:
+    monkeypatch.setattr(timeouts, "BODY_GRACE_S", 0.5)
+    monkeypatch.setattr(timeouts, "MIN_BODY_BYTES_PER_S", least_per_s)
+    ours, theirs = socket.socketpair()
+    length = 40_000
+    if not is_late:
+        # Its first read earns it 12 s (length / 2 body_timeout_s is the least pace), so that a sender which this
+        # machine lets stall is in time, and it needs longer than the grace all the same.
+        theirs.sendall(bytes(timeouts.FIRST_READ_BYTES))
+
+    def drip() -> None:
+        try:
+            for _ in range(length * 20 // bytes_per_s):
+                theirs.sendall(bytes(bytes_per_s // 20))
+                time.sleep(0.05)
+        except OSError:
+            return
+
+    outcome: list[Any] = []
+
+    def app(environ: dict[str, Any], _: Any) -> list[bytes]:
+        try:
+            while data := environ["wsgi.input"].read(65_536):
+                outcome.append(len(data))
+        except TimeoutError as error:
+            outcome.append(error)
+        return []
+
+    bodies = RequestBodyTimeout(cast("Any", app), SocketDeadlines(), body_timeout_s=60, max_linger_bytes=0)
+    sender = threading.Thread(target=drip)
+    sender.start()
+    began = time.monotonic()
+    inner = Inner(ours, length)
+    environ = {"gunicorn.socket": ours, "wsgi.input": inner, "CONTENT_LENGTH": str(length)}
+    answer = bodies(environ, cast("Any", None))
+    answer.close()  # type: ignore[attr-defined]
+    seconds = time.monotonic() - began
+    inner.close()
+    ours.close()
+    theirs.close()
+    sender.join()
+
+    if is_late:
+        assert isinstance(outcome[-1], TimeoutError)
+        assert seconds < 10, "long before it would have ended, and before body_timeout_s"
+    else:
+        assert sum(outcome) == length
+
+
+class SlowSocket:
+    """Records the time that the next item may take to be sent."""
+
+    timeout_s = 0.0
+
+    def settimeout(self, seconds: float) -> None:
+        self.timeout_s = seconds
+
+
+def read_slowly(clock: ManualClock, item_s: float, *, work_s: float = 0.0) -> int:
+    """Return how many seconds of a response of 300 s at the minimum pace are sent if each item takes `item_s`."""
+    sock, sent = SlowSocket(), 0
+
+    def app(*_request: Any) -> Iterator[bytes]:
+        for _ in range(300):
+            clock.now += work_s
+            yield bytes(int(MIN_RESPONSE_BYTES_PER_S))
+
+    answers = ResponseTimeout(cast("Any", app), idle_timeout_s=20.0, clock=clock)
+    try:
+        for _ in answers({"gunicorn.socket": sock}, cast("Any", None)):
+            if item_s > sock.timeout_s:
+                return sent
+            clock.now += item_s
+            sent += 1
+    except TimeoutError:
+        return sent
+    return sent
+
+
+def test_an_answer_has_to_be_taken_at_a_pace(clock: ManualClock) -> None:
+    assert read_slowly(clock, 1.0) == 300, "at the least pace it arrives"
+    assert read_slowly(clock, 1.25) == 80, "more slowly it ends when the first 20 s are used up"
+    assert read_slowly(clock, 20.5) == 0, "no item may take longer than the idle time"
+    assert read_slowly(clock, 0.5, work_s=100.0) == 300, "time that we take ourselves is nobody's fault"

@@ -1,0 +1,220 @@
+"""Two gateways share rate limits in one real Redis, count locally while it is down, and share again afterwards."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from limits import parse
+from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
+
+from gateway.access.api_keys import ApiKeyStore
+from gateway.access.moving_windows import KEY_PREFIX, MemoryWindows, RedisWindows
+from gateway.access.rate_limit_storage import RETRY_S, FallbackStorage
+from testing.clock import ManualClock
+from testing.redis_server import RedisServer
+from testing.requests import PHOTO
+from testing.server import Served, serving
+
+THREADS = 8
+"""Client threads on each gateway."""
+MOST_STORMS = 5
+LIMIT_S = 60.0
+"""Time limit for events that must happen; not a measure of speed."""
+
+
+class Pair:
+    """Two gateways that count in one Redis, and their clients."""
+
+    def __init__(self, keys: ApiKeyStore, gateways: tuple[Served, Served], server: RedisServer) -> None:
+        self.redis = server
+        self._keys = keys
+        self._gateways = gateways
+        self._ports = [gateway.port for gateway in gateways]
+        self._names = itertools.count()
+
+    def new_key(self, requests: str) -> str:
+        return self._keys.new(f"client {next(self._names)}", requests=requests, megapixels="")
+
+    def ask(self, port: int, key: str) -> int:
+        """Request an upscale; return the status."""
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
+        try:
+            connection.request("POST", "/api/v1/upscale", PHOTO, {"X-API-Key": key})
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status
+        finally:
+            connection.close()
+
+    def storm(
+        self, key: str, each: int, pause_s: float = 0.0, meanwhile: Callable[[], object] = lambda: None
+    ) -> list[Counter[int]]:
+        """Send `each` requests from 8 threads to each gateway; return the statuses of each gateway."""
+        statuses: list[Counter[int]] = [Counter() for _ in self._ports]
+        lock = threading.Lock()
+
+        def run(index: int) -> None:
+            for _ in range(each):
+                status = self.ask(self._ports[index], key)
+                with lock:
+                    statuses[index][status] += 1
+                time.sleep(pause_s)
+
+        threads = [threading.Thread(target=run, args=(index,)) for index in range(2) for _ in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        meanwhile()
+        for thread in threads:
+            thread.join(LIMIT_S)
+        assert sum(sum(answers.values()) for answers in statuses) == 2 * THREADS * each, "a response is missing"
+        return statuses
+
+    def storm_while_shared(self, requests: str, each: int) -> list[Counter[int]]:
+        """Repeat with a new key until neither gateway lost Redis: after a timeout of 0.5 s a gateway counts locally."""
+        for _ in range(MOST_STORMS):
+            key, losses = self.new_key(requests), self._losses()
+            asked = [self.ask(port, key) for port in self._ports]  # one request for each gateway
+            statuses = self.storm(key, each)
+            if self._losses() == losses:
+                assert asked == [200, 200], asked
+                return statuses
+            self.await_shared()
+        raise AssertionError("Redis was away in every storm")
+
+    def _losses(self) -> list[int]:
+        return [gateway.log().count("Redis is away") for gateway in self._gateways]
+
+    def await_shared(self) -> None:
+        """Send requests until each gateway counts in Redis: after a failure a gateway tries Redis once a second."""
+        for port in self._ports:
+            end = time.monotonic() + LIMIT_S
+            while not self._counts_in_redis(port):
+                assert time.monotonic() < end, "the gateway does not come back to Redis"
+                time.sleep(0.1)
+
+    def _counts_in_redis(self, port: int) -> bool:
+        key = self.new_key("10 per hour")
+        with redis.Redis(port=self.redis.port) as client:
+            before = _count_counters(client)
+            assert self.ask(port, key) == 200
+            return _count_counters(client) > before
+
+
+def _count_counters(client: redis.Redis) -> int:
+    """Do not count the keys of the usage meters, which write to Redis too."""
+    return sum(not key.startswith(b"superres:meter:") for key in client.scan_iter(count=1000))
+
+
+@contextmanager
+def two_gateways(folder: Path, server: RedisServer) -> Iterator[Pair]:
+    environ = {
+        "SUPERRES_REDIS_URL": server.url,
+        "SUPERRES_KEYS_FILE": str(folder / "keys.json"),
+        "SUPERRES_MAX_CONCURRENT_REQUESTS": "100",
+        "SUPERRES_QUEUE_SIZE": "20",
+        "SUPERRES_QUEUE_SIZE_PER_CLIENT": "20",
+        "SUPERRES_THREADS": "40",
+        "SUPERRES_BAN_AFTER": "",
+    }
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+    with serving(folder / "one", **environ) as one, serving(folder / "two", **environ) as two:
+        yield Pair(ApiKeyStore(folder / "keys.json"), (one, two), server)
+
+
+def test_exactly_as_many_pass_as_the_limit_says(tmp_path: Path, redis_server: RedisServer) -> None:
+    with two_gateways(tmp_path, redis_server) as pair:
+        statuses = pair.storm_while_shared("40 per hour", each=10)
+
+    assert statuses[0] + statuses[1] == {200: 38, 429: 122}
+
+
+def test_a_command_that_redis_refuses_ends_no_sharing_of_the_others(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = (FallbackStorage(redis_url=redis_server.url) for _ in range(2))
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.set(f"{KEY_PREFIX}:damaged", "no list")
+
+    passed = [each.acquire_entry("damaged", 1, 60) for each in (one, one, other, other)]
+    shared = [each.acquire_entry("sound", 2, 60) for each in (one, other, one, other)]
+
+    assert passed == [True, False, True, False], "each counts by itself"
+    assert shared == [True, True, False, False]
+    assert one.check()
+    assert [record.message[:24] for record in caplog.records] == ["Redis rejected a command"] * 2, "once each"
+
+
+def test_an_answer_that_was_asked_for_before_a_loss_does_not_end_it(redis_server: RedisServer) -> None:
+    monotonic = ManualClock()
+    storage = FallbackStorage(redis_url=redis_server.url, monotonic=monotonic)
+
+    def fail(windows: MemoryWindows | RedisWindows) -> None:
+        if isinstance(windows, RedisWindows):
+            raise redis.ConnectionError
+
+    def respond_late(windows: MemoryWindows | RedisWindows) -> str:
+        if isinstance(windows, RedisWindows):
+            storage._call(fail)
+        return "late"
+
+    assert storage._call(respond_late) == ("late", True)
+    assert not storage.check(), "Redis was lost after that call had begun"
+    monotonic.now += RETRY_S
+    assert storage._call(lambda _: "again") == ("again", True)
+    assert storage.check()
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["redis", "memory"])
+def test_every_method_of_a_limits_storage_works(redis_server: RedisServer, *, shared: bool) -> None:
+    storage = FallbackStorage(redis_url=redis_server.url if shared else "")
+    item = parse("3 per minute")
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.set("superres:meter:total", "kept")
+
+        fixed = FixedWindowRateLimiter(storage)
+        assert [fixed.hit(item, "fixed") for _ in range(4)] == [True, True, True, False]
+        assert fixed.get_window_stats(item, "fixed").reset_time > time.time()
+        fixed.clear(item, "fixed")
+        assert fixed.hit(item, "fixed")
+
+        moving = MovingWindowRateLimiter(storage)
+        assert [moving.hit(item, "moving", cost=2) for _ in range(2)] == [True, False]
+        moving.clear(item, "moving")
+        assert moving.hit(item, "moving", cost=3)
+        assert storage.reset() == 2
+        assert moving.hit(item, "moving", cost=3)
+
+        assert client.get("superres:meter:total") == b"kept", "a reset spares the usage records"
+
+
+@pytest.mark.parametrize("loss", ["killed", "frozen"])
+def test_a_redis_lost_under_load_costs_no_error_and_is_shared_again_when_it_is_back(
+    tmp_path: Path, redis_server: RedisServer, loss: str
+) -> None:
+    lose = redis_server.kill if loss == "killed" else redis_server.freeze
+    bring_back = redis_server.start if loss == "killed" else redis_server.thaw
+
+    def lose_it_under_load() -> None:
+        time.sleep(0.2)
+        lose()
+
+    with two_gateways(tmp_path, redis_server) as pair:
+        under_load = pair.storm(pair.new_key("100000 per hour"), each=10, pause_s=0.05, meanwhile=lose_it_under_load)
+        alone = pair.storm(pair.new_key("20 per hour"), each=5)
+        bring_back()
+        pair.await_shared()
+        together = pair.storm_while_shared("20 per hour", each=5)
+
+    assert under_load == [{200: 80}, {200: 80}]
+    assert alone == [{200: 20, 429: 20}] * 2, "each limits for itself"
+    assert together[0] + together[1] == {200: 18, 429: 62}

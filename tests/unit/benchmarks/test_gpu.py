@@ -1,0 +1,96 @@
+"""`make gpu` without a GPU: every part runs on the CPU at minimal sizes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import gpu
+from benchmarks.gpu_report import NOTHING_YET, make_lines, write_gpu_report
+from benchmarks.machine import describe_machine
+from swinir.inference.engine import Engine
+from testing.data import ROOT
+
+CPU = torch.device("cpu")
+PAGE = ROOT / "docs/measurements/gpu.md"
+
+
+def test_every_part_runs_and_becomes_a_page(tmp_path: Path) -> None:
+    measured: dict[str, Any] = {
+        "machine": {**describe_machine(), **gpu.describe_card(CPU)},
+        "rounds": 2,
+        "agreement": gpu.measure_agreement(CPU, ["compact_x4"], 16),
+        "networks": gpu.measure_networks(CPU, {"compact_x4": (16,)}, 2),
+        "micro_batches": gpu.measure_micro_batches(CPU, "compact_x4", (1, 2), 2, tile_px=16),
+        "heads": gpu.measure_heads(CPU, {"compact_x4": (12, 16)}, 16, 2),
+    }
+    results, page = tmp_path / "gpu.json", tmp_path / "gpu.md"
+    results.write_text(json.dumps(measured))
+    shutil.copy(PAGE, page)
+
+    write_gpu_report(results, page)
+
+    text = page.read_text()
+    assert measured["agreement"]["largest_difference"]["compact_x4"] == 0, "a CPU agrees with itself"
+    assert 30 < measured["agreement"]["bfloat16_db"] < 100
+    assert [row["tiles"] for row in measured["micro_batches"]] == [1, 2]
+    assert f"| compact_x4 | 16 | **{measured['networks'][0]['ratios']['ours']['median']:.2f}** |" in text
+    assert "| compact_x4 | 16 | 12: " in text
+    assert "none: a trial on the CPU" in text
+    assert NOTHING_YET[0] not in text
+
+
+def test_a_micro_batch_that_does_not_fit_ends_the_table_and_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Engine._forward
+
+    def fail_above_two(engine: Engine, network: Any, images: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(engine, network, images, precision)
+
+    monkeypatch.setattr(Engine, "_forward", fail_above_two)
+
+    rows = gpu.measure_micro_batches(CPU, "compact_x4", (2, 4, 8), 1, tile_px=16)
+
+    assert [(row["tiles"], row.get("out_of_memory", False)) for row in rows] == [(2, False), (4, True)]
+    measured: dict[str, Any] = {
+        "machine": {**describe_machine(), **gpu.describe_card(CPU)},
+        "rounds": 1,
+        "networks": [],
+        "heads": [],
+        "micro_batches": rows,
+        "agreement": {"largest_difference": {}, "picture": "none", "bfloat16_db": 50.0},
+    }
+    assert "| compact_x4 | 4 | memory ends here |  |  |" in make_lines(measured)
+
+
+@pytest.mark.parametrize(
+    ("built_for", "words"), [(None, "is built without CUDA"), ("13.0", "is built for CUDA 13.0 but sees no card")]
+)
+def test_without_a_card_it_says_what_is_missing_and_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, built_for: str | None, words: str
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(gpu, "RESULTS", tmp_path / "gpu.json")
+
+    with pytest.raises(SystemExit) as caught:
+        gpu.main([])
+
+    assert words in str(caught.value.code)
+    assert "nothing was measured" in str(caught.value.code)
+    assert not (tmp_path / "gpu.json").exists()
+
+
+def test_the_page_says_what_the_result_says(tmp_path: Path) -> None:
+    page = tmp_path / "gpu.md"
+    shutil.copy(PAGE, page)
+
+    write_gpu_report(gpu.RESULTS, page)
+
+    assert page.read_text() == PAGE.read_text(), "update it with: benchmarks.gpu_report.write_gpu_report"

@@ -1,0 +1,129 @@
+"""The backend's state tracker and the cancel token."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from gateway.backend.state import BOOT_LIMIT_S, MAX_BOOTS, MAX_STATES, BackendStateTracker
+from gateway.cancellation import CancelledError, CancelToken
+from testing.clock import ManualClock
+
+
+def boot(tracker: BackendStateTracker, clock: ManualClock, seconds: float) -> None:
+    tracker.mark_asleep()
+    tracker.begin_boot()
+    clock.now += seconds
+    tracker.mark_up()
+
+
+def test_a_backend_sleeps_until_somebody_asks_and_boots_until_it_answers() -> None:
+    clock = ManualClock()
+    tracker = BackendStateTracker(clock=clock)
+    assert tracker.current().name == "asleep"
+
+    assert tracker.begin_boot()
+    clock.now += 4
+    assert (tracker.current().name, tracker.current().since_s) == ("booting", 4)
+    assert not tracker.begin_boot(), "one boot, however many ask"
+
+    tracker.mark_up()
+    assert (tracker.current().name, tracker.current().since_s) == ("up", 0)
+    assert not tracker.begin_boot()
+
+
+def test_the_last_states_are_told_in_turn_and_bounded() -> None:
+    clock = ManualClock()
+    tracker = BackendStateTracker(clock=clock, assume_asleep_after_s=30)
+    clock.now += 5
+    tracker.mark_asleep()
+    tracker.begin_boot()
+    clock.now += 2
+    tracker.mark_up()
+    clock.now += 40
+
+    assert tracker.recent_states() == [("asleep", 47), ("booting", 42), ("up", 40), ("asleep", 10)]
+    for _ in range(MAX_STATES):
+        boot(tracker, clock, 1)
+    assert len(tracker.recent_states()) == MAX_STATES
+
+
+def test_the_usual_time_is_that_of_past_boots() -> None:
+    clock = ManualClock()
+    tracker = BackendStateTracker(clock=clock)
+    assert tracker.current().usual_boot_s is None
+
+    for seconds in (9, 1, 2, 3, 4, 5, 6, 7, 8, 30):
+        boot(tracker, clock, seconds)
+
+    assert tracker.current().usual_boot_s == (5, 9)
+    assert tracker.current().describe() == {"state": "up", "since_s": 0.0, "usual_boot_s": {"p50": 5, "p90": 9}}
+
+
+def test_boots_outlive_a_restart_in_a_bounded_file(tmp_path: Path) -> None:
+    clock, path = ManualClock(), tmp_path / "new" / "boots.json"
+    tracker = BackendStateTracker(path, clock=clock)
+    for number in range(MAX_BOOTS + 20):
+        boot(tracker, clock, 1 + number)
+
+    assert len(json.loads(path.read_text())) == MAX_BOOTS
+    assert BackendStateTracker(path, clock=clock).current().usual_boot_s == tracker.current().usual_boot_s
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"a": 1}', '["x"]', "[null]", "7"])
+def test_a_damaged_file_of_boots_is_no_boots(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "boots.json"
+    path.write_text(content)
+    assert BackendStateTracker(path).current().usual_boot_s is None
+
+
+def test_a_boot_that_takes_for_ever_has_failed_and_one_that_is_slow_has_not() -> None:
+    clock = ManualClock()
+    tracker = BackendStateTracker(clock=clock)
+    tracker.begin_boot()
+
+    clock.now += BOOT_LIMIT_S
+    assert tracker.current().name == "booting"
+    clock.now += 1
+    assert tracker.current().name == "failed"
+
+    assert tracker.begin_boot(), "the first request after a failure tries again"
+
+
+def test_a_boot_that_failed_tells_nothing_of_usual_times() -> None:
+    tracker = BackendStateTracker()
+    tracker.begin_boot()
+    tracker.mark_failed()
+    assert (tracker.current().name, tracker.current().usual_boot_s) == ("failed", None)
+
+
+def test_a_backend_that_does_not_tell_is_taken_for_asleep_after_its_idle_time() -> None:
+    clock = ManualClock()
+    tracker = BackendStateTracker(assume_asleep_after_s=60, clock=clock)
+    tracker.begin_boot()
+    tracker.mark_up()
+    clock.now += 50
+    tracker.mark_up()
+    clock.now += 60
+    assert tracker.current().name == "up"
+
+    clock.now += 5
+    assert (tracker.current().name, tracker.current().since_s) == ("asleep", 5)
+
+
+def test_a_stop_calls_who_waits_once_and_at_once() -> None:
+    cancel_token, called = CancelToken(), []
+    with cancel_token.on_cancel(lambda: called.append("early")):
+        cancel_token.raise_if_cancelled()
+    with cancel_token.on_cancel(lambda: called.append("waiting")):
+        threading.Thread(target=cancel_token.cancel).start()
+        while not cancel_token.is_cancelled or not called:
+            pass
+        cancel_token.cancel()
+    with cancel_token.on_cancel(lambda: called.append("late")):
+        assert called == ["waiting", "late"]
+    with pytest.raises(CancelledError):
+        cancel_token.raise_if_cancelled()

@@ -1,0 +1,145 @@
+"""The shared memory of a dead Triton is removed as its record says, however damaged the record is."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gateway.backend import triton_stubs
+from gateway.backend.triton_stubs import SERVER_NAME, Stub, end_orphaned_stubs, record_regions
+
+REGION = "triton_python_backend_shm_region_"
+
+
+@pytest.fixture
+def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder instead of /dev/shm."""
+    folder = tmp_path / "shm"
+    folder.mkdir()
+    monkeypatch.setattr(triton_stubs, "SHARED_MEMORY", folder)
+    return folder
+
+
+@pytest.fixture
+def gone() -> int:
+    """The id of a process that has ended."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[int]:
+    """The id of a running process that is called as a server is."""
+    program = tmp_path / "bin" / SERVER_NAME
+    program.parent.mkdir()
+    program.symlink_to(str(shutil.which("sleep")))
+    running = subprocess.Popen([program, "600"])
+    while psutil.Process(running.pid).name() != SERVER_NAME:
+        time.sleep(0.001)
+    yield running.pid
+    running.kill()
+    running.wait()
+
+
+def stub_of(server_pid: int, name: str) -> Stub:
+    return Stub(psutil.Process(), "folder", f"{REGION}{name}", server_pid)
+
+
+def test_shared_memory_is_removed_once_its_server_is_gone_and_not_before(
+    shared_memory: Path, gone: int, live: int, tmp_path: Path
+) -> None:
+    for name in ("dead", "live"):
+        (shared_memory / f"{REGION}{name}").touch()
+    stubs = {stub_of(gone, "dead"), stub_of(live, "live")}
+    record_regions(tmp_path / "triton.stubs", frozenset(stubs))
+
+    end_orphaned_stubs(tmp_path)
+
+    assert [path.name for path in shared_memory.iterdir()] == [f"{REGION}live"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"123456 ",
+        b"123456",
+        b"x y",
+        b"1 2 3",
+        b"\xff\xfe\0\0",
+        "\N{SUPERSCRIPT TWO} region".encode(),
+        f"{2**70} {REGION}x".encode(),
+    ],
+)
+def test_valid_lines_of_a_damaged_record_are_used(
+    shared_memory: Path, gone: int, tmp_path: Path, damage: bytes
+) -> None:
+    (shared_memory / f"{REGION}dead").touch()
+    (tmp_path / "triton.stubs").write_bytes(b"%b\n%d %bdead\n%b" % (damage, gone, REGION.encode(), damage))
+
+    end_orphaned_stubs(tmp_path)
+
+    assert list(shared_memory.iterdir()) == []
+
+
+def test_a_record_cannot_remove_files_outside_the_shared_memory(shared_memory: Path, gone: int, tmp_path: Path) -> None:
+    (shared_memory / REGION).mkdir()
+    (tmp_path / "precious").touch()
+    (tmp_path / "triton.stubs").write_text(f"{gone} {REGION}/../../precious\n")
+
+    end_orphaned_stubs(tmp_path)
+
+    assert (tmp_path / "precious").exists()
+
+
+def test_a_record_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "triton.stubs"
+    record_regions(path, frozenset({stub_of(7, "old")}))
+    with path.open() as reader:
+        record_regions(path, frozenset({stub_of(7, "new")}))
+        assert reader.read() == f"7 {REGION}old\n"
+    assert path.read_text() == f"7 {REGION}new\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_records_of_ended_servers_are_removed_under_any_name_and_those_of_live_servers_stay(
+    shared_memory: Path, gone: int, live: int, tmp_path: Path
+) -> None:
+    for name in ("one", "two", "live"):
+        (shared_memory / f"{REGION}{name}").touch()
+    record_regions(tmp_path / "triton.stubs", frozenset({stub_of(gone, "one")}))
+    record_regions(tmp_path / "triton-12ab.stubs", frozenset({stub_of(gone, "two")}))
+    record_regions(tmp_path / "triton-34cd.stubs", frozenset({stub_of(live, "live")}))
+    (tmp_path / "folder.stubs").mkdir()
+
+    end_orphaned_stubs(tmp_path)
+
+    assert [path.name for path in shared_memory.iterdir()] == [f"{REGION}live"]
+    assert sorted(path.name for path in tmp_path.glob("*.stubs")) == ["folder.stubs", "triton-34cd.stubs"]
+
+
+def test_a_reused_process_id_does_not_keep_shared_memory(shared_memory: Path, tmp_path: Path) -> None:
+    (shared_memory / f"{REGION}old").touch()
+    reused = psutil.Process().pid  # alive, but not a tritonserver
+    record_regions(tmp_path / "triton.stubs", [stub_of(reused, "old")])
+
+    end_orphaned_stubs(tmp_path)
+
+    assert list(shared_memory.iterdir()) == []
+
+
+def test_a_zombie_is_not_alive() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    stub = Stub(psutil.Process(ended.pid), "folder", f"{REGION}x", 1)
+    while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.001)
+    assert not stub.is_alive()
+    ended.wait()
+    assert not stub.is_alive()

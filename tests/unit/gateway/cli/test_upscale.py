@@ -1,0 +1,86 @@
+"""`superres upscale` with a fake backend; tests/e2e uses a real one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from gateway.backend import embedded
+from gateway.backend.interface import BackendFaultError
+from gateway.cli import upscale as upscale_command
+from gateway.config.settings import Settings
+from testing import images
+from testing.backend import FakeBackend
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
+    """A fake backend that writes a log like Triton's."""
+    fake = FakeBackend()
+
+    def make_backend(settings: Settings, log_name: str = embedded.LOG_NAME) -> FakeBackend:
+        (Path(settings.state_dir) / log_name).write_text("of a Triton")
+        return fake
+
+    monkeypatch.setattr(embedded, "make_backend", make_backend)
+    return fake
+
+
+def draw(path: Path, seed: int) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(images.encode_png(images.draw_photo(8, 8, seed)))
+    return path
+
+
+@pytest.mark.parametrize(("one", "other"), [("bird.png", "bird.png"), ("bird.png", "bird.jpg"), ("a b.png", "a?b.png")])
+def test_two_inputs_of_one_result_are_refused_by_name_before_any_work(
+    tmp_path: Path, backend: FakeBackend, one: str, other: str
+) -> None:
+    x, y, z = draw(tmp_path / "x" / one, 1), draw(tmp_path / "y" / other, 2), draw(tmp_path / "z" / "z.png", 3)
+
+    with pytest.raises(click.UsageError) as caught:
+        upscale_command.run(Settings(state_dir=str(tmp_path)), [z, x, y, tmp_path / "out"], {}, overwrite=True)
+
+    assert caught.value.message.startswith(f"{x} and {y} would both be written to {tmp_path / 'out'}/")
+    assert backend.asked == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_inputs_of_different_names_are_each_made_in_the_folder(tmp_path: Path, backend: FakeBackend) -> None:
+    x, y = draw(tmp_path / "x" / "bird.png", 1), draw(tmp_path / "y" / "tree.png", 2)
+
+    code = upscale_command.run(
+        Settings(state_dir=str(tmp_path)), [x, y, tmp_path / "out"], {"format": "webp"}, overwrite=False
+    )
+
+    made = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert (code, made) == (0, ["bird_compact_x4.webp", "tree_compact_x4.webp"])
+    assert backend.is_closed
+
+
+def test_a_server_that_runs_beside_keeps_its_log_and_ours_goes_with_us(tmp_path: Path, backend: FakeBackend) -> None:
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    (state_dir / embedded.LOG_NAME).write_text("of another server")
+
+    source = draw(tmp_path / "x" / "bird.png", 1)
+    code = upscale_command.run(Settings(state_dir=str(state_dir)), [source, tmp_path / "out"], {}, overwrite=False)
+
+    assert (code, len(backend.asked)) == (0, 1)
+    assert [(path.name, path.read_text()) for path in state_dir.iterdir()] == [(embedded.LOG_NAME, "of another server")]
+
+
+def test_the_log_of_a_server_that_failed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_backend(settings: Settings, log_name: str) -> FakeBackend:
+        (Path(settings.state_dir) / log_name).write_text("why it failed")
+        return FakeBackend(failures=[BackendFaultError("INTERNAL: no")] * 2)
+
+    monkeypatch.setattr(embedded, "make_backend", make_backend)
+
+    source = draw(tmp_path / "x" / "bird.png", 1)
+    code = upscale_command.run(Settings(state_dir=str(tmp_path)), [source, tmp_path / "out"], {}, overwrite=False)
+
+    assert code == upscale_command.EXIT_BACKEND
+    assert [path.read_text() for path in tmp_path.glob("triton-*.log")] == ["why it failed"]

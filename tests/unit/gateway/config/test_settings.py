@@ -1,0 +1,191 @@
+"""The specification of gateway.config: the settings table and how it is read from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config.environment import read_settings
+from gateway.config.fields import SettingsError
+from gateway.config.settings import SETTINGS, Settings
+
+HOME = {"HOME": "/home/somebody"}
+
+
+def test_without_an_environment_every_setting_has_its_default() -> None:
+    read = read_settings(HOME)
+
+    assert read.settings == Settings(state_dir="/home/somebody/.local/state/superres")
+    assert set(read.sources.values()) == {"default"}
+
+
+def test_the_state_directory_follows_xdg_state_home_unless_that_is_relative() -> None:
+    assert read_settings({**HOME, "XDG_STATE_HOME": "/var/state"}).settings.state_dir == "/var/state/superres"
+    assert read_settings({**HOME, "XDG_STATE_HOME": "state"}).settings.state_dir.startswith("/home/somebody")
+
+
+def test_a_variable_sets_its_setting_and_is_named_as_the_source() -> None:
+    read = read_settings({**HOME, "SUPERRES_MAX_PIXELS": "1_000_000", "SUPERRES_DEADLINE_S": "7.5"})
+
+    assert (read.settings.max_pixels, read.settings.deadline_s) == (1_000_000, 7.5)
+    assert read.sources["max_pixels"] == "SUPERRES_MAX_PIXELS"
+
+
+@pytest.mark.parametrize(
+    ("environ", "option", "port", "source"),
+    [
+        ({}, None, 8080, "default"),
+        ({"PORT": "9001"}, None, 9001, "PORT"),
+        ({"PORT": "9001", "SUPERRES_PORT": "9002"}, None, 9002, "SUPERRES_PORT"),
+        ({"PORT": "9001", "SUPERRES_PORT": "9002"}, 9003, 9003, "--port"),
+        ({"PORT": ""}, None, 8080, "default"),
+    ],
+)
+def test_the_port_comes_from_the_option_then_its_variable_then_port(
+    environ: dict[str, str], option: int | None, port: int, source: str
+) -> None:
+    read = read_settings({**HOME, **environ}, {"port": option})
+
+    assert (read.settings.port, read.sources["port"]) == (port, source)
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        ({"SUPERRES_MAX_PIXEL": "9"}, "Unknown setting SUPERRES_MAX_PIXEL. Did you mean SUPERRES_MAX_PIXELS?"),
+        ({"SUPERRES_QQ": "9"}, "Unknown setting SUPERRES_QQ. `superres settings` lists all settings."),
+        ({"SUPERRES_HOST_FILE": "x"}, "Only secrets can be read from a file: set SUPERRES_HOST instead."),
+        ({"SUPERRES_THREADS": "many"}, "Invalid threads 'many': must be a whole number."),
+        ({"SUPERRES_DEADLINE_S": "soon"}, "Invalid deadline_s 'soon': must be a number."),
+        ({"SUPERRES_DEADLINE_S": "nan"}, "Invalid deadline_s nan: must be between 1 and 3,600."),
+        ({"PORT": "70000"}, "Invalid port 70000: must be between 0 and 65,535."),
+        ({"SUPERRES_LOG_LEVEL": "loud"}, "Invalid log_level 'loud': must be one of: debug, info, warning, error."),
+        ({"SUPERRES_FRAME_ANCESTORS": "'self'; script-src *"}, "must be one line of origins, separated by spaces."),
+        (
+            {"SUPERRES_FRAME_ANCESTORS": "'self', https://x.example"},
+            "must be one line of origins, separated by spaces.",
+        ),
+        ({"SUPERRES_PUBLIC_URL": "me.example"}, "must look like https://superres.example, without a path."),
+        ({"SUPERRES_PUBLIC_URL": "https://me.example/"}, "must look like https://superres.example, without a path."),
+        ({"SUPERRES_PUBLIC_URL": "https://a@me.example"}, "must look like https://superres.example, without a path."),
+        ({"SUPERRES_MODEL_KEY": "a,b,c"}, "Invalid model_key: must be one key, or two keys separated by a comma"),
+        ({"SUPERRES_MODEL_KEY": ","}, "Invalid model_key: must be one key, or two keys separated by a comma"),
+        ({"SUPERRES_MODEL_KEY": "a,"}, "Invalid model_key: must be one key, or two keys separated by a comma"),
+        (
+            {"SUPERRES_CLIENT_REQUESTS": "10 per 99999999999 years"},
+            "Invalid client_requests '10 per 99999999999 years': the maximum period is 366 days.",
+        ),
+        ({"SUPERRES_CLIENT_REQUESTS": "many"}, "Invalid client_requests 'many': write it as \"60 per minute\""),
+        ({"SUPERRES_REDIS_URL": "hunter2"}, "Invalid redis_url: must begin with redis://, rediss://, unix://."),
+        (
+            {"SUPERRES_VARIANTS": "compact_x4,compact_x5"},
+            "Invalid variants 'compact_x4,compact_x5': unknown: compact_x5. Available: compact_x4, ",
+        ),
+        (
+            {"SUPERRES_VARIANTS": "real_x4"},
+            "Invalid default_variant 'compact_x4': the setting variants offers real_x4.",
+        ),
+        (
+            {"SUPERRES_THREADS": "4"},
+            "must be at least 30, the sum of max_concurrent_jobs (4), queue_size (24) and 2 for pages and",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_words(environ: dict[str, str], sentence: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**HOME, **environ})
+
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["localhost:abc", "localhost:99999", "localhost/0?foo=1", "localhost/0?db=x", "[::1", "localhost?protocol=9"],
+)
+def test_a_redis_url_that_its_client_does_not_take_is_refused_without_showing_it(rest: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings(redis_url=f"redis://:hunter2@{rest}")
+
+    assert str(caught.value).startswith("Invalid redis_url: must look like redis://:password@host:6379/0, with")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["redis://:hunter2@host:6379/2", "rediss://host", "unix:///run/redis.sock?db=1"])
+def test_a_redis_url_that_its_client_takes_is_taken(url: str) -> None:
+    assert Settings(redis_url=url).redis_url == url
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("REQUESTS_AT_ONCE", "MAX_CONCURRENT_REQUESTS"),
+        ("JOBS_IN_FLIGHT", "MAX_CONCURRENT_JOBS"),
+        ("QUEUE_PLACES", "QUEUE_SIZE"),
+        ("QUEUE_PLACES_EACH", "QUEUE_SIZE_PER_CLIENT"),
+        ("WORK_IN_MEMORY_BYTES", "MAX_JOB_MEMORY_BYTES"),
+        ("UPLOADS_IN_MEMORY_BYTES", "MAX_UPLOAD_MEMORY_BYTES"),
+        ("IDLE_SLEEP_S", "SCALE_TO_ZERO_AFTER_S"),
+        ("WAKE_REQUESTS", "WAKE_RATE"),
+        ("MONTH_BUDGET_GPU_S", "MONTHLY_GPU_BUDGET_S"),
+    ],
+)
+def test_a_former_name_of_a_setting_is_answered_with_its_new_name(old: str, new: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**HOME, f"SUPERRES_{old}": "1"})
+
+    assert str(caught.value) == f"SUPERRES_{old} was renamed to SUPERRES_{new}."
+    assert new.lower() in {row.name for row in SETTINGS}
+
+
+def test_all_complaints_come_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**HOME, "SUPERRES_THREDS": "8", "SUPERRES_MAX_SIDE": "long", "SUPERRES_PORT": "-1"})
+
+    lines = str(caught.value).splitlines()
+    assert [next(name for name in ("THREDS", "max_side", "port") if name in line) for line in lines] == [
+        "THREDS",
+        "max_side",
+        "port",
+    ]
+
+
+def test_a_secret_may_come_from_a_file_and_is_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter2-hunter2\n")
+
+    read = read_settings({**HOME, "SUPERRES_MODEL_KEY_FILE": str(tmp_path / "secret"), "SUPERRES_API_KEY": "s3cr3t"})
+
+    assert (read.settings.model_key, read.settings.api_key) == ("hunter2-hunter2", "s3cr3t")
+    assert read.sources["model_key"] == "SUPERRES_MODEL_KEY_FILE"
+    shown = repr(read) + "".join(row.show(getattr(read.settings, row.name)) for row in SETTINGS)
+    assert "hunter2" not in shown
+    assert "s3cr3t" not in shown
+
+
+@pytest.mark.parametrize("content", [b"", b"two\nlines", b"x" * 5_000, None])
+def test_a_file_that_holds_no_secret_is_refused_without_showing_it(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**HOME, "SUPERRES_API_KEY_FILE": str(path)})
+
+    assert f"SUPERRES_API_KEY_FILE: the file {str(path)!r} " in str(caught.value)
+    assert "two" not in str(caught.value)
+
+
+def test_during_a_rotation_model_key_has_two_values() -> None:
+    assert Settings(model_key="new-one, old-one").model_keys() == ["new-one", "old-one"]
+    assert Settings(model_key="only-one").model_keys() == ["only-one"]
+    assert Settings().model_keys() == []
+
+
+def test_a_secret_from_two_places_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="are both set"):
+        read_settings({**HOME, "SUPERRES_API_KEY": "a", "SUPERRES_API_KEY_FILE": str(tmp_path)})
+
+
+def test_variants_offered_are_those_that_ship_unless_named() -> None:
+    assert all(variant.is_bundled for variant in Settings().offered().values())
+    assert list(Settings(variants="real_x4, compact_x4").offered()) == ["real_x4", "compact_x4"]

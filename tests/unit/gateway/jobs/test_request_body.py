@@ -1,0 +1,245 @@
+"""The request body: what is read of it, and what is rejected before it is read."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from flask.testing import FlaskClient
+
+from gateway.config.settings import Settings
+from gateway.jobs.options import reject_early
+from gateway.problems import UnknownFormat
+from testing import images
+from testing.backend import FakeBackend
+from testing.fixtures import MakeApp
+from testing.requests import PHOTO, api_form, ask_api, problem_of
+
+PIXELS = images.draw_photo(24, 32)
+
+
+BOUNDARY = "x" * 20
+
+
+def multipart(data: bytes) -> bytes:
+    """Return a form with the image as bytes; Flask's test client would write a large one to disk."""
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
+    return head.encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+class Watched(BytesIO):
+    """A body that counts the bytes that were read."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.taken = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.taken += len(data)
+        return data
+
+
+def ask_watched(client: FlaskClient, key: str, data: bytes, **environ: Any) -> tuple[tuple[int, str], int]:
+    """Post a raw body and return (problem, bytes read of it)."""
+    body = Watched(data)
+    response = client.post(
+        "/api/v1/upscale",
+        input_stream=body,
+        headers={"X-API-Key": key},
+        environ_overrides={"wsgi.input_terminated": True, **environ},
+    )
+    return problem_of(response), body.taken
+
+
+BAD_IMAGES = {
+    "empty": (b"", 400, "empty-upload"),
+    "text named .png": (b"I am a picture, believe me.", 415, "unknown-format"),
+    "a GIF": (b"GIF89a" + bytes(100), 415, "unknown-format"),
+    "30000 x 30000 header": (images.png_header_only(30_000, 30_000), 413, "too-many-pixels"),
+    "a long side": (images.png_header_only(1, 9_000), 413, "side-too-long"),
+    "a truncated JPEG": (images.truncated(images.encode_jpeg(PIXELS)), 422, "unreadable-image"),
+    "a truncated PNG": (images.truncated(PHOTO), 422, "unreadable-image"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_IMAGES)
+@pytest.mark.parametrize("way", ["raw", "multipart"])
+def test_a_bad_image_is_refused_by_name_and_the_backend_hears_nothing(
+    client: FlaskClient, key: str, upscaler: FakeBackend, what: str, way: str
+) -> None:
+    data, status, slug = BAD_IMAGES[what]
+
+    if way == "raw":
+        response = ask_api(client, key, data)
+    else:
+        response = client.post("/api/v1/upscale", headers={"X-API-Key": key}, **api_form(data))
+
+    assert problem_of(response) == (status, slug)
+    assert upscaler.asked == []
+
+
+GOOD_IMAGES = {
+    "1x1": images.encode_png(PIXELS[:1, :1]),
+    "1xN": images.encode_png(PIXELS[:, :1]),
+    "an animated WebP": images.animated_webp([PIXELS, PIXELS[::-1]]),
+    "CMYK": images.cmyk_jpeg(PIXELS),
+    "a palette PNG with transparency": images.palette_png_with_transparency(PIXELS),
+    "16-bit grey": images.grey16_png(np.arange(0, 64_000, 1_000, dtype=np.uint16).reshape(8, 8)),
+    "a JPEG": images.encode_jpeg(PIXELS),
+    "a WebP": images.encode_webp(PIXELS),
+}
+
+
+@pytest.mark.parametrize("what", GOOD_IMAGES)
+def test_an_unusual_image_is_taken(client: FlaskClient, key: str, upscaler: FakeBackend, what: str) -> None:
+    response = ask_api(client, key, GOOD_IMAGES[what])
+
+    assert response.status_code == 200, response.get_data(as_text=True)
+    assert len(upscaler.asked) == 1
+
+
+def test_an_upload_over_the_limit_is_refused_before_the_body_is_read(make_app: MakeApp, key: str) -> None:
+    client = make_app(max_upload_bytes=2_000).test_client()
+
+    problem, taken = ask_watched(client, key, bytes(2_001), CONTENT_LENGTH="2001")
+
+    assert problem == (413, "too-many-bytes")
+    assert taken == 0
+
+
+def test_the_refusal_names_both_numbers(make_app: MakeApp, key: str) -> None:
+    response = ask_api(make_app(max_upload_bytes=2_000).test_client(), key, bytes(12_345))
+
+    assert "12,345" in response.get_json()["detail"]
+    assert "2,000" in response.get_json()["detail"]
+    assert response.get_json()["max_bytes"] == 2_000
+
+
+def test_a_body_of_unknown_length_is_read_up_to_the_limit_and_one_byte(make_app: MakeApp, key: str) -> None:
+    client = make_app(max_upload_bytes=2_000).test_client()
+    png = images.insert_png_chunk(PHOTO, b"teSt", bytes(100_000))
+
+    problem, taken = ask_watched(client, key, png, CONTENT_LENGTH="", HTTP_TRANSFER_ENCODING="chunked")
+
+    assert problem == (413, "too-many-bytes")
+    assert taken == 2_001
+
+
+def test_a_body_without_any_length_is_empty(client: FlaskClient, key: str) -> None:
+    problem, taken = ask_watched(client, key, PHOTO, CONTENT_LENGTH="", **{"wsgi.input_terminated": False})
+
+    assert problem == (400, "empty-upload")
+    assert taken == 0
+
+
+def test_a_body_shorter_than_announced_is_incomplete(client: FlaskClient, key: str) -> None:
+    problem, _ = ask_watched(client, key, PHOTO[:100], CONTENT_LENGTH=str(len(PHOTO)))
+
+    assert problem == (400, "incomplete-body")
+
+
+def test_without_a_key_nothing_of_the_body_is_read(client: FlaskClient) -> None:
+    problem, taken = ask_watched(client, "", PHOTO, CONTENT_LENGTH=str(len(PHOTO)))
+
+    assert problem == (401, "key-required")
+    assert taken == 0
+
+
+@pytest.mark.parametrize("head", [b"not an image ", images.png_header_only(30_000, 30_000)])
+def test_first_bytes_that_tell_enough_spare_the_rest(client: FlaskClient, key: str, head: bytes) -> None:
+    data = head + bytes(1_000_000)
+
+    problem, taken = ask_watched(client, key, data, CONTENT_LENGTH=str(len(data)))
+
+    assert problem[0] in (413, 415)
+    assert taken == 65_536
+
+
+def test_first_bytes_in_a_form_spare_the_rest_too(client: FlaskClient, key: str) -> None:
+    body = Watched(multipart(b"not an image" + bytes(1_000_000)))
+    response = client.post(
+        "/api/v1/upscale",
+        input_stream=body,
+        headers={"X-API-Key": key},
+        content_type=f"multipart/form-data; boundary={BOUNDARY}",
+        environ_overrides={"CONTENT_LENGTH": str(len(body.getvalue()))},
+    )
+
+    assert problem_of(response) == (415, "unknown-format")
+    assert body.taken <= 3 * 65_536
+
+
+def test_a_head_that_is_merely_cut_off_is_no_reason_to_refuse() -> None:
+    reject_early(images.encode_jpeg(images.draw_photo(64, 64))[:700], Settings())
+    with pytest.raises(UnknownFormat):
+        reject_early(b"text", Settings())
+
+
+def test_a_large_form_is_taken_whole_and_without_a_file_on_disk(
+    client: FlaskClient, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("werkzeug.formparser.SpooledTemporaryFile", None)
+    monkeypatch.setattr("werkzeug.formparser.TemporaryFile", None, raising=False)
+    png = images.insert_png_chunk(PHOTO, b"teSt", bytes(1_500_000))
+
+    response = client.post(
+        "/api/v1/upscale",
+        data=multipart(png),
+        headers={"X-API-Key": key},
+        content_type=f"multipart/form-data; boundary={BOUNDARY}",
+    )
+
+    assert response.status_code == 200
+
+
+BAD_FORMS: dict[str, tuple[dict[str, Any], int, str]] = {
+    "no fields": ({}, 400, "missing-image"),
+    "no image": ({"variant": "compact_x4"}, 400, "missing-image"),
+    "an empty choice, as browsers send it": ({"image": (BytesIO(b""), "")}, 400, "missing-image"),
+    "text for an image": ({"image": "photo.png"}, 400, "missing-image"),
+    "two images": ({"image": [(BytesIO(PHOTO), "a"), (BytesIO(PHOTO), "b")]}, 400, "missing-image"),
+    "another file": ({"image": (BytesIO(PHOTO), "a"), "mask": (BytesIO(PHOTO), "b")}, 400, "malformed-form"),
+    "many parts": ({f"f{n}": "x" for n in range(20)}, 400, "malformed-form"),
+    "a long text": ({"variant": "x" * 200_000, "image": (BytesIO(PHOTO), "a")}, 400, "malformed-form"),
+    "an unknown field": ({"image": (BytesIO(PHOTO), "a"), "scale": "4"}, 400, "bad-parameter"),
+    "a field twice": ({"image": (BytesIO(PHOTO), "a"), "format": ["png", "png"]}, 400, "bad-parameter"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_FORMS)
+def test_a_bad_form_is_refused_by_name(make_app: MakeApp, key: str, upscaler: FakeBackend, what: str) -> None:
+    fields, status, slug = BAD_FORMS[what]
+    for value in fields.values():
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, tuple):
+                one[0].seek(0)
+
+    response = (
+        make_app()
+        .test_client()
+        .post("/api/v1/upscale", data=fields, content_type="multipart/form-data", headers={"X-API-Key": key})
+    )
+
+    assert problem_of(response) == (status, slug)
+    assert upscaler.asked == []
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"", "multipart/form-data"),
+        (b"--x\r\nnonsense", "multipart/form-data; boundary=x"),
+        (b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\nbroken off", "multipart/form-data; boundary=x"),
+        (b"x" * 200_000, "multipart/form-data; boundary=x"),
+        (b"--\xc3\xa4", "multipart/form-data; boundary=\xc3\xa4"),
+    ],
+)
+def test_a_body_that_is_no_multipart_is_a_4xx(client: FlaskClient, key: str, body: bytes, content_type: str) -> None:
+    response = client.post("/api/v1/upscale", data=body, content_type=content_type, headers={"X-API-Key": key})
+
+    status, slug = problem_of(response)
+    assert status == 400
+    assert slug in ("malformed-form", "missing-image")

@@ -1,0 +1,261 @@
+"""The usage meter: the GPU seconds of a month are complete and survive restarts."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.backend.state import BackendStateTracker
+from gateway.usage.meter import UsageMeter
+from gateway.usage.store import (
+    MAX_CLIENTS,
+    OTHER_CLIENTS,
+    AwakeSpan,
+    ClientUsage,
+    FileUsageStore,
+    MonthlyUsage,
+    RedisUsageStore,
+    UsageBatch,
+    UsageStore,
+    UsageStoreError,
+)
+from testing.clock import ManualClock
+from testing.redis_server import RedisServer
+
+NOVEMBER_30 = 1_796_083_100.0
+"""Mon, 30 Nov 2026, 23:58:20 UTC: 100 s before December."""
+MakeLedger = Callable[[], UsageStore]
+
+
+@pytest.fixture(params=["file", pytest.param("redis", marks=pytest.mark.redis)])
+def make_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> MakeLedger:
+    """Return a factory of usage stores with one shared destination, as of replicas or restarts."""
+    if request.param == "file":
+        return lambda: FileUsageStore(tmp_path / "meter.json")
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return lambda: RedisUsageStore(server.url)
+
+
+class Life:
+    """A backend's states and a meter on one clock."""
+
+    def __init__(self, store: UsageStore, now: float, budget_s: float = 0.0) -> None:
+        self.clock = ManualClock()
+        self.clock.now = now
+        self.state_tracker = BackendStateTracker(clock=self.clock)
+        self.meter = UsageMeter(self.state_tracker.recent_states, store, budget_s=budget_s, clock=self.clock)
+
+    def picture(self, *, boot_s: float, work_s: float, idle_s: float, client: str = "alice") -> None:
+        """Simulate a boot, an image and the idle time; observe once in each."""
+        self.state_tracker.begin_boot()
+        self.meter.observe()
+        self.clock.now += boot_s
+        self.state_tracker.mark_up()
+        self.clock.now += work_s
+        self.meter.record_work(client, work_s, 1)
+        self.meter.observe()
+        self.clock.now += idle_s
+        self.state_tracker.mark_asleep()
+        self.clock.now += 1000
+        self.meter.observe()
+
+
+def seconds_of(month: MonthlyUsage) -> tuple[float, float, float, float]:
+    return tuple(round(value, 3) for value in (month.boot_s, month.work_s, month.idle_s, month.gpu_s))  # type: ignore[return-value]
+
+
+def test_boot_work_and_idle_tail_are_counted_and_sleep_is_not(make_ledger: MakeLedger) -> None:
+    life = Life(make_ledger(), 1_790_000_000.0)
+
+    life.picture(boot_s=12, work_s=3, idle_s=300)
+
+    assert seconds_of(life.meter.current_month()) == (12, 3, 300, 315)
+    life.meter.write()
+    assert seconds_of(life.meter.current_month()) == (12, 3, 300, 315)
+
+
+def test_a_restart_goes_on_where_the_last_process_ended(make_ledger: MakeLedger) -> None:
+    first = Life(make_ledger(), 1_790_000_000.0)
+    first.picture(boot_s=12, work_s=3, idle_s=300)
+    first.meter.close()
+
+    second = Life(make_ledger(), first.clock.now)
+    second.meter.write()
+    second.picture(boot_s=10, work_s=1, idle_s=300, client="bob")
+
+    assert seconds_of(second.meter.current_month()) == (22, 4, 600, 626)
+    assert second.meter.current_month().clients == {"alice": ClientUsage(1, 3.0), "bob": ClientUsage(1, 1.0)}
+
+
+def test_an_awake_second_that_two_gateways_saw_counts_once(make_ledger: MakeLedger) -> None:
+    lives = [Life(make_ledger(), 1_790_000_000.0) for _ in range(2)]
+    for life in lives:  # one backend, seen by both; each serves one image
+        life.picture(boot_s=12, work_s=3, idle_s=300)
+    for life in lives:
+        life.meter.write()
+    lives[0].meter.write()
+
+    assert seconds_of(lives[0].meter.current_month()) == (12, 6, 297, 315)
+    assert lives[0].meter.current_month().clients == {"alice": ClientUsage(2, 6.0)}
+
+
+def test_a_batch_that_arrives_twice_counts_once(make_ledger: MakeLedger) -> None:
+    store = make_ledger()
+    batch = UsageBatch((AwakeSpan("2026-09", "up_s", 100.0, 160.0),), {("2026-09", "alice"): ClientUsage(1, 2.5)})
+
+    store.add(batch)
+    store.add(batch)
+
+    assert store.read() == {"2026-09": MonthlyUsage("2026-09", 0.0, 60.0, {"alice": ClientUsage(1, 2.5)})}
+
+
+def test_clients_are_bounded_and_the_seconds_of_further_ones_are_not_lost(make_ledger: MakeLedger) -> None:
+    store = make_ledger()
+    uses = {("2026-09", f"client {number}"): ClientUsage(1, 0.5) for number in range(MAX_CLIENTS + 5)}
+
+    store.add(UsageBatch((), uses))
+
+    month = store.read()["2026-09"]
+    assert len(month.clients) == MAX_CLIENTS + 1
+    assert month.clients[OTHER_CLIENTS] == ClientUsage(5, 2.5)
+    assert month.work_s == pytest.approx(0.5 * (MAX_CLIENTS + 5))
+
+
+def test_many_threads_lose_nothing(make_ledger: MakeLedger) -> None:
+    life = Life(make_ledger(), 1_790_000_000.0)
+
+    def work() -> None:
+        for number in range(50):
+            life.meter.record_work("alice", 0.25, 1)
+            if number % 10 == 0:
+                life.meter.write()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    life.meter.write()
+
+    assert life.meter.current_month().clients == {"alice": ClientUsage(200, 50.0)}
+
+
+def test_a_new_month_begins_at_zero_and_the_budget_with_it(tmp_path: Path) -> None:
+    life = Life(FileUsageStore(tmp_path / "meter.json"), NOVEMBER_30, budget_s=50)
+    life.state_tracker.mark_up()
+    life.meter.observe()
+    life.clock.now += 60
+    assert life.meter.is_budget_spent()
+    assert life.meter.seconds_to_next_month() == 40
+
+    life.clock.now += 41
+    life.meter.observe()
+
+    assert life.meter.current_month().name == "2026-12"
+    assert not life.meter.is_budget_spent()
+    life.meter.write()
+    assert set(life.meter._stored) == {"2026-11", "2026-12"}
+
+
+def test_december_is_followed_by_january(tmp_path: Path) -> None:
+    life = Life(FileUsageStore(tmp_path / "meter.json"), NOVEMBER_30 + 100 + 30 * 86_400)
+
+    assert life.meter.current_month().name == "2026-12"
+    assert life.meter.seconds_to_next_month() == 86_400
+
+
+def test_without_a_budget_nothing_is_ever_spent(tmp_path: Path) -> None:
+    life = Life(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
+    life.picture(boot_s=12, work_s=3, idle_s=1_000_000)
+
+    assert not life.meter.is_budget_spent()
+    assert life.meter.describe()["budget_gpu_s"] is None
+
+
+def test_nothing_is_missed_and_each_moment_is_exact_however_late_one_looks(tmp_path: Path) -> None:
+    """A boot takes about as long as the interval between two observations, and was missed once (0.0 s)."""
+    life = Life(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
+    began = life.clock.now
+
+    life.state_tracker.begin_boot()
+    life.clock.now += 0.75
+    life.state_tracker.mark_up()
+    life.clock.now += 0.125
+    life.state_tracker.mark_asleep()
+    life.clock.now += 3600
+    life.state_tracker.begin_boot()
+    life.clock.now += 0.5
+    life.meter.observe()
+    life.clock.now += 0.25
+    life.state_tracker.mark_up()
+    life.clock.now += 10
+    life.meter.observe()
+
+    assert [(span.kind, span.begin - began, span.end - began) for span in life.meter._spans] == [
+        ("boot_s", 0, 0.75),
+        ("up_s", 0.75, 0.875),
+        ("boot_s", 3600.875, 3601.625),
+        ("up_s", 3601.625, 3611.625),
+    ]
+
+
+def test_a_boot_that_began_before_the_meter_is_counted_whole(tmp_path: Path) -> None:
+    life = Life(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
+    life.state_tracker.begin_boot()
+    life.clock.now += 2
+    meter = UsageMeter(life.state_tracker.recent_states, FileUsageStore(tmp_path / "meter.json"), clock=life.clock)
+    life.clock.now += 3
+
+    assert meter.current_month().boot_s == 5
+
+
+def test_what_cannot_be_written_is_kept_counts_and_is_written_later(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    life = Life(RedisUsageStore(redis_server.url), 1_790_000_000.0, budget_s=310)
+    redis_server.kill()
+    life.picture(boot_s=12, work_s=3, idle_s=300)
+    life.meter.write()
+    life.meter.write()
+
+    assert life.meter.is_budget_spent()
+    assert [record.getMessage() for record in caplog.records if "Redis" in record.getMessage()] == [
+        (
+            "Redis, which stores the GPU usage, cannot be reached (ConnectionError). "
+            "Usage is kept in memory until it can be written."
+        )
+    ]
+    redis_server.start()
+    life.picture(boot_s=10, work_s=3, idle_s=300)
+    life.meter.write()
+    life.meter.write()
+
+    assert seconds_of(life.meter.current_month()) == (22, 6, 600, 628)
+    assert seconds_of(RedisUsageStore(redis_server.url).read()["2026-09"]) == (22, 6, 600, 628)
+
+
+def test_a_damaged_file_is_not_overwritten_and_counting_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "meter.json"
+    path.write_text('{"version": 1, "months": ')
+    life = Life(FileUsageStore(path), 1_790_000_000.0)
+    life.picture(boot_s=12, work_s=3, idle_s=300)
+    life.meter.write()
+
+    assert life.meter.current_month().gpu_s == pytest.approx(315)
+    assert path.read_text() == '{"version": 1, "months": '
+    with pytest.raises(UsageStoreError, match="damaged"):
+        FileUsageStore(path).read()
+
+
+def test_thirteen_months_are_kept(tmp_path: Path) -> None:
+    store = FileUsageStore(tmp_path / "meter.json")
+    for number in range(20):
+        name = f"{2026 + number // 12}-{number % 12 + 1:02d}"
+        store.add(UsageBatch((), {(name, "alice"): ClientUsage(1, 1.0)}))
+
+    months = json.loads((tmp_path / "meter.json").read_text())["months"]
+    assert (len(months), min(months), max(months)) == (13, "2026-08", "2027-08")

@@ -1,0 +1,105 @@
+"""A PNG yields all the pixels that its header declares, or is rejected."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+
+from preprocessing.formats.png import check_pixels, read_png
+from testing import images
+from testing.decoding import read, refusal
+
+KINDS = [(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (8, 2), (16, 2), (1, 3), (2, 3), (4, 3), (8, 3), (8, 4), (16, 4)]
+KINDS += [(8, 6), (16, 6)]
+"""All combinations of (depth, colour type) in PNG."""
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+SIDES = [(1, 1), (1, 9), (9, 1), (2, 3), (5, 4), (7, 13), (17, 8), (40, 33)]
+
+
+def filtered_zeros(height: int, width: int, depth: int, colour: int, *, interlaced: bool) -> bytes:
+    """Return the bytes of a black image as a PNG packs them: each row of each pass after its filter byte."""
+    pixels = np.zeros((height, width, CHANNELS[colour] * depth), np.uint8)
+    passes = [pixels[top::down, left::right] for top, left, down, right in images.ADAM7] if interlaced else [pixels]
+    return b"".join(b"\0" + np.packbits(row.reshape(-1)).tobytes() for part in passes if part.size for row in part)
+
+
+def png(height: int, width: int, depth: int, colour: int, packed: bytes, *, interlaced: bool = False) -> bytes:
+    size = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    palette = [(b"PLTE", bytes(6))] if colour == 3 else []
+    chunks = [(b"IHDR", size), *palette, (b"IDAT", packed), (b"IEND", b"")]
+    return images.PNG_SIGNATURE + b"".join(images.png_chunk(kind, body) for kind, body in chunks)
+
+
+def test_a_png_of_half_its_rows_is_refused_with_the_numbers_although_every_checksum_is_right() -> None:
+    photo = images.draw_photo(400, 300)
+    rows = b"".join(b"\0" + row.tobytes() for row in photo)
+    assert (read(png(400, 300, 8, 2, zlib.compress(rows))).pixels == photo).all()
+    assert refusal(png(400, 300, 8, 2, zlib.compress(rows[: len(rows) // 2]))) == (
+        "Truncated or corrupt PNG: it holds 180,200 of the 360,400 bytes that 300 x 400 pixels need. "
+        "Send the whole file."
+    )
+
+
+@pytest.mark.parametrize("interlaced", [False, True], ids=["plain", "interlaced"])
+@pytest.mark.parametrize(("depth", "colour"), KINDS)
+def test_every_kind_of_png_is_whole_with_its_last_byte_and_not_without(
+    depth: int, colour: int, *, interlaced: bool
+) -> None:
+    for height, width in SIDES:
+        rows = filtered_zeros(height, width, depth, colour, interlaced=interlaced)
+        whole = png(height, width, depth, colour, zlib.compress(rows), interlaced=interlaced)
+        assert read(whole).pixels.shape == (height, width, 3)
+        for missing in (1, len(rows)):
+            cut = png(height, width, depth, colour, zlib.compress(rows[:-missing]), interlaced=interlaced)
+            assert f"of the {len(rows):,} bytes" in refusal(cut), (height, width)
+
+
+def test_what_follows_the_last_row_is_neither_missed_nor_inflated() -> None:
+    rows = filtered_zeros(16, 24, 8, 2, interlaced=False)
+    packer = zlib.compressobj()
+    endless = packer.compress(rows) + packer.flush(zlib.Z_SYNC_FLUSH)
+    for packed in (zlib.compress(rows) + b"more", zlib.compress(rows + b"\xff" * 99), endless):
+        assert not read(png(16, 24, 8, 2, packed)).pixels.any()
+
+
+def test_pixels_in_many_and_empty_chunks_are_counted_across_them() -> None:
+    whole = images.encode_png(images.draw_photo(16, 24))
+    start = whole.index(b"IDAT") - 4
+    packed = whole[start + 8 : start + 8 + int.from_bytes(whole[start : start + 4], "big")]
+    bodies = [b"", *(packed[at : at + 1] for at in range(len(packed))), b""]
+    many = whole[:start] + b"".join(images.png_chunk(b"IDAT", body) for body in bodies) + whole[-12:]
+    assert (read(many).pixels == read(whole).pixels).all()
+
+
+def test_counting_the_pixels_of_a_bomb_takes_pieces_and_not_its_size() -> None:
+    rows = filtered_zeros(2_000, 2_000, 8, 6, interlaced=False)
+    required_chunks = read_png(png(2_000, 2_000, 8, 6, zlib.compress(rows, 9))).required_chunks
+    tracemalloc.start()
+    try:
+        check_pixels(required_chunks)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 1_000_000, f"{len(rows):,} bytes were counted holding {peak_bytes:,}"
+
+
+@pytest.mark.parametrize(
+    ("palette", "words"),
+    [
+        (b"", "need a palette, and no palette comes before them"),
+        (images.png_chunk(b"PLTE", b""), "palette has 0 bytes"),
+        (images.png_chunk(b"PLTE", bytes(7)), "palette has 7 bytes"),
+        (images.png_chunk(b"PLTE", bytes(771)), "palette has 771 bytes"),
+    ],
+)
+def test_a_palette_that_is_missing_or_no_palette_is_refused(palette: bytes, words: str) -> None:
+    assert words in refusal(images.raw_png(2, 2, 8, 3, bytes(4), [palette]))
+
+
+def test_a_palette_behind_the_pixels_is_none() -> None:
+    whole = images.raw_png(2, 2, 8, 3, bytes(4))
+    assert "no palette comes before them" in refusal(whole[:-12] + images.png_chunk(b"PLTE", bytes(6)) + whole[-12:])

@@ -1,0 +1,89 @@
+"""The encoder writes the same file for any bands, in bounded memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from io import BytesIO
+from typing import get_args
+
+import numpy as np
+import pytest
+from PIL import Image as PilImage
+
+from preprocessing.alpha import scale_alpha
+from preprocessing.codec import BandEncoder, Image, OutputFormat, encode
+from preprocessing.errors import UnsupportedOutputError
+from testing import images
+
+PHOTO, ALPHA = images.draw_photo(24, 40), images.draw_alpha(24, 40)
+LARGE = PHOTO.repeat(2, axis=0).repeat(2, axis=1)
+GIVEN = {
+    "colour": Image(PHOTO),
+    "with alpha": Image(PHOTO, alpha=ALPHA),
+    "grey": Image(np.repeat(PHOTO[..., :1], 3, axis=2), is_grey=True),
+    "with a profile": Image(PHOTO, icc_profile=images.icc_profile(b"RGB ")),
+}
+
+
+def encode_bands(given: Image, format_: OutputFormat, cuts: tuple[int, ...]) -> bytes:
+    encoder = BandEncoder(given, 2, format_, 90)
+    large = given.pixels.repeat(2, axis=0).repeat(2, axis=1)
+    for band in np.split(large, cuts):
+        encoder.add(band)
+    return encoder.finish()
+
+
+def decoded(data: bytes) -> tuple[str, bytes, bytes | None]:
+    picture = PilImage.open(BytesIO(data))
+    return picture.mode, picture.tobytes(), picture.info.get("icc_profile")
+
+
+@pytest.mark.parametrize("format_", get_args(OutputFormat))
+@pytest.mark.parametrize("kind", GIVEN)
+def test_bands_make_the_picture_that_the_whole_makes(kind: str, format_: OutputFormat) -> None:
+    given = GIVEN[kind]
+    whole = Image(
+        given.pixels.repeat(2, axis=0).repeat(2, axis=1),
+        alpha=None if given.alpha is None else scale_alpha(given.alpha, 2),
+        is_grey=given.is_grey,
+        icc_profile=given.icc_profile,
+    )
+
+    assert decoded(encode_bands(given, format_, (10, 11, 40))) == decoded(encode(whole, format_, 90))
+
+
+def test_the_same_bands_make_the_same_bytes() -> None:
+    assert encode_bands(GIVEN["with alpha"], "png", (10, 40)) == encode_bands(GIVEN["with alpha"], "png", (10, 40))
+
+
+@pytest.mark.parametrize("format_", ["png", "jpeg"])
+def test_rows_missing_or_too_many_are_refused(format_: OutputFormat) -> None:
+    encoder = BandEncoder(GIVEN["colour"], 2, format_, 90)
+    encoder.add(LARGE[:40])
+    with pytest.raises(ValueError, match="8 of 48 rows are missing"):
+        encoder.finish()
+    with pytest.raises(ValueError, match="do not fit"):
+        encoder.add(LARGE[:9])
+    with pytest.raises(ValueError, match="do not fit"):
+        BandEncoder(GIVEN["colour"], 2, format_, 90).add(PHOTO)
+
+
+def test_a_picture_the_format_cannot_hold_is_refused_before_any_band() -> None:
+    with pytest.raises(UnsupportedOutputError):
+        BandEncoder(Image(np.zeros((2, 9000, 3), np.uint8)), 2, "webp", 90)
+
+
+@pytest.mark.parametrize("format_", ["png", "jpeg"])
+def test_memory_follows_the_band_whatever_the_picture_holds(format_: OutputFormat) -> None:
+    given = Image(np.zeros((1_024, 512, 3), np.uint8), alpha=np.full((1_024, 512), 9, np.uint8))
+    band, pixels = np.zeros((32, 2_048, 3), np.uint8), 4_096 * 2_048
+    tracemalloc.start()  # includes numpy's memory
+
+    encoder = BandEncoder(given, 4, format_, 90)
+    for _ in range(4_096 // len(band)):
+        encoder.add(band)
+    data = encoder.finish()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most - len(data) < pixels / 4, f"{most / pixels:.1f} bytes a pixel"

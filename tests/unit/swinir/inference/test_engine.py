@@ -1,0 +1,287 @@
+"""The engine: its results, and its behaviour when memory runs out, values overflow or the job is cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from swinir.checks import FIELDS, summarise
+from swinir.inference.engine import (
+    Engine,
+    EngineError,
+    InferenceCancelledError,
+    NotFiniteError,
+    OutOfMemoryError,
+    choose_precision,
+)
+from swinir.inference.memory import is_out_of_memory
+from swinir.network import fused
+from swinir.zoo import UnknownVariantError
+from testing.data import ROOT
+from testing.networks import draw_tiles, install_small
+from training.metrics import psnr
+
+Forward = Callable[[Any, Tensor, torch.dtype], Tensor]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    install_small(tmp_path, "small_x2")
+    return Engine(tmp_path, "cpu", threads=1)
+
+
+def column(rows: Any, field: str) -> list[float]:
+    return rows[:, FIELDS.index(field)].tolist()
+
+
+def break_forward(engine: Engine, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Forward, int], Forward]) -> None:
+    """Replace every forward pass by `spoil(real forward, number of the pass)`."""
+    real, calls = engine._forward, iter(range(1000))
+
+    def forward(*given: Any) -> Tensor:
+        return spoil(real, next(calls))(*given)
+
+    monkeypatch.setattr(engine, "_forward", forward)
+
+
+def test_the_answer_is_the_networks_clamped_rounded_and_cast(engine: Engine, tmp_path: Path) -> None:
+    row, tiles = install_small(tmp_path, "small_x2"), draw_tiles(2, 16, 24)
+
+    restored = engine.restore(tiles, "small_x2").tiles
+
+    with torch.inference_mode():
+        values = engine.shelf.take(row)(torch.from_numpy(tiles).permute(0, 3, 1, 2).float() / 255.0) * 255.0
+    assert (values < -0.5).any()
+    assert (values > 255.5).any()  # otherwise clamping would not be tested
+    expected = values.round().clamp(0, 255).permute(0, 2, 3, 1).numpy().astype(np.uint8)
+    assert restored.dtype == np.uint8
+    assert np.array_equal(restored, expected)
+
+
+def test_a_one_channel_variant_restores_luminance_and_keeps_every_pixels_colour(tmp_path: Path) -> None:
+    row = install_small(tmp_path, "grey", upscale=1, upsampler="", in_chans=1)
+    engine, tiles = Engine(tmp_path, "cpu", threads=1), (draw_tiles(1, 16, 16) // 4 + 96).astype(np.uint8)
+    network = engine.shelf.take(row)
+    with torch.no_grad():
+        network.get_parameter("conv_last.weight").zero_()
+        network.get_parameter("conv_last.bias").fill_(20 / 255)  # 20 levels brighter than the input
+
+    restored = engine.restore(tiles, "grey").tiles
+
+    assert np.array_equal(restored, tiles + 20)
+
+
+def test_a_grey_image_stays_grey_in_a_one_channel_variant(tmp_path: Path) -> None:
+    install_small(tmp_path, "grey", upscale=1, upsampler="", in_chans=1)
+    tiles = np.repeat(draw_tiles(1, 16, 16)[..., :1], 3, axis=3)
+    restored = Engine(tmp_path, "cpu", threads=1).restore(tiles, "grey").tiles
+    assert np.array_equal(restored[..., 0], restored[..., 1])
+    assert np.array_equal(restored[..., 0], restored[..., 2])
+    assert not np.array_equal(restored, tiles)
+
+
+def test_a_one_channel_variant_that_enlarges_enlarges_the_colour_too(tmp_path: Path) -> None:
+    row = install_small(tmp_path, "grey_x2", in_chans=1)
+    engine, tiles = Engine(tmp_path, "cpu", threads=1), np.full((1, 16, 16, 3), (200, 100, 50), np.uint8)
+    last = engine.shelf.take(row).get_submodule("upsample.0")
+    with torch.no_grad():
+        last.get_parameter("weight").zero_()
+        last.get_parameter("bias").fill_(134.2 / 255)  # the input's luminance is 124.2
+
+    restored = engine.restore(tiles, "grey_x2").tiles
+
+    assert np.array_equal(restored, np.full((1, 32, 32, 3), (210, 110, 60), np.uint8))
+
+
+def test_memory_that_runs_out_once_halves_the_micro_batch_and_the_work_goes_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles, sizes = draw_tiles(5, 16, 16), []
+    expected = engine.restore(tiles, "small_x2").tiles
+
+    def spoil(real: Forward, call: int) -> Forward:
+        def forward(network: Any, images: Tensor, precision: torch.dtype) -> Tensor:
+            sizes.append(len(images))
+            if call == 0:
+                raise torch.OutOfMemoryError("CUDA out of memory (injected)")
+            return real(network, images, precision)
+
+        return forward
+
+    break_forward(engine, monkeypatch, spoil)
+    restored = engine.restore(tiles, "small_x2")
+
+    assert sizes == [5, 2, 2, 1]
+    assert np.abs(restored.tiles.astype(int) - expected).max() <= 1
+    assert engine.counters.halvings == 1
+    assert column(restored.checks, "halvings") == [1, 1, 1, 1, 1]
+
+
+def test_memory_that_always_runs_out_is_an_error_that_names_tile_and_variant(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(_real: Forward, _call: int) -> Forward:
+        return lambda *_given: torch.empty(1 << 55)  # the CPU allocator's own words, not ours
+
+    break_forward(engine, monkeypatch, spoil)
+    with pytest.raises(OutOfMemoryError, match="one 16x24 tile of small_x2 does not fit in memory"):
+        engine.restore(draw_tiles(8, 16, 24), "small_x2")
+    assert engine.counters.halvings == 3  # 8, 4, 2, 1
+
+
+def test_weights_that_the_cpu_has_no_memory_for_are_an_error_in_words(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.shelf, "_load", lambda *_given: torch.empty(1 << 55))
+    with pytest.raises(OutOfMemoryError, match="the weights of small_x2 do not fit in memory"):
+        engine.restore(draw_tiles(1, 16, 16), "small_x2")
+
+
+def test_what_torch_cannot_do_is_no_want_of_memory(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(_real: Forward, _call: int) -> Forward:
+        return lambda *_given: torch.ones(2) + torch.ones(3)
+
+    break_forward(engine, monkeypatch, spoil)
+    with pytest.raises(EngineError, match="small_x2 failed on 16x16 tiles: The size of tensor a"):
+        engine.restore(draw_tiles(2, 16, 16), "small_x2")
+    assert engine.counters.halvings == 0
+    assert not is_out_of_memory(RuntimeError("size mismatch"))
+
+
+def not_finite_in_tile(index: int, passes: int) -> Callable[[Forward, int], Forward]:
+    def spoil(real: Forward, call: int) -> Forward:
+        def forward(network: Any, images: Tensor, precision: torch.dtype) -> Tensor:
+            restored = real(network, images, precision)
+            if call < passes:
+                restored[min(index, len(restored) - 1), 1, 3, 4] = torch.nan if call % 2 == 0 else torch.inf
+            return restored
+
+        return forward
+
+    return spoil
+
+
+def test_a_tile_that_is_not_finite_is_run_again_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles = draw_tiles(3, 16, 16)
+    expected = engine.restore(tiles, "small_x2").tiles
+
+    break_forward(engine, monkeypatch, not_finite_in_tile(1, passes=1))
+    restored = engine.restore(tiles, "small_x2")
+
+    assert np.abs(restored.tiles.astype(int) - expected).max() <= 1
+    assert column(restored.checks, "rerun") == [0, 1, 0]
+    assert engine.counters.reruns == 1
+
+
+def test_a_tile_is_run_again_in_float32(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.precision = torch.bfloat16
+    precisions = []
+
+    def spoil(real: Forward, call: int) -> Forward:
+        def forward(network: Any, images: Tensor, precision: torch.dtype) -> Tensor:
+            precisions.append(precision)
+            return not_finite_in_tile(0, passes=1)(real, call)(network, images, precision)
+
+        return forward
+
+    break_forward(engine, monkeypatch, spoil)
+    engine.restore(draw_tiles(1, 16, 16), "small_x2")
+    assert precisions == [torch.bfloat16, torch.float32]
+
+
+def test_a_tile_that_is_not_finite_twice_is_an_error_and_no_picture(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_forward(engine, monkeypatch, not_finite_in_tile(1, passes=2))
+    with pytest.raises(NotFiniteError, match="small_x2 gave values that are not finite for a tile, also in float32"):
+        engine.restore(draw_tiles(3, 16, 16), "small_x2")
+
+
+def test_bfloat16_is_close_to_float32_and_comes_back_as_float32(engine: Engine) -> None:
+    """The GPU's path, run on the CPU: autocast must hold for every operation of the network."""
+    tiles = draw_tiles(1, 24, 24)
+    exact = engine.restore(tiles, "small_x2").tiles.astype(int)
+    engine.precision = torch.bfloat16
+    rough = engine.restore(tiles, "small_x2").tiles
+    assert 0 < np.abs(rough - exact).mean() < 2.0
+
+
+def test_bfloat16_costs_a_picture_less_than_any_eye_sees() -> None:
+    """With the shipped weights: 57 dB if convolutions also run in low precision."""
+    engine = Engine(device="cpu")
+    with Image.open(ROOT / "tests" / "data" / "Set5" / "x4" / "butterfly.png") as image:
+        tiles = np.array(image.convert("RGB"))[np.newaxis]
+    exact = engine.restore(tiles, "compact_x4").tiles
+    engine.precision = torch.bfloat16
+    assert psnr(engine.restore(tiles, "compact_x4").tiles[0], exact[0]) > 60
+
+
+def test_the_precision_is_never_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_precision(torch.device("cpu")) is torch.float32
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    assert choose_precision(torch.device("cuda")) is torch.bfloat16
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    assert choose_precision(torch.device("cuda")) is torch.float32
+
+
+def test_checks_tells_range_clamping_and_the_way_back(engine: Engine) -> None:
+    restored = engine.restore(draw_tiles(2, 16, 16), "small_x2")
+    sound = summarise(restored.checks)
+    assert sound.tiles == 2
+    assert sound.lowest < 0
+    assert sound.highest > 255
+    assert 0 < sound.clamped < 1
+    assert 0 < sound.back_db < 30  # the reference weights restore nothing
+
+
+def test_an_answer_that_shrinks_back_to_its_input_has_a_high_back_db(tmp_path: Path) -> None:
+    """The shipped weights on a smooth image: downscaled again, the result must equal the input except for rounding."""
+    ramp = np.linspace(30, 220, 48).round().astype(np.uint8)
+    tiles = np.repeat((ramp[:, None] // 2 + ramp[None, :] // 2)[None, :, :, None], 3, axis=3).astype(np.uint8)
+    sound = summarise(Engine(tmp_path, "cpu", threads=1).restore(tiles, "compact_x4").checks)
+    assert sound.back_db > 45, sound.describe()
+    assert sound.clamped == 0
+
+
+def test_work_nobody_waits_for_ends_between_micro_batches(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "micro_batch_pixels", 2 * 16 * 16)
+    asked: list[int] = []
+
+    def is_cancelled() -> bool:
+        asked.append(engine.counters.tiles)
+        return len(asked) == 3
+
+    with pytest.raises(InferenceCancelledError, match="after 4 of 7 tiles"):
+        engine.restore(draw_tiles(7, 16, 16), "small_x2", is_cancelled)
+    assert asked == [0, 2, 4]
+
+
+def test_an_unknown_variant_is_refused_with_the_list_imported_ones_included(engine: Engine) -> None:
+    with pytest.raises(UnknownVariantError, match=r"no variant 'nope'.*compact_x4.*real_x4.*small_x2"):
+        engine.restore(draw_tiles(1, 16, 16), "nope")
+
+
+@pytest.mark.parametrize("name", ["../small_x2", "small_x2.safetensors", "", "SMALL_X2", "a/../small_x2"])
+def test_a_name_that_is_a_path_is_unknown(engine: Engine, name: str) -> None:
+    with pytest.raises(UnknownVariantError):
+        engine.restore(draw_tiles(1, 16, 16), name)
+
+
+def test_it_says_what_it_runs_on(engine: Engine) -> None:
+    how = "fused" if fused.is_available() else "in PyTorch"
+    assert engine.describe() == f"engine on cpu, torch.float32, 1 threads, blocks {how}"
+
+
+def test_it_counts_tiles_seconds_and_loads(engine: Engine) -> None:
+    engine.warm_up("small_x2")
+    engine.restore(draw_tiles(3, 16, 16), "small_x2")
+    assert engine.counters.tiles == 4
+    assert engine.counters.seconds > 0
+    assert engine.shelf.loads == 1

@@ -1,0 +1,51 @@
+"""Quality of the shipped weights with the engine, on images that were not in the training data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from swinir.inference.engine import Engine
+from swinir.zoo import VARIANTS, Variant
+from testing.data import ROOT, SET5
+from training.measure import benchmarks_of, published_pairs, same_size_pairs, score
+
+BENCH = ROOT / "tests" / "data"
+LEAST_DB = {"compact_x4": 31.5}
+"""PSNR of the luminance of Set5 that the docs claim; bicubic x4 has 28.43."""
+LEAST_GAIN_DB = {"classical_sr": 2.5, "lightweight_sr": 2.5, "denoise": 8.0, "jpeg": 0.7}
+"""Gain over bicubic, or over the noisy or blocky input."""
+BUNDLED = [row for row in VARIANTS.values() if row.is_bundled]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine(device="cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [row for row in BUNDLED if row.task == "lightweight_sr"], ids=lambda row: row.name)
+def test_set5_is_enlarged_better_than_any_interpolation_would(engine: Engine, row: Variant) -> None:
+    before, after = score(engine, row, list(published_pairs(BENCH, row.scale)))
+    assert after - before >= LEAST_GAIN_DB[row.task], f"{after:.2f} dB, bicubic {before:.2f} dB"
+    assert after >= LEAST_DB.get(row.name, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [row for row in BUNDLED if row.scale == 1], ids=lambda row: row.name)
+def test_noise_and_jpeg_damage_are_taken_away(engine: Engine, row: Variant) -> None:
+    paths = [SET5 / "HR" / f"{name}.png" for name in ("butterfly", "head")]
+    before, after = score(engine, row, list(same_size_pairs(row, paths)))
+    assert after - before >= LEAST_GAIN_DB[row.task.partition("_")[2]], f"{after:.2f} dB, given {before:.2f} dB"
+
+
+def test_every_bundled_variant_has_a_benchmark(tmp_path: Path) -> None:
+    for folder in ("Set5/HR", "Set12", "classic5"):
+        (tmp_path / folder).mkdir(parents=True)
+
+    def titles(row: Variant) -> Iterator[str]:
+        return (title for title, _ in benchmarks_of(row, tmp_path))
+
+    assert all(list(titles(row)) for row in BUNDLED)

@@ -1,0 +1,115 @@
+"""Streaming: sub-batches, tiles in flight, order of bands and cancelling."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from preprocessing.tiling import Grid, choose_grid, split, stitch
+from swinir.streaming import MOST_IN_FLIGHT, SUB_BATCH_S, Pace, StreamCancelledError, stream_bands
+from testing.images import draw_photo
+
+SCALE = 2
+
+
+def grid_of(height: int, width: int) -> Grid:
+    return choose_grid(height, width, window=8, halo=8, max_tile_px=48)
+
+
+def enlarge(tiles: Any) -> tuple[Any, Any, int]:
+    """A network whose output identifies the tile."""
+    restored = tiles.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
+    return restored, np.repeat(tiles[:, 0, 0, :1].astype(np.float32), 6, axis=1), 7 * len(tiles)
+
+
+def never() -> bool:
+    return False
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=st.integers(1, 150), width=st.integers(1, 150))
+def test_bands_make_the_image_that_stitching_makes(height: int, width: int) -> None:
+    image, grid = draw_photo(height, width, seed=height), grid_of(height, width)
+
+    bands = list(stream_bands(image, grid, SCALE, enlarge, never))
+
+    restored, checks, work_us = enlarge(split(image, grid))
+    assert sum(band.compute_us for band in bands) == work_us
+    assert np.array_equal(np.concatenate([band.pixels for band in bands]), stitch(restored, grid, SCALE))
+    assert np.array_equal(np.concatenate([band.checks for band in bands]), checks)
+    assert [band.top for band in bands] == [edge * SCALE for edge in grid.row_edges[:-1]]
+
+
+def test_no_more_than_two_sub_batches_are_under_way() -> None:
+    lock, under_way, most = threading.Lock(), 0, 0
+
+    def restore(tiles: Any) -> tuple[Any, Any, int]:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        answer = enlarge(tiles)
+        with lock:
+            under_way -= 1
+        return answer
+
+    list(stream_bands(draw_photo(300, 300), grid_of(300, 300), SCALE, restore, never))
+
+    assert 1 <= most <= MOST_IN_FLIGHT
+
+
+def test_after_a_cancel_nothing_more_is_sent() -> None:
+    left, sent = threading.Event(), []
+
+    def restore(tiles: Any) -> tuple[Any, Any, int]:
+        sent.append(len(tiles))
+        if len(sent) >= 3:  # two threads may have sent before either checks
+            left.set()
+        return enlarge(tiles)
+
+    with pytest.raises(StreamCancelledError) as stopped:
+        list(stream_bands(draw_photo(300, 300), grid_of(300, 300), SCALE, restore, left.is_set))
+
+    assert len(sent) <= 2 + MOST_IN_FLIGHT
+    assert stopped.value.tiles <= sum(sent)
+
+
+def test_a_failure_ends_the_stream_with_itself() -> None:
+    def restore(tiles: Any) -> tuple[Any, Any, int]:
+        raise MemoryError(f"no memory for {len(tiles)}")
+
+    with pytest.raises(MemoryError, match="no memory for 1"):
+        list(stream_bands(draw_photo(100, 100), grid_of(100, 100), SCALE, restore, never))
+
+
+def test_where_a_tile_is_slow_one_is_sent_at_a_time() -> None:
+    """On a CPU a second tile would only delay a cancel and other jobs."""
+    pace = Pace()
+    for _ in range(5):
+        pace.learn(pace.tiles, 1.0 * pace.tiles)
+    assert (pace.tiles, pace.in_flight) == (1, 1)
+
+
+def test_where_tiles_are_fast_sub_batches_grow_to_what_takes_a_moment() -> None:
+    """On a GPU a tile takes 5 ms."""
+    pace = Pace()
+    sizes = []
+    for _ in range(8):
+        sizes.append(pace.tiles)
+        pace.learn(pace.tiles, 0.005 * pace.tiles)
+    assert sizes == [1, 2, 4, 8, 16, 20, 20, 20]
+    assert sizes[-1] * 0.005 == pytest.approx(SUB_BATCH_S)
+    assert pace.in_flight == MOST_IN_FLIGHT
+
+
+def test_a_queue_that_grows_makes_sub_batches_small_again() -> None:
+    pace = Pace()
+    for _ in range(8):
+        pace.learn(pace.tiles, 0.005 * pace.tiles)
+    pace.learn(pace.tiles, 2.0)
+    assert (pace.tiles, pace.in_flight) == (1, 1)
