@@ -187,9 +187,9 @@ RECIPES = {
         ("compact_x4", bicubic(4), 0.05, 0.0),
         ("compact_x2", bicubic(2), 0.05, 0.0),
         ("compact_real_x4", real_world(4), 0.1, 0.1),
-        ("compact_color_denoise_25", mixed_noise(25.0), 0.1, 0.05),
-        ("compact_color_jpeg_20", mixed_jpeg(20), 0.1, 0.05),
-        ("compact_gray_denoise_25", mixed_noise(25.0), 0.1, 0.0),
-        ("compact_gray_jpeg_20", mixed_jpeg(20), 0.1, 0.0),
+        ("compact_color_denoise_25", mixed_noise(25.0), 0.2, 0.05),
+        ("compact_color_jpeg_20", mixed_jpeg(20), 0.2, 0.05),
+        ("compact_gray_denoise_25", mixed_noise(25.0), 0.2, 0.0),
+        ("compact_gray_jpeg_20", mixed_jpeg(20), 0.2, 0.0),
     )
 }
