@@ -34,11 +34,11 @@ PARAMETERS = (
 )
 
 
-class _Parameters(ctypes.Structure):
+class _ParameterPointers(ctypes.Structure):
     _fields_ = tuple((name.replace(".", "_"), ctypes.c_void_p) for name in (*PARAMETERS, "position_bias"))
 
 
-class _Shape(ctypes.Structure):
+class _TokenShape(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_int64) for name in ("batch", "height", "width", "window", "shifted"))
 
 
@@ -75,16 +75,16 @@ def run_block(block: Any, tokens: Tensor, position_bias: Tensor) -> Tensor:
         raise ValueError(f"Height and width {tuple(tokens.shape[1:3])} must be multiples of the window, {window}.")
     parameters = dict(block.named_parameters())
     # apply() is untyped in PyTorch.
-    return _Block.apply(  # type: ignore[no-untyped-call]
+    return _TrainedBlock.apply(  # type: ignore[no-untyped-call]
         tokens.float(), window, bool(block.shifted), *(parameters[name] for name in PARAMETERS), position_bias
     )
 
 
-class _Block(torch.autograd.Function):
+class _TrainedBlock(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, window: int, shifted: bool, *parameters: Tensor) -> Tensor:  # noqa: FBT001
         tokens, parameters = tokens.contiguous(), tuple(parameter.contiguous() for parameter in parameters)
-        ctx.shape = _Shape(*tokens.shape[:3], window, int(shifted))
+        ctx.shape = _TokenShape(*tokens.shape[:3], window, int(shifted))
         ctx.save_for_backward(tokens, *parameters)
         return _run(ctx.shape, tokens, parameters)
 
@@ -98,7 +98,7 @@ class _Block(torch.autograd.Function):
 
 
 def _run(
-    shape: _Shape,
+    shape: _TokenShape,
     tokens: Tensor,
     parameters: Any,
     gradient: Tensor | None = None,
@@ -108,8 +108,8 @@ def _run(
     if library is None:
         raise RuntimeError("The Swin block for training is not available on this machine; see is_available().")
     out = torch.empty_like(tokens)
-    pointers = _Parameters(*(parameter.data_ptr() for parameter in parameters))
-    into = _Parameters(*(tensor.data_ptr() for tensor in gradients)) if gradients else None
+    pointers = _ParameterPointers(*(parameter.data_ptr() for parameter in parameters))
+    into = _ParameterPointers(*(tensor.data_ptr() for tensor in gradients)) if gradients else None
     failed = library.swin_block_run(
         ctypes.byref(shape),
         ctypes.byref(pointers),
