@@ -79,12 +79,13 @@ class Trainer:
         losses: list[float] = []
         first, before = self.step, self.seconds
         started = time.monotonic()
-        for given, target in crops.batches(options.patch, options.batch):
-            if self.share_done() >= 1:
-                break
-            losses.append(self.take_step(given, target))
+        done = self.share_done() >= 1
+        batches = crops.batches(options.patch, options.batch)
+        while not done:
+            losses.append(self.take_step(*next(batches)))
             self.seconds = before + time.monotonic() - started
-            if self.step % options.save_every == 0 or self.share_done() >= 1:
+            done = self.share_done() >= 1  # read once: a run that ends by the clock saves its last steps
+            if done or self.step % options.save_every == 0:
                 self.save()
                 network = self.average_network()
                 scores = judge(network, self.recipe, data / "bench")

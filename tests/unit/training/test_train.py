@@ -75,14 +75,17 @@ def test_a_run_by_the_clock_ends_by_it(data: Path, tmp_path: Path) -> None:
     assert len(read_log(tmp_path / "run")) == 1
 
 
-def test_a_run_until_a_time_of_day_ends_then(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_until_a_time_of_day_ends_then_and_saves(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     began = time.time()
     hours = iter(range(1000))
     monkeypatch.setattr("time.time", lambda: began + 3600 * next(hours))  # an hour passes at every look
 
-    run(data, tmp_path / "run", "--until", "00:00")
+    run(data, tmp_path / "run", "--until", "00:00", "--save-every", "1000")
 
-    assert 1 <= len(read_log(tmp_path / "run")) <= 24
+    (line,) = read_log(tmp_path / "run")
+    assert 1 <= line["step"] <= 24, "the last steps are saved"
 
 
 def test_a_run_starts_from_the_shipped_weights(data: Path, tmp_path: Path) -> None:
