@@ -1,5 +1,6 @@
 # Two commands matter: `make run` and `make test`. Both set up what they need on a fresh machine.
-# Empty: scripts/setup.sh searches for a Python 3.11 or 3.12. TORCH=cpu or TORCH=cuda chooses the build of torch.
+# Empty: scripts/setup.sh searches for a Python 3.11 or 3.12. TORCH=cpu or TORCH=cuda chooses the build of torch; set-up
+# runs whenever TORCH is set, since it may have to replace the installed build.
 PYTHON ?=
 export TORCH ?=
 BIN := .venv/bin
@@ -29,46 +30,48 @@ check: .setup-test-$(PINS) ## Format, lint, types, architecture
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-fix: .setup-test-$(PINS) ## Let ruff mend what it can
+fix: .setup-test-$(PINS) ## Format, and let ruff fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .setup-test-$(PINS) ## Measure the network against the plain formulation (minutes; a quiet machine)
+bench: .setup-test-$(PINS) ## Compare the network with the plain formulation (5 minutes; the machine should be idle)
 	$(BIN)/python -m benchmarks.network
 
-gpu: .setup-test-$(PINS) ## Measure on a CUDA card what a CPU cannot tell, and write docs/measurements/gpu.md (minutes)
+gpu: .setup-test-$(PINS) ## Measure on an NVIDIA GPU and write docs/measurements/gpu.md (minutes)
 	$(BIN)/python -m benchmarks.gpu
 
-bill: .setup-test-$(PINS) ## Make the tables and plots of docs/how-to/plan-costs.md and docs/measurements/scale.md anew (minutes)
+bill: .setup-test-$(PINS) ## Update the tables and plots of docs/how-to/plan-costs.md and docs/measurements/scale.md (minutes)
 	$(BIN)/python -m planning.reports.report
 
 docs: .setup-test-$(PINS) ## Build the documentation into build/site; a broken link fails
 	@$(BIN)/python -m scripts.cli_reference
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-containers: .setup-test-$(PINS) ## Build both images and live through docker-compose.yml (root, Debian 12; 5 minutes)
+containers: .setup-test-$(PINS) ## Build both images and test docker-compose.yml with them (root, Debian 12; 5 minutes)
 	$(BIN)/python -m docker.exercise
 
-lock: .setup-test-$(PINS) ## Resolve pyproject.toml into requirements.lock (UPGRADE=1 takes newer versions)
+lock: .setup-test-$(PINS) ## Resolve pyproject.toml into requirements.lock (UPGRADE=1 allows newer versions)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/lock.py write $(if $(UPGRADE),--upgrade)
 
 dist: .setup-test-$(PINS) ## Build the wheel and the sdist into dist/
 	@rm -rf dist
 	$(BIN)/python -m build --no-isolation --quiet .
 
-sbom: .setup-test-$(PINS) ## Write build/sbom.json: what requirements.lock installs, as CycloneDX
+sbom: .setup-test-$(PINS) ## Write build/sbom.json: the packages of requirements.lock, as CycloneDX
 	@mkdir -p build
 	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json requirements.lock
 
-audit: .setup-test-$(PINS) ## Ask the vulnerability database about every package of requirements.lock; fails if it cannot
+audit: .setup-test-$(PINS) ## Check every package of requirements.lock for known vulnerabilities; fails if it cannot
 	@$(BIN)/python -m scripts.audit
 
-.setup-run-$(PINS):
+.setup-run-$(PINS): $(if $(TORCH),always)
 	@sh scripts/setup.sh run "$(PYTHON)"
 	@rm -f .setup-run-*; touch $@
 
 .setup-test-$(PINS): .setup-run-$(PINS)
 	@sh scripts/setup.sh test "$(PYTHON)"
 	@rm -f .setup-test-*; touch $@
+
+always:
 
 .PHONY: help setup run unit test check fix bench gpu bill docs containers lock dist sbom audit

@@ -1,6 +1,6 @@
-"""What is measured: the plain formulation and ours, with the same deterministic weights, on the same noise.
+"""The networks that benchmarks compare: the plain formulation and ours, with equal weights, on equal noise.
 
-Speed does not depend on what the weights say, so every architecture of the zoo can be measured without its checkpoint.
+Speed does not depend on the values of weights, so every architecture of the zoo is measured without its checkpoint.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from swinir.network import fused
 from swinir.network.swinir import SwinIR
 from swinir.zoo import find_variant
 
+# Maximum difference, relative to the largest magnitude, at which two networks count as equal.
 TOLERANCE = 1e-5
-"""Largest difference over the largest magnitude at which two networks count as the same."""
 
 
 class DisagreementError(Exception):
-    """Ours and the plain formulation gave different pictures: their times mean nothing."""
+    """Ours and the plain formulation gave different images, so their times are meaningless."""
 
 
 @dataclass(frozen=True)
 class NetworkPair:
-    """Both networks of a variant, with equal weights."""
+    """Both networks of a variant with equal weights."""
 
     variant: str
     plain: nn.Module
@@ -35,7 +35,7 @@ class NetworkPair:
 
 
 def make_pair(variant: str) -> NetworkPair:
-    """Return the networks, ready to serve."""
+    """Return both networks in evaluation mode."""
     config = find_variant(variant).config
     generator = torch.Generator().manual_seed(0)
     plain, ours = PlainSwinIR(**config), SwinIR(**config)
@@ -49,9 +49,9 @@ def make_pair(variant: str) -> NetworkPair:
 
 
 def make_runs(pair: NetworkPair, side: int) -> dict[str, Callable[[], Tensor]]:
-    """Return {"plain": run, "ours": run, "pytorch": run} on one image of noise, or raise Disagreement.
+    """Return {"plain": run, "ours": run, "pytorch": run} on one image of noise; raises DisagreementError.
 
-    "ours" is the network as it is served on this machine, "pytorch" the same with every block in PyTorch.
+    "ours" is the network as served on this machine, "pytorch" is ours with every block in PyTorch.
     """
     channels = find_variant(pair.variant).channels
     images = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(1))
@@ -60,9 +60,9 @@ def make_runs(pair: NetworkPair, side: int) -> dict[str, Callable[[], Tensor]]:
         "ours": functools.partial(_run, pair.ours, images),
         "pytorch": functools.partial(_run_in_pytorch, pair.ours, images),
     }
-    wanted = runs["plain"]()
+    expected = runs["plain"]()
     for name in ("ours", "pytorch"):
-        error = ((runs[name]() - wanted).abs().max() / wanted.abs().max()).item()
+        error = ((runs[name]() - expected).abs().max() / expected.abs().max()).item()
         if not error <= TOLERANCE:
             raise DisagreementError(
                 f"{pair.variant} at {side}x{side}: {name} is {error:.1e} from the plain formulation"
@@ -81,7 +81,7 @@ def _run_in_pytorch(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def _draw(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw values that keep activations near 1, whatever the depth: no infinities, no denormals."""
+    """Draw values that keep activations near 1 at any depth, without infinities and denormals."""
     noise = torch.randn(parameter.shape, generator=generator)
     if parameter.ndim > 1:
         spread = 0.5 if name.endswith("bias_table") else (0.25 / parameter[0].numel()) ** 0.5

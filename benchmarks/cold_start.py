@@ -1,6 +1,6 @@
-"""Where a cold start goes: from an embedded backend that sleeps to the first band of a 256x256 picture, step by step.
+"""Measures the steps of a cold start: from a sleeping embedded backend to the first band of a 256x256 image.
 
-`python -m benchmarks.cold_start` wakes the real thing round after round and writes the table of
+`python -m benchmarks.cold_start` boots a real Triton several times and writes the table in
 docs/explanation/cold-start.md.
 """
 
@@ -29,20 +29,20 @@ _TIMES = re.compile(r"imports ([\d.]+) s, weights ([\d.]+) s, warm-up ([\d.]+) s
 
 STEPS = {
     "server": "the gateway starts tritonserver",
-    "stub": "tritonserver starts the Python of `swinir`",
-    "imports": "Python, torch, numpy and ours are imported",
-    "weights": "weights are read, checked and laid out",
-    "warm-up": "one 64x64 tile goes through the network",
-    "ready": "Triton says ready, and we notice",
-    "first band": f"the {SIDE_PX}x{SIDE_PX} picture crosses over and comes back as one band",
+    "stub": "tritonserver starts the Python process of `swinir`",
+    "imports": "Python, torch, numpy and the project's packages are imported",
+    "weights": "the weights are read, checked and laid out",
+    "warm-up": "one 64x64 tile passes through the network",
+    "ready": "Triton reports ready, and the gateway sees it",
+    "first band": f"the {SIDE_PX}x{SIDE_PX} image is sent and returns as one band",
 }
 
 
 def measure_round(folder: Path) -> dict[str, float]:
-    """Wake a sleeping backend with a picture; return the seconds of each step."""
+    """Boot a backend and upscale an image; return the seconds of each step."""
     backend = EmbeddedBackend(Settings(state_dir=str(folder)))
     pixels = draw_photo(SIDE_PX, SIDE_PX, seed=1)
-    asked = time.clock_gettime(time.CLOCK_BOOTTIME)
+    requested_at = time.clock_gettime(time.CLOCK_BOOTTIME)
     backend.start()
     try:
         deadline = time.monotonic() + LIMIT_S
@@ -56,19 +56,19 @@ def measure_round(folder: Path) -> dict[str, float]:
         done = time.clock_gettime(time.CLOCK_BOOTTIME)
         process = backend.process
         if process is None:
-            raise RuntimeError("Triton died while it was measured")
+            raise RuntimeError("Triton died during the measurement")
         stub = next(
             each.pid for each in find_stubs(process.pid) if "libtorch" in Path(f"/proc/{each.pid}/maps").read_text()
         )
         server_began, stub_began = _began(process.pid), _began(stub)
         found = _TIMES.search(process.log_path.read_text())
         if found is None:
-            raise RuntimeError(f"swinir does not log what its start took: see {process.log_path}")
+            raise RuntimeError(f"swinir has not logged the times of its start: see {process.log_path}")
     finally:
         backend.close()
     imports, weights, warm_up = (float(number) for number in found.groups())
     return {
-        "server": server_began - asked,
+        "server": server_began - requested_at,
         "stub": stub_began - server_began,
         "imports": imports,
         "weights": weights,
@@ -79,20 +79,20 @@ def measure_round(folder: Path) -> dict[str, float]:
 
 
 def _began(pid: int) -> float:
-    """When a process began, on the clock that runs since the machine booted (proc(5): starttime, field 22)."""
+    """Return the start of a process in seconds since the machine booted (proc(5): starttime, field 22)."""
     ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure and write the page."""
     machine = describe_machine()
     rounds = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS):
             rounds.append(measure_round(Path(folder)))
             print(f"round {number + 1}: {sum(rounds[-1].values()):.2f} s")
-    lines = ["| step | median s | least | most |", "|---|---|---|---|"]
+    lines = ["| step | median s | minimum | maximum |", "|---|---|---|---|"]
     for name, words in STEPS.items():
         times = [each[name] for each in rounds]
         lines.append(f"| {words} | {statistics.median(times):.2f} | {min(times):.2f} | {max(times):.2f} |")
@@ -104,7 +104,7 @@ def main() -> None:
         f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}, Python {machine['python']}; "
         f"{len(rounds)} rounds; {str(machine['date'])[:16].replace('T', ' ')} UTC, commit {machine['commit']}, "
         f"load {machine['load_before']} before, niceness {os.getpriority(os.PRIO_PROCESS, 0)}"
-        + ("." if machine["quiet"] else " (other work ran beside it)."),
+        + ("." if machine["quiet"] else " (other processes were running)."),
     ]
     replace_part(ROOT / "docs/explanation/cold-start.md", "cold start", lines)
 

@@ -1,10 +1,9 @@
-"""What `make gpu` runs on a machine with a CUDA card: what could not be measured where this project was made.
+"""`make gpu`: measures on a CUDA GPU.
 
     python -m benchmarks.gpu [--rounds 7]
 
-Writes benchmarks/results/gpu.json and, from it, the tables of docs/measurements/gpu.md. Protocol as in
-`benchmarks.network`; the card is waited for before each clock is read. Every function takes the device, so that tests
-run it on a CPU.
+Writes benchmarks/results/gpu.json, and from it the tables of docs/measurements/gpu.md. Candidates run in turn as in
+`benchmarks.network`. Before each clock is read, the GPU is synchronized. Tests run every function on a CPU.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from training.metrics import psnr
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "gpu.json"
-PICTURE = ROOT / "tests" / "data" / "Set5" / "x4" / "butterfly.png"
+IMAGE = ROOT / "tests" / "data" / "Set5" / "x4" / "butterfly.png"
 SIZES: Mapping[str, tuple[int, ...]] = {
     "compact_x4": (64, 256),
     "lightweight_x4": (64, 256),
@@ -51,26 +50,27 @@ HEADS_SIDE = 128
 
 
 class NoGpuError(Exception):
-    """There is nothing to measure on; the text says what is missing and what to do."""
+    """No GPU is available; the message says what is missing and what to do."""
 
 
-def find_card() -> torch.device:
-    """Return the first CUDA device, or raise NoCard."""
+def find_gpu() -> torch.device:
+    """Return the first CUDA device; raises NoGpuError."""
     if torch.version.cuda is None:
         raise NoGpuError(
-            f"torch {torch.__version__} is built without CUDA: nothing was measured. "
-            "Install a CUDA build of torch==2.13.0 into .venv (pip install --force-reinstall) and run make gpu again."
+            f"torch {torch.__version__} is built without CUDA, so nothing was measured. "
+            "Install the CUDA build with `make setup TORCH=cuda` and run make gpu again."
         )
     if not torch.cuda.is_available():
         raise NoGpuError(
-            f"torch {torch.__version__} is built for CUDA {torch.version.cuda} but sees no card: nothing was measured. "
-            "Look at nvidia-smi: is the driver installed, and is the card given to this machine or container?"
+            f"torch {torch.__version__} is built for CUDA {torch.version.cuda} but found no GPU, so "
+            "nothing was measured. Check with nvidia-smi that the driver is installed and that this machine or "
+            "container has a GPU."
         )
     return torch.device("cuda", 0)
 
 
 def measure_networks(device: torch.device, sizes: Mapping[str, Sequence[int]], rounds: int) -> list[dict[str, Any]]:
-    """Time ours against the plain formulation, both in float32, and ours as it is served on this device."""
+    """Compare ours and the plain formulation in float32, and ours in bfloat16."""
     rows = []
     for variant, sides in sizes.items():
         pair = _move(make_pair(variant), device)
@@ -98,9 +98,9 @@ def measure_networks(device: torch.device, sizes: Mapping[str, Sequence[int]], r
 def measure_micro_batches(
     device: torch.device, variant: str, batches: Sequence[int], rounds: int, tile_px: int = TILE_PX
 ) -> list[dict[str, Any]]:
-    """Time the engine by how many tiles go through the network at once; ends where memory does, and says so."""
+    """Measure the engine by the number of tiles in a forward pass; the last row may be out of memory."""
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:  # of any weights: most variants' own are not here
+    with tempfile.TemporaryDirectory() as folder:  # random weights, because most variants' checkpoints are not present
         write_weights(make_pair(variant).ours, Path(folder) / f"{variant}.safetensors", {})
         engine = Engine(Path(folder), device=str(device))
         for batch in batches:
@@ -126,7 +126,7 @@ def measure_micro_batches(
 def measure_heads(
     device: torch.device, heads: Mapping[str, Sequence[int]], side: int, rounds: int
 ) -> list[dict[str, Any]]:
-    """Time heads as they are beside heads padded, as served; padding itself is not in it."""
+    """Compare heads with and without padding, without the time of padding itself."""
     rows = []
     for variant, lengths in heads.items():
         images = _noise(variant, side).to(device)
@@ -134,7 +134,7 @@ def measure_heads(
         for length in lengths:
             with set_choice(attention, "padded_length", lambda _head_dim, _device, length=length: length):
                 pair = _move(make_pair(variant), device)
-                _run(pair.ours, images, choose_precision(device))  # its first run pads, and keeps what it made
+                _run(pair.ours, images, choose_precision(device))  # the first run pads the weights and caches them
             runs[str(length)] = _waiting(device, functools.partial(_run, pair.ours, images, choose_precision(device)))
         timings = measure_in_turn(runs, rounds)
         rows.append({"variant": variant, "side": side, "lengths": {n: t.to_json() for n, t in timings.items()}})
@@ -142,31 +142,31 @@ def measure_heads(
 
 
 def measure_agreement(device: torch.device, variants: Sequence[str], side: int) -> dict[str, Any]:
-    """Compare with the CPU's float32: the largest difference, and what bfloat16 does to a picture, in dB."""
-    apart = {}
+    """Compare with the CPU's float32: the maximum difference, and the PSNR of an image in bfloat16 in dB."""
+    differences = {}
     for variant in variants:
         pair, images = make_pair(variant), _noise(variant, side)
-        wanted = _run(pair.ours, images, torch.float32)
-        given = _run(_move(pair, device).ours, images.to(device), torch.float32).cpu()
-        apart[variant] = float((given - wanted).abs().max() / wanted.abs().max())
+        expected = _run(pair.ours, images, torch.float32)
+        actual = _run(_move(pair, device).ours, images.to(device), torch.float32).cpu()
+        differences[variant] = float((actual - expected).abs().max() / expected.abs().max())
     row = find_variant(DEFAULT_VARIANT)
     network = load_network(row, find_weights(row, None)).to(device)
-    with Image.open(PICTURE) as image:
+    with Image.open(IMAGE) as image:
         pixels = np.array(image.convert("RGB"))
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div(255.0).to(device)
     exact, coarse = (_levels(_run(network, images, precision)) for precision in (torch.float32, torch.bfloat16))
-    return {"largest_difference": apart, "picture": PICTURE.name, "bfloat16_db": round(psnr(coarse, exact), 2)}
+    return {"largest_difference": differences, "image": IMAGE.name, "bfloat16_db": round(psnr(coarse, exact), 2)}
 
 
 @torch.inference_mode()
 def _run(network: nn.Module, images: Tensor, precision: torch.dtype) -> Tensor:
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
-        made: Tensor = network(images)
-    return made.float()
+        output: Tensor = network(images)
+    return output.float()
 
 
 def _waiting(device: torch.device, run: Callable[[], object]) -> Callable[[], object]:
-    """Return the run with a wait for the card after it: kernels are only queued when a call returns."""
+    """Return the run followed by a synchronization, because kernels are only queued when a call returns."""
 
     def run_and_wait() -> None:
         run()
@@ -190,14 +190,14 @@ def _levels(images: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return levels
 
 
-def describe_card(device: torch.device) -> dict[str, Any]:
-    """Return what a figure of a card needs beside it."""
+def describe_gpu(device: torch.device) -> dict[str, Any]:
+    """Return the facts about the GPU that belong to a measurement."""
     if device.type != "cuda":
-        return {"card": "none: a trial on the CPU", "capability": "", "driver": "", "cuda": ""}
+        return {"card": "none (CPU)", "capability": "", "driver": "", "cuda": ""}
     major, minor = torch.cuda.get_device_capability(device)
-    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        driver = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0]
+        driver = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0]
     except (OSError, subprocess.SubprocessError, IndexError):
         driver = "unknown"
     return {
@@ -209,9 +209,9 @@ def describe_card(device: torch.device) -> dict[str, Any]:
 
 
 def measure(device: torch.device, rounds: int) -> dict[str, Any]:
-    """Run every part and return what goes into the results file."""
+    """Run every part and return the content of the results file."""
     return {
-        "machine": {**describe_machine(), **describe_card(device)},
+        "machine": {**describe_machine(), **describe_gpu(device)},
         "rounds": rounds,
         "agreement": measure_agreement(device, list(SIZES), 64),
         "networks": measure_networks(device, SIZES, rounds),
@@ -225,12 +225,12 @@ def measure(device: torch.device, rounds: int) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, keep the results, write the page; or say why nothing can be measured."""
-    parser = argparse.ArgumentParser(description="Measure on a CUDA card what the CPU could not tell.")
+    """Measure, store the results and write the page; without a GPU print the reason."""
+    parser = argparse.ArgumentParser(description="Measure on a CUDA GPU.")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args(arguments)
     try:
-        device = find_card()
+        device = find_gpu()
     except NoGpuError as error:
         sys.exit(str(error))
     RESULTS.write_text(json.dumps(measure(device, options.rounds), indent=1) + "\n")

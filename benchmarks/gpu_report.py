@@ -1,4 +1,4 @@
-"""From what a card was measured at to docs/measurements/gpu.md; without a result the page says that there is none."""
+"""Writes the tables of docs/measurements/gpu.md from the results of `benchmarks.gpu`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.report import ROOT, replace_part, table
 
-NOTHING_YET = ["Nothing yet: `make gpu` on a machine with a card fills this in."]
+NOTHING_YET = ["No results yet. Run `make gpu` on a machine with a GPU."]
 
 
 def write_gpu_report(results: Path, page: Path = ROOT / "docs/measurements/gpu.md") -> None:
@@ -19,7 +19,7 @@ def write_gpu_report(results: Path, page: Path = ROOT / "docs/measurements/gpu.m
 
 
 def make_lines(measured: Mapping[str, Any]) -> list[str]:
-    """Return the tables of a result, and where it was measured."""
+    """Return the tables of a result, with machine and date."""
     machine, agreement = measured["machine"], measured["agreement"]
     where = (
         f"{machine['card']} (compute capability {machine['capability']}, driver {machine['driver']}, "
@@ -29,33 +29,33 @@ def make_lines(measured: Mapping[str, Any]) -> list[str]:
     return [
         where,
         "",
-        "### Ours over the plain formulation",
+        "### Compared with the plain formulation",
         "",
         *_networks(measured["networks"]),
         "",
-        "The ratio is that of the medians, the spread the first to third quartile of the ratios of single rounds: of",
-        "calls that take a few milliseconds they need not enclose it.",
+        "The ratio compares medians. The spread is the first to third quartile of the ratios of single rounds. If",
+        "calls take a few milliseconds it does not always contain the ratio.",
         "",
-        "### Tiles that go through the network at once",
+        "### Tiles per forward pass",
         "",
         *_micro_batches(measured["micro_batches"]),
         "",
-        "### Heads, padded or not",
+        "### Heads with and without padding",
         "",
         *_heads(measured["heads"]),
         "",
         "### Agreement",
         "",
-        "Largest difference between the card's float32 and the CPU's, over the largest magnitude: "
-        + ", ".join(f"{name} {apart:.1e}" for name, apart in agreement["largest_difference"].items())
-        + f". bfloat16 against float32, {agreement['picture']} by compact_x4: {agreement['bfloat16_db']:.2f} dB.",
+        "Maximum difference between float32 on the GPU and on the CPU, relative to the largest magnitude: "
+        + ", ".join(f"{name} {difference:.1e}" for name, difference in agreement["largest_difference"].items())
+        + f". bfloat16 against float32, {agreement['image']} by compact_x4: {agreement['bfloat16_db']:.2f} dB.",
     ]
 
 
 def _networks(rows: list[dict[str, Any]]) -> list[str]:
-    head = ["network", "side", "ratio, float32", "spread", "ratio, bfloat16", "plain, ms", "ours, ms", "bfloat16, ms"]
+    header = ["network", "side", "ratio, float32", "spread", "ratio, bfloat16", "plain, ms", "ours, ms", "bfloat16, ms"]
     return table(
-        head,
+        header,
         (
             [
                 row["variant"],
@@ -74,13 +74,13 @@ def _micro_batches(rows: list[dict[str, Any]]) -> list[str]:
     lines = []
     for row in rows:
         if row.get("out_of_memory"):
-            lines.append([row["variant"], str(row["tiles"]), "memory ends here", "", ""])
+            lines.append([row["variant"], str(row["tiles"]), "out of memory", "", ""])
             continue
         low, high = row["spread_s"]
         peak = f"{row['peak_bytes'] / 1e6:.0f}" if row["peak_bytes"] is not None else ""
         spread = f"{1000 * low:.1f} to {1000 * high:.1f}"
         lines.append([row["variant"], str(row["tiles"]), f"**{1000 * row['tile_s']:.1f}**", spread, peak])
-    return table(["variant", "tiles", "ms a tile", "spread", "peak, MB"], lines)
+    return table(["variant", "tiles", "ms per tile", "spread", "peak, MB"], lines)
 
 
 def _heads(rows: list[dict[str, Any]]) -> list[str]:

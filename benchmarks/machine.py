@@ -1,4 +1,4 @@
-"""On what and when something was measured, and whether the machine was quiet enough to believe it."""
+"""Describes the machine and the time of a measurement, and whether other processes were running."""
 
 from __future__ import annotations
 
@@ -11,36 +11,37 @@ from pathlib import Path
 
 import torch
 
-from swinir.inference.cpu_count import count_processors
+from swinir.inference.cpu_count import count_cpus
 from swinir.network import fused
 
-# Waiting OpenMP threads that spin cost 10x beside busy processes; gateway/backend/embedded.py sets the same.
+# OpenMP threads that spin while they wait take 10 times as long next to busy processes. The embedded backend sets the
+# same.
 OMP_WAIT_POLICY = "passive"
+# Load average of the last minute from which a machine counts as busy.
 BUSY_LOAD = 0.5
-"""Processes of others, on average over the minute before, from which on a machine is called busy."""
 
 
 def restart_with_sleeping_threads(module: str, arguments: list[str]) -> None:
-    """Replace this process by `python -m module`, with OpenMP's threads told to sleep while they wait.
+    """Replace this process by `python -m module`, with OpenMP threads that sleep while they wait.
 
-    OpenMP reads its settings when torch is loaded, so it is too late to change them here.
+    OpenMP reads its settings while torch is imported, so they cannot be changed afterwards.
     """
     command = ["env", f"OMP_WAIT_POLICY={OMP_WAIT_POLICY}", sys.executable, "-m", module, "--started", *arguments]
     os.execvp(command[0], command)  # noqa: S606 - no shell wanted
 
 
 def now() -> str:
-    """Date and time, in UTC, to the second."""
+    """Return date and time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def describe_machine() -> dict[str, object]:
-    """Return the facts that a figure needs beside it."""
+    """Return the facts about machine and software that belong to a measurement."""
     load = os.getloadavg()[0]
     return {
         "date": now(),
         "processor": _processor(),
-        "cores": count_processors(),
+        "cores": count_cpus(),
         "threads": torch.get_num_threads(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.platform(),
@@ -56,16 +57,16 @@ def describe_machine() -> dict[str, object]:
 
 
 class StolenTime:
-    """The share of the processors' time that others on the same hardware took, since this was made.
+    """Measures the share of CPU time that other virtual machines on this hardware took since the object was created.
 
-    What neighbours outside a virtual machine take shows in no load figure (proc(5), /proc/stat: steal).
+    The load average does not include it (proc(5), /proc/stat: steal).
     """
 
     def __init__(self) -> None:
         self._began = self._read()
 
     def share(self) -> float:
-        """From 0 to 1."""
+        """Return the share from 0 to 1."""
         stolen, total = (now - then for now, then in zip(self._read(), self._began, strict=True))
         return stolen / max(total, 1)
 
@@ -83,7 +84,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """Return the commit measured, with a plus where the tree differs from it."""
+    """Return the measured commit, with a plus if the working tree differs from it."""
     try:
         return subprocess.run(
             ["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=True

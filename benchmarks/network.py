@@ -1,10 +1,10 @@
-"""What `make bench` runs: our network against the plain formulation, its memory, Triton's overhead, our choices.
+"""`make bench`: compares our network with the plain formulation, and measures memory, Triton's overhead and tuning.
 
     python -m benchmarks.network [--rounds 7] [--parts speed,memory,triton,choices] [--threads 2]
 
-Writes benchmarks/results/network.json and, from it, the tables and plots of docs/measurements/benchmarks.md. Protocol:
-everything that is compared runs in turn (A B A B ...) in one process, one warm-up round, medians of the rest, threads
-fixed, torch.inference_mode, and both must agree within 1e-5 before they are timed. Use a quiet machine.
+Writes benchmarks/results/network.json, and from it the tables and plots of docs/measurements/benchmarks.md. Candidates
+run in turn (A B A B ...) in one process: one warm-up round, then medians of the other rounds. The number of threads is
+fixed, torch.inference_mode is on, and results must agree within 1e-5 before times are measured. Use an idle machine.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from benchmarks.peak_memory import measure_peak
 from benchmarks.report import write_report
 from benchmarks.rounds import Timing, compare, measure_in_turn
 from benchmarks.triton_overhead import measure_triton
-from swinir.inference.cpu_count import count_processors
+from swinir.inference.cpu_count import count_cpus
 from swinir.inference.memory import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results" / "network.json"
 ROUNDS = 7
+# Triton gets this many times the rounds: its overhead is a few percent, less than the difference between rounds.
 TRITON_ROUNDS = 4
-"""Times as many where some hundredths are looked for, less than what single rounds differ by."""
 SPEED: Mapping[str, tuple[int, ...]] = {
     "compact_x4": (64, 128, 256),
     "lightweight_x4": (64, 128, 256),
@@ -48,7 +48,7 @@ Sizes = Mapping[str, tuple[int, ...]]
 
 
 def measure_speed(sizes: Sizes, rounds: int) -> list[dict[str, Any]]:
-    """Time ours against the plain formulation."""
+    """Compare the times of ours and of the plain formulation."""
     rows: list[dict[str, Any]] = []
     for variant, sides in sizes.items():
         pair = make_pair(variant)
@@ -63,25 +63,25 @@ def measure_speed(sizes: Sizes, rounds: int) -> list[dict[str, Any]]:
                     "timings": _to_json(timings),
                 }
             )
-            said = [f"{name} {ratio.median:.2f}x ({ratio.cpu:.2f}x of CPU time)" for name, ratio in ratios.items()]
-            _say(f"{variant} at {side}: {', '.join(said)}")
+            parts = [f"{name} {ratio.median:.2f}x ({ratio.cpu:.2f}x of CPU time)" for name, ratio in ratios.items()]
+            _print_now(f"{variant} at {side}: {', '.join(parts)}")
     return rows
 
 
 def measure_memory(sizes: Sizes, threads: int) -> list[dict[str, Any]]:
-    """Compare the peaks of one pass, each in a process of its own."""
+    """Compare the peak memory of one pass, each in a separate process."""
     rows: list[dict[str, Any]] = []
     for variant, sides in sizes.items():
         for side in sides:
             names = ("plain", "ours", "pytorch")
             peaks = {name: measure_peak(name, variant, side, threads) for name in names}
             rows.append({"variant": variant, "side": side, "bytes": peaks})
-            _say(f"memory of {variant} at {side}: {peaks}")
+            _print_now(f"memory of {variant} at {side}: {peaks}")
     return rows
 
 
 def measure_overhead(sizes: Sizes, rounds: int, threads: int) -> list[dict[str, Any]]:
-    """Compare what stands around the network with the network alone."""
+    """Compare engine, ensemble and stream with the network alone."""
     rows: list[dict[str, Any]] = []
     for variant, sides in sizes.items():
         for side in sides:
@@ -98,12 +98,12 @@ def measure_overhead(sizes: Sizes, rounds: int, threads: int) -> list[dict[str, 
                     "timings": _to_json(timings),
                 }
             )
-            _say(f"over the network alone, {variant} at {side}: {rows[-1]['over_network']}")
+            _print_now(f"over the network alone, {variant} at {side}: {rows[-1]['over_network']}")
     return rows
 
 
 def measure_choices(chunks: Sizes, heads: Sizes, rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Time the alternatives of each choice."""
+    """Measure the alternatives of each tuning choice."""
     by_chunk = [
         {"variant": variant, "side": side, "tokens": _to_json(measure_chunks(variant, side, rounds))}
         for variant, sides in chunks.items()
@@ -121,18 +121,20 @@ def measure_choices(chunks: Sizes, heads: Sizes, rounds: int) -> dict[str, list[
 
 
 def measure(parts: list[str], rounds: int, threads: int) -> dict[str, Any]:
-    """Run the parts and return what goes into the results file."""
+    """Run the parts and return the content of the results file."""
     torch.set_num_threads(threads)
-    keep_freed_memory()  # as Triton's step does: the plain formulation gains by it, too
+    keep_freed_memory()  # as in Triton's swinir model; the plain formulation gets faster, too
     work: dict[str, Callable[[], Any]] = {
         "speed": lambda: measure_speed(SPEED, rounds),
         "memory": lambda: measure_memory(MEMORY, threads),
         "triton": lambda: measure_overhead(TRITON, TRITON_ROUNDS * rounds, threads),
         "choices": lambda: measure_choices(CHUNKS, HEADS, rounds),
     }
-    machine = describe_machine()  # once: a later part would take what the one before it did for others' work
+    machine = describe_machine()  # once, because the load of one part would count as other load in the next
     if not machine["quiet"]:
-        _say(f"other work runs here (load {machine['load_before']}): CPU seconds will say more than wall ones")
+        _print_now(
+            f"Other processes are running (load {machine['load_before']}). Compare CPU seconds instead of wall seconds."
+        )
     results: dict[str, Any] = {}
     for part in parts:
         began, stolen = now(), StolenTime()
@@ -144,13 +146,13 @@ def measure(parts: list[str], rounds: int, threads: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, keep the results, write the page."""
+    """Measure, store the results and write the page."""
     if "--started" not in sys.argv[1:]:
         restart_with_sleeping_threads("benchmarks.network", sys.argv[1:])
-    parser = argparse.ArgumentParser(description="Measure our network against the plain formulation.")
+    parser = argparse.ArgumentParser(description="Compare our network with the plain formulation.")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--parts", default="speed,memory,triton,choices")
-    parser.add_argument("--threads", type=int, default=count_processors())
+    parser.add_argument("--threads", type=int, default=count_cpus())
     parser.add_argument("--started", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     results = measure(arguments.parts.split(","), arguments.rounds, arguments.threads)
@@ -164,7 +166,7 @@ def _to_json(timings: Mapping[str, Timing]) -> dict[str, Any]:
     return {name: timing.to_json() for name, timing in timings.items()}
 
 
-def _say(text: str) -> None:
+def _print_now(text: str) -> None:
     print(text, flush=True)
 
 

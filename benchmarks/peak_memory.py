@@ -1,9 +1,9 @@
-"""How much memory one forward pass takes at its peak, each in a process of its own.
+"""Measures the peak memory of one forward pass in a separate process.
 
     python -m benchmarks.peak_memory plain|ours|pytorch VARIANT SIDE THREADS
 
-The peak is Linux's VmHWM of the process (what ru_maxrss shows too, but that counts from the parent's size on), less
-what it was before the pass: interpreter, torch, weights and a warm-up on one window.
+The result is the process's VmHWM after the pass minus its value before: interpreter, torch, weights and a warm-up on
+one window. ru_maxrss is not used because it starts from the size of the parent process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from swinir.zoo import find_variant
 
 
 def measure_peak(candidate: str, variant: str, side: int, threads: int) -> int:
-    """Return bytes, measured in a new process."""
+    """Return the peak in bytes, measured in a new process."""
     command = [sys.executable, "-m", "benchmarks.peak_memory", candidate, variant, str(side), str(threads)]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode:
@@ -34,11 +34,11 @@ def _peak_bytes() -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/self/status has no VmHWM: peak memory can be measured on Linux alone")
+    raise RuntimeError("/proc/self/status has no VmHWM. Peak memory can only be measured on Linux.")
 
 
 def main() -> None:
-    """Measure in this process."""
+    """Measure in this process and print the peak."""
     candidate, variant, side, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
     pair = make_pair(variant)

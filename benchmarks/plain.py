@@ -1,9 +1,10 @@
-"""The yardstick: SwinIR run the way its paper tells it, step by step, for benchmarks to measure ours against.
+"""SwinIR exactly as its paper describes it, as the reference that benchmarks compare ours with.
 
 Tokens lie in image order between blocks. Each block rolls the image, cuts it into windows, attends (matrix product,
-softmax, matrix product), puts the windows back and rolls back; the shift mask is made for the training size and made
-anew, in every shifted block, for any other. Written from the paper (Liang et al. 2021; Liu et al. 2021 for the
-windows) under the published parameter names, so that the weights of `swinir.network.swinir` load with ``strict=True``.
+softmax, matrix product), puts the windows back and rolls back; the shift mask is created for the training size, and
+created again in every shifted block for any other size. Written from the paper (Liang et al. 2021; Liu et al. 2021 for
+the windows) under the published parameter names, so that the weights of `swinir.network.swinir` load with
+``strict=True``.
 """
 
 from __future__ import annotations
@@ -52,15 +53,15 @@ class PlainAttention(nn.Module):
         self.heads = heads
         self.scale = (dim // heads) ** -0.5
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
-        places = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)
-        distance = places[:, :, None] - places[:, None, :] + window - 1  # [2, N, N], 0 .. 2 * window - 2
+        positions = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)
+        distance = positions[:, :, None] - positions[:, None, :] + window - 1  # [2, N, N], 0 .. 2 * window - 2
         index = distance[0] * (2 * window - 1) + distance[1]
         self.register_buffer("relative_position_index", index, persistent=False)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, windows: Tensor, mask: Tensor | None) -> Tensor:
-        """[B * windows, N, C], mask [windows, N, N] or none -> [B * windows, N, C]."""
+        """[B * windows, N, C], mask [windows, N, N] or None -> [B * windows, N, C]."""
         count, tokens, channels = windows.shape
         qkv = self.qkv(windows).reshape(count, tokens, 3, self.heads, channels // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)

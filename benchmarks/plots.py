@@ -11,13 +11,13 @@ from matplotlib import pyplot as plt
 
 mpl.use("Agg")
 RED, GREY = "#c0392b", "#8a8f98"
-SERIES = (("ours", "ours", "#2f6f4f"), ("pytorch", "ours, in PyTorch alone", "#4a7fb0"))
+SERIES = (("ours", "ours", "#2f6f4f"), ("pytorch", "ours, blocks in PyTorch", "#4a7fb0"))
 SIZE_IN = (9.0, 4.0)
 DPI = 120
 
 
 def draw_speed(rows: Sequence[Mapping[str, Any]], targets: Mapping[tuple[str, int], float], path: Path) -> None:
-    """Bars of how many times as fast as the plain formulation, with the quartiles of the rounds."""
+    """Draw bars of the speed relative to the plain formulation, with the quartiles of the rounds."""
     figure, axes = plt.subplots(figsize=SIZE_IN, layout="constrained")
     width = 0.4
     for number, (name, label, colour) in enumerate(SERIES):
@@ -27,31 +27,31 @@ def draw_speed(rows: Sequence[Mapping[str, Any]], targets: Mapping[tuple[str, in
             [max(0.0, ratio["median"] - ratio["low"]) for ratio in ratios],
             [max(0.0, ratio["high"] - ratio["median"]) for ratio in ratios],
         ]
-        places = [index + (number - 0.5) * width for index in range(len(rows))]
-        axes.bar(places, medians, width, yerr=spread, color=colour, ecolor="#222222", capsize=3, label=label)
-        for place, value in zip(places, medians, strict=True):
-            axes.text(place, 0.06, f"{value:.2f}", color="white", size=8, ha="center")  # below every error bar
+        positions = [index + (number - 0.5) * width for index in range(len(rows))]
+        axes.bar(positions, medians, width, yerr=spread, color=colour, ecolor="#222222", capsize=3, label=label)
+        for position, value in zip(positions, medians, strict=True):
+            axes.text(position, 0.06, f"{value:.2f}", color="white", size=8, ha="center")  # below all error bars
     for index, row in enumerate(rows):
-        asked = targets[row["variant"], row["side"]]
-        axes.hlines(asked, index - width, index + width, colors=RED, label="_nolegend_" if index else "asked for")
+        target = targets[row["variant"], row["side"]]
+        axes.hlines(target, index - width, index + width, colors=RED, label="_nolegend_" if index else "target")
     axes.axhline(1.0, color=GREY, linestyle="--", label="plain formulation")
     axes.set_xticks(range(len(rows)), [f"{row['variant'].removesuffix('_x4')}\n{row['side']} px" for row in rows])
     axes.set_ylabel("times as fast")
-    axes.set_title("Our network against the plain formulation (side of the small picture, x4)")
+    axes.set_title("Our network compared with the plain formulation (by side of the input image, x4)")
     _finish(figure, axes, path)
 
 
 def draw_chunks(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Lines of time against the tokens that a block handles at once."""
+    """Draw lines of time by the tokens that a block handles at once."""
     figure, axes = plt.subplots(figsize=SIZE_IN, layout="constrained")
     for row, marker in zip(rows, "os^v", strict=False):
         timings = row["tokens"]
-        quickest = min(timing["median_s"] for timing in timings.values())
-        relative = [timing["median_s"] / quickest for timing in timings.values()]
+        fastest = min(timing["median_s"] for timing in timings.values())
+        relative = [timing["median_s"] / fastest for timing in timings.values()]
         axes.plot(list(timings), relative, marker=marker, label=f"{row['variant']}, {row['side']} px")
     axes.set_xlabel("tokens that a block handles at once")
-    axes.set_ylabel("time, quickest = 1")
-    axes.set_title("Chunk of windows (blocks in PyTorch)")
+    axes.set_ylabel("time, fastest = 1")
+    axes.set_title("Chunk size (blocks in PyTorch)")
     _finish(figure, axes, path)
 
 

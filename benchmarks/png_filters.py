@@ -1,9 +1,9 @@
-"""Measures ways to write a PNG at zlib level 1, in turn: Pillow's own, and fixed row filters computed in numpy.
+"""Measures PNG encoders at zlib level 1 in turn: Pillow's, and fixed row filters computed in numpy.
 
     python -m benchmarks.png_filters IMAGE...
 
-Every image is written as it is and enlarged four times (bicubic), which is as smooth as our results. Prints the medians
-of ROUNDS in milliseconds and kilobytes; docs/explanation/codec.md holds the table that chose the Up filter of
+Every image is written unchanged and enlarged four times (bicubic), which is as smooth as our results. Prints medians of
+ROUNDS in milliseconds and kilobytes. The table in docs/explanation/codec.md is the reason for the Up filter of
 `PngStream`.
 """
 
@@ -84,7 +84,7 @@ WRITERS: dict[str, Callable[[Pixels], int]] = {
 
 
 def measure(pixels: Pixels) -> dict[str, tuple[float, int]]:
-    """Return (median seconds, bytes) of each writer, taken in turn."""
+    """Return (median seconds, bytes) of each encoder, measured in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in WRITERS}
     sizes: dict[str, int] = {}
     for _ in range(ROUNDS):
@@ -96,7 +96,7 @@ def measure(pixels: Pixels) -> dict[str, tuple[float, int]]:
 
 
 def main(paths: list[str]) -> None:
-    """Print one line an image and size, then the sums relative to Pillow."""
+    """Print one line per image and size, then the sums relative to Pillow."""
     totals: dict[str, list[float]] = {name: [0, 0] for name in WRITERS}
     for path in paths:
         native = PilImage.open(path).convert("RGB")

@@ -1,8 +1,7 @@
-"""From results to pages: the tables of docs/measurements/benchmarks.md and docs/explanation/tiling.md, and the plots
-of docs/images.
+"""Writes results into pages: docs/measurements/benchmarks.md, docs/explanation/tiling.md and plots in docs/images.
 
-Everything between a page's `<!-- measured: NAME -->` and `<!-- end of NAME -->` is written here, from the JSON in
-benchmarks/results/ alone; what stands around it is written by hand.
+Replaces the text between a page's `<!-- measured: NAME -->` and `<!-- end of NAME -->`, using only the JSON files in
+benchmarks/results/. The rest of a page is written by hand.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from preprocessing.grid import choose_grid
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+# Minimum ratios, by network and side of the image.
 TARGETS = {
     ("lightweight_x4", 64): 1.4,
     ("lightweight_x4", 128): 1.4,
@@ -28,7 +28,6 @@ TARGETS = {
     ("classical_x4", 64): 1.15,
     ("real_x4", 64): 1.15,
 }
-"""What issue 3 asks of the ratio."""
 MAX_MEMORY_RATIO = 0.7
 MAX_TRITON_RATIO = 1.05
 
@@ -55,7 +54,7 @@ def write_seams(docs: Path = ROOT / "docs", results: Path = RESULTS / "tiling.js
 
 
 def replace_part(page: Path, name: str, lines: Iterable[str]) -> None:
-    """Replace what stands between the two marks of `name`; both must be there."""
+    """Replace the text between the two marks of `name`; raises ValueError if one is missing."""
     text = page.read_text()
     begin, end = f"<!-- measured: {name} -->", f"<!-- end of {name} -->"
     if text.count(begin) != 1 or text.count(end) != 1:
@@ -65,11 +64,11 @@ def replace_part(page: Path, name: str, lines: Iterable[str]) -> None:
 
 
 def describe(part: Mapping[str, Any]) -> str:
-    """Say in one paragraph where, when and how a part was measured."""
+    """Return a paragraph about machine, date and method of a part."""
     machine = part["machine"]
-    stolen = f"{100 * machine['stolen']:.1f}% of the time taken by neighbours"
+    stolen = f"{100 * machine['stolen']:.1f}% of CPU time taken by other virtual machines"
     load = f"load {machine['load_before']} before the run, {stolen}"
-    quiet = "" if machine["quiet"] else " (other work ran beside it: CPU seconds are the better witness)"
+    quiet = "" if machine["quiet"] else " (other processes were running: compare CPU seconds)"
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, {machine['instructions']}, "
         f"blocks {machine['blocks']}, "
@@ -78,16 +77,16 @@ def describe(part: Mapping[str, Any]) -> str:
     )
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return the lines of a table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
+    lines = [header, ["---"] * len(header), *rows]
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def _speed(part: Mapping[str, Any]) -> list[str]:
-    head = ["network", "side", "ratio", "spread", "ratio of CPU time", "asked for", "ratio in PyTorch alone"]
+    header = ["network", "side", "ratio", "spread", "ratio of CPU time", "target", "ratio with blocks in PyTorch"]
     return table(
-        [*head, "plain, s", "ours, s"],
+        [*header, "plain, s", "ours, s"],
         (
             [
                 row["variant"],
@@ -107,7 +106,7 @@ def _speed(part: Mapping[str, Any]) -> list[str]:
 
 def _memory(part: Mapping[str, Any]) -> list[str]:
     return table(
-        ["network", "side", "plain, MB", "ours, MB", "ratio", "asked for", "in PyTorch alone"],
+        ["network", "side", "plain, MB", "ours, MB", "ratio", "target", "with blocks in PyTorch"],
         (
             [
                 row["variant"],
@@ -125,7 +124,7 @@ def _memory(part: Mapping[str, Any]) -> list[str]:
 
 def _triton(part: Mapping[str, Any]) -> list[str]:
     return table(
-        ["variant", "side", "asked of", "over the network", "spread", "asked for", "s", "network alone, s"],
+        ["variant", "side", "through", "over the network", "spread", "target", "s", "network alone, s"],
         (
             [
                 row["variant"],
@@ -146,9 +145,9 @@ def _triton(part: Mapping[str, Any]) -> list[str]:
 def _choices(part: Mapping[str, Any]) -> list[str]:
     chunks = part["rows"]["chunks"]
     names = list(chunks[0]["tokens"])
-    lines = ["Time by tokens that a block handles at once, against the quickest of the row:", ""]
+    lines = ["Time by tokens that a block handles at once, relative to the fastest of the row:", ""]
     lines += table(["network", "side", *names], (_relative(row, row["tokens"]) for row in chunks))
-    lines += ["", "Time by the length to which a head is padded, against the first (no padding):", ""]
+    lines += ["", "Time by padded length of a head, relative to the first (no padding):", ""]
     return lines + table(
         ["network", "side", "length: time"],
         (
@@ -159,8 +158,8 @@ def _choices(part: Mapping[str, Any]) -> list[str]:
 
 
 def _relative(row: Mapping[str, Any], timings: Mapping[str, Any]) -> list[str]:
-    quickest = min(timing["median_s"] for timing in timings.values())
-    return [row["variant"], str(row["side"]), *(f"{timing['median_s'] / quickest:.2f}" for timing in timings.values())]
+    fastest = min(timing["median_s"] for timing in timings.values())
+    return [row["variant"], str(row["side"]), *(f"{timing['median_s'] / fastest:.2f}" for timing in timings.values())]
 
 
 def _against_first(timings: Mapping[str, Any]) -> list[str]:
@@ -179,15 +178,15 @@ def _seams(measured: Mapping[str, Any]) -> list[str]:
                 name: next(row for row in image["rows"] if row["halo"] == halo and row["aligned"] == is_aligned)
                 for name, image in images.items()
             }
-            photographs = [row for name, row in of_image.items() if name not in synthetic]
-            known = [row["decibels"] if row["decibels"] is not None else float("inf") for row in photographs]
+            photos = [row for name, row in of_image.items() if name not in synthetic]
+            known = [row["decibels"] if row["decibels"] is not None else float("inf") for row in photos]
             large = choose_grid(1080, 1920, window=8, halo=halo, max_tile_px=256)
             rows.append(
                 [
                     str(halo),
                     "yes" if is_aligned else "no",
                     f"{_decibels(min(known))} ({_decibels(median(known))})",
-                    str(max(row["levels"] for row in photographs)),
+                    str(max(row["levels"] for row in photos)),
                     *(
                         f"{_decibels(of_image[name]['decibels'])} / {of_image[name]['levels']}"
                         for name in ("gradient", "flat")
@@ -218,7 +217,7 @@ def _seams(measured: Mapping[str, Any]) -> list[str]:
         '"no": tiles larger by one window, the inner ones moved by half a window, as a tiler places them that ignores',
         "windows. More halo does not help then.",
         "",
-        f"Made by `python -m benchmarks.tiling PHOTO_DIR` on {machine['date'][:10]}, commit {machine['commit']}.",
+        f"Written by `python -m benchmarks.tiling PHOTO_DIR` on {machine['date'][:10]}, commit {machine['commit']}.",
     ]
 
 

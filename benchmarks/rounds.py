@@ -1,7 +1,7 @@
-"""Measuring in turn: A B A B ..., so that whatever else the machine does falls on both, and medians of the rounds.
+"""Measures candidates in turn (A B A B ...), so that other load on the machine affects all of them, and takes medians.
 
-Owns clocks and statistics; knows nothing of what is measured. Only ratios of one run count: seconds are of this machine
-and this hour. CPU seconds stand beside wall seconds, since a neighbour that wants the cores stretches the latter alone.
+Compare only ratios of one run: seconds depend on the machine and the time. CPU seconds are recorded in addition to wall
+seconds, because other processes increase only the latter.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ WARM_UP_ROUNDS = 1
 
 @dataclass(frozen=True)
 class Timing:
-    """What one candidate took, round by round."""
+    """Times of one candidate in every round."""
 
     wall_s: tuple[float, ...]
     cpu_s: tuple[float, ...]
-    """Of this process alone: without meaning where another process does the work."""
+    """CPU seconds of this process. Meaningless if another process does the work."""
 
     def to_json(self) -> dict[str, object]:
-        """Return medians, and every round."""
+        """Return the medians and the times of every round."""
         return {
             "median_s": round(statistics.median(self.wall_s), 5),
             "median_cpu_s": round(statistics.median(self.cpu_s), 5),
@@ -34,19 +34,19 @@ class Timing:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as long the first took as the second."""
+    """Time of the first candidate divided by that of the second."""
 
     median: float
-    """Of the medians of both."""
+    """Ratio of the medians."""
     low: float
     high: float
-    """First and third quartile of the ratios of the single rounds: the spread."""
+    """First and third quartile of the ratios of single rounds."""
     cpu: float
-    """The same of CPU seconds."""
+    """Ratio of the medians of CPU seconds."""
     rounds: int
 
     def to_json(self) -> dict[str, float | int]:
-        """Return the fields, rounded to what a noisy machine can tell."""
+        """Return the fields, rounded."""
         return {
             "median": round(self.median, 3),
             "low": round(self.low, 3),
@@ -57,7 +57,7 @@ class Ratio:
 
 
 def measure_in_turn(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
-    """Run every candidate once a round, in the same order; the first round warms up and is dropped."""
+    """Run every candidate once per round, in the same order. The first round is a warm-up and not counted."""
     wall: dict[str, list[float]] = {name: [] for name in candidates}
     cpu: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(WARM_UP_ROUNDS + rounds):

@@ -1,7 +1,7 @@
-"""What streaming promises, measured on the real stack: small pictures behind a large one, and memory that is bounded.
+"""Measures streaming on the real stack: waiting times of small images behind a large one, and peak memory.
 
-`python -m benchmarks.streaming` writes the tables of docs/explanation/streaming.md. Waiting is measured through the
-gateway's own API, so that its queue, codec and backend client are in it.
+`python -m benchmarks.streaming` writes the tables of docs/explanation/streaming.md. Waiting times are measured through
+the gateway's API, so they include its queue, codec and backend client.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SMALL_COUNT = 10
 LARGE = (1280, 1632)
 """2.1 megapixels."""
 HUGE = (2048, 2048)
-"""4.2 megapixels: the largest that is taken."""
-LARGEST = (("?format=png", "a 2048x2048 picture as PNG"), ("?format=jpeg", "one as JPEG"))
+"""4.2 megapixels: the maximum by default."""
+LARGEST = (("?format=png", "a 2048x2048 image as PNG"), ("?format=jpeg", "one as JPEG"))
 SETTINGS = {
     "SUPERRES_CACHE_MAX_BYTES": "0",
     "SUPERRES_CLIENT_REQUESTS": "",
@@ -39,25 +39,25 @@ SETTINGS = {
 
 
 def measure_waits(stack: Stack) -> list[str]:
-    """Return a table of what small pictures take, alone and behind a large one."""
+    """Return a table of the waiting times of small images, alone and behind a large one."""
     small = [encode_png(draw_photo(SMALL_PX, SMALL_PX, seed=seed)) for seed in range(SMALL_COUNT)]
     large = encode_png(draw_photo(*LARGE, seed=99))
     stack.post(small[0]).close()
     idle, idle_together = _one_by_one(stack, small), _together(stack, small)
-    with _in_flight(stack, large):
+    with _LargeJob(stack, large):
         busy, busy_together = _one_by_one(stack, small), _together(stack, small)
     rows = (("one after another", idle, busy), ("ten at once", idle_together, busy_together))
     lines = [
-        "| ten 64x64 pictures | idle: median s | behind a large one: median s | longest | ratio | of the longest |"
+        "| ten 64x64 images | idle: median s | during a large one: median s | longest s | median ratio | of longest |",
+        "|---|---|---|---|---|---|",
     ]
-    lines.append("|---|---|---|---|---|---|")
     for name, alone, behind in rows:
-        middle, most = statistics.median(behind), max(behind)
+        median, maximum = statistics.median(behind), max(behind)
         reference = statistics.median(alone) if alone is idle else max(alone)
-        median_ratio = middle / statistics.median(alone)
+        median_ratio = median / statistics.median(alone)
         lines.append(
-            f"| {name} | {statistics.median(alone):.3f} | {middle:.3f} | {most:.3f} "
-            f"| {median_ratio:.2f} | {most / reference:.2f} |"
+            f"| {name} | {statistics.median(alone):.3f} | {median:.3f} | {maximum:.3f} "
+            f"| {median_ratio:.2f} | {maximum / reference:.2f} |"
         )
     return lines
 
@@ -68,7 +68,7 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests):
-        answers = []
+        responses = []
         for request in requests:
             tiles = pb_utils.get_input_tensor_by_name(request, "TILES").as_numpy()
             large = tiles.repeat(4, axis=1).repeat(4, axis=2)
@@ -78,17 +78,17 @@ class TritonPythonModel:
                 "CHECKS": np.zeros((len(tiles), 6), np.float32),
                 "WORK_US": np.zeros((len(tiles), 1), np.int64),
             }
-            answers.append(pb_utils.InferenceResponse([pb_utils.Tensor(*each) for each in made.items()]))
-        return answers
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor(*each) for each in made.items()]))
+        return responses
 """
-"""Stands in for the network where only memory counts: its pixels are noisy, which makes the largest PNG."""
+"""Replaces the network for memory measurements. Its results are noisy, which gives the largest PNG files."""
 
 
 def measure_memory(stack: Stack) -> list[str]:
-    """Return a table of the most memory that each process held: idle, and after the largest picture that is taken."""
+    """Return a table of the peak memory of each process, idle and after an image of the maximum size."""
     server = stack.triton_pid()
     gateway = int(Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[1])
-    stream = next(stub.pid for stub in find_stubs(server) if _model_of(stub.pid) == "upscale_stream")
+    stream = next(stub.pid for stub in find_stubs(server) if _find_model(stub.pid) == "upscale_stream")
     processes = {"gateway": gateway, "upscale_stream": stream, "tritonserver": server}
     stack.post(encode_png(draw_photo(SMALL_PX, SMALL_PX))).close()
     before = {name: _peak_mib(pid) for name, pid in processes.items()}
@@ -96,8 +96,8 @@ def measure_memory(stack: Stack) -> list[str]:
     after = []
     sizes = []
     for query, _ in LARGEST:
-        with stack.post(encode_png(draw_photo(*HUGE, seed=1)), query) as answer:
-            sizes.append(len(answer.read()) / 2**20)
+        with stack.post(encode_png(draw_photo(*HUGE, seed=1)), query) as response:
+            sizes.append(len(response.read()) / 2**20)
         after.append({name: _peak_mib(pid) for name, pid in processes.items()})
     lines.append("|---|---|" + "---|" * len(LARGEST))
     lines += [
@@ -107,28 +107,28 @@ def measure_memory(stack: Stack) -> list[str]:
     return [
         *lines,
         "",
-        f"Most MiB ever held, one picture after the other; the files have {files}; the result's pixels 192 MiB.",
+        f"Peak memory in MiB, one image after the other. The files have {files}, the result's pixels 192 MiB.",
     ]
 
 
-class _in_flight:  # noqa: N801 - reads as a statement
-    """A large picture at work for the length of a block; it is given up at the end."""
+class _LargeJob:
+    """Upscales a large image during a `with` block and cancels it at the end."""
 
     def __init__(self, stack: Stack, image: bytes) -> None:
         self._stack, self._image = stack, image
 
     def __enter__(self) -> None:
         headers = {"Accept": "text/event-stream"}
-        self._answer = self._stack.post(self._image, headers=headers)
-        for line in self._answer:
+        self._response = self._stack.post(self._image, headers=headers)
+        for line in self._response:
             if line.startswith(b"event: state"):
-                state = json.loads(next(self._answer).removeprefix(b"data: "))
+                state = json.loads(next(self._response).removeprefix(b"data: "))
                 if state["state"] == "up":
                     break
-        time.sleep(2.0)  # into its tiles
+        time.sleep(2.0)  # until its tiles are being processed
 
     def __exit__(self, *_: object) -> None:
-        self._answer.close()
+        self._response.close()
 
 
 def _one_by_one(stack: Stack, images: list[bytes]) -> list[float]:
@@ -142,8 +142,8 @@ def _together(stack: Stack, images: list[bytes]) -> list[float]:
 
 def _ask(stack: Stack, image: bytes) -> float:
     began = time.monotonic()
-    with stack.post(image) as answer:
-        answer.read()
+    with stack.post(image) as response:
+        response.read()
     return time.monotonic() - began
 
 
@@ -152,20 +152,20 @@ def _peak_mib(pid: int) -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def _model_of(pid: int) -> str:
-    """The model that a stub runs: its command line names the model's file."""
+def _find_model(pid: int) -> str:
+    """Return the model that a stub runs; its command line names the model's file."""
     words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     return next(word for word in words if word.endswith("/1/model.py")).split("/")[-3]
 
 
 def main() -> None:
-    """Measure what is asked for (`waits`, `memory`; both when nothing is) and write it down."""
+    """Measure the parts in the arguments (`waits`, `memory`; default both) and write the page."""
     machine = describe_machine()
     about = (
         f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; "
         f"{str(machine['date'])[:16].replace('T', ' ')} UTC, commit {machine['commit']}, load {machine['load_before']} "
         f"before, niceness {os.getpriority(os.PRIO_PROCESS, 0)}"
-        + ("." if machine["quiet"] else " (other work ran beside it).")
+        + ("." if machine["quiet"] else " (other processes were running).")
     )
     measures = {"waits": measure_waits, "memory": measure_memory}
     for name in sys.argv[1:] or measures:

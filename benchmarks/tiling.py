@@ -1,11 +1,10 @@
-"""What halo and alignment are worth: tiled against whole, in dB, in levels and in pixels computed twice.
+"""Measures how halo and alignment of tiles affect the result, in dB, in levels and in pixels that are computed twice.
 
     python -m benchmarks.tiling PHOTO_DIR [--variant compact_x4]
 
-Photographs, a smooth gradient and a flat field go through the shipped grid and engine, whole (one tile) and in tiles of
-at most 96 px, with several halos; once more with inner tiles half a window off the grid, as a tiler would lay them that
-knows nothing of windows. Writes benchmarks/results/tiling.json and the table of docs/explanation/tiling.md. No clock
-is read.
+Photos, a smooth gradient and a flat field are upscaled by the shipped engine: whole (one tile), and in tiles of at most
+96 px with several halos. Then inner tiles are moved half a window off the grid, as a tiler would place them that
+ignores windows. Writes benchmarks/results/tiling.json and the table of docs/explanation/tiling.md. Measures no times.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ RESULTS = Path(__file__).parent / "results" / "tiling.json"
 HALOS = (0, 8, 16, 24, 32)
 MAX_TILE_PX = 96
 MIN_SIDE_PX = 2 * MAX_TILE_PX + 8
-"""Smaller photographs are left out: they would have no inner tile."""
+"""Minimum side of a photo. Smaller ones would have no inner tile."""
 MAX_SIDE_PX = 400
-"""Larger ones are cut to this: the whole still fits one pass."""
+"""Photos are cropped to this side, so that the whole image fits into one pass."""
 SYNTHETIC_SIDE_PX = 384
 
 Pixels = npt.NDArray[np.uint8]
@@ -43,18 +42,18 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Seam:
-    """How far a tiled result is from the whole."""
+    """Difference between a tiled result and the image upscaled whole."""
 
     decibels: float
-    """PSNR against the whole; infinite where they are equal."""
+    """PSNR against the image upscaled whole; infinite if they are equal."""
     levels: int
-    """Largest difference of one sample."""
+    """Maximum difference of a sample."""
     wrong_samples: float
-    """Share of samples that differ at all."""
+    """Share of samples that differ."""
 
 
 def compare_images(tiled: Pixels, whole: Pixels) -> Seam:
-    """Return how far `tiled` is from `whole`."""
+    """Return the difference between `tiled` and `whole`."""
     difference = np.abs(tiled.astype(np.int16) - whole)
     error = float(np.mean(difference.astype(np.float64) ** 2))
     decibels = 10 * math.log10(255**2 / error) if error else math.inf
@@ -74,9 +73,9 @@ def upscale_tiled(engine: Engine, image: Pixels, variant: str, grid: Grid) -> Pi
 
 
 def upscale_off_grid(engine: Engine, image: Pixels, variant: str, grid: Grid) -> Pixels:
-    """Return the image upscaled in tiles a window larger, the inner ones moved by half a window; cores move with them.
+    """Return the image upscaled in tiles that are a window larger; inner tiles and their cores move by half a window.
 
-    So every tile has at least the halo it has on the grid, and the same pixels and more.
+    So every tile has at least the halo and all pixels that it has on the grid.
     """
     scale = find_variant(variant).scale
     padded = pad_to_window(image, grid.window)
@@ -96,7 +95,7 @@ def upscale_off_grid(engine: Engine, image: Pixels, variant: str, grid: Grid) ->
 
 
 def measure_image(engine: Engine, image: Pixels, variant: str, halos: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Return a row for every halo, on the window grid and off it."""
+    """Return one row per halo on the window grid and one off it."""
     height, width = image.shape[:2]
     whole = upscale_whole(engine, image, variant)
     rows: list[dict[str, Any]] = []
@@ -118,21 +117,21 @@ def measure_image(engine: Engine, image: Pixels, variant: str, halos: tuple[int,
     return rows
 
 
-def read_photographs(folder: Path) -> dict[str, Pixels]:
-    """Return the photographs of a folder that are large enough, as RGB, cut in the middle to MAX_SIDE_PX."""
-    photographs = {}
+def read_photos(folder: Path) -> dict[str, Pixels]:
+    """Return the photos of a folder that are large enough, as RGB, cropped at the center to MAX_SIDE_PX."""
+    photos = {}
     for path in sorted(folder.iterdir()):
         with PilImage.open(path) as opened:
             pixels = np.asarray(opened.convert("RGB"))
         if min(pixels.shape[:2]) < MIN_SIDE_PX:
             continue
         top, left = (max(0, side - MAX_SIDE_PX) // 2 for side in pixels.shape[:2])
-        photographs[path.stem] = np.ascontiguousarray(pixels[top : top + MAX_SIDE_PX, left : left + MAX_SIDE_PX])
-    return photographs
+        photos[path.stem] = np.ascontiguousarray(pixels[top : top + MAX_SIDE_PX, left : left + MAX_SIDE_PX])
+    return photos
 
 
 def make_synthetic(side: int) -> dict[str, Pixels]:
-    """Return the fields on which an eye sees a seam first."""
+    """Return synthetic images on which seams are most visible."""
     down, across = np.mgrid[0:side, 0:side] / (side - 1)
     gradient = np.stack([across, down, (across + down) / 2], axis=2) * 200 + 20
     return {"gradient": np.round(gradient).astype(np.uint8), "flat": np.full((side, side, 3), 128, np.uint8)}
@@ -149,12 +148,12 @@ def measure(images: Mapping[str, Pixels], variant: str, halos: tuple[int, ...] =
 
 
 def main() -> None:
-    """Measure, keep the results, write the table."""
-    parser = argparse.ArgumentParser(description="Measure seams against halo and alignment.")
-    parser.add_argument("photographs", type=Path, help="a folder of photographs")
+    """Measure, store the results and write the table."""
+    parser = argparse.ArgumentParser(description="Measure how seams depend on halo and alignment.")
+    parser.add_argument("photos", type=Path, help="a folder of photos")
     parser.add_argument("--variant", default=DEFAULT_VARIANT)
     arguments = parser.parse_args()
-    images = {**read_photographs(arguments.photographs), **make_synthetic(SYNTHETIC_SIDE_PX)}
+    images = {**read_photos(arguments.photos), **make_synthetic(SYNTHETIC_SIDE_PX)}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(measure(images, arguments.variant), indent=1) + "\n")
     write_seams()

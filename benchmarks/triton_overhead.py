@@ -1,7 +1,7 @@
-"""What Triton, its ensemble and gRPC add to the network: one image, run here and asked of the real server, in turn.
+"""Measures what Triton, its ensemble and gRPC add to the network: one image, in this process and on a server, in turn.
 
-The server is the embedded one, with the shipped model repository and bundled weights, on loopback. Beside the network
-alone (float in, float out) are measured: our engine around it (checks and uint8), the ensemble `upscale`, and
+The server is the embedded Triton on loopback, with the shipped model repository and bundled weights. Measures the
+network alone (float input and output), the engine around it (checks and uint8), the ensemble `upscale`, and
 `upscale_stream`, which the gateway uses.
 """
 
@@ -25,9 +25,9 @@ from swinir.inference.engine import Engine
 from swinir.weights.load import find_weights, load_network
 from swinir.zoo import find_variant
 
-KEY = "of this benchmark"
+KEY = "key-of-this-benchmark"
 BOOT_LIMIT_S = 120.0
-ANSWER_LIMIT_S = 300.0
+RESPONSE_LIMIT_S = 300.0
 
 
 def measure_triton(variant: str, side: int, rounds: int, threads: int) -> dict[str, Timing]:
@@ -60,7 +60,7 @@ def measure_triton(variant: str, side: int, rounds: int, threads: int) -> dict[s
             client, backend = _connect(server.grpc_address), TritonClient(server.grpc_address, [KEY])
 
             def run_stream() -> object:
-                deadline = time.monotonic() + ANSWER_LIMIT_S
+                deadline = time.monotonic() + RESPONSE_LIMIT_S
                 return list(
                     backend.upscale_bands(
                         pixels, variant, deadline=deadline, request_id="benchmark", cancel_token=CancelToken()
@@ -70,7 +70,7 @@ def measure_triton(variant: str, side: int, rounds: int, threads: int) -> dict[s
             runs = {
                 "network": run_network,
                 "engine": lambda: engine.restore(pixels[np.newaxis], variant),
-                "ensemble": lambda: _ask_ensemble(client, pixels, variant),
+                "ensemble": lambda: _call_ensemble(client, pixels, variant),
                 "stream": run_stream,
             }
             timings = measure_in_turn(runs, rounds)
@@ -86,16 +86,16 @@ def _connect(address: str) -> triton.InferenceServerClient:
     return triton.InferenceServerClient(address, channel_args=limits)
 
 
-def _ask_ensemble(
+def _call_ensemble(
     client: triton.InferenceServerClient, pixels: npt.NDArray[np.uint8], variant: str
 ) -> npt.NDArray[np.uint8]:
     image = triton.InferInput("IMAGE", list(pixels.shape), "UINT8")
     image.set_data_from_numpy(pixels)
     name = triton.InferInput("VARIANT", [1], "BYTES")
     name.set_data_from_numpy(np.array([variant.encode()], dtype=np.object_))
-    answer = client.infer("upscale", [image, name], headers={MODEL_KEY_HEADER: KEY}, client_timeout=ANSWER_LIMIT_S)
-    upscaled: npt.NDArray[np.uint8] = answer.as_numpy("UPSCALED")
+    response = client.infer("upscale", [image, name], headers={MODEL_KEY_HEADER: KEY}, client_timeout=RESPONSE_LIMIT_S)
+    upscaled: npt.NDArray[np.uint8] = response.as_numpy("UPSCALED")
     scale = find_variant(variant).scale
     if upscaled.shape != (pixels.shape[0] * scale, pixels.shape[1] * scale, 3):
-        raise RuntimeError(f"the ensemble answered with shape {upscaled.shape} for {pixels.shape}")
+        raise RuntimeError(f"the ensemble returned shape {upscaled.shape} for {pixels.shape}")
     return upscaled

@@ -1,15 +1,15 @@
-# The gateway: Flask behind gunicorn, Pillow, Triton's client. No torch.
+# The gateway: Flask behind gunicorn, Pillow and Triton's client, without torch.
 #
 #   docker build -f docker/gateway.Dockerfile -t REGISTRY/superres-gateway .
 #
-# The digest is the one that several public projects pin for this tag; it was not pulled while this was written. A newer
-# one: docker buildx imagetools inspect python:3.11-slim-bookworm --format '{{.Manifest.Digest}}'
+# Several public projects pin this digest of the tag; it was not pulled here. To get a newer one:
+# docker buildx imagetools inspect python:3.11-slim-bookworm --format '{{.Manifest.Digest}}'
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1241e39cd6a85a8859bdf84
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
 COPY requirements.lock ./
 COPY scripts/lock.py scripts/
-# Two environments: pip and the build backend stay in the first, and the second is what runs.
+# Two environments: the first has pip and the build backend, the second is copied into the final image.
 RUN python3 scripts/lock.py select tools >tools.txt && python3 scripts/lock.py select gateway >gateway.txt \
     && python3 -m venv tools && python3 -m venv --without-pip /opt/superres/venv \
     && tools/bin/python3 -m pip install --no-cache-dir --require-hashes --no-deps -r tools.txt \
@@ -17,9 +17,9 @@ RUN python3 scripts/lock.py select tools >tools.txt && python3 scripts/lock.py s
        --require-hashes --no-deps -r gateway.txt
 COPY pyproject.toml README.md LICENSE NOTICE THIRD-PARTY-NOTICES.md ./
 COPY preprocessing preprocessing
-# The table of variants and whatever else of it imports no torch.
+# The table of variants and other modules that do not import torch.
 COPY swinir swinir
-# `superres plan`
+# for `superres plan`
 COPY planning planning
 COPY gateway gateway
 RUN tools/bin/python3 -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir wheels . \

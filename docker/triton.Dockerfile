@@ -1,9 +1,9 @@
-# The hidden backend: NVIDIA Triton with the Python backend alone, torch, the project's models and weights.
+# The backend: NVIDIA Triton with only the Python backend, torch, and the project's models and weights.
 #
 #   docker buildx imagetools inspect nvcr.io/nvidia/tritonserver:26.07-py3 --format '{{.Manifest.Digest}}'
 #   docker build -f docker/triton.Dockerfile --build-arg TRITON_DIGEST=sha256:... -t REGISTRY/superres-triton .
 #
-# Not older than 26.07: what it mends, and what differs from the 2.51 that tests run, is in docs/how-to/operate.md.
+# 26.07 or later. docs/how-to/operate.md has the reasons and the differences from version 2.51, which tests use.
 ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.07-py3
 ARG TRITON_DIGEST=
 FROM ${TRITON_IMAGE}${TRITON_DIGEST:+@}${TRITON_DIGEST}
@@ -13,16 +13,16 @@ ARG ALLOW_UNPINNED=no
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 USER 0
 RUN if [[ -z "$TRITON_DIGEST" && "$ALLOW_UNPINNED" != yes ]]; then \
-      echo "TRITON_DIGEST is empty: a tag can change under you. Look the digest of $TRITON_IMAGE up (first lines of" \
-           "docker/triton.Dockerfile) and pass --build-arg TRITON_DIGEST=sha256:..., or, for development alone," \
-           "--build-arg ALLOW_UNPINNED=yes." >&2; \
+      echo "TRITON_DIGEST is empty, and the image behind a tag can change. Look up the digest of $TRITON_IMAGE (see the first" \
+           "lines of docker/triton.Dockerfile) and pass --build-arg TRITON_DIGEST=sha256:... For development only," \
+           "pass --build-arg ALLOW_UNPINNED=yes." >&2; \
       exit 1; \
     fi
-# Only the Python backend can be loaded. This shrinks no layer: for a smaller image build a base with NVIDIA's compose.py
-# (python backend only) and name it in TRITON_IMAGE.
+# Leaves only the Python backend to load. The image does not get smaller, because earlier layers stay. For a smaller image build a
+# base with NVIDIA's compose.py (only the Python backend) and pass it as TRITON_IMAGE.
 RUN find /opt/tritonserver/backends -mindepth 1 -maxdepth 1 ! -name python -exec rm -rf {} +
 WORKDIR /opt/superres
-# A virtual environment of our own: its numpy and torch, not those of the base. The stub finds it as python3 on PATH.
+# A separate virtual environment with its own numpy and torch. Triton's stub finds it as python3 on PATH.
 # TORCH=cuda installs the build of requirements.lock, checked by hash; TORCH=cpu the build of the same version that pip is
 # configured with (a pip.conf mounted into the build).
 ARG TORCH=cuda
@@ -41,27 +41,27 @@ RUN python3 scripts/lock.py select tools >tools.txt && python3 scripts/lock.py s
 COPY preprocessing preprocessing
 COPY swinir swinir
 COPY model_repository model_repository
-# The fused block, twice the speed on a CPU. Where the base has a C compiler; used where the processor is that of the
-# machine that built the image. Elsewhere blocks run in PyTorch, and Triton's log says so.
+# The fused block doubles the speed on a CPU. It needs a C compiler in the base image, and runs only on the kind of processor that
+# built the image. Otherwise blocks run in PyTorch, and Triton's log says so.
 RUN venv/bin/python3 -m swinir.network.fused
-# Weights beside the bundled ones: what lies in weights/ of the checkout, and what is fetched now, checked by hash:
-# --build-arg VARIANTS="lightweight_x4 classical_m_x4". The gateway offers them by SUPERRES_VARIANTS. None is the default:
-# the compact variants lie in swinir/bundled and need no fetching, so that a build asks nobody but the package index.
+# Weights in addition to the bundled compact variants: files in weights/ of the checkout, and variants that are fetched now and
+# checked by hash: --build-arg VARIANTS="lightweight_x4 classical_x4". Offer them with the gateway's SUPERRES_VARIANTS. By default
+# nothing is fetched, so a build needs only the package index.
 ARG VARIANTS=
 COPY docker/triton/weights.md weight[s] weights/
 RUN for name in $VARIANTS; do \
       venv/bin/python3 -c "import pathlib, sys, swinir.weights.fetch as f; print(f.fetch(sys.argv[1], pathlib.Path('weights')))" "$name"; \
     done && rm -rf weights/downloads
 COPY --chmod=0755 docker/triton/start docker/triton/alive bin/
-# Triton takes an ensemble only with a version directory; git keeps no empty ones.
+# Triton needs a version directory for an ensemble, and git does not store empty directories.
 RUN mkdir -p model_repository/upscale/1 && python3 -m compileall -q preprocessing swinir \
     && chmod -R a+rX,go-w preprocessing swinir model_repository weights bin
 ENV PATH=/opt/superres/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp OMP_WAIT_POLICY=passive \
     SUPERRES_WEIGHTS_DIR=/opt/superres/weights
-# gRPC; HTTP listens on loopback alone
+# gRPC; HTTP listens on loopback only
 EXPOSE 8001
 USER 10001:10001
-# No shell in between: tritonserver gets SIGTERM itself.
+# `start` replaces itself with tritonserver, which therefore receives SIGTERM.
 ENTRYPOINT ["/opt/superres/bin/start"]
 HEALTHCHECK --interval=10s --timeout=15s --start-period=120s --retries=3 CMD ["/opt/superres/bin/alive"]

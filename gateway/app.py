@@ -65,7 +65,7 @@ def _create_services(app: Flask, settings: Settings, backend: Backend, clock: Cl
         max_age_s=settings.cache_max_age_s,
         clock=clock,
     )
-    usage_store = open_usage_store(settings.path_of_meter(), settings.redis_url)
+    usage_store = open_usage_store(settings.usage_path(), settings.redis_url)
     usage_meter = UsageMeter(backend.state_tracker.recent_states, usage_store, budget_s=settings.monthly_gpu_budget_s)
     upload_memory = UploadMemory(settings.max_upload_memory_bytes)
     return Services(

@@ -55,10 +55,10 @@ class ServeError(Exception):
 def serve(settings: Settings, make_backend: MakeBackend, await_ready: AwaitReady = lambda _: None) -> int:
     """Serve until SIGINT or SIGTERM and return the exit code. Raises ServeError before any process starts."""
     try:
-        configure_log(settings.path_of_log(), settings.log_level)
+        configure_log(settings.log_path(), settings.log_level)
     except OSError as error:
         raise ServeError(
-            f"The log {settings.path_of_log()} cannot be written: {error.strerror}. "
+            f"The log {settings.log_path()} cannot be written: {error.strerror}. "
             "Set SUPERRES_LOG_FILE (- for standard error) or SUPERRES_STATE_DIR."
         ) from error
     listener = bind(settings.host, settings.port)
@@ -91,7 +91,7 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def address_of(listener: socket.socket) -> str:
+def format_url(listener: socket.socket) -> str:
     """Return the URL of a listener, for clients on this machine."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
@@ -107,7 +107,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         self.settings = settings
         self.deadlines: SocketDeadlines
         self._listener = listener
-        self._url = address_of(listener)
+        self._url = format_url(listener)
         self._make_backend = make_backend
         self._await_ready = await_ready
         self._backend: Backend | None = None

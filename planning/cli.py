@@ -47,11 +47,11 @@ def _knob(flag: str, field: str, words: str) -> Callable[[Command], Command]:
     type=_Finite(min=0, min_open=True, max=366),
     help="Days to simulate. Default: 30 for a named trace, the length of the file otherwise.",
 )
-@_knob("--window", "window_s", "Knative's stable window in seconds. A pod is idle from its end on.")
+@_knob("--window", "window_s", "Knative's stable window in seconds. A pod counts as idle after a window without load.")
 @_knob(
     "--retention",
     "retention_s",
-    "Seconds that an idle pod is kept. An image that arrives meanwhile does not wait for a boot.",
+    "Seconds that an idle pod is kept after the window. Images that arrive meanwhile do not wait for a boot.",
 )
 @_knob("--concurrency", "concurrency", "Maximum number of images inside one pod. Its GPU works on one at a time.")
 @_knob("--min-scale", "min_scale", "Minimum number of pods; they never sleep.")
@@ -104,7 +104,7 @@ def _knob(flag: str, field: str, words: str) -> Callable[[Command], Command]:
     "--sweep",
     "is_sweep",
     is_flag=True,
-    help="Change one knob at a time and show cost and waiting time (about 30 simulations, up to 20 s).",
+    help="Change one knob at a time and show cost and waiting time (about 20 simulations, up to 20 s).",
 )
 @click.option(
     "--plot",

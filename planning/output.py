@@ -23,9 +23,9 @@ def describe_month(month: SimulatedMonth, price: Price, *, took_s: float) -> str
         f"Settings {_setting(service)}",
         "",
         f"GPU      {month.gpu_hours:.2f} h billed in {month.boots} boots: {_parts(month)}",
-        f"Bill     ${month.dollars(price):.2f} at {price.name} (${price.usd_per_hour:.3f} an hour)",
+        f"Cost     ${month.dollars(price):.2f} at {price.name} (${price.usd_per_hour:.3f} per hour)",
         *(
-            f"         ${month.dollars(other):.2f} at {other.name} (${other.usd_per_hour:.3f} an hour)"
+            f"         ${month.dollars(other):.2f} at {other.name} (${other.usd_per_hour:.3f} per hour)"
             for other in PRICES.values()
             if other.name != price.name
         ),
@@ -60,7 +60,7 @@ def describe_recommendation(advice: Recommendation, price: Price, budget_usd: fl
 
 def describe_sweep(trials: Sequence[Trial], price: Price) -> str:
     """Return a table of cost and waiting time for each value of each knob."""
-    lines = [f"{'knob':<22}{'bill':>10}{'GPU h':>9}{'cold':>8}{'p50':>9}{'p95':>9}{'lost':>7}"]
+    lines = [f"{'knob':<22}{'cost':>10}{'GPU h':>9}{'cold':>8}{'p50':>9}{'p95':>9}{'lost':>7}"]
     lines += [
         f"{trial.knob.removesuffix('_s').replace('_', '-') + f' {trial.value:g}' + _UNITS.get(trial.knob, ''):<22}"
         f"{'$' + format(trial.month.dollars(price), '.2f'):>10}{trial.month.gpu_hours:>9.2f}"

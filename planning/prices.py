@@ -13,7 +13,7 @@ class Price:
 
     name: str
     usd_per_hour: float
-    what: str
+    description: str
     source: str
 
     @property

@@ -298,7 +298,7 @@ def _summarize(
     latencies = np.sort(
         [request.end_ns - request.arrive_ns for request in requests if request.outcome is Outcome.SERVED]
     )
-    most = max((number for moment_ns, number in cluster.control.history.replicas if moment_ns >= 0), default=0)
+    max_replicas = max((number for moment_ns, number in cluster.control.history.replicas if moment_ns >= 0), default=0)
     return SimulatedMonth(
         service=service,
         traffic=traffic,
@@ -313,5 +313,5 @@ def _summarize(
         timed_out=outcomes.count(Outcome.TIMED_OUT),
         cold=sum(request.is_cold and request.outcome is not Outcome.REFUSED for request in requests),
         boots=boots,
-        max_pods=max(most, service.min_scale),
+        max_pods=max(max_replicas, service.min_scale),
     )

@@ -97,8 +97,8 @@ def draw_quiet(rng: np.random.Generator, days: float) -> Array:
 def draw_spikes(rng: np.random.Generator, days: float) -> Array:
     """Draw `quiet` plus a posted link twice a week: 60 visitors each, half of them within 15 minutes."""
     posts = rng.uniform(0, days * DAY_S, rng.poisson(days * 2 / 7))
-    crowds = [_decaying(rng, float(post), 60, 900) for post in posts]
-    return _within(days, draw_quiet(rng, days), *crowds)
+    bursts = [_decaying(rng, float(post), 60, 900) for post in posts]
+    return _within(days, draw_quiet(rng, days), *bursts)
 
 
 def draw_front_page(rng: np.random.Generator, days: float) -> Array:

@@ -1,4 +1,4 @@
-"""The decoder: turns an upload into an image. The only module that gives uploaded bytes to Pillow.
+"""The decoder: turns an upload into an image. The only module that passes uploaded bytes to Pillow.
 
 Pillow gets `Container.required_chunks` only and one plugin, and each of its failures becomes an ImageError.
 """

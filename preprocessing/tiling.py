@@ -120,8 +120,8 @@ def _check_image(image: Array, grid: Grid) -> None:
 
 
 def _check_tiles(tiles: Array, grid: Grid, count: int, scale: int) -> None:
-    wanted: Sequence[int] = (count, grid.tile_height * scale, grid.tile_width * scale)
-    if scale < 1 or tiles.ndim != 4 or tiles.shape[:3] != tuple(wanted):
+    expected: Sequence[int] = (count, grid.tile_height * scale, grid.tile_width * scale)
+    if scale < 1 or tiles.ndim != 4 or tiles.shape[:3] != tuple(expected):
         raise GridError(
-            f"The grid at scale {scale} needs tiles [{', '.join(map(str, wanted))}, C], not {list(tiles.shape)}."
+            f"The grid at scale {scale} needs tiles [{', '.join(map(str, expected))}, C], not {list(tiles.shape)}."
         )

@@ -14,8 +14,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs/reference/cli.md"
 HEAD = """# Command line
 
 `superres` serves the page and the API, upscales files, and administers a service. This page is generated from the
-commands' own help by `python -m scripts.cli_reference`. Exit codes: 0 success, 2 invalid usage; other codes are listed
-with their command.
+commands' own help by `python -m scripts.cli_reference`. Exit codes: 0 success, 1 error, 2 invalid usage;
+`superres upscale` lists its own.
 """
 
 

@@ -1,6 +1,6 @@
-"""Draws the page's own example, a harbour in the evening: edges, text, ropes, stones. Nothing in it was photographed.
+"""Draws the example image of the page, a harbour in the evening with edges, text, ropes and stones.
 
-`python -m scripts.draw_example OUT.png` draws at eight times the size and shrinks, as a camera's lens would.
+`python -m scripts.draw_example OUT.png` draws at eight times the size and scales down, as a camera's lens does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ WIDTH, HEIGHT, OVER = 400, 300, 8
 
 
 def draw() -> Image.Image:
-    """Return the picture, 400 x 300."""
+    """Return the image, 400 x 300."""
     chance = random.Random(4)  # noqa: S311 - a drawing, not a secret
     image = Image.new("RGB", (WIDTH * OVER, HEIGHT * OVER))
     pen = ImageDraw.Draw(image)

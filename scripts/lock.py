@@ -10,6 +10,7 @@ Dockerfiles call them before anything is installed.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import re
@@ -51,14 +52,17 @@ def main(arguments: Sequence[str]) -> int:
     write.add_argument("--upgrade", action="store_true", help="take the newest versions that pyproject.toml allows")
     select = commands.add_parser("select", help="print the entries of the targets")
     select.add_argument("targets", nargs="+", choices=[*TARGETS, "triton", "tools", "cuda"])
-    commands.add_parser("torch", help="print the build of torch to install: locked, or the one that pip's index offers")
+    commands.add_parser(
+        "torch", help="print the build of torch to install: installed, locked, or the one that pip finds"
+    )
     chosen = parser.parse_args(arguments)
     if chosen.command == "write":
         (ROOT / LOCK).write_text(write_lock(ROOT / "pyproject.toml", ROOT / LOCK, is_upgrade=chosen.upgrade))
         return 0
     lock = (ROOT / LOCK).read_text()
     try:
-        text = choose_torch(lock, os.environ.get("TORCH", "")) if chosen.command == "torch" else None
+        wanted = os.environ.get("TORCH", "")
+        text = choose_torch(lock, wanted, _installed_torch()) if chosen.command == "torch" else None
     except TorchBuildError as error:
         sys.stderr.write(f"setup: {error}\n")
         return 1
@@ -70,17 +74,21 @@ class TorchBuildError(Exception):
     """The build of torch that was asked for cannot be installed."""
 
 
-def choose_torch(lock: str, wanted: str) -> str:
-    """Return "locked" for the build in `lock`, or the requirement of the build that this pip finds elsewhere.
+def choose_torch(lock: str, wanted: str, installed: str) -> str:
+    """Return "locked" for the build in `lock`, "installed", or the requirement of the build that pip finds elsewhere.
 
-    `wanted` is "cpu", "cuda" or empty. Empty takes a CPU build if pip is configured with an index or a folder that has
-    one: such a build has a local version, like 2.13.0+cpu, which pip prefers. Its hash is not in the lock file.
+    `wanted` is "cpu", "cuda" or empty. Empty keeps the `installed` version if it is the pinned one. Otherwise it takes
+    a CPU build if pip is configured with an index or a folder that has one: such a build has a local version, like
+    2.13.0+cpu, which pip prefers. Its hash is not in the lock file.
     """
     if wanted not in {"", "cpu", "cuda"}:
         raise TorchBuildError(f"Unknown TORCH={wanted!r}: use cpu, cuda, or leave it out.")
+    requirement = next(line.split()[0] for line in lock.splitlines() if line.startswith("torch=="))
+    version, _, build = installed.partition("+")
+    if version == requirement.removeprefix("torch==") and wanted in {"", "cpu" if build == "cpu" else "cuda"}:
+        return "installed"
     if wanted == "cuda":
         return "locked"
-    requirement = next(line.split()[0] for line in lock.splitlines() if line.startswith("torch=="))
     found = _metadata_of(requirement)
     if "+" in found["version"]:
         return requirement
@@ -91,6 +99,13 @@ def choose_torch(lock: str, wanted: str) -> str:
             "the address), or leave TORCH=cpu out. See docs/how-to/install.md."
         )
     return "locked"
+
+
+def _installed_torch() -> str:
+    try:
+        return importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _metadata_of(requirement: str) -> dict[str, Any]:

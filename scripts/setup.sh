@@ -118,31 +118,30 @@ locked() { # locked TARGET [PIP OPTION...]: install the entries of requirements.
 
 locked tools --quiet
 torch=$(.venv/bin/python scripts/lock.py torch) || exit 1
-if .venv/bin/python -c 'import importlib.metadata as m; m.version("torch"); m.version("nvidia-pytriton")' 2>/dev/null; then
+# The figures are those of docs/how-to/install.md.
+quiet=
+if [ "$torch" = locked ]; then
+    say "downloading Python packages: 2.9 GB, 6 GB on disk with the CUDA build of torch. Without a GPU, TORCH=cpu is smaller: docs/how-to/install.md"
+elif [ "$torch" != installed ]; then
+    say "downloading Python packages: 0.3 GB, 1.3 GB on disk with a build of torch from your own package index"
+elif [ "$what" = test ] && ! .venv/bin/python -c 'import pytest' 2>/dev/null; then
+    say "downloading Python packages that the tests need: 0.2 GB, 0.7 GB on disk"
+else
     say "updating the Python packages in .venv"
     quiet=--quiet
-else
-    # The figures are those of docs/how-to/install.md.
-    extra=
-    [ "$what" = test ] && extra=" The tests add 0.2 GB."
-    if [ "$torch" = locked ]; then
-        say "downloading Python packages: 2.9 GB, 6 GB on disk with the CUDA build of torch.$extra Without a GPU, TORCH=cpu is smaller: docs/how-to/install.md"
-    else
-        say "downloading Python packages: 0.3 GB, 1.3 GB on disk with a build of torch from your own package index.$extra"
-    fi
-    quiet=
 fi
 # $quiet is an option or nothing.
 # shellcheck disable=SC2086
 locked "$what" $quiet
+# --force-reinstall: to pip, 2.13.0+cpu already satisfies torch==2.13.0.
 # shellcheck disable=SC2086
-if [ "$torch" = locked ]; then
-    locked cuda $quiet
-else
-    # The version is pinned; the hash of a build from the user's own index is not known here.
-    pip install --no-deps $quiet "$torch"
-fi
-pip install --quiet --no-deps --no-build-isolation --editable .
+case $torch in
+installed) ;;
+locked) locked cuda --force-reinstall $quiet ;;
+*) pip install --no-deps --force-reinstall $quiet "$torch" ;; # the version is pinned; the hash of this build is unknown
+esac
+# setuptools warns about editable installs in general.
+PYTHONWARNINGS=ignore .venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
 pip check --quiet >/dev/null || {
     pip check >&2
     fail "The packages in .venv do not fit together. Remove the folder (rm -r .venv) and run \`make $what\` again."

@@ -1,1 +1,4 @@
-"""SwinIR: the network, the table of variants, their weights and the engine. Knows neither Flask nor Triton."""
+"""SwinIR: the zoo of variants, and in `network`, `weights` and `inference` the parts that import torch.
+
+Imports neither Flask nor Triton. The modules at this level import no torch, so that the gateway can use them.
+"""

@@ -1,6 +1,7 @@
-"""Checks: what was checked of an answer, tile by tile and of the whole. No torch: it crosses Triton as numbers.
+"""Checks of the output: what the engine measured on each restored tile, and the summary for an image.
 
-A tile's row is float32 [6], in the order of `FIELDS`; Triton's output CHECKS holds one row a tile.
+Imports no torch. The engine returns one row per tile, float32 [6] in the order of `FIELDS`; Triton's output CHECKS
+carries the rows.
 """
 
 from __future__ import annotations
@@ -13,42 +14,46 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[np.float32]
 
+# Columns of a tile's row:
+#   rerun            1 when the tile was run again in float32, else 0
+#   halvings         times its micro-batch was halved because memory ran out
+#   lowest, highest  smallest and largest value before clamping, in levels of 255
+#   clamped          share of values outside 0..255 by more than half a level
+#   back_error       mean squared difference, in levels squared, between the input tile and the output shrunk back
 FIELDS = ("rerun", "halvings", "lowest", "highest", "clamped", "back_error")
-"""Of a tile: was it run again in float32 (0 or 1); how often its micro-batch was halved for want of memory; smallest
-and largest value before clamping, in levels; share of values off the range by more than half a level; mean squared
-difference, in levels squared, between the tile given and the answer shrunk back to its size."""
+# The PSNR reported for images without any difference, where the formula gives infinity.
 IDENTICAL_DB = 99.0
-"""What stands for "no difference" where a number is needed."""
 
 
 @dataclass(frozen=True)
 class OutputChecks:
-    """What was checked of one image's answer. That it is finite is no field: what is not finite is no answer."""
+    """Checks of one image's output. Finiteness is not a field: an output that is not finite is an error instead."""
 
     tiles: int
+    """Tiles of the image."""
     reruns: int
-    """Tiles that were not finite at first and were run again in float32."""
+    """Tiles that were not finite in the first pass and were run again in float32."""
     halvings: int
-    """Most times that memory forced a tile's micro-batch to be halved."""
+    """Times a micro-batch was halved because memory ran out: the maximum over the tiles."""
     lowest: float
     """Smallest value before clamping to 0..255, in levels."""
     highest: float
-    """Largest one."""
+    """Largest value before clamping to 0..255, in levels."""
     clamped: float
-    """Share of values that lay off 0..255 by more than half a level."""
+    """Share of values outside 0..255 by more than half a level."""
     back_db: float
-    """PSNR of the answer, shrunk back, against the image given: high when nothing was moved or recoloured."""
+    """PSNR between the input and the output shrunk back to its size: high when nothing was moved or recoloured."""
 
-    def tell(self) -> str:
-        """One sentence for people."""
-        again = f"; {self.reruns} of them were computed again in full precision" if self.reruns else ""
+    def to_sentence(self) -> str:
+        """Return the checks as text for users."""
+        again = f" ({self.reruns} computed again in full precision)" if self.reruns else ""
         return (
-            f"Checked: {self.tiles} tile(s), every number finite{again}. "
+            f"Checked: {self.tiles} {'tile' if self.tiles == 1 else 'tiles'}{again}, every value finite. "
             f"Shrunk back, the result matches the upload at {self.back_db:.1f} dB."
         )
 
-    def describe(self) -> str:
-        """One line for a header: every figure with its name."""
+    def to_header(self) -> str:
+        """Return every value with its name, for the header X-Superres-Checks."""
         return (
             f"finite; tiles={self.tiles}; reruns={self.reruns}; halvings={self.halvings}; "
             f"range={self.lowest:.1f}..{self.highest:.1f}; clamped={self.clamped:.5f}; back_db={self.back_db:.2f}"
@@ -56,9 +61,9 @@ class OutputChecks:
 
 
 def summarise(rows: Rows) -> OutputChecks:
-    """Return the checks of an image from its tiles' rows, float32 [N, 6]; ValueError for anything else."""
+    """Return the checks of an image from the rows of its tiles, float32 [N, 6]; raises ValueError for other arrays."""
     if rows.ndim != 2 or rows.shape[1] != len(FIELDS) or not len(rows) or not np.isfinite(rows).all():
-        raise ValueError(f"CHECKS has shape {list(rows.shape)}; finite rows of {len(FIELDS)} numbers were expected")
+        raise ValueError(f"CHECKS has shape {list(rows.shape)}; expected finite rows of {len(FIELDS)} numbers")
     column: dict[str, Any] = dict(zip(FIELDS, rows.T.astype(np.float64), strict=True))
     error = float(column["back_error"].mean())
     return OutputChecks(

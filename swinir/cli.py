@@ -1,6 +1,6 @@
-"""The commands of ``superres weights``: what there is, and getting what is not. Thin; those that load import torch.
+"""The commands of ``superres weights``: list, fetch, verify, convert and import.
 
-Knows nothing of the gateway: the group that holds them passes the folder of the weights as click's object.
+Imports nothing of the gateway: the group of these commands passes the folder of the weights as click's object.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from swinir.zoo import RELEASE_URL, TASKS, VARIANTS, UnknownVariantError, Varian
 
 
 @click.command("list")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, one object a variant.")
-@click.option("--markdown", "as_markdown", is_flag=True, help="As the table of docs/reference/variants.md.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per variant.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the table of docs/reference/variants.md.")
 @click.pass_obj
 def list_(folder: Path, *, as_json: bool, as_markdown: bool) -> None:
-    """List every variant: what it is for, how it is built, whether its weights are here."""
+    """List all variants: task, network, and whether the weights are on this machine."""
     rows = describe_rows(folder)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -41,15 +41,17 @@ def list_(folder: Path, *, as_json: bool, as_markdown: bool) -> None:
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--from", "base_url", default=RELEASE_URL, show_default=True, help="Where the published files lie.")
+@click.option(
+    "--from", "base_url", default=RELEASE_URL, show_default=True, help="URL of the folder with the published files."
+)
 @click.pass_obj
 def fetch(folder: Path, names: tuple[str, ...], base_url: str) -> None:
-    """Fetch published weights: resumed where they broke off, checked by hash, put in place whole."""
-    fetching = _import_fetch()
+    """Download published weights. Resumes an interrupted download and checks the hash."""
+    weights = _import_fetch()
 
     for name in names:
-        with _failing_in_words(), _progress_bar(name) as on_progress:
-            entry = fetching.fetch(name, folder, base_url=base_url, on_progress=on_progress)
+        with _errors_as_messages(), _progress_bar(name) as on_progress:
+            entry = weights.fetch(name, folder, base_url=base_url, on_progress=on_progress)
         click.echo(f"{name}: {entry.size_bytes:,} bytes, sha256 {entry.sha256} ({entry.trust})")
 
 
@@ -57,13 +59,13 @@ def fetch(folder: Path, names: tuple[str, ...], base_url: str) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME...]")
 @click.pass_obj
 def verify(folder: Path, names: tuple[str, ...]) -> None:
-    """Check hash and every tensor of the named variants, or of all whose weights are here."""
-    fetching = _import_fetch()
+    """Check the hash and every tensor of these variants; without NAME, of all on this machine."""
+    weights = _import_fetch()
 
     failed = False
     for name in names or [row["name"] for row in describe_rows(folder) if row["here"] != "no"]:
         try:
-            click.echo(f"{name}: sound, {fetching.verify(name, folder)}")
+            click.echo(f"{name}: OK ({weights.verify(name, folder)})")
         except (WeightsError, UnknownVariantError) as error:
             click.echo(f"{name}: {error}", err=True)
             failed = True
@@ -76,68 +78,68 @@ def verify(folder: Path, names: tuple[str, ...]) -> None:
 @click.argument("name")
 @click.pass_obj
 def convert(folder: Path, source: Path, name: str) -> None:
-    """Take the published checkpoint SOURCE, already on this machine, as the weights of the variant NAME."""
-    fetching = _import_fetch()
+    """Convert a published checkpoint file SOURCE to the weights of the variant NAME."""
+    weights = _import_fetch()
 
-    with _failing_in_words():
-        entry = fetching.convert_local(source, name, folder)
+    with _errors_as_messages():
+        entry = weights.convert_local(source, name, folder)
     click.echo(f"{name}: {entry.size_bytes:,} bytes, sha256 {entry.sha256} ({entry.trust})")
 
 
 @click.command("import")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--name", required=True, help="What the variant is to be called.")
-@click.option("--task", required=True, type=click.Choice(TASKS), help="What it was trained for.")
+@click.option("--name", required=True, help="Name of the new variant.")
+@click.option("--task", required=True, type=click.Choice(TASKS), help="Task that the network was trained for.")
 @click.option(
     "--img-range",
     required=True,
     type=float,
-    help="What its input was multiplied by: 255 for JPEG networks as published, 1 for all others. No tensor tells.",
+    help="Factor of the input in training: 255 for the published JPEG networks, 1 for all others. Not in the file.",
 )
-@click.option("--summary", default="", help="One line for people.")
-@click.option("--notice", default="", help="What must be said beside each result, as of a GAN.")
-@click.option("--credit", default="unknown", show_default=True, help="Who made the weights.")
-@click.option("--licence", default="unknown", show_default=True)
-@click.option("--key", default="", help="Key of the state dict inside a .pth, if it is none of the usual ones.")
-@click.option("--replace", "is_replacing", is_flag=True, help="Put it in the place of the one of that name.")
+@click.option("--summary", default="", help="Description in one line.")
+@click.option("--notice", default="", help="Warning shown with every result, for example of a GAN.")
+@click.option("--credit", default="unknown", show_default=True, help="Author of the weights.")
+@click.option("--licence", default="unknown", show_default=True, help="Licence of the weights.")
+@click.option("--key", default="", help="Key of the state dict in a .pth file; default: params_ema, then params.")
+@click.option("--replace", "is_replacing", is_flag=True, help="Replace an existing variant of that name.")
 @click.pass_obj
 def import_(folder: Path, /, source: Path, *, is_replacing: bool, **described: Any) -> None:
-    """Take any SwinIR's checkpoint SOURCE (.pth, .safetensors) under a name of its own."""
-    fetching = _import_fetch()
+    """Import a checkpoint file SOURCE (.pth, .safetensors) of any SwinIR as a new variant."""
+    weights = _import_fetch()
 
     described["summary"] = described["summary"] or f"Imported from {source.name}."
-    with _failing_in_words():
-        description = fetching.Description(**described)
-        row = fetching.import_checkpoint(source, description, folder, is_replacing=is_replacing)
+    with _errors_as_messages():
+        description = weights.Description(**described)
+        row = weights.import_checkpoint(source, description, folder, is_replacing=is_replacing)
     config = " ".join(f"{name}={value}" for name, value in row.config.items())
-    click.echo(f"{row.name}: {row.task}, {row.scale}x, read from its tensors: {config}")
+    click.echo(f"{row.name}: {row.task}, {row.scale}x, read from the tensors: {config}")
 
 
 COMMANDS = (list_, fetch, verify, convert, import_)
 
 
 def markdown_table() -> list[str]:
-    """Return the lines of the table of docs/reference/variants.md: the zoo, whatever is on this machine."""
-    lines = ["| variant | scale | network | window | MB | sha256 | for what |", "|---|---|---|---|---|---|---|"]
+    """Return the lines of the table in docs/reference/variants.md, which is the same on every machine."""
+    lines = ["| variant | scale | use | network | window | MB | sha256 |", "|---|---|---|---|---|---|---|"]
     for variant in VARIANTS.values():
         row = _describe(variant, Path())
         digest = f"`{variant.sha256[:12]}` {row['hash']}" if variant.sha256 else row["hash"]
-        what = variant.summary + (" " + variant.notice if variant.notice else "")
+        use = variant.summary + (" " + variant.notice if variant.notice else "")
         cells = (
             f"`{variant.name}`",
             variant.scale,
+            use,
             row["architecture"],
             variant.window,
             row["megabytes"],
             digest,
-            what,
         )
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return lines
 
 
 def describe_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return what ``weights list`` says of each variant of the zoo and each imported one."""
+    """Return the rows of ``weights list``: every variant of the zoo and every imported one."""
     return [_describe(row, folder) for row in (*VARIANTS.values(), *read_rows(folder).values())]
 
 
@@ -145,14 +147,17 @@ def _describe(row: Variant, folder: Path) -> dict[str, Any]:
     config = row.config
     groups, heads = len(config["depths"]), config["num_heads"][0]
     upsampler = config["upsampler"] or "residual"
-    here = "imported" if row.is_imported else "fetched" if (folder / f"{row.name}.safetensors").is_file() else "no"
     if row.is_bundled:
         here = "bundled"
+    elif row.is_imported:
+        here = "imported"
+    else:
+        here = "fetched" if (folder / f"{row.name}.safetensors").is_file() else "no"
     if row.sha256:
         sources = {"many": "many projects", "1": "1 project"}.get(row.sha256_sources, f"{row.sha256_sources} projects")
         certainty = f"pinned by {sources}"
     else:
-        certainty = "in git" if row.is_bundled else "as at import" if row.is_imported else "trusted on first use"
+        certainty = "bundled" if row.is_bundled else "recorded at import" if row.is_imported else "trusted on first use"
     return {
         "name": row.name,
         "task": row.task,
@@ -175,7 +180,7 @@ def _describe(row: Variant, folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _failing_in_words() -> Iterator[None]:
+def _errors_as_messages() -> Iterator[None]:
     try:
         yield
     except (WeightsError, UnknownVariantError) as error:
@@ -197,7 +202,7 @@ def _import_fetch() -> Any:
 
 @contextmanager
 def _progress_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show bytes on standard error; nothing where that is no terminal."""
+    """Show a progress bar on standard error if it is a terminal."""
     with click.progressbar(length=1, label=name, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
 
         def advance(done: int, total: int | None) -> None:

@@ -1,7 +1,7 @@
-"""Imported variants: checkpoints from elsewhere, served by a name of their own, each described by its own file.
+"""Custom variants: imported checkpoints, each with its row of the zoo in the header of its safetensors file.
 
-``superres weights import`` writes the row of the zoo into the safetensors header, where it is read back here without
-torch, so that Triton's tile step and the gateway know the variant as soon as the file lies in ``weights_dir``.
+``superres weights import`` writes the row. This module reads it without torch, so Triton's tile step and the gateway
+know the variant as soon as the file is in ``weights_dir``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import Any
 
 from swinir.zoo import TASKS, VARIANTS, UnknownVariantError, Variant
 
+# Metadata key in the safetensors header under which an imported file holds its row, as JSON.
 ROW_KEY = "superres_variant"
-"""Metadata key of the header under which an imported file carries its row, as JSON."""
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
+# Maximum of any count in a row; the largest in the zoo is 256.
 MAX_NUMBER = 4096
-"""Of any number of a row that counts something; the zoo's largest is 256."""
+# Maximum size of a safetensors header; that of real_large_x4 has 100 kB.
 MAX_HEADER_BYTES = 4_000_000
-"""Of a safetensors header; real_large's is 100 kB."""
+# Keywords of `swinir.network.swinir.SwinIR` and their JSON types.
 _CONFIG_TYPES: Mapping[str, tuple[type, ...]] = {
     "upscale": (int,),
     "in_chans": (int,),
@@ -34,18 +35,17 @@ _CONFIG_TYPES: Mapping[str, tuple[type, ...]] = {
     "resi_connection": (str,),
     "upsampler": (str,),
 }
-"""Keywords of `swinir.network.swinir.SwinIR`, as JSON gives them."""
 _ROW_KEYS = frozenset(
     ["name", "task", "scale", "summary", "config", "halo", "max_tile_px", "notice", "credit", "licence"]
 )
 
 
 class CustomVariantError(ValueError):
-    """A file whose header describes no variant; the text says what is wrong."""
+    """The header of a file does not describe a valid variant; the message says what is wrong."""
 
 
 def find_row(name: str, weights_dir: Path | None) -> Variant:
-    """Return the row of the zoo, or of the imported file of that name; raise UnknownVariant, listing what there is."""
+    """Return the row of a variant of the zoo or of an imported file; raises UnknownVariantError."""
     if name in VARIANTS:
         return VARIANTS[name]
     if weights_dir and NAME_PATTERN.fullmatch(name):
@@ -59,7 +59,7 @@ def find_row(name: str, weights_dir: Path | None) -> Variant:
 
 
 def read_rows(weights_dir: Path | None) -> Mapping[str, Variant]:
-    """Return the imported rows by name; files that describe none are passed over."""
+    """Return the rows of imported variants by name; files without a valid row are skipped."""
     if weights_dir is None or not weights_dir.is_dir():
         return {}
     rows: dict[str, Variant] = {}
@@ -74,9 +74,9 @@ def read_rows(weights_dir: Path | None) -> Mapping[str, Variant]:
 
 
 def find_offered(names: Sequence[str], weights_dir: Path | None) -> Mapping[str, Variant]:
-    """Return the rows of those names, of the zoo or imported; of no names: those whose weights are on this machine.
+    """Return the rows that a server with these names offers; without names, all whose weights are on this machine.
 
-    Names that are none are left out.
+    Unknown names are skipped.
     """
     rows = {**VARIANTS, **read_rows(weights_dir)}
     return {
@@ -85,67 +85,68 @@ def find_offered(names: Sequence[str], weights_dir: Path | None) -> Mapping[str,
 
 
 def has_weights(row: Variant, weights_dir: Path | None) -> bool:
-    """Whether the weights of a variant are on this machine; looks for the file and no further."""
+    """Whether the weights file of a variant is on this machine; the file is not read."""
     return row.is_bundled or (weights_dir is not None and (weights_dir / f"{row.name}.safetensors").is_file())
 
 
 def read_row(path: Path) -> Variant:
-    """Return the row that an imported file carries, or raise BadRow."""
+    """Return the row in the header of an imported file; raises CustomVariantError."""
     text = read_metadata(path).get(ROW_KEY)
     if not text:
         raise CustomVariantError(
-            f"{path.name} carries no description of a variant; import it with: superres weights import"
+            f"{path.name} has no description of a variant in its header. Import it with: superres weights import"
         )
     try:
         return _parse(text, path)
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
         if isinstance(error, CustomVariantError):
             raise
-        raise CustomVariantError(f"{path.name} describes its variant badly: {str(error)[:300]}") from error
+        raise CustomVariantError(f"{path.name} describes an invalid variant: {str(error)[:300]}") from error
 
 
 def _parse(text: str, path: Path) -> Variant:
-    found = json.loads(text)
-    if not isinstance(found, dict) or found.keys() != _ROW_KEYS or found["config"].keys() != _CONFIG_TYPES.keys():
-        raise CustomVariantError(f"{path.name} describes a variant in other words than ours")
-    row = Variant(is_imported=True, **found)
+    fields = json.loads(text)
+    if not isinstance(fields, dict) or fields.keys() != _ROW_KEYS or fields["config"].keys() != _CONFIG_TYPES.keys():
+        raise CustomVariantError(f"{path.name} describes its variant with unknown or missing fields")
+    row = Variant(is_imported=True, **fields)
     _check(row, path)
     return row
 
 
 def write_row(row: Variant) -> str:
-    """Return the row as `read_row` reads it."""
-    found = {name: getattr(row, name) for name in sorted(_ROW_KEYS - {"config"})}
-    return json.dumps({**found, "config": dict(row.config)})
+    """Return a row as JSON for `read_row`."""
+    fields = {name: getattr(row, name) for name in sorted(_ROW_KEYS - {"config"})}
+    return json.dumps({**fields, "config": dict(row.config)})
 
 
 def read_metadata(path: Path) -> Mapping[str, str]:
-    """Return the metadata of a safetensors file: 8 bytes of length, then JSON. BadRow when it is none."""
+    """Return the metadata of a safetensors file (8 bytes of length, then JSON); raises CustomVariantError."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > MAX_HEADER_BYTES:
-                raise CustomVariantError(f"{path.name} is no safetensors file: a header of {length} bytes")
+                excess = f"its header has {length:,} bytes; {MAX_HEADER_BYTES:,} is the limit"
+                raise CustomVariantError(f"{path.name} is not a safetensors file: {excess}")
             metadata: Any = json.loads(file.read(length)).get("__metadata__", {})
     except (OSError, struct.error, ValueError, AttributeError, RecursionError) as error:
-        raise CustomVariantError(f"{path.name} is no safetensors file: {error}") from error
+        raise CustomVariantError(f"{path.name} is not a safetensors file: {error}") from error
     return metadata if isinstance(metadata, dict) else {}
 
 
 def _check(row: Variant, path: Path) -> None:
     if row.name != path.stem or not NAME_PATTERN.fullmatch(row.name):
-        raise CustomVariantError(f"{path.name} describes a variant of another name, {row.name!r}")
+        raise CustomVariantError(f"{path.name} describes a variant with a different name, {row.name!r}")
     texts = (row.summary, row.notice, row.credit, row.licence)
     wrong = [name for name, kinds in _CONFIG_TYPES.items() if type(row.config[name]) not in kinds]
     if wrong or not all(isinstance(text, str) for text in texts):
         raise CustomVariantError(
-            f"{path.name} describes its variant in values of the wrong kind: {', '.join(wrong) or 'texts'}"
+            f"{path.name} describes its variant with values of the wrong type: {', '.join(wrong) or 'texts'}"
         )
     numbers: list[object] = [row.scale, row.halo, row.max_tile_px, row.config["embed_dim"], row.window, row.channels]
     for name in ("depths", "num_heads"):
         numbers += row.config[name] or [0]
-    whole = all(type(number) is int and 0 < number <= MAX_NUMBER for number in numbers)
-    whole = whole and all(0 < row.config[name] <= MAX_NUMBER for name in ("img_range", "mlp_ratio"))
-    whole = whole and len(row.config["depths"]) == len(row.config["num_heads"])
-    if row.task not in TASKS or not whole or row.config["upscale"] != row.scale or row.channels not in (1, 3):
+    is_valid = all(type(number) is int and 0 < number <= MAX_NUMBER for number in numbers)
+    is_valid = is_valid and all(0 < row.config[name] <= MAX_NUMBER for name in ("img_range", "mlp_ratio"))
+    is_valid = is_valid and len(row.config["depths"]) == len(row.config["num_heads"])
+    if row.task not in TASKS or not is_valid or row.config["upscale"] != row.scale or row.channels not in (1, 3):
         raise CustomVariantError(f"{path.name} describes an impossible variant: task {row.task!r}, scale {row.scale!r}")

@@ -1,25 +1,25 @@
-"""Why weights cannot be served, fetched or imported.
+"""Errors of weights that cannot be served, fetched or imported.
 
-WeightsError        the text says which file, what is wrong and what to do
-  MissingWeights    no file for this variant on this machine
-  BadWeights        a file that is not what the variant needs
-  FetchFailed       the network, or whoever answers there, did not give the file
+WeightsError             the message names the file, what is wrong and what to do
+  MissingWeightsError    no file for this variant on this machine
+  InvalidWeightsError    a file that does not fit the variant
+  FetchError             a download that failed
 """
 
 from __future__ import annotations
 
 
 class WeightsError(Exception):
-    """Weights that cannot be served; the text says which file, what is wrong and what to do."""
+    """Weights cannot be served; the message names the file, what is wrong and what to do."""
 
 
 class MissingWeightsError(WeightsError):
-    """No file for this variant on this machine."""
+    """This machine has no weights file for the variant."""
 
 
 class InvalidWeightsError(WeightsError):
-    """A file that is not what the variant needs."""
+    """A weights file does not fit its variant, or is damaged."""
 
 
 class FetchError(WeightsError):
-    """The file could not be had from its address."""
+    """A download failed."""

@@ -1,4 +1,4 @@
-"""What the backend's process reads from its environment; the one place in this room that does."""
+"""Settings of the engine, read from the environment; no other module of this package reads it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from pathlib import Path
 
 from swinir.zoo import DEFAULT_VARIANT
 
+# Enough for all bundled variants and ten of the published medium networks (95 MB each on a CPU: 47 as in the file,
+# 48 packed for the fused block).
 MAX_WEIGHTS_BYTES = 1_000_000_000
-"""All the bundled variants, and ten of the published M networks (95 MB each on a CPU: 47 as in the file, 48 packed)."""
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """The engine's settings, as the launcher or the container's manifest gives them."""
+    """Settings that the launcher or the container passes to the engine."""
 
     weights_dir: Path | None
-    """Where fetched and imported weights lie; none: the bundled ones alone."""
+    """Folder of fetched and imported weights; None: only the bundled weights."""
     default_variant: str
-    """Loaded and warmed up before the server says ready."""
+    """Variant that is loaded and run once before the server reports ready."""
     threads: int | None
-    """Of torch on a CPU; none: one a core that this process may use and its container grants."""
+    """Threads of torch on a CPU; None: one per core that this process may use and its container grants."""
     max_weights_bytes: int
-    """Memory for weights; beyond it the variant that was used least recently is put away."""
+    """Memory for weights; above it the least recently used variant is evicted."""
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> EngineSettings:

@@ -1,73 +1,78 @@
-"""The zoo: one table of everything that can be asked for by name. CLI, API, form and docs follow from it.
+"""The zoo: the table of all variants. CLI, API, form and docs follow from it.
 
-A row says what a variant is for, how its network is built, where its published checkpoint lies and how sure we are of
-its hash. Imports no torch, so that the gateway and Triton's tile step can read it.
+A row says what a variant is for, how its network is built, where its published checkpoint is and how well its hash is
+known. Imports no torch, so that the gateway and Triton's tile step can read it.
 
-Sources: SwinIR's release v0.0 (names, sizes), projects that pin its files (hashes; ``sha256_sources`` counts them), the
-paper's tables (architectures). None of the published files could be hashed here.
+Sources: SwinIR's release v0.0 (names, sizes), other projects that pin its files (hashes; ``sha256_sources`` counts
+them) and the tables of the paper (architectures). None of the published files could be hashed for this table, because
+this project was made without internet access.
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 DEFAULT_VARIANT = "compact_x4"
+# The default of the form: users upload photos from phones and the web (comparison in docs/reference/variants.md).
 PHOTO_VARIANT = "compact_real_x4"
-"""What a form begins with: people bring photographs from phones and the web (the sheet in
-docs/reference/variants.md).
-"""
 RELEASE_URL = "https://github.com/JingyunLiang/SwinIR/releases/download/v0.0/"
 PUBLISHED_CREDIT = "SwinIR by Jingyun Liang et al. (2021), published weights"
 OWN_CREDIT = "Serverless SuperRes, trained for this project; architecture SwinIR by Jingyun Liang et al. (2021)"
-GAN_NOTICE = "This variant invents plausible texture: details in its answer may never have been in front of the camera."
-CHROMA_NOTE = "This variant restores luminance alone; the picture keeps the colours of the upload."
+GAN_NOTICE = "This variant invents plausible texture: details in the result may never have been in front of the camera."
+CHROMA_NOTE = "This variant restores luminance only; the image keeps the colours of the upload."
 TASKS = ("classical_sr", "lightweight_sr", "real_sr", "gray_denoise", "color_denoise", "gray_jpeg", "color_jpeg")
 
 
 class UnknownVariantError(LookupError):
-    """Nothing that can be served has that name."""
+    """No variant has that name, or its file is invalid; the message suggests a name and lists the available ones."""
 
-    def __init__(self, name: str, imported: tuple[str, ...] = (), because: str = "") -> None:
-        what = f"There is no variant {name[:80]!r}" + (f" that can be served: {because}" if because else "")
-        super().__init__(f"{what}. There are: {', '.join((*VARIANTS, *imported))}.")
+    def __init__(self, name: str, imported: tuple[str, ...] = (), reason: str = "") -> None:
+        names = (*VARIANTS, *imported)
+        if reason:
+            problem = f"Variant {name[:80]!r} cannot be served: {reason}."
+        else:
+            similar = difflib.get_close_matches(name[:80], names, n=1)
+            problem = f"Unknown variant {name[:80]!r}." + (f" Did you mean {similar[0]}?" if similar else "")
+        super().__init__(f"{problem} Available: {', '.join(names)}.")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the zoo."""
+    """A row of the zoo."""
 
     name: str
     task: str
     scale: int
     """Output side / input side: 1, 2, 3, 4 or 8."""
     summary: str
-    """One line for people: what it is for."""
+    """What the variant is for, in one line."""
     config: Mapping[str, Any]
     """Keywords of ``swinir.network.swinir.SwinIR``."""
     halo: int
-    """Pixels at a tile's border whose output is not trusted."""
+    """Pixels at the border of a tile whose output is dropped."""
     max_tile_px: int
-    """Largest tile side, halo included."""
+    """Maximum side of a tile, halo included."""
     strength: int | None = None
     """Noise sigma in levels, or JPEG quality, that the weights were trained for."""
     notice: str = ""
-    """What must be said beside the result."""
+    """Warning shown with every result; empty when none is needed."""
     credit: str = PUBLISHED_CREDIT
     licence: str = "Apache-2.0"
     file: str = ""
-    """Name of the published checkpoint; empty for our own, which lie in ``swinir/bundled``."""
+    """Name of the published checkpoint; empty for bundled variants (``swinir/bundled``) and imported ones."""
     checkpoint_key: str = "params"
-    """Under which key the published file holds its state dict."""
+    """Key of the state dict in the published file."""
     size_bytes: int | None = None
     sha256: str = ""
-    """Of the published checkpoint; empty where nobody pins it: then it is trusted on first use and recorded."""
+    """Hash of the published checkpoint; empty when no project pins it: then it is trusted on first use."""
     sha256_sources: str = ""
-    """How many other projects were seen to pin this hash: "many" or a count; empty with no hash."""
+    """Number of other projects known to pin this hash, or "many"; empty without a hash."""
     is_imported: bool = False
-    """Whether somebody brought the weights here with ``superres weights import``."""
+    """Whether the weights were added with ``superres weights import``."""
 
     @property
     def window(self) -> int:
@@ -76,22 +81,22 @@ class Variant:
 
     @property
     def channels(self) -> int:
-        """3 for RGB; 1 where the network sees luminance alone."""
+        """Input channels: 3 for RGB, 1 for luminance only."""
         return int(self.config["in_chans"])
 
     @property
     def is_bundled(self) -> bool:
-        """Whether the weights are the project's own and ship with it."""
+        """Whether the weights are part of this package."""
         return not self.file and not self.is_imported
 
     @property
     def url(self) -> str:
-        """Where the published checkpoint lies; empty for our own."""
+        """URL of the published checkpoint; empty for bundled and imported variants."""
         return RELEASE_URL + self.file if self.file else ""
 
 
 def find_variant(name: str) -> Variant:
-    """Return the row called ``name``, or raise :class:`UnknownVariantError`, whose text lists the names."""
+    """Return the row of a variant of the zoo; raises UnknownVariantError."""
     try:
         return VARIANTS[name]
     except KeyError:
@@ -106,8 +111,8 @@ def _config(
     return MappingProxyType({**shared, **sizes, "upscale": scale, "upsampler": upsampler, **others})
 
 
-# Halos: 16 px measured for the compact network (docs/explanation/tiling.md). Deeper published networks get more;
-# without their weights their seams could not be measured here.
+# Halos: 16 px is measured for the compact network (docs/explanation/tiling.md). The deeper published networks get more;
+# their seams could not be measured without their weights.
 _COMPACT: dict[str, Any] = {"halo": 16, "max_tile_px": 256, "credit": OWN_CREDIT}
 _LIGHT: dict[str, Any] = {"halo": 24, "max_tile_px": 256}
 _MEDIUM: dict[str, Any] = {"halo": 32, "max_tile_px": 192}
@@ -120,7 +125,7 @@ def _compact_sr(scale: int) -> Variant:
         name=f"compact_x{scale}",
         task="lightweight_sr",
         scale=scale,
-        summary=f"{scale}x, small and quick: clean pictures, on any machine.",
+        summary=f"{scale}x for clean images. Small and fast on any machine.",
         config=_config(2, 4, 48, 4, scale, "pixelshuffledirect"),
         **_COMPACT,
     )
@@ -131,7 +136,7 @@ def _compact_real(scale: int) -> Variant:
         _compact_sr(scale),
         name=f"compact_real_x{scale}",
         task="real_sr",
-        summary=f"{scale}x for photographs from phones and the web (blur, noise, JPEG): small, quick, invents nothing.",
+        summary=f"{scale}x for photos from phones and the web (blur, noise, JPEG damage). Small; invents no detail.",
     )
 
 
@@ -142,7 +147,7 @@ def _compact_denoise(sigma: int, *, grey: bool) -> Variant:
         task=f"{colour}_denoise",
         scale=1,
         strength=sigma,
-        summary=f"Same size, {'grey' if grey else 'colour'} noise of strength {sigma} (of 255) removed; small.",
+        summary=f"Removes {'grey' if grey else 'colour'} noise of strength {sigma} (of 255); same size. Small.",
         config=_config(2, 4, 48, 4, 1, "", in_chans=1 if grey else 3),
         **_COMPACT,
     )
@@ -155,7 +160,7 @@ def _compact_jpeg(quality: int, *, grey: bool) -> Variant:
         task=f"{colour}_jpeg",
         scale=1,
         strength=quality,
-        summary=f"Same size, blocks and ringing of {'grey ' if grey else ''}JPEG quality {quality} removed; small.",
+        summary=f"Removes the damage of {'grey ' if grey else ''}JPEG quality {quality}; same size. Small.",
         config=_config(2, 4, 48, 4, 1, "", in_chans=1 if grey else 3, **_JPEG),
         **{**_COMPACT, "halo": 21, "max_tile_px": 252},
     )
@@ -167,7 +172,7 @@ def _classical(scale: int, training_set: str, **checkpoint: Any) -> Variant:
         name=f"classical{infix}_x{scale}",
         task="classical_sr",
         scale=scale,
-        summary=f"{scale}x, faithful and slow: clean, sharp pictures without JPEG damage ({training_set}).",
+        summary=f"{scale}x for clean, sharp images without JPEG damage. Faithful and slow (trained on {training_set}).",
         config=_config(6, 6, 180, 6, scale, "pixelshuffle"),
         file=f"001_classicalSR_{training_set}_s{patch}w8_SwinIR-M_x{scale}.pth",
         **_MEDIUM,
@@ -180,7 +185,7 @@ def _lightweight(scale: int, **checkpoint: Any) -> Variant:
         name=f"lightweight_x{scale}",
         task="lightweight_sr",
         scale=scale,
-        summary=f"{scale}x, the published small network: clean pictures at a quarter of the time of classical.",
+        summary=f"{scale}x for clean images, in a quarter of the time of classical.",
         config=_config(4, 6, 60, 6, scale, "pixelshuffledirect"),
         file=f"002_lightweightSR_DIV2K_s64w8_SwinIR-S_x{scale}.pth",
         **_LIGHT,
@@ -189,7 +194,7 @@ def _lightweight(scale: int, **checkpoint: Any) -> Variant:
 
 
 def _real(name: str, scale: int, *, large: bool, gan: bool, **checkpoint: Any) -> Variant:
-    what = "sharp and lively, invents texture" if gan else "calm and smooth, invents nothing"
+    character = "Sharp; invents texture" if gan else "Smooth; invents no detail"
     data, size = ("DFOWMFC", "L") if large else ("DFO", "M")
     config = (
         _config(9, 6, 240, 8, scale, "nearest+conv", resi_connection="3conv")
@@ -200,7 +205,7 @@ def _real(name: str, scale: int, *, large: bool, gan: bool, **checkpoint: Any) -
         name=name,
         task="real_sr",
         scale=scale,
-        summary=f"{scale}x for photographs from phones and the web (blur, noise, JPEG): {what}.",
+        summary=f"{scale}x for photos from phones and the web (blur, noise, JPEG damage). {character}.",
         config=config,
         notice=GAN_NOTICE if gan else "",
         checkpoint_key="params_ema",
@@ -217,7 +222,7 @@ def _denoise(sigma: int, *, grey: bool, **checkpoint: Any) -> Variant:
         task=f"{colour}_denoise",
         scale=1,
         strength=sigma,
-        summary=f"Same size, {'grey' if grey else 'colour'} noise of strength {sigma} (of 255) removed.",
+        summary=f"Removes {'grey' if grey else 'colour'} noise of strength {sigma} (of 255); same size.",
         config=_config(6, 6, 180, 6, 1, "", in_chans=1 if grey else 3),
         file=f"{number}_DFWB_s128w8_SwinIR-M_noise{sigma}.pth",
         **_MEDIUM,
@@ -232,7 +237,7 @@ def _jpeg(quality: int, *, grey: bool, **checkpoint: Any) -> Variant:
         task=f"{colour}_jpeg",
         scale=1,
         strength=quality,
-        summary=f"Same size, blocks and ringing of {'grey ' if grey else ''}JPEG quality {quality} removed.",
+        summary=f"Removes the damage of {'grey ' if grey else ''}JPEG quality {quality}; same size.",
         config=_config(6, 6, 180, 6, 1, "", in_chans=1 if grey else 3, **_JPEG),
         file=f"{number}_DFWB_s126w7_SwinIR-M_jpeg{quality}.pth",
         halo=35,

@@ -29,7 +29,7 @@ class FakeBackend:
         self._work_s = work_s
         self._failures = list(failures)
         self._gate = gate
-        self.asked: list[tuple[tuple[int, ...], str, str]] = []
+        self.calls: list[tuple[tuple[int, ...], str, str]] = []
         """(shape, variant, request id) of each call."""
         self.arrived = threading.Semaphore(0)
         """Released once per call: a test that acquires it knows that a call waits at the gate."""
@@ -44,7 +44,7 @@ class FakeBackend:
         self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
     ) -> Iterator[Band]:
         """Yield every pixel `scale` times on each side: the upper half, then the rest."""
-        self.asked.append((pixels.shape, variant, request_id))
+        self.calls.append((pixels.shape, variant, request_id))
         self.arrived.release()
         if self._failures:
             raise self._failures.pop(0)

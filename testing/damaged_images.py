@@ -39,35 +39,35 @@ SEEDS: dict[str, bytes] = {
 }
 
 
-def flip(data: bytes, dice: random.Random) -> bytes:
+def flip(data: bytes, rng: random.Random) -> bytes:
     damaged = bytearray(data)
-    for _ in range(dice.choice((1, 1, 2, 8))):
-        damaged[dice.randrange(4, len(damaged))] = dice.choice((0, 1, 0x7F, 0x80, 0xFF, dice.randrange(256)))
+    for _ in range(rng.choice((1, 1, 2, 8))):
+        damaged[rng.randrange(4, len(damaged))] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
     return bytes(damaged)
 
 
-def cut(data: bytes, dice: random.Random) -> bytes:
-    return data[: dice.randrange(len(data))]
+def cut(data: bytes, rng: random.Random) -> bytes:
+    return data[: rng.randrange(len(data))]
 
 
-def drop(data: bytes, dice: random.Random) -> bytes:
-    at = dice.randrange(len(data))
-    return data[:at] + data[at + dice.randrange(1, 40) :]
+def drop(data: bytes, rng: random.Random) -> bytes:
+    at = rng.randrange(len(data))
+    return data[:at] + data[at + rng.randrange(1, 40) :]
 
 
-def repeat(data: bytes, dice: random.Random) -> bytes:
-    start, at = dice.randrange(len(data)), dice.randrange(4, len(data))
-    return data[:at] + data[start : start + dice.randrange(1, 400)] + data[at:]
+def repeat(data: bytes, rng: random.Random) -> bytes:
+    start, at = rng.randrange(len(data)), rng.randrange(4, len(data))
+    return data[:at] + data[start : start + rng.randrange(1, 400)] + data[at:]
 
 
-def splice(data: bytes, dice: random.Random) -> bytes:
-    other = dice.choice(list(SEEDS.values()))
-    return data[: dice.randrange(4, len(data))] + other[dice.randrange(len(other)) :]
+def splice(data: bytes, rng: random.Random) -> bytes:
+    other = rng.choice(list(SEEDS.values()))
+    return data[: rng.randrange(4, len(data))] + other[rng.randrange(len(other)) :]
 
 
-def enlarge_number(data: bytes, dice: random.Random) -> bytes:
-    at = dice.randrange(4, len(data) - 4)
-    return data[:at] + struct.pack(dice.choice("<>") + "I", dice.choice((0, 2**31, 2**32 - 1, 65_536))) + data[at + 4 :]
+def enlarge_number(data: bytes, rng: random.Random) -> bytes:
+    at = rng.randrange(4, len(data) - 4)
+    return data[:at] + struct.pack(rng.choice("<>") + "I", rng.choice((0, 2**31, 2**32 - 1, 65_536))) + data[at + 4 :]
 
 
 def seal(data: bytes) -> bytes:

@@ -31,12 +31,12 @@ def set5_pair(name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     return given, reference[: given.shape[0] * 4, : given.shape[1] * 4]
 
 
-def levels_apart(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> int:
+def max_difference(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> int:
     """Return the maximum difference of two images of equal shape, in levels."""
     assert a.shape == b.shape, f"{a.shape} against {b.shape}"
     return int(np.abs(a.astype(np.int16) - b.astype(np.int16)).max())
 
 
-def pixels_of(data: bytes) -> Any:
+def decode_pixels(data: bytes) -> Any:
     with Image.open(io.BytesIO(data)) as image:
         return np.array(image.convert("RGB"))

@@ -25,9 +25,9 @@ class Behaviour:
     """Sends one byte at a time, slower than any client waits."""
     ignores_range: bool = False
     wrong_range: bool = False
-    says_length: bool = True
-    said_length: int | None = None
-    asked: list[str] = field(default_factory=list)
+    sends_length: bool = True
+    declared_length: int | None = None
+    range_headers: list[str] = field(default_factory=list)
     """The Range header of each request; empty if there was none."""
 
 
@@ -49,14 +49,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         behaviour = self.server.behaviour
-        asked = self.headers.get("Range", "")
-        behaviour.asked.append(asked)
+        range_header = self.headers.get("Range", "")
+        behaviour.range_headers.append(range_header)
         if behaviour.statuses:
             self.send_error(behaviour.statuses.pop(0))
             return
         rest, first, whole = behaviour.data, 0, len(behaviour.data)
-        if asked and not behaviour.ignores_range:
-            first = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])  # type: ignore[index]
+        if range_header and not behaviour.ignores_range:
+            first = int(re.fullmatch(r"bytes=(\d+)-", range_header)[1])  # type: ignore[index]
             rest = rest[first:]
             if not rest:
                 self.send_error(416)
@@ -66,8 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {begin}-{whole - 1}/{whole}")
         else:
             self.send_response(200)
-        if behaviour.says_length:
-            length = len(rest) if behaviour.said_length is None else behaviour.said_length
+        if behaviour.sends_length:
+            length = len(rest) if behaviour.declared_length is None else behaviour.declared_length
             self.send_header("Content-Length", str(length))
         self.end_headers()
         self._send_rest(rest)

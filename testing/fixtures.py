@@ -44,7 +44,7 @@ def make_app(tmp_path: Path, upscaler: FakeBackend) -> MakeApp:
     """
 
     def make(**changes: object) -> Flask:
-        given = changes.pop("upscaler", upscaler)
+        backend = changes.pop("upscaler", upscaler)
         clock = changes.pop("clock", time.monotonic)
         # Flask's test client never closes a response, so each request counts as running permanently.
         usual = {
@@ -54,7 +54,7 @@ def make_app(tmp_path: Path, upscaler: FakeBackend) -> MakeApp:
             "threads": 1_024,
         }
         settings = Settings(**{"cache_max_bytes": 0, **usual, **changes})  # type: ignore[arg-type]
-        return create_app(settings, given, clock=clock)  # type: ignore[arg-type]
+        return create_app(settings, backend, clock=clock)  # type: ignore[arg-type]
 
     return make
 
@@ -86,10 +86,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
-def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def short_timeouts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server with small limits and short timeouts: 1 s idle, 2 s for a body."""
     with serving(
-        tmp_path_factory.mktemp("hasty"), SUPERRES_IDLE_TIMEOUT_S="1", SUPERRES_BODY_TIMEOUT_S="2", **SMALL
+        tmp_path_factory.mktemp("impatient"), SUPERRES_IDLE_TIMEOUT_S="1", SUPERRES_BODY_TIMEOUT_S="2", **SMALL
     ) as server:
         yield server
 

@@ -87,13 +87,13 @@ def encode_webp(pixels: Pixels, **options: Any) -> bytes:
     return save(PilImage.fromarray(pixels), "WEBP", **{"lossless": True, **options})
 
 
-def exif_with_orientation(orientation: int, *, order: str = "<", gps: bool = False) -> bytes:
+def exif_with_orientation(orientation: int, *, byte_order: str = "<", gps: bool = False) -> bytes:
     """Return a TIFF block with an orientation and optionally a GPS tag, which must never reach a result."""
-    start = b"II*\0" if order == "<" else b"MM\0*"
-    entries = [struct.pack(f"{order}HHIHH", 0x0112, 3, 1, orientation, 0)]
+    start = b"II*\0" if byte_order == "<" else b"MM\0*"
+    entries = [struct.pack(f"{byte_order}HHIHH", 0x0112, 3, 1, orientation, 0)]
     if gps:
-        entries.append(struct.pack(f"{order}HHI4s", 0x8825, 2, 4, b"HOME"))
-    return start + struct.pack(f"{order}IH", 8, len(entries)) + b"".join(entries) + b"\0\0\0\0"
+        entries.append(struct.pack(f"{byte_order}HHI4s", 0x8825, 2, 4, b"HOME"))
+    return start + struct.pack(f"{byte_order}IH", 8, len(entries)) + b"".join(entries) + b"\0\0\0\0"
 
 
 def store_for_orientation(upright: Pixels, orientation: int) -> Pixels:

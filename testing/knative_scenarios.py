@@ -32,7 +32,9 @@ def differences(scenario: Scenario, run: Replay) -> list[str]:
     for replayed, expected in zip(run.ticks, scenario["ticks"], strict=False):
         pairs = zip(scenario["tick_fields"], dataclasses.astuple(replayed), expected, strict=True)
         found += [
-            f"t={expected[0]} {field}: {mine}, not {theirs}" for field, mine, theirs in pairs if not _same(mine, theirs)
+            f"t={expected[0]} {field}: {actual}, not {reference}"
+            for field, actual, reference in pairs
+            if not _same(actual, reference)
         ]
     mine_replicas = run.replicas
     their_replicas = [(moment, after) for moment, kind, _, after in scenario["transitions"] if kind == "replicas"]
@@ -50,7 +52,7 @@ def replay_differences(name: str) -> list[str]:
     return differences(scenario, replay_run(scenario))
 
 
-def _same(mine: object, theirs: object) -> bool:
-    if isinstance(mine, float) and isinstance(theirs, int | float):
-        return abs(mine - theirs) <= MEAN_TOLERANCE
-    return mine == theirs
+def _same(actual: object, reference: object) -> bool:
+    if isinstance(actual, float) and isinstance(reference, int | float):
+        return abs(actual - reference) <= MEAN_TOLERANCE
+    return actual == reference

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import torch
 from torch import Tensor
 
@@ -20,6 +22,8 @@ from testing.reference_weights import fill
 
 PARITY = ROOT / "tests" / "data" / "parity"
 CASES: dict[str, Any] = json.loads((PARITY / "cases.json").read_text())
+# As parameters of tests: the two largest networks are marked slow.
+PARITY_CASES = [pytest.param(name, marks=pytest.mark.slow) if name.startswith("real_") else name for name in CASES]
 PUBLISHED_NAMES: dict[str, dict[str, list[int]]] = json.loads((PARITY / "parameter_names.json").read_text())
 SMALL: dict[str, Any] = {
     "upscale": 2,
@@ -61,10 +65,15 @@ def draw_images(batch: int, channels: int, height: int, width: int, seed: int = 
     return torch.from_numpy(np.random.default_rng(seed).random((batch, channels, height, width), dtype=np.float32))
 
 
-def relative_error(got: Tensor, wanted: Tensor) -> float:
+def relative_error(actual: Tensor, expected: Tensor) -> float:
     """Return the maximum difference, relative to the maximum expected magnitude."""
-    assert got.shape == wanted.shape, f"{tuple(got.shape)} against {tuple(wanted.shape)}"
-    return float((got - wanted).abs().max() / wanted.abs().max())
+    assert actual.shape == expected.shape, f"{tuple(actual.shape)} against {tuple(expected.shape)}"
+    return float((actual - expected).abs().max() / expected.abs().max())
+
+
+@cache
+def _small_network(config: str) -> SwinIR:
+    return reference_network(json.loads(config))
 
 
 def install_small(weights_dir: Path, name: str, **changes: Any) -> Variant:
@@ -81,7 +90,7 @@ def install_small(weights_dir: Path, name: str, **changes: Any) -> Variant:
         max_tile_px=8 * config["window_size"],
         is_imported=True,
     )
-    write_weights(reference_network(config), weights_dir / f"{name}.safetensors", {ROW_KEY: write_row(row)})
+    write_weights(_small_network(json.dumps(config)), weights_dir / f"{name}.safetensors", {ROW_KEY: write_row(row)})
     return row
 
 

@@ -14,7 +14,7 @@ SECRET = "our-secret"
 _SHOWN_PORTS = {":8080": "PORT", ":8001": "SUPERRES_TRITON_GRPC_PORT"}
 
 
-def blocks_of(page: str) -> list[tuple[str, str]]:
+def read_code_blocks(page: str) -> list[tuple[str, str]]:
     """Return (language, text) of every fenced block of a page, given by its path from the project's root."""
     return re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
 

@@ -114,3 +114,4 @@ def _hits(path: Path, line: int, text: str) -> Iterator[Finding]:
 if __name__ == "__main__":
     found = find_hits(tracked_files(*sys.argv[1:]))
     print(*found, f"{len(found)} hits", sep="\n")
+    sys.exit(bool(found))

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from testing.server import Served
 
 LIMIT_S = 30.0
-Answer = tuple[int, dict[str, str], bytes]
+Response = tuple[int, dict[str, str], bytes]
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def connected(server: Served) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def held_port() -> Iterator[int]:
+def reserve_port() -> Iterator[int]:
     """Reserve a port. Only a server that sets SO_REUSEADDR, as the metrics server does, can bind it."""
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -28,7 +28,7 @@ def held_port() -> Iterator[int]:
         yield int(holder.getsockname()[1])
 
 
-def read_answer(sock: socket.socket) -> Answer:
+def read_response(sock: socket.socket) -> Response:
     """Read one response: status, headers by lower-case name, body."""
     file = sock.makefile("rb")
     status = int(file.readline().split()[1])
@@ -39,8 +39,8 @@ def read_answer(sock: socket.socket) -> Answer:
     return status, headers, file.read(int(headers["content-length"]))
 
 
-def slug_of(answer: Answer) -> tuple[int, str]:
-    status, headers, body = answer
+def read_problem_slug(response: Response) -> tuple[int, str]:
+    status, headers, body = response
     assert headers["content-type"] == "application/problem+json", body
     problem = json.loads(body)
     assert problem["status"] == status
@@ -48,7 +48,7 @@ def slug_of(answer: Answer) -> tuple[int, str]:
     return status, problem["type"].removeprefix("/problems/")
 
 
-def head(key: str, *lines: str, path: str = "/api/v1/upscale") -> bytes:
+def post_headers(key: str, *lines: str, path: str = "/api/v1/upscale") -> bytes:
     return "\r\n".join([f"POST {path} HTTP/1.1", "Host: here", f"X-API-Key: {key}", *lines, "", ""]).encode()
 
 

@@ -33,18 +33,18 @@ def api_form(data: bytes = PHOTO, filename: str = "photo.png", **fields: str) ->
     return {"data": {"image": (BytesIO(data), filename), **fields}, "content_type": "multipart/form-data"}
 
 
-def ask_api(client: FlaskClient, key: str, data: bytes = PHOTO, query: str = "", **others: Any) -> TestResponse:
+def post_image(client: FlaskClient, key: str, data: bytes = PHOTO, query: str = "", **others: Any) -> TestResponse:
     """Post a raw image to the API."""
     headers = {"X-API-Key": key, **others.pop("headers", {})}
     return client.post(f"/api/v1/upscale{query}", data=data, headers=headers, **others)
 
 
-def read_picture(data: bytes) -> Pixels:
+def read_image(data: bytes) -> Pixels:
     """Decode the image of a response as [H, W, channels] or [H, W]."""
     return np.array(PilImage.open(BytesIO(data)))
 
 
-def problem_of(response: TestResponse) -> tuple[int, str]:
+def read_problem(response: TestResponse) -> tuple[int, str]:
     """Check the shape of a problem+json response and return (status, slug)."""
     check_problem(response)
     return response.status_code, response.get_json()["type"].removeprefix("/problems/")

@@ -19,13 +19,13 @@ from preprocessing.codec import Pixels
 from testing.backend import FakeBackend, enlarge
 
 
-class Marked(FakeBackend):
+class ClosingBackend(FakeBackend):
     """Writes a file when it is closed."""
 
-    def __init__(self, marker: Path, gate: threading.Event | None, takes_s: float) -> None:
+    def __init__(self, marker: Path, gate: threading.Event | None, work_s: float) -> None:
         super().__init__(gate=gate)
         self._marker = marker
-        self._takes_s = takes_s
+        self._work_s = work_s
 
     def upscale_bands(
         self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
@@ -33,7 +33,7 @@ class Marked(FakeBackend):
         """Yield the bands after the set time; end early if the job is cancelled."""
         stopped = threading.Event()
         with cancel_token.on_cancel(stopped.set):
-            stopped.wait(self._takes_s)
+            stopped.wait(self._work_s)
         cancel_token.raise_if_cancelled()
         yield from super().upscale_bands(
             pixels, variant, deadline=deadline, request_id=request_id, cancel_token=cancel_token
@@ -44,7 +44,7 @@ class Marked(FakeBackend):
         self._marker.write_text("closed")
 
 
-class Banded(FakeBackend):
+class BandBackend(FakeBackend):
     """Holds one band at a time, as a remote backend does."""
 
     def upscale_bands(
@@ -66,10 +66,10 @@ def make_backend(settings: Settings) -> Backend:
     if "broken" in sys.argv:
         raise RuntimeError("No Triton to be had. Install one.")
     if "bands" in sys.argv:
-        return Banded()
-    takes_s = sum(float(given.removeprefix("takes=")) for given in sys.argv if given.startswith("takes="))
+        return BandBackend()
+    work_s = sum(float(argument.removeprefix("takes=")) for argument in sys.argv if argument.startswith("takes="))
     gate = threading.Event() if "slow" in sys.argv else None
-    return Marked(Path(settings.state_dir) / "closed", gate, takes_s)
+    return ClosingBackend(Path(settings.state_dir) / "closed", gate, work_s)
 
 
 def await_ready(_upscaler: Backend) -> None:

@@ -64,13 +64,13 @@ def serving(state_dir: Path, *arguments: str, **variables: str) -> Iterator[Serv
             process.kill()
 
 
-def worker_of(server: Served) -> int:
+def read_worker_pid(server: Served) -> int:
     """Return the process id of gunicorn's only worker."""
     pid = server.process.pid
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
-def memory_of(pid: int, name: str) -> int:
+def read_memory_bytes(pid: int, name: str) -> int:
     """Return VmRSS or VmHWM (the peak of VmRSS) of a process, in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))

@@ -23,6 +23,7 @@ class SourceTree:
     def __init__(self, root: Path = ROOT) -> None:
         self.root = root
         self._parsed: dict[Path, ast.Module] = {}
+        self._imports: dict[tuple[Path, bool], list[Import]] = {}
 
     def files(self, *folders: str) -> list[Path]:
         """Return the Python files below each folder; a file may be named instead of a folder."""
@@ -38,6 +39,14 @@ class SourceTree:
             self._parsed[path] = ast.parse(path.read_text(), filename=str(path))
         return self._parsed[path]
 
+    def imports(self, path: Path, *, at_module_level: bool = False) -> list[Import]:
+        """Return what a file imports; at module level: without functions and without blocks for type checkers."""
+        key = (path, at_module_level)
+        if key not in self._imports:
+            tree = self.parse(path)
+            self._imports[key] = list(imports(_module_level(tree.body) if at_module_level else ast.walk(tree)))
+        return self._imports[key]
+
     def name(self, path: Path) -> str:
         """Return a file's path from the root, as messages show it."""
         return path.relative_to(self.root).as_posix()
@@ -45,7 +54,7 @@ class SourceTree:
     @cached_property
     def modules(self) -> Mapping[str, Path]:
         """Every module of the packages by its dotted name. Triton's models have none: Triton loads their files."""
-        paths = self.files(*(package for package in PACKAGES if package != "model_repository"), "tests")
+        paths = self.files(*(package for package in PACKAGES if package != "model_repository"))
         return {self.name(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in paths}
 
     @cached_property
@@ -53,7 +62,7 @@ class SourceTree:
         """The tree's modules that each module imports at module level."""
         graph: dict[str, set[str]] = {}
         for module, path in self.modules.items():
-            found = (self._find_module(name) for _, name in imports(self.parse(path), at_module_level=True))
+            found = (self._find_module(name) for _, name in self.imports(path, at_module_level=True))
             graph[module] = {name for name in found if name and name != module}
         return graph
 
@@ -73,9 +82,8 @@ class SourceTree:
         return name
 
 
-def imports(tree: ast.Module, *, at_module_level: bool = False) -> Iterator[Import]:
-    """Yield what a file imports; at module level: without functions and without blocks for type checkers."""
-    nodes = _module_level(tree.body) if at_module_level else ast.walk(tree)
+def imports(nodes: Iterable[ast.AST]) -> Iterator[Import]:
+    """Yield what the import statements among the nodes import."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)

@@ -112,11 +112,11 @@ def read_until_ready(process: subprocess.Popen[str], limit_s: float) -> list[str
     return text.splitlines()
 
 
-def wait_for(condition: Callable[[], bool], what: str, limit_s: float = 90.0) -> None:
-    """Wait until a condition holds; fail with `what` after the limit."""
+def wait_for(condition: Callable[[], bool], description: str, limit_s: float = 90.0) -> None:
+    """Wait until a condition holds; fail with `description` after the limit."""
     deadline = time.monotonic() + limit_s
     while not condition():
-        assert time.monotonic() < deadline, f"waited {limit_s:.0f} s in vain for {what}"
+        assert time.monotonic() < deadline, f"waited {limit_s:.0f} s in vain for {description}"
         time.sleep(0.05)
 
 
@@ -128,8 +128,8 @@ def triton_metrics(stack: Stack) -> dict[str, float]:
 
     def read() -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
-                texts.append(answer.read().decode())
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as response:
+                texts.append(response.read().decode())
         except urllib.error.URLError:  # Triton opens this port last, after it reports ready
             return False
         return True
@@ -144,11 +144,11 @@ def count_tiles(stack: Stack) -> float:
     return triton_metrics(stack)["superres_tiles_total"]
 
 
-def wait_until_it_stands(count: Callable[[], float], stood_s: float, limit_s: float = 120.0) -> float:
-    """Wait until a count has not changed for `stood_s` seconds and return it; fail after the limit."""
+def wait_until_stable(count: Callable[[], float], stable_s: float, limit_s: float = 120.0) -> float:
+    """Wait until a count has not changed for `stable_s` seconds and return it; fail after the limit."""
     deadline = time.monotonic() + limit_s
     value, since = -1.0, time.monotonic()
-    while time.monotonic() - since < stood_s:
+    while time.monotonic() - since < stable_s:
         assert time.monotonic() < deadline, f"it went on being counted: {value:.0f}"
         if (now := count()) != value:
             value, since = now, time.monotonic()
@@ -158,4 +158,4 @@ def wait_until_it_stands(count: Callable[[], float], stood_s: float, limit_s: fl
 
 def wait_until_quiet(stack: Stack) -> float:
     """Return the tile count after 5 s without a new tile; a tile takes up to 1.4 s on two busy cores."""
-    return wait_until_it_stands(lambda: count_tiles(stack), 5.0)
+    return wait_until_stable(lambda: count_tiles(stack), 5.0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.backend.triton_process import TritonProcess, find_free_ports
-from swinir.streaming import MOST_IN_FLIGHT, SUB_BATCH_S
+from swinir.streaming import MAX_IN_FLIGHT, SUB_BATCH_S
 from testing.data import ROOT
 
 FAULTY_ADAPTER = '''"""The shipped adapter, with an engine whose forward pass and load go wrong as a file says."""
@@ -138,4 +138,4 @@ class TritonServer:
 
 def tiles_in_flight(tile_s: float) -> int:
     """Return the maximum number of tiles in flight if one takes `tile_s`: cancelling a job does not stop these."""
-    return MOST_IN_FLIGHT * math.ceil(SUB_BATCH_S / tile_s)
+    return MAX_IN_FLIGHT * math.ceil(SUB_BATCH_S / tile_s)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from testing.data import ROOT
-from testing.source_tree import PACKAGES, SHIPPED, SourceTree, find_cycle, imports, is_below
+from testing.source_tree import PACKAGES, SHIPPED, SourceTree, find_cycle, is_below
 
 MAX_LINES = 350
 TRITON_UTILITIES = "triton_python_backend_utils"
@@ -53,7 +53,7 @@ Rule = Callable[[SourceTree], Iterator[str]]
 def forbidden_imports(tree: SourceTree) -> Iterator[str]:
     for folder, names in FORBIDDEN.items():
         for path in tree.files(folder):
-            for line, name in imports(tree.parse(path)):
+            for line, name in tree.imports(path):
                 if is_below(name, names):
                     yield f"{tree.name(path)}:{line}: {folder} must not import {name}"
 
@@ -62,7 +62,7 @@ def layer_violations(tree: SourceTree) -> Iterator[str]:
     for folder, names in LAYERS.items():
         for path in tree.files(folder):
             module = tree.name(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-            for name in sorted(tree.reachable(module) | {name for _, name in imports(tree.parse(path))}):
+            for name in sorted(tree.reachable(module) | {name for _, name in tree.imports(path)}):
                 if is_below(name, names):
                     yield f"{tree.name(path)}: {folder} must not import {name}, directly or through other modules"
 
@@ -71,7 +71,7 @@ def foundation_violations(tree: SourceTree) -> Iterator[str]:
     for foundation in FOUNDATIONS:
         folder = foundation.replace(".", "/")
         for path in [*tree.files(folder), *tree.root.glob(f"{folder}.py")]:
-            for line, name in imports(tree.parse(path)):
+            for line, name in tree.imports(path):
                 if is_below(name, ["gateway"]) and name != "gateway" and not is_below(name, FOUNDATIONS):
                     yield f"{tree.name(path)}:{line}: imports {name}; allowed of the gateway: {', '.join(FOUNDATIONS)}"
 
@@ -81,7 +81,7 @@ def torch_in_light_imports(tree: SourceTree) -> Iterator[str]:
     heavy = ("torch", *(f"swinir.{folder.name}" for folder in (tree.root / "swinir").glob("*/") if folder.is_dir()))
     top_level = sorted((tree.root / "swinir").glob("*.py"))
     for path in [*top_level, *tree.files(*(name for name in TORCH_FREE if (tree.root / name).exists()))]:
-        for line, name in imports(tree.parse(path), at_module_level=True):
+        for line, name in tree.imports(path, at_module_level=True):
             if is_below(name, heavy):
                 yield f"{tree.name(path)}:{line}: {name} imports torch; import it where it is used, or use less of it"
 
@@ -107,7 +107,7 @@ def imports_of_test_code(tree: SourceTree) -> Iterator[str]:
             banned.append("testing")
         if package in (*SHIPPED, "testing"):
             banned.append("benchmarks")
-        for line, name in imports(tree.parse(path)):
+        for line, name in tree.imports(path):
             if is_below(name, banned):
                 yield f"{tree.name(path)}:{line}: must not import {name}; code that tests share belongs into testing/"
 
@@ -126,7 +126,7 @@ def repeated_class_names(tree: SourceTree) -> Iterator[str]:
 def triton_utilities_elsewhere(tree: SourceTree) -> Iterator[str]:
     for path in tree.files(*PACKAGES):
         if not Path(tree.name(path)).match("model_repository/*/1/model.py"):
-            for line, name in imports(tree.parse(path)):
+            for line, name in tree.imports(path):
                 if is_below(name, [TRITON_UTILITIES]):
                     yield f"{tree.name(path)}:{line}: {name} belongs into model_repository/*/1/model.py"
 
@@ -145,7 +145,7 @@ def environment_reads(tree: SourceTree) -> Iterator[str]:
 def flask_request_elsewhere(tree: SourceTree) -> Iterator[str]:
     for path in tree.files("gateway"):
         if not tree.name(path).startswith(MAY_USE_REQUEST):
-            for line, name in imports(tree.parse(path)):
+            for line, name in tree.imports(path):
                 if name == "flask.request":
                     yield f"{tree.name(path)}:{line}: only {', '.join(MAY_USE_REQUEST)} use flask.request"
 

@@ -35,7 +35,7 @@ def run_ci(folder: Path, codes: dict[str, int], uid: int = 0) -> tuple[list[str]
 
 
 @pytest.mark.parametrize(
-    ("codes", "made", "code"),
+    ("codes", "ran", "code"),
     [
         ({}, ["check", "test", "containers"], 0),
         ({"check": 2}, ["check"], 2),
@@ -44,10 +44,8 @@ def run_ci(folder: Path, codes: dict[str, int], uid: int = 0) -> tuple[list[str]
         ({"test": 3, "containers": 4}, ["check", "test", "containers"], 3),
     ],
 )
-def test_a_failed_test_does_not_hide_what_the_containers_would_say(
-    codes: dict[str, int], made: list[str], code: int, tmp_path: Path
-) -> None:
-    assert run_ci(tmp_path, codes) == (made, code)
+def test_containers_run_after_a_failed_test(codes: dict[str, int], ran: list[str], code: int, tmp_path: Path) -> None:
+    assert run_ci(tmp_path, codes) == (ran, code)
 
 
 def test_without_root_the_containers_are_left_out(tmp_path: Path) -> None:

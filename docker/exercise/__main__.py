@@ -1,7 +1,7 @@
-"""`make containers`: both images built and the compose file lived through, for real, on a Debian 12 machine as root.
+"""`make containers` builds both images and tests the compose file with real containers. Needs Debian 12 and root.
 
-Base images are stand-ins (stand_ins.py), so no image registry is needed; all else is the project's own: Dockerfiles,
-docker-compose.yml, secrets, health checks. Leaves nothing behind but a tar of Debian in build/containers.
+The base images are stand-ins (stand_ins.py), so no image registry is needed. Dockerfiles, docker-compose.yml, secrets
+and health checks are the real ones. Removes everything at the end except a tar of Debian in build/containers.
 """
 
 from __future__ import annotations
@@ -22,14 +22,18 @@ from docker.exercise.podman import ExerciseError, Podman, install_packages, run
 from docker.exercise.stand_ins import NGINX, PYTHON, REDIS, make_stand_ins, pip_mounts
 
 PROJECT = "superres-exercise"
-# The image is to stay under 300 MB. The stand-in's base is larger than the slim one, so what we add is weighed.
+# The image must stay under 300 MB. The stand-in is larger than the real base, so only the size of our layers is
+# checked.
 GATEWAY_ADDS_BYTES = 160_000_000
 
 
 def main() -> int:
-    """Run every step; tell what each took."""
+    """Run every step and print how long it took."""
     if os.geteuid() != 0:
-        print("make containers needs root: it mounts and makes networks. Run it with sudo, or in CI.", file=sys.stderr)
+        print(
+            "make containers needs root to mount file systems and create networks. Run it with sudo or in CI.",
+            file=sys.stderr,
+        )
         return 2
     begun = time.monotonic()
     step("packages", install_packages)
@@ -40,18 +44,18 @@ def main() -> int:
         step("gateway image", lambda: build_gateway(podman))
         step("Triton image", lambda: build_triton(podman))
         with podman.serve():
-            live(podman)
+            exercise(podman)
     except ExerciseError as error:
         print(f"\nmake containers failed: {error}", file=sys.stderr)
         return 1
     finally:
         podman.remove()
-    print(f"containers: all of it ran in {time.monotonic() - begun:.0f} s; nothing is left running")
+    print(f"make containers: all steps passed in {time.monotonic() - begun:.0f} s; everything is removed")
     return 0
 
 
 def step(name: str, action: object) -> None:
-    """Run one step and say how long it took."""
+    """Run one step and print how long it took."""
     print(f"{name} ...", flush=True)
     begun = time.monotonic()
     action()  # type: ignore[operator]
@@ -59,14 +63,14 @@ def step(name: str, action: object) -> None:
 
 
 def build(podman: Podman, name: str, *arguments: str) -> str:
-    """Build one of the project's Dockerfiles with this machine's way to Python packages."""
+    """Build one of the project's Dockerfiles with this machine's pip configuration."""
     recipe = checks.ROOT / "docker" / f"{name}.Dockerfile"
     flags = ["--pull=never", "--format", "docker", "--network", "host", *pip_mounts(podman.folder), *arguments]
     return podman("build", *flags, "-t", f"localhost/superres-{name}:dev", "-f", recipe, checks.ROOT)
 
 
 def build_gateway(podman: Podman) -> None:
-    """Build the gateway's image and weigh it."""
+    """Build the gateway's image and check its size."""
     build(podman, "gateway", "--build-arg", f"PYTHON_IMAGE={PYTHON}")
     sizes = [
         int(podman("image", "inspect", "-f", "{{.Size}}", name)) for name in ("localhost/superres-gateway:dev", PYTHON)
@@ -82,16 +86,16 @@ def build_gateway(podman: Podman) -> None:
         "-c",
         "import importlib.util as u, gateway.server; print(u.find_spec('torch'))",
     )
-    expect(torch.strip() == "None", "it serves without torch")
+    expect(torch.strip() == "None", "the gateway runs without torch")
 
 
 def build_triton(podman: Podman) -> None:
-    """Build Triton's image; without a digest it must refuse first."""
+    """Build Triton's image. Without a digest the build must fail."""
     try:
         build(podman, "triton")
         raise AssertionError("built")
     except ExerciseError as error:
-        expect("TRITON_DIGEST is empty" in str(error), "without a digest it refuses, in words")
+        expect("TRITON_DIGEST is empty" in str(error), "without a digest the build fails with an explanation")
     build(podman, "triton", "--build-arg", "ALLOW_UNPINNED=yes", "--build-arg", "TORCH=cpu")
     listed = podman(
         "run",
@@ -104,8 +108,8 @@ def build_triton(podman: Podman) -> None:
     expect(listed.split() == ["python"], "only the Python backend is left")
 
 
-def live(podman: Podman) -> None:
-    """Bring the compose file up, do the main job, break what may break, take it down."""
+def exercise(podman: Podman) -> None:
+    """Start the compose file, upscale an image, kill Redis and stubs, and take everything down."""
     ports = free_ports(2)
     url, front_url = (f"http://127.0.0.1:{port}" for port in ports)
     secrets = podman.folder / "project"
@@ -127,25 +131,25 @@ def live(podman: Podman) -> None:
     try:
         step("docker compose up --wait", lambda: compose("up", "-d", "--no-build", "--wait", "--wait-timeout", "180"))
         key = compose("exec", "-T", "gateway", "superres", "keys", "new", "exercise").strip()
-        step("the main job", lambda: checks.check_main_job(url, key))
+        step("upscale an image", lambda: checks.check_upscaling(url, key))
         step("the engine", lambda: checks.check_engine(compose))
-        step("doors", lambda: checks.check_doors(url, front_url, compose))
+        step("access", lambda: checks.check_access(url, front_url, compose))
         step("containers", lambda: checks.check_containers(compose, lambda name: podman("inspect", name)))
 
-        def answers() -> bool:
-            # Asked again and again while Triton restarts: one question that hangs must not use up the wait for all.
+        def upscales() -> bool:
+            # Repeated while Triton restarts: one request that hangs must not use up the time for all of them.
             return checks.is_upscaled(url, key, timeout_s=30)
 
         def redis_down_and_up() -> None:
             counted = compose("exec", "-T", "redis", "redis-cli", "dbsize").split()[-1]
             expect(int(counted) > 0, "the gateway counts in Redis")
             compose("kill", "redis")
-            expect(answers(), "without Redis images are still upscaled")
+            expect(upscales(), "without Redis images are still upscaled")
             compose("up", "-d", "--no-build", "--wait", "--wait-timeout", "60", "redis")
-            expect(answers(), "and when Redis is back")
+            expect(upscales(), "images are upscaled when Redis is back")
 
         def triton_started() -> str:
-            # With -a: between its end and its start a container is none of those that run.
+            # With -a, because a container that restarts is not running for a moment.
             return podman("inspect", "-f", "{{.State.StartedAt}}", compose("ps", "-aq", "triton").strip())
 
         def stub_dies() -> None:
@@ -158,24 +162,24 @@ def live(podman: Podman) -> None:
                 "-c",
                 "kill -9 $(grep -lx triton_python_b /proc/[0-9]*/comm | cut -d/ -f3)",
             )
-            wait_for(answers, 120, "with dead stubs an image waits, and is upscaled")
-            expect(triton_started() != started, "the health check saw it, and Triton was restarted")
+            wait_for(upscales, 120, "with dead stubs an image waits and is upscaled")
+            expect(triton_started() != started, "the health check restarted Triton")
 
         def one_stub_dies() -> None:
             started = triton_started()
-            find = "grep -l '[u]pscale_stream' /proc/[0-9]*/cmdline | cut -d/ -f3"  # [u]: not this command itself
+            find = "grep -l '[u]pscale_stream' /proc/[0-9]*/cmdline | cut -d/ -f3"  # [u] excludes this command itself
             compose("exec", "-T", "triton", "sh", "-c", f"kill -9 $({find})")
             wait_for(
                 lambda: triton_started() != started,
                 60,
-                "the stub of a model that no health check calls died, and Triton was restarted",
+                "Triton is restarted after the death of a stub that no health check calls",
             )
-            wait_for(answers, 120, "and images are upscaled")
+            wait_for(upscales, 120, "images are upscaled again")
 
         step("Redis killed and back", redis_down_and_up)
         step("Triton's stubs killed", stub_dies)
         step("one stub killed", one_stub_dies)
-    except Exception:  # whatever it was, the logs are about to go
+    except Exception:  # the logs are removed with the containers
         with contextlib.suppress(ExerciseError):
             print(compose("logs", "--no-color", "--tail", "30"), file=sys.stderr)
         raise
@@ -184,7 +188,7 @@ def live(podman: Podman) -> None:
 
 
 def copy_project(folder: Path) -> None:
-    """Lay out what compose reads, with secrets of its own: a run never touches those of the checkout."""
+    """Copy what compose reads and create new secrets, so that a run never touches those of the checkout."""
     (folder / "docker").mkdir(parents=True)
     for name in ("docker-compose.yml", ".env"):
         shutil.copy2(checks.ROOT / name, folder / name)
@@ -195,7 +199,7 @@ def copy_project(folder: Path) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return loopback ports that are free now."""
+    """Return free loopback ports."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:

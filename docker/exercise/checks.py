@@ -1,4 +1,4 @@
-"""What must hold of the running system, asked from outside as a client would, or inside where only that shows it."""
+"""Checks of the running system, from outside like a client or inside the containers."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from docker.exercise.podman import ExerciseError
 ROOT = Path(__file__).resolve().parents[2]
 SET5 = ROOT / "tests" / "data" / "Set5"
 SERVICES = ("triton", "gateway", "redis", "front")
-ANSWER_TIMEOUT_S = 310.0
-"""Longer than the gateway's deadline_s in docker-compose.yml: its own answer comes first."""
+RESPONSE_TIMEOUT_S = 310.0
+"""Longer than the gateway's deadline_s in docker-compose.yml, so that the gateway responds first."""
 
 NEW_SIDE = 16
 
 Compose = Callable[..., str]
-Answer = tuple[int, bytes]
+Response = tuple[int, bytes]
 
-ASK_TRITON = """
+CALL_TRITON = """
 import sys, tritonclient.grpc as triton
 client = triton.InferenceServerClient("triton:8001")
 key = open("/run/secrets/model_key").read()
@@ -47,36 +47,36 @@ for api, call in calls.items():
 
 
 def expect(holds: bool, words: str) -> None:  # noqa: FBT001 - reads as a sentence
-    """Say what was seen to hold, or raise ExerciseError."""
+    """Print what holds, or raise ExerciseError."""
     if not holds:
-        raise ExerciseError(f"does not hold: {words}")
+        raise ExerciseError(f"check failed: {words}")
     print(f"  ok: {words}", flush=True)
 
 
-def ask(
-    url: str, *, body: bytes | None = None, headers: dict[str, str] | None = None, timeout_s: float = ANSWER_TIMEOUT_S
-) -> Answer:
-    """Return status and body, whatever the status; 0 and the reason where no answer came, as from what restarts."""
+def send(
+    url: str, *, body: bytes | None = None, headers: dict[str, str] | None = None, timeout_s: float = RESPONSE_TIMEOUT_S
+) -> Response:
+    """Return status and body of any response; 0 and the reason without a response, for example during a restart."""
     request = urllib.request.Request(url, data=body, headers=headers or {})  # noqa: S310 - our own loopback URL
     try:
         try:
-            answer = urllib.request.urlopen(request, timeout=timeout_s)  # noqa: S310
-        except urllib.error.HTTPError as error:  # an answer all the same
-            answer = error
-        with answer:
-            return answer.status, answer.read()
+            response = urllib.request.urlopen(request, timeout=timeout_s)  # noqa: S310
+        except urllib.error.HTTPError as error:  # a response with an error status
+            response = error
+        with response:
+            return response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
         return 0, repr(error).encode()
 
 
-def upscale(url: str, key: str, png: bytes, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Answer:
-    """POST a PNG to the API."""
+def upscale(url: str, key: str, png: bytes, *, timeout_s: float = RESPONSE_TIMEOUT_S) -> Response:
+    """Upscale a PNG with the API."""
     headers = {"X-API-Key": key, "Content-Type": "image/png"}
-    return ask(f"{url}/api/v1/upscale", body=png, headers=headers, timeout_s=timeout_s)
+    return send(f"{url}/api/v1/upscale", body=png, headers=headers, timeout_s=timeout_s)
 
 
 def draw_new() -> bytes:
-    """Return a PNG that nobody has sent before: a result from the cache would say nothing of Triton."""
+    """Return a random PNG, so that the result cannot come from the cache."""
     pixels = np.random.default_rng(time.monotonic_ns()).integers(0, 256, (NEW_SIDE, NEW_SIDE, 3), np.uint8)
     png = io.BytesIO()
     Image.fromarray(pixels).save(png, "png")
@@ -84,22 +84,22 @@ def draw_new() -> bytes:
 
 
 def is_upscaled(url: str, key: str, *, timeout_s: float) -> bool:
-    """Whether a new image comes back four times as large; raises ExerciseError for a success that is none."""
+    """Return whether a new image is upscaled four times; raises ExerciseError for a result of the wrong size."""
     status, body = upscale(url, key, draw_new(), timeout_s=timeout_s)
     if status != 200:
         return False
     size = Image.open(io.BytesIO(body)).size
     if size != (4 * NEW_SIDE, 4 * NEW_SIDE):
-        raise ExerciseError(f"200, and the image is {size}")
+        raise ExerciseError(f"the result is {size}, expected {4 * NEW_SIDE} x {4 * NEW_SIDE}")
     return True
 
 
-def check_main_job(url: str, key: str) -> None:
-    """An image goes in and comes out four times as large, better than bicubic makes it."""
+def check_upscaling(url: str, key: str) -> None:
+    """Check that the result is four times as large and closer to the original than bicubic interpolation."""
     small, large = (Image.open(SET5 / folder / "butterfly.png").convert("RGB") for folder in ("x4", "HR"))
     status, body = upscale(url, key, (SET5 / "x4" / "butterfly.png").read_bytes())
     if status != 200:
-        raise ExerciseError(f"POST /api/v1/upscale answers {status}: {body[:300]!r}")
+        raise ExerciseError(f"POST /api/v1/upscale responds {status}: {body[:300]!r}")
     result = Image.open(io.BytesIO(body)).convert("RGB")
     expect(result.size == (4 * small.width, 4 * small.height), f"{small.size} became {result.size}")
     ours, bicubic = (_psnr(image, large) for image in (result, small.resize(result.size, Image.Resampling.BICUBIC)))
@@ -107,19 +107,19 @@ def check_main_job(url: str, key: str) -> None:
 
 
 def _psnr(image: Image.Image, original: Image.Image) -> float:
-    """PSNR of all three channels where both have pixels, in dB."""
+    """Return the PSNR in dB of all three channels in the area that both images have."""
     width, height = min(image.width, original.width), min(image.height, original.height)
     a, b = (np.asarray(each.crop((0, 0, width, height)), dtype=np.float64) for each in (image, original))
     return float(10 * np.log10(255**2 / np.mean((a - b) ** 2)))
 
 
-def check_doors(url: str, front_url: str, compose: Compose) -> None:
-    """Nothing is open that should not be."""
+def check_access(url: str, front_url: str, compose: Compose) -> None:
+    """Check that access needs the right keys."""
     expect(upscale(url, "wrong", draw_new())[0] == 401, "a wrong key is 401")
-    expect(ask(f"{url}/")[0] == 200, "the page is 200")
-    status, page = ask(front_url)
+    expect(send(f"{url}/")[0] == 200, "the page is 200")
+    status, page = send(front_url)
     expect(status == 200 and b"<iframe" in page, "the front is 200 and has its frame")
-    said = dict.fromkeys(compose("exec", "-T", "gateway", "python3", "-c", ASK_TRITON).split("\n"))
+    results = dict.fromkeys(compose("exec", "-T", "gateway", "python3", "-c", CALL_TRITON).split("\n"))
     for line in (
         "inference none refused",
         "inference model allowed",
@@ -127,18 +127,18 @@ def check_doors(url: str, front_url: str, compose: Compose) -> None:
         "admin model refused",
         "health none allowed",
     ):
-        expect(line in said, f"Triton: {line}" if line in said else f"Triton: {line} ({list(said)})")
+        expect(line in results, f"Triton: {line}" if line in results else f"Triton: {line} ({list(results)})")
 
 
 def check_engine(compose: Compose) -> None:
-    """The image compiled the fused block, and it runs on the machine that built it."""
-    ask_engine = "from swinir.network import fused; print(fused.is_available())"
-    said = compose("exec", "-T", "triton", "python3", "-c", ask_engine)
-    expect(said.strip() == "True", "the fused block is compiled, agrees with PyTorch and is used")
+    """Check that the image has the fused block and uses it on the machine that built it."""
+    command = "from swinir.network import fused; print(fused.is_available())"
+    output = compose("exec", "-T", "triton", "python3", "-c", command)
+    expect(output.strip() == "True", "the fused block is compiled, agrees with PyTorch and is used")
 
 
 def check_containers(compose: Compose, inspect: Callable[[str], str]) -> None:
-    """Each runs bounded, without root, capability or a root it could write; two are published, on loopback."""
+    """Check the isolation of every container, and that two of them publish a port on loopback."""
     published = {}
     for service in SERVICES:
         status = compose("exec", "-T", service, "cat", "/proc/1/status")
@@ -146,21 +146,21 @@ def check_containers(compose: Compose, inspect: Callable[[str], str]) -> None:
         limits = [facts["Uid"].split()[0] != "0", int(facts["CapEff"], 16) == 0, facts["NoNewPrivs"] == "1"]
         tried = compose("exec", "-T", service, "sh", "-c", "touch /x /etc/x 2>&1; ls /x /etc/x 2>/dev/null; exit 0")
         expect(all(limits), f"{service}: uid {facts['Uid'].split()[0]}, no capability, no new privileges")
-        expect(tried.count("Read-only file system") == 2, f"{service}: its root cannot be written")
+        expect(tried.count("Read-only file system") == 2, f"{service}: its root file system is read-only")
         details = json.loads(inspect(compose("ps", "-q", service).strip()))[0]
         host = details["HostConfig"]
         bounded = [host["Memory"] > 0, host["PidsLimit"] > 0, host["NanoCpus"] > 0 or host["CpuQuota"] > 0]
-        expect(all(bounded), f"{service}: memory, processes and processors are bounded")
+        expect(all(bounded), f"{service}: memory, processes and CPU are limited")
         ports = host["PortBindings"] or {}
         published[service] = sorted({binding["HostIp"] for bindings in ports.values() for binding in bindings or []})
-    wanted: dict[str, list[str]] = {"triton": [], "gateway": ["127.0.0.1"], "redis": [], "front": ["127.0.0.1"]}
-    expect(published == wanted, f"published: {published}")
+    expected: dict[str, list[str]] = {"triton": [], "gateway": ["127.0.0.1"], "redis": [], "front": ["127.0.0.1"]}
+    expect(published == expected, f"published: {published}")
 
 
-def wait_for(what: Callable[[], bool], limit_s: float, words: str) -> None:
-    """Wait until it holds, or raise ExerciseError."""
+def wait_for(condition: Callable[[], bool], limit_s: float, words: str) -> None:
+    """Wait until the condition holds, or raise ExerciseError."""
     begun = time.monotonic()
-    while not what():
+    while not condition():
         if time.monotonic() - begun > limit_s:
             raise ExerciseError(f"not within {limit_s:.0f} s: {words}")
         time.sleep(0.5)

@@ -1,6 +1,6 @@
-"""A podman of our own on this machine: configuration, storage, networks and socket in one folder, gone at the end.
+"""A separate podman with configuration, storage, networks and socket in one folder, which is removed at the end.
 
-The settings are those that run where cgroups are hybrid, limits low and systemd absent (measured on Debian 12 as root).
+The settings work with hybrid cgroups, low limits and without systemd (tested on Debian 12 as root).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ HEALTH_INTERVAL_S = 1.0
 
 
 class ExerciseError(Exception):
-    """A step could not run, or gave a wrong answer; the text says which and why."""
+    """A step failed; the message says which one and why."""
 
 
 def run(*command: str | Path, environ: dict[str, str] | None = None, limit_s: float = 900) -> str:
-    """Run a command and return its output; raise ExerciseError with the end of what it said."""
+    """Run a command and return its output; raises ExerciseError with the end of the output."""
     shown = " ".join(map(str, command))[:200]
     try:
         done = subprocess.run(
@@ -47,13 +47,13 @@ def run(*command: str | Path, environ: dict[str, str] | None = None, limit_s: fl
     except subprocess.TimeoutExpired as error:
         raise ExerciseError(f"{shown} did not end within {limit_s:.0f} s") from error
     if done.returncode:
-        said = (done.stdout + done.stderr).strip()[-3000:]
-        raise ExerciseError(f"{shown} ended with {done.returncode}:\n{said}")
+        output = (done.stdout + done.stderr).strip()[-3000:]
+        raise ExerciseError(f"{shown} failed with exit code {done.returncode}:\n{output}")
     return done.stdout
 
 
 def install_packages() -> None:
-    """Install what is missing of podman and its friends."""
+    """Install podman and the other packages that are missing."""
     missing = [name for name in PACKAGES if not _is_installed(name)]
     if missing:
         environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -67,11 +67,11 @@ def _is_installed(package: str) -> bool:
 
 
 class Podman:
-    """podman with everything of its own under `folder`."""
+    """podman with all of its data in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._has_rules_of_others = bool(_firewall_rules())
+        self._had_firewall_rules = bool(_firewall_rules())
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "containers.conf").write_text(
             '[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n'
@@ -95,7 +95,7 @@ class Podman:
 
     @contextlib.contextmanager
     def serve(self) -> Iterator[None]:
-        """Answer Docker's API on the socket, and run the health checks, which podman leaves to systemd timers."""
+        """Serve Docker's API on the socket, and run the health checks, which podman leaves to systemd timers."""
         socket = self.folder / "podman.sock"
         log = (self.folder / "service.log").open("wb")
         command = ["podman", "system", "service", "--time=0", f"unix://{socket}"]
@@ -106,7 +106,7 @@ class Podman:
             deadline = time.monotonic() + 30
             while not socket.exists():
                 if service.poll() is not None or time.monotonic() > deadline:
-                    raise ExerciseError(f"podman's service did not come up; see {log.name}")
+                    raise ExerciseError(f"podman's service did not start; see {log.name}")
                 time.sleep(0.1)
             checker.start()
             yield
@@ -120,41 +120,41 @@ class Podman:
 
     def _check_health(self, done: threading.Event) -> None:
         while not done.wait(HEALTH_INTERVAL_S):
-            for name in self._say("ps", "--format", "{{.Names}}").split():
-                self._say("healthcheck", "run", name)
+            for name in self._run_unchecked("ps", "--format", "{{.Names}}").split():
+                self._run_unchecked("healthcheck", "run", name)
 
-    def _say(self, *arguments: str) -> str:
-        """Run podman whatever comes of it."""
+    def _run_unchecked(self, *arguments: str) -> str:
+        """Run podman, ignore its exit code and return its output."""
         done = subprocess.run(["podman", *arguments], env=self.environ, capture_output=True, text=True, check=False)
         return done.stdout
 
     def remove(self) -> None:
-        """Remove every container, image, network and file of ours."""
-        self._say("rm", "-fa", "-t", "2")
-        self._say("network", "prune", "-f")
-        self._say("rmi", "-fa")
+        """Remove all containers, images, networks and files of this podman."""
+        self._run_unchecked("rm", "-fa", "-t", "2")
+        self._run_unchecked("network", "prune", "-f")
+        self._run_unchecked("rmi", "-fa")
         subprocess.run(["umount", "-l", self.folder / "storage" / "overlay"], capture_output=True, check=False)
-        for line in Path("/proc").glob("[0-9]*/cmdline"):  # monitors of ended `exec`s linger for 300 s
-            with contextlib.suppress(OSError):  # it ended while we looked
+        for line in Path("/proc").glob("[0-9]*/cmdline"):  # monitors of ended `exec`s stay for 300 s
+            with contextlib.suppress(OSError):  # the process has ended
                 words = line.read_bytes().decode(errors="replace").split("\0")
                 if words[0].endswith("conmon") and any(word.startswith(f"{self.folder}/") for word in words):
                     os.kill(int(line.parent.name), signal.SIGKILL)
         shutil.rmtree(self.folder)
-        if not self._has_rules_of_others:
+        if not self._had_firewall_rules:
             _remove_firewall_rules()
 
 
 def _firewall_rules() -> list[list[str]]:
-    """Return the rules and chains of podman's networks, as iptables -S of each table prints them, after "-t TABLE"."""
+    """Return the rules and chains of podman's networks as arguments of iptables, with "-t TABLE" first."""
     found = []
     for table in ("filter", "nat"):
-        said = subprocess.run(["iptables", "-t", table, "-S"], capture_output=True, text=True, check=False).stdout
-        found += [["-t", table, *shlex.split(line)] for line in said.splitlines() if "NETAVARK" in line]
+        output = subprocess.run(["iptables", "-t", table, "-S"], capture_output=True, text=True, check=False).stdout
+        found += [["-t", table, *shlex.split(line)] for line in output.splitlines() if "NETAVARK" in line]
     return found
 
 
 def _remove_firewall_rules() -> None:
-    """Remove what netavark leaves in the machine's firewall when its last network is gone."""
+    """Remove the firewall rules that netavark leaves behind after its last network."""
     rules = _firewall_rules()
     for kind, flag in (("-A", "-D"), ("-N", "-X")):  # every rule, then the chains
         for table, name, word, *rest in rules:

@@ -1,7 +1,7 @@
-"""Stand-ins for the base images, on machines that reach no image registry: Debian by debootstrap under their names.
+"""Builds stand-ins for the base images with debootstrap, for machines without an image registry.
 
-The Triton stand-in carries the server of nvidia-pytriton's wheel (2.51) at the container's path. Mirrors and package
-indexes are read from this machine's own apt and pip configuration; none is named here.
+The stand-in for Triton has the server of nvidia-pytriton's wheel (2.51) at the path of NVIDIA's image. Mirrors and
+package indexes come from this machine's apt and pip configuration.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PYTHON = "docker.io/library/python:3.11-slim-bookworm"
 TRITON = "nvcr.io/nvidia/tritonserver:26.07-py3"
 REDIS = "docker.io/library/redis:7.4.11-alpine"
 NGINX = "docker.io/nginxinc/nginx-unprivileged:1.28.0"
-# One root for all four: what each image's users would find in it.
+# All four stand-ins share one root file system with these packages.
 PACKAGES = (
     "python3",
     "python3-venv",
@@ -37,7 +37,7 @@ PACKAGES = (
 
 
 def make_stand_ins(podman: Podman, cache: Path) -> None:
-    """Give podman the four base images."""
+    """Build the four base images in podman."""
     base = _debian(cache)
     podman("import", base, PYTHON)
     _derive(podman, REDIS, ["RUN install -d -o 999 -g 1000 /data", "WORKDIR /data", "VOLUME /data"])
@@ -57,12 +57,12 @@ def _derive(podman: Podman, name: str, steps: list[str], context: Path | None = 
 
 
 def _debian(cache: Path) -> Path:
-    """Return a tar of a small Debian 12 with our packages: from the cache, else made (1 to 3 minutes)."""
+    """Return a tar of a small Debian 12 with the packages, from the cache or built in 1 to 3 minutes."""
     release = dict(re.findall(r'^(\w+)="?([^"\n]*)', Path("/etc/os-release").read_text(), re.MULTILINE))
     if release.get("VERSION_CODENAME") != "bookworm":
-        raise ExerciseError(f"the stand-ins need Debian 12 (Python 3.11); this is {release.get('PRETTY_NAME')}")
-    wanted = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:12]
-    base = cache / f"bookworm-{wanted}.tar"
+        raise ExerciseError(f"The stand-ins need Debian 12 (Python 3.11). This is {release.get('PRETTY_NAME')}.")
+    requested = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:12]
+    base = cache / f"bookworm-{requested}.tar"
     if base.is_file():
         return base
     targets = ("apt-get", "indextargets", "--format", "$(REPO_URI)", "Codename: bookworm", "Component: main")
@@ -71,7 +71,7 @@ def _debian(cache: Path) -> Path:
         run("apt-get", "update", "-qq")
         mirrors = run(*targets).split()
     if not mirrors:
-        raise ExerciseError("apt knows no mirror of Debian 12's main archive")
+        raise ExerciseError("apt has no mirror of Debian 12's main archive. Check /etc/apt/sources.list.")
     cache.mkdir(parents=True, exist_ok=True)
     root = cache / "rootfs"
     shutil.rmtree(root, ignore_errors=True)
@@ -88,11 +88,11 @@ def _debian(cache: Path) -> Path:
 
 
 def _lay_out_triton(server: Path) -> None:
-    """Put the wheel's server where the container has it, with a backend beside Python's that the build must remove."""
+    """Copy the wheel's server to the path of NVIDIA's image, and add a second backend, which the build must remove."""
     site = Path(sysconfig.get_path("purelib"))
     wheel = site / "pytriton" / "tritonserver"
     if not wheel.is_dir():
-        raise ExerciseError("nvidia-pytriton is not installed here: run `make setup` first")
+        raise ExerciseError("nvidia-pytriton is not installed. Run `make setup` first.")
     backend = server / "backends" / "python"
     shutil.copytree(wheel / "bin", server / "bin")
     shutil.copytree(site / "nvidia_pytriton.libs", server / "lib")
@@ -102,18 +102,29 @@ def _lay_out_triton(server: Path) -> None:
 
 
 def pip_mounts(folder: Path) -> list[str]:
-    """Return podman's flags that give a build this machine's way to Python packages; the image keeps none of it."""
+    """Return podman flags that mount this machine's pip configuration into a build; the image does not contain it."""
     found: dict[str, str] = {}
     listed = run(sys.executable, "-m", "pip", "config", "list").splitlines()
-    for line in sorted(listed, key=lambda line: line.startswith(":env:")):  # the environment wins
+    for line in sorted(listed, key=lambda line: line.startswith(":env:")):  # the environment overrides files
         name, _, value = line.partition("=")
         found[name.rpartition(".")[2]] = str(ast.literal_eval(value))
-    wanted = ("cert", "constraint", "extra-index-url", "find-links", "index-url", "timeout", "trusted-host", "proxy")
-    lines = [f"{key} = {' '.join(found[key].split())}".replace(" file:", "\n\tfile:") for key in wanted if key in found]
+    options = (
+        "cert",
+        "constraint",
+        "extra-index-url",
+        "find-links",
+        "index-url",
+        "timeout",
+        "trusted-host",
+        "proxy",
+    )
+    lines = [
+        f"{key} = {' '.join(found[key].split())}".replace(" file:", "\n\tfile:") for key in options if key in found
+    ]
     conf = folder / "pip.conf"
     conf.write_text("\n".join(["[global]", *lines, ""]))
-    paths = {path for key in wanted for path in re.findall(r"(?:^|\s|file://)(/[^\s]+)", found.get(key, ""))}
-    paths |= {path.removesuffix("/simple") for path in paths}  # an index of files keeps the files beside its pages
+    paths = {path for key in options for path in re.findall(r"(?:^|\s|file://)(/[^\s]+)", found.get(key, ""))}
+    paths |= {path.removesuffix("/simple") for path in paths}  # an index of files has the files next to its pages
     flags = ["-v", f"{conf}:/etc/pip.conf:ro"]
     for path in sorted(path for path in paths if Path(path).exists()):
         flags += ["-v", f"{path}:{path}:ro"]

@@ -29,8 +29,8 @@ class AccessControl:
 
     def __init__(self, settings: Settings, limiter: RateLimiter, csrf_tokens: CsrfTokens) -> None:
         self.csrf_tokens = csrf_tokens
-        self._blocklist = Blocklist(settings.path_of_blocks())
-        self._api_keys = ApiKeyStore(settings.path_of_keys())
+        self._blocklist = Blocklist(settings.blocklist_path())
+        self._api_keys = ApiKeyStore(settings.keys_path())
         self._limiter = limiter
         self._requests = ConcurrencyLimit(limiter, settings.max_concurrent_requests)
         # Page and file requests are counted separately, so that a client with a full queue can still load the page.
@@ -70,7 +70,7 @@ class AccessControl:
         self.reject_cross_site(sec_fetch_site=sec_fetch_site, origin=origin, host=host)
         return self._admit(address, None)
 
-    def authorize_read(self, address: str) -> AdmittedRequest:
+    def authorize_page(self, address: str) -> AdmittedRequest:
         """Admit a request for a page or a file. Slow readers at one address hold at most half of the threads."""
         return self._page_requests.admit(self._limiter.client_for(address))
 

@@ -30,6 +30,9 @@ from gateway.problems import Banned, LimitReached, OverAllowance, Problem, retry
 
 Resource = Literal["requests", "megapixels", "wakes"]
 
+# How error messages name a resource.
+_NOUNS: dict[Resource, str] = {"requests": "requests", "megapixels": "megapixels", "wakes": "wake calls"}
+
 # Key part under which the exceeded limits of a client are counted.
 _BANS = "bans"
 
@@ -172,7 +175,9 @@ class RateLimiter:
     def _limit_reached(self, client: RateLimitedClient, rate: RateLimitItem, resource: Resource, cost: int) -> Problem:
         wait_s = self._wait_s(rate, client.id, resource, cost)
         problem = retry_later(
-            LimitReached, f"The limit is {describe_rate(rate, resource)}. Try again in {wait_s} seconds.", wait_s
+            LimitReached,
+            f"The limit is {describe_rate(rate, _NOUNS[resource])}. Try again in {wait_s} seconds.",
+            wait_s,
         )
         problem.headers |= self.headers([RateLimitStatus(resource, rate.amount, rate.get_expiry(), 0, wait_s)])
         return problem

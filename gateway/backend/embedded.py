@@ -54,7 +54,7 @@ READY_LIMIT_S = BOOT_LIMIT_S * MAX_FAILED_BOOTS
 def make_backend(settings: Settings, log_name: str = LOG_NAME) -> Backend:
     """Return a remote backend when `backend_address` is set, otherwise an embedded one that has started to boot."""
     if settings.backend_address:
-        tracker = BackendStateTracker(settings.path_of_boots(), assume_asleep_after_s=settings.scale_to_zero_after_s)
+        tracker = BackendStateTracker(settings.boots_path(), assume_asleep_after_s=settings.scale_to_zero_after_s)
         return RemoteBackend(TritonClient(settings.backend_address, settings.model_keys()), tracker)
     backend = EmbeddedBackend(settings, log_name)
     backend.start()
@@ -80,7 +80,7 @@ class EmbeddedBackend:
         self._log_path = Path(settings.state_dir) / log_name
         self.model_key = next(iter(settings.model_keys()), "") or secrets.token_urlsafe(24)
         self.api_key = settings.api_key or secrets.token_urlsafe(24)
-        self._state_tracker = BackendStateTracker(settings.path_of_boots())
+        self._state_tracker = BackendStateTracker(settings.boots_path())
         self._changed = threading.Condition()
         self._process: TritonProcess | None = None
         self._client: TritonClient | None = None
@@ -288,7 +288,7 @@ class EmbeddedBackend:
 
 def _engine_environ(settings: Settings) -> dict[str, str]:
     environ = {
-        "SUPERRES_WEIGHTS_DIR": str(settings.path_of_weights()),
+        "SUPERRES_WEIGHTS_DIR": str(settings.weights_path()),
         "SUPERRES_DEFAULT_VARIANT": settings.default_variant,
         # OpenMP threads that spin while they wait slow the engine by 10x as soon as another process needs a core
         # (measured with two busy processes: 72x72 in 2.2 s instead of 0.12 s). Sleeping threads cost nothing.

@@ -63,11 +63,11 @@ class BackendStateTracker:
     ) -> None:
         """Start in the state asleep. `path` stores the durations of boots; None keeps them in memory.
 
-        A remote backend falls asleep unseen: `assume_asleep_after_s` after its last response it counts as asleep (0:
-        never).
+        A remote backend falls asleep unseen. It counts as asleep `assume_asleep_after_s` after its last response; 0
+        turns this off.
         """
         self._path = path
-        self._presumed_asleep_after_s = assume_asleep_after_s
+        self._assume_asleep_after_s = assume_asleep_after_s
         self._clock = clock
         self._lock = threading.Lock()
         self._name: StateName = "asleep"
@@ -167,8 +167,8 @@ class BackendStateTracker:
         if self._name == "booting" and now - self._since > BOOT_LIMIT_S:
             self._enter_unreachable()
         idle_s = now - self._last_response
-        if self._name == "up" and 0 < self._presumed_asleep_after_s < idle_s:
-            self._enter("asleep", self._last_response + self._presumed_asleep_after_s)
+        if self._name == "up" and 0 < self._assume_asleep_after_s < idle_s:
+            self._enter("asleep", self._last_response + self._assume_asleep_after_s)
 
     def _save(self, boots: list[float]) -> None:
         if self._path is None:

@@ -33,9 +33,9 @@ class TritonPaths:
 def check_python(version: tuple[int, int], numpy_version: str) -> None:
     """Raise EmbeddedServerError unless the embedded server can run its models on this Python with this numpy."""
     if version not in SUPPORTED_PYTHONS:
-        wanted = " or ".join(f"{major}.{minor}" for major, minor in SUPPORTED_PYTHONS)
+        supported = " or ".join(f"{major}.{minor}" for major, minor in SUPPORTED_PYTHONS)
         raise EmbeddedServerError(
-            f"The embedded Triton runs its models on Python {wanted}; this is {version[0]}.{version[1]}. "
+            f"The embedded Triton runs its models on Python {supported}; this is {version[0]}.{version[1]}. "
             "Make the virtual environment with one of those, or set SUPERRES_BACKEND_ADDRESS to a server elsewhere."
         )
     if int(numpy_version.split(".", maxsplit=1)[0]) >= 2:

@@ -153,11 +153,11 @@ def _user() -> str:
 
 
 def _key_store() -> ApiKeyStore:
-    return ApiKeyStore(_settings().path_of_keys())
+    return ApiKeyStore(_settings().keys_path())
 
 
 def _blocklist() -> Blocklist:
-    return Blocklist(_settings().path_of_blocks())
+    return Blocklist(_settings().blocklist_path())
 
 
 def _settings() -> Settings:

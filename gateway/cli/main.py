@@ -95,7 +95,7 @@ def usage(month: str) -> None:
     from gateway.usage.store import UsageStoreError  # noqa: PLC0415
 
     try:
-        click.echo(usage_command.describe(_settings({}).settings, month, meter.month_of(time.time())))
+        click.echo(usage_command.describe(_settings({}).settings, month, meter.format_month(time.time())))
     except UsageStoreError as error:
         _fail(error)
 
@@ -104,7 +104,7 @@ def usage(month: str) -> None:
 @click.pass_context
 def weights(context: click.Context) -> None:
     """List, fetch, verify, convert and import weights of SwinIR. They are stored in the folder weights_dir."""
-    context.obj = _settings({}).settings.path_of_weights()
+    context.obj = _settings({}).settings.weights_path()
 
 
 cli.add_command(keys)

@@ -40,12 +40,12 @@ def run(settings: Settings, paths: list[Path], parameters: dict[str, str], *, ov
     """Upscale all paths but the last into the last one, and return the exit code. Raises click.UsageError."""
     sources, target, is_folder = _read_paths(paths)
     if "format" not in parameters and not is_folder:
-        parameters = {**parameters, "format": _format_of(target)}
+        parameters = {**parameters, "format": _output_format(target)}
     try:
         options = parse_options(parameters, settings)
     except Problem as problem:
         raise click.UsageError(problem.detail) from problem
-    if not is_folder and _format_of(target) != options.format:
+    if not is_folder and _output_format(target) != options.format:
         raise click.UsageError(f"{target} ends in {target.suffix}, but the requested format is {options.format}.")
 
     destinations = _choose_destinations(sources, target, options) if is_folder else [target]
@@ -135,7 +135,7 @@ def _choose_destinations(sources: list[Path], folder: Path, options: UpscaleOpti
     return list(sources_by_destination)
 
 
-def _format_of(target: Path) -> str:
+def _output_format(target: Path) -> str:
     try:
         return _FORMATS_BY_SUFFIX[target.suffix.lower()]
     except KeyError:

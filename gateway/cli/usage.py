@@ -15,7 +15,7 @@ def describe(settings: Settings, name: str, current: str) -> str:
 
     Raises UsageStoreError.
     """
-    months = open_usage_store(settings.path_of_meter(), settings.redis_url).read()
+    months = open_usage_store(settings.usage_path(), settings.redis_url).read()
     month = months.get(name or current, MonthlyUsage(name or current))
     shown = sorted({*months, month.name})
     lines = _table(

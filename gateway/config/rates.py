@@ -51,9 +51,9 @@ def check_rates(text: str) -> str:
 
 
 def describe_rate(rate: RateLimitItem, resource: str = "") -> str:
-    """Return a rate in words: "60 requests per minute"."""
-    period = describe_period(rate).removeprefix("1 ")
-    return f"{rate.amount:,} {resource} per {period}" if resource else f"{rate.amount:,} per {period}"
+    """Return a rate in words: "60 requests per minute", "1 request per 10 seconds"."""
+    noun = f" {resource.removesuffix('s') if rate.amount == 1 else resource}" if resource else ""
+    return f"{rate.amount:,}{noun} per {describe_period(rate).removeprefix('1 ')}"
 
 
 def describe_period(rate: RateLimitItem) -> str:

@@ -42,10 +42,10 @@ class Settings:
     port: int = setting(
         8080, "Port to listen on. 0 takes a free port.", check=between(0, 65_535), fallback_variable="PORT"
     )
-    threads: int = setting(64, "Worker threads. Queued requests hold one too.", check=between(2, 1_024))
+    threads: int = setting(64, "Number of worker threads. A queued request occupies one, too.", check=between(2, 1_024))
     trusted_hops: int = setting(
         0,
-        "Exact number of trusted proxies in front of the gateway, whose X-Forwarded-For and X-Forwarded-Proto count.",
+        "Exact number of proxies in front of the gateway. Only their X-Forwarded-For and -Proto are trusted.",
         check=between(0, 8),
     )
     public_url: str = setting(
@@ -96,7 +96,7 @@ class Settings:
     body_timeout_s: float = setting(120.0, "Maximum seconds to receive a request body.", check=between(0.1, 3_600))
     idle_timeout_s: float = setting(
         20.0,
-        "Maximum seconds without a byte from or to a client, and to receive the request headers.",
+        "Maximum seconds without a byte from or to a client. The request headers must arrive within it, too.",
         check=between(0.1, 3_600),
     )
 
@@ -217,7 +217,7 @@ class Settings:
     )
     ban_after: str = setting(
         "30 per 10 minutes",
-        "A client that exceeds rate limits this often is banned until the first of these is that old. Empty: no bans.",
+        "A client rejected this often by rate limits is banned until the oldest rejection expires. Empty: no bans.",
         check=check_rates,
     )
     # Form
@@ -262,7 +262,7 @@ class Settings:
             )
         return errors
 
-    def variant_of_form(self) -> str:
+    def preselected_variant(self) -> str:
         """Return the name of the variant that the form preselects."""
         return self.form_variant if self.form_variant in self.offered() else self.default_variant
 
@@ -272,33 +272,33 @@ class Settings:
 
     def _local_weights(self) -> Path | None:
         """Return the weights folder of our own backend; None if the backend is remote or no folder is set."""
-        return self.path_of_weights() if (self.weights_dir or self.state_dir) and not self.backend_address else None
+        return self.weights_path() if (self.weights_dir or self.state_dir) and not self.backend_address else None
 
     def model_keys(self) -> list[str]:
         """Return the values of MODEL_KEY in the order in which to try them: one, or two during a rotation."""
         return split_list(self.model_key)
 
-    def path_of_keys(self) -> Path:
+    def keys_path(self) -> Path:
         """Return the path of the API key file."""
         return Path(self.keys_file) if self.keys_file else Path(self.state_dir) / "keys.json"
 
-    def path_of_weights(self) -> Path:
+    def weights_path(self) -> Path:
         """Return the folder of fetched and imported weights."""
         return Path(self.weights_dir) if self.weights_dir else Path(self.state_dir) / "weights"
 
-    def path_of_blocks(self) -> Path:
+    def blocklist_path(self) -> Path:
         """Return the path of the IP blocklist."""
         return Path(self.blocks_file) if self.blocks_file else Path(self.state_dir) / "blocks.txt"
 
-    def path_of_boots(self) -> Path:
+    def boots_path(self) -> Path:
         """Return the path of the file with the durations of the backend's last boots."""
         return Path(self.state_dir) / "boots.json"
 
-    def path_of_meter(self) -> Path:
+    def usage_path(self) -> Path:
         """Return the path of the file with the GPU seconds of each month, which is used without Redis."""
         return Path(self.state_dir) / "meter.json"
 
-    def path_of_log(self) -> Path | None:
+    def log_path(self) -> Path | None:
         """Return the path of the log file, or None for standard error."""
         if self.log_file == "-":
             return None

@@ -166,9 +166,9 @@ def _check_memory(upload: Upload, options: UpscaleOptions, settings: Settings) -
         )
 
 
-def _bad_parameter(parameter: str, what: str, allowed: tuple[str, ...]) -> problems.BadParameter:
+def _bad_parameter(parameter: str, explanation: str, allowed: tuple[str, ...]) -> problems.BadParameter:
     return problems.BadParameter(
-        f"{what}. Allowed: {', '.join(allowed)}.", parameter=parameter[:40], allowed=list(allowed)
+        f"{explanation}. Allowed: {', '.join(allowed)}.", parameter=parameter[:40], allowed=list(allowed)
     )
 
 

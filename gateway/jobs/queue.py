@@ -85,9 +85,9 @@ class Capacity:
 class Reservations:
     """Queue slots reserved for rejected clients, in the order of their rejections.
 
-    Without reservations, a client that was just served and asks again at once takes the slot that others are about to
-    come back for: of 50 clients that asked for a minute, half got nothing and one got 16 images (measured). Not safe to
-    use from several threads.
+    Without reservations, a client that was just served and returns at once takes the slot that others are about to
+    come back for. Measured with 50 clients that sent requests for a minute: half got nothing and one got 16 images.
+    Not safe to use from several threads.
     """
 
     def __init__(self, max_count: int) -> None:

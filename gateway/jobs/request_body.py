@@ -126,9 +126,9 @@ def _find_image(files: MultiDict[str, FileStorage], fields: MultiDict[str, str])
 
 def _single_values(values: MultiDict[str, str]) -> dict[str, str]:
     """Return values by name; raise BadParameter for a name that occurs more than once."""
-    for name, given in values.lists():
-        if len(given) > 1:
-            raise problems.BadParameter(f"The parameter {name[:40]!r} occurs {len(given)} times. Send it once.")
+    for name, occurrences in values.lists():
+        if len(occurrences) > 1:
+            raise problems.BadParameter(f"The parameter {name[:40]!r} occurs {len(occurrences)} times. Send it once.")
     return values.to_dict()
 
 
@@ -189,9 +189,9 @@ class _BoundedBody:
                 f"The upload was interrupted or malformed after {self._read:,} bytes. Send it again."
             ) from error
 
-    def _too_large(self, what: str) -> problems.TooManyBytes:
+    def _too_large(self, excess: str) -> problems.TooManyBytes:
         return problems.TooManyBytes(
-            f"The request {what}; the maximum is {self._max_bytes:,}. "
+            f"The request {excess}; the maximum is {self._max_bytes:,}. "
             "Upload a smaller image, or save it as JPEG or WebP.",
             max_bytes=self._max_bytes,
         )

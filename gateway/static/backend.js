@@ -1,6 +1,6 @@
 // Shows the backend's state. The gateway reports it without contacting the backend, so polling does not wake it.
 
-import { seconds, ticking } from "./words.js";
+import { seconds, ticking } from "./format.js";
 
 const POLL_BOOTING_MS = 2_000;
 const POLL_IDLE_MS = 30_000;

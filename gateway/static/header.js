@@ -1,6 +1,6 @@
 // Reads type and size from the first bytes of a file. Decodes nothing, so a decompression bomb does no harm.
 
-import { bytes, number } from "./words.js";
+import { bytes, number } from "./format.js";
 
 const HEADER_BYTES = 1_048_576; // a JPEG's size may come after large metadata
 

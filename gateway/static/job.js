@@ -3,10 +3,10 @@
 import { describe } from "./backend.js";
 import { Compare } from "./compare.js";
 import { ProblemError, send, toBlob } from "./stream.js";
-import { bytes, count, number, seconds, ticking } from "./words.js";
+import { bytes, count, number, seconds, ticking } from "./format.js";
 
 const CANVAS_MAX_SIDE = 2048; // bands are previews: the file itself has every pixel
-const ANNOUNCED = ["booting", "working", "done", "failed", "stopped", "refused"]; // read aloud by screen readers; progress is not
+const ANNOUNCED = ["booting", "working", "done", "failed", "stopped", "rejected"]; // read aloud by screen readers; progress is not
 
 export class Job {
   /** `owner` has announce(text), changed(job), remove(job) and backend. */
@@ -37,7 +37,7 @@ export class Job {
     const thumb = this.find(".job-thumb");
     thumb.addEventListener("load", () => this.orient(thumb.naturalWidth, thumb.naturalHeight));
     if (this.url) thumb.src = this.url;
-    this.setState(error ? "refused" : "ready", error || "Ready.");
+    this.setState(error ? "rejected" : "ready", error || "Ready.");
   }
 
   /** Show the size of the upload and, once it is finished, of the result. */

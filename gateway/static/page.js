@@ -4,7 +4,7 @@ import { Backend } from "./backend.js";
 import { postHeight } from "./frame.js";
 import { findUploadError, findResultError, readHeader } from "./header.js";
 import { Job } from "./job.js";
-import { count } from "./words.js";
+import { count } from "./format.js";
 
 const MAX_JOBS = 20; // each finished job holds its result in the tab's memory
 
@@ -34,7 +34,7 @@ let adding = Promise.resolve(); // resolves once the files chosen last are check
 const owner = {
   backend,
   announce(text) {
-    document.getElementById("news").textContent = text;
+    document.getElementById("announcements").textContent = text;
   },
   changed() {
     refresh();

@@ -36,7 +36,7 @@ class FileError(Exception):
 
 
 class ReloadingFile(Generic[T]):
-    """A file of `what` ("keys"), parsed by `parse`, which raises ValueError for invalid content.
+    """A file of `noun` ("keys"), parsed by `parse`, which raises ValueError for invalid content.
 
     `empty` is the content if the file does not exist; `error` is the subclass of FileError to raise. Safe for several
     threads.
@@ -45,7 +45,7 @@ class ReloadingFile(Generic[T]):
     def __init__(
         self,
         path: Path,
-        what: str,
+        noun: str,
         parse: Callable[[bytes], T],
         *,
         empty: T,
@@ -54,7 +54,7 @@ class ReloadingFile(Generic[T]):
     ) -> None:
         self.path = path
         self._clock = clock
-        self._what = what
+        self._noun = noun
         self._parse = parse
         self._empty = empty
         self._error = error
@@ -79,7 +79,7 @@ class ReloadingFile(Generic[T]):
                 else:
                     if stat == _MISSING and self._loaded_stat not in (None, _MISSING):
                         _log.warning(
-                            "The %s file %s was deleted. No %s are in force.", self._what, self.path, self._what
+                            "The %s file %s was deleted. No %s are in force.", self._noun, self.path, self._noun
                         )
                 self._loaded_stat, self._next_log = stat, 0.0
             return self._content
@@ -97,7 +97,7 @@ class ReloadingFile(Generic[T]):
         now = self._clock()
         if not is_temporary or now >= self._next_log:
             self._next_log = now + LOG_AGAIN_S
-            _log.error("%s The %s loaded before stay in force.", error, self._what)
+            _log.error("%s The %s loaded before stay in force.", error, self._noun)
 
     def read(self) -> T:
         """Return the content as the file has it now; `empty` if the file does not exist."""
@@ -112,9 +112,9 @@ class ReloadingFile(Generic[T]):
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self._error(f"The {self._what} file {self.path} cannot be read: {error.strerror}.") from error
+            raise self._error(f"The {self._noun} file {self.path} cannot be read: {error.strerror}.") from error
         if len(content) > _MAX_FILE_BYTES:
-            raise self._error(f"The {self._what} file {self.path} exceeds the maximum of {_MAX_FILE_BYTES:,} bytes.")
+            raise self._error(f"The {self._noun} file {self.path} exceeds the maximum of {_MAX_FILE_BYTES:,} bytes.")
         return content
 
     def replace(self, content: bytes) -> None:
@@ -132,7 +132,7 @@ class ReloadingFile(Generic[T]):
                 Path(temporary).unlink(missing_ok=True)
                 raise
         except OSError as error:
-            raise self._error(f"The {self._what} file {self.path} cannot be written: {error.strerror}.") from error
+            raise self._error(f"The {self._noun} file {self.path} cannot be written: {error.strerror}.") from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -141,7 +141,7 @@ class ReloadingFile(Generic[T]):
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle = os.open(self.path.with_name(self.path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
         except OSError as error:
-            raise self._error(f"The {self._what} in {self.path.parent} cannot be changed: {error.strerror}.") from error
+            raise self._error(f"The {self._noun} in {self.path.parent} cannot be changed: {error.strerror}.") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
@@ -152,4 +152,4 @@ class ReloadingFile(Generic[T]):
         try:
             return self._parse(content)
         except (ValueError, KeyError, TypeError) as error:
-            raise self._error(f"The {self._what} file {self.path} is invalid: {error}.") from error
+            raise self._error(f"The {self._noun} file {self.path} is invalid: {error}.") from error

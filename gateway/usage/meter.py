@@ -53,7 +53,7 @@ class UsageMeter:
         """`recent_states` is `BackendStateTracker.recent_states`; `budget_s` is per month, 0 for unlimited."""
         self.budget_s = budget_s
         self._recent_states = recent_states
-        self._ledger = store
+        self._store = store
         self._clock = clock
         self._lock = threading.Lock()
         self._write_lock = threading.Lock()
@@ -90,7 +90,7 @@ class UsageMeter:
     def record_work(self, client: str, work_s: float, images: int) -> None:
         """Record compute seconds of a client's request, and the number of images it finished."""
         with self._lock:
-            key = (month_of(self._clock()), client)
+            key = (format_month(self._clock()), client)
             before = self._uses.get(key, ClientUsage())
             self._uses[key] = ClientUsage(before.images + images, before.work_s + work_s)
 
@@ -135,8 +135,8 @@ class UsageMeter:
                 batch = self._batch
             try:
                 if batch is not None:
-                    self._ledger.add(batch)
-                known = self._ledger.read()
+                    self._store.add(batch)
+                known = self._store.read()
             except UsageStoreError as error:
                 self._log_error(error)
                 return
@@ -144,7 +144,7 @@ class UsageMeter:
                 self._stored, self._batch = known, None
 
     def _month(self) -> MonthlyUsage:
-        name = month_of(self._clock())
+        name = format_month(self._clock())
         known = self._stored.get(name, MonthlyUsage(name))
         seconds = {"boot_s": known.boot_s, "up_s": known.up_s}
         clients = dict(known.clients)
@@ -162,7 +162,7 @@ class UsageMeter:
         kind = _SPAN_KINDS.get(state)
         if kind is None or end <= begin:
             return
-        month = month_of(end)
+        month = format_month(end)
         if self._spans and (last := self._spans[-1]).end == begin and (last.kind, last.month) == (kind, month):
             self._spans[-1] = AwakeSpan(month, kind, last.begin, end)  # the list stays short
         else:
@@ -186,6 +186,6 @@ class UsageMeter:
             _log.error("%s Usage is kept in memory until it can be written.", error)
 
 
-def month_of(moment: float) -> str:
+def format_month(moment: float) -> str:
     """Return the month (UTC) of a Unix time, as in 2026-11."""
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m")

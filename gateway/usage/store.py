@@ -172,7 +172,10 @@ def _parse(data: bytes) -> _Content:
             str(name),
             float(row["boot_s"]),
             float(row["up_s"]),
-            {str(who): ClientUsage(int(use["images"]), float(use["work_s"])) for who, use in row["clients"].items()},
+            {
+                str(client): ClientUsage(int(use["images"]), float(use["work_s"]))
+                for client, use in row["clients"].items()
+            },
         )
         for name, row in read["months"].items()
     }

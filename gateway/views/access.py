@@ -24,7 +24,7 @@ def authorize_form() -> AdmittedRequest:
 
 def authorize_page() -> None:
     """Admit a request for a page or a file; raise a Problem if the client has too many of them open."""
-    g.page_request = services().access_control.authorize_read(_address())
+    g.page_request = services().access_control.authorize_page(_address())
 
 
 def authorize_result() -> None:

@@ -45,7 +45,7 @@ def upscale() -> Response:
     response.headers["X-Superres-Seconds"] = f"{result.seconds:.3f}"
     response.headers["X-Superres-Cache"] = result.cache
     if result.checks is not None:
-        response.headers["X-Superres-Checks"] = result.checks.describe()
+        response.headers["X-Superres-Checks"] = result.checks.to_header()
     if result.notes:
         response.headers["X-Superres-Notes"] = _notes_header(result)
     return response

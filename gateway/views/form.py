@@ -45,7 +45,7 @@ def index() -> str:
 def _render_form(fields: Mapping[str, str], problem: Problem | None) -> str:
     """Return the form's page, with earlier choices selected and a problem shown, if there is one."""
     settings = services().settings
-    default_variant = settings.variant_of_form()
+    default_variant = settings.preselected_variant()
     return render_template(
         "form.html",
         token=services().access_control.csrf_tokens.create(),

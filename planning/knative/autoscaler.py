@@ -29,12 +29,12 @@ def desired_scales(revision: Revision, stable: float, panic: float, ready: int) 
     while there is load.
     """
     ready = max(1, ready)
-    most = math.ceil(revision.up_rate * ready)
-    least = math.floor(ready / revision.down_rate) if revision.reachable else 0
+    maximum = math.ceil(revision.up_rate * ready)
+    minimum = math.floor(ready / revision.down_rate) if revision.reachable else 0
     by_stable = math.ceil(stable / revision.target_value)
     by_panic = math.ceil(panic / revision.target_value)
-    limited_stable = min(max(by_stable, least), most)
-    limited_panic = min(max(by_panic, least), most)
+    limited_stable = min(max(by_stable, minimum), maximum)
+    limited_panic = min(max(by_panic, minimum), maximum)
     if revision.activation_scale > 1:
         limited_stable = max(limited_stable, revision.activation_scale) if by_stable > 0 else limited_stable
         limited_panic = max(limited_panic, revision.activation_scale) if by_panic > 0 else limited_panic

@@ -157,18 +157,18 @@ def resolve_revision(
     Annotation names have no prefix and either spelling ("min-scale", "minScale"). Raises InvalidAnnotationError.
     """
     own = {_dashed(name): value for name, value in (annotations or {}).items()}
-    given = {**CLUSTER_DEFAULTS, **(cluster or {}), **own}
+    values = {**CLUSTER_DEFAULTS, **(cluster or {}), **own}
     _check_names(own, cluster or {})
-    number = _Numbers(given)
-    total = number("target") if "target" in given else float(container_concurrency)
+    number = _Numbers(values)
+    total = number("target") if "target" in values else float(container_concurrency)
     if container_concurrency > 0:
         total = min(total, float(container_concurrency))
     if total <= 0:
         total = number("container-concurrency-target-default")
-    window = parse_duration_s(given.get("window", given["stable-window"]))
+    window = parse_duration_s(values.get("window", values["stable-window"]))
     return Revision(
         container_concurrency=container_concurrency,
-        target_value=max(0.01, total * _utilisation(number, given)),
+        target_value=max(0.01, total * _utilisation(number, values)),
         total_value=total,
         burst_capacity=number("target-burst-capacity"),
         window_s=int(window),
@@ -180,13 +180,13 @@ def resolve_revision(
         initial_scale=int(number("initial-scale")),
         min_scale=int(number("min-scale")),
         max_scale=int(number("max-scale")),
-        scale_down_delay_s=parse_duration_s(given["scale-down-delay"]),
-        retention_s=parse_duration_s(given["scale-to-zero-pod-retention-period"]),
-        grace_s=parse_duration_s(given["scale-to-zero-grace-period"]),
-        progress_deadline_s=parse_duration_s(given["progress-deadline"]),
+        scale_down_delay_s=parse_duration_s(values["scale-down-delay"]),
+        retention_s=parse_duration_s(values["scale-to-zero-pod-retention-period"]),
+        grace_s=parse_duration_s(values["scale-to-zero-grace-period"]),
+        progress_deadline_s=parse_duration_s(values["progress-deadline"]),
         reachable=reachable,
-        weighted=_is_weighted(given),
-        scale_to_zero=given["enable-scale-to-zero"].lower() == "true",
+        weighted=_is_weighted(values),
+        scale_to_zero=values["enable-scale-to-zero"].lower() == "true",
     )
 
 
@@ -196,35 +196,35 @@ def _check_names(annotations: Mapping[str, str], cluster: Mapping[str, str]) -> 
         "annotation": _ANNOTATIONS,
         "cluster setting": {*CLUSTER_DEFAULTS, *_IGNORED_CLUSTER_SETTINGS, _CLUSTER_CLASS},
     }
-    for (kind, names), given in zip(known.items(), (annotations, cluster), strict=True):
-        for name in given:
+    for (kind, names), values in zip(known.items(), (annotations, cluster), strict=True):
+        for name in values:
             if name not in names:
                 raise InvalidAnnotationError(f'Unknown {kind} "{name}". Valid names: {", ".join(sorted(names))}.')
-    asked = {**annotations, "class": annotations.get("class", cluster.get(_CLUSTER_CLASS, _ONLY_MODELLED["class"]))}
+    requested = {**annotations, "class": annotations.get("class", cluster.get(_CLUSTER_CLASS, _ONLY_MODELLED["class"]))}
     for name, only in _ONLY_MODELLED.items():
-        if asked.get(name, only) != only:
-            raise InvalidAnnotationError(f'Unsupported {name} "{asked[name]}": only {only} is modelled.')
+        if requested.get(name, only) != only:
+            raise InvalidAnnotationError(f'Unsupported {name} "{requested[name]}": only {only} is modelled.')
 
 
-def _utilisation(number: "_Numbers", given: Mapping[str, str]) -> float:
+def _utilisation(number: "_Numbers", values: Mapping[str, str]) -> float:
     """Return the utilization as a fraction (config.go, NewConfigFromMap).
 
     The percentage is divided before it is multiplied, as in Knative: a difference of one bit can be a pod. The cluster
     setting may also be a fraction up to 1, the annotation may not.
     """
     own = "target-utilization-percentage"
-    if own in given:
+    if own in values:
         return number(own) / 100
     percentage = number("container-concurrency-target-percentage")
     return percentage / 100 if percentage > 1 else percentage
 
 
-def _is_weighted(given: Mapping[str, str]) -> bool:
-    asked = given.get("metric-aggregation-algorithm", "linear")
-    name = asked.lower().replace("-", "")
+def _is_weighted(values: Mapping[str, str]) -> bool:
+    requested = values.get("metric-aggregation-algorithm", "linear")
+    name = requested.lower().replace("-", "")
     if name not in _ALGORITHMS:
         raise InvalidAnnotationError(
-            f'Invalid metric-aggregation-algorithm "{asked}": must be linear or weighted-exponential.'
+            f'Invalid metric-aggregation-algorithm "{requested}": must be linear or weighted-exponential.'
         )
     return name != "linear"
 
@@ -232,14 +232,14 @@ def _is_weighted(given: Mapping[str, str]) -> bool:
 class _Numbers:
     """Reads numbers from string settings; errors name the setting."""
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self._given = given
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
 
     def __call__(self, name: str) -> float:
         try:
-            return float(self._given[name])
+            return float(self._values[name])
         except ValueError:
-            raise InvalidAnnotationError(f'Invalid {name} "{self._given[name]}": must be a number.') from None
+            raise InvalidAnnotationError(f'Invalid {name} "{self._values[name]}": must be a number.') from None
 
 
 def _dashed(name: str) -> str:

@@ -82,7 +82,7 @@ def make_prices() -> str:
             f"`{price.name}`",
             f"${price.usd_per_hour:.3f}",
             f"${price.usd_per_hour * HOURS_PER_MONTH:.0f}",
-            price.what,
+            price.description,
             price.source,
         ]
         for price in PRICES.values()
@@ -110,8 +110,8 @@ def make_visit() -> str:
 
 def simulate_visit(service: Service) -> SimulatedMonth:
     """Simulate one image with three seconds of work on an otherwise idle day."""
-    alone = Traffic("one visit", 1.0, np.array([1000.0]), np.array([1.0]), 1)
-    return simulate(replace(service, deadline_s=600, seconds_per_megapixel=3, overhead_s=0), alone, seed=SEED)
+    one_visit = Traffic("one visit", 1.0, np.array([1000.0]), np.array([1.0]), 1)
+    return simulate(replace(service, deadline_s=600, seconds_per_megapixel=3, overhead_s=0), one_visit, seed=SEED)
 
 
 def make_visitors() -> str:
@@ -125,14 +125,14 @@ def make_visitors_row(per_day: int) -> list[str]:
     shipped = level("shipped: 15 + 30", per_day)
     bills = [f"${level(name, per_day).monthly_usd:.2f}" for name in SETTINGS]
     latency = [f"{shipped.month.latency_s(percent):.1f} s" for percent in (50, 95)]
-    times_less = 300 / shipped.monthly_usd
+    ratio = 300 / shipped.monthly_usd
     return [
         str(per_day),
         *bills,
         f"{shipped.monthly_hours:.1f}",
         f"{shipped.month.cold_share:.0%}",
         *latency,
-        f"{times_less:.0f} x",
+        f"{ratio:.0f} x",
     ]
 
 

@@ -22,7 +22,7 @@ from preprocessing.formats.container import MAX_ICC_BYTES, MAX_PARTS, Container
 from preprocessing.image import Pixels
 
 SIGNATURE = b"\xff\xd8\xff"
-# The most scans in one JPEG; libjpeg's default progressive script has 10. Each scan walks every coefficient again:
+# Maximum number of scans in a JPEG; libjpeg's default script has 10. Each scan walks all coefficients again:
 # 17 ms at 4096 x 4096 here, so 500 near-empty scans (115 kB) took 8.7 s. No limit of bytes or pixels stops that.
 MAX_SCANS = 100
 # Rows encoded at once: eight rows of 8 x 8 blocks. There are eight restart markers, so each strip begins with number 0.

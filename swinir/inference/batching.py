@@ -1,4 +1,4 @@
-"""Many requests, few forward passes: groups jobs by variant and tile shape, and keeps a bad one from hurting others."""
+"""Batching: requests of one variant and tile shape share forward passes, and a request that fails fails alone."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TileJob:
-    """One request's tiles: uint8 [N, T, T', 3], all for one variant."""
+    """The tiles of one request: uint8 [N, T, T', 3], all for one variant."""
 
     tiles: Tiles
     variants: set[str]
-    """The names the request gave, one a tile; more than one is refused."""
+    """The distinct variant names of the tiles; more than one is an error."""
     is_cancelled: Callable[[], bool] = lambda: False
     restored: Restored | None = None
     error: Exception | None = None
@@ -29,24 +29,26 @@ class TileJob:
 
     def __post_init__(self) -> None:
         if len(self.variants) != 1:
-            self.error = ValueError(f"a request names {len(self.variants)} variants; its tiles must share one")
+            self.error = ValueError(
+                f"VARIANT has {len(self.variants)} different names; all tiles of a request must share one variant"
+            )
         elif min(self.tiles.shape) == 0:
-            self.error = ValueError(f"TILES has shape {list(self.tiles.shape)}: there are no pixels in it")
+            self.error = ValueError(f"TILES has shape {list(self.tiles.shape)} and so no pixels")
         else:
             self.group = (next(iter(self.variants)), self.tiles.shape[1:])
 
     @property
     def pixels(self) -> int:
-        """Of all its tiles."""
+        """Pixels of all tiles."""
         count, height, width, _ = self.tiles.shape
         return count * height * width
 
 
 def run_jobs(engine: Engine, jobs: list[TileJob]) -> None:
-    """Run every job; each ends with ``restored`` or ``error`` set.
+    """Run every job; afterwards each has ``restored`` or ``error`` set, for every kind of error.
 
-    Whatever goes wrong, foreseen or not. Jobs of one variant and tile shape share forward passes. When a shared pass
-    fails, its jobs are run one by one, so that only the bad one fails.
+    Jobs of one variant and tile shape share forward passes. When a shared pass fails, its jobs are run one by one, so
+    that only the bad one fails.
     """
     groups: dict[tuple[str, tuple[int, ...]], list[TileJob]] = {}
     for job in jobs:
@@ -59,11 +61,11 @@ def run_jobs(engine: Engine, jobs: list[TileJob]) -> None:
 
 
 def _run_together(engine: Engine, variant: str, group: list[TileJob]) -> bool:
-    """Run the group in one go; false when it failed and its members deserve a try of their own."""
+    """Run the jobs of a group together; false when that failed and each job should be tried alone."""
     try:
         tiles = group[0].tiles if len(group) == 1 else np.concatenate([job.tiles for job in group])
         restored = engine.restore(tiles, variant, lambda: all(job.is_cancelled() for job in group))
-    except (UnknownVariantError, WeightsError, InferenceCancelledError) as error:  # the same for each of them
+    except (UnknownVariantError, WeightsError, InferenceCancelledError) as error:  # applies to every job
         for job in group:
             job.error = error
         return True

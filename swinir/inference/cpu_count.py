@@ -1,4 +1,4 @@
-"""How many threads this process may really run at once: cores it is allowed, and its container's quota."""
+"""The number of threads that this process can run at once: its cores, limited by the quota of its container."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def count_processors(cgroup: Path = CGROUP) -> int:
-    """Return the cores this process may use, at least 1.
+def count_cpus(cgroup: Path = CGROUP) -> int:
+    """Return the number of cores that this process may use, at least 1.
 
-    A container limited to 2 processors on a 64-core machine still sees 64; 64 threads there wait for each other.
+    A container limited to 2 CPUs on a 64-core machine still sees 64 cores; 64 threads there would wait for each other.
     """
     cores = len(os.sched_getaffinity(0))
     quota = _quota(cgroup)
@@ -20,7 +20,7 @@ def count_processors(cgroup: Path = CGROUP) -> int:
 
 
 def _quota(cgroup: Path) -> float:
-    """Processors granted by the container's cgroup (version 2, else 1); 0 for no limit."""
+    """Return the CPUs granted by the container's cgroup (version 2, else 1); 0 for no limit."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""The lane: large jobs done in the background, a micro-batch of each in turn, while small ones pass them by.
+"""The queue of large jobs: a background thread runs one micro-batch of each job, round robin.
 
-Without it a request of one small tile would wait for every tile of the image before it. Nothing that goes wrong with a
-job, its answer included, ends the lane. Knows nothing of Triton.
+Small jobs do not use it and pass large ones. Without it a request of one small tile would wait for every tile of the
+image before it. An error in a job, or in sending its response, never ends the thread. Does not import Triton.
 """
 
 from __future__ import annotations
@@ -20,132 +20,135 @@ from swinir.inference.engine import InferenceCancelledError, Restored
 
 log = logging.getLogger(__name__)
 
+# Jobs of at most this many pixels are small: a quarter of a micro-batch on a CPU.
 SMALL_PIXELS = 128 * 128
-"""Jobs of at most this many pixels pass by; a quarter of a micro-batch on a CPU."""
 
+# Added to the niceness of the queue's thread and of the threads that torch starts for it: on a shared core a small job
+# then gets three quarters of the time.
 NICENESS = 5
-"""More than others, for the lane's thread and those that torch starts for it: a small job gets three quarters of a core
-that they share."""
 
+# `swinir.inference.batching.run_jobs` with its engine: sets `restored` or `error` of each job.
 Run = Callable[[list[TileJob]], None]
-"""`swinir.inference.batching.run_jobs` with its engine: ends each job with `restored` or `error`."""
 
 
 @dataclass(eq=False)
-class _Entry:
+class _QueuedJob:
     job: TileJob
-    finish: Callable[[TileJob], None]
-    done: int = 0
-    """Tiles restored so far."""
+    on_finished: Callable[[TileJob], None]
+    tiles_done: int = 0
 
 
 class LargeJobQueue:
-    """A thread that works off large jobs fairly. Safe to put jobs in from any thread.
+    """Runs large jobs on one thread, round robin. `put` is safe to call from any thread.
 
-    Should the thread ever leave its loop, `end` is called: by default it ends the process, whose death is noticed. A
-    lane that stands still would let every large job wait for ever while small ones say that all is well.
+    If the thread ever leaves its loop, `on_death` is called. By default it ends the process, which the launcher and the
+    health check notice. Otherwise every large job would wait without end while small jobs still succeed.
     """
 
-    def __init__(self, run: Run, micro_batch_pixels: int, end: Callable[[], None] = lambda: os._exit(1)) -> None:
+    def __init__(self, run: Run, micro_batch_pixels: int, on_death: Callable[[], None] = lambda: os._exit(1)) -> None:
         self._run = run
         self._micro_batch_pixels = micro_batch_pixels
-        self._end = end
-        self._entries: deque[_Entry] = deque()
-        self._filled = threading.Condition()
-        threading.Thread(target=self._live, name="lane", daemon=True).start()
+        self._on_death = on_death
+        self._queue: deque[_QueuedJob] = deque()
+        self._not_empty = threading.Condition()
+        threading.Thread(target=self._run_thread, name="large-jobs", daemon=True).start()
 
-    def put(self, job: TileJob, finish: Callable[[TileJob], None]) -> None:
-        """Take a job in; `finish` is called with it, on the lane's thread, once it has `restored` or `error`."""
-        with self._filled:
-            self._entries.append(_Entry(job, finish))
-            self._filled.notify()
+    def put(self, job: TileJob, on_finished: Callable[[TileJob], None]) -> None:
+        """Queue a job. `on_finished` is called with it on the queue's thread, once it has `restored` or `error`."""
+        with self._not_empty:
+            self._queue.append(_QueuedJob(job, on_finished))
+            self._not_empty.notify()
 
-    def _live(self) -> None:
+    def _run_thread(self) -> None:
         try:
-            self._work()
+            self._loop()
         except BaseException:
-            log.critical("the lane has died, and this process with it", exc_info=True)
-        self._end()
+            log.critical("the thread of large jobs has died: ending this process", exc_info=True)
+        self._on_death()
 
-    def _work(self) -> None:
-        own = threading.get_native_id()  # Linux: priorities are a thread's
-        os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + NICENESS)
+    def _loop(self) -> None:
+        thread = threading.get_native_id()  # on Linux a priority belongs to a thread
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
         while True:
-            with self._filled:
-                self._filled.wait_for(lambda: self._entries)
-                turn = self._take_turn()
+            with self._not_empty:
+                self._not_empty.wait_for(lambda: self._queue)
+                micro_batch = self._take_micro_batch()
             parts = [
-                TileJob(entry.job.tiles[entry.done : entry.done + count], entry.job.variants) for entry, count in turn
+                TileJob(queued.job.tiles[queued.tiles_done : queued.tiles_done + count], queued.job.variants)
+                for queued, count in micro_batch
             ]
-            live = [part for part, (entry, _) in zip(parts, turn, strict=True) if not _is_dropped(entry)]
+            active = [part for part, (queued, _) in zip(parts, micro_batch, strict=True) if not _is_cancelled(queued)]
             try:
-                self._run(live)
-            except Exception as error:  # noqa: BLE001 - a bug must fail these jobs, not the lane
-                for part in live:
+                self._run(active)
+            except Exception as error:  # noqa: BLE001 - a bug must fail these jobs, not the queue
+                for part in active:
                     part.error = error
-            unfinished = [entry for (entry, _), part in zip(turn, parts, strict=True) if not _advance(entry, part)]
-            with self._filled:
-                self._entries.extend(unfinished)  # to the end: everybody else has a turn first
+            unfinished = [
+                queued for (queued, _), part in zip(micro_batch, parts, strict=True) if not _advance(queued, part)
+            ]
+            with self._not_empty:
+                self._queue.extend(unfinished)  # behind all other jobs: round robin
 
-    def _take_turn(self) -> list[tuple[_Entry, int]]:
-        """Take the job whose turn it is, and what fits into a micro-batch beside it: (entry, how many of its tiles)."""
-        first = self._entries.popleft()
+    def _take_micro_batch(self) -> list[tuple[_QueuedJob, int]]:
+        """Take the first job, and jobs of its group while a micro-batch has space: (job, number of its tiles)."""
+        first = self._queue.popleft()
         _, height, width, _ = first.job.tiles.shape
-        room = max(1, self._micro_batch_pixels // (height * width))
-        turn, left = [], [first, *(entry for entry in self._entries if entry.job.group == first.job.group)]
-        for entry in left:
-            if room == 0:
+        free_tiles = max(1, self._micro_batch_pixels // (height * width))
+        micro_batch = []
+        for queued in [first, *(queued for queued in self._queue if queued.job.group == first.job.group)]:
+            if free_tiles == 0:
                 break
-            count = min(room, len(entry.job.tiles) - entry.done)
-            turn.append((entry, count))
-            room -= count
-        for entry, _ in turn[1:]:
-            self._entries.remove(entry)
-        return turn
+            count = min(free_tiles, len(queued.job.tiles) - queued.tiles_done)
+            micro_batch.append((queued, count))
+            free_tiles -= count
+        for queued, _ in micro_batch[1:]:
+            self._queue.remove(queued)
+        return micro_batch
 
 
-def _is_dropped(entry: _Entry) -> bool:
-    """Whether whoever asked has left; then the job ends here."""
+def _is_cancelled(queued: _QueuedJob) -> bool:
+    """Whether the client has disconnected; sets the job's error then."""
+    job = queued.job
     try:
-        if entry.job.is_cancelled():
-            entry.job.error = InferenceCancelledError(f"cancelled after {entry.done} of {len(entry.job.tiles)} tiles")
-    except Exception as error:  # noqa: BLE001 - who cannot be asked cannot be answered either
-        entry.job.error = error
-    return entry.job.error is not None
+        if job.is_cancelled():
+            job.error = InferenceCancelledError(f"cancelled after {queued.tiles_done} of {len(job.tiles)} tiles")
+    except Exception as error:  # noqa: BLE001 - when this request cannot be queried, it cannot get a response either
+        job.error = error
+    return job.error is not None
 
 
-def _advance(entry: _Entry, part: TileJob) -> bool:
-    """Put a part's answer where it belongs; true when the job is finished, and said so."""
-    job = entry.job
+def _advance(queued: _QueuedJob, part: TileJob) -> bool:
+    """Store the result of a part; true when the job is finished and `on_finished` was called."""
+    job = queued.job
     job.error = job.error or part.error
     if job.error is None:
         try:
-            _take_in(entry, part)
-        except Exception as error:  # noqa: BLE001 - there may be no memory for the whole answer
+            _store(queued, part)
+        except Exception as error:  # noqa: BLE001 - there may not be enough memory for the whole result
             job.error = error
         else:
-            if entry.done < len(job.tiles):
+            if queued.tiles_done < len(job.tiles):
                 return False
     if job.error is not None:
         job.restored = None
     try:
-        entry.finish(job)
+        queued.on_finished(job)
     except Exception:
-        log.exception("an answer of %d tiles was made and could not be given", len(job.tiles))
+        log.exception("the result of %d tiles could not be sent", len(job.tiles))
     return True
 
 
-def _take_in(entry: _Entry, part: TileJob) -> None:
-    job, made = entry.job, part.restored
-    assert made is not None  # noqa: S101 - what `Run` promises
+def _store(queued: _QueuedJob, part: TileJob) -> None:
+    job, restored = queued.job, part.restored
+    assert restored is not None  # noqa: S101 - guaranteed by `Run`
     if job.restored is None:
         count = len(job.tiles)
         job.restored = Restored(
-            np.empty((count, *made.tiles.shape[1:]), made.tiles.dtype),
-            np.empty((count, *made.checks.shape[1:]), made.checks.dtype),
+            np.empty((count, *restored.tiles.shape[1:]), restored.tiles.dtype),
+            np.empty((count, *restored.checks.shape[1:]), restored.checks.dtype),
             np.empty(count, np.int64),
         )
-    own = slice(entry.done, entry.done + len(part.tiles))
-    job.restored.tiles[own], job.restored.checks[own] = made.tiles, made.checks
-    job.restored.work_us[own] = made.work_us
-    entry.done = own.stop
+    span = slice(queued.tiles_done, queued.tiles_done + len(part.tiles))
+    job.restored.tiles[span], job.restored.checks[span] = restored.tiles, restored.checks
+    job.restored.work_us[span] = restored.work_us
+    queued.tiles_done = span.stop

@@ -10,27 +10,27 @@ import torch
 KEPT_BYTES = 256 << 20
 # Largest single array that is kept: glibc accepts no larger threshold. Larger arrays go back to the system.
 LARGEST_KEPT_BYTES = 32 << 20
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def keep_freed_memory() -> bool:
-    """Have this process keep what a forward pass frees for the next one; false where the C library is not glibc.
+    """Keep memory that a forward pass frees for the next pass; false when the C library is not glibc.
 
-    By itself glibc gives it back at once and asks for it again: 10,000 page faults a compact tile of 256x256, 500 so,
-    and 6 % of its time (measured, docs/measurements/benchmarks.md). To be called before threads are started: each that
-    has allocated by then goes on in an arena of its own.
+    By default glibc returns it to the system at once and requests it again: 10,000 page faults per 256 x 256 tile of a
+    compact network instead of 500, and 6 % of the time (docs/measurements/benchmarks.md). Call it before threads start:
+    a thread that has already allocated keeps its own arena.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:
         return False
-    wanted = {_M_ARENA_MAX: 1, _M_MMAP_THRESHOLD: LARGEST_KEPT_BYTES, _M_TRIM_THRESHOLD: KEPT_BYTES}
-    taken = [mallopt(option, value) == 1 for option, value in wanted.items()]  # each is tried, also after a refusal
-    return all(taken)
+    options = {_M_ARENA_MAX: 1, _M_MMAP_THRESHOLD: LARGEST_KEPT_BYTES, _M_TRIM_THRESHOLD: KEPT_BYTES}
+    accepted = [mallopt(option, value) == 1 for option, value in options.items()]  # tries each, also after a failure
+    return all(accepted)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out: CUDA has a class for it, the CPU's allocator only words."""
+    """Whether an error means that memory ran out: CUDA has a class for it, the CPU allocator only a message."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

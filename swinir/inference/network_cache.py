@@ -1,6 +1,7 @@
-"""The shelf: the networks held in memory, loaded on first use, the least recently used put away when room is short.
+"""The model cache: networks in memory, loaded on first use, evicted least recently used first.
 
-One load however many ask. A file that was replaced is loaded anew; a load that failed is tried again when next asked.
+Concurrent requests for one variant cause one load. A file that was replaced is loaded again. A failed load is retried
+by the next request.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ Load = Callable[[Variant, Path, torch.device], SwinIR]
 
 
 @dataclass(frozen=True)
-class _Held:
+class _CachedNetwork:
     network: SwinIR
     size_bytes: int
-    stamp: tuple[str, int, int]
-    """Path, time of change and length of the file it came from."""
+    file_version: tuple[str, int, int]
+    """Path, modification time and length of the weights file."""
 
 
 class NetworkCache:
-    """Networks by the name of their variant. Safe to use from several threads."""
+    """Networks by name of their variant. Safe to use from several threads."""
 
     def __init__(
         self, weights_dir: Path | None, device: torch.device, max_bytes: int, load: Load = load_network
@@ -46,64 +47,64 @@ class NetworkCache:
         self._max_bytes = max_bytes
         self._load = load
         self._lock = threading.Lock()
-        self._held: OrderedDict[str, _Held] = OrderedDict()
+        self._cached: OrderedDict[str, _CachedNetwork] = OrderedDict()
 
-    def take(self, row: Variant) -> SwinIR:
-        """Return the network of a variant, loading it if need be; raises WeightsError."""
-        with self._lock:  # held during the load: whoever asks meanwhile finds it done
+    def get(self, row: Variant) -> SwinIR:
+        """Return the network of a variant, loaded when it is not cached; raises WeightsError."""
+        with self._lock:  # also during the load, so that concurrent requests wait for it and do not load it twice
             path = find_weights(row, self._weights_dir)
-            stamp = _stamp(path)
-            held = self._held.get(row.name)
-            if held is None or held.stamp != stamp:
-                self._held.pop(row.name, None)
-                held = self._held[row.name] = self._fill(row, path, stamp)
-            self._held.move_to_end(row.name)
-            return held.network
+            file_version = _file_version(path)
+            cached = self._cached.get(row.name)
+            if cached is None or cached.file_version != file_version:
+                self._cached.pop(row.name, None)
+                cached = self._cached[row.name] = self._load_and_evict(row, path, file_version)
+            self._cached.move_to_end(row.name)
+            return cached.network
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What is held, the least recently used first."""
+        """Names of the cached variants, the least recently used first."""
         with self._lock:
-            return tuple(self._held)
+            return tuple(self._cached)
 
     @property
     def size_bytes(self) -> int:
-        """Memory of the weights held, and of what is kept made of them."""
+        """Memory of the cached networks: their parameters and the packed copies that serving uses."""
         with self._lock:
             return self._size_bytes()
 
-    def _fill(self, row: Variant, path: Path, stamp: tuple[str, int, int]) -> _Held:
+    def _load_and_evict(self, row: Variant, path: Path, file_version: tuple[str, int, int]) -> _CachedNetwork:
         try:
             network, size_bytes = self._load_and_prepare(row, path)
         except (RuntimeError, MemoryError) as error:
-            if not self._held or not is_out_of_memory(error):
+            if not self._cached or not is_out_of_memory(error):
                 raise
-            log.warning("no memory left to load %s: putting every other variant away", row.name)
-            self._put_away(len(self._held))
+            log.warning("out of memory while loading %s: evicting every other variant", row.name)
+            self._evict(len(self._cached))
             network, size_bytes = self._load_and_prepare(row, path)
         self.loads += 1
         log.info("loaded %s from %s: %d bytes in memory", row.name, path, size_bytes)
-        while self._held and self._size_bytes() + size_bytes > self._max_bytes:
-            self._put_away(1)
-        return _Held(network, size_bytes, stamp)
+        while self._cached and self._size_bytes() + size_bytes > self._max_bytes:
+            self._evict(1)
+        return _CachedNetwork(network, size_bytes, file_version)
 
     def _load_and_prepare(self, row: Variant, path: Path) -> tuple[SwinIR, int]:
         network = self._load(row, path, self._device)
         return network, network.prepare()
 
-    def _put_away(self, count: int) -> None:
+    def _evict(self, count: int) -> None:
         for _ in range(count):
-            name, held = self._held.popitem(last=False)
+            name, cached = self._cached.popitem(last=False)
             self.evictions += 1
-            log.info("put %s away: %d bytes", name, held.size_bytes)
+            log.info("evicted %s: %d bytes", name, cached.size_bytes)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _size_bytes(self) -> int:
-        return sum(held.size_bytes for held in self._held.values())
+        return sum(cached.size_bytes for cached in self._cached.values())
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
+def _file_version(path: Path) -> tuple[str, int, int]:
     try:
         status = path.stat()
     except OSError as error:

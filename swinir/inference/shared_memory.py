@@ -1,36 +1,39 @@
-"""Shared memory through which Triton's Python backend sends responses: how much is free, how much one may take."""
+"""Shared memory (/dev/shm) through which Triton's Python backend sends responses: free bytes, and the budget."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 
-# Smallest step by which Triton's Python backend enlarges its shared memory (shm-growth-byte-size).
+# Minimum step by which Triton's Python backend enlarges its shared memory (shm-growth-byte-size).
 GROWTH_BYTES = 1 << 20
 
 
 def free_shm_bytes() -> int:
-    """Return what is free in shared memory."""
-    found = os.statvfs("/dev/shm")  # noqa: S108 - no file of ours: where Triton's Python backend keeps its tensors
-    return found.f_bavail * found.f_frsize
+    """Return the free bytes in shared memory."""
+    status = os.statvfs("/dev/shm")  # noqa: S108 - Triton's Python backend keeps its tensors there; we create no file
+    return status.f_bavail * status.f_frsize
 
 
 class SharedMemoryBudget:
-    """The shared memory that answers go through: it grows for the largest and never shrinks, so that one fits again."""
+    """Limits a response to the free shared memory.
+
+    Triton grows the memory for the largest response and never shrinks it, so a response of that size fits again.
+    """
 
     def __init__(self, free_bytes: Callable[[], int] = free_shm_bytes) -> None:
         self._free_bytes = free_bytes
         self._largest = 0
 
     def check(self, size_bytes: int) -> None:
-        """Raise MemoryError for an answer larger than any before, with less than its size free."""
+        """Raise MemoryError for a response larger than any before when less than its size is free."""
         free = self._free_bytes() - GROWTH_BYTES
         if size_bytes > max(self._largest, free):
             raise MemoryError(
-                f"the answer takes {size_bytes} bytes of shared memory; /dev/shm has room for {max(free, 0)}. "
-                "Send a smaller image, or give Triton more of it (--shm-size)"
+                f"The response needs {size_bytes} bytes of shared memory; /dev/shm has {max(free, 0)} free. "
+                "Send a smaller image, or give Triton more shared memory (--shm-size)."
             )
 
-    def note(self, size_bytes: int) -> None:
-        """Take note of an answer that fitted."""
+    def record(self, size_bytes: int) -> None:
+        """Record the size of a response that was sent."""
         self._largest = max(self._largest, size_bytes)

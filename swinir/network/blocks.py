@@ -1,11 +1,11 @@
-"""The body of SwinIR: residual groups, Swin blocks, attention within windows (eq. 4-8), written for inference.
+"""The body of SwinIR: residual groups and Swin blocks (eq. 5-8), written for inference.
 
-* Tokens stay in window order from block to block; one gather a block moves them to the next block's windows
-  (published code rolls, partitions, reverses and rolls back: four copies).
+* Tokens stay in window order from block to block; one gather per block moves them to the next block's windows (the
+  published code rolls, partitions, reverses and rolls back: four copies).
 * The windows of a shifted block fall into four kinds (inside, right edge, bottom edge, corner), and all windows of a
   kind share one mask. Windows are gathered kind by kind, so four small biases [heads, N, N] serve every image size.
-* On a CPU a block is run in place over chunks of windows that fit the processor's cache; windows of one block do not
-  see each other. docs/measurements/benchmarks.md tells what each of these is worth, and what was tried and left.
+* On a CPU a block runs in place over chunks of windows that fit the processor's cache; windows of one block do not
+  depend on each other. docs/measurements/benchmarks.md has the gain of each of these, and what was tried and dropped.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class ResidualGroup(nn.Module):
         self.conv = residual_conv(dim, resi_connection)
 
     def forward(self, tokens: Tensor, orders: WindowOrders, size: tuple[int, int, int]) -> Tensor:
-        """[B*H*W, C] in image order -> the same."""
+        """Return [B*H*W, C] for [B*H*W, C] in image order; ``size`` is (B, H, W)."""
         batch, height, width = size
         x, current = tokens, "image"
         for block in self.residual_group.blocks:
-            wanted = "shifted" if block.shifted else "plain"
-            x = block(x, orders.gather[current, wanted], orders.kinds[wanted])
-            current = wanted
+            target = "shifted" if block.shifted else "plain"
+            x = block(x, orders.gather[current, target], orders.kinds[target])
+            current = target
         x = x.index_select(0, orders.gather[current, "image"])
         x = self.conv(x.view(batch, height, width, -1).permute(0, 3, 1, 2))
         return x.permute(0, 2, 3, 1).reshape(tokens.shape) + tokens
@@ -54,7 +54,7 @@ class SwinBlock(PlainSwinBlock):
 
     def __init__(self, dim: int, num_heads: int, window_size: int, mlp_ratio: float, *, shifted: bool) -> None:
         super().__init__(dim, num_heads, window_size, mlp_ratio, shifted=shifted)
-        self._kept: tuple[tuple[object, ...], fused.FusedBlock] | None = None
+        self._packed_cache: tuple[tuple[object, ...], fused.FusedBlock] | None = None
 
     def forward(self, tokens: Tensor, gather: Tensor, kinds: Sequence[tuple[int, int, int]]) -> Tensor:
         """Gather ``tokens`` [B*H*W, C] into this block's window order and run the block.
@@ -75,7 +75,7 @@ class SwinBlock(PlainSwinBlock):
         return out
 
     def prepare(self) -> int:
-        """Make what serving keeps beside the parameters, for it would be made by the first images; return its bytes."""
+        """Create the caches that the first image would create otherwise; return their bytes."""
         with torch.no_grad():
             weight = self.norm1.weight
             if _is_served_on_cpu(weight) and self._is_fused(weight):
@@ -86,22 +86,22 @@ class SwinBlock(PlainSwinBlock):
         return tokens.dtype == torch.float32 and self.attn.head_dim <= fused.MAX_HEAD_DIM and fused.is_available()
 
     def _packed(self) -> fused.FusedBlock:
-        """Return the weights as the fused block wants them: kept until one of them changes."""
+        """Return the weights packed for the fused block; cached until one of them changes."""
         source = tuple(parameter_version(parameter) for parameter in self.parameters())
-        kept = self._kept  # read once, written once: another thread may renew it at any moment
-        if kept is None or source != kept[0]:
-            kept = self._kept = (source, fused.FusedBlock(self))
-        return kept[1]
+        cached = self._packed_cache  # read once and written once, because another thread may replace it
+        if cached is None or source != cached[0]:
+            cached = self._packed_cache = (source, fused.FusedBlock(self))
+        return cached[1]
 
     def _run_in_place(self, x: Tensor, kind: int) -> None:
-        """As `run_plain`, with each result added to ``x`` by the matrix product that makes it."""
+        """Do the same as `run_plain` in place: each matrix product adds its result to ``x``."""
         attended, proj_weight = self.attn.attend(self.norm1(x), ((kind, 0, len(x)),))
         x.add_(self.attn.proj.bias).addmm_(attended, proj_weight.t())
         hidden = torch.ops.aten.gelu_(self.mlp.fc1(self.norm2(x)))
         x.add_(self.mlp.fc2.bias).addmm_(hidden, self.mlp.fc2.weight.t())
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Accept the published buffer of any training side: check that it is one of this window, then drop it."""
+        """Accept the published buffer for any training image size: check that it fits this window, then drop it."""
         name, n = f"{prefix}attn_mask", self.attn.window_size**2
         mask = state_dict.pop(name, None) if self.shifted else None
         if mask is not None and tuple(mask.shape[1:]) != (n, n):
@@ -112,12 +112,12 @@ class SwinBlock(PlainSwinBlock):
 
 
 def _is_served_on_cpu(tokens: Tensor) -> bool:
-    """Whether blocks may run in place, over chunks, in the tokens' own type."""
+    """Whether blocks may run in place, over chunks, in the dtype of the tokens."""
     return tokens.device.type == "cpu" and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
 
 class _BlockList(nn.Module):
-    """Holds the blocks under their published name, ``residual_group.blocks``."""
+    """The blocks under their published name, ``residual_group.blocks``."""
 
     def __init__(self, blocks: Iterable[SwinBlock]) -> None:
         super().__init__()
@@ -127,12 +127,12 @@ class _BlockList(nn.Module):
 class Convolution(nn.Conv2d):
     """A convolution that stays in float32 where the rest of the network runs in bfloat16.
 
-    Convolutions carry the image itself past the blocks: in bfloat16 they are most of what its pictures are off by
-    (57 dB from float32's, 71 dB so), and in float32 they cost 0 to 5 % of the time (docs/measurements/gpu.md).
+    Convolutions carry the image itself past the blocks. In bfloat16 they cause most of the error against float32
+    (57 dB; 71 dB when they run in float32). In float32 they cost 0 to 5 % of the time (docs/measurements/gpu.md).
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C', H', W'], float32 under autocast, else in the type given."""
+        """Return [B, C', H', W'] for [B, C, H, W]: float32 under autocast, else in the dtype of the input."""
         if not torch.is_autocast_enabled(images.device.type):
             return super().forward(images)
         with torch.autocast(images.device.type, enabled=False):
@@ -140,7 +140,7 @@ class Convolution(nn.Conv2d):
 
 
 def residual_conv(dim: int, resi_connection: str) -> nn.Module:
-    """Return the convolution that ends a group and the body; "3conv" is that of the large networks."""
+    """Return the convolution at the end of a group and of the body; the large networks have "3conv"."""
     if resi_connection == "1conv":
         return Convolution(dim, dim, 3, 1, 1)
     if resi_connection == "3conv":

@@ -34,26 +34,27 @@ SOURCE = Path(__file__).with_name("fused_block.c")
 COMPILED = Path(__file__).parent / "compiled"
 # Second choice, in the home folder: the folder of an installed package may be read-only.
 CACHE = Path(".cache/serverless-superres")
-# -march=native: the file is of this processor, and its name says so. No -ffast-math: a NaN must stay one.
+# -march=native: the file is for this processor only; its name has a hash of it. No -ffast-math: NaN must stay NaN.
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-std=c11", "-shared", "-fPIC", "-pthread")
+# Columns of a panel of weights, as in fused_block.c.
 PANEL = 16
-"""Columns of a panel of weights, as in fused_block.c."""
+# Length of the array of zeros in `attend` of fused_block.c; longer heads run in PyTorch.
 MAX_HEAD_DIM = 1024
-"""Of the zeros in `attend` of fused_block.c; longer heads run in PyTorch."""
+# Added to the scores of padding tokens, so that their exponential is zero.
 FAR_BELOW = -1e30
-"""Added to the scores of tokens that are none: their exponential is zero."""
+# Maximum difference from PyTorch, relative to the largest magnitude, at which the library is used.
 TOLERANCE = 1e-5
 _enabled = True
 
 
 class CompileError(Exception):
-    """There is no fused block for this machine; the text says why."""
+    """The fused block could not be compiled; the message says why."""
 
 
 class _Block(ctypes.Structure):
     _numbers = ("dim", "heads", "head_dim", "window_tokens", "hidden")
     _tensors = tuple(
-        f"{layer}_{what}" for layer in ("norm1", "norm2", "qkv", "proj", "fc1", "fc2") for what in ("weight", "bias")
+        f"{layer}_{kind}" for layer in ("norm1", "norm2", "qkv", "proj", "fc1", "fc2") for kind in ("weight", "bias")
     )
     _fields_ = (
         *((name, ctypes.c_int64) for name in _numbers),
@@ -103,16 +104,19 @@ class FusedBlock:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that the packed weights take, beside the parameters they were made of."""
+        """Memory of the packed weights, without the parameters they were packed from."""
         return sum(tensor.nbytes for tensor in (*self._tensors.values(), *self._biases.values()))
 
     def run(self, tokens: Tensor, gather: Tensor, kinds: Sequence[tuple[int, int, int]], threads: int) -> Tensor:
-        """As `SwinBlock.forward`, for float32 on a CPU."""
+        """Return what `SwinBlock.forward` returns, for float32 tokens [B*H*W, C] on a CPU.
+
+        Raises MemoryError when the buffers of a window cannot be allocated.
+        """
         library = load_library()
         tokens = tokens.contiguous()
         out = torch.empty_like(tokens)
-        of_window = self._window_tokens
-        rows = [_Kind(a // of_window, b // of_window, self._biases[kind].data_ptr()) for kind, a, b in kinds]
+        area = self._window_tokens
+        rows = [_Kind(a // area, b // area, self._biases[kind].data_ptr()) for kind, a, b in kinds]
         failed = library.run_swin_block(
             ctypes.byref(self._block),
             (_Kind * len(rows))(*rows),
@@ -123,7 +127,7 @@ class FusedBlock:
             threads,
         )
         if failed:
-            raise MemoryError("no memory for a window's intermediate results")
+            raise MemoryError("not enough memory for the buffers of a window")
         return out
 
 
@@ -134,8 +138,8 @@ def is_available() -> bool:
 
 @contextmanager
 def disabled() -> Iterator[None]:
-    """Have every block run in PyTorch: for measuring and testing both."""
-    global _enabled  # noqa: PLW0603 - one switch a process
+    """Run every block in PyTorch, to measure or test both ways."""
+    global _enabled  # noqa: PLW0603 - one switch per process
     before, _enabled = _enabled, False
     try:
         yield
@@ -164,13 +168,13 @@ def _compile_into(folder: Path, compiler: str) -> Path:
     path = folder / library_path().name
     partial = path.with_suffix(f".{os.getpid()}.partial")
     folder.mkdir(parents=True, exist_ok=True)
-    partial.touch()  # raises what keeps the compiler from writing, which would say so in words of its own
+    partial.touch()  # raises OSError if the folder is read-only; the compiler would print its own message
     finished = subprocess.run(  # noqa: S603 - our own source and flags
         [compiler, *FLAGS, str(SOURCE), "-o", str(partial), "-lm"], capture_output=True, text=True, check=False
     )
     if finished.returncode:
         partial.unlink(missing_ok=True)
-        raise CompileError(f"{compiler} refused {SOURCE.name}: {finished.stderr.strip()[:500]}")
+        raise CompileError(f"{compiler} failed to compile {SOURCE.name}: {finished.stderr.strip()[:500]}")
     for old in folder.glob("fused_block-*.so"):
         old.unlink(missing_ok=True)
     partial.replace(path)
@@ -206,7 +210,7 @@ def load_library() -> ctypes.CDLL:
 
 @functools.cache
 def find_library() -> ctypes.CDLL | None:
-    """Return the library if it is there and agrees with PyTorch; looked for once a process."""
+    """Return the library if it is compiled and agrees with PyTorch, else None; searched once per process."""
     try:
         library = load_library()
     except OSError:
@@ -217,14 +221,14 @@ def find_library() -> ctypes.CDLL | None:
         return None
     error = _measure_error()
     if not error <= TOLERANCE:
-        log.warning("blocks run in PyTorch: the fused block is %.1e from it; delete %s", error, library_path())
+        log.warning("blocks run in PyTorch: the fused block differs from it by %.1e. Delete %s", error, library_path())
         return None
     return library
 
 
 @torch.no_grad()
 def _measure_error() -> float:
-    """Return how far the library is from PyTorch on a small block: of the largest magnitude."""
+    """Return the largest difference between library and PyTorch on a small block, relative to the largest magnitude."""
     generator = torch.Generator().manual_seed(0)
     block = PlainSwinBlock(20, 2, 8, 2.0, shifted=True)
     for parameter in block.parameters():
@@ -232,24 +236,24 @@ def _measure_error() -> float:
     orders = window_orders(1, 24, 16, 8, torch.device("cpu"))
     tokens = torch.randn(24 * 16, 20, generator=generator)
     gather, kinds = orders.gather["plain", "shifted"], orders.kinds["shifted"]
-    wanted = block.run_plain(tokens.index_select(0, gather), kinds)
-    got = FusedBlock(block).run(tokens, gather, kinds, threads=2)
-    return ((got - wanted).abs().max() / wanted.abs().max()).item()
+    expected = block.run_plain(tokens.index_select(0, gather), kinds)
+    actual = FusedBlock(block).run(tokens, gather, kinds, threads=2)
+    return ((actual - expected).abs().max() / expected.abs().max()).item()
 
 
 def _pad(tensor: Tensor, value: float = 0.0) -> Tensor:
-    """Fill the last dimension up to a multiple of PANEL."""
+    """Pad the last dimension to a multiple of PANEL."""
     return F.pad(tensor.detach().float(), (0, -tensor.shape[-1] % PANEL), value=value).contiguous()
 
 
 def _pack(weight: Tensor) -> Tensor:
-    """[outputs, inputs] -> panels [outputs / PANEL, inputs, PANEL], zeros at the end."""
+    """Return [outputs, inputs] as panels [outputs / PANEL, inputs, PANEL], padded with zeros."""
     columns = _pad(weight.t())
     return columns.view(len(columns), -1, PANEL).permute(1, 0, 2).contiguous()
 
 
 def _processor() -> bytes:
-    """What decides which instructions the compiler may use."""
+    """Return the facts that decide which instructions the compiler may use."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -259,11 +263,11 @@ def _processor() -> bytes:
 
 
 def main() -> None:
-    """Compile, or say why not: never an error, for PyTorch does the work as well."""
+    """Compile the library, or print why not. A failure is not an error, because the engine also runs in PyTorch."""
     try:
         print(f"the engine's fused block: {compile_library()}")  # noqa: T201 - this is a command
     except CompileError as error:
-        print(f"the engine runs in PyTorch alone, about half as fast on a CPU: {error}", file=sys.stderr)  # noqa: T201
+        print(f"the engine runs in PyTorch, about half as fast on a CPU: {error}", file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-/* One Swin block (SwinIR eq. 6-8) on a CPU, window by window: everything a window needs stays in the processor's cache,
- * and nothing is written to memory but the block's result. Plain C with GCC's vector types: AVX2, AVX-512 or NEON, as
- * the compiler finds. Weights come packed by swinir/network/fused.py: panels of PANEL columns, [panel][row][PANEL], zeros at
- * the end. The scale of the attention is in the query's weights. Nothing is checked here: fused.py did.
+/* One Swin block (SwinIR eq. 6-8) on a CPU, window by window. All data of a window stays in the processor's cache; only
+ * the result of the block is written to memory. Plain C with GCC's vector types: the compiler chooses AVX2, AVX-512 or
+ * NEON. swinir/network/fused.py packs the weights: panels of PANEL columns, [panel][row][PANEL], padded with zeros. The
+ * scale of the attention is part of the query's weights. Arguments are not checked here; fused.py checks them.
  */
 #include <math.h>
 #include <pthread.h>
@@ -9,15 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LANES 8
+#define VECTOR_WIDTH 8 /* floats per vector */
 #define PANEL 16
-#define ROWS 6 /* rows x PANEL / LANES accumulators = 12 of the 16 registers of AVX2 */
-#define TAKE 2 /* windows a thread takes at a time */
+#define ROWS 6 /* rows x PANEL / VECTOR_WIDTH accumulators = 12 of the 16 registers of AVX2 */
+#define WINDOWS_PER_STEP 2 /* windows that a thread takes at a time */
 #define MAX_THREADS 64
 
-typedef float vec __attribute__((vector_size(4 * LANES)));
-typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+typedef float vec __attribute__((vector_size(4 * VECTOR_WIDTH)));
+typedef float loose __attribute__((vector_size(4 * VECTOR_WIDTH), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(4 * VECTOR_WIDTH)));
 
 typedef struct {
     int64_t dim, heads, head_dim, window_tokens, hidden;
@@ -28,7 +28,7 @@ typedef struct {
 
 typedef struct {
     int64_t first, end; /* windows */
-    const float *bias;  /* [heads, N, N padded to PANEL]; far below zero beyond N */
+    const float *bias;  /* [heads, N, N padded to PANEL]; the padding is far below zero */
 } Kind;
 
 typedef struct {
@@ -38,7 +38,7 @@ typedef struct {
     const float *tokens;
     const int64_t *gather;
     float *out;
-    int64_t next; /* first window that nobody has taken */
+    int64_t next; /* first window that no thread has taken */
     int failed;
 } Work;
 
@@ -106,7 +106,7 @@ static inline vec gelu_vec(vec x) {
     static inline __attribute__((always_inline)) void multiply_##COUNT(                                                \
         vec acc[ROWS][2], const float *a, int64_t pitch, const float *panel, int64_t depth) {                          \
         for (int64_t k = 0; k < depth; k++) {                                                                          \
-            vec left = load(panel + k * PANEL), right = load(panel + k * PANEL + LANES);                               \
+            vec left = load(panel + k * PANEL), right = load(panel + k * PANEL + VECTOR_WIDTH);                               \
             _Pragma("GCC unroll 6") for (int r = 0; r < COUNT; r++) {                                                  \
                 vec x = all(a[r * pitch + k]);                                                                         \
                 acc[r][0] += x * left;                                                                                 \
@@ -121,7 +121,7 @@ MULTIPLY(6)
 
 typedef enum { WRITE, ADD, GELU } Ending;
 
-/* One tile of the product: start from `start` (one row of it, or a row each at start_pitch), end as told. */
+/* One tile of the product. Starts from `start` (one row for all, or one row each at start_pitch), ends as `ending` says. */
 #define TILE(COUNT)                                                                                                    \
     static inline __attribute__((always_inline)) void tile_##COUNT(                                                    \
         const float *a, int64_t a_pitch, const float *panel, int64_t depth, const float *start, int64_t start_pitch,   \
@@ -129,12 +129,12 @@ typedef enum { WRITE, ADD, GELU } Ending;
         vec acc[ROWS][2];                                                                                              \
         _Pragma("GCC unroll 6") for (int r = 0; r < COUNT; r++) {                                                      \
             acc[r][0] = load(start + r * start_pitch);                                                                 \
-            acc[r][1] = load(start + r * start_pitch + LANES);                                                         \
+            acc[r][1] = load(start + r * start_pitch + VECTOR_WIDTH);                                                         \
         }                                                                                                              \
         multiply_##COUNT(acc, a, a_pitch, panel, depth);                                                               \
         _Pragma("GCC unroll 6") for (int r = 0; r < COUNT; r++) {                                                      \
             _Pragma("GCC unroll 2") for (int half = 0; half < 2; half++) {                                             \
-                float *to = out + r * out_pitch + half * LANES;                                                        \
+                float *to = out + r * out_pitch + half * VECTOR_WIDTH;                                                        \
                 vec value = acc[r][half];                                                                              \
                 if (ending == GELU) value = gelu_vec(value);                                                           \
                 if (ending == ADD) value += load(to);                                                                  \
@@ -147,7 +147,7 @@ TILE(2)
 TILE(4)
 TILE(6)
 
-/* out[rows][columns] (pitch: multiple of PANEL) = or += start + a[rows][depth] * weight, panel by panel. */
+/* out[rows][columns] = (or +=) start + a[rows][depth] * weight, panel by panel; the pitch is a multiple of PANEL. */
 static inline __attribute__((always_inline)) void multiply_matrix(
     const float *a, int64_t a_pitch, int64_t rows, int64_t depth, const float *weight, int64_t columns,
     const float *start, int64_t start_pitch, float *out, int64_t out_pitch, Ending ending) {
@@ -176,18 +176,18 @@ static inline __attribute__((always_inline)) void multiply_matrix(
 /* Rows of x beyond dim hold zeros up to the pitch, and so do the norm's weight and bias. */
 static void normalise(const float *x, int64_t rows, int64_t dim, const float *weight, const float *bias, float *out) {
     int64_t pitch = padded(dim);
-    const ivec places = {0, 1, 2, 3, 4, 5, 6, 7};
+    const ivec columns = {0, 1, 2, 3, 4, 5, 6, 7};
     for (int64_t r = 0; r < rows; r++, x += pitch, out += pitch) {
         vec total = all(0);
-        for (int64_t c = 0; c < pitch; c += LANES) total += load(x + c);
+        for (int64_t c = 0; c < pitch; c += VECTOR_WIDTH) total += load(x + c);
         float mean = sum(total) / dim;
         vec squares = all(0);
-        for (int64_t c = 0; c < pitch; c += LANES) {
-            vec distance = choose(places + (int32_t)c < (int32_t)dim, load(x + c) - mean, all(0));
+        for (int64_t c = 0; c < pitch; c += VECTOR_WIDTH) {
+            vec distance = choose(columns + (int32_t)c < (int32_t)dim, load(x + c) - mean, all(0));
             squares += distance * distance;
         }
         float factor = 1.0f / sqrtf(sum(squares) / dim + 1e-5f);
-        for (int64_t c = 0; c < pitch; c += LANES)
+        for (int64_t c = 0; c < pitch; c += VECTOR_WIDTH)
             store(out + c, (load(x + c) - mean) * factor * load(weight + c) + load(bias + c));
     }
 }
@@ -195,11 +195,11 @@ static void normalise(const float *x, int64_t rows, int64_t dim, const float *we
 /* Softmax of each row without the division; returns 1 / sum of each row. */
 static void exponentiate(float *scores, int64_t rows, int64_t pitch, float *inverse) {
     for (int64_t r = 0; r < rows; r++, scores += pitch) {
-        vec most = load(scores);
-        for (int64_t c = LANES; c < pitch; c += LANES) most = larger(load(scores + c), most);
-        float highest = largest(most);
+        vec maxima = load(scores);
+        for (int64_t c = VECTOR_WIDTH; c < pitch; c += VECTOR_WIDTH) maxima = larger(load(scores + c), maxima);
+        float highest = largest(maxima);
         vec total = all(0);
-        for (int64_t c = 0; c < pitch; c += LANES) {
+        for (int64_t c = 0; c < pitch; c += VECTOR_WIDTH) {
             vec value = exp_vec(load(scores + c) - highest);
             total += value;
             store(scores + c, value);
@@ -239,7 +239,7 @@ static void run_window(const Work *work, int64_t window, const Scratch *s) {
     const int64_t *gather = work->gather + window * n;
     for (int64_t j = 0; j < n; j++) {
         memcpy(s->x + j * pitch, work->tokens + gather[j] * dim, dim * sizeof(float));
-        memset(s->x + j * pitch + dim, 0, (pitch - dim) * sizeof(float)); /* a NaN of the last window reached these */
+        memset(s->x + j * pitch + dim, 0, (pitch - dim) * sizeof(float)); /* a NaN of the previous window may be left here */
     }
 
     normalise(s->x, n, dim, b->norm1_weight, b->norm1_bias, s->normal);
@@ -268,20 +268,20 @@ static void *run_thread(void *argument) {
         __atomic_store_n(&work->failed, 1, __ATOMIC_RELAXED);
         return NULL;
     }
-    memset(memory, 0, total * sizeof(float)); /* keys and values beyond the last stay zero */
+    memset(memory, 0, total * sizeof(float)); /* the padding of keys and values stays zero */
     float *parts[10], *part = memory;
     for (int i = 0; i < 10; part += padded(sizes[i++])) parts[i] = part;
     Scratch scratch = {parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6], parts[7], parts[8], parts[9]};
     for (;;) {
-        int64_t window = __atomic_fetch_add(&work->next, TAKE, __ATOMIC_RELAXED);
+        int64_t window = __atomic_fetch_add(&work->next, WINDOWS_PER_STEP, __ATOMIC_RELAXED);
         if (window >= work->windows) break;
-        for (int i = 0; i < TAKE && window + i < work->windows; i++) run_window(work, window + i, &scratch);
+        for (int i = 0; i < WINDOWS_PER_STEP && window + i < work->windows; i++) run_window(work, window + i, &scratch);
     }
     free(memory);
     return NULL;
 }
 
-/* Run the block over all windows; 0, or 1 when there was no memory. `tokens` and `out` do not overlap. */
+/* Run the block over all windows; returns 0, or 1 when memory ran out. `tokens` and `out` must not overlap. */
 int run_swin_block(const Block *block, const Kind *kinds, int64_t kind_count, const float *tokens, const int64_t *gather,
                    float *out, int64_t threads) {
     Work work = {block, kinds, kind_count, kinds[kind_count - 1].end, tokens, gather, out, 0, 0};

@@ -1,7 +1,8 @@
-"""SwinIR, written for inference: from pixels to tokens, through the groups of `blocks`, and back to more pixels.
+"""SwinIR, written for inference: pixels to tokens, through the groups of `blocks`, and back to pixels.
 
 The network of Liang et al., "SwinIR: Image Restoration Using Swin Transformer" (2021), under the published parameter
-names, so that published checkpoints load with ``strict=True``. What differs is the order of the work, never its result.
+names, so that published checkpoints load with ``strict=True``. Only the order of the work differs from the
+published code, not the result.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from torch import Tensor, nn
 from swinir.network.blocks import Convolution, ResidualGroup, SwinBlock, residual_conv
 from swinir.network.windows import window_orders
 
-RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, subtracted from RGB input by the published code
-NUM_FEAT = 64  # channels of the reconstruction of "pixelshuffle" and "nearest+conv"
+# Mean of DIV2K, which the published code subtracts from RGB input.
+RGB_MEAN = (0.4488, 0.4371, 0.4040)
+# Channels of the reconstruction of "pixelshuffle" and "nearest+conv".
+NUM_FEAT = 64
 UPSAMPLERS = ("pixelshuffle", "pixelshuffledirect", "nearest+conv", "")
 # Buffers of the published state dict that follow from the configuration; checked on load, then dropped.
 DERIVED_BUFFERS = ("attn_mask", "relative_position_index")
@@ -27,7 +30,7 @@ DERIVED_BUFFERS = ("attn_mask", "relative_position_index")
 class SwinIR(nn.Module):
     """The network: [B, in_chans, H, W] float in 0..1 -> [B, in_chans, H * upscale, W * upscale] float, not clamped.
 
-    Sides that are no multiple of the window are padded by reflection and cropped after, as in the published code.
+    Sides that are not multiples of the window are padded by reflection and cropped after, as in the published code.
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class SwinIR(nn.Module):
             self.conv_last = Convolution(embed_dim, self.in_chans, 3, 1, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B, in_chans, H, W] -> [B, in_chans, H * upscale, W * upscale], same dtype and device."""
+        """Return [B, in_chans, H * upscale, W * upscale] for [B, in_chans, H, W], same dtype and device."""
         height, width = images.shape[-2:]
         x = pad_to_window(images, self.window_size)
         mean = _mean(self.in_chans, x.device, x.dtype)
@@ -103,7 +106,7 @@ class SwinIR(nn.Module):
         return x[:, :, : height * self.upscale, : width * self.upscale]
 
     def prepare(self) -> int:
-        """Make what serving keeps of the weights, and return the bytes of all of it, parameters included."""
+        """Create all caches of the weights; return the bytes of caches and parameters."""
         blocks = (module for module in self.modules() if isinstance(module, SwinBlock))
         return sum(each.nbytes for each in self.parameters()) + sum(block.prepare() for block in blocks)
 
@@ -132,7 +135,7 @@ class SwinIR(nn.Module):
 
 
 def pad_to_window(images: Tensor, window: int) -> Tensor:
-    """Pad right and bottom to the next multiple: by reflection up to side - 1, what is left by the last pixel."""
+    """Pad right and bottom to the next multiple of the window: by reflection up to side - 1, then by the last pixel."""
     for dim, side in ((-1, images.shape[-1]), (-2, images.shape[-2])):
         missing = -side % window
         reflected = min(missing, side - 1)
@@ -151,7 +154,7 @@ def _mean(channels: int, device: torch.device, dtype: torch.dtype) -> Tensor | N
 
 
 class _PatchEmbed(nn.Module):
-    """Holds the norm under its published name, ``patch_embed.norm``."""
+    """The norm under its published name, ``patch_embed.norm``."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

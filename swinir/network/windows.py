@@ -1,4 +1,4 @@
-"""The geometry of attention windows: in which order tokens lie, and who may attend to whom. No weights, no arithmetic.
+"""The geometry of attention windows: the order of tokens, and which tokens attend to each other. Holds no weights.
 
 A shifted block has four kinds of windows (inside, right edge, bottom edge, corner). All windows of a kind share one
 mask, so windows are ordered kind by kind and four masks [N, N] serve every image size.
@@ -13,17 +13,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+# Kinds of shifted windows: bit 0 = at the right edge, bit 1 = at the bottom. Windows that are not shifted have kind 0.
 KINDS = (0, 1, 2, 3)
-"""Of shifted windows: bit 0 = at the right edge, bit 1 = at the bottom. Windows that are not are all of kind 0."""
 
 
 class WindowOrders(NamedTuple):
-    """Where each token goes: the orders of the tokens of one batch size and image size."""
+    """The orders of the tokens of one batch size and image size."""
 
     gather: Mapping[tuple[str, str], Tensor]
-    """(order held, order wanted) -> int64 [B*H*W] such that ``tokens[gather]`` has the order wanted."""
+    """(current order, target order) -> int64 [B*H*W] such that ``tokens[gather]`` has the target order."""
     kinds: Mapping[str, tuple[tuple[int, int, int], ...]]
-    """Order -> (kind of window, first token, end token), kind by kind."""
+    """Order -> (kind of window, first token, end token) for each kind."""
 
 
 @functools.lru_cache(maxsize=16)  # a service sees few tile shapes; an entry of a 256x256 tile is 3 MB
@@ -52,7 +52,7 @@ def _order(
     windows = tokens.view(batch, height // window, window, width // window, window).permute(0, 1, 3, 2, 4)
     if not shift:
         return windows.reshape(-1), ((0, 0, batch * height * width),)
-    # The roll wraps the last row and column of windows: only those hold pixels that are no neighbours.
+    # The roll wraps the last row and column of windows: only those hold pixels that are not neighbours.
     parts = [windows[:, :-1, :-1], windows[:, :-1, -1:], windows[:, -1:, :-1], windows[:, -1:, -1:]]
     kinds, first = [], 0
     for kind, part in enumerate(parts):
@@ -64,7 +64,7 @@ def _order(
 
 @functools.cache
 def relative_position_index(window: int) -> Tensor:
-    """Row of the bias table for each pair of positions of a window: int64 [N, N], as in Swin Transformer."""
+    """Return the row of the bias table for each pair of positions in a window: int64 [N, N], as in Swin Transformer."""
     with torch.inference_mode(mode=False):
         ys, xs = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
         ys, xs = ys.reshape(-1), xs.reshape(-1)
@@ -75,7 +75,7 @@ def relative_position_index(window: int) -> Tensor:
 
 @functools.cache
 def shift_mask(kind: int, window: int) -> Tensor:
-    """-100 between pixels that only the roll made neighbours, else 0: float32 [N, N] (published value: -100)."""
+    """Return -100 between pixels that only the roll made neighbours, else 0: float32 [N, N], as published."""
     with torch.inference_mode(mode=False):
         wrapped = torch.arange(window) >= window - window // 2
         columns = wrapped if kind & 1 else torch.zeros(window, dtype=torch.bool)

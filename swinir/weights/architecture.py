@@ -1,6 +1,6 @@
-"""The architecture of a checkpoint, read from the names and shapes of its tensors; never guessed.
+"""Reads the architecture of a checkpoint from the names and shapes of its tensors; guesses nothing.
 
-What the shapes do not tell (what the input was multiplied by, what the weights were trained for) has to be said.
+The shapes do not show two facts, which the user must give: the factor of the input, and the task of the training.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _BLOCK = re.compile(r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.")
 
 
 def infer_config(tensors: Mapping[str, Tensor], *, img_range: float, source: str) -> dict[str, Any]:
-    """Return the keywords of `SwinIR` for a state dict, or raise BadWeights saying what does not fit.
+    """Return the keywords of `SwinIR` for a state dict; raises InvalidWeightsError naming what does not fit.
 
-    ``img_range`` is not in any tensor: 255 for the published JPEG networks, 1 for all the others.
+    ``img_range`` is in no tensor: 255 for the published JPEG networks, 1 for all others.
     """
     reader = _Reader(tensors, source)
     embed_dim, in_chans = reader.shape("conv_first.weight", 4)[:2]
@@ -33,7 +33,7 @@ def infer_config(tensors: Mapping[str, Tensor], *, img_range: float, source: str
     window = (math.isqrt(tables[0][0]) + 1) // 2
     if (2 * window - 1) ** 2 != tables[0][0]:
         raise InvalidWeightsError(
-            f"{source}: a bias table of {tables[0][0]} rows belongs to no window; (2 w - 1)^2 was expected"
+            f"{source}: a bias table of {tables[0][0]} rows fits no window size; expected (2 w - 1)^2 rows"
         )
     hidden = reader.shape("layers.0.residual_group.blocks.0.mlp.fc1.weight", 2)[0]
     upsampler, upscale = _infer_upsampler(reader, embed_dim, in_chans)
@@ -52,10 +52,10 @@ def infer_config(tensors: Mapping[str, Tensor], *, img_range: float, source: str
 
 
 def infer_ratio(hidden: int, embed_dim: int) -> float:
-    """Return an ``mlp_ratio`` of which the network makes ``hidden`` again: it truncates ``embed_dim * mlp_ratio``."""
+    """Return an ``mlp_ratio`` that gives ``hidden`` channels: the network truncates ``embed_dim * mlp_ratio``."""
     if hidden % embed_dim == 0:
         return hidden // embed_dim
-    return (hidden + 0.5) / embed_dim  # hidden / embed_dim may come out a rounding error short of it
+    return (hidden + 0.5) / embed_dim  # hidden / embed_dim may be too small by a rounding error
 
 
 def _infer_upsampler(reader: _Reader, embed_dim: int, in_chans: int) -> tuple[str, int]:
@@ -73,25 +73,23 @@ def _infer_upsampler(reader: _Reader, embed_dim: int, in_chans: int) -> tuple[st
         if set(factors) == {4.0}:
             return "pixelshuffle", 2 ** len(factors)
         raise InvalidWeightsError(
-            f"{reader.source}: upsample multiplies its channels by {factors}; 9 once or 4 each was expected"
+            f"{reader.source}: upsample multiplies its channels by {factors}; expected 9 once, or 4 each time"
         )
     if "upsample.0.weight" in tensors:
         channels = reader.shape("upsample.0.weight", 4)[0]
         scale = math.isqrt(channels // in_chans)
         if scale**2 * in_chans != channels:
             raise InvalidWeightsError(
-                f"{reader.source}: upsample makes {channels} channels; a square of the scale times {in_chans}"
+                f"{reader.source}: upsample makes {channels} channels; expected the scale squared times {in_chans}"
             )
         return "pixelshuffledirect", scale
     if reader.shape("conv_last.weight", 4)[:2] == (in_chans, embed_dim):
         return "", 1
-    raise InvalidWeightsError(
-        f"{reader.source}: conv_last leads neither from {embed_dim} channels nor from an upsampler"
-    )
+    raise InvalidWeightsError(f"{reader.source}: conv_last fits neither {embed_dim} channels nor an upsampler")
 
 
 class _Reader:
-    """A state dict whose missing or misshapen tensors are said by name."""
+    """Reads shapes from a state dict; errors name the missing or misshapen tensor."""
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str) -> None:
         self.tensors = tensors
@@ -99,16 +97,16 @@ class _Reader:
 
     def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
         if name not in self.tensors:
-            raise InvalidWeightsError(f"{self.source} is no SwinIR: it lacks {name}")
+            raise InvalidWeightsError(f"{self.source} is not a SwinIR checkpoint: it lacks {name}")
         shape = tuple(self.tensors[name].shape)
         if len(shape) != dimensions or 0 in shape:
             raise InvalidWeightsError(
-                f"{self.source}: {name} has shape {list(shape)}; {dimensions} dimensions were expected"
+                f"{self.source}: {name} has shape {list(shape)}; expected {dimensions} dimensions"
             )
         return shape
 
     def depths(self) -> list[int]:
-        """Blocks of each group; groups and blocks are numbered from 0 without a gap."""
+        """Return the number of blocks in each group; groups and blocks must be numbered from 0 without a gap."""
         blocks: dict[int, set[int]] = {}
         for name in self.tensors:
             if found := _BLOCK.match(name):
@@ -116,5 +114,7 @@ class _Reader:
         depths = [len(blocks[group]) for group in sorted(blocks)]
         gaps = [group for group in blocks if blocks[group] != set(range(len(blocks[group])))]
         if not blocks or sorted(blocks) != list(range(len(blocks))) or gaps:
-            raise InvalidWeightsError(f"{self.source} is no SwinIR: its layers are not numbered from 0 without a gap")
+            raise InvalidWeightsError(
+                f"{self.source} is not a SwinIR checkpoint: its layers are not numbered from 0 without a gap"
+            )
         return depths

@@ -1,8 +1,7 @@
-"""The ledger: which hash each file of weights had when it came, kept beside the weights, so that later ones can differ.
+"""The lock file: the hashes of all fetched, converted and imported weights, next to the weights themselves.
 
-Where nobody pins a published file's hash, the first one seen is written down here and holds ever after (trust on first
-use). Written by atomic rename, one writer at a time; meant to be read by people and kept under version control by those
-who like.
+When no project pins the hash of a published file, the first hash is recorded here, and later downloads must match it
+(trust on first use). Written by atomic rename, one writer at a time. The JSON is readable and suits version control.
 """
 
 from __future__ import annotations
@@ -21,17 +20,18 @@ NAME = "weights.lock.json"
 
 @dataclass(frozen=True)
 class LockedWeights:
-    """What is known of a variant's files."""
+    """The recorded facts about the files of a variant."""
 
     file: str
-    """Name of the published or imported checkpoint."""
+    """File name of the published or imported checkpoint."""
     sha256: str
-    """Of that checkpoint."""
+    """Hash of that checkpoint."""
     size_bytes: int
+    """Size of that checkpoint."""
     trust: str
-    """"pinned" (the table's hash was met), "first use", or "imported"."""
+    """Where the hash comes from: "pinned" (by the zoo), "first use" or "imported"."""
     converted_sha256: str
-    """Of the safetensors file made of it."""
+    """Hash of the safetensors file converted from it."""
 
 
 class LockFile:
@@ -41,13 +41,13 @@ class LockFile:
         self._path = weights_dir / NAME
 
     def find(self, variant: str) -> LockedWeights | None:
-        """Return what was written down of a variant."""
+        """Return the entry of a variant; raises WeightsError when the lock file cannot be read."""
         return self._read().get(variant)
 
-    def write_down(self, variant: str, entry: LockedWeights) -> None:
+    def record(self, variant: str, entry: LockedWeights) -> None:
         """Add or replace a variant's entry."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        folder = os.open(self._path.parent, os.O_RDONLY)  # locked in the ledger's stead, which is replaced
+        folder = os.open(self._path.parent, os.O_RDONLY)  # the folder is locked, because the file itself is replaced
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
             entries = {**self._read(), variant: entry}
@@ -66,7 +66,7 @@ class LockFile:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise WeightsError(
-                f"{self._path} cannot be read ({error}). Mend it, or remove it to trust anew what lies beside it."
+                f"{self._path} cannot be read ({error}). Repair it, or remove it to trust the next downloads again."
             ) from error
 
 

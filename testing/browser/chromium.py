@@ -51,13 +51,13 @@ STORAGE = """() => {
 }"""
 
 
-def press_until(page: Page, selector: str, key: str = "Tab", most: int = 60) -> None:
-    """Press a key until an element has the focus; fail after `most` presses."""
-    for _ in range(most):
+def press_until(page: Page, selector: str, key: str = "Tab", max_presses: int = 60) -> None:
+    """Press a key until an element has the focus; fail after `max_presses` presses."""
+    for _ in range(max_presses):
         if page.evaluate("selector => document.activeElement?.matches(selector)", selector):
             return
         page.keyboard.press(key)
-    raise AssertionError(f"{most} times {key} did not lead to {selector}")
+    raise AssertionError(f"{max_presses} times {key} did not lead to {selector}")
 
 
 @contextmanager

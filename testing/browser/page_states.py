@@ -118,18 +118,18 @@ def fails(page: Page, gateway: ScriptedGateway) -> None:
 def several(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays += [scripted_gateway.PLAIN, (scripted_gateway.UP, Bands(1, 2, 5), Gate("end"), Whole())]
     large = images.encode_png(images.draw_photo(600, 640))
-    bird = (SET5 / "x4" / "bird.png").read_bytes()
+    small = (SET5 / "x4" / "bird.png").read_bytes()
     choose(
         page,
         file("butterfly.png"),
         file("harbour.png", HARBOUR),
-        file("bird.png", bird),
+        file("bird.png", small),
         file("scan.png", large),
         file("notes.txt", b"no picture at all", "text/plain"),
     )
     start(page)
     await_state(page, "working", 1)
-    await_state(page, "refused", 4)
+    await_state(page, "rejected", 4)
 
 
 STATES: Mapping[str, Callable[[Page, ScriptedGateway], None]] = {

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from gateway.backend.interface import Band
 from gateway.cancellation import CancelToken
@@ -53,7 +53,7 @@ class Restoring(FakeBackend):
     def __init__(self) -> None:
         super().__init__()
         self._engine = Engine()
-        self._made: dict[tuple[bytes, str], Pixels] = {}
+        self._results: dict[tuple[bytes, str], Pixels] = {}
 
     def upscale_bands(
         self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
@@ -61,19 +61,20 @@ class Restoring(FakeBackend):
         """Yield the whole image as two bands."""
         del deadline, request_id, cancel_token
         height, width = pixels.shape[:2]
-        if (made := self._made.get((pixels.tobytes(), variant))) is not None:
-            yield from cut_in_two(made)
+        if (result := self._results.get((pixels.tobytes(), variant))) is not None:
+            yield from cut_in_two(result)
             return
         padded = np.pad(pixels, ((0, -height % 8), (0, -width % 8), (0, 0)), mode="edge")
-        made = self._engine.restore(padded[None], variant).tiles[0]
-        scale = len(made) // len(padded)
-        self._made[pixels.tobytes(), variant] = made = made[: height * scale, : width * scale]
-        yield from cut_in_two(made)
+        result = self._engine.restore(padded[None], variant).tiles[0]
+        scale = len(result) // len(padded)
+        self._results[pixels.tobytes(), variant] = result = result[: height * scale, : width * scale]
+        yield from cut_in_two(result)
 
 
-def take(folder: Path, wanted: list[str]) -> None:
+def take(folder: Path, names: list[str]) -> None:
     """Bring the page into each state and write a screenshot."""
     folder.mkdir(parents=True, exist_ok=True)
+    expect.set_options(timeout=60_000)  # the first result of each variant takes seconds on a busy machine
     with tempfile.TemporaryDirectory() as state, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         front = FrontServer(Path(state) / "front")
@@ -88,7 +89,7 @@ def take(folder: Path, wanted: list[str]) -> None:
         )
         front.point_at(gateway.url)
         for name, (reach, options) in SHOTS.items():
-            if not wanted or name in wanted:
+            if not names or name in names:
                 gateway.script = Script()
                 page = _open(browser, gateway.url, options)
                 STATES[reach](page, gateway)
@@ -96,7 +97,7 @@ def take(folder: Path, wanted: list[str]) -> None:
                 save(page.screenshot(full_page=reach != "lens"), folder / f"page-{name}.webp")
                 gateway.script.open("end")
                 page.context.close()
-        if not wanted or "no-script" in wanted:
+        if not names or "no-script" in names:
             page = _open(browser, gateway.url, {"java_script_enabled": False})
             save(page.screenshot(full_page=True), folder / "page-no-script.webp")
             page.set_input_files("#image", [file("harbour.png", HARBOUR)])
@@ -108,7 +109,7 @@ def take(folder: Path, wanted: list[str]) -> None:
             ("front-dark", {**DARK, "viewport": TALL}),
             ("front-phone", {**PHONE_OPTIONS, "viewport": {**PHONE, "height": 1_700}}),
         ):
-            if not wanted or name in wanted:
+            if not names or name in names:
                 gateway.script = Script()
                 page = _open(browser, front.origin, options)
                 page.frame_locator("iframe").locator("#go").wait_for()

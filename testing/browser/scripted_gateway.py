@@ -131,9 +131,9 @@ class ScriptedGateway:
         """Return the API's response to an upload with the form's variant and these fields."""
         with self.app.test_client() as client:
             path = f"/api/v1/upscale?{urlencode({'variant': PHOTO_VARIANT, **fields})}"
-            answer = client.post(path, data=upload, headers={"X-API-Key": self.key}, buffered=True)
-        assert answer.status_code == 200, answer.get_data(as_text=True)
-        return answer.data
+            response = client.post(path, data=upload, headers={"X-API-Key": self.key}, buffered=True)
+        assert response.status_code == 200, response.get_data(as_text=True)
+        return response.data
 
     def _answer(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
@@ -146,8 +146,8 @@ class ScriptedGateway:
         if path == "/" and method == "POST" and "text/event-stream" in environ.get("HTTP_ACCEPT", ""):
             return self._stream(environ, start)
         # Read whole: werkzeug's server leaves the response and its file open if the client resets the connection.
-        with closing(ClosingIterator(self._inner(environ, start))) as answer:
-            return [b"".join(answer)]
+        with closing(ClosingIterator(self._inner(environ, start))) as response:
+            return [b"".join(response)]
 
     def _status(self) -> dict[str, Any]:
         since = self.script.since_s or 0.0
@@ -171,16 +171,16 @@ class ScriptedGateway:
             return self._json(start, f"{status} Refused", {"status": status, **problem}, headers.items())
         image = (BytesIO(script.uploads[-1]), filename)
         with self.app.test_client() as client:
-            answer = client.post(
+            response = client.post(
                 "/api/v1/upscale", data={"image": image, **fields}, headers={"X-API-Key": self.key}, buffered=True
             )
-        if answer.status_code != 200:
-            return self._json(start, f"{answer.status_code} Refused", answer.get_json() or {})
+        if response.status_code != 200:
+            return self._json(start, f"{response.status_code} Refused", response.get_json() or {})
         start("200 OK", [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store")])
         steps = script.plays.pop(0) if script.plays else PLAIN
-        return self._play(script, steps, answer)
+        return self._play(script, steps, response)
 
-    def _play(self, script: Script, steps: tuple[Step, ...], answer: Any) -> Iterator[bytes]:
+    def _play(self, script: Script, steps: tuple[Step, ...], response: Any) -> Iterator[bytes]:
         ended = False
         try:
             for step in steps:
@@ -189,12 +189,12 @@ class ScriptedGateway:
                 elif isinstance(step, Event):
                     yield _line(step.name, step.data)
                 elif isinstance(step, Bands):
-                    yield from _bands(step, answer.data)
+                    yield from _bands(step, response.data)
                 elif isinstance(step, Broken):
                     ended = True
                     return
                 else:
-                    yield _line("result", _result(answer) | script.extra)
+                    yield _line("result", _result(response) | script.extra)
             ended = True
         finally:
             if not ended:
@@ -233,17 +233,17 @@ def _bands(step: Bands, data: bytes) -> Iterator[bytes]:
         yield _line("progress", {"bands_done": band, "bands": step.of, **left})
 
 
-def _result(answer: Any) -> dict[str, Any]:
-    width, height = map(int, answer.headers["X-Superres-Size"].split("x"))
+def _result(response: Any) -> dict[str, Any]:
+    width, height = map(int, response.headers["X-Superres-Size"].split("x"))
     return {
-        "filename": answer.headers["Content-Disposition"].partition("filename=")[2],
-        "media_type": answer.mimetype,
+        "filename": response.headers["Content-Disposition"].partition("filename=")[2],
+        "media_type": response.mimetype,
         "width": width,
         "height": height,
-        "bytes": len(answer.data),
-        "seconds": float(answer.headers["X-Superres-Seconds"]),
-        "variant": answer.headers["X-Superres-Variant"],
-        "notes": [note for note in [answer.headers.get("X-Superres-Notes")] if note],
+        "bytes": len(response.data),
+        "seconds": float(response.headers["X-Superres-Seconds"]),
+        "variant": response.headers["X-Superres-Variant"],
+        "notes": [note for note in [response.headers.get("X-Superres-Notes")] if note],
         "checks": {
             "tiles": 2,
             "reruns": 0,
@@ -254,5 +254,5 @@ def _result(answer: Any) -> dict[str, Any]:
             "back_db": 41.2,
         },
         "cache": "miss",
-        "data": base64.b64encode(answer.data).decode(),
+        "data": base64.b64encode(response.data).decode(),
     }

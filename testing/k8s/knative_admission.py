@@ -36,12 +36,12 @@ Complaints = Iterator[str]
 Check = Callable[[str], bool]
 
 
-def _integer(least: int, most: int = 2**31 - 1) -> Check:
-    return lambda text: bool(re.fullmatch(r"-?\d+", text)) and least <= int(text) <= most
+def _integer(minimum: int, maximum: int = 2**31 - 1) -> Check:
+    return lambda text: bool(re.fullmatch(r"-?\d+", text)) and minimum <= int(text) <= maximum
 
 
-def _number(least: float, most: float = 1e9) -> Check:
-    return lambda text: bool(re.fullmatch(r"-?\d+(\.\d+)?", text)) and least <= float(text) <= most
+def _number(minimum: float, maximum: float = 1e9) -> Check:
+    return lambda text: bool(re.fullmatch(r"-?\d+(\.\d+)?", text)) and minimum <= float(text) <= maximum
 
 
 def duration_s(text: str) -> float | None:
@@ -52,10 +52,10 @@ def duration_s(text: str) -> float | None:
     return sum(float(number) * unit_s[unit] for number, _, unit in re.findall(r"(\d+(\.\d+)?)(ms|s|m|h)", text))
 
 
-def _duration(least_s: float, most_s: float) -> Check:
+def _duration(min_s: float, max_s: float) -> Check:
     def check(text: str) -> bool:
         found = duration_s(text)
-        return found is not None and least_s <= found <= most_s and found == int(found)
+        return found is not None and min_s <= found <= max_s and found == int(found)
 
     return check
 
@@ -123,10 +123,10 @@ def _annotations(annotations: dict[str, Any]) -> Complaints:
             found = duration_s(value)
             if found is None or found != int(found) or (key.endswith("deadline") and found == 0):
                 yield f"annotation {key} is {value!r}: not a duration of whole seconds"
-    least, most = scale.get("minscale", 0), scale.get("maxscale", 0)
-    if most and least > most:
-        yield f"min-scale {least} is over max-scale {most}"
-    if "activationscale" in scale and most and not least <= scale["activationscale"] <= most:
+    minimum, maximum = scale.get("minscale", 0), scale.get("maxscale", 0)
+    if maximum and minimum > maximum:
+        yield f"min-scale {minimum} is over max-scale {maximum}"
+    if "activationscale" in scale and maximum and not minimum <= scale["activationscale"] <= maximum:
         yield "activation-scale is not between min-scale and max-scale"
 
 

@@ -21,15 +21,15 @@ SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 def check(page: Page) -> None:
     """Fail with the violations that axe finds."""
     found = AXE.run(page, options={"runOnly": {"type": "tag", "values": RULES}, "resultTypes": ["violations"]})
-    told = [
+    violations = [
         f"{one['id']}: {one['help']}\n  " + "\n  ".join(node["html"][:160] for node in one["nodes"])
         for one in found.response["violations"]
     ]
-    assert not told, "\n".join(told)
+    assert not violations, "\n".join(violations)
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_no_state_has_a_violation_in_light_or_dark(make_page: MakePage, gateway: ScriptedGateway, state: str) -> None:
+def test_no_violation_in_any_state_in_light_or_dark(make_page: MakePage, gateway: ScriptedGateway, state: str) -> None:
     page = make_page()
     STATES[state](page, gateway)
 
@@ -39,7 +39,7 @@ def test_no_state_has_a_violation_in_light_or_dark(make_page: MakePage, gateway:
 
 
 @pytest.mark.parametrize("way", ["the page on a phone", "the front", "the front on a phone"])
-def test_neither_has_a_phone_nor_the_front(
+def test_no_violation_on_a_phone_or_in_the_front(
     make_page: MakePage, gateway: ScriptedGateway, front: FrontServer, way: str
 ) -> None:
     phone = {"viewport": PHONE, "has_touch": True, "is_mobile": True} if "phone" in way else {}
@@ -52,7 +52,7 @@ def test_neither_has_a_phone_nor_the_front(
         check(page)
 
 
-def test_neither_have_the_pages_without_javascript(make_page: MakePage, gateway: ScriptedGateway) -> None:
+def test_pages_without_javascript_have_no_violation(make_page: MakePage, gateway: ScriptedGateway) -> None:
     """Block only the page's own scripts, because axe is a script too."""
     page = make_page("about:blank")
     page.route("**/*.js", lambda route: route.fulfill(body="", content_type="text/javascript"))
@@ -64,7 +64,7 @@ def test_neither_have_the_pages_without_javascript(make_page: MakePage, gateway:
     check(page)
 
 
-def test_axe_would_see_a_fault(page: Page) -> None:
+def test_axe_finds_a_planted_violation(page: Page) -> None:
     page.evaluate("document.querySelector('#go').textContent = ''")
 
     with pytest.raises(AssertionError, match="button-name"):

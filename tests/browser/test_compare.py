@@ -46,7 +46,7 @@ def at(view: Box, x: float, y: float) -> tuple[float, float]:
     return view["x"] + view["width"] * x, view["y"] + view["height"] * y
 
 
-def test_both_pictures_lie_exactly_over_each_other(page: Page, view: Box) -> None:
+def test_both_images_overlap_exactly(page: Page, view: Box) -> None:
     boxes = page.eval_on_selector_all(
         ".plane", "planes => planes.map(({ clientWidth, clientHeight }) => [clientWidth, clientHeight])"
     )
@@ -56,7 +56,7 @@ def test_both_pictures_lie_exactly_over_each_other(page: Page, view: Box) -> Non
     assert abs(view["width"] - boxes[0][0]) <= 1
 
 
-def test_the_divider_follows_a_click_a_drag_and_the_keys(page: Page, view: Box) -> None:
+def test_divider_follows_click_drag_and_keys(page: Page, view: Box) -> None:
     page.mouse.click(*at(view, 0.25, 0.5))
     assert abs(divided_at(page) - 25) < 1
 
@@ -74,7 +74,7 @@ def test_the_divider_follows_a_click_a_drag_and_the_keys(page: Page, view: Box) 
     assert page.eval_on_selector(".compare-view", "view => view.style.getPropertyValue('--at')") == "0%"
 
 
-def test_zoom_by_buttons_keys_and_double_click_keeps_what_is_under_the_pointer(page: Page, view: Box) -> None:
+def test_zoom_keeps_the_point_under_the_pointer(page: Page, view: Box) -> None:
     fitted = zoom_level(page)
     page.click(".zoom-true")
     assert zoom_level(page) == 100
@@ -94,7 +94,7 @@ def test_zoom_by_buttons_keys_and_double_click_keeps_what_is_under_the_pointer(p
     assert abs(left_of_plane(page) - view["x"]) < 2, "the left edge was under the pointer and must stay there"
 
 
-def test_a_zoomed_view_moves_by_drag_keys_and_buttons(page: Page, view: Box) -> None:
+def test_zoomed_view_moves_by_drag_keys_and_buttons(page: Page, view: Box) -> None:
     page.click(".zoom-true")
     before = left_of_plane(page)
     page.mouse.move(*at(view, 0.75, 0.5))
@@ -113,7 +113,7 @@ def test_a_zoomed_view_moves_by_drag_keys_and_buttons(page: Page, view: Box) -> 
     assert left_of_plane(page) < moved
 
 
-def test_the_lens_shows_the_same_spot_of_both_by_mouse_and_keys(page: Page, view: Box) -> None:
+def test_lens_shows_one_spot_of_both_images(page: Page, view: Box) -> None:
     page.click(".lens-switch")
     page.mouse.move(*at(view, 0.5, 0.7))
     expect(page.locator(".lens")).to_be_visible()
@@ -133,7 +133,7 @@ def test_the_lens_shows_the_same_spot_of_both_by_mouse_and_keys(page: Page, view
     expect(page.locator(".lens")).to_be_hidden()
 
 
-def test_fingers_divide_and_pinch(make_page: MakePage, gateway: ScriptedGateway) -> None:
+def test_touch_divides_and_pinches(make_page: MakePage, gateway: ScriptedGateway) -> None:
     del gateway
     page = make_page(viewport=PHONE, has_touch=True, is_mobile=True, device_scale_factor=2)
     view = show(page)

@@ -24,7 +24,7 @@ from testing.browser.page_states import BUTTERFLY, HARBOUR, await_state, choose,
 from testing.browser.scripted_gateway import Bands, Gate, ScriptedGateway, Whole
 
 
-def test_everything_can_be_done_by_keyboard_alone(page: Page, gateway: ScriptedGateway) -> None:
+def test_page_works_by_keyboard_only(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays.append((Bands(1, 1, 2), Gate("never"), Whole()))
     # Registered first: a listener that is added with the key press may miss the dialog.
     page.on("filechooser", lambda chooser: chooser.set_files([file("harbour.png", HARBOUR)]))
@@ -59,7 +59,7 @@ def test_everything_can_be_done_by_keyboard_alone(page: Page, gateway: ScriptedG
     assert download.value.suggested_filename == "harbour_compact_real_x4.jpeg"
 
 
-def test_the_focus_is_always_visible(page: Page) -> None:
+def test_focus_is_always_visible(page: Page) -> None:
     for _ in range(10):
         page.keyboard.press("Tab")
         outlined = page.evaluate(
@@ -72,7 +72,7 @@ def test_the_focus_is_always_visible(page: Page) -> None:
         assert outlined, page.evaluate("document.activeElement.outerHTML")
 
 
-def test_a_phone_shows_everything_without_scrolling_sideways(make_page: MakePage, gateway: ScriptedGateway) -> None:
+def test_phone_needs_no_horizontal_scrolling(make_page: MakePage, gateway: ScriptedGateway) -> None:
     page = make_page(viewport=PHONE, has_touch=True, is_mobile=True)
 
     def overflow() -> int:
@@ -94,9 +94,7 @@ def test_a_phone_shows_everything_without_scrolling_sideways(make_page: MakePage
     assert small == 0, "every target must be 24 px at least (WCAG 2.5.8)"
 
 
-def test_without_javascript_the_plain_form_leads_to_a_plain_result(
-    make_page: MakePage, gateway: ScriptedGateway
-) -> None:
+def test_form_works_without_javascript(make_page: MakePage, gateway: ScriptedGateway) -> None:
     page = make_page(java_script_enabled=False)
     expect(page.locator(".example").first).to_be_hidden()
     expect(page.get_by_text("Choose an image")).to_be_visible()
@@ -111,7 +109,7 @@ def test_without_javascript_the_plain_form_leads_to_a_plain_result(
     assert Path(download.value.path()).read_bytes() == gateway.api(BUTTERFLY)
 
 
-def test_without_javascript_a_refusal_is_a_page_in_words(make_page: MakePage) -> None:
+def test_error_is_a_page_without_javascript(make_page: MakePage) -> None:
     page = make_page(java_script_enabled=False, refusals=REFUSALS)
 
     choose(page, file("words.png", b"no picture"))
@@ -135,9 +133,7 @@ def inner(page: Page) -> Frame:
     return frame
 
 
-def test_inside_the_front_without_cookies_all_of_it_works(
-    frugal: Page, gateway: ScriptedGateway, front: FrontServer
-) -> None:
+def test_page_works_in_the_front_without_cookies(frugal: Page, gateway: ScriptedGateway, front: FrontServer) -> None:
     page = frugal
     expect(page.locator("#frame")).to_have_attribute("data-state", "here")
     frame = inner(page)
@@ -185,7 +181,7 @@ def height_once_heard(page: Page, height: object) -> str:
     return str(page.eval_on_selector("#gateway", "frame => frame.style.height"))
 
 
-def test_the_front_believes_no_height_of_another_origin_in_its_frame(framed: Page, front: FrontServer) -> None:
+def test_front_ignores_heights_of_other_origins(framed: Page, front: FrontServer) -> None:
     frame = inner(framed)
     frame.goto(front.origin.replace("localhost", "127.0.0.1") + "/front.css")
     frame.evaluate(SAY_TALL)
@@ -193,7 +189,7 @@ def test_the_front_believes_no_height_of_another_origin_in_its_frame(framed: Pag
     assert height_once_heard(framed, 9999) != "9999px"
 
 
-def test_the_front_believes_no_height_of_another_frame_of_the_gateway(framed: Page, gateway: ScriptedGateway) -> None:
+def test_front_ignores_heights_of_other_frames(framed: Page, gateway: ScriptedGateway) -> None:
     framed.evaluate(
         "src => document.body.append(Object.assign(document.createElement('iframe'), { src }))", gateway.url
     )
@@ -204,28 +200,28 @@ def test_the_front_believes_no_height_of_another_frame_of_the_gateway(framed: Pa
     assert height_once_heard(framed, 9999) != "9999px"
 
 
-def test_the_front_believes_no_height_that_is_none(framed: Page) -> None:
+def test_front_ignores_invalid_heights(framed: Page) -> None:
     inner(framed).evaluate(SAY_TALL.replace("9999", "'tall'"))
 
     assert height_once_heard(framed, "tall") != "tallpx"
 
 
-def test_the_front_believes_the_gateway_in_its_frame(framed: Page) -> None:
+def test_front_applies_heights_of_its_gateway(framed: Page) -> None:
     inner(framed).evaluate(SAY_TALL)
 
     assert height_once_heard(framed, 9999) == "9999px"
 
 
-def test_the_page_tells_its_height_to_no_site_that_is_not_named(
+def test_page_sends_its_height_only_to_allowed_sites(
     make_page: MakePage, front: FrontServer, gateway: ScriptedGateway
 ) -> None:
     page = make_page("about:blank")
     page.add_init_script(HEAR)
 
     def let_anybody_frame(route: Route) -> None:
-        answer = route.fetch()
-        policy = re.sub("frame-ancestors[^;]*", "", answer.headers["content-security-policy"])
-        route.fulfill(response=answer, headers={**answer.headers, "content-security-policy": policy})
+        response = route.fetch()
+        policy = re.sub("frame-ancestors[^;]*", "", response.headers["content-security-policy"])
+        route.fulfill(response=response, headers={**response.headers, "content-security-policy": policy})
 
     page.route(gateway.url, let_anybody_frame)
     page.goto(front.origin.replace("localhost", "127.0.0.1"))
@@ -235,7 +231,7 @@ def test_the_page_tells_its_height_to_no_site_that_is_not_named(
     assert page.evaluate("heard") == []
 
 
-def test_a_gateway_that_does_not_answer_is_told_in_words_with_a_link(
+def test_front_reports_an_unreachable_gateway(
     make_page: MakePage, front: FrontServer, gateway: ScriptedGateway
 ) -> None:
     page = make_page("about:blank")
@@ -254,36 +250,34 @@ def test_a_gateway_that_does_not_answer_is_told_in_words_with_a_link(
     expect(page.locator("#frame")).to_have_attribute("data-state", "here")
 
 
-def test_a_site_that_is_not_named_may_not_frame_the_page(make_page: MakePage, front: FrontServer) -> None:
+def test_other_sites_may_not_frame_the_page(make_page: MakePage, front: FrontServer) -> None:
     page = make_page("about:blank", refusals=("Failed to load resource", "Framing"))
-    stranger = front.origin.replace("localhost", "127.0.0.1")
+    other_origin = front.origin.replace("localhost", "127.0.0.1")
     with page.expect_console_message(lambda message: "frame-ancestors" in message.text):
-        page.goto(stranger)
+        page.goto(other_origin)
     assert all("#image" not in frame.content() for frame in page.frames[1:])
 
 
-def test_the_front_without_javascript_shows_the_form(make_page: MakePage, front: FrontServer) -> None:
+def test_front_shows_the_form_without_javascript(make_page: MakePage, front: FrontServer) -> None:
     page = make_page(front.origin, java_script_enabled=False)
 
     expect(page.frame_locator("#gateway").locator("#go")).to_be_visible()
     expect(page.locator(".cover")).to_be_hidden()
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_sets_no_cookie(
-    make_page: MakePage, gateway: ScriptedGateway
-) -> None:
+def test_page_loads_nothing_foreign_and_sets_no_cookie(make_page: MakePage, gateway: ScriptedGateway) -> None:
     page = make_page("about:blank")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
     page.goto(gateway.url)
     page.wait_for_load_state("networkidle")
 
-    assert all(url.startswith(gateway.url) for url in asked), asked
+    assert all(url.startswith(gateway.url) for url in urls), urls
     assert page.context.cookies() == []
     assert page.evaluate("localStorage.length + sessionStorage.length") == 0
 
 
-def test_a_transparent_upload_keeps_its_alpha(page: Page, gateway: ScriptedGateway) -> None:
+def test_transparent_upload_keeps_its_alpha(page: Page, gateway: ScriptedGateway) -> None:
     target = BytesIO()
     Image.new("RGBA", (20, 20), (200, 30, 60, 120)).save(target, "PNG")
     choose(page, file("glass.png", target.getvalue()))

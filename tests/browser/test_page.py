@@ -31,9 +31,7 @@ def saved(page: Page, index: int = 0) -> tuple[str, bytes]:
     return download.value.suggested_filename, Path(path).read_bytes()
 
 
-def test_an_upload_tells_boot_queue_bands_and_ends_with_the_bytes_of_the_api(
-    page: Page, gateway: ScriptedGateway
-) -> None:
+def test_upload_shows_boot_queue_bands_and_the_result(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays.append(
         (
             scripted_gateway.ASLEEP,
@@ -74,7 +72,7 @@ def test_an_upload_tells_boot_queue_bands_and_ends_with_the_bytes_of_the_api(
     assert data == gateway.api(HARBOUR)
 
 
-def test_what_is_known_of_the_result_stands_beside_it(page: Page, gateway: ScriptedGateway) -> None:
+def test_result_shows_its_facts(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.extra = {
         "notes": ["The image is animated: only the first of its 2 frames was used."],
         "seconds": 3.24,
@@ -93,7 +91,7 @@ def test_what_is_known_of_the_result_stands_beside_it(page: Page, gateway: Scrip
     )
 
 
-def test_a_result_kept_from_earlier_says_so(page: Page, gateway: ScriptedGateway) -> None:
+def test_result_kept_from_earlier_says_so(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.extra = {"cache": "hit"}
     choose(page, file("butterfly.png"))
     start(page)
@@ -101,7 +99,7 @@ def test_a_result_kept_from_earlier_says_so(page: Page, gateway: ScriptedGateway
     words(page).to_have_text("Done at once: compact_real_x4 upscaled the same image before.")
 
 
-def test_stop_stops_and_try_again_tries_again(page: Page, gateway: ScriptedGateway) -> None:
+def test_stop_and_try_again(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays.append((scripted_gateway.UP, Bands(1, 1, 4), Gate("never"), Whole()))
     choose(page, file("harbour.png", HARBOUR))
     start(page)
@@ -117,7 +115,7 @@ def test_stop_stops_and_try_again_tries_again(page: Page, gateway: ScriptedGatew
     assert len(gateway.script.uploads) == 2
 
 
-def test_several_pictures_are_worked_on_one_after_another(page: Page, gateway: ScriptedGateway) -> None:
+def test_several_images_are_upscaled_in_turn(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays += [
         (scripted_gateway.UP, Gate("first"), Whole()),
         (scripted_gateway.UP, Event("problem", {"status": 502, **BROKEN})),
@@ -153,7 +151,7 @@ HOLD_PREVIEWS = """{
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_a_photograph_grows_the_way_its_camera_was_held(page: Page, gateway: ScriptedGateway, orientation: int) -> None:
+def test_growing_image_has_the_exif_orientation(page: Page, gateway: ScriptedGateway, orientation: int) -> None:
     photo = images.encode_jpeg_with_orientation(images.draw_photo(120, 60), orientation)
     gateway.script.plays.append((scripted_gateway.UP, Bands(1, 1, 2), Gate("half"), Bands(2, 2, 2), Whole()))
     choose(page, file("phone.jpg", photo, "image/jpeg"))
@@ -166,9 +164,7 @@ def test_a_photograph_grows_the_way_its_camera_was_held(page: Page, gateway: Scr
     expect(page.locator(".job-size")).to_contain_text("60 × 120 upscaled to 240 × 480 pixels")
 
 
-def test_a_preview_that_comes_after_the_result_still_turns_what_is_said(
-    make_page: MakePage, gateway: ScriptedGateway
-) -> None:
+def test_late_preview_corrects_the_orientation(make_page: MakePage, gateway: ScriptedGateway) -> None:
     """A slow browser may decode the preview, which has the EXIF orientation, only after the upscale is done."""
     page = make_page("about:blank")
     page.add_init_script(HOLD_PREVIEWS)
@@ -183,7 +179,7 @@ def test_a_preview_that_comes_after_the_result_still_turns_what_is_said(
     expect(page.locator(".job-size")).to_contain_text("60 × 120 upscaled to 240 × 480 pixels")
 
 
-def test_a_variant_of_the_same_size_is_told_as_one(page: Page) -> None:
+def test_variant_of_scale_1_is_described_as_such(page: Page) -> None:
     page.locator(".more summary").click()
     page.check("input[value=compact_color_denoise_25]")
     choose(page, file("butterfly.png"))
@@ -195,7 +191,7 @@ def test_a_variant_of_the_same_size_is_told_as_one(page: Page) -> None:
     expect(page.locator(".job-notes")).not_to_contain_text("Scaled back down")
 
 
-def test_a_finished_picture_is_made_again_as_is_chosen_then(page: Page, gateway: ScriptedGateway) -> None:
+def test_finished_image_can_be_upscaled_again(page: Page, gateway: ScriptedGateway) -> None:
     choose(page, file("butterfly.png"))
     start(page)
     await_state(page, "done")
@@ -210,7 +206,7 @@ def test_a_finished_picture_is_made_again_as_is_chosen_then(page: Page, gateway:
     assert data == gateway.api(BUTTERFLY, format="webp")
 
 
-def test_the_button_is_in_sight_once_a_picture_is_ready(make_page: MakePage) -> None:
+def test_button_is_visible_once_an_image_is_ready(make_page: MakePage) -> None:
     page = make_page(viewport={"width": 320, "height": 640})
     choose(page, file("butterfly.png"))
     await_state(page, "ready")
@@ -218,11 +214,11 @@ def test_the_button_is_in_sight_once_a_picture_is_ready(make_page: MakePage) -> 
     expect(page.locator("#go")).to_be_in_viewport()
 
 
-def test_the_page_tells_how_long_a_picture_may_stay_in_memory(page: Page) -> None:
+def test_page_shows_how_long_images_are_kept(page: Page) -> None:
     expect(page.locator(".notes")).to_contain_text("stays in memory for at most 24 hours")
 
 
-def test_a_refusal_that_holds_for_all_stops_the_list(make_page: MakePage, gateway: ScriptedGateway) -> None:
+def test_error_that_affects_all_stops_the_list(make_page: MakePage, gateway: ScriptedGateway) -> None:
     page = make_page(refusals=REFUSALS)
     problem = {"title": "Too many images", "detail": "The maximum is 12 megapixels per hour. Try again in 90 s."}
     gateway.script.refusals.append((429, problem, {"Retry-After": "90"}))
@@ -237,9 +233,7 @@ def test_a_refusal_that_holds_for_all_stops_the_list(make_page: MakePage, gatewa
     assert len(gateway.script.uploads) == 1
 
 
-def test_a_page_that_was_open_for_too_long_is_sent_again_with_a_fresh_token(
-    make_page: MakePage, gateway: ScriptedGateway
-) -> None:
+def test_expired_token_is_renewed_and_the_upload_resent(make_page: MakePage, gateway: ScriptedGateway) -> None:
     page = make_page(refusals=REFUSALS)
     stale = {"title": "The form is too old", "detail": "Send it again.", "form_token": "a-fresh-token"}
     gateway.script.refusals.append((403, stale, {}))
@@ -253,7 +247,7 @@ def test_a_page_that_was_open_for_too_long_is_sent_again_with_a_fresh_token(
 
 
 @pytest.mark.parametrize("steps", [(scripted_gateway.UP, Bands(1, 1, 2), Broken()), (Broken(),)])
-def test_a_connection_that_breaks_is_told_in_words(page: Page, gateway: ScriptedGateway, steps: Any) -> None:
+def test_broken_connection_is_reported(page: Page, gateway: ScriptedGateway, steps: Any) -> None:
     gateway.script.plays.append(steps)
     choose(page, file("butterfly.png"))
     start(page)
@@ -262,7 +256,7 @@ def test_a_connection_that_breaks_is_told_in_words(page: Page, gateway: Scripted
     words(page).to_have_text("The connection was lost before the result arrived. Try again.")
 
 
-def test_a_removed_picture_is_gone_and_its_work_stopped(page: Page, gateway: ScriptedGateway) -> None:
+def test_removed_image_is_cancelled(page: Page, gateway: ScriptedGateway) -> None:
     choose(page, file("a.png"), file("b.png"))
     expect(page.locator(".job")).to_have_count(2)
 
@@ -274,7 +268,7 @@ def test_a_removed_picture_is_gone_and_its_work_stopped(page: Page, gateway: Scr
     assert len(gateway.script.uploads) == 1
 
 
-def test_pictures_are_dropped_and_pasted_and_taken_from_examples(page: Page, gateway: ScriptedGateway) -> None:
+def test_images_can_be_dropped_pasted_or_examples(page: Page, gateway: ScriptedGateway) -> None:
     give = """([kind, bytes]) => {
       const data = new DataTransfer();
       data.items.add(new File([new Uint8Array(bytes)], "image.png", { type: "image/png" }));
@@ -297,9 +291,9 @@ def test_pictures_are_dropped_and_pasted_and_taken_from_examples(page: Page, gat
     assert saved(page, 2)[1] == gateway.api(HARBOUR)
 
 
-def test_format_and_quality_are_sent_as_chosen(page: Page, gateway: ScriptedGateway) -> None:
+def test_format_and_quality_are_sent(page: Page, gateway: ScriptedGateway) -> None:
     page.get_by_label("WebP: the smallest").check()
-    page.get_by_label("Quality of JPEG and WebP").fill("70")
+    page.get_by_label("JPEG and WebP quality").fill("70")
     choose(page, file("butterfly.png"))
     start(page)
     await_state(page, "done")
@@ -309,7 +303,7 @@ def test_format_and_quality_are_sent_as_chosen(page: Page, gateway: ScriptedGate
     assert data == gateway.api(BUTTERFLY, format="webp", quality=70)
 
 
-def test_a_large_result_comes_whole(page: Page, gateway: ScriptedGateway) -> None:
+def test_large_result_comes_whole(page: Page, gateway: ScriptedGateway) -> None:
     noise = images.encode_png(images.draw_photo(300, 320))
     choose(page, file("noise.png", noise))
     start(page)

@@ -13,17 +13,17 @@ from testing.data import ROOT
 MAX_BYTES = 100_000
 
 
-def test_a_first_visit_fetches_less_than_100_kb_without_pictures(make_page: MakePage, gateway: ScriptedGateway) -> None:
+def test_first_visit_fetches_under_100_kb_without_images(make_page: MakePage, gateway: ScriptedGateway) -> None:
     page = make_page("about:blank")
-    asked: list[tuple[str, str]] = []
-    page.on("request", lambda request: asked.append((request.resource_type, request.url)))
+    requests: list[tuple[str, str]] = []
+    page.on("request", lambda request: requests.append((request.resource_type, request.url)))
     page.goto(gateway.url)
     page.wait_for_load_state("networkidle")
 
     client = gateway.app.test_client()
     sizes = {
         url: len(client.get(urlsplit(url).path, buffered=True).data)
-        for kind, url in asked
+        for kind, url in requests
         if kind in ("document", "stylesheet", "script", "font")
     }
 
@@ -31,25 +31,25 @@ def test_a_first_visit_fetches_less_than_100_kb_without_pictures(make_page: Make
     assert sum(sizes.values()) < MAX_BYTES, sizes
 
 
-def test_the_front_weighs_less_as_well() -> None:
+def test_front_weighs_less_as_well() -> None:
     sizes = {path.name: path.stat().st_size for path in (ROOT / "front").iterdir()}
 
     assert {"index.html", "front.js", "front.css", "icon.svg"} == set(sizes)
     assert sum(sizes.values()) < MAX_BYTES, sizes
 
 
-def test_what_the_front_says_of_cost_stands_in_the_bill() -> None:
-    said = re.findall(r"<b>(\$[\d.]+)</b>", (ROOT / "front" / "index.html").read_text())
+def test_cost_on_the_front_matches_the_bill() -> None:
+    shown_prices = re.findall(r"<b>(\$[\d.]+)</b>", (ROOT / "front" / "index.html").read_text())
     bill = (ROOT / "docs/how-to/plan-costs.md").read_text()
 
     of_four_visitors = re.search(r"^\| 4 \| [^|]+\| (\$[\d.]+) \|", bill, re.MULTILINE)
     never_asleep = re.search(r"^\| `min-scale` 1 \| (\$[\d.]+) \|", bill, re.MULTILINE)
     assert of_four_visitors is not None
     assert never_asleep is not None
-    assert said == [of_four_visitors[1], never_asleep[1]]
+    assert shown_prices == [of_four_visitors[1], never_asleep[1]]
 
 
-def test_every_picture_of_the_page_in_the_documents_is_small() -> None:
+def test_screenshots_in_the_docs_are_small() -> None:
     large = {
         path.name: path.stat().st_size
         for path in (ROOT / "docs" / "images").glob("page-*.webp")

@@ -60,25 +60,25 @@ class SleepyStack:
         self.front.point_at(self.stack.url + "/")
 
     def status(self) -> Any:
-        with urllib.request.urlopen(f"{self.stack.url}/api/v1/status", timeout=10) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(f"{self.stack.url}/api/v1/status", timeout=10) as response:
+            return json.load(response)
 
-    def await_status(self, room: str, name: str, value: object, limit_s: float = 60.0) -> None:
+    def await_status(self, section: str, name: str, value: object, limit_s: float = 60.0) -> None:
         deadline = time.monotonic() + limit_s
-        while (now := self.status())[room][name] != value:
+        while (now := self.status())[section][name] != value:
             assert time.monotonic() < deadline, (
-                f"{room}.{name} must become {value!r}: {now}\n{self.stack.log()[-3000:]}"
+                f"{section}.{name} must become {value!r}: {now}\n{self.stack.log()[-3000:]}"
             )
             time.sleep(0.1)
 
     def api(self, upload: bytes) -> bytes:
-        with self.stack.post(upload, f"?variant={PHOTO_VARIANT}") as answer:
-            data: bytes = answer.read()
+        with self.stack.post(upload, f"?variant={PHOTO_VARIANT}") as response:
+            data: bytes = response.read()
             return data
 
 
 @pytest.fixture(scope="module")
-def sleepy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SleepyStack]:
+def sleeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SleepyStack]:
     running = SleepyStack(tmp_path_factory.mktemp("sleepy"))
     yield running
     running.front.close()
@@ -89,14 +89,12 @@ def await_done(page: Page | Frame) -> None:
     expect(page.locator(".job")).to_have_attribute("data-state", "done", timeout=BOOT_MS)
 
 
-def test_a_sleeping_backend_boots_bands_arrive_and_the_download_is_what_the_api_answers(
-    make_page: MakePage, sleepy: SleepyStack
-) -> None:
-    sleepy.await_status("backend", "state", "asleep")
-    page = make_page(sleepy.stack.url)
+def test_upload_boots_triton_and_downloads_the_result(make_page: MakePage, sleeping: SleepyStack) -> None:
+    sleeping.await_status("backend", "state", "asleep")
+    page = make_page(sleeping.stack.url)
     expect(page.locator("#backend")).to_have_text("Asleep")
     expect(page.locator("#state")).to_contain_text("usually takes")  # it has booted once, at the start
-    assert sleepy.status()["backend"]["state"] == "asleep", "a view must not wake it"
+    assert sleeping.status()["backend"]["state"] == "asleep", "a view must not wake it"
     page.evaluate(WATCH_STATES)
     # The upload has to start the boot: selecting a file also does, and Triton may be up before a slow browser uploads.
     page.route("**/api/v1/wake", lambda route: route.fulfill(status=202, json={"state": "asleep"}))
@@ -116,13 +114,13 @@ def test_a_sleeping_backend_boots_bands_arrive_and_the_download_is_what_the_api_
     with page.expect_download() as download:
         page.click(".job-save")
     assert download.value.suggested_filename == "harbour_compact_real_x4.png"
-    assert Path(download.value.path()).read_bytes() == sleepy.api(HARBOUR)
+    assert Path(download.value.path()).read_bytes() == sleeping.api(HARBOUR)
 
 
-def test_the_same_inside_the_front_without_cookies(playwright: Playwright, tmp_path: Path, sleepy: SleepyStack) -> None:
-    with frugal_page(playwright, tmp_path, sleepy.front.origin) as page:
+def test_same_inside_the_front_without_cookies(playwright: Playwright, tmp_path: Path, sleeping: SleepyStack) -> None:
+    with frugal_page(playwright, tmp_path, sleeping.front.origin) as page:
         expect(page.locator("#frame")).to_have_attribute("data-state", "here")
-        frame = page.frame(url=lambda url: url.startswith(sleepy.stack.url))
+        frame = page.frame(url=lambda url: url.startswith(sleeping.stack.url))
         assert frame is not None
         assert frame.evaluate(STORAGE) == ["", "SecurityError"], "cookies must be off"
 
@@ -133,11 +131,11 @@ def test_the_same_inside_the_front_without_cookies(playwright: Playwright, tmp_p
 
         with page.expect_download() as download:
             press_in_front(frame, ".job-save")
-        assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)
+        assert Path(download.value.path()).read_bytes() == sleeping.api(BUTTERFLY)
 
 
-def test_the_same_by_keyboard_alone(make_page: MakePage, sleepy: SleepyStack) -> None:
-    page = make_page(sleepy.stack.url)
+def test_same_by_keyboard_alone(make_page: MakePage, sleeping: SleepyStack) -> None:
+    page = make_page(sleeping.stack.url)
     page.on("filechooser", lambda chooser: chooser.set_files([file("butterfly.png")]))
     press_until(page, "#image")
     page.keyboard.press("Enter")
@@ -152,11 +150,11 @@ def test_the_same_by_keyboard_alone(make_page: MakePage, sleepy: SleepyStack) ->
     press_until(page, ".job-save", "Shift+Tab")
     with page.expect_download() as download:
         page.keyboard.press("Enter")
-    assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)
+    assert Path(download.value.path()).read_bytes() == sleeping.api(BUTTERFLY)
 
 
-def test_the_same_on_a_phone(make_page: MakePage, sleepy: SleepyStack) -> None:
-    page = make_page(sleepy.stack.url, viewport=PHONE, has_touch=True, is_mobile=True)
+def test_same_on_a_phone(make_page: MakePage, sleeping: SleepyStack) -> None:
+    page = make_page(sleeping.stack.url, viewport=PHONE, has_touch=True, is_mobile=True)
     choose(page, file("butterfly.png"))
     page.tap("#go")
     await_done(page)
@@ -164,10 +162,10 @@ def test_the_same_on_a_phone(make_page: MakePage, sleepy: SleepyStack) -> None:
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
     with page.expect_download() as download:
         page.tap(".job-save")
-    assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)
+    assert Path(download.value.path()).read_bytes() == sleeping.api(BUTTERFLY)
 
 
-def test_stop_ends_tritons_work_within_what_is_in_flight_and_frees_the_place(make_page: MakePage, stack: Stack) -> None:
+def test_stop_ends_tritons_work_and_frees_the_slot(make_page: MakePage, stack: Stack) -> None:
     await_up(stack)
     before = triton_metrics(stack)
     page = make_page(stack.url)
@@ -183,12 +181,12 @@ def test_stop_ends_tritons_work_within_what_is_in_flight_and_frees_the_place(mak
     more = math.ceil(POLL_INTERVAL_S / tile_s)  # before the gateway notices the disconnect
     assert settled - at_stop <= tiles_in_flight(tile_s) + more
     assert settled - before[TILES] < 24, "all tiles of this image"
-    with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=10) as answer:
-        assert json.load(answer)["queue"]["running"] == 0
+    with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=10) as response:
+        assert json.load(response)["queue"]["running"] == 0
 
 
-def test_the_same_without_javascript(make_page: MakePage, sleepy: SleepyStack) -> None:
-    page = make_page(sleepy.stack.url, java_script_enabled=False)
+def test_same_without_javascript(make_page: MakePage, sleeping: SleepyStack) -> None:
+    page = make_page(sleeping.stack.url, java_script_enabled=False)
     page.set_default_timeout(BOOT_MS)
     choose(page, file("butterfly.png"))
     page.click("#go")
@@ -196,4 +194,4 @@ def test_the_same_without_javascript(make_page: MakePage, sleepy: SleepyStack) -
     expect(page.locator("h1")).to_have_text("Your result", timeout=BOOT_MS)
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
-    assert Path(download.value.path()).read_bytes() == sleepy.api(BUTTERFLY)
+    assert Path(download.value.path()).read_bytes() == sleeping.api(BUTTERFLY)

@@ -32,22 +32,22 @@ SIZES = {
 }
 
 
-def test_the_size_is_read_from_the_header_of_each_kind(page: Page) -> None:
+def test_size_is_read_from_each_formats_header(page: Page) -> None:
     choose(page, *(file(f"{kind}.bin", data, "application/octet-stream") for kind, data in SIZES.items()))
 
     for index in range(len(SIZES)):
         await_state(page, "ready", index)
-    said = page.locator(".job-size").all_text_contents()
-    assert [text.partition(" pixels")[0] for text in said] == [
+    shown_sizes = page.locator(".job-size").all_text_contents()
+    assert [text.partition(" pixels")[0] for text in shown_sizes] == [
         f"{kind.split(',')[0].split()[0]}, 41 × 30" for kind in SIZES
     ]
 
 
 REFUSED = {
-    "empty": (b"", "The file is empty. Choose another."),
+    "empty": (b"", "The file is empty. Choose another one."),
     "text": (b"words", "This is not a supported image. Save it as JPEG, PNG or WebP and choose it again."),
-    "gif": (saved_as("GIF", (4, 4), "P"), "This is a GIF. Save it as JPEG, PNG or WebP and choose that."),
-    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0", "This is a HEIC. Save it as JPEG, PNG or WebP and choose that."),
+    "gif": (saved_as("GIF", (4, 4), "P"), "This is a GIF. Save it as JPEG, PNG or WebP and choose it again."),
+    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0", "This is a HEIC. Save it as JPEG, PNG or WebP and choose it again."),
     "bytes": (
         SIZES["PNG"] + bytes(400_000),
         "the maximum is 400,000 (400 kB). Make it smaller, or save it as JPEG or WebP.",
@@ -60,17 +60,17 @@ REFUSED = {
 }
 
 
-def test_what_cannot_be_taken_is_refused_in_words_and_not_sent(page: Page, gateway: ScriptedGateway) -> None:
+def test_invalid_files_are_rejected_and_not_sent(page: Page, gateway: ScriptedGateway) -> None:
     choose(page, *(file(f"{kind}.jpg", data, "image/jpeg") for kind, (data, _) in REFUSED.items()))
 
     for index, (_, sentence) in enumerate(REFUSED.values()):
-        await_state(page, "refused", index)
+        await_state(page, "rejected", index)
         expect(page.locator(".job-state").nth(index)).to_contain_text(sentence)
-    expect(page.locator("#news")).to_contain_text(".jpg: ")  # for screen readers
+    expect(page.locator("#announcements")).to_contain_text(".jpg: ")  # for screen readers
     assert gateway.script.uploads == []
 
 
-def test_nothing_chosen_is_said_by_the_browser(page: Page, gateway: ScriptedGateway) -> None:
+def test_missing_file_is_reported_by_the_browser(page: Page, gateway: ScriptedGateway) -> None:
     start(page)
 
     assert page.evaluate("document.querySelector('#image').validity.valueMissing")
@@ -79,7 +79,7 @@ def test_nothing_chosen_is_said_by_the_browser(page: Page, gateway: ScriptedGate
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("RGB", "WEBP"), ("RGBA", "WEBP with transparency")])
-def test_a_result_that_takes_too_much_memory_in_its_format_is_refused(page: Page, mode: str, kind: str) -> None:
+def test_result_over_the_formats_memory_is_rejected(page: Page, mode: str, kind: str) -> None:
     name = "maxPixelsTransparent" if mode == "RGBA" else "maxPixels"
     page.evaluate(f"document.querySelector('input[value=webp]').dataset.{name} = 999")
     page.get_by_label("WebP: the smallest").check()
@@ -92,7 +92,7 @@ def test_a_result_that_takes_too_much_memory_in_its_format_is_refused(page: Page
     )
 
 
-def test_a_result_larger_than_the_format_holds_is_refused_with_what_to_choose(page: Page) -> None:
+def test_result_over_the_formats_sides_is_rejected(page: Page) -> None:
     page.evaluate("document.querySelector('input[value=webp]').dataset.maxSide = 3999")
     page.get_by_label("WebP: the smallest").check()
     choose(page, file("wide.png", saved_as("PNG", (1_000, 2))))

@@ -12,7 +12,7 @@ from testing.browser.page_states import HARBOUR, await_state, choose, file, star
 from testing.browser.scripted_gateway import Bands, Event, Gate, ScriptedGateway, Whole
 
 
-def test_choosing_wakes_the_backend_and_looking_does_not(page: Page, gateway: ScriptedGateway) -> None:
+def test_choosing_a_file_wakes_the_backend(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.state = "asleep"
     page.reload()
     expect(page.locator("#state")).to_have_text("The server is asleep. The first image usually takes 12 s longer.")
@@ -25,7 +25,7 @@ def test_choosing_wakes_the_backend_and_looking_does_not(page: Page, gateway: Sc
     assert gateway.script.uploads == []
 
 
-def test_whoever_chooses_again_wakes_again_only_after_a_while(make_page: MakePage, gateway: ScriptedGateway) -> None:
+def test_wake_calls_are_throttled(make_page: MakePage, gateway: ScriptedGateway) -> None:
     page = make_page("about:blank")
     page.clock.install()
     page.goto(gateway.url)
@@ -41,7 +41,7 @@ def test_whoever_chooses_again_wakes_again_only_after_a_while(make_page: MakePag
     assert gateway.script.woken == 2
 
 
-def test_a_stream_that_falls_silent_is_taken_for_broken(make_page: MakePage, gateway: ScriptedGateway) -> None:
+def test_silent_stream_is_broken(make_page: MakePage, gateway: ScriptedGateway) -> None:
     page = make_page("about:blank")
     page.clock.install()
     page.goto(gateway.url)
@@ -59,15 +59,15 @@ def test_a_stream_that_falls_silent_is_taken_for_broken(make_page: MakePage, gat
     gateway.script.open("silent")
 
 
-def test_a_file_that_is_refused_wakes_nothing(page: Page, gateway: ScriptedGateway) -> None:
+def test_file_that_is_rejected_wakes_nothing(page: Page, gateway: ScriptedGateway) -> None:
     choose(page, file("notes.txt", b"words"))
-    await_state(page, "refused")
+    await_state(page, "rejected")
 
     page.wait_for_load_state("networkidle")
     assert gateway.script.woken == 0
 
 
-def test_an_example_wakes_nothing_by_itself_for_its_answer_may_be_kept(page: Page, gateway: ScriptedGateway) -> None:
+def test_choosing_an_example_wakes_nothing(page: Page, gateway: ScriptedGateway) -> None:
     page.get_by_role("button", name="Harbour").click()
     await_state(page, "done")
 
@@ -76,7 +76,7 @@ def test_an_example_wakes_nothing_by_itself_for_its_answer_may_be_kept(page: Pag
     assert len(gateway.script.uploads) == 1
 
 
-def test_what_is_waited_for_is_said_from_the_boot_to_the_first_band(page: Page, gateway: ScriptedGateway) -> None:
+def test_status_text_follows_boot_queue_and_work(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays.append(
         (
             scripted_gateway.booting(3.0),

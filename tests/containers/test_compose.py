@@ -21,7 +21,7 @@ def seconds(text: str) -> float:
     return 60 * float(minutes or 0) + float(rest or 0)
 
 
-def test_up_means_the_cpu_and_a_profile_means_the_gpu() -> None:
+def test_cpu_is_the_default_and_gpu_a_profile() -> None:
     assert set(compose("config", "--services").stdout.split()) == {"triton", "gateway", "redis", "front"}
     assert set(compose("--profile", "gpu", "config", "--services").stdout.split()) == {
         "triton-gpu",
@@ -33,7 +33,7 @@ def test_up_means_the_cpu_and_a_profile_means_the_gpu() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_is_confined_limited_and_watched(name: str) -> None:
+def test_service_is_confined_limited_and_health_checked(name: str) -> None:
     service = services()[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -50,7 +50,7 @@ def test_a_service_is_confined_limited_and_watched(name: str) -> None:
     assert not service.get("privileged")
 
 
-def test_triton_gets_the_cores_that_the_reader_names() -> None:
+def test_triton_gets_the_configured_cores() -> None:
     read = json.loads(compose("--profile", "*", "config", "--format", "json", TRITON_CPUS="6.5").stdout)["services"]
     assert {name: row["cpus"] for name, row in read.items() if name.startswith("triton")} == {
         "triton": 6.5,
@@ -88,11 +88,11 @@ def test_secrets_are_files_and_stand_nowhere_else() -> None:
     assert not re.search(r"KEY|SECRET|TOKEN|PASSWORD", (ROOT / ".env").read_text())
 
 
-def test_the_gateway_understands_its_environment_and_answers_before_triton_is_killed() -> None:
-    given = services()["gateway"]["environment"]
-    settings = read_settings({name: value for name, value in given.items() if not name.endswith("_FILE")}).settings
+def test_gateway_settings_are_valid_and_deadline_is_shorter() -> None:
+    variables = services()["gateway"]["environment"]
+    settings = read_settings({name: value for name, value in variables.items() if not name.endswith("_FILE")}).settings
     known = {row.variable for row in SETTINGS} | {f"{row.variable}_FILE" for row in SETTINGS if row.is_secret}
-    assert given.keys() <= known
+    assert variables.keys() <= known
     host, _, port = settings.backend_address.partition(":")
     assert (host, port) == ("triton", "8001")
     for name in ("triton", "triton-gpu"):
@@ -103,14 +103,14 @@ def test_the_gateway_understands_its_environment_and_answers_before_triton_is_ki
         assert int(triton["mem_limit"]) >= 3 * int(triton["shm_size"])
 
 
-def test_the_cpu_and_the_gpu_differ_in_the_gpu_alone() -> None:
+def test_cpu_and_gpu_services_differ_only_in_the_gpu() -> None:
     cpu, gpu = ({**services()[name]} for name in ("triton", "triton-gpu"))
     assert gpu.pop("deploy")["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
     assert [each.pop("profiles") for each in (cpu, gpu)] == [["cpu"], ["gpu"]]
     assert cpu == gpu
 
 
-def test_a_misspelt_key_is_refused(tmp_path: Path) -> None:
+def test_misspelt_key_is_rejected(tmp_path: Path) -> None:
     """The counter-example: Docker Compose does read the variable."""
     wrong = tmp_path / "docker-compose.yml"
     wrong.write_text("services:\n  web:\n    image: web\n    read_onlyy: true\n")

@@ -33,7 +33,7 @@ def test_image_installs_entries_of_the_lock_file_only(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_image_ends_as_a_user_without_rights_and_knows_how_it_feels(name: str) -> None:
+def test_image_has_an_unprivileged_user_and_health_check(name: str) -> None:
     lines = (DOCKER / f"{name}.Dockerfile").read_text().splitlines()
     users = [line.split()[1] for line in lines if line.startswith("USER ")]
     assert users[-1] == "10001:10001"
@@ -41,7 +41,7 @@ def test_an_image_ends_as_a_user_without_rights_and_knows_how_it_feels(name: str
     assert not any(line.startswith("ADD ") for line in lines)
 
 
-def test_the_bases_are_pinned() -> None:
+def test_bases_are_pinned() -> None:
     gateway, triton = ((DOCKER / f"{name}.Dockerfile").read_text() for name in ("gateway", "triton"))
     assert re.search(r"^ARG PYTHON_IMAGE=\S+@sha256:[0-9a-f]{64}$", gateway, re.MULTILINE)
     version = re.search(r"^ARG TRITON_IMAGE=nvcr\.io/nvidia/tritonserver:(\d+)\.(\d+)-py3$", triton, re.MULTILINE)
@@ -51,7 +51,7 @@ def test_the_bases_are_pinned() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_file_that_a_dockerfile_copies_is_let_into_the_build(name: str) -> None:
+def test_copied_files_are_not_ignored_by_docker(name: str) -> None:
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for line in (DOCKER / f"{name}.Dockerfile").read_text().splitlines():
         words = [word for word in line.split()[1:] if not word.startswith("--")]
@@ -67,7 +67,7 @@ def test_every_file_that_a_dockerfile_copies_is_let_into_the_build(name: str) ->
                 )
 
 
-def test_tritons_image_is_as_fast_on_a_cpu_as_the_server_that_we_start_ourselves() -> None:
+def test_triton_image_has_the_embedded_servers_cpu_setup() -> None:
     recipe = (DOCKER / "triton.Dockerfile").read_text()
     assert "RUN venv/bin/python3 -m swinir.network.fused" in recipe, "blocks would run in PyTorch, at half the speed"
     policy = _engine_environ(read_settings({}).settings)["OMP_WAIT_POLICY"]
@@ -77,14 +77,14 @@ def test_tritons_image_is_as_fast_on_a_cpu_as_the_server_that_we_start_ourselves
 
 
 @pytest.mark.parametrize(("name", "start"), [("gateway", "gateway"), ("triton", "model_repository")])
-def test_an_image_has_every_room_that_its_code_imports(name: str, start: str) -> None:
+def test_image_has_every_package_that_its_code_imports(name: str, start: str) -> None:
     recipe = (DOCKER / f"{name}.Dockerfile").read_text()
     wanted, seen = [start], set()
     while wanted:
-        room = wanted.pop()
-        seen.add(room)
-        for path in (ROOT / room).rglob("*.py"):
-            imported = {module.split(".")[0] for _, module in imports(ast.parse(path.read_text()))}
+        folder = wanted.pop()
+        seen.add(folder)
+        for path in (ROOT / folder).rglob("*.py"):
+            imported = {module.split(".")[0] for _, module in imports(ast.walk(ast.parse(path.read_text())))}
             wanted += [other for other in imported & set(SHIPPED) if other not in seen and other not in wanted]
     copied = set(re.findall(r"^COPY (\w+) \w+$", recipe, re.MULTILINE))
     assert seen <= copied, f"docker/{name}.Dockerfile does not copy {sorted(seen - copied)}"

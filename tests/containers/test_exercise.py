@@ -9,22 +9,22 @@ from contextlib import contextmanager
 
 import pytest
 
-from docker.exercise.checks import ANSWER_TIMEOUT_S, ask, wait_for
+from docker.exercise.checks import RESPONSE_TIMEOUT_S, send, wait_for
 from docker.exercise.podman import ExerciseError, run
 from testing.compose import services
 
 
 @contextmanager
-def serving(*answers: bytes) -> Iterator[str]:
+def serving(*responses: bytes) -> Iterator[str]:
     """A server that sends each connection the next of these byte strings and closes it."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
-            for answer in answers:
+            for response in responses:
                 connection, _ = server.accept()
                 with connection:
                     connection.recv(65_536)
-                    connection.sendall(answer)
+                    connection.sendall(response)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -32,9 +32,9 @@ def serving(*answers: bytes) -> Iterator[str]:
         thread.join()
 
 
-def test_an_answer_of_any_status_is_returned_whole() -> None:
+def test_response_of_any_status_is_returned() -> None:
     with serving(b"HTTP/1.0 200 OK\r\n\r\nyes", b"HTTP/1.0 503 Later\r\n\r\nno place") as url:
-        assert [ask(url), ask(url)] == [(200, b"yes"), (503, b"no place")]
+        assert [send(url), send(url)] == [(200, b"yes"), (503, b"no place")]
 
 
 @pytest.mark.parametrize(
@@ -46,29 +46,29 @@ def test_an_answer_of_any_status_is_returned_whole() -> None:
         (b"HTTP/1.1 503 Later\r\nContent-Length: 9\r\n\r\nhalf", b"IncompleteRead"),
     ],
 )
-def test_a_server_that_hangs_up_is_status_0_with_the_reason(sent: bytes, words: bytes) -> None:
+def test_closed_connection_is_status_0(sent: bytes, words: bytes) -> None:
     with serving(sent) as url:
-        status, reason = ask(url)
+        status, reason = send(url)
     assert status == 0
     assert words in reason
 
 
-def test_a_closed_port_and_a_silent_one_are_status_0() -> None:
+def test_closed_port_and_a_silent_one_are_status_0() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        assert ask(url, timeout_s=0.05)[0] == 0
-    assert ask(url)[0] == 0
+        assert send(url, timeout_s=0.05)[0] == 0
+    assert send(url)[0] == 0
 
 
-def test_waiting_goes_on_over_questions_that_failed() -> None:
+def test_waiting_continues_after_failed_requests() -> None:
     with serving(b"", b"HTTP/1.1 503 Later\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n") as url:
-        wait_for(lambda: ask(url)[0] == 200, 60, "it is back")
+        wait_for(lambda: send(url)[0] == 200, 60, "it is back")
 
 
-def test_a_client_waits_longer_than_the_gateway_does() -> None:
-    assert float(services()["gateway"]["environment"]["SUPERRES_DEADLINE_S"]) < ANSWER_TIMEOUT_S
+def test_client_waits_longer_than_the_gateway_does() -> None:
+    assert float(services()["gateway"]["environment"]["SUPERRES_DEADLINE_S"]) < RESPONSE_TIMEOUT_S
 
 
-def test_a_command_that_hangs_is_a_failure_in_words() -> None:
+def test_command_that_hangs_fails_with_a_message() -> None:
     with pytest.raises(ExerciseError, match=r"sleep 60 did not end"):
         run("sleep", "60", limit_s=0.05)

@@ -27,7 +27,7 @@ def upscale(backend: TritonClient) -> list[Band]:
 
 
 @pytest.mark.parametrize("keys", [["{model_key}"], ["{model_key}", "the-next-one"], ["the-next-one", "{model_key}"]])
-def test_a_gateway_with_either_order_of_two_values_is_served(triton_server: TritonServer, keys: list[str]) -> None:
+def test_either_order_of_two_keys_works(triton_server: TritonServer, keys: list[str]) -> None:
     backend = TritonClient(triton_server.grpc_address, [key.format(model_key=triton_server.model_key) for key in keys])
     try:
         bands = upscale(backend)
@@ -36,7 +36,7 @@ def test_a_gateway_with_either_order_of_two_values_is_served(triton_server: Trit
     assert sum(band.pixels.shape[0] for band in bands) == 64
 
 
-def test_two_wrong_values_are_our_fault_and_not_tried_for_ever(triton_server: TritonServer) -> None:
+def test_two_wrong_keys_are_tried_once_each(triton_server: TritonServer) -> None:
     backend = TritonClient(triton_server.grpc_address, ["neither-this", "nor-that"])
     try:
         with pytest.raises(BackendMisconfiguredError):

@@ -42,14 +42,14 @@ def start(tmp_path: Path, model_key: str | None, api_key: str | None = "k" * 32)
         ("k" * 300, "must hold"),
     ],
 )
-def test_start_refuses_a_bad_secret_and_names_its_file_alone(tmp_path: Path, model_key: str | None, words: str) -> None:
+def test_start_rejects_a_bad_secret_by_its_file(tmp_path: Path, model_key: str | None, words: str) -> None:
     done = start(tmp_path, model_key)
     assert done.returncode == 78  # EX_CONFIG of sysexits.h
     assert words in done.stderr
     assert not model_key or model_key not in done.stderr
 
 
-def test_start_takes_good_secrets_and_goes_on_to_the_server(tmp_path: Path) -> None:
+def test_start_accepts_good_secrets(tmp_path: Path) -> None:
     done = start(tmp_path, "k" * 32 + "\n")
     assert "/opt/tritonserver/bin/tritonserver" in done.stderr  # exists only in the image
     assert "must hold" not in done.stderr
@@ -147,7 +147,7 @@ def key_file(tmp_path: Path) -> Path:
         (404, "unknown model", 1),
     ],
 )
-def test_alive_follows_the_answer_of_a_real_inference(
+def test_alive_depends_on_a_real_inference(
     status: int, text: str, code: int, key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(status, text) as port:
@@ -155,7 +155,7 @@ def test_alive_follows_the_answer_of_a_real_inference(
 
 
 @pytest.mark.parametrize(("live", "code"), [(200, 0), (503, 1)])
-def test_a_busy_server_is_alive_and_one_that_hangs_is_not(
+def test_busy_server_is_alive_but_a_stuck_one_is_not(
     live: int, code: int, key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(200, "", hangs=True, live=live) as port:
@@ -170,9 +170,7 @@ def test_nothing_listening_is_dead(key_file: Path, monkeypatch: pytest.MonkeyPat
     assert load_alive(port, key_file, monkeypatch).main() == 1
 
 
-def test_alive_ends_a_server_only_when_told_and_only_for_a_dead_stub(
-    key_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_alive_kills_only_for_a_dead_stub_and_on_request(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for arguments, text, ended in (
         (["alive", "--end"], "Stub process 'swinir_0_0' is not healthy.", [1]),
         (["alive"], "Stub process 'swinir_0_0' is not healthy.", []),
@@ -187,7 +185,7 @@ def test_alive_ends_a_server_only_when_told_and_only_for_a_dead_stub(
             assert calls == ended
 
 
-def test_a_defunct_stub_is_dead_whatever_its_model(
+def test_defunct_stub_is_dead_whatever_its_model(
     tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alive = load_alive(0, key_file, monkeypatch)
@@ -205,9 +203,7 @@ def test_a_defunct_stub_is_dead_whatever_its_model(
     assert alive.main() == 1
 
 
-def test_alive_passes_on_the_real_triton_and_fails_with_a_wrong_key(
-    triton_server: TritonServer, tmp_path: Path, key_file: Path
-) -> None:
+def test_alive_works_with_a_real_triton(triton_server: TritonServer, tmp_path: Path, key_file: Path) -> None:
     port = triton_server.http_address.rpartition(":")[2]
     wrong = tmp_path / "wrong_key"
     wrong.write_text("wrong")

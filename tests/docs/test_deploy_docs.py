@@ -54,6 +54,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     return {**clean, "PATH": f"{tools}:{scripts}:{os.environ['PATH']}", "HOME": str(tmp_path)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in DOCS if blocks(name, "sh")])
 def test_every_command_that_can_run_here_runs(name: str, copy: Path, environ: dict[str, str]) -> None:
     for block in blocks(name, "sh"):
@@ -62,7 +63,8 @@ def test_every_command_that_can_run_here_runs(name: str, copy: Path, environ: di
         assert done.returncode == 0, f"docs/how-to/{name}.md:\n{block}\n{done.stdout}{done.stderr}"
 
 
-def test_the_tutorials_results_are_what_they_say(copy: Path, environ: dict[str, str]) -> None:
+@pytest.mark.slow
+def test_tutorials_results_are_what_they_say(copy: Path, environ: dict[str, str]) -> None:
     for name in ("deploy-compose", "deploy-kubernetes", "deploy-front"):
         script = "\n".join(blocks(name, "sh"))
         subprocess.run(
@@ -83,7 +85,7 @@ def test_the_tutorials_results_are_what_they_say(copy: Path, environ: dict[str, 
     assert "https://gateway.example.org" in (copy / "front" / "index.html").read_text()
 
 
-def test_make_secrets_keeps_what_is_there_until_told_to_rotate(copy: Path, environ: dict[str, str]) -> None:
+def test_make_secrets_keeps_existing_secrets(copy: Path, environ: dict[str, str]) -> None:
     secret = copy / "docker" / "secrets" / "model_key"
 
     def make(*arguments: str) -> str:
@@ -102,7 +104,7 @@ GOOD = "r.io/g@sha256:" + "a" * 64
 
 
 @pytest.mark.parametrize("wrong", [(), ("a",), ("r.io/t:latest", GOOD), ("r.io/t@sha256:" + "a" * 63, GOOD)])
-def test_pin_refuses_what_is_no_digest_and_changes_nothing(wrong: tuple[str, ...], copy: Path) -> None:
+def test_pin_rejects_an_invalid_digest(wrong: tuple[str, ...], copy: Path) -> None:
     file = copy / "k8s" / "components" / "images" / "kustomization.yaml"
     before = file.read_text()
     done = subprocess.run([copy / "k8s" / "pin", *wrong], capture_output=True, text=True, check=False)
@@ -112,7 +114,7 @@ def test_pin_refuses_what_is_no_digest_and_changes_nothing(wrong: tuple[str, ...
 
 
 @pytest.mark.parametrize("name", DOCS)
-def test_every_path_that_a_command_or_table_names_exists(name: str) -> None:
+def test_every_named_path_exists(name: str) -> None:
     text = (HOW_TO / f"{name}.md").read_text()
     made = {"k8s/overlays/mine", "docker/secrets"}  # by the guide itself
     named = set(re.findall(r"(?<![\w/.-])((?:k8s|docker|front|tests)/[\w./-]*\w)", text))
@@ -134,7 +136,7 @@ def test_every_link_leads_somewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCS)
-def test_commands_for_a_cluster_name_objects_that_the_manifests_have(name: str) -> None:
+def test_cluster_commands_name_existing_objects(name: str) -> None:
     objects = {(m["kind"].lower(), m["metadata"]["name"]) for folder in ALL for m in render(folder)}
     secrets = {
         volume["secret"]["secretName"]

@@ -32,7 +32,7 @@ def describe(row: Setting) -> str:
     return f"{row.help}\n\nVariable {how}"
 
 
-def test_every_setting_is_described_as_the_table_has_it() -> None:
+def test_settings_page_matches_the_table() -> None:
     expected = {row.name: describe(row) for row in SETTINGS}
 
     written = sections("reference/settings.md", level=3)
@@ -43,7 +43,7 @@ def test_every_setting_is_described_as_the_table_has_it() -> None:
     assert list(written) == list(expected), "docs/reference/settings.md follows the order of the table"
 
 
-def test_every_problem_type_has_a_section_that_begins_with_its_status() -> None:
+def test_every_problem_has_a_section_with_its_status() -> None:
     written = sections("reference/problems.md")
 
     assert list(written) == [kind.slug for kind in all_problems()], (
@@ -63,7 +63,7 @@ def test_every_route_has_a_section(app: Flask) -> None:
     assert set(sections("reference/api.md")) == routes
 
 
-def test_the_headers_of_an_answer_are_described() -> None:
+def test_headers_of_an_answer_are_described() -> None:
     text = (ROOT / "docs/reference/api.md").read_text()
 
     for path in (ROOT / "gateway").rglob("*.py"):

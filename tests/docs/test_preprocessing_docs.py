@@ -13,7 +13,7 @@ DOCS = ROOT / "docs"
 
 
 @pytest.mark.parametrize("name", ["explanation/codec.md", "explanation/tiling.md"])
-def test_the_blocks_of_the_document_run(name: str) -> None:
+def test_blocks_of_the_document_run(name: str) -> None:
     blocks = re.findall(
         r"^```python\n(.*?)^```", DOCS.joinpath(name).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )

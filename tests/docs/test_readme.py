@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from testing.data import ROOT
-from testing.pages import SECRET, blocks_of, run_block
+from testing.pages import SECRET, read_code_blocks, run_block
 
-BLOCKS = blocks_of("README.md")
+BLOCKS = read_code_blocks("README.md")
 
 
 def block(language: str, containing: str) -> str:
@@ -47,6 +47,7 @@ def test_curl_block_upscales_an_image(environ: dict[str, str], tmp_path: Path) -
         assert (image.format, image.size) == ("PNG", (256, 256))
 
 
+@pytest.mark.triton
 def test_command_line_block_upscales_images(environ: dict[str, str], tmp_path: Path) -> None:
     # The running service has the gRPC port.
     environ = {**environ, "SUPERRES_TRITON_GRPC_PORT": "0"}
@@ -64,7 +65,7 @@ def test_triton_block_prints_shapes(environ: dict[str, str], tmp_path: Path) -> 
     assert run_block([sys.executable, "-c"], program, environ, tmp_path) == "(64, 64, 3) -> (256, 256, 3)\n"
 
 
-def test_every_link_of_the_documents_leads_somewhere() -> None:
+def test_every_link_of_the_documents_exists() -> None:
     documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     broken = [
         f"{document.relative_to(ROOT)}: {target}"

@@ -10,7 +10,7 @@ from testing.data import ROOT
 DOCS = ROOT / "docs"
 
 
-def test_the_table_of_variants_is_that_of_the_zoo() -> None:
+def test_variant_table_matches_the_zoo() -> None:
     text = (DOCS / "reference/variants.md").read_text()
     begin, end = "<!-- the zoo: superres weights list --markdown -->\n", "<!-- end of the zoo -->"
     table = text[text.index(begin) + len(begin) : text.index(end)]
@@ -25,7 +25,7 @@ def test_every_bundled_variant_was_measured() -> None:
     assert names == {name for name, row in VARIANTS.items() if row.is_bundled}
 
 
-def test_every_command_and_every_field_of_checks_has_its_words() -> None:
+def test_commands_and_checks_are_documented() -> None:
     weights, engine = (DOCS / "how-to/fetch-weights.md").read_text(), (DOCS / "explanation/engine.md").read_text()
     assert [command.name for command in COMMANDS if f"## superres weights {command.name}" not in weights] == []
     assert [field for field in FIELDS if f"`{field}`" not in engine] == []

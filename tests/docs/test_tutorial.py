@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from testing.data import ROOT, read_pixels
-from testing.pages import blocks_of, run_block
+from testing.pages import read_code_blocks, run_block
 
 TUTORIAL, API_GUIDE = "docs/tutorial/first-image.md", "docs/how-to/use-the-api.md"
 SHELL, PYTHON = ["sh", "-euc"], [sys.executable, "-c"]
@@ -20,7 +20,7 @@ SHELL, PYTHON = ["sh", "-euc"], [sys.executable, "-c"]
 @pytest.mark.usefixtures("service")
 def test_tutorial_runs_from_start_to_stop(environ: dict[str, str], tmp_path: Path) -> None:
     printed = []
-    for language, text in blocks_of(TUTORIAL):
+    for language, text in read_code_blocks(TUTORIAL):
         if language == "sh":
             printed.append(run_block(SHELL, text, environ, tmp_path))
         elif language == "python":
@@ -30,7 +30,7 @@ def test_tutorial_runs_from_start_to_stop(environ: dict[str, str], tmp_path: Pat
     for name, size in sizes.items():
         assert read_pixels(tmp_path / name).shape == (*size, 3)
     assert json.loads(printed[2])["status"] == 415, "the page shows an error for README.md"
-    shown = [text for language, text in blocks_of(TUTORIAL) if language == "text"]
+    shown = [text for language, text in read_code_blocks(TUTORIAL) if language == "text"]
     assert shown[1:] == [printed[3], printed[4]]
 
 
@@ -54,7 +54,7 @@ def keyed_environ(environ: dict[str, str]) -> dict[str, str]:
 def test_client_of_the_guide_upscales_an_image(
     language: str, command: list[str], result: str, keyed_environ: dict[str, str], tmp_path: Path
 ) -> None:
-    (program,) = [text for kind, text in blocks_of(API_GUIDE) if kind == language]
+    (program,) = [text for kind, text in read_code_blocks(API_GUIDE) if kind == language]
     run_block(command, program, keyed_environ, tmp_path)
     with Image.open(tmp_path / result) as image:
         assert image.size == (288, 288)
@@ -67,6 +67,6 @@ def test_client_of_the_guide_upscales_an_image(
 def test_client_of_the_guide_reports_the_problem(
     language: str, command: list[str], keyed_environ: dict[str, str], tmp_path: Path
 ) -> None:
-    (program,) = [text for kind, text in blocks_of(API_GUIDE) if kind == language]
+    (program,) = [text for kind, text in read_code_blocks(API_GUIDE) if kind == language]
     with pytest.raises(AssertionError, match=r"(RuntimeError|Error): .+ \(request [\w-]+\)"):
         run_block(command, program.replace("tests/data/Set5/x4/bird.png", "README.md"), keyed_environ, tmp_path)

@@ -53,8 +53,8 @@ def sleeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def status(stack: Stack) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=10) as answer:
-        backend: dict[str, Any] = json.loads(answer.read())["backend"]
+    with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=10) as response:
+        backend: dict[str, Any] = json.loads(response.read())["backend"]
         return backend
 
 
@@ -64,13 +64,13 @@ def is_in(stack: Stack, name: str) -> Callable[[], bool]:
 
 def stream(stack: Stack, image: bytes) -> list[tuple[str, dict[str, Any]]]:
     """Post an image and return its events."""
-    with stack.post(image, headers={"Accept": "text/event-stream"}) as answer:
-        blocks = answer.read().decode().strip().split("\n\n")
+    with stack.post(image, headers={"Accept": "text/event-stream"}) as response:
+        blocks = response.read().decode().strip().split("\n\n")
     pairs = [block.split("\n", 1) for block in blocks if not block.startswith(":")]
     return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in pairs]
 
 
-def test_it_sleeps_when_idle_and_nobody_but_who_asks_for_it_wakes_it(sleeper: Stack) -> None:
+def test_backend_sleeps_when_idle_and_only_a_request_wakes_it(sleeper: Stack) -> None:
     wait_for(is_in(sleeper, "asleep"), "sleep")
     server = sleeper.triton_pid()
     wait_for(lambda: not Path(f"/proc/{server}").exists(), "the end of its process")
@@ -80,15 +80,15 @@ def test_it_sleeps_when_idle_and_nobody_but_who_asks_for_it_wakes_it(sleeper: St
     assert status(sleeper)["state"] == "asleep"
 
     request = urllib.request.Request(f"{sleeper.url}/api/v1/wake", b"", {"X-API-Key": sleeper.key})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        assert (answer.status, json.loads(answer.read())) == (202, {"state": "booting"})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        assert (response.status, json.loads(response.read())) == (202, {"state": "booting"})
     wait_for(is_in(sleeper, "up"), "the boot")
     assert sleeper.triton_pid() != server
     assert status(sleeper)["usual_boot_s"]["p50"] > 0
     assert json.loads((sleeper.state_dir / "boots.json").read_text()), "kept for the next start"
 
 
-def test_a_picture_wakes_it_and_its_boot_is_told(sleeper: Stack) -> None:
+def test_image_wakes_the_backend_and_the_events_report_the_boot(sleeper: Stack) -> None:
     wait_for(is_in(sleeper, "asleep"), "sleep")
     image = encode_png(draw_photo(64, 80, seed=1))
 
@@ -106,7 +106,7 @@ def test_a_picture_wakes_it_and_its_boot_is_told(sleeper: Stack) -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
-def test_a_closed_tab_ends_the_work_within_what_is_in_flight(stack: Stack, accept: str) -> None:
+def test_closed_tab_ends_the_work_after_the_tiles_in_flight(stack: Stack, accept: str) -> None:
     await_up(stack)
     image, before = encode_png(draw_photo(1300, 800, seed=2)), triton_metrics(stack)
     host, port = stack.url.removeprefix("http://").split(":")
@@ -126,7 +126,7 @@ def test_a_closed_tab_ends_the_work_within_what_is_in_flight(stack: Stack, accep
     assert stack.post(encode_png(draw_photo(8, 8))).status == 200
 
 
-def test_kill_9_while_ten_pictures_are_made_leaves_each_with_its_picture_or_a_clear_503(sleeper: Stack) -> None:
+def test_kill_9_during_ten_images_gives_each_its_result_or_a_503(sleeper: Stack) -> None:
     # Larger than SMALL_PIXELS: each has its own forward pass, so its bytes do not depend on other requests.
     images = [encode_png(draw_photo(200, 240, seed=seed)) for seed in range(10)]
     expected = [sleeper.post(image).read() for image in images]
@@ -135,20 +135,20 @@ def test_kill_9_while_ten_pictures_are_made_leaves_each_with_its_picture_or_a_cl
 
     def ask(image: bytes) -> bytes | dict[str, Any]:
         try:
-            with sleeper.post(image) as answer:
-                picture: bytes = answer.read()
-                return picture
+            with sleeper.post(image) as response:
+                data: bytes = response.read()
+                return data
         except urllib.error.HTTPError as refused:
             with refused:
                 return {**json.loads(refused.read()), "retry_after": refused.headers["Retry-After"]}
 
     with ThreadPoolExecutor(10) as pool:
-        answers = [pool.submit(ask, image) for image in images]
+        futures = [pool.submit(ask, image) for image in images]
         time.sleep(0.3)
         os.kill(stub, signal.SIGKILL)
         wait_for(lambda: sleeper.triton_pid() != server, "another Triton")
         os.kill(sleeper.triton_pid(), signal.SIGKILL)
-        outcomes = [answer.result() for answer in answers]
+        outcomes = [future.result() for future in futures]
 
     for own, outcome in zip(expected, outcomes, strict=True):
         if isinstance(outcome, bytes):

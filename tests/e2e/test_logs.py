@@ -28,9 +28,9 @@ def send(stack: Stack, path: str, body: bytes, headers: dict[str, str]) -> tuple
     """Return status and headers, also of a rejected request."""
     request = urllib.request.Request(stack.url + path, body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=300) as answer:
-            answer.read()
-            return answer.status, answer.headers
+        with urllib.request.urlopen(request, timeout=300) as response:
+            response.read()
+            return response.status, response.headers
     except urllib.error.HTTPError as refusal:
         with refusal:
             return refusal.code, refusal.headers
@@ -46,12 +46,12 @@ def lines_with(path: Path, text: str) -> list[str]:
         time.sleep(0.05)
 
 
-def test_a_requests_id_stands_in_one_line_of_the_gateway_and_one_of_triton(stack: Stack) -> None:
+def test_request_id_is_in_one_log_line_of_the_gateway_and_one_of_triton(stack: Stack) -> None:
     png = images.encode_png(images.draw_photo(40, 48, seed=time.monotonic_ns() % 2**31))
 
-    with stack.post(png) as answer:
-        answer.read()
-        request_id = answer.headers["X-Request-Id"]
+    with stack.post(png) as response:
+        response.read()
+        request_id = response.headers["X-Request-Id"]
 
     own = lines_with(stack.state_dir / "gateway.log", request_id)
     tritons = lines_with(stack.state_dir / "triton.log", request_id)
@@ -60,7 +60,7 @@ def test_a_requests_id_stands_in_one_line_of_the_gateway_and_one_of_triton(stack
     assert "48x40 through compact_x4" in tritons[0]
 
 
-def test_no_log_holds_a_key_a_file_name_or_a_whole_address(stack: Stack) -> None:
+def test_logs_have_no_keys_file_names_or_addresses(stack: Stack) -> None:
     exif = b"Exif\0\0" + images.exif_with_orientation(1) + PLACE.encode()
     jpeg = images.encode_jpeg(images.draw_photo(40, 40, seed=time.monotonic_ns() % 2**31), exif=exif)
     body, content_type = multipart(jpeg, f"{FILE_NAME}.jpg")

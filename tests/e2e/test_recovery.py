@@ -24,26 +24,26 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_pictures_in_flight_survive_the_death_of_the_server_and_of_a_stub(tmp_path: Path) -> None:
+def test_running_images_survive_the_death_of_the_server_and_of_a_stub(tmp_path: Path) -> None:
     running = start_stack(tmp_path, SUPERRES_CACHE_MAX_BYTES="0")  # otherwise the second upscale comes from the cache
     images = [encode_png(draw_photo(520, 600, seed=seed)) for seed in (3, 4)]
     expected = [running.post(image).read() for image in images]
 
-    for victim in (swinir_stub, lambda server: server):
+    for find_process in (swinir_stub, lambda server: server):
         server, before = running.triton_pid(), count_tiles(running)
-        pid = victim(server)
+        pid = find_process(server)
         with ThreadPoolExecutor(2) as pool:
-            pictures = [pool.submit(lambda image=image: running.post(image).read()) for image in images]  # type: ignore[misc]
+            results = [pool.submit(lambda image=image: running.post(image).read()) for image in images]  # type: ignore[misc]
             wait_for(lambda: count_tiles(running) > before, "the first of their tiles")  # noqa: B023 - called here
             os.kill(pid, signal.SIGKILL)
-            assert not all(picture.done() for picture in pictures), "all were made before the kill: this proves nothing"
-            assert [picture.result() for picture in pictures] == expected
+            assert not all(result.done() for result in results), "all were made before the kill: this proves nothing"
+            assert [result.result() for result in results] == expected
         wait_for(lambda old=server: running.triton_pid() != old, "another Triton")  # type: ignore[misc]
         assert not find_stubs(server), "nothing of the old one is left"
     assert stop_stack(running) == 0
 
 
-def test_shutdown_is_quick_and_leaves_no_process_behind(tmp_path: Path) -> None:
+def test_shutdown_leaves_no_process(tmp_path: Path) -> None:
     running = start_stack(tmp_path)
     server = running.triton_pid()
     family = {server, *(stub.pid for stub in find_stubs(server))}
@@ -54,7 +54,7 @@ def test_shutdown_is_quick_and_leaves_no_process_behind(tmp_path: Path) -> None:
     assert [line for line in running.printed if line.strip() and "ready at" not in line] == []
 
 
-def test_triton_does_not_outlive_a_gateway_that_is_killed(tmp_path: Path) -> None:
+def test_triton_ends_with_a_killed_gateway(tmp_path: Path) -> None:
     running = start_stack(tmp_path)
     server = running.triton_pid()
     worker = int(Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[1])
@@ -66,7 +66,7 @@ def test_triton_does_not_outlive_a_gateway_that_is_killed(tmp_path: Path) -> Non
     wait_for(lambda: not is_alive(server), "Triton to end with its gateway", 10)
 
 
-def test_what_killed_servers_leave_behind_is_swept_up(tmp_path: Path) -> None:
+def test_stubs_and_shared_memory_of_killed_servers_are_removed(tmp_path: Path) -> None:
     running = start_stack(tmp_path, SUPERRES_CACHE_MAX_BYTES="0")
     image = encode_png(draw_photo(900, 520, seed=2))
     servers, regions = [], set()
@@ -75,12 +75,12 @@ def test_what_killed_servers_leave_behind_is_swept_up(tmp_path: Path) -> None:
         regions |= {stub.region for stub in find_stubs(server)}
         before = count_tiles(running)
         with ThreadPoolExecutor(1) as pool:
-            picture = pool.submit(lambda: running.post(image).read())
+            result = pool.submit(lambda: running.post(image).read())
             # A stub can survive its server only while it is working.
             wait_for(lambda before=before: count_tiles(running) > before, "the first of its tiles")  # type: ignore[misc]
             os.kill(server, signal.SIGKILL)
-            assert not picture.done(), "it was made before the kill: this proves nothing"
-            assert picture.result()
+            assert not result.done(), "it was made before the kill: this proves nothing"
+            assert result.result()
         wait_for(lambda old=server: running.triton_pid() != old, "another Triton")  # type: ignore[misc]
     worker = int(Path(f"/proc/{running.triton_pid()}/stat").read_text().rpartition(")")[2].split()[1])
     servers.append(running.triton_pid())

@@ -13,7 +13,7 @@ import pytest
 from swinir.weights.load import build_network, write_weights
 from swinir.zoo import GAN_NOTICE, VARIANTS
 from testing import images
-from testing.data import pixels_of
+from testing.data import decode_pixels
 from testing.networks import install_small, reference_tensors
 from testing.stack import Stack, start_stack, stop_stack
 
@@ -38,45 +38,47 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stop_stack(running)
 
 
-def answer_of(stack: Stack, pixels: Any, variant: str) -> tuple[Any, Any]:
+def fetch_result(stack: Stack, pixels: Any, variant: str) -> tuple[Any, Any]:
     """Return (pixels of the response, its headers)."""
-    with stack.post(images.encode_png(pixels), f"?variant={variant}") as answer:
-        return pixels_of(answer.read()), answer.headers
+    with stack.post(images.encode_png(pixels), f"?variant={variant}") as response:
+        return decode_pixels(response.read()), response.headers
 
 
 @pytest.mark.parametrize(
     ("variant", "scale"),
     [("real_x2", 2), ("gray_jpeg_10", 1), ("mine_x3", 3), ("compact_x2", 2), ("compact_color_denoise_25", 1)],
 )
-def test_the_answer_has_the_size_of_its_task_and_says_what_was_checked(tasks: Stack, variant: str, scale: int) -> None:
-    made, headers = answer_of(tasks, images.draw_photo(21, 30, seed=1), variant)
-    assert made.shape == (21 * scale, 30 * scale, 3)
+def test_result_has_the_size_of_its_task_and_the_checks(tasks: Stack, variant: str, scale: int) -> None:
+    upscaled, headers = fetch_result(tasks, images.draw_photo(21, 30, seed=1), variant)
+    assert upscaled.shape == (21 * scale, 30 * scale, 3)
     assert headers["X-Superres-Variant"] == variant
     assert headers["X-Superres-Checks"].startswith("finite; tiles=1; reruns=0; halvings=0; range=")
 
 
-def test_a_variant_that_invents_texture_says_so_beside_its_answer(tasks: Stack) -> None:
-    _, headers = answer_of(tasks, images.draw_photo(16, 16, seed=2), "real_x2")
+def test_variant_that_invents_texture_says_so_in_a_header(tasks: Stack) -> None:
+    _, headers = fetch_result(tasks, images.draw_photo(16, 16, seed=2), "real_x2")
     assert GAN_NOTICE in headers["X-Superres-Notes"]
-    _, headers = answer_of(tasks, images.draw_photo(16, 16, seed=2), "compact_x2")
+    _, headers = fetch_result(tasks, images.draw_photo(16, 16, seed=2), "compact_x2")
     assert "invents" not in headers.get("X-Superres-Notes", "")
 
 
-def test_a_grey_variant_says_that_a_colour_image_keeps_its_colour(tasks: Stack) -> None:
-    made, headers = answer_of(tasks, (images.draw_photo(16, 16, seed=3) // 4 + 96).astype(np.uint8), "gray_jpeg_10")
-    assert not np.array_equal(made[..., 0], made[..., 2])
+def test_grey_variant_adds_a_note_for_colour(tasks: Stack) -> None:
+    upscaled, headers = fetch_result(
+        tasks, (images.draw_photo(16, 16, seed=3) // 4 + 96).astype(np.uint8), "gray_jpeg_10"
+    )
+    assert not np.array_equal(upscaled[..., 0], upscaled[..., 2])
     assert "luminance" in headers["X-Superres-Notes"]
 
 
-def test_a_grey_image_stays_grey_and_nothing_is_said(tasks: Stack) -> None:
-    made, headers = answer_of(tasks, images.draw_grey(16, 16, seed=4), "gray_jpeg_10")
-    assert np.array_equal(made[..., 0], made[..., 2])
+def test_grey_image_stays_grey_without_a_note(tasks: Stack) -> None:
+    upscaled, headers = fetch_result(tasks, images.draw_grey(16, 16, seed=4), "gray_jpeg_10")
+    assert np.array_equal(upscaled[..., 0], upscaled[..., 2])
     assert "luminance" not in headers.get("X-Superres-Notes", "")
 
 
-def test_the_api_lists_the_whole_zoo_and_offers_what_is_here(tasks: Stack) -> None:
-    with urllib.request.urlopen(f"{tasks.url}/api/v1/variants", timeout=30) as answer:
-        told = json.load(answer)
+def test_api_lists_all_variants_and_offers_the_installed_ones(tasks: Stack) -> None:
+    with urllib.request.urlopen(f"{tasks.url}/api/v1/variants", timeout=30) as response:
+        told = json.load(response)
     offered = {row["name"] for row in told["variants"]}
     assert offered == {name for name, row in VARIANTS.items() if row.is_bundled} | {*INSTALLED, "mine_x3"}
     assert offered | {row["name"] for row in told["not_offered"]} == {*VARIANTS, "mine_x3"}

@@ -16,7 +16,7 @@ from PIL import Image
 from swinir.inference.engine import Engine
 from swinir.zoo import DEFAULT_VARIANT
 from testing import images
-from testing.data import SET5, SET5_NAMES, levels_apart, pixels_of, read_pixels, set5_pair
+from testing.data import SET5, SET5_NAMES, decode_pixels, max_difference, read_pixels, set5_pair
 from testing.stack import Stack, superres
 from training.metrics import luminance_psnr
 
@@ -24,7 +24,7 @@ LEAST_SET5_DB = 31.0
 BICUBIC_SET5_DB = 28.43
 
 
-def test_curl_with_a_key_gets_a_png_of_exactly_four_times_the_sides(stack: Stack, tmp_path: Path) -> None:
+def test_curl_gets_a_png_of_four_times_the_sides(stack: Stack, tmp_path: Path) -> None:
     source, target = SET5 / "x4" / "butterfly.png", tmp_path / "out.png"
 
     subprocess.run(
@@ -44,20 +44,20 @@ def test_curl_with_a_key_gets_a_png_of_exactly_four_times_the_sides(stack: Stack
         check=True,
     )
 
-    with Image.open(target) as picture, Image.open(source) as given:
-        assert (picture.format, picture.size) == ("PNG", (given.width * 4, given.height * 4))
+    with Image.open(target) as opened, Image.open(source) as given:
+        assert (opened.format, opened.size) == ("PNG", (given.width * 4, given.height * 4))
 
 
-def test_set5_through_the_api_is_better_than_bicubic_and_equals_the_network(stack: Stack) -> None:
+def test_set5_beats_bicubic_and_equals_the_network(stack: Stack) -> None:
     engine, scores, plain = Engine(), {}, {}
     for name in SET5_NAMES:
         given, reference = set5_pair(name)
 
-        with stack.post((SET5 / "x4" / f"{name}.png").read_bytes()) as answer:
-            assert answer.headers["Content-Type"] == "image/png"
-            upscaled = pixels_of(answer.read())
+        with stack.post((SET5 / "x4" / f"{name}.png").read_bytes()) as response:
+            assert response.headers["Content-Type"] == "image/png"
+            upscaled = decode_pixels(response.read())
 
-        assert levels_apart(upscaled, engine.restore(given[None], DEFAULT_VARIANT).tiles[0]) <= 1
+        assert max_difference(upscaled, engine.restore(given[None], DEFAULT_VARIANT).tiles[0]) <= 1
         scores[name] = luminance_psnr(upscaled, reference, border=4)
         bicubic = Image.fromarray(given).resize((reference.shape[1], reference.shape[0]), Image.Resampling.BICUBIC)
         plain[name] = luminance_psnr(np.array(bicubic), reference, border=4)
@@ -68,20 +68,20 @@ def test_set5_through_the_api_is_better_than_bicubic_and_equals_the_network(stac
 
 
 @pytest.mark.parametrize("format_name", ["png", "jpeg", "webp"])
-def test_a_raw_body_is_answered_in_the_format_asked_for(stack: Stack, format_name: str) -> None:
+def test_raw_body_returns_the_requested_format(stack: Stack, format_name: str) -> None:
     source = (SET5 / "x4" / "bird.png").read_bytes()
 
-    with stack.post(source, f"?format={format_name}&quality=95&variant={DEFAULT_VARIANT}") as answer:
-        data = answer.read()
+    with stack.post(source, f"?format={format_name}&quality=95&variant={DEFAULT_VARIANT}") as response:
+        data = response.read()
 
-    with Image.open(io.BytesIO(data)) as picture:
-        assert picture.format == format_name.upper()
-        assert luminance_psnr(pixels_of(data), set5_pair("bird")[1], border=4) > 30
+    with Image.open(io.BytesIO(data)) as opened:
+        assert opened.format == format_name.upper()
+        assert luminance_psnr(decode_pixels(data), set5_pair("bird")[1], border=4) > 30
 
 
 UPLOADS = {
     "an empty body": (b"", 400, "empty-upload", "0 bytes|empty"),
-    "text named .png": (b"this is not a picture\n" * 20, 415, "unknown-format", "JPEG, PNG and WebP"),
+    "text named .png": (b"this is not a picture\n" * 20, 415, "unknown-format", "JPEG, PNG or WebP"),
     "a 30000x30000 header": (images.png_header_only(30000, 30000), 413, "too-many-pixels|side-too-long", "30000"),
     "a truncated JPEG": (
         images.truncated(images.encode_jpeg(images.draw_photo(64, 64, seed=1))),
@@ -93,7 +93,7 @@ UPLOADS = {
 
 
 @pytest.mark.parametrize("case", UPLOADS)
-def test_bad_uploads_are_refused_in_words_and_the_server_stays_healthy(stack: Stack, case: str) -> None:
+def test_invalid_uploads_are_rejected_and_the_server_stays_healthy(stack: Stack, case: str) -> None:
     data, status, slug, text = UPLOADS[case]
 
     with pytest.raises(urllib.error.HTTPError) as refused:
@@ -104,8 +104,8 @@ def test_bad_uploads_are_refused_in_words_and_the_server_stays_healthy(stack: St
     assert refused.value.headers["Content-Type"] == "application/problem+json"
     assert any(problem["type"].endswith(each) for each in slug.split("|")), problem
     assert any(each in problem["detail"] for each in text.split("|")), problem
-    with urllib.request.urlopen(f"{stack.url}/healthz", timeout=5) as answer:
-        assert answer.status == 200
+    with urllib.request.urlopen(f"{stack.url}/healthz", timeout=5) as response:
+        assert response.status == 200
 
 
 def odd_uploads() -> dict[str, tuple[bytes, tuple[int, int], str]]:
@@ -123,24 +123,24 @@ def odd_uploads() -> dict[str, tuple[bytes, tuple[int, int], str]]:
 
 
 @pytest.mark.parametrize("case", odd_uploads())
-def test_odd_but_sound_uploads_come_back_whole(stack: Stack, case: str) -> None:
+def test_unusual_but_valid_uploads_are_upscaled(stack: Stack, case: str) -> None:
     data, size, mode = odd_uploads()[case]
     with Image.open(io.BytesIO(data)) as given:
         size = size if size[0] else (given.width * 4, given.height * 4)
 
-    with stack.post(data) as answer, Image.open(io.BytesIO(answer.read())) as picture:
-        assert (picture.size, picture.mode) == (size, mode)
+    with stack.post(data) as response, Image.open(io.BytesIO(response.read())) as opened:
+        assert (opened.size, opened.mode) == (size, mode)
 
 
-def test_a_new_key_is_honoured_at_once_and_a_revoked_one_is_not(stack: Stack) -> None:
+def test_new_and_revoked_keys_take_effect_at_once(stack: Stack) -> None:
     image = images.encode_png(images.draw_photo(8, 8, seed=3))
     made = superres("keys", "new", "visitor", environ=stack.environ)
     key = made.stdout.strip()
     assert made.stdout == f"{key}\n"
     assert made.returncode == 0
 
-    with stack.post(image, headers={"X-API-Key": key}) as answer:
-        assert answer.status == 200
+    with stack.post(image, headers={"X-API-Key": key}) as response:
+        assert response.status == 200
 
     assert "visitor" in superres("keys", "list", environ=stack.environ).stdout
     assert superres("keys", "revoke", "visitor", environ=stack.environ).returncode == 0
@@ -148,7 +148,7 @@ def test_a_new_key_is_honoured_at_once_and_a_revoked_one_is_not(stack: Stack) ->
         stack.post(image, headers={"X-API-Key": key})
 
 
-def test_the_command_line_makes_the_same_picture_and_says_how_each_file_ended(stack: Stack, tmp_path: Path) -> None:
+def test_command_line_gives_the_same_image_and_a_line_per_file(stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("not an image")
     sources = [str(SET5 / "x4" / "woman.png"), str(tmp_path / "notes.png"), str(SET5 / "x4" / "head.png")]
 
@@ -161,19 +161,21 @@ def test_the_command_line_makes_the_same_picture_and_says_how_each_file_ended(st
     assert (stack.state_dir / "triton.log").stat().st_ino == servers_log, "the server's log was taken away"
     assert sorted(path.name for path in stack.state_dir.glob("triton*")) == beside
     assert "notes.png: The upload begins with" in done.stderr
-    with stack.post(Path(sources[0]).read_bytes()) as answer:
-        assert levels_apart(read_pixels(tmp_path / "made" / "woman_compact_x4.png"), pixels_of(answer.read())) <= 1
+    with stack.post(Path(sources[0]).read_bytes()) as response:
+        assert (
+            max_difference(read_pixels(tmp_path / "made" / "woman_compact_x4.png"), decode_pixels(response.read())) <= 1
+        )
     assert (tmp_path / "made" / "head_compact_x4.png").exists()
     again = superres("upscale", sources[0], str(tmp_path / "made"), environ=stack.environ)
     assert again.returncode == 3
     assert "--overwrite" in again.stderr
 
 
-def test_the_command_line_explains_wrong_usage(tmp_path: Path, stack: Stack) -> None:
+def test_command_line_explains_invalid_usage(tmp_path: Path, stack: Stack) -> None:
     source = str(SET5 / "x4" / "woman.png")
     for arguments, text in (
-        ([source], "Name at least one input"),
-        ([source, str(tmp_path / "out.gif")], "the formats are png, jpeg, webp"),
+        ([source], "at least one input file"),
+        ([source, str(tmp_path / "out.gif")], "The formats are png, jpeg, webp"),
         ([source, str(tmp_path / "out.png"), "--variant", "nope"], "compact_x4"),
         ([source, str(tmp_path / "out.png"), "--format", "webp"], "ends in .png"),
     ):

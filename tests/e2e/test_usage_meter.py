@@ -22,8 +22,8 @@ COMPUTED = "nv_inference_compute_infer_duration_us"
 
 
 def work_s(stack: Stack) -> float:
-    with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=30) as answer:
-        month: dict[str, Any] = json.load(answer)["month"]
+    with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=30) as response:
+        month: dict[str, Any] = json.load(response)["month"]
     return float(month["work_s"])
 
 
@@ -31,23 +31,23 @@ def worked(stack: Stack, before: dict[str, float], name: str) -> float:
     return triton_metrics(stack)[name] - before[name]
 
 
-def pictures(height: int, width: int, count: int) -> list[bytes]:
+def make_images(height: int, width: int, count: int) -> list[bytes]:
     """Return images that are not cached."""
     seed = int.from_bytes(os.urandom(4), "big")
     return [images.encode_png(images.draw_photo(height, width, seed=seed + number)) for number in range(count)]
 
 
 def send(stack: Stack, data: bytes) -> None:
-    with stack.post(data) as answer:
-        assert answer.headers["X-Superres-Cache"] == "miss"
-        answer.read()
+    with stack.post(data) as response:
+        assert response.headers["X-Superres-Cache"] == "miss"
+        response.read()
 
 
-def test_pictures_one_by_one_cost_what_triton_says_it_computed(stack: Stack) -> None:
+def test_images_one_by_one_cost_the_compute_time_of_triton(stack: Stack) -> None:
     """Triton's own counter is right only if requests share no forward pass."""
     before, charged, sent = triton_metrics(stack), work_s(stack), 0
     while worked(stack, before, COMPUTED) < ENOUGH_S * 1e6:
-        for data in pictures(128, 128, 4):
+        for data in make_images(128, 128, 4):
             send(stack, data)
             sent += 1
 
@@ -56,23 +56,23 @@ def test_pictures_one_by_one_cost_what_triton_says_it_computed(stack: Stack) -> 
     assert work_s(stack) - charged == pytest.approx(computed_s, rel=AGREEMENT)
 
 
-def test_large_pictures_at_once_cost_what_the_engine_worked(stack: Stack) -> None:
+def test_concurrent_large_images_cost_the_compute_time_of_the_engine(stack: Stack) -> None:
     before, charged = triton_metrics(stack), work_s(stack)
     while worked(stack, before, "superres_seconds_total") < ENOUGH_S:
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda data: send(stack, data), [*pictures(200, 260, 2), *pictures(72, 72, 2)]))
+            list(pool.map(lambda data: send(stack, data), [*make_images(200, 260, 2), *make_images(72, 72, 2)]))
 
     worked_s = worked(stack, before, "superres_seconds_total")
     assert work_s(stack) - charged == pytest.approx(worked_s, rel=AGREEMENT)
 
 
-def test_the_months_seconds_add_up_and_the_boot_is_among_them(tmp_path: Path) -> None:
+def test_seconds_of_the_month_add_up_with_the_boot(tmp_path: Path) -> None:
     running = start_stack(tmp_path)
-    for data in pictures(200, 200, 4):
+    for data in make_images(200, 200, 4):
         send(running, data)
 
-    with urllib.request.urlopen(f"{running.url}/api/v1/status", timeout=30) as answer:
-        month = json.load(answer)["month"]
+    with urllib.request.urlopen(f"{running.url}/api/v1/status", timeout=30) as response:
+        month = json.load(response)["month"]
     booted_s = float(re.findall(r"is up after (\S+) s", running.log())[0])
     assert stop_stack(running) == 0
     assert month["boot_s"] == pytest.approx(booted_s, abs=0.2)

@@ -64,12 +64,12 @@ def test_lock_names_no_host() -> None:
     assert "find-links" not in LOCK
 
 
-def test_the_gateway_needs_no_torch() -> None:
+def test_gateway_needs_no_torch() -> None:
     assert {"flask", "pillow", "tritonclient"} <= entries("gateway").keys()
     assert not entries("gateway").keys() & {"torch", "nvidia-pytriton", "safetensors"}
 
 
-def test_the_engine_of_the_triton_image_needs_no_gateway() -> None:
+def test_engine_of_the_triton_image_needs_no_gateway() -> None:
     assert {"numpy", "pillow", "safetensors"} <= entries("triton").keys()
     assert not entries("triton").keys() & {"flask", "tritonclient", "nvidia-pytriton", "torch"}
     assert {"torch", "nvidia-cublas"} <= entries("cuda").keys()
@@ -88,34 +88,47 @@ def test_selection_prints_only_the_entries_of_its_targets() -> None:
     assert lock.select_entries(text, ["test", "cuda"]) == "a==1 \\\n    --hash=sha256:00\nb==2\ntorch==3\n"
 
 
+CPU, CUDA = {"version": "2.13.0+cpu"}, {"version": "2.13.0", "requires_dist": ["nvidia-cublas"]}
+
+
 @pytest.mark.parametrize(
-    ("wanted", "found", "chosen"),
+    ("requested", "installed", "found", "chosen"),
     [
-        ("", {"version": "2.13.0+cpu"}, "torch==2.13.0"),
-        ("cpu", {"version": "2.13.0+cpu"}, "torch==2.13.0"),
-        ("", {"version": "2.13.0", "requires_dist": ["nvidia-cublas"]}, "locked"),
-        ("cpu", {"version": "2.13.0", "requires_dist": ["sympy"]}, "locked"),
-        ("cuda", {"version": "2.13.0+cpu"}, "locked"),
+        ("", "", CPU, "torch==2.13.0"),
+        ("cpu", "", CPU, "torch==2.13.0"),
+        ("cuda", "", CPU, "locked"),
+        ("", "", CUDA, "locked"),
+        ("cpu", "", {"version": "2.13.0", "requires_dist": ["sympy"]}, "locked"),
+        ("", "2.13.0+cpu", CUDA, "installed"),
+        ("", "2.13.0", CPU, "installed"),
+        ("", "2.12.0", CPU, "torch==2.13.0"),
+        ("cpu", "2.13.0+cpu", CPU, "installed"),
+        ("cpu", "2.13.0", CPU, "torch==2.13.0"),
+        ("cuda", "2.13.0", CPU, "installed"),
+        ("cuda", "2.13.0+cpu", CPU, "locked"),
     ],
 )
-def test_build_of_torch(wanted: str, found: dict[str, Any], chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_of_torch(
+    requested: str, installed: str, found: dict[str, Any], chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lock, "_metadata_of", lambda _: found)
-    assert lock.choose_torch("torch==2.13.0 ; python_version < '3.13' \\\n", wanted) == chosen
+    assert lock.choose_torch("torch==2.13.0 ; python_version < '3.13' \\\n", requested, installed) == chosen
 
 
-def test_cpu_build_that_no_index_has_is_refused_before_the_download(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_cpu_build_is_rejected_early(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"version": "2.13.0", "requires_dist": ["nvidia-cublas==13.1; platform_system == 'Linux'"]}
     monkeypatch.setattr(lock, "_metadata_of", lambda _: found)
     with pytest.raises(lock.TorchBuildError, match=r"only the CUDA build of torch==2\.13\.0.*docs/how-to/install\.md"):
-        lock.choose_torch("torch==2.13.0\n", "cpu")
+        lock.choose_torch("torch==2.13.0\n", "cpu", "")
 
 
-def test_unknown_build_of_torch_is_refused() -> None:
+def test_unknown_build_of_torch_is_rejected() -> None:
     with pytest.raises(lock.TorchBuildError, match="use cpu, cuda"):
-        lock.choose_torch("torch==2.13.0\n", "rocm")
+        lock.choose_torch("torch==2.13.0\n", "rocm", "")
 
 
-def test_uv_resolves_the_project_for_every_python_that_it_names(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_uv_resolves_every_python_version(tmp_path: Path) -> None:
     """`uv lock` in a copy: its own file would hold addresses of the index, so it stays out of the repository."""
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "THIRD-PARTY-NOTICES.md"):
         shutil.copy2(ROOT / name, tmp_path)

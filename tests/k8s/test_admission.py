@@ -28,7 +28,7 @@ def test_knative_admits_every_service(overlay: str, name: str) -> None:
     assert complain(find_service(f"overlays/{overlay}", name), FLAGS.get(overlay, frozenset())) == []
 
 
-def test_the_overlay_that_needs_flags_is_refused_without_them() -> None:
+def test_overlay_that_needs_flags_is_rejected_without() -> None:
     complaints = complain(find_service("overlays/gpu-node-at-zero", "backend"))
     assert [line.split()[0] for line in complaints] == ["nodeSelector", "tolerations"]
     assert all("config-features" in line for line in complaints)
@@ -141,7 +141,7 @@ REFUSED: dict[str, tuple[Callable[[Manifest], None], str]] = {
 
 
 @pytest.mark.parametrize("fault", REFUSED)
-def test_knative_refuses(fault: str) -> None:
+def test_knative_rejects(fault: str) -> None:
     service = copy.deepcopy(find_service("overlays/gpu", "backend"))
     change, words = REFUSED[fault]
     change(service)

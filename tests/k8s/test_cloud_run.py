@@ -32,13 +32,13 @@ def test_google_would_refuse_those_of_the_base() -> None:
     assert refused_labels(base) == ["app.kubernetes.io/component=gateway"] * 2
 
 
-def test_the_backend_is_asked_for_by_the_one_name_that_kourier_routes() -> None:
+def test_backend_has_the_name_that_kourier_routes() -> None:
     address = environment(find_service(CLOUD_RUN, "gateway"))["SUPERRES_BACKEND_ADDRESS"]
     metadata = find_service("overlays/gpu", "backend")["metadata"]
     assert address == f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local:80"
 
 
-def test_there_is_a_way_into_the_vpc_and_no_label_or_field_of_a_cluster() -> None:
+def test_cloud_run_has_vpc_access_and_no_cluster_fields() -> None:
     service = find_service(CLOUD_RUN, "gateway")
     annotations = service["spec"]["template"]["metadata"]["annotations"]
     assert annotations["run.googleapis.com/vpc-access-connector"]

@@ -69,14 +69,14 @@ def expressions() -> list[str]:
 
 
 def test_every_metric_exists_in_the_running_triton(triton_server: TritonServer) -> None:
-    with urllib.request.urlopen(f"http://{triton_server.metrics_address}/metrics", timeout=10) as answer:
-        known = set(re.findall(r"^# TYPE (\w+)", answer.read().decode(), re.MULTILINE))
+    with urllib.request.urlopen(f"http://{triton_server.metrics_address}/metrics", timeout=10) as response:
+        known = set(re.findall(r"^# TYPE (\w+)", response.read().decode(), re.MULTILINE))
     named = {name for expression in expressions() for name in re.findall(r"\bnv_\w+", expression)}
     assert named - known - GPU_METRICS == set()
     assert "nv_inference_request_succes" not in known  # a typo would be found
 
 
-def test_every_metric_of_the_gateway_is_one_of_those_it_documents() -> None:
+def test_gateway_metrics_in_use_are_documented() -> None:
     documented = set(
         re.findall(r"^\| `(superres_gateway_\w+)`", (ROOT / "docs/reference/metrics.md").read_text(), re.MULTILINE)
     )
@@ -85,21 +85,21 @@ def test_every_metric_of_the_gateway_is_one_of_those_it_documents() -> None:
     assert {name.removesuffix("_bucket") for name in named} <= documented
 
 
-def test_the_dashboard_is_one_that_grafana_reads() -> None:
+def test_dashboard_is_one_that_grafana_reads() -> None:
     read = dashboard()
     assert {"title", "uid", "schemaVersion", "panels", "templating"} <= read.keys()
     identifiers = [panel["id"] for panel in read["panels"]]
     assert len(set(identifiers)) == len(identifiers)
     for panel in read["panels"]:
-        place = panel["gridPos"]
-        assert place["x"] + place["w"] <= 24, panel["title"]
+        position = panel["gridPos"]
+        assert position["x"] + position["w"] <= 24, panel["title"]
         assert panel["datasource"]["uid"] == "${datasource}"
         assert panel["targets"] and panel["fieldConfig"]["defaults"]["unit"]  # noqa: PT018
     assert find("monitoring", "ConfigMap", "dashboard")["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
 @pytest.mark.parametrize("name", ["backend", "gateway"])
-def test_a_scrape_job_finds_its_pods_on_the_port_that_policies_open(name: str) -> None:
+def test_scrape_jobs_match_pods_and_open_ports(name: str) -> None:
     monitor = find("monitoring", "PodMonitor", name)
     labels = find_service("overlays/gpu", name)["spec"]["template"]["metadata"]["labels"]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
@@ -112,7 +112,7 @@ def test_a_scrape_job_finds_its_pods_on_the_port_that_policies_open(name: str) -
     assert monitor["metadata"]["namespace"] == "superres"
 
 
-def test_the_pod_monitor_is_valid_and_a_misspelt_one_is_not() -> None:
+def test_pod_monitor_is_valid() -> None:
     spec = find("monitoring", "PodMonitor", "backend")["spec"]
     jsonschema.validate(spec, POD_MONITOR)
     with pytest.raises(jsonschema.ValidationError):

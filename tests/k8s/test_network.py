@@ -29,7 +29,7 @@ CLUSTERS = {
     "dns": PodSelector("kube-system", {"k8s-app": "kube-dns"}),
 }
 # The right labels in another namespace, or other labels in the right namespace, make a different pod.
-IMPOSTORS = {
+LOOKALIKES = {
     **{f"{name} of shop": PodSelector("shop", pod.labels) for name, pod in {**OURS, **CLUSTERS}.items()},
     "webhook": PodSelector("knative-serving", {"app": "webhook"}),
     "kourier's other": PodSelector("kourier-system", {"app": "other"}),
@@ -37,7 +37,7 @@ IMPOSTORS = {
     "metrics-server": PodSelector("kube-system", {"k8s-app": "metrics-server"}),
     "the internet": PodSelector("the-internet"),
 }
-PODS = {**OURS, **CLUSTERS, **IMPOSTORS}
+PODS = {**OURS, **CLUSTERS, **LOOKALIKES}
 PORTS = (
     53,
     80,
@@ -61,7 +61,7 @@ PORTS = (
     9095,
     9443,
 )
-DOORS = [*((port, "TCP") for port in PORTS), (53, "UDP"), (8013, "UDP")]
+PROBED_PORTS = [*((port, "TCP") for port in PORTS), (53, "UDP"), (8013, "UDP")]
 
 # Pods that accept only the listed connections: all of ours, and the cluster's two restricted gateways.
 GUARDED = {*OURS, "activator", "kourier"}
@@ -97,7 +97,7 @@ WAY = [
 ]
 
 
-def policies_of(overlay: str) -> list[Policy]:
+def render_policies(overlay: str) -> list[Policy]:
     return [manifest for manifest in render(f"overlays/{overlay}") if manifest["kind"] == "NetworkPolicy"]
 
 
@@ -105,27 +105,27 @@ def differences(policies: list[Policy]) -> Iterator[str]:
     """Yield each connection for which the policies differ from the table."""
     for target in (*sorted(GUARDED), "webhook", "kourier's other"):
         for source, pod in PODS.items():
-            for port, protocol in DOORS:
+            for port, protocol in PROBED_PORTS:
                 listed = protocol == "TCP" and port in ENTER.get((source, target), ())
                 if may_enter(pod, PODS[target], port, policies, protocol) != (listed or target not in GUARDED):
                     yield f"{source} into {target}:{port}/{protocol}"
     for source in (*OURS, "the internet"):
         for target, pod in PODS.items():
-            for port, protocol in DOORS:
+            for port, protocol in PROBED_PORTS:
                 listed = protocol == "TCP" and port in LEAVE.get((source, target), ())
-                wanted = listed or source not in OURS or (target == "dns" and port == 53)
-                if may_leave(PODS[source], pod, port, policies, protocol) != wanted:
+                expected = listed or source not in OURS or (target == "dns" and port == 53)
+                if may_leave(PODS[source], pod, port, policies, protocol) != expected:
                     yield f"{source} out to {target}:{port}/{protocol}"
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_everyone_reaches_what_the_table_lists_and_nothing_else(overlay: str) -> None:
-    assert list(differences(policies_of(overlay))) == []
+def test_only_listed_connections_are_allowed(overlay: str) -> None:
+    assert list(differences(render_policies(overlay))) == []
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_the_path_from_visitor_to_backend_is_open_on_both_sides(overlay: str) -> None:
-    policies = policies_of(overlay)
+def test_path_from_client_to_backend_is_open(overlay: str) -> None:
+    policies = render_policies(overlay)
     assert all(may_reach(PODS[source], PODS[target], port, policies) for source, target, port in WAY)
 
 
@@ -163,23 +163,23 @@ def spoil(policies: list[Policy]) -> Iterator[tuple[str, list[Policy]]]:
                         yield f"{where}: {selector} of peer {which} emptied", edit(number, path, to={})
 
 
-SPOILT = dict(spoil(policies_of("gpu")))
+SPOILT = dict(spoil(render_policies("gpu")))
 
 
 @pytest.mark.parametrize("fault", SPOILT)
-def test_the_table_sees_every_selector_and_every_list_that_is_emptied(fault: str) -> None:
+def test_every_emptied_selector_or_list_is_noticed(fault: str) -> None:
     """The counter-examples: removing any part of a policy changes some connection."""
     assert next(differences(SPOILT[fault]), None), f"nobody sees it: {fault}"
 
 
-@pytest.mark.parametrize("removed", [policy["metadata"]["name"] for policy in policies_of("gpu")])
-def test_without_any_one_of_its_policies_the_table_no_longer_holds(removed: str) -> None:
-    rest = [policy for policy in policies_of("gpu") if policy["metadata"]["name"] != removed]
+@pytest.mark.parametrize("removed", [policy["metadata"]["name"] for policy in render_policies("gpu")])
+def test_every_policy_is_needed(removed: str) -> None:
+    rest = [policy for policy in render_policies("gpu") if policy["metadata"]["name"] != removed]
     assert next(differences(rest), None)
 
 
-def test_a_policy_opened_by_mistake_is_seen() -> None:
-    policies = copy.deepcopy(policies_of("gpu"))
+def test_policy_opened_by_mistake_is_seen() -> None:
+    policies = copy.deepcopy(render_policies("gpu"))
     backend = next(policy for policy in policies if policy["metadata"]["name"] == "backend")
     backend["spec"]["ingress"].append(
         {"from": [{"namespaceSelector": {}}], "ports": [{"port": 8013, "protocol": "TCP"}]}

@@ -38,11 +38,11 @@ PYTHON_BYTES = 150e6
 IMAGE = re.compile(r"[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64}")
 
 
-def settings_of(overlay: str) -> Settings:
+def read_overlay_settings(overlay: str) -> Settings:
     """Return the gateway's settings from the overlay's environment, with secret files in a folder of the test."""
-    given = environment(find_service(f"overlays/{overlay}", "gateway"))
+    variables = environment(find_service(f"overlays/{overlay}", "gateway"))
     return read_settings(
-        {name: value for name, value in given.items() if not re.search(r"(KEY|SECRET)_FILE$", name)}
+        {name: value for name, value in variables.items() if not re.search(r"(KEY|SECRET)_FILE$", name)}
     ).settings
 
 
@@ -55,9 +55,9 @@ def annotation(service: Manifest, name: str, default: str = "") -> str:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_setting_named_exists_and_is_accepted(overlay: str) -> None:
     known = {row.variable for row in SETTINGS} | {f"{row.variable}_FILE" for row in SETTINGS if row.is_secret}
-    given = environment(find_service(f"overlays/{overlay}", "gateway"))
-    assert {name for name in given if name.startswith("SUPERRES_")} <= known
-    assert settings_of(overlay).host == "0.0.0.0"  # noqa: S104 - a container's own network
+    variables = environment(find_service(f"overlays/{overlay}", "gateway"))
+    assert {name for name in variables if name.startswith("SUPERRES_")} <= known
+    assert read_overlay_settings(overlay).host == "0.0.0.0"  # noqa: S104 - a container's own network
 
 
 def broken_links(settings: Settings, gateway: Manifest, backend: Manifest) -> list[str]:
@@ -82,9 +82,9 @@ def broken_links(settings: Settings, gateway: Manifest, backend: Manifest) -> li
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_the_timeouts_are_one_ordered_chain(overlay: str) -> None:
+def test_timeouts_are_one_ordered_chain(overlay: str) -> None:
     gateway, backend = (find_service(f"overlays/{overlay}", name) for name in ("gateway", "backend"))
-    assert broken_links(settings_of(overlay), gateway, backend) == []
+    assert broken_links(read_overlay_settings(overlay), gateway, backend) == []
 
 
 @pytest.mark.parametrize(
@@ -97,17 +97,17 @@ def test_the_timeouts_are_one_ordered_chain(overlay: str) -> None:
         ("gateway", "responseStartTimeoutSeconds", 60, "die at 300 s"),
     ],
 )
-def test_a_chain_out_of_order_is_seen(name: str, field: str, value: int, words: str) -> None:
+def test_chain_out_of_order_is_seen(name: str, field: str, value: int, words: str) -> None:
     services = {each: copy.deepcopy(find_service("overlays/gpu", each)) for each in ("gateway", "backend")}
     revision(services[name])[field] = value
-    broken = broken_links(settings_of("gpu"), services["gateway"], services["backend"])
+    broken = broken_links(read_overlay_settings("gpu"), services["gateway"], services["backend"])
     assert any(words in line for line in broken), broken
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_the_backend_has_the_places_that_gateways_fill(overlay: str) -> None:
+def test_backend_concurrency_matches_the_gateways(overlay: str) -> None:
     backend, gateway = (find_service(f"overlays/{overlay}", name) for name in ("backend", "gateway"))
-    settings = settings_of(overlay)
+    settings = read_overlay_settings(overlay)
     places = int(annotation(backend, "max-scale")) * revision(backend)["containerConcurrency"]
     assert settings.max_concurrent_jobs <= places, "jobs would wait at the activator, where nobody is fair"
     assert settings.max_concurrent_jobs >= places, "one gateway alone could not wake every pod that max-scale pays for"
@@ -119,16 +119,16 @@ def test_the_backend_has_the_places_that_gateways_fill(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_another_gateway_comes_before_the_queue_of_one_is_full(overlay: str) -> None:
-    gateway, settings = find_service(f"overlays/{overlay}", "gateway"), settings_of(overlay)
+def test_gateways_scale_before_a_queue_is_full(overlay: str) -> None:
+    gateway, settings = find_service(f"overlays/{overlay}", "gateway"), read_overlay_settings(overlay)
     target = float(annotation(gateway, "target", str(revision(gateway)["containerConcurrency"])))
     alone = annotation(gateway, "maxScale") == "1"
     assert alone or target < settings.max_concurrent_jobs + settings.queue_size
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_a_gateways_memory_holds_what_its_settings_let_in(overlay: str) -> None:
-    settings = settings_of(overlay)
+def test_gateway_memory_suffices_for_its_settings(overlay: str) -> None:
+    settings = read_overlay_settings(overlay)
     limit = revision(find_service(f"overlays/{overlay}", "gateway"))["containers"][0]["resources"]["limits"]["memory"]
     kept = settings.results_max_bytes + settings.cache_max_bytes + settings.max_upload_memory_bytes
     needed = kept + max(settings.max_job_memory_bytes, ALONE_BYTES) + PYTHON_BYTES
@@ -136,13 +136,16 @@ def test_a_gateways_memory_holds_what_its_settings_let_in(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_the_backend_is_hidden_and_the_gateway_finds_it(overlay: str) -> None:
+def test_backend_is_cluster_local_and_found_by_the_gateway(overlay: str) -> None:
     backend = find_service(f"overlays/{overlay}", "backend")
     metadata = backend["metadata"]
     assert metadata["labels"]["networking.knative.dev/visibility"] == "cluster-local"
-    assert settings_of(overlay).backend_address == f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local:80"
-    given = environment(backend)
-    assert given["GRPC_ADDRESS"] == "127.0.0.1", "the queue-proxy could be bypassed by the pod's address"
+    assert (
+        read_overlay_settings(overlay).backend_address
+        == f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local:80"
+    )
+    variables = environment(backend)
+    assert variables["GRPC_ADDRESS"] == "127.0.0.1", "the queue-proxy could be bypassed by the pod's address"
     kinds = {manifest["kind"] for manifest in render(f"overlays/{overlay}")}
     assert "DomainMapping" not in kinds
 
@@ -196,7 +199,7 @@ def test_every_container_of_ours_is_confined(folder: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
-def test_a_patch_changes_a_container_and_does_not_replace_it(overlay: str) -> None:
+def test_patches_merge_into_containers(overlay: str) -> None:
     """Without the merge keys of knative-service.schema.json, kustomize would replace lists and lose the image."""
     base = yaml.safe_load((K8S / "base" / "gateway" / "service.yaml").read_text())
     assert environment(base).keys() <= environment(find_service(f"overlays/{overlay}", "gateway")).keys()
@@ -204,7 +207,7 @@ def test_a_patch_changes_a_container_and_does_not_replace_it(overlay: str) -> No
     assert {mount["mountPath"] for mount in mounts} >= {"/tmp", "/etc/superres/keys", "/etc/superres/model-key"}  # noqa: S108
 
 
-def test_the_shared_memory_fits_into_the_memory() -> None:
+def test_shared_memory_fits_into_the_memory() -> None:
     for overlay in CLUSTER_OVERLAYS:
         spec = revision(find_service(f"overlays/{overlay}", "backend"))
         shm = next(volume for volume in spec["volumes"] if volume["name"] == "shm")["emptyDir"]
@@ -214,17 +217,17 @@ def test_the_shared_memory_fits_into_the_memory() -> None:
 
 
 @pytest.mark.parametrize(("overlay", "dollars"), [("gpu", 3), ("gpu-node-at-zero", 3), ("replicas", 4 * 10 * 3)])
-def test_the_month_ends_before_its_bill_passes_what_the_overlay_says(overlay: str, dollars: float) -> None:
+def test_monthly_budget_is_below_the_overlays_bill(overlay: str, dollars: float) -> None:
     """The bill includes the drain, which the gateway cannot see; with one image per visit it is the largest part
     (docs/how-to/plan-costs.md).
     """
-    settings = settings_of(overlay)
+    settings = read_overlay_settings(overlay)
     seen_s = 12 + 3 + settings.scale_to_zero_after_s  # boot, work, tail
     billed_s = settings.monthly_gpu_budget_s * (seen_s + DRAIN_S) / seen_s
     assert 0.9 * dollars < billed_s * 0.00022 <= dollars
 
 
-def test_a_component_for_http_clients_adds_a_service_of_its_own(tmp_path: Path) -> None:
+def test_http_component_adds_its_own_service(tmp_path: Path) -> None:
     rendered = render_with(tmp_path, components=("triton-http", "gpu", "images"))
     services = {m["metadata"]["name"]: m for m in rendered if m["apiVersion"] == KNATIVE}
     assert services.keys() == {"backend", "backend-http", "gateway"}

@@ -32,7 +32,7 @@ def test_every_kubernetes_object_is_valid_strictly(folder: str) -> None:
 
 
 @pytest.mark.parametrize(("overlay", "name"), SERVICES)
-def test_every_knative_service_fits_knatives_schema_and_ours(overlay: str, name: str) -> None:
+def test_knative_services_fit_both_schemas(overlay: str, name: str) -> None:
     assert schema_errors(find_service(f"overlays/{overlay}", name)) == []
 
 
@@ -61,14 +61,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("fault", WRONG)
-def test_a_wrong_knative_service_fits_neither_schema(fault: str) -> None:
+def test_wrong_knative_service_fits_neither_schema(fault: str) -> None:
     service = copy.deepcopy(find_service("overlays/gpu", "backend"))
     WRONG[fault](service)
     assert list(ours().iter_errors(service)), f"ours lets pass: {fault}"
     assert list(knatives().iter_errors(service)), f"Knative's lets pass: {fault}"
 
 
-def test_our_schema_allows_nothing_that_knatives_does_not() -> None:
+def test_our_schema_is_a_subset_of_knatives() -> None:
     """Every property of our schema exists in the CRD, at the same path and with the same type."""
     crd = knatives().schema["properties"]["spec"]["properties"]["template"]["properties"]["spec"]
     definitions = OUR_SCHEMA["definitions"]
@@ -102,7 +102,7 @@ def test_our_schema_allows_nothing_that_knatives_does_not() -> None:
         ("NetworkPolicy", "spec/policyType", ["Ingress"]),
     ],
 )
-def test_a_wrong_kubernetes_object_is_refused(kind: str, path: str, value: Any) -> None:
+def test_wrong_kubernetes_object_is_rejected(kind: str, path: str, value: Any) -> None:
     manifest = copy.deepcopy(next(m for m in render("overlays/replicas") if m["kind"] == kind))
     _spoil(path, value)(manifest)
     with pytest.raises(kubernetes_validate.ValidationError):

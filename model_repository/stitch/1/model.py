@@ -1,4 +1,4 @@
-"""Triton's stitch step: tensors -> ``preprocessing.tiling.stitch`` -> tensor."""
+"""Triton's stitch step: stitches restored tiles into the image with ``preprocessing.tiling``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from preprocessing.tiling import Grid, stitch
 
 
 class TritonPythonModel:
-    """One request at a time: restored tiles become the image."""
+    """Stitches the tiles of each request into an image."""
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer each request on its own: a bad one fails alone."""
-        return [self._answer(request) for request in requests]
+        """Run each request on its own: a bad request fails alone."""
+        return [self._run(request) for request in requests]
 
-    def _answer(self, request: Any) -> Any:
+    def _run(self, request: Any) -> Any:
         try:
-            if request.is_cancelled():  # the ensemble does not stop by itself (measured on 2.51)
-                return _error("the client has left", pb_utils.TritonError.CANCELLED)
+            if request.is_cancelled():  # Triton does not stop an ensemble on a cancel (measured on 2.51)
+                return _error("The client has disconnected.", pb_utils.TritonError.CANCELLED)
             tiles = pb_utils.get_input_tensor_by_name(request, "UPSCALED_TILES").as_numpy()
             grid = Grid.from_array(pb_utils.get_input_tensor_by_name(request, "GRID").as_numpy())
             image = stitch(tiles, grid, tiles.shape[1] // grid.tile_height)

@@ -1,4 +1,4 @@
-"""Triton's tile step: tensors -> ``preprocessing.tiling`` -> tensors."""
+"""Triton's tile step: splits an image into tiles with ``preprocessing.tiling``."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from preprocessing.tiling import split
-from swinir.request_limits import RequestLimitError, admit
+from swinir.request_limits import RequestLimitError, check_image
 from swinir.settings import read_settings
 from swinir.zoo import DEFAULT_VARIANT, UnknownVariantError
 
 
 class TritonPythonModel:
-    """One request at a time: an image becomes tiles of one shape."""
+    """Splits the image of each request into tiles of one shape."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the limits from the model's configuration, and where imported variants lie."""
+        """Read the limits from the model's configuration, and the folder of imported variants."""
         parameters = json.loads(args["model_config"])["parameters"]
         self.weights_dir = read_settings().weights_dir
         self.limits = {name: int(parameter["string_value"]) for name, parameter in parameters.items()}
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer each request on its own: a bad one fails alone."""
-        return [self._answer(request) for request in requests]
+        """Run each request on its own: a bad request fails alone."""
+        return [self._run(request) for request in requests]
 
-    def _answer(self, request: Any) -> Any:
+    def _run(self, request: Any) -> Any:
         try:
             if request.is_cancelled():
-                return _error("the client has left", pb_utils.TritonError.CANCELLED)
+                return _error("The client has disconnected.", pb_utils.TritonError.CANCELLED)
             image = pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy()
             variant = pb_utils.get_input_tensor_by_name(request, "VARIANT")
             tensors = self._tile(image, variant.as_numpy()[0].decode() if variant else DEFAULT_VARIANT)
@@ -42,7 +42,7 @@ class TritonPythonModel:
 
     def _tile(self, image: np.ndarray[Any, Any], variant: str) -> dict[str, np.ndarray[Any, Any]]:
         height, width = image.shape[:2]
-        _, grid = admit(height, width, variant, limits=self.limits, weights_dir=self.weights_dir)
+        _, grid = check_image(height, width, variant, limits=self.limits, weights_dir=self.weights_dir)
         count = grid.rows * grid.columns
         names = np.full((count, 1), variant.encode(), dtype=np.object_)
         return {"TILES": split(image, grid), "VARIANTS": names, "GRID": grid.to_array()}

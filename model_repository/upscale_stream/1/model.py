@@ -1,4 +1,7 @@
-"""Triton's streaming step: an image -> ``swinir.streaming``, which calls `swinir` -> a response a band."""
+"""Triton's streaming model: upscales an image with ``swinir.streaming``, which calls the model `swinir`.
+
+Sends one response per band.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from swinir.request_limits import RequestLimitError, admit
+from swinir.request_limits import RequestLimitError, check_image
 from swinir.settings import read_settings
 from swinir.streaming import StreamCancelledError, stream_bands
 from swinir.zoo import DEFAULT_VARIANT, UnknownVariantError
@@ -19,7 +22,7 @@ FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
 
 class _SwinirError(Exception):
-    """`swinir` refused or failed; the code is Triton's."""
+    """The model `swinir` returned an error; `code` is Triton's error code."""
 
     def __init__(self, text: str, code: int) -> None:
         super().__init__(text)
@@ -27,25 +30,26 @@ class _SwinirError(Exception):
 
 
 class TritonPythonModel:
-    """Many requests at once, each on a thread of its own; a bad one fails alone."""
+    """Runs each request on a thread of its own; a bad request fails alone."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the limits from the model's configuration, and where imported variants lie."""
+        """Read the limits from the model's configuration, and the folder of imported variants."""
         parameters = json.loads(args["model_config"])["parameters"]
         self.weights_dir = read_settings().weights_dir
         self.limits = {name: int(parameter["string_value"]) for name, parameter in parameters.items()}
-        self.free = threading.Semaphore(self.limits["max_streams"])
+        self.free_streams = threading.Semaphore(self.limits["max_streams"])
 
     def execute(self, requests: list[Any]) -> None:
-        """Return at once: the next request does not wait for this one's bands."""
+        """Start the requests and return at once, so that the next request does not wait for their bands."""
         for request in requests:
             sender = request.get_response_sender()
-            if self.free.acquire(blocking=False):
-                threading.Thread(target=self._answer, args=(request, sender), daemon=True).start()
+            if self.free_streams.acquire(blocking=False):
+                threading.Thread(target=self._run, args=(request, sender), daemon=True).start()
             else:
-                _send_error(sender, f"{self.limits['max_streams']} streams are open", pb_utils.TritonError.UNAVAILABLE)
+                text = f"Too many streams: {self.limits['max_streams']} are open, which is the limit. Try again later."
+                _send_error(sender, text, pb_utils.TritonError.UNAVAILABLE)
 
-    def _answer(self, request: Any, sender: Any) -> None:
+    def _run(self, request: Any, sender: Any) -> None:
         try:
             self._stream(request, sender)
         except UnknownVariantError as error:
@@ -58,28 +62,28 @@ class TritonPythonModel:
         except _SwinirError as error:
             pb_utils.Logger.log_warn(f"request {_id(request)}: {error}")
             _send_error(sender, str(error), error.code)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client must not wait for ever
+        except Exception as error:  # noqa: BLE001 - after any error the client must get a response
             pb_utils.Logger.log_error(f"request {_id(request)}: {type(error).__name__}: {error}")
             _send_error(sender, f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
         finally:
-            self.free.release()
+            self.free_streams.release()
 
     def _stream(self, request: Any, sender: Any) -> None:
-        began = time.monotonic()
+        started = time.monotonic()
         image = pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy()
-        given = pb_utils.get_input_tensor_by_name(request, "VARIANT")
-        variant = given.as_numpy()[0].decode() if given else DEFAULT_VARIANT
+        requested = pb_utils.get_input_tensor_by_name(request, "VARIANT")
+        variant = requested.as_numpy()[0].decode() if requested else DEFAULT_VARIANT
         height, width = image.shape[:2]
-        row, grid = admit(height, width, variant, limits=self.limits, weights_dir=self.weights_dir)
+        row, grid = check_image(height, width, variant, limits=self.limits, weights_dir=self.weights_dir)
 
         def restore(tiles: Any) -> tuple[Any, Any, int]:
-            return _ask_swinir(tiles, row.name, request.request_id())
+            return _call_swinir(tiles, row.name, request.request_id())
 
         for band in stream_bands(image, grid, row.scale, restore, request.is_cancelled):
-            place = [band.top, len(band.pixels), height * row.scale, width * row.scale]
+            position = [band.top, len(band.pixels), height * row.scale, width * row.scale]
             tensors = {
                 "ROWS": band.pixels,
-                "BAND": np.array(place, np.int32),
+                "BAND": np.array(position, np.int32),
                 "COMPUTE_US": np.array([band.compute_us], np.int64),
                 "CHECKS": band.checks,
             }
@@ -87,11 +91,11 @@ class TritonPythonModel:
         sender.send(flags=FINAL)
         pb_utils.Logger.log_info(
             f"request {_id(request)}: {width}x{height} through {variant}, {grid.rows} bands of {grid.columns} tiles "
-            f"in {time.monotonic() - began:.2f} s"
+            f"in {time.monotonic() - started:.2f} s"
         )
 
 
-def _ask_swinir(tiles: Any, variant: str, request_id: str) -> tuple[Any, Any, int]:
+def _call_swinir(tiles: Any, variant: str, request_id: str) -> tuple[Any, Any, int]:
     names = np.full((len(tiles), 1), variant.encode(), dtype=np.object_)
     response = pb_utils.InferenceRequest(
         model_name="swinir",
@@ -110,7 +114,7 @@ def _ask_swinir(tiles: Any, variant: str, request_id: str) -> tuple[Any, Any, in
 
 
 def _id(request: Any) -> str:
-    """The request's id as it may stand in a log: a raw client chooses it."""
+    """Return the id of a request, escaped for the log: the client chooses it."""
     return ascii(request.request_id()[:64])
 
 

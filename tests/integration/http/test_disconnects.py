@@ -34,8 +34,8 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def count_running(server: Served) -> int:
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/api/v1/status", timeout=LIMIT_S) as answer:
-        return int(json.loads(answer.read())["queue"]["running"])
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/api/v1/status", timeout=LIMIT_S) as response:
+        return int(json.loads(response.read())["queue"]["running"])
 
 
 def wait_until_running(server: Served, count: int) -> None:
@@ -46,7 +46,7 @@ def wait_until_running(server: Served, count: int) -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
-def test_who_waits_longer_than_a_body_may_take_is_served_and_who_leaves_is_noticed(busy: Served, accept: str) -> None:
+def test_waiting_client_is_served_and_disconnect_noticed(busy: Served, accept: str) -> None:
     key = ApiKeyStore(busy.state_dir / "keys.json").new("tests")
     head = f"POST /api/v1/upscale HTTP/1.1\r\nHost: here\r\nX-API-Key: {key}\r\nAccept: {accept}\r\n"
     with closing(socket.create_connection(("127.0.0.1", busy.port), timeout=LIMIT_S)) as sock:
@@ -58,7 +58,7 @@ def test_who_waits_longer_than_a_body_may_take_is_served_and_who_leaves_is_notic
     wait_until_running(busy, 0)
 
 
-def test_a_socket_is_forgotten_with_its_request() -> None:
+def test_socket_is_not_watched_after_its_request() -> None:
     """The file descriptor may belong to another connection before the watcher sees it."""
     watcher, cancel_token = DisconnectWatcher(), CancelToken()
     ours, theirs = socket.socketpair()

@@ -30,57 +30,57 @@ def part(name: str, value: bytes, filename: str = "") -> bytes:
 def ask(server: Served, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[HTTPResponse, bytes]:
     connection = HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-    answer = connection.getresponse()
-    data = answer.read()
+    response = connection.getresponse()
+    data = response.read()
     connection.close()
-    return answer, data
+    return response, data
 
 
-def name_of(answer: HTTPResponse) -> str:
+def read_filename(response: HTTPResponse) -> str:
     """Return the file name that a browser uses: filename* if present (RFC 6266 section 4.3)."""
-    said = answer.headers["Content-Disposition"]
-    assert said.isascii()
-    if found := re.search(r"filename\*=UTF-8''(\S+)", said):
+    disposition = response.headers["Content-Disposition"]
+    assert disposition.isascii()
+    if found := re.search(r"filename\*=UTF-8''(\S+)", disposition):
         return urllib.parse.unquote(found[1])
-    return re.search(r'filename="?([^";]+)', said)[1]  # type: ignore[index]
+    return re.search(r'filename="?([^";]+)', disposition)[1]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("sent", NAMES)
-def test_an_upload_of_any_name_comes_back_by_it_from_the_api(served: Served, sent: str) -> None:
+def test_api_keeps_any_file_name(served: Served, sent: str) -> None:
     key = ApiKeyStore(served.state_dir / "keys.json").new(f"client {list(NAMES).index(sent)}")
     path, body, headers = multipart(part("image", PHOTO, sent))
 
-    answer, data = ask(served, "POST", path, body, X_API_Key=key, **headers)
+    response, data = ask(served, "POST", path, body, X_API_Key=key, **headers)
 
-    assert answer.status == 200, data
-    assert name_of(answer) == f"{NAMES[sent]}_compact_x4.png"
+    assert response.status == 200, data
+    assert read_filename(response) == f"{NAMES[sent]}_compact_x4.png"
 
 
 @pytest.mark.parametrize("sent", NAMES)
-def test_an_upload_of_any_name_comes_back_by_it_from_the_form(served: Served, sent: str) -> None:
+def test_form_keeps_any_file_name(served: Served, sent: str) -> None:
     page = ask(served, "GET", "/")[1].decode()
     token = re.search(r'name="token" value="([^"]+)"', page)
     assert token is not None
     _, body, headers = multipart(part("token", token[1].encode()), part("image", PHOTO, sent))
 
-    answer, data = ask(served, "POST", "/", body, Sec_Fetch_Site="same-origin", **headers)
+    response, data = ask(served, "POST", "/", body, Sec_Fetch_Site="same-origin", **headers)
 
-    assert answer.status == 200, data
+    assert response.status == 200, data
     addresses = set(re.findall(r'"(/results/[^"]+)"', data.decode()))
     assert len(addresses) >= 2, "before and after"
     for address in addresses:
-        picture, _ = ask(served, "GET", address.replace("&amp;", "&"))
-        assert picture.status == 200
-        assert NAMES[sent] in name_of(picture)
+        download, _ = ask(served, "GET", address.replace("&amp;", "&"))
+        assert download.status == 200
+        assert NAMES[sent] in read_filename(download)
 
 
-def test_a_name_fits_into_a_file_system() -> None:
-    order = make_request(PHOTO, "漢" * 200 + ".png", parse_options({}, Settings()), Settings())
+def test_name_fits_into_a_file_system() -> None:
+    upscale_request = make_request(PHOTO, "漢" * 200 + ".png", parse_options({}, Settings()), Settings())
 
-    assert len(order.filename.encode()) <= 255
+    assert len(upscale_request.filename.encode()) <= 255
 
 
-def test_an_answer_that_the_server_cannot_begin_gives_its_room_back(app: Flask, key: str) -> None:
+def test_response_that_cannot_start_frees_its_slot(app: Flask, key: str) -> None:
     def refuse(*_: object) -> None:
         raise ValueError("a header that is none")  # as gunicorn's start_response does
 

@@ -18,7 +18,7 @@ from gateway.access.api_keys import ApiKeyStore
 from gateway.config.settings import Settings
 from gateway.jobs.options import max_result_pixels
 from testing import images
-from testing.server import Served, memory_of, serving, worker_of
+from testing.server import Served, read_memory_bytes, read_worker_pid, serving
 
 MAX_GROWTH_BYTES = 300_000_000
 LITTLE_BYTES = 200_000_000
@@ -53,50 +53,48 @@ def post(server: Served, key: str, query: str, data: bytes) -> tuple[int, int, s
     """Send an image and return (status, bytes of the response, detail of the problem)."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=LIMIT_S)
     connection.request("POST", f"/api/v1/upscale{query}", data, {"X-API-Key": key})
-    answer = connection.getresponse()
-    head = answer.read(1_048_576)
-    n_bytes = len(head) + sum(len(part) for part in iter(lambda: answer.read(1_048_576), b""))
+    response = connection.getresponse()
+    head = response.read(1_048_576)
+    n_bytes = len(head) + sum(len(part) for part in iter(lambda: response.read(1_048_576), b""))
     connection.close()
-    return answer.status, n_bytes, json.loads(head)["detail"] if answer.status >= 400 else ""
+    return response.status, n_bytes, json.loads(head)["detail"] if response.status >= 400 else ""
 
 
-def growth_of(
+def measure_growth(
     server: Served, key: str, query: str, data: bytes, at_once: int
 ) -> tuple[list[tuple[int, int, str]], int]:
     """Send the image several times at once; return the responses and the peak memory above idle."""
     post(server, key, "", images.encode_png(images.draw_photo(8, 8)))  # loads what the first upscale needs
-    pid = worker_of(server)
+    pid = read_worker_pid(server)
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # resets the peak, see proc(5)
-    idle = memory_of(pid, "VmRSS")
+    idle = read_memory_bytes(pid, "VmRSS")
     with ThreadPoolExecutor(at_once) as pool:
-        answers = list(pool.map(lambda _: post(server, key, query, data), range(at_once)))
-    return answers, memory_of(pid, "VmHWM") - idle
+        responses = list(pool.map(lambda _: post(server, key, query, data), range(at_once)))
+    return responses, read_memory_bytes(pid, "VmHWM") - idle
 
 
 @pytest.mark.parametrize("format_", ["png", "jpeg"])
 @pytest.mark.parametrize("is_transparent", [False, True])
-def test_full_size_pictures_several_at_once_take_little_memory(
+def test_several_full_size_images_need_little_memory(
     banded: Served, banded_key: str, format_: str, is_transparent: bool
 ) -> None:
     data = flat(SIDE, is_transparent=is_transparent)
 
-    answers, growth = growth_of(banded, banded_key, f"?format={format_}", data, AT_ONCE)
+    responses, growth = measure_growth(banded, banded_key, f"?format={format_}", data, AT_ONCE)
 
-    assert [status for status, _, _ in answers] == [200] * AT_ONCE
+    assert [status for status, _, _ in responses] == [200] * AT_ONCE
     assert growth < LITTLE_BYTES, f"{growth / 1e6:.0f} MB for {AT_ONCE} times {len(data)} bytes"
 
 
 @pytest.mark.parametrize("is_transparent", [False, True])
-def test_full_size_as_webp_is_refused_before_it_takes_memory(
-    banded: Served, banded_key: str, is_transparent: bool
-) -> None:
+def test_full_size_webp_is_rejected_before_decoding(banded: Served, banded_key: str, is_transparent: bool) -> None:
     data = flat(SIDE, is_transparent=is_transparent)
 
-    answers, growth = growth_of(banded, banded_key, "?format=webp", data, AT_ONCE)
+    responses, growth = measure_growth(banded, banded_key, "?format=webp", data, AT_ONCE)
 
     kind = "WebP with transparency" if is_transparent else "WebP"
     limit = f"{7_142_857 if is_transparent else 18_750_000:,}"
-    for status, _, detail in answers:
+    for status, _, detail in responses:
         assert status == 413
         assert f"8192 x 8192 = 67,108,864 pixels; {limit} is the limit for {kind}, " in detail
         assert "Ask for PNG" in detail
@@ -104,12 +102,12 @@ def test_full_size_as_webp_is_refused_before_it_takes_memory(
 
 
 @pytest.mark.parametrize("is_transparent", [False, True])
-def test_the_largest_that_webp_takes_keep_to_the_memory_for_work(
-    banded: Served, banded_key: str, is_transparent: bool
-) -> None:
+def test_largest_webp_stays_within_working_memory(banded: Served, banded_key: str, is_transparent: bool) -> None:
     side = int(max_result_pixels("webp", Settings(), is_transparent=is_transparent) ** 0.5) // 4
 
-    answers, growth = growth_of(banded, banded_key, "?format=webp", flat(side, is_transparent=is_transparent), AT_ONCE)
+    responses, growth = measure_growth(
+        banded, banded_key, "?format=webp", flat(side, is_transparent=is_transparent), AT_ONCE
+    )
 
-    assert [status for status, _, _ in answers] == [200] * AT_ONCE
+    assert [status for status, _, _ in responses] == [200] * AT_ONCE
     assert growth < MAX_GROWTH_BYTES, f"{growth / 1e6:.0f} MB"

@@ -29,9 +29,9 @@ AMPLE = "100000 per minute"
 
 @pytest.fixture
 def described(client: FlaskClient) -> dict[str, Any]:
-    answer = client.get("/api/openapi.yaml")
-    assert (answer.status_code, answer.mimetype) == (200, "application/yaml")
-    read: dict[str, Any] = yaml.safe_load(answer.data)
+    response = client.get("/api/openapi.yaml")
+    assert (response.status_code, response.mimetype) == (200, "application/yaml")
+    read: dict[str, Any] = yaml.safe_load(response.data)
     return read
 
 
@@ -46,7 +46,7 @@ def test_every_route_is_described_and_no_other(app: Flask, described: dict[str, 
     assert {(path, method) for path, operations in described["paths"].items() for method in operations} == routes
 
 
-def test_every_type_of_problem_is_listed(described: dict[str, Any]) -> None:
+def test_every_problem_type_is_listed(described: dict[str, Any]) -> None:
     slugs = [kind.slug for kind in all_problems()]
     schemas = described["components"]["schemas"]
 
@@ -54,7 +54,7 @@ def test_every_type_of_problem_is_listed(described: dict[str, Any]) -> None:
     assert sorted(schemas["Slug"]["enum"]) == sorted(slugs)
 
 
-def test_every_status_of_a_problem_is_answered_by_some_operation(described: dict[str, Any]) -> None:
+def test_every_problem_status_is_documented(described: dict[str, Any]) -> None:
     statuses = {
         int(status)
         for operations in described["paths"].values()
@@ -67,7 +67,7 @@ def test_every_status_of_a_problem_is_answered_by_some_operation(described: dict
     )
 
 
-def test_choices_are_those_there_are(described: dict[str, Any]) -> None:
+def test_parameters_list_the_available_values(described: dict[str, Any]) -> None:
     schemas = described["components"]["schemas"]
 
     assert schemas["Format"]["enum"] == list(FORMATS)
@@ -75,7 +75,7 @@ def test_choices_are_those_there_are(described: dict[str, Any]) -> None:
     assert schemas["BackendState"]["enum"] == list(StateName.__args__)  # type: ignore[attr-defined]
 
 
-def test_a_schema_tester_finds_no_fault_in_the_running_gateway(tmp_path: Path) -> None:
+def test_schemathesis_finds_no_fault(tmp_path: Path) -> None:
     limits = {
         f"SUPERRES_{name}": AMPLE
         for name in (

@@ -15,7 +15,7 @@ import pytest
 from gateway.access.api_keys import ApiKeyStore
 from gateway.server import ServeError, bind
 from testing import images
-from testing.raw_http import LIMIT_S, connected, head, read_answer, slug_of
+from testing.raw_http import LIMIT_S, connected, post_headers, read_problem_slug, read_response
 from testing.requests import PHOTO
 from testing.server import Served, serving
 
@@ -28,19 +28,19 @@ def served_key(served: Served) -> str:
 
 
 @pytest.fixture(scope="module")
-def hasty_key(hasty: Served) -> str:
-    return ApiKeyStore(hasty.state_dir / "keys.json").new("tests")
+def short_timeouts_key(short_timeouts: Served) -> str:
+    return ApiKeyStore(short_timeouts.state_dir / "keys.json").new("tests")
 
 
-def test_the_server_says_one_line_and_answers(served: Served, served_key: str) -> None:
+def test_server_prints_one_line_and_responds(served: Served, served_key: str) -> None:
     connection = HTTPConnection("127.0.0.1", served.port, timeout=LIMIT_S)
     connection.request("POST", "/api/v1/upscale", PHOTO, {"X-API-Key": served_key})
-    answer = connection.getresponse()
-    answer.read()
+    response = connection.getresponse()
+    response.read()
     connection.close()
 
     assert served.first_line == f"Serverless SuperRes is ready at http://127.0.0.1:{served.port}\n"
-    assert (answer.status, answer.headers["X-Superres-Size"]) == (200, "128x96")
+    assert (response.status, response.headers["X-Superres-Size"]) == (200, "128x96")
 
 
 def wait_for_log(server: Served, text: str) -> None:
@@ -54,27 +54,27 @@ def wait_for_log(server: Served, text: str) -> None:
     ("path", "route"),
     [("/static/x/page.css", "/static/<version>/<path:filename>"), ("/favicon.ico", "/favicon.ico"), ("/", "/")],
 )
-def test_every_answer_is_logged_when_it_has_been_sent(served: Served, path: str, route: str) -> None:
+def test_response_is_logged_after_it_is_sent(served: Served, path: str, route: str) -> None:
     with connected(served) as sock:
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
-        status, headers, body = read_answer(sock)
+        status, headers, body = read_response(sock)
 
     wait_for_log(served, f'"request_id": "{headers["x-request-id"]}", "method": "GET", "route": "{route}"')
     assert (status, len(body)) == (200, int(headers["content-length"]))
 
 
-def test_a_body_that_stops_ends_in_408(hasty: Served, hasty_key: str) -> None:
-    with connected(hasty) as sock:
-        sock.sendall(head(hasty_key, "Content-Length: 1000") + b"\x89PNG")
+def test_stalled_body_ends_in_408(short_timeouts: Served, short_timeouts_key: str) -> None:
+    with connected(short_timeouts) as sock:
+        sock.sendall(post_headers(short_timeouts_key, "Content-Length: 1000") + b"\x89PNG")
 
-        assert slug_of(read_answer(sock)) == (408, "slow-body")
+        assert read_problem_slug(read_response(sock)) == (408, "slow-body")
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
-def test_a_body_that_drips_ends_in_408_too(hasty: Served, hasty_key: str, framing: str) -> None:
+def test_slow_body_ends_in_408(short_timeouts: Served, short_timeouts_key: str, framing: str) -> None:
     """Each byte arrives within idle_timeout_s (1 s), the body does not within body_timeout_s (2 s)."""
-    with connected(hasty) as sock:
-        sock.sendall(head(hasty_key, framing))
+    with connected(short_timeouts) as sock:
+        sock.sendall(post_headers(short_timeouts_key, framing))
         sock.settimeout(0.1)
         drip, end = b"1\r\nx\r\n" if "chunked" in framing else b"x", time.monotonic() + LIMIT_S
         while time.monotonic() < end:
@@ -88,96 +88,96 @@ def test_a_body_that_drips_ends_in_408_too(hasty: Served, hasty_key: str, framin
             pytest.fail("the gateway went on waiting for as long as the body dripped")
         sock.settimeout(LIMIT_S)
 
-        assert slug_of(read_answer(sock)) == (408, "slow-body")
+        assert read_problem_slug(read_response(sock)) == (408, "slow-body")
 
 
-def test_a_length_over_the_limit_is_refused_before_a_byte_is_sent(served: Served, served_key: str) -> None:
+def test_content_length_over_limit_returns_413_at_once(served: Served, served_key: str) -> None:
     with connected(served) as sock:
-        sock.sendall(head(served_key, "Content-Length: 300001"))
+        sock.sendall(post_headers(served_key, "Content-Length: 300001"))
 
-        assert slug_of(read_answer(sock)) == (413, "too-many-bytes")
+        assert read_problem_slug(read_response(sock)) == (413, "too-many-bytes")
 
 
-def test_a_client_that_sends_first_and_reads_then_sees_the_refusal(served: Served, served_key: str) -> None:
+def test_client_that_sends_first_gets_413(served: Served, served_key: str) -> None:
     """As browsers do. The body is larger than the limit (300,000) and smaller than what is discarded (1,200,000)."""
     with connected(served) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # so that the server has read the body
-        sock.sendall(head(served_key, "Content-Length: 1200000"))
+        sock.sendall(post_headers(served_key, "Content-Length: 1200000"))
         for _ in range(120):
             sock.sendall(bytes(10_000))
 
-        assert slug_of(read_answer(sock)) == (413, "too-many-bytes")
+        assert read_problem_slug(read_response(sock)) == (413, "too-many-bytes")
 
 
-def test_without_a_key_the_same_client_sees_401(served: Served) -> None:
+def test_client_that_sends_first_gets_401_without_key(served: Served) -> None:
     with connected(served) as sock:
-        sock.sendall(head("", f"Content-Length: {len(NOISE)}") + NOISE)
+        sock.sendall(post_headers("", f"Content-Length: {len(NOISE)}") + NOISE)
 
-        assert slug_of(read_answer(sock)) == (401, "key-required")
+        assert read_problem_slug(read_response(sock)) == (401, "key-required")
 
 
-def test_whoever_is_blocked_is_answered_and_hung_up_on_without_its_body_being_read(tmp_path: Path) -> None:
+def test_blocked_client_is_closed_with_its_body_unread(tmp_path: Path) -> None:
     """Many times, because the race is rare: 1 of 80 bodies was read after the socket's reading side was shut down."""
-    announced, most = 90_000_000, 0
+    announced, max_sent = 90_000_000, 0
     (tmp_path / "blocks.txt").write_text("203.0.113.0/24  # scraper\n")
     with serving(tmp_path, SUPERRES_TRUSTED_HOPS="1", SUPERRES_MAX_UPLOAD_BYTES="100000000") as server:
         for number in range(300):
             with connected(server) as sock:
-                sock.sendall(head("", "X-Forwarded-For: 203.0.113.9", f"Content-Length: {announced}"))
-                answer = read_answer(sock)
+                sock.sendall(post_headers("", "X-Forwarded-For: 203.0.113.9", f"Content-Length: {announced}"))
+                response = read_response(sock)
                 time.sleep(number % 40 * 50e-6)
                 sent, piece = 0, bytes(1_000_000)
                 with contextlib.suppress(ConnectionError):  # the server closes the connection
                     while sent < announced:
                         sent += sock.send(piece)
-            assert slug_of(answer) == (403, "blocked")
-            most = max(most, sent)
+            assert read_problem_slug(response) == (403, "blocked")
+            max_sent = max(max_sent, sent)
 
-    assert most < announced / 2, "as much as the kernel's buffers hold may be taken, never the body"
+    assert max_sent < announced / 2, "as much as the kernel's buffers hold may be taken, never the body"
 
 
-def test_chunks_are_put_together(served: Served, served_key: str) -> None:
+def test_chunked_body_is_accepted(served: Served, served_key: str) -> None:
     with connected(served) as sock:
-        sock.sendall(head(served_key, "Transfer-Encoding: chunked"))
+        sock.sendall(post_headers(served_key, "Transfer-Encoding: chunked"))
         for start in range(0, len(PHOTO), 100):
             part = PHOTO[start : start + 100]
             sock.sendall(f"{len(part):x}\r\n".encode() + part + b"\r\n")
         sock.sendall(b"0\r\n\r\n")
 
-        status, headers, _ = read_answer(sock)
+        status, headers, _ = read_response(sock)
         assert (status, headers["x-superres-size"]) == (200, "128x96")
 
 
-def test_chunks_over_the_limit_are_refused(served: Served, served_key: str) -> None:
+def test_chunked_body_over_the_limit_gets_413(served: Served, served_key: str) -> None:
     with connected(served) as sock:
-        sock.sendall(head(served_key, "Transfer-Encoding: chunked"))
+        sock.sendall(post_headers(served_key, "Transfer-Encoding: chunked"))
         png = images.insert_png_chunk(PHOTO, b"teSt", bytes(300_000))
         sock.sendall(f"{len(png):x}\r\n".encode() + png + b"\r\n0\r\n\r\n")
 
-        assert slug_of(read_answer(sock)) == (413, "too-many-bytes")
+        assert read_problem_slug(read_response(sock)) == (413, "too-many-bytes")
 
 
 @pytest.mark.parametrize("chunk", [b"zz\r\nabc\r\n", b"5\r\nabcdefgh\r\n", b"-1\r\n"])
-def test_broken_chunks_are_400(served: Served, served_key: str, chunk: bytes) -> None:
+def test_malformed_chunks_get_400(served: Served, served_key: str, chunk: bytes) -> None:
     with connected(served) as sock:
-        sock.sendall(head(served_key, "Transfer-Encoding: chunked") + chunk)
+        sock.sendall(post_headers(served_key, "Transfer-Encoding: chunked") + chunk)
 
-        assert slug_of(read_answer(sock)) == (400, "incomplete-body")
+        assert read_problem_slug(read_response(sock)) == (400, "incomplete-body")
 
 
-def test_a_body_that_ends_before_its_length_is_400(served: Served, served_key: str) -> None:
+def test_body_shorter_than_its_length_is_400(served: Served, served_key: str) -> None:
     with connected(served) as sock:
-        sock.sendall(head(served_key, f"Content-Length: {len(PHOTO) + 1}") + PHOTO)
+        sock.sendall(post_headers(served_key, f"Content-Length: {len(PHOTO) + 1}") + PHOTO)
         sock.shutdown(socket.SHUT_WR)
 
-        assert slug_of(read_answer(sock)) == (400, "incomplete-body")
+        assert read_problem_slug(read_response(sock)) == (400, "incomplete-body")
 
 
-def test_a_length_that_lies_low_spoils_nothing_but_itself(served: Served, served_key: str) -> None:
+def test_too_small_content_length_spoils_only_itself(served: Served, served_key: str) -> None:
     with connected(served) as sock:
-        sock.sendall(head(served_key, f"Content-Length: {len(PHOTO) - 20}") + PHOTO)
+        sock.sendall(post_headers(served_key, f"Content-Length: {len(PHOTO) - 20}") + PHOTO)
 
-        assert slug_of(read_answer(sock)) == (422, "unreadable-image")
+        assert read_problem_slug(read_response(sock)) == (422, "unreadable-image")
 
 
 @pytest.mark.parametrize(
@@ -193,32 +193,34 @@ def test_a_length_that_lies_low_spoils_nothing_but_itself(served: Served, served
         b"POST / HTTP/1.1\r\nTransfer-Encoding: deflate\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
 )
-def test_what_is_not_http_is_refused_in_the_same_shape(served: Served, request_: bytes) -> None:
+def test_invalid_http_gets_a_problem(served: Served, request_: bytes) -> None:
     with connected(served) as sock:
         sock.sendall(request_)
 
-        assert slug_of(read_answer(sock)) == (400, "bad-request")
+        assert read_problem_slug(read_response(sock)) == (400, "bad-request")
 
 
 @pytest.mark.parametrize(
     "head", [b"HEAD / HTTP/1.1\r\nBad Header: x\r\n\r\n", b"HEAD / HTTP/1.1\r\nX: " + b"a" * 40_000]
 )
-def test_a_head_request_that_is_refused_is_answered_without_a_body(served: Served, head: bytes) -> None:
+def test_rejected_head_request_gets_no_body(served: Served, head: bytes) -> None:
     with connected(served) as sock:
         sock.sendall(head)
-        answer = b""
+        response = b""
         with contextlib.suppress(ConnectionResetError):  # the unread rest
             while data := sock.recv(65_536):
-                answer += data
+                response += data
 
-    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
-    assert answer.endswith(b"\r\n\r\n")
+    assert response.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
+    assert response.endswith(b"\r\n\r\n")
 
 
-def test_http_1_0_knows_no_100_continue(served: Served, served_key: str) -> None:
-    asked = head(served_key, "Expect: 100-continue", f"Content-Length: {len(PHOTO)}").replace(b"HTTP/1.1", b"HTTP/1.0")
+def test_http_1_0_gets_no_100_continue(served: Served, served_key: str) -> None:
+    request_headers = post_headers(served_key, "Expect: 100-continue", f"Content-Length: {len(PHOTO)}").replace(
+        b"HTTP/1.1", b"HTTP/1.0"
+    )
     with connected(served) as sock:
-        sock.sendall(asked + PHOTO)
+        sock.sendall(request_headers + PHOTO)
 
         assert sock.recv(12) == b"HTTP/1.0 200"
 
@@ -232,24 +234,24 @@ def test_http_1_0_knows_no_100_continue(served: Served, served_key: str) -> None
     ],
     ids=["line", "header", "all of them, without an end"],
 )
-def test_a_head_that_is_too_long_is_refused_at_once(served: Served, request_: bytes) -> None:
+def test_too_long_headers_are_rejected_at_once(served: Served, request_: bytes) -> None:
     with connected(served) as sock:
         sock.sendall(request_)
 
-        assert slug_of(read_answer(sock)) == (431, "head-too-long")
+        assert read_problem_slug(read_response(sock)) == (431, "head-too-long")
 
 
-def test_a_connection_is_used_again_also_after_a_refusal(served: Served, served_key: str) -> None:
+def test_connection_is_reused_after_a_rejection(served: Served, served_key: str) -> None:
     with connected(served) as sock:
         statuses = []
         for key, data in ((served_key, PHOTO), ("wrong", PHOTO), (served_key, b"text"), (served_key, PHOTO)):
-            sock.sendall(head(key, f"Content-Length: {len(data)}") + data)
-            statuses.append(read_answer(sock)[0])
+            sock.sendall(post_headers(key, f"Content-Length: {len(data)}") + data)
+            statuses.append(read_response(sock)[0])
 
     assert statuses == [200, 401, 415, 200]
 
 
-def test_a_client_that_does_not_read_is_given_up_and_said_in_one_line(tmp_path: Path) -> None:
+def test_client_that_does_not_read_is_dropped(tmp_path: Path) -> None:
     with serving(tmp_path, SUPERRES_IDLE_TIMEOUT_S="1", SUPERRES_LOG_LEVEL="debug") as server:
         key = ApiKeyStore(tmp_path / "keys.json").new("tests")
         data = images.encode_png(np.random.default_rng(0).integers(0, 256, (1_000, 1_000, 3), dtype=np.uint8))
@@ -258,14 +260,14 @@ def test_a_client_that_does_not_read_is_given_up_and_said_in_one_line(tmp_path: 
         sock.settimeout(LIMIT_S)
         with closing(sock):
             sock.connect(("127.0.0.1", server.port))
-            sock.sendall(head(key, f"Content-Length: {len(data)}") + data)
+            sock.sendall(post_headers(key, f"Content-Length: {len(data)}") + data)
             wait_for_log(
                 server, "a client read its response too slowly"
             )  # unless the response fits into the socket buffers
         assert "Traceback" not in server.log()
 
 
-def test_a_port_that_is_taken_is_said_in_words(tmp_path: Path, served: Served) -> None:
+def test_port_in_use_has_a_clear_error(tmp_path: Path, served: Served) -> None:
     with pytest.raises(AssertionError) as caught, serving(tmp_path, SUPERRES_PORT=str(served.port)):
         pass
 
@@ -273,6 +275,6 @@ def test_a_port_that_is_taken_is_said_in_words(tmp_path: Path, served: Served) -
     assert "Traceback" not in str(caught.value)
 
 
-def test_an_address_of_another_machine_is_said_in_words() -> None:
+def test_foreign_bind_address_has_a_clear_error() -> None:
     with pytest.raises(ServeError, match=r"Cannot listen on 192\.0\.2\.1 port 0: .* Set SUPERRES_HOST"):
         bind("192.0.2.1", 0)

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.access.api_keys import ApiKeyStore
 from testing.data import ROOT
-from testing.raw_http import LIMIT_S, connected, head, read_answer
+from testing.raw_http import LIMIT_S, connected, post_headers, read_response
 from testing.requests import PHOTO
 from testing.server import START_LIMIT_S, Served, serving
 
@@ -27,10 +27,10 @@ def stop(server: Served, sign: signal.Signals) -> tuple[int, str, str, float]:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_quietly_and_closes_the_backend(tmp_path: Path, sign: signal.Signals) -> None:
+def test_signal_ends_the_server_and_closes_the_backend(tmp_path: Path, sign: signal.Signals) -> None:
     with serving(tmp_path) as server, connected(server) as idle:
         idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
-        assert read_answer(idle)[0] == 200
+        assert read_response(idle)[0] == 200
 
         code, out, complaints, _ = stop(server, sign)
 
@@ -38,17 +38,17 @@ def test_it_ends_quietly_and_closes_the_backend(tmp_path: Path, sign: signal.Sig
     assert (tmp_path / "closed").read_text() == "closed"
 
 
-def test_it_ends_although_a_picture_is_being_made(tmp_path: Path) -> None:
+def test_shutdown_cancels_a_running_job(tmp_path: Path) -> None:
     with serving(tmp_path, "slow") as server, connected(server) as busy:
         key = ApiKeyStore(tmp_path / "keys.json").new("tests")
-        busy.sendall(head(key, f"Content-Length: {len(PHOTO)}") + PHOTO)
+        busy.sendall(post_headers(key, f"Content-Length: {len(PHOTO)}") + PHOTO)
         with connected(server) as sock:
             end = time.monotonic() + LIMIT_S
             while b'"running":1' not in ask_ready(sock):
                 assert time.monotonic() < end
 
         code, _, complaints, seconds = stop(server, signal.SIGTERM)
-        status, headers, body = read_answer(busy)
+        status, headers, body = read_response(busy)
 
     assert (code, complaints) == (0, "")
     assert (status, headers["retry-after"]) == (503, "10"), "a waiting client gets a response"
@@ -60,13 +60,13 @@ def test_it_ends_although_a_picture_is_being_made(tmp_path: Path) -> None:
 
 def ask_ready(sock: socket.socket) -> bytes:
     sock.sendall(b"GET /readyz HTTP/1.1\r\nHost: here\r\n\r\n")
-    return read_answer(sock)[2]
+    return read_response(sock)[2]
 
 
 @pytest.mark.parametrize(
     ("how", "words"), [("broken", "No Triton to be had. Install one."), ("never-ready", "Triton does not start")]
 )
-def test_a_backend_that_cannot_be_had_ends_the_server_in_words(tmp_path: Path, how: str, words: str) -> None:
+def test_missing_backend_ends_the_server_with_its_error(tmp_path: Path, how: str, words: str) -> None:
     with pytest.raises(AssertionError) as caught, serving(tmp_path, how):
         pass
 
@@ -75,7 +75,7 @@ def test_a_backend_that_cannot_be_had_ends_the_server_in_words(tmp_path: Path, h
 
 
 @pytest.mark.parametrize("how", ["broken", "never-ready"])
-def test_such_a_server_has_an_exit_code(tmp_path: Path, how: str) -> None:
+def test_missing_backend_sets_the_exit_code(tmp_path: Path, how: str) -> None:
     environ = {"SUPERRES_STATE_DIR": str(tmp_path), "SUPERRES_PORT": "0"}
     process = subprocess.run(
         [sys.executable, "-m", "testing.serve_fake", how],

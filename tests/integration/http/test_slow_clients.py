@@ -95,32 +95,32 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "401 unread",
     ],
 )
-def test_others_are_served_at_once_beside(usual: Served, count: int, data: bytes) -> None:
+def test_slow_clients_do_not_block_others(usual: Served, count: int, data: bytes) -> None:
     alone_s = ask_health(usual)[1]
     with many_connected(usual, count, data):
         time.sleep(0.3)  # all of them are connected
-        answers = [ask_health(usual) for _ in range(3)]
+        responses = [ask_health(usual) for _ in range(3)]
 
-    assert [status for status, _ in answers] == [200] * 3
-    assert usual_wait_s(answers) < AT_ONCE_S + TIMES * alone_s
+    assert [status for status, _ in responses] == [200] * 3
+    assert usual_wait_s(responses) < AT_ONCE_S + TIMES * alone_s
 
 
-def test_others_are_served_at_once_beside_readers_of_a_result_who_do_not_read(tmp_path: Path) -> None:
+def test_result_readers_that_stall_do_not_block_others(tmp_path: Path) -> None:
     photo = images.encode_png(np.random.default_rng(0).integers(0, 256, (1_000, 1_000, 3), dtype=np.uint8))
     with (
         serving(tmp_path, SUPERRES_FORM_SECRET=FORM_SECRET) as server,
         many_connected(server, 100, fetch_of(post_form(server, photo))) as socks,
     ):
         time.sleep(0.3)  # all of them are connected
-        answers = [ask_health(server) for _ in range(3)]
+        responses = [ask_health(server) for _ in range(3)]
         first = [sock.recv(12) for sock in socks]
 
-    assert [status for status, _ in answers] == [200] * 3
-    assert usual_wait_s(answers) < AT_ONCE_S
+    assert [status for status, _ in responses] == [200] * 3
+    assert usual_wait_s(responses) < AT_ONCE_S
     assert Counter(first) == {b"HTTP/1.1 200": 16, b"HTTP/1.1 429": 84}
 
 
-def test_health_is_answered_while_readers_of_many_addresses_hold_every_thread(tmp_path: Path) -> None:
+def test_health_responds_while_every_thread_is_stalled(tmp_path: Path) -> None:
     photo = images.encode_png(np.random.default_rng(0).integers(0, 256, (1_000, 1_000, 3), dtype=np.uint8))
     with serving(tmp_path, SUPERRES_FORM_SECRET=FORM_SECRET, SUPERRES_TRUSTED_HOPS="1") as server:
         fetch = fetch_of(post_form(server, photo))
@@ -131,28 +131,28 @@ def test_health_is_answered_while_readers_of_many_addresses_hold_every_thread(tm
             end = time.monotonic() + LIMIT_S
             while len(select.select(socks, [], [], 0.1)[0]) < 64:
                 assert time.monotonic() < end, "some threads were never taken"
-            answers = [ask_health(server) for _ in range(3)]
+            responses = [ask_health(server) for _ in range(3)]
             answered = len(select.select(socks, [], [], 0)[0])
 
-    assert [status for status, _ in answers] == [200] * 3
-    assert usual_wait_s(answers) < AT_ONCE_S
+    assert [status for status, _ in responses] == [200] * 3
+    assert usual_wait_s(responses) < AT_ONCE_S
     assert answered == 64, "no thread was free all the while"
 
 
-def test_others_are_served_at_once_beside_readers_of_files_who_do_not_read(usual: Served) -> None:
-    answers, end = [], time.monotonic() + 5  # the socket buffers are full
+def test_file_readers_that_stall_do_not_block_others(usual: Served) -> None:
+    responses, end = [], time.monotonic() + 5  # the socket buffers are full
     with many_connected(usual, 100, FILE * 100):
         while time.monotonic() < end:
-            answers.append(ask_health(usual))
+            responses.append(ask_health(usual))
             time.sleep(0.1)
 
-    assert {status for status, _ in answers} == {200}
-    assert usual_wait_s(answers) < AT_ONCE_S
+    assert {status for status, _ in responses} == {200}
+    assert usual_wait_s(responses) < AT_ONCE_S
 
 
-def usual_wait_s(answers: list[tuple[int, float]]) -> float:
+def usual_wait_s(responses: list[tuple[int, float]]) -> float:
     """Return the second longest wait: a pause of the machine delays one of them, a blocked server all of them."""
-    return sorted(seconds for _, seconds in answers)[-2]
+    return sorted(seconds for _, seconds in responses)[-2]
 
 
 def fetch_of(page: str) -> bytes:
@@ -167,41 +167,41 @@ def post_form(server: Served, photo: bytes) -> str:
     connection = HTTPConnection("127.0.0.1", server.port, timeout=LIMIT_S)
     with closing(environ["wsgi.input"]) as body:
         connection.request("POST", "/", body.read(), {"Content-Type": environ["CONTENT_TYPE"]})
-    answer = connection.getresponse()
-    page = answer.read().decode()
+    response = connection.getresponse()
+    page = response.read().decode()
     connection.close()
-    assert answer.status == 200, page
+    assert response.status == 200, page
     return page
 
 
-def test_in_a_full_table_who_waits_for_nothing_makes_room(usual: Served) -> None:
+def test_full_table_drops_an_idle_connection(usual: Served) -> None:
     alone_s = ask_health(usual)[1]
     with many_connected(usual, 700, UNENDED):
-        answers = [ask_health(usual) for _ in range(3)]
+        responses = [ask_health(usual) for _ in range(3)]
 
-    assert [status for status, _ in answers] == [200] * 3
-    assert usual_wait_s(answers) < AT_ONCE_S + TIMES * alone_s
+    assert [status for status, _ in responses] == [200] * 3
+    assert usual_wait_s(responses) < AT_ONCE_S + TIMES * alone_s
 
 
-def test_headers_that_do_not_end_are_hung_up_on(hasty: Served) -> None:
-    with many_connected(hasty, 60, UNENDED) as socks:
+def test_endless_headers_are_closed(short_timeouts: Served) -> None:
+    with many_connected(short_timeouts, 60, UNENDED) as socks:
         assert {sock.recv(100) for sock in socks} == {b""}
 
 
-def test_a_head_may_come_in_pieces_and_two_may_come_as_one(served: Served) -> None:
+def test_headers_may_be_split_or_pipelined(served: Served) -> None:
     with connected(served) as sock:
         for piece in (WHOLE[:10], WHOLE[10:] + WHOLE, WHOLE[:-2], WHOLE[-2:]):
             sock.sendall(piece)
             time.sleep(0.1)
         sock.shutdown(socket.SHUT_WR)
-        answers = b""
+        responses = b""
         while data := sock.recv(65_536):
-            answers += data
+            responses += data
 
-    assert answers.count(b"HTTP/1.1 200 OK") == 3
+    assert responses.count(b"HTTP/1.1 200 OK") == 3
 
 
-def test_who_waits_to_be_told_sends_its_body_only_past_the_doors(served: Served) -> None:
+def test_100_continue_comes_only_after_access_control(served: Served) -> None:
     head = b"POST /api/v1/upscale HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n\r\n"
     with connected(served) as sock:
         sock.sendall(head)
@@ -227,7 +227,7 @@ class Inner:
 
 
 @pytest.mark.parametrize(("bytes_per_s", "least_per_s", "is_late"), [(2_000, 10_000.0, True), (40_000, 100.0, False)])
-def test_a_body_has_to_come_at_a_pace(
+def test_body_must_arrive_at_a_minimum_pace(
     monkeypatch: pytest.MonkeyPatch, bytes_per_s: int, least_per_s: float, is_late: bool
 ) -> None:
     monkeypatch.setattr(timeouts, "BODY_GRACE_S", 0.5)
@@ -263,8 +263,8 @@ def test_a_body_has_to_come_at_a_pace(
     began = time.monotonic()
     inner = Inner(ours, length)
     environ = {"gunicorn.socket": ours, "wsgi.input": inner, "CONTENT_LENGTH": str(length)}
-    answer = bodies(environ, cast("Any", None))
-    answer.close()  # type: ignore[attr-defined]
+    response = bodies(environ, cast("Any", None))
+    response.close()  # type: ignore[attr-defined]
     seconds = time.monotonic() - began
     inner.close()
     ours.close()
@@ -296,9 +296,9 @@ def read_slowly(clock: ManualClock, item_s: float, *, work_s: float = 0.0) -> in
             clock.now += work_s
             yield bytes(int(MIN_RESPONSE_BYTES_PER_S))
 
-    answers = ResponseTimeout(cast("Any", app), idle_timeout_s=20.0, clock=clock)
+    responses = ResponseTimeout(cast("Any", app), idle_timeout_s=20.0, clock=clock)
     try:
-        for _ in answers({"gunicorn.socket": sock}, cast("Any", None)):
+        for _ in responses({"gunicorn.socket": sock}, cast("Any", None)):
             if item_s > sock.timeout_s:
                 return sent
             clock.now += item_s
@@ -308,7 +308,7 @@ def read_slowly(clock: ManualClock, item_s: float, *, work_s: float = 0.0) -> in
     return sent
 
 
-def test_an_answer_has_to_be_taken_at_a_pace(clock: ManualClock) -> None:
+def test_response_must_be_read_at_a_minimum_pace(clock: ManualClock) -> None:
     assert read_slowly(clock, 1.0) == 300, "at the least pace it arrives"
     assert read_slowly(clock, 1.25) == 80, "more slowly it ends when the first 20 s are used up"
     assert read_slowly(clock, 20.5) == 0, "no item may take longer than the idle time"

@@ -1,4 +1,4 @@
-"""The Redis client with slow DNS: `getaddrinfo` is blocked by the test, the server is a real Redis."""
+"""gateway.storage.redis with slow DNS: `getaddrinfo` is replaced, Redis is real."""
 
 from __future__ import annotations
 
@@ -17,88 +17,88 @@ from gateway.storage.redis import MAX_LOOKUPS, DnsResolver, connect
 from testing.clock import ManualClock
 from testing.redis_server import RedisServer
 
+# Longest wait for anything that must happen.
 LIMIT_S = 60.0
-"""Time limit for events that must happen; not a measure of speed."""
 
 
-class Names:
-    """A `getaddrinfo` that blocks until the test releases it."""
+class SlowDns:
+    """A `getaddrinfo` that does not return until it is released."""
 
     def __init__(self) -> None:
-        self.are_slow = threading.Event()
-        self.let_go = threading.Event()
-        self.asked: list[str] = []
+        self.is_slow = threading.Event()
+        self.released = threading.Event()
+        self.hosts: list[str] = []
         self._real = socket.getaddrinfo
 
     def __call__(self, host: str, *rest: Any, **named: Any) -> Any:
-        if self.are_slow.is_set():
-            self.asked.append(host)
-            assert self.let_go.wait(LIMIT_S)
+        if self.is_slow.is_set():
+            self.hosts.append(host)
+            assert self.released.wait(LIMIT_S)
         return self._real(host, *rest, **named)
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
-    held_up = Names()
-    monkeypatch.setattr(socket, "getaddrinfo", held_up)
-    yield held_up
-    held_up.let_go.set()
+def dns(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDns]:
+    slow = SlowDns()
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    yield slow
+    slow.released.set()
 
 
 def by_name(server: RedisServer) -> str:
     return server.url.replace("127.0.0.1", "localhost")
 
 
-def test_no_request_stands_by_while_a_name_is_looked_up(names: Names, redis_server: RedisServer) -> None:
+def test_no_request_waits_for_a_slow_dns_lookup(dns: SlowDns, redis_server: RedisServer) -> None:
     monotonic = ManualClock()
-    counters = FallbackStorage(redis_url=by_name(redis_server), monotonic=monotonic)
-    assert counters.acquire_entry("key", 10, 60)
-    assert counters.check()
+    storage = FallbackStorage(redis_url=by_name(redis_server), monotonic=monotonic)
+    assert storage.acquire_entry("key", 10, 60)
+    assert storage.check()
     redis_server.kill()
-    names.are_slow.set()
+    dns.is_slow.set()
 
-    for _ in range(3):  # the look-up is blocked: a request that waited for it would never get here
-        assert counters.acquire_entry("key", 10, 60)
-        assert not counters.check()
+    for _ in range(3):  # the look-up never returns: a request that waited for it would not get here
+        assert storage.acquire_entry("key", 10, 60)
+        assert not storage.check()
         monotonic.now += RETRY_S
-    asked = len(names.asked)
-    assert set(names.asked) == {"localhost"}
+    lookups_before = len(dns.hosts)
+    assert set(dns.hosts) == {"localhost"}
 
-    names.are_slow.clear()  # for later look-ups: the earlier ones still block
+    dns.is_slow.clear()  # new look-ups return, the old ones still do not
     redis_server.start()
     deadline = time.monotonic() + LIMIT_S
-    while not counters.check():
-        assert time.monotonic() < deadline, "it is back and nobody notices"
+    while not storage.check():
+        assert time.monotonic() < deadline, "Redis is back, but is not used"
         monotonic.now += RETRY_S
-        counters.acquire_entry("key", 1000, 60)
+        storage.acquire_entry("key", 1000, 60)
         time.sleep(0.05)
-    assert not names.let_go.is_set()
-    assert len(names.asked) == asked
+    assert not dns.released.is_set()
+    assert len(dns.hosts) == lookups_before
 
 
-def test_who_asks_together_shares_a_look_up_and_there_are_only_so_many(names: Names) -> None:
-    look_ups = DnsResolver()
-    names.are_slow.set()
+def test_dns_lookups_are_shared_and_bounded(dns: SlowDns) -> None:
+    resolver = DnsResolver()
+    dns.is_slow.set()
     with ThreadPoolExecutor(8) as pool:
-        waits = [pool.submit(look_ups.wait, "together", 6379, LIMIT_S) for _ in range(8)]
-        while not names.asked:
+        waits = [pool.submit(resolver.wait, "together", 6379, LIMIT_S) for _ in range(8)]
+        while not dns.hosts:
             time.sleep(0.01)
         for number in range(MAX_LOOKUPS - 1):
             with pytest.raises(TimeoutError, match="took longer than 0 s"):
-                look_ups.wait(f"name-{number}", 6379, 0.0)
+                resolver.wait(f"name-{number}", 6379, 0.0)
         with pytest.raises(TimeoutError, match=f"{MAX_LOOKUPS} DNS look-ups are already running"):
-            look_ups.wait("one-more", 6379, LIMIT_S)
-        names.let_go.set()
+            resolver.wait("one-more", 6379, LIMIT_S)
+        dns.released.set()
         for wait in waits:
             with pytest.raises(OSError, match="the host together was not found"):
                 wait.result()
 
-    assert sorted(names.asked) == sorted(["together", *(f"name-{number}" for number in range(MAX_LOOKUPS - 1))])
-    names.are_slow.clear()
+    assert sorted(dns.hosts) == sorted(["together", *(f"name-{number}" for number in range(MAX_LOOKUPS - 1))])
+    dns.is_slow.clear()
     deadline = time.monotonic() + LIMIT_S
-    while True:  # finished look-ups free their slots
+    while True:  # finished look-ups are no longer counted
         try:
-            look_ups.wait("localhost", 6379, LIMIT_S)
+            resolver.wait("localhost", 6379, LIMIT_S)
         except TimeoutError:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -107,22 +107,22 @@ def test_who_asks_together_shares_a_look_up_and_there_are_only_so_many(names: Na
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
-def test_a_look_up_that_takes_too_long_is_an_error_of_redis(names: Names, scheme: str) -> None:
-    names.are_slow.set()
+def test_dns_timeout_is_a_redis_error(dns: SlowDns, scheme: str) -> None:
+    dns.is_slow.set()
     with pytest.raises(redis.TimeoutError):
         connect(f"{scheme}://{scheme}-somewhere:6379/0").ping()
-    assert names.asked == [f"{scheme}-somewhere"]
+    assert dns.hosts == [f"{scheme}-somewhere"]
 
 
 @pytest.mark.parametrize("host", ["no-such-name.invalid", "x" * 70 + ".invalid"], ids=["unknown", "not a name"])
-def test_a_name_that_is_not_found_is_told_to_all_who_wait(host: str) -> None:
-    look_ups = DnsResolver()
+def test_unknown_host_fails_every_waiting_call(host: str) -> None:
+    resolver = DnsResolver()
     for _ in range(2):
         with pytest.raises(OSError, match=f"the host {host} was not found"):
-            look_ups.wait(host, 6379, LIMIT_S)
+            resolver.wait(host, 6379, LIMIT_S)
 
 
-def test_where_no_thread_can_be_started_it_is_an_error_of_redis_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_to_start_a_thread_is_a_redis_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -131,8 +131,8 @@ def test_where_no_thread_can_be_started_it_is_an_error_of_redis_and_no_other(mon
         connect("redis://nowhere.invalid:6379/0").ping()
 
 
-def test_a_socket_of_this_machine_has_no_name_to_look_up(names: Names) -> None:
-    names.are_slow.set()
+def test_unix_socket_needs_no_dns_lookup(dns: SlowDns) -> None:
+    dns.is_slow.set()
     with pytest.raises(redis.ConnectionError):
         connect("unix:///nowhere/redis.sock").ping()
-    assert names.asked == []
+    assert dns.hosts == []

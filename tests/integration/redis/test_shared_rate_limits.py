@@ -1,4 +1,4 @@
-"""Two gateways share rate limits in one real Redis, count locally while it is down, and share again afterwards."""
+"""Rate limits of two gateway processes on one real Redis: exact together, separate during an outage."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from testing.redis_server import RedisServer
 from testing.requests import PHOTO
 from testing.server import Served, serving
 
+# Client threads per gateway.
 THREADS = 8
-"""Client threads on each gateway."""
-MOST_STORMS = 5
+MAX_STORMS = 5
+# Longest wait for anything that must happen.
 LIMIT_S = 60.0
-"""Time limit for events that must happen; not a measure of speed."""
 
 
 class Pair:
-    """Two gateways that count in one Redis, and their clients."""
+    """Two gateways that share one Redis, and clients that send requests to them."""
 
     def __init__(self, keys: ApiKeyStore, gateways: tuple[Served, Served], server: RedisServer) -> None:
         self.redis = server
@@ -45,20 +45,20 @@ class Pair:
         return self._keys.new(f"client {next(self._names)}", requests=requests, megapixels="")
 
     def ask(self, port: int, key: str) -> int:
-        """Request an upscale; return the status."""
+        """Upscale an image and return the status."""
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
         try:
             connection.request("POST", "/api/v1/upscale", PHOTO, {"X-API-Key": key})
-            answer = connection.getresponse()
-            answer.read()
-            return answer.status
+            response = connection.getresponse()
+            response.read()
+            return response.status
         finally:
             connection.close()
 
     def storm(
         self, key: str, each: int, pause_s: float = 0.0, meanwhile: Callable[[], object] = lambda: None
     ) -> list[Counter[int]]:
-        """Send `each` requests from 8 threads to each gateway; return the statuses of each gateway."""
+        """Send `each` requests from 8 threads to each gateway. Return the status codes of each gateway."""
         statuses: list[Counter[int]] = [Counter() for _ in self._ports]
         lock = threading.Lock()
 
@@ -75,42 +75,42 @@ class Pair:
         meanwhile()
         for thread in threads:
             thread.join(LIMIT_S)
-        assert sum(sum(answers.values()) for answers in statuses) == 2 * THREADS * each, "a response is missing"
+        assert sum(sum(responses.values()) for responses in statuses) == 2 * THREADS * each, "a response is missing"
         return statuses
 
     def storm_while_shared(self, requests: str, each: int) -> list[Counter[int]]:
         """Repeat with a new key until neither gateway lost Redis: after a timeout of 0.5 s a gateway counts locally."""
-        for _ in range(MOST_STORMS):
-            key, losses = self.new_key(requests), self._losses()
-            asked = [self.ask(port, key) for port in self._ports]  # one request for each gateway
+        for _ in range(MAX_STORMS):
+            key, outages = self.new_key(requests), self.outages()
+            first = [self.ask(port, key) for port in self._ports]  # one per gateway, so that both have used the key
             statuses = self.storm(key, each)
-            if self._losses() == losses:
-                assert asked == [200, 200], asked
+            if self.outages() == outages:
+                assert first == [200, 200], first
                 return statuses
             self.await_shared()
-        raise AssertionError("Redis was away in every storm")
+        raise AssertionError("Redis was unreachable in every storm")
 
-    def _losses(self) -> list[int]:
-        return [gateway.log().count("Redis is away") for gateway in self._gateways]
+    def outages(self) -> list[int]:
+        return [gateway.log().count("Redis is unreachable") for gateway in self._gateways]
 
     def await_shared(self) -> None:
-        """Send requests until each gateway counts in Redis: after a failure a gateway tries Redis once a second."""
+        """Send requests to each gateway until it counts in Redis again, which it tries once per second."""
         for port in self._ports:
             end = time.monotonic() + LIMIT_S
             while not self._counts_in_redis(port):
-                assert time.monotonic() < end, "the gateway does not come back to Redis"
+                assert time.monotonic() < end, "the gateway does not use Redis again"
                 time.sleep(0.1)
 
     def _counts_in_redis(self, port: int) -> bool:
         key = self.new_key("10 per hour")
         with redis.Redis(port=self.redis.port) as client:
-            before = _count_counters(client)
+            before = _count_rate_limit_keys(client)
             assert self.ask(port, key) == 200
-            return _count_counters(client) > before
+            return _count_rate_limit_keys(client) > before
 
 
-def _count_counters(client: redis.Redis) -> int:
-    """Do not count the keys of the usage meters, which write to Redis too."""
+def _count_rate_limit_keys(client: redis.Redis) -> int:
+    """Return the number of keys of rate limits. Usage meters write to the same Redis."""
     return sum(not key.startswith(b"superres:meter:") for key in client.scan_iter(count=1000))
 
 
@@ -131,16 +131,14 @@ def two_gateways(folder: Path, server: RedisServer) -> Iterator[Pair]:
         yield Pair(ApiKeyStore(folder / "keys.json"), (one, two), server)
 
 
-def test_exactly_as_many_pass_as_the_limit_says(tmp_path: Path, redis_server: RedisServer) -> None:
+def test_shared_limit_is_exact(tmp_path: Path, redis_server: RedisServer) -> None:
     with two_gateways(tmp_path, redis_server) as pair:
         statuses = pair.storm_while_shared("40 per hour", each=10)
 
     assert statuses[0] + statuses[1] == {200: 38, 429: 122}
 
 
-def test_a_command_that_redis_refuses_ends_no_sharing_of_the_others(
-    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_rejected_command_does_not_stop_sharing(redis_server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     one, other = (FallbackStorage(redis_url=redis_server.url) for _ in range(2))
     with redis.Redis.from_url(redis_server.url) as client:
         client.set(f"{KEY_PREFIX}:damaged", "no list")
@@ -148,13 +146,13 @@ def test_a_command_that_redis_refuses_ends_no_sharing_of_the_others(
     passed = [each.acquire_entry("damaged", 1, 60) for each in (one, one, other, other)]
     shared = [each.acquire_entry("sound", 2, 60) for each in (one, other, one, other)]
 
-    assert passed == [True, False, True, False], "each counts by itself"
+    assert passed == [True, False, True, False], "each storage counts by itself"
     assert shared == [True, True, False, False]
     assert one.check()
     assert [record.message[:24] for record in caplog.records] == ["Redis rejected a command"] * 2, "once each"
 
 
-def test_an_answer_that_was_asked_for_before_a_loss_does_not_end_it(redis_server: RedisServer) -> None:
+def test_late_response_does_not_end_an_outage(redis_server: RedisServer) -> None:
     monotonic = ManualClock()
     storage = FallbackStorage(redis_url=redis_server.url, monotonic=monotonic)
 
@@ -198,7 +196,7 @@ def test_every_method_of_a_limits_storage_works(redis_server: RedisServer, *, sh
 
 
 @pytest.mark.parametrize("loss", ["killed", "frozen"])
-def test_a_redis_lost_under_load_costs_no_error_and_is_shared_again_when_it_is_back(
+def test_outage_under_load_causes_no_error_and_sharing_resumes(
     tmp_path: Path, redis_server: RedisServer, loss: str
 ) -> None:
     lose = redis_server.kill if loss == "killed" else redis_server.freeze
@@ -210,11 +208,13 @@ def test_a_redis_lost_under_load_costs_no_error_and_is_shared_again_when_it_is_b
 
     with two_gateways(tmp_path, redis_server) as pair:
         under_load = pair.storm(pair.new_key("100000 per hour"), each=10, pause_s=0.05, meanwhile=lose_it_under_load)
+        outages = pair.outages()
         alone = pair.storm(pair.new_key("20 per hour"), each=5)
         bring_back()
         pair.await_shared()
         together = pair.storm_while_shared("20 per hour", each=5)
 
+    assert all(outages), "both gateways noticed the outage"
     assert under_load == [{200: 80}, {200: 80}]
-    assert alone == [{200: 20, 429: 20}] * 2, "each limits for itself"
+    assert alone == [{200: 20, 429: 20}] * 2, "each gateway counts by itself"
     assert together[0] + together[1] == {200: 18, 429: 62}

@@ -22,7 +22,7 @@ from swinir.network.windows import relative_position_index
 from swinir.weights.fetch import Description, convert_local, import_checkpoint
 from swinir.weights.load import build_network, write_weights
 from swinir.zoo import VARIANTS, Variant
-from testing.data import levels_apart
+from testing.data import max_difference
 from testing.images import draw_photo
 from testing.networks import SMALL, reference_tensors
 from testing.triton import TritonServer, run_server
@@ -41,7 +41,7 @@ one value in 1,000 is that close to a half.
 """
 
 
-def tensors_of(row: Variant) -> dict[str, Tensor]:
+def make_damped_tensors(row: Variant) -> dict[str, Tensor]:
     """Return the parity weights with damped deep features, so that the output stays in range."""
     tensors = reference_tensors(dict(row.config))
     if row.config["upsampler"]:
@@ -70,11 +70,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     for name in ARCHITECTURES:
         row = VARIANTS[name]
         if name == AS_PUBLISHED:
-            torch.save({"params": with_published_buffers(row, tensors_of(row), 64)}, folder / row.file)
+            torch.save({"params": with_published_buffers(row, make_damped_tensors(row), 64)}, folder / row.file)
             convert_local(folder / row.file, name, weights_dir)
             (folder / row.file).unlink()
         else:
-            network = build_network(row.config, tensors_of(row), name)
+            network = build_network(row.config, make_damped_tensors(row), name)
             write_weights(network, weights_dir / f"{name}.safetensors", {"variant": name})
     torch.save(reference_tensors({**SMALL, "upscale": 4}), folder / "community.pth")
     import_checkpoint(
@@ -104,35 +104,35 @@ def reference(row: Variant, tensors: dict[str, Tensor], pixels: Any) -> Any:
     return restored[0].mul(255.0).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
 
 
-def assert_same_picture(upscaled: Any, expected: Any) -> None:
-    assert levels_apart(upscaled, expected) <= 1
+def assert_close(upscaled: Any, expected: Any) -> None:
+    assert max_difference(upscaled, expected) <= 1
     off = int((upscaled != expected).sum())
     assert off <= max(1, MOST_OFF * upscaled.size), f"{off} of {upscaled.size} values are a level off"
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_picture_is_that_of_the_reference_network(server: TritonServer, name: str) -> None:
+def test_image_equals_the_reference_network(server: TritonServer, name: str) -> None:
     row = VARIANTS[name]
     pixels = draw_photo(21, 26, seed=3)  # no side is a multiple of the window
 
     upscaled, rows = upscale_with_checks(server, pixels, name)
 
-    expected = reference(row, tensors_of(row), pixels)
+    expected = reference(row, make_damped_tensors(row), pixels)
     assert expected.std() > 5, "this image is too flat to prove anything"
     assert upscaled.shape == (21 * row.scale, 26 * row.scale, 3)
-    assert_same_picture(upscaled, expected)
+    assert_close(upscaled, expected)
     assert summarise(rows).tiles == 1
 
 
-def test_an_imported_checkpoint_is_served_by_its_name(server: TritonServer) -> None:
+def test_custom_variant_is_served_by_its_name(server: TritonServer) -> None:
     config = {**SMALL, "upscale": 4}
     row = Variant(IMPORTED, "real_sr", 4, "", config, halo=16, max_tile_px=64)
     pixels = draw_photo(24, 30, seed=4)
-    assert_same_picture(upscale(server, pixels, IMPORTED), reference(row, reference_tensors(config), pixels))
+    assert_close(upscale(server, pixels, IMPORTED), reference(row, reference_tensors(config), pixels))
 
 
 @pytest.mark.parametrize("name", ["gray_denoise_15", "gray_jpeg_10"])
-def test_a_grey_variant_keeps_the_colour_of_a_colour_image(server: TritonServer, name: str) -> None:
+def test_grey_variant_keeps_colour(server: TritonServer, name: str) -> None:
     pixels = (draw_photo(16, 16, seed=5) // 4 + 96).astype(np.uint8)
     upscaled = upscale(server, pixels, name).astype(int)
     inside = (upscaled > 0).all(axis=2) & (upscaled < 255).all(axis=2)
@@ -144,7 +144,7 @@ def test_a_grey_variant_keeps_the_colour_of_a_colour_image(server: TritonServer,
 
 
 @pytest.mark.parametrize("name", ["gray_denoise_15", "gray_jpeg_10"])
-def test_a_grey_variant_keeps_a_grey_image_grey(server: TritonServer, name: str) -> None:
+def test_grey_variant_keeps_a_grey_image_grey(server: TritonServer, name: str) -> None:
     grey = np.repeat(draw_photo(20, 15, seed=6)[..., :1], 3, axis=2)
     upscaled = upscale(server, grey, name)
     assert np.array_equal(upscaled[..., 0], upscaled[..., 1])

@@ -20,10 +20,10 @@ LIMIT_S = 90.0
 PIXELS = np.zeros((8, 8, 3), np.uint8)
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
+def wait_for(condition: Callable[[], bool], description: str) -> None:
     end = time.monotonic() + LIMIT_S
     while not condition():
-        assert time.monotonic() < end, f"waited {LIMIT_S:.0f} s in vain for {what}"
+        assert time.monotonic() < end, f"waited {LIMIT_S:.0f} s in vain for {description}"
         time.sleep(0.02)
 
 
@@ -38,7 +38,7 @@ def ask(backend: EmbeddedBackend, limit_s: float = LIMIT_S, cancel_token: Cancel
     return len(list(bands))
 
 
-def test_a_boot_that_fails_is_told_in_words_and_the_next_one_is_tried(tmp_path: Path) -> None:
+def test_failed_boot_is_reported_and_the_next_succeeds(tmp_path: Path) -> None:
     models = tmp_path / "models"
     shutil.copytree(ROOT / "model_repository", models)
     step = models / "swinir" / "1" / "model.py"
@@ -50,7 +50,7 @@ def test_a_boot_that_fails_is_told_in_words_and_the_next_one_is_tried(tmp_path: 
         with pytest.raises(BackendStillBootingError):
             ask(backend, limit_s=0.1)
         assert backend.state_tracker.current().name == "booting", "slow is not failed"
-        with pytest.raises(BackendNotStartedError, match="does not start"):
+        with pytest.raises(BackendNotStartedError, match="did not start"):
             backend.wait_until_ready(time.monotonic() + READY_LIMIT_S)
         assert backend.state_tracker.current().name == "failed"
         assert backend.state_tracker.current().usual_boot_s is None

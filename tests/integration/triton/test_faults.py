@@ -19,7 +19,7 @@ from torch import Tensor
 from swinir.checks import summarise
 from swinir.network.swinir import SwinIR
 from swinir.zoo import VARIANTS
-from testing.data import levels_apart
+from testing.data import max_difference
 from testing.images import draw_photo
 from testing.networks import install_small
 from testing.triton import TritonServer, lay_out_faulty_repository, run_server
@@ -66,25 +66,23 @@ def metrics_after(server: TritonServer, action: Callable[[], Any]) -> dict[str, 
     return {name: custom_metric(server, name) - before[name] for name in names}
 
 
-def test_memory_that_runs_out_once_costs_the_client_nothing(server: TritonServer, switch: Switch) -> None:
+def test_one_out_of_memory_is_invisible_to_the_client(server: TritonServer, switch: Switch) -> None:
     pixels = draw_photo(40, 48, seed=1)
     expected = upscale(server, pixels, "small_a")
     switch("memory")
 
     def ask() -> None:
-        upscaled, sound = upscale_with_checks(server, draw_photo(140, 150, seed=2), "small_a")
+        upscaled, rows = upscale_with_checks(server, draw_photo(140, 150, seed=2), "small_a")
         assert upscaled.shape == (280, 300, 3)
-        assert summarise(sound).halvings == 1
+        assert summarise(rows).halvings == 1
 
-    told = metrics_after(server, ask)
+    metrics = metrics_after(server, ask)
 
-    assert told["halvings"] == 1
-    assert levels_apart(upscale(server, pixels, "small_a"), expected) == 0
+    assert metrics["halvings"] == 1
+    assert max_difference(upscale(server, pixels, "small_a"), expected) == 0
 
 
-def test_memory_that_never_suffices_is_an_error_in_words_and_the_server_goes_on(
-    server: TritonServer, switch: Switch
-) -> None:
+def test_permanent_out_of_memory_is_an_error(server: TritonServer, switch: Switch) -> None:
     switch("always memory")
     with pytest.raises(grpc_client.InferenceServerException, match="one 16x24 tile of small_a does not fit in memory"):
         upscale(server, draw_photo(16, 24, seed=3), "small_a")
@@ -92,23 +90,23 @@ def test_memory_that_never_suffices_is_an_error_in_words_and_the_server_goes_on(
     assert upscale(server, draw_photo(16, 24, seed=3), "small_a").shape == (32, 48, 3)
 
 
-def test_a_tile_that_is_not_finite_is_run_again_and_said_so(server: TritonServer, switch: Switch) -> None:
+def test_tile_not_finite_is_rerun_and_reported(server: TritonServer, switch: Switch) -> None:
     pixels = draw_photo(32, 32, seed=4)
     expected = upscale(server, pixels, "small_a")
     switch("nan")
-    answers: list[Any] = []
+    responses: list[Any] = []
 
-    told = metrics_after(server, lambda: answers.append(upscale_with_checks(server, pixels, "small_a")))
+    metrics = metrics_after(server, lambda: responses.append(upscale_with_checks(server, pixels, "small_a")))
 
-    upscaled, sound = answers[0]
-    assert levels_apart(upscaled, expected) <= 1
-    assert summarise(sound).reruns == 1
-    assert told["reruns"] == 1
-    assert told["tiles"] == 1
-    assert told["seconds"] > 0
+    upscaled, rows = responses[0]
+    assert max_difference(upscaled, expected) <= 1
+    assert summarise(rows).reruns == 1
+    assert metrics["reruns"] == 1
+    assert metrics["tiles"] == 1
+    assert metrics["seconds"] > 0
 
 
-def test_a_tile_that_is_never_finite_is_an_error_and_no_picture(server: TritonServer, switch: Switch) -> None:
+def test_tile_never_finite_is_an_error(server: TritonServer, switch: Switch) -> None:
     switch("nan", "nan")
     with pytest.raises(grpc_client.InferenceServerException, match="not finite for a tile, also in float32") as raised:
         upscale(server, draw_photo(32, 32, seed=5), "small_a")
@@ -116,7 +114,7 @@ def test_a_tile_that_is_never_finite_is_an_error_and_no_picture(server: TritonSe
     assert upscale(server, draw_photo(32, 32, seed=5), "small_a").shape == (64, 64, 3)
 
 
-def test_a_load_that_fails_is_unavailable_once_and_tried_again(server: TritonServer, switch: Switch) -> None:
+def test_failed_load_is_retried_by_the_next_request(server: TritonServer, switch: Switch) -> None:
     upscale(server, draw_photo(16, 16), "small_a")
     upscale(
         server, draw_photo(16, 16), "compact_x4"
@@ -135,41 +133,41 @@ def test_one_load_however_many_ask(server: TritonServer, switch: Switch) -> None
 
     def ask() -> None:
         with ThreadPoolExecutor(6) as pool:
-            pictures = list(pool.map(lambda seed: upscale(server, draw_photo(16, 16, seed=seed), "small_c"), range(6)))
-        assert len(pictures) == 6
+            results = list(pool.map(lambda seed: upscale(server, draw_photo(16, 16, seed=seed), "small_c"), range(6)))
+        assert len(results) == 6
 
     assert metrics_after(server, ask)["loads"] == 1
 
 
-def test_the_least_recently_used_makes_room(server: TritonServer) -> None:
+def test_least_recently_used_network_is_evicted(server: TritonServer) -> None:
     """The cache holds compact_x4 and one small variant."""
     for name in ("compact_x4", "small_a"):
         upscale(server, draw_photo(16, 16), name)
-    told = metrics_after(server, lambda: upscale(server, draw_photo(16, 16), "small_b"))
-    assert (told["loads"], told["evictions"]) == (1, 1)  # compact_x4 was evicted; both small networks fit instead
-    told = metrics_after(server, lambda: upscale(server, draw_photo(16, 16), "small_b"))
-    assert (told["loads"], told["evictions"]) == (0, 0)
+    metrics = metrics_after(server, lambda: upscale(server, draw_photo(16, 16), "small_b"))
+    assert (metrics["loads"], metrics["evictions"]) == (1, 1)  # compact_x4 was evicted; both small networks fit instead
+    metrics = metrics_after(server, lambda: upscale(server, draw_photo(16, 16), "small_b"))
+    assert (metrics["loads"], metrics["evictions"]) == (0, 0)
 
 
 @pytest.mark.parametrize(
-    ("place", "side", "tiles_bytes"),
+    ("extra_switches", "side", "tiles_bytes"),
     [([], 200, 2_073_600), (["always no large jobs"], 280, 5_160_960)],
     ids=["queue of large jobs", "within execute"],
 )
-def test_an_answer_that_shared_memory_has_no_room_for_is_an_error_in_words_and_the_next_is_given(
-    server: TritonServer, switch: Switch, place: list[str], side: int, tiles_bytes: int
+def test_response_too_large_for_shared_memory_is_an_error(
+    server: TritonServer, switch: Switch, extra_switches: list[str], side: int, tiles_bytes: int
 ) -> None:
     pixels, too_large = draw_photo(side, side + 10, seed=7), draw_photo(side + 50, side + 60, seed=7)
-    switch("shared memory", *place)
+    switch("shared memory", *extra_switches)
     with pytest.raises(
-        grpc_client.InferenceServerException, match=rf"takes {tiles_bytes} bytes of shared memory; /dev/shm"
+        grpc_client.InferenceServerException, match=rf"needs {tiles_bytes} bytes of shared memory; /dev/shm"
     ):
         upscale(server, pixels)
     assert upscale(server, pixels).shape == (4 * side, 4 * side + 40, 3)
-    switch("always shared memory", *place)
+    switch("always shared memory", *extra_switches)
     assert upscale(server, pixels).shape == (4 * side, 4 * side + 40, 3), "it has fitted before"
     for _ in range(2):  # a rejected response does not count as fitted
-        with pytest.raises(grpc_client.InferenceServerException, match=r"takes \d+ bytes of shared memory; /dev/shm"):
+        with pytest.raises(grpc_client.InferenceServerException, match=r"needs \d+ bytes of shared memory; /dev/shm"):
             upscale(server, too_large)
 
 
@@ -189,25 +187,23 @@ SPOILT: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "truncated": (lambda data: data[: len(data) // 2], r"late\.safetensors cannot be read as safetensors"),
     "garbage": (
         lambda data: data[:8] + b"{" * 64 + data[72:],
-        r"no variant 'late' that can be served: late\.safetensors is no safetensors file",
+        r"Variant 'late' cannot be served: late\.safetensors is not a safetensors file",
     ),
-    "a pickle": (lambda _: pickle.dumps({"params": Path}), "is no safetensors file"),
+    "a pickle": (lambda _: pickle.dumps({"params": Path}), "is not a safetensors file"),
     "one extra tensor": (
         resave(lambda tensors: tensors.update(extra=torch.ones(2))),
-        r"late\.safetensors holds unknown 1 tensors, the first is extra",
+        r"late\.safetensors has unknown tensors: 1, the first is extra",
     ),
     "one wrong shape": (
         resave(lambda tensors: tensors.update({"norm.bias": torch.ones(2)})),
-        r"late\.safetensors: norm\.bias has shape \[2\], wanted \[12\]",
+        r"late\.safetensors: norm\.bias has shape \[2\], expected \[12\]",
     ),
     "not finite": (lambda data: data[:-8] + np.full(2, np.nan, "<f4").tobytes(), "holds values that are not finite"),
 }
 
 
 @pytest.mark.parametrize("kind", SPOILT)
-def test_a_spoilt_checkpoint_is_refused_by_name_and_the_server_goes_on(
-    faulty: tuple[TritonServer, Path], kind: str
-) -> None:
+def test_damaged_checkpoint_is_rejected_by_name(faulty: tuple[TritonServer, Path], kind: str) -> None:
     server, folder = faulty
     spoil, text = SPOILT[kind]
     install_small(folder / "weights", "late")
@@ -223,9 +219,9 @@ def test_a_spoilt_checkpoint_is_refused_by_name_and_the_server_goes_on(
     assert upscale(server, draw_photo(16, 16), "late").shape == (32, 32, 3)
 
 
-def test_clients_that_ask_for_the_picture_alone_are_sent_nothing_else(server: TritonServer) -> None:
+def test_client_gets_only_the_requested_outputs(server: TritonServer) -> None:
     pixels = draw_photo(24, 24, seed=6)
-    upscaled, sound = upscale_with_checks(server, pixels, "compact_x4")
-    assert levels_apart(upscaled, upscale(server, pixels, "compact_x4")) == 0
-    assert sound.shape == (1, 6)
-    assert summarise(sound).back_db > 30
+    upscaled, rows = upscale_with_checks(server, pixels, "compact_x4")
+    assert max_difference(upscaled, upscale(server, pixels, "compact_x4")) == 0
+    assert rows.shape == (1, 6)
+    assert summarise(rows).back_db > 30

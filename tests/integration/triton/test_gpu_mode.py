@@ -24,7 +24,7 @@ from testing.triton_clients import upscale
 ASKED = 'on_cpu = self.engine.device.type == "cpu"'
 
 
-def test_without_a_lane_ensemble_and_stream_give_the_same_pictures(triton_server: TritonServer, tmp_path: Path) -> None:
+def test_ensemble_and_stream_give_equal_images_on_gpu(triton_server: TritonServer, tmp_path: Path) -> None:
     repository = tmp_path / "model_repository"
     shutil.copytree(ROOT / "model_repository", repository, ignore=shutil.ignore_patterns("__pycache__"))
     model = repository / "swinir" / "1" / "model.py"
@@ -35,7 +35,7 @@ def test_without_a_lane_ensemble_and_stream_give_the_same_pictures(triton_server
 
     with run_server(tmp_path, environ={}, model_repository=repository) as server:
         with ThreadPoolExecutor(len(images)) as pool:
-            given = list(pool.map(lambda image: upscale(server, image), images))
+            batched = list(pool.map(lambda image: upscale(server, image), images))
         backend = TritonClient(server.grpc_address, [server.model_key])
         bands = backend.upscale_bands(
             images[-1], DEFAULT_VARIANT, deadline=time.monotonic() + 60, request_id="card", cancel_token=CancelToken()
@@ -43,5 +43,5 @@ def test_without_a_lane_ensemble_and_stream_give_the_same_pictures(triton_server
         streamed = np.concatenate([band.pixels for band in bands])
         backend.close()
 
-    for got, wanted in zip([*given, streamed], [*expected, expected[-1]], strict=True):
+    for got, wanted in zip([*batched, streamed], [*expected, expected[-1]], strict=True):
         assert np.abs(got.astype(int) - wanted).max() <= 1, "who shares a pass may move a rounding, no more"

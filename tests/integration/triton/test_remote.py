@@ -17,7 +17,7 @@ from gateway.backend.interface import Backend
 from gateway.backend.triton_process import TritonPorts, TritonProcess, find_free_ports
 from gateway.config.environment import read_settings
 from testing.data import ROOT
-from testing.requests import ask_api, read_picture
+from testing.requests import post_image, read_image
 from testing.stack import wait_for
 from testing.triton_activator import TcpActivator
 
@@ -52,12 +52,10 @@ def backend_at(address: str, state_dir: Path) -> tuple[Backend, Callable[[], Tes
     }
     backend = make_backend(settings := read_settings(environ).settings)
     client, key = create_app(settings, backend).test_client(), ApiKeyStore(state_dir / "keys.json").new("tests")
-    return backend, lambda: ask_api(client, key)
+    return backend, lambda: post_image(client, key)
 
 
-def test_a_picture_wakes_it_and_another_wakes_it_again_after_it_was_scaled_to_zero(
-    activator: TcpActivator, tmp_path: Path
-) -> None:
+def test_images_wake_triton_before_and_after_scaling_to_zero(activator: TcpActivator, tmp_path: Path) -> None:
     backend, ask = backend_at(activator.address, tmp_path)
     try:
         assert (backend.state_tracker.current().name, activator.boots) == ("asleep", 0), "nobody asked for anything"
@@ -71,10 +69,10 @@ def test_a_picture_wakes_it_and_another_wakes_it_again_after_it_was_scaled_to_ze
         backend.close()
 
     assert (second.status_code, activator.boots) == (200, 2), second.get_data(as_text=True)
-    assert np.array_equal(read_picture(second.data), read_picture(first.data))
+    assert np.array_equal(read_image(second.data), read_image(first.data))
 
 
-def test_a_picture_survives_a_restart_of_a_triton_that_nobody_stands_before(tmp_path: Path) -> None:
+def test_image_survives_a_restart_of_triton(tmp_path: Path) -> None:
     ports = find_free_ports()
     old = start_triton(tmp_path, ports)
     backend, ask = backend_at(old.grpc_address, tmp_path)
@@ -87,12 +85,12 @@ def test_a_picture_survives_a_restart_of_a_triton_that_nobody_stands_before(tmp_
             second = pool.submit(ask)
             wait_for(lambda: backend.state_tracker.current().name == "booting", "the gateway to see that it is gone")
             servers.append(start_triton(tmp_path, ports))
-            answer = second.result()
+            response = second.result()
     finally:
         backend.close()
         for server in servers:
             server.kill()
 
-    assert answer.status_code == 200, answer.get_data(as_text=True)
-    assert np.array_equal(read_picture(answer.data), read_picture(first.data))
+    assert response.status_code == 200, response.get_data(as_text=True)
+    assert np.array_equal(read_image(response.data), read_image(first.data))
     assert backend.state_tracker.current().usual_boot_s is not None

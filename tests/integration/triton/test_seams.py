@@ -11,7 +11,7 @@ import pytest
 from preprocessing.tiling import choose_grid
 from swinir.inference.engine import Engine
 from swinir.zoo import DEFAULT_VARIANT, VARIANTS
-from testing.data import SET5, levels_apart, read_pixels
+from testing.data import SET5, max_difference, read_pixels
 from testing.images import draw_photo
 from testing.triton import TritonServer
 from testing.triton_clients import upscale
@@ -49,5 +49,5 @@ def test_tiles_leave_no_seam(triton_server: TritonServer, engine: Engine, name: 
     tiled = upscale(triton_server, pixels)
 
     whole = engine.restore(pixels[None], DEFAULT_VARIANT).tiles[0]
-    assert levels_apart(tiled, whole) <= 1
+    assert max_difference(tiled, whole) <= 1
     assert psnr(tiled, whole) >= LEAST_DB, f"{psnr(tiled, whole):.1f} dB"

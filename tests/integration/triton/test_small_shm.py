@@ -18,7 +18,7 @@ from testing.triton import BOOT_LIMIT_S, TritonServer
 from testing.triton_clients import upscale
 
 
-def test_an_answer_that_cannot_be_sent_ends_the_stub_so_that_the_launcher_notices(tmp_path: Path) -> None:
+def test_unsendable_response_ends_the_stub(tmp_path: Path) -> None:
     """Otherwise the process would report healthy while every later large image waits without end."""
     process = TritonProcess(
         model_repository=ROOT / "model_repository",
@@ -49,7 +49,7 @@ def test_an_answer_that_cannot_be_sent_ends_the_stub_so_that_the_launcher_notice
                 waiting.result()
 
         log = process.log_path.read_text(errors="replace")
-        assert "an answer could not be sent" in log
+        assert "a response could not be sent" in log
         assert "Failed to increase the shared memory pool size" in log
     finally:
         process.stop()

@@ -12,10 +12,10 @@ import tritonclient.http as http_client
 
 from swinir.inference.engine import Engine
 from swinir.zoo import DEFAULT_VARIANT
-from testing.data import levels_apart, set5_pair
+from testing.data import max_difference, set5_pair
 from testing.images import draw_photo
 from testing.triton import TritonServer
-from testing.triton_clients import count_of, metric, settled, swinir_request, upscale, upscale_request
+from testing.triton_clients import count_mappings, metric, stable_metric, swinir_request, upscale, upscale_request
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,10 @@ def test_any_size_comes_back_four_times_as_large(
     upscaled = upscale(triton_server, pixels)
 
     assert upscaled.shape == (shape[0] * 4, shape[1] * 4, 3)
-    assert levels_apart(upscaled, whole(engine, pixels)) <= 1
+    assert max_difference(upscaled, whole(engine, pixels)) <= 1
 
 
-def test_grpc_and_http_give_the_same_picture(triton_server: TritonServer) -> None:
+def test_grpc_and_http_give_the_same_image(triton_server: TritonServer) -> None:
     pixels, _ = set5_pair("butterfly")
     inputs = upscale_request(http_client, pixels, variant=None)
     client = http_client.InferenceServerClient(triton_server.http_address)
@@ -49,16 +49,16 @@ def test_grpc_and_http_give_the_same_picture(triton_server: TritonServer) -> Non
     finally:
         client.close()  # an idle connection would delay the server's shutdown
 
-    assert levels_apart(result.as_numpy("UPSCALED"), upscale(triton_server, pixels)) == 0
+    assert max_difference(result.as_numpy("UPSCALED"), upscale(triton_server, pixels)) == 0
 
 
 def test_naming_the_default_variant_changes_nothing(triton_server: TritonServer) -> None:
     pixels = draw_photo(40, 48, seed=2)
-    assert levels_apart(upscale(triton_server, pixels, variant=DEFAULT_VARIANT), upscale(triton_server, pixels)) == 0
+    assert max_difference(upscale(triton_server, pixels, variant=DEFAULT_VARIANT), upscale(triton_server, pixels)) == 0
 
 
 @pytest.mark.parametrize("key", [None, "", "wrong", "api-key-of-the-tests"])
-def test_inference_is_refused_without_the_model_key(triton_server: TritonServer, key: str | None) -> None:
+def test_inference_without_model_key_is_rejected(triton_server: TritonServer, key: str | None) -> None:
     pixels = draw_photo(16, 16, seed=3)
     with pytest.raises(grpc_client.InferenceServerException, match="restricted"):
         upscale(triton_server, pixels, key=key)
@@ -71,7 +71,7 @@ def test_inference_is_refused_without_the_model_key(triton_server: TritonServer,
         client.close()
 
 
-def test_administration_needs_the_api_key_and_health_needs_none(triton_server: TritonServer) -> None:
+def test_administration_needs_a_key_and_health_does_not(triton_server: TritonServer) -> None:
     with grpc_client.InferenceServerClient(triton_server.grpc_address) as client:
         model_key = {"triton-grpc-protocol-model-key": triton_server.model_key}
         api_key = {"triton-grpc-protocol-api-key": triton_server.api_key}
@@ -100,13 +100,13 @@ REFUSED = {
     "too many channels": (np.zeros((8, 8, 4), np.uint8), DEFAULT_VARIANT, r"\[-1,-1,3\]"),
     "a missing dimension": (np.zeros((8, 8), np.uint8), DEFAULT_VARIANT, r"\[-1,-1,3\]"),
     "floats": (np.zeros((8, 8, 3), np.float32), DEFAULT_VARIANT, "FP32.*UINT8|UINT8.*FP32"),
-    "an unknown variant": (np.zeros((8, 8, 3), np.uint8), "swin_ultra", "no variant 'swin_ultra'.*compact_x4"),
+    "an unknown variant": (np.zeros((8, 8, 3), np.uint8), "swin_ultra", "Unknown variant 'swin_ultra'.*compact_x4"),
     "a variant without weights": (np.zeros((8, 8, 3), np.uint8), "real_x4", "superres weights fetch real_x4"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_bad_input_is_refused_with_the_number_and_the_server_goes_on(triton_server: TritonServer, case: str) -> None:
+def test_bad_input_is_rejected_and_the_server_continues(triton_server: TritonServer, case: str) -> None:
     pixels, variant, text = REFUSED[case]
 
     with pytest.raises(grpc_client.InferenceServerException, match=text):
@@ -116,10 +116,8 @@ def test_bad_input_is_refused_with_the_number_and_the_server_goes_on(triton_serv
 
 
 @pytest.mark.parametrize("shape", [(1, 264, 64, 3), (2, 64, 1024, 3)])
-def test_tiles_larger_than_any_grid_makes_are_refused_with_the_limit(
-    triton_server: TritonServer, shape: tuple[int, ...]
-) -> None:
-    text = f"TILES are {shape[2]} x {shape[1]}; the limit for {DEFAULT_VARIANT} is 256 a side"
+def test_tiles_over_the_limit_are_rejected(triton_server: TritonServer, shape: tuple[int, ...]) -> None:
+    text = f"TILES are {shape[2]} x {shape[1]}; the limit for {DEFAULT_VARIANT} is 256 per side"
     with pytest.raises(grpc_client.InferenceServerException, match=text) as raised:
         swinir_request(triton_server, np.zeros(shape, np.uint8), DEFAULT_VARIANT)
     assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
@@ -127,22 +125,24 @@ def test_tiles_larger_than_any_grid_makes_are_refused_with_the_limit(
 
 def test_eight_clients_at_once_share_batches(triton_server: TritonServer) -> None:
     """Triton counts fewer executions than requests, and each client gets its own image."""
-    pictures = [draw_photo(64, 64, seed=seed) for seed in range(32)]
-    alone = [upscale(triton_server, pixels) for pixels in pictures]
-    before = [settled(triton_server, name) for name in ("nv_inference_request_success", "nv_inference_exec_count")]
+    images = [draw_photo(64, 64, seed=seed) for seed in range(32)]
+    alone = [upscale(triton_server, pixels) for pixels in images]
+    before = [
+        stable_metric(triton_server, name) for name in ("nv_inference_request_success", "nv_inference_exec_count")
+    ]
 
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda pixels: upscale(triton_server, pixels), pictures))
+        together = list(pool.map(lambda pixels: upscale(triton_server, pixels), images))
 
-    requests = settled(triton_server, "nv_inference_request_success") - before[0]
+    requests = stable_metric(triton_server, "nv_inference_request_success") - before[0]
     executions = metric(triton_server, "nv_inference_exec_count") - before[1]
-    assert requests == len(pictures)
+    assert requests == len(images)
     assert executions < requests, f"{requests:.0f} requests took {executions:.0f} executions: no batch was shared"
     for own, got in zip(alone, together, strict=True):
-        assert levels_apart(own, got) <= 1
+        assert max_difference(own, got) <= 1
 
 
-def test_a_bad_request_does_not_fail_the_requests_it_shares_a_batch_with(triton_server: TritonServer) -> None:
+def test_bad_request_fails_alone_in_its_batch(triton_server: TritonServer) -> None:
     tiles = draw_photo(64, 64, seed=5)[None]
     expected = swinir_request(triton_server, tiles, DEFAULT_VARIANT)
     variants = [
@@ -163,23 +163,23 @@ def test_a_bad_request_does_not_fail_the_requests_it_shares_a_batch_with(triton_
             return error
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(ask, variants))
+        responses = list(pool.map(ask, variants))
 
-    for variant, answer in zip(variants, answers, strict=True):
+    for variant, response in zip(variants, responses, strict=True):
         if variant == DEFAULT_VARIANT:
-            assert isinstance(answer, np.ndarray), answer
-            assert levels_apart(answer, expected) <= 1
+            assert isinstance(response, np.ndarray), response
+            assert max_difference(response, expected) <= 1
         else:
-            assert isinstance(answer, grpc_client.InferenceServerException)
-            assert answer.status() == {"nope": "StatusCode.NOT_FOUND", "real_x4": "StatusCode.UNAVAILABLE"}[variant]
+            assert isinstance(response, grpc_client.InferenceServerException)
+            assert response.status() == {"nope": "StatusCode.NOT_FOUND", "real_x4": "StatusCode.UNAVAILABLE"}[variant]
 
 
-def test_a_request_that_mixes_variants_is_refused(triton_server: TritonServer) -> None:
+def test_request_that_mixes_variants_is_rejected(triton_server: TritonServer) -> None:
     tiles = np.repeat(draw_photo(16, 16, seed=6)[None], 2, axis=0)
-    with pytest.raises(grpc_client.InferenceServerException, match="names 2 variants"):
+    with pytest.raises(grpc_client.InferenceServerException, match="has 2 different names"):
         swinir_request(triton_server, tiles, [DEFAULT_VARIANT, "compact_x2"])
 
 
-def test_the_light_steps_do_not_import_torch(triton_server: TritonServer) -> None:
+def test_light_steps_do_not_import_torch(triton_server: TritonServer) -> None:
     """torch costs 200 MB and 2 s per process, so only swinir's stub may load it."""
-    assert count_of(triton_server, "libtorch") == 1
+    assert count_mappings(triton_server, "libtorch") == 1

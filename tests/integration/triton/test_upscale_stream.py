@@ -25,11 +25,11 @@ from gateway.cancellation import CancelledError, CancelToken
 from preprocessing.tiling import choose_grid
 from swinir.checks import summarise
 from swinir.zoo import DEFAULT_VARIANT, VARIANTS
-from testing.data import levels_apart
+from testing.data import max_difference
 from testing.images import draw_photo
-from testing.stack import wait_until_it_stands
+from testing.stack import wait_until_stable
 from testing.triton import TritonServer, tiles_in_flight
-from testing.triton_clients import metric, settled, upscale
+from testing.triton_clients import metric, stable_metric, upscale
 
 LIMIT_S = 120.0
 LARGE = (300, 520)
@@ -47,8 +47,8 @@ def backend(triton_server: TritonServer) -> Iterator[TritonClient]:
 
 def ask(backend: TritonClient, pixels: Any, variant: str = DEFAULT_VARIANT, **others: Any) -> list[Band]:
     """Return every band of one image."""
-    given = {"deadline": time.monotonic() + LIMIT_S, "request_id": "tests", "cancel_token": CancelToken(), **others}
-    return list(backend.upscale_bands(pixels, variant, **given))
+    arguments = {"deadline": time.monotonic() + LIMIT_S, "request_id": "tests", "cancel_token": CancelToken(), **others}
+    return list(backend.upscale_bands(pixels, variant, **arguments))
 
 
 def join(bands: list[Band]) -> Any:
@@ -57,12 +57,12 @@ def join(bands: list[Band]) -> Any:
 
 def share_that_differs(a: Any, b: Any) -> float:
     """Return the share of differing values, which the contract limits to 1 in 10,000; none may differ by 2 levels."""
-    assert levels_apart(a, b) <= 1
+    assert max_difference(a, b) <= 1
     return float((a != b).any(axis=2).mean())
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (33, 2), (7, 9), (72, 64), (130, 257)])
-def test_bands_are_the_picture_that_upscale_gives(
+def test_bands_equal_the_result_of_upscale(
     triton_server: TritonServer, backend: TritonClient, shape: tuple[int, int]
 ) -> None:
     pixels = draw_photo(*shape, seed=1)
@@ -81,7 +81,7 @@ def test_every_bundled_variant_streams(triton_server: TritonServer, backend: Tri
     assert share_that_differs(join(bands), upscale(triton_server, pixels, variant)) <= 1e-4
 
 
-def test_a_large_picture_comes_in_a_band_a_row_of_tiles(triton_server: TritonServer, backend: TritonClient) -> None:
+def test_large_image_arrives_in_one_band_per_tile_row(triton_server: TritonServer, backend: TritonClient) -> None:
     pixels, row = draw_photo(*LARGE, seed=3), VARIANTS[DEFAULT_VARIANT]
     grid = choose_grid(*LARGE, window=row.window, halo=row.halo, max_tile_px=row.max_tile_px)
     assert grid.rows > 1, "this image has only one band"
@@ -94,25 +94,25 @@ def test_a_large_picture_comes_in_a_band_a_row_of_tiles(triton_server: TritonSer
     assert summarise(rows).tiles == grid.rows * grid.columns
 
 
-def test_streams_at_once_share_batches_and_each_gets_its_own_picture(
-    triton_server: TritonServer, backend: TritonClient
-) -> None:
-    pictures = [draw_photo(64, 64, seed=seed) for seed in range(24)]
-    alone = [join(ask(backend, pixels)) for pixels in pictures]
-    before = [settled(triton_server, name) for name in ("nv_inference_request_success", "nv_inference_exec_count")]
+def test_concurrent_streams_share_batches(triton_server: TritonServer, backend: TritonClient) -> None:
+    images = [draw_photo(64, 64, seed=seed) for seed in range(24)]
+    alone = [join(ask(backend, pixels)) for pixels in images]
+    before = [
+        stable_metric(triton_server, name) for name in ("nv_inference_request_success", "nv_inference_exec_count")
+    ]
 
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda pixels: join(ask(backend, pixels)), pictures))
+        together = list(pool.map(lambda pixels: join(ask(backend, pixels)), images))
 
-    requests = settled(triton_server, "nv_inference_request_success") - before[0]
+    requests = stable_metric(triton_server, "nv_inference_request_success") - before[0]
     executions = metric(triton_server, "nv_inference_exec_count") - before[1]
-    assert requests == len(pictures)
+    assert requests == len(images)
     assert executions < requests, f"{requests:.0f} requests took {executions:.0f} executions: no batch was shared"
     for own, got in zip(alone, together, strict=True):
         assert share_that_differs(own, got) <= 1e-4
 
 
-def test_ten_small_pictures_pass_a_large_one(triton_server: TritonServer, backend: TritonClient) -> None:
+def test_ten_small_images_overtake_a_large_one(triton_server: TritonServer, backend: TritonClient) -> None:
     """Checked by order and counters, not by time: the small jobs end while the large one still has tiles."""
     small, began, ended = draw_photo(64, 64, seed=4), threading.Event(), threading.Event()
     row = VARIANTS[DEFAULT_VARIANT]
@@ -139,7 +139,7 @@ def test_ten_small_pictures_pass_a_large_one(triton_server: TritonServer, backen
         assert large.result() == grid.rows
 
 
-def test_a_stop_ends_the_work_within_what_is_in_flight(triton_server: TritonServer, backend: TritonClient) -> None:
+def test_cancel_stops_after_the_tiles_in_flight(triton_server: TritonServer, backend: TritonClient) -> None:
     cancel_token = CancelToken()
     before, bands = metric(triton_server, "superres_tiles_total"), ask_long(backend, "s", cancel_token)
     band = next(bands)
@@ -150,7 +150,7 @@ def test_a_stop_ends_the_work_within_what_is_in_flight(triton_server: TritonServ
     assert_ends_soon(triton_server, before, band)
 
 
-def test_a_client_that_closes_the_stream_ends_the_work_too(triton_server: TritonServer, backend: TritonClient) -> None:
+def test_closing_the_stream_stops_the_work(triton_server: TritonServer, backend: TritonClient) -> None:
     before, bands = metric(triton_server, "superres_tiles_total"), ask_long(backend, "c", CancelToken())
     band = next(bands)
     bands.close()  # type: ignore[attr-defined]  # a generator
@@ -171,7 +171,7 @@ def assert_ends_soon(server: TritonServer, before: float, first: Band) -> None:
     assert first.checks is not None
     columns = len(first.checks)
     # Longer than a tile takes on a busy machine.
-    at_rest = wait_until_it_stands(lambda: metric(server, "superres_tiles_total"), 4.0)
+    at_rest = wait_until_stable(lambda: metric(server, "superres_tiles_total"), 4.0)
     assert at_rest - at_end <= tiles_in_flight(first.work_s / columns)
     assert at_rest - before < LONG_ROWS * columns, "all tiles of this image"
 
@@ -197,7 +197,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_bad_input_is_refused_with_the_number_and_the_stream_model_goes_on(backend: TritonClient, case: str) -> None:
+def test_bad_input_is_rejected_and_the_model_continues(backend: TritonClient, case: str) -> None:
     pixels, variant, kind, text = REFUSED[case]
 
     with pytest.raises(kind, match=text):
@@ -206,14 +206,14 @@ def test_bad_input_is_refused_with_the_number_and_the_stream_model_goes_on(backe
     assert join(ask(backend, draw_photo(8, 8, seed=7))).shape == (32, 32, 3)
 
 
-def test_the_deadline_ends_a_stream(backend: TritonClient) -> None:
+def test_deadline_ends_a_stream(backend: TritonClient) -> None:
     with pytest.raises(BackendTimeoutError):
         ask(backend, draw_photo(500, 500, seed=8), deadline=time.monotonic() + 0.1)
     with pytest.raises(BackendTimeoutError, match="before the request was sent"):
         ask(backend, draw_photo(8, 8), deadline=time.monotonic() - 1)
 
 
-def test_two_keys_are_tried_while_they_are_rotated_and_none_is_an_error_of_ours(triton_server: TritonServer) -> None:
+def test_rotated_keys_are_both_tried(triton_server: TritonServer) -> None:
     for keys in (["old", triton_server.model_key], [triton_server.model_key, "new"]):
         rotating = TritonClient(triton_server.grpc_address, keys)
         assert len(ask(rotating, draw_photo(8, 8))) == 1
@@ -225,7 +225,7 @@ def test_two_keys_are_tried_while_they_are_rotated_and_none_is_an_error_of_ours(
         wrong.close()
 
 
-def test_a_server_that_is_not_there_is_unavailable() -> None:
+def test_missing_server_is_unavailable() -> None:
     nobody = TritonClient("127.0.0.1:9", ["key"])
     with pytest.raises(BackendUnavailableError):
         ask(nobody, draw_photo(8, 8))
@@ -234,7 +234,7 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
     nobody.close()
 
 
-def test_a_channel_closed_before_the_call_is_unavailable(triton_server: TritonServer) -> None:
+def test_closed_channel_is_unavailable(triton_server: TritonServer) -> None:
     """A dead server may be replaced between a request's check and its call; the call is then retried."""
     closed = TritonClient(triton_server.grpc_address, [triton_server.model_key])
     closed.close()
@@ -244,11 +244,11 @@ def test_a_channel_closed_before_the_call_is_unavailable(triton_server: TritonSe
         closed.wait_until_ready(time.monotonic() + 5, CancelToken())
 
 
-def test_readiness_is_told_without_a_key(backend: TritonClient) -> None:
+def test_readiness_needs_no_key(backend: TritonClient) -> None:
     backend.wait_until_ready(time.monotonic() + LIMIT_S, CancelToken())
 
 
-def test_the_requests_id_is_in_tritons_log(triton_server: TritonServer, backend: TritonClient) -> None:
+def test_request_id_is_in_the_log_of_triton(triton_server: TritonServer, backend: TritonClient) -> None:
     ask(backend, draw_photo(8, 8), request_id="find-me-in-the-log")
     end = time.monotonic() + LIMIT_S
     while "find-me-in-the-log" not in triton_server.process.log_path.read_text():
@@ -256,7 +256,7 @@ def test_the_requests_id_is_in_tritons_log(triton_server: TritonServer, backend:
         time.sleep(0.02)
 
 
-def test_a_unary_call_of_the_stream_is_refused_by_triton(triton_server: TritonServer) -> None:
+def test_unary_call_of_the_stream_model_is_rejected(triton_server: TritonServer) -> None:
     image = grpc_client.InferInput("IMAGE", [8, 8, 3], "UINT8")
     image.set_data_from_numpy(draw_photo(8, 8))
     headers = {"triton-grpc-protocol-model-key": triton_server.model_key}

@@ -38,7 +38,7 @@ def part(rows: Any) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_speed_and_choices_are_measured_and_become_tables_and_plots(docs: Path, tmp_path: Path) -> None:
+def test_speed_measurements_become_tables_and_plots(docs: Path, tmp_path: Path) -> None:
     chunk, pad = blocks.CPU_CHUNK_TOKENS, attention.padded_length
     speed = network.measure_speed({"compact_x4": (64,)}, rounds=2)
     chunks = {
@@ -86,7 +86,7 @@ def test_triton_is_measured_beside_the_network(docs: Path, tmp_path: Path) -> No
     assert "| compact_x4 | 16 | ensemble |" in (docs / "measurements/benchmarks.md").read_text()
 
 
-def test_a_network_that_computes_something_else_is_not_timed() -> None:
+def test_network_that_computes_something_else_is_not_timed() -> None:
     pair = make_pair("compact_x4")
     with torch.no_grad():
         next(pair.ours.parameters()).add_(0.1)
@@ -109,7 +109,7 @@ def test_seams_are_measured_and_become_a_table(docs: Path, tmp_path: Path) -> No
     assert f"| 16 | yes | {rows[16, True]:.1f} ({rows[16, True]:.1f}) |" in (docs / "explanation/tiling.md").read_text()
 
 
-def test_a_page_without_its_marks_is_refused(tmp_path: Path) -> None:
+def test_page_without_its_marks_is_rejected(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Nothing here\n")
     with pytest.raises(ValueError, match=r"page\.md needs one <!-- measured: speed -->"):
@@ -117,7 +117,7 @@ def test_a_page_without_its_marks_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["network.json", "tiling.json"])
-def test_the_shipped_pages_are_what_the_shipped_results_say(docs: Path, name: str) -> None:
+def test_shipped_pages_are_what_the_shipped_results_say(docs: Path, name: str) -> None:
     results = ROOT / "benchmarks" / "results" / name
     write, page = (
         (report.write_report, "measurements/benchmarks.md")

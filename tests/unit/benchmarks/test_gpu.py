@@ -22,7 +22,7 @@ PAGE = ROOT / "docs/measurements/gpu.md"
 
 def test_every_part_runs_and_becomes_a_page(tmp_path: Path) -> None:
     measured: dict[str, Any] = {
-        "machine": {**describe_machine(), **gpu.describe_card(CPU)},
+        "machine": {**describe_machine(), **gpu.describe_gpu(CPU)},
         "rounds": 2,
         "agreement": gpu.measure_agreement(CPU, ["compact_x4"], 16),
         "networks": gpu.measure_networks(CPU, {"compact_x4": (16,)}, 2),
@@ -41,11 +41,11 @@ def test_every_part_runs_and_becomes_a_page(tmp_path: Path) -> None:
     assert [row["tiles"] for row in measured["micro_batches"]] == [1, 2]
     assert f"| compact_x4 | 16 | **{measured['networks'][0]['ratios']['ours']['median']:.2f}** |" in text
     assert "| compact_x4 | 16 | 12: " in text
-    assert "none: a trial on the CPU" in text
+    assert "none (CPU)" in text
     assert NOTHING_YET[0] not in text
 
 
-def test_a_micro_batch_that_does_not_fit_ends_the_table_and_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_micro_batch_out_of_memory_ends_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Engine._forward
 
     def fail_above_two(engine: Engine, network: Any, images: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
@@ -59,20 +59,20 @@ def test_a_micro_batch_that_does_not_fit_ends_the_table_and_is_said(monkeypatch:
 
     assert [(row["tiles"], row.get("out_of_memory", False)) for row in rows] == [(2, False), (4, True)]
     measured: dict[str, Any] = {
-        "machine": {**describe_machine(), **gpu.describe_card(CPU)},
+        "machine": {**describe_machine(), **gpu.describe_gpu(CPU)},
         "rounds": 1,
         "networks": [],
         "heads": [],
         "micro_batches": rows,
-        "agreement": {"largest_difference": {}, "picture": "none", "bfloat16_db": 50.0},
+        "agreement": {"largest_difference": {}, "image": "none", "bfloat16_db": 50.0},
     }
-    assert "| compact_x4 | 4 | memory ends here |  |  |" in make_lines(measured)
+    assert "| compact_x4 | 4 | out of memory |  |  |" in make_lines(measured)
 
 
 @pytest.mark.parametrize(
-    ("built_for", "words"), [(None, "is built without CUDA"), ("13.0", "is built for CUDA 13.0 but sees no card")]
+    ("built_for", "words"), [(None, "is built without CUDA"), ("13.0", "is built for CUDA 13.0 but found no GPU")]
 )
-def test_without_a_card_it_says_what_is_missing_and_writes_nothing(
+def test_missing_gpu_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, built_for: str | None, words: str
 ) -> None:
     monkeypatch.setattr(torch.version, "cuda", built_for)
@@ -87,7 +87,7 @@ def test_without_a_card_it_says_what_is_missing_and_writes_nothing(
     assert not (tmp_path / "gpu.json").exists()
 
 
-def test_the_page_says_what_the_result_says(tmp_path: Path) -> None:
+def test_page_says_what_the_result_says(tmp_path: Path) -> None:
     page = tmp_path / "gpu.md"
     shutil.copy(PAGE, page)
 

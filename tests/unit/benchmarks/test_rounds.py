@@ -15,14 +15,14 @@ def test_candidates_run_in_turn_and_the_first_round_is_dropped() -> None:
     assert {name: len(timing.wall_s) for name, timing in timings.items()} == {"a": 3, "b": 3}
 
 
-def test_a_ratio_is_that_of_medians_with_the_quartiles_of_the_rounds() -> None:
+def test_ratio_has_medians_and_quartiles() -> None:
     slow = Timing(wall_s=(4.0, 5.0, 6.0), cpu_s=(8.0, 8.0, 8.0))
     quick = Timing(wall_s=(2.0, 2.0, 2.0), cpu_s=(2.0, 2.0, 2.0))
     ratio = compare(slow, quick)
     assert (ratio.median, ratio.low, ratio.high, ratio.cpu, ratio.rounds) == (2.5, 2.25, 2.75, 4.0, 3)
 
 
-def test_a_single_round_has_no_spread() -> None:
+def test_single_round_has_no_spread() -> None:
     ratio = compare(Timing((3.0,), (3.0,)), Timing((2.0,), (2.0,)))
     assert (ratio.low, ratio.high) == pytest.approx((1.5, 1.5))
 

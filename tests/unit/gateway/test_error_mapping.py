@@ -16,9 +16,7 @@ BOOTS = (4.2, 6.4)
 
 
 @pytest.mark.parametrize(("usual_boot_s", "usual"), [(BOOTS, " (a boot usually takes 4 s)"), (None, "")])
-def test_a_boot_beyond_the_deadline_does_not_blame_the_image(
-    usual_boot_s: tuple[float, float] | None, usual: str
-) -> None:
+def test_slow_boot_does_not_blame_the_image(usual_boot_s: tuple[float, float] | None, usual: str) -> None:
     problem = problem_from_backend_error(BackendStillBootingError("booting"), deadline_s=30, usual_boot_s=usual_boot_s)
 
     assert problem.slug == "deadline-exceeded"
@@ -28,14 +26,12 @@ def test_a_boot_beyond_the_deadline_does_not_blame_the_image(
     )
 
 
-def test_work_beyond_the_deadline_suggests_a_smaller_image() -> None:
+def test_slow_work_suggests_a_smaller_image() -> None:
     assert "send a smaller image" in problem_from_backend_error(BackendTimeoutError("late"), deadline_s=30).detail
 
 
 @pytest.mark.parametrize(("usual_boot_s", "wait_s"), [(BOOTS, 6), (None, BOOT_RETRY_S)])
-def test_a_failed_boot_has_its_own_problem_and_a_retry_time(
-    usual_boot_s: tuple[float, float] | None, wait_s: float
-) -> None:
+def test_failed_boot_has_its_problem_and_retry_time(usual_boot_s: tuple[float, float] | None, wait_s: float) -> None:
     problem = problem_from_backend_error(BackendNotStartedError("no legs"), deadline_s=30, usual_boot_s=usual_boot_s)
 
     assert isinstance(problem, problems.BackendNotStarted)

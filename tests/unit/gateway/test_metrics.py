@@ -16,7 +16,7 @@ from gateway.jobs.result_cache import CacheStats
 from gateway.metrics import METHODS, Metrics, MetricsError, Sources
 from gateway.usage.store import ClientUsage, MonthlyUsage
 from testing.data import ROOT
-from testing.raw_http import held_port
+from testing.raw_http import reserve_port
 
 MONTH = MonthlyUsage("2026-11", 12.0, 300.0, {"alice": ClientUsage(2, 5.0)})
 
@@ -37,7 +37,7 @@ def values(text: str) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"^(superres_\S+) (\S+)$", text, re.MULTILINE)}
 
 
-def test_a_scrape_tells_what_the_sources_say() -> None:
+def test_scrape_reads_the_sources() -> None:
     metrics = Metrics(sources())
     metrics.count_request("GET", "/", 200, 0.2)
     metrics.count_request("POST", "/api/v1/upscale", 503, 11.0)
@@ -58,7 +58,7 @@ def test_a_scrape_tells_what_the_sources_say() -> None:
     assert told["superres_gateway_upload_memory_bytes"] == 7_000
 
 
-def test_a_method_that_a_client_made_up_is_no_label() -> None:
+def test_invented_method_is_not_a_label() -> None:
     metrics = Metrics(sources())
     for number in range(50):
         metrics.count_request(f"MADE-UP-{number}", "-", 405, 0.1)
@@ -69,14 +69,14 @@ def test_a_method_that_a_client_made_up_is_no_label() -> None:
     assert methods == {*METHODS, "other"}
 
 
-def test_registering_looks_at_nothing() -> None:
+def test_registering_reads_no_source() -> None:
     def look() -> Any:
         raise AssertionError("nobody has scraped yet")
 
     Metrics(sources(backend=look, queue=look, cache=look, month=look, upload_bytes=look))
 
 
-def test_every_name_is_documented_and_no_other() -> None:
+def test_all_metrics_are_documented() -> None:
     metrics = Metrics(sources())
     metrics.count_request("GET", "/", 200, 0.2)
     metrics.count_problem("queue-full")
@@ -86,13 +86,13 @@ def test_every_name_is_documented_and_no_other() -> None:
     assert {name for name in told if not name.endswith("_created")} == written
 
 
-def test_they_are_served_on_a_port_of_their_own() -> None:
+def test_metrics_are_served_on_their_own_port() -> None:
     metrics = Metrics(sources())
-    with held_port() as port:
+    with reserve_port() as port:
         stop = metrics.serve("127.0.0.1", port)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-                assert "superres_gateway_jobs_running" in answer.read().decode()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+                assert "superres_gateway_jobs_running" in response.read().decode()
             with pytest.raises(MetricsError, match="SUPERRES_METRICS_PORT"):
                 Metrics(sources()).serve("127.0.0.1", port)
         finally:

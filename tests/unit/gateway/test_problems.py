@@ -24,12 +24,12 @@ from gateway.views.hooks import SECURITY_HEADERS
 from preprocessing import errors
 from testing.backend import FakeBackend
 from testing.fixtures import MakeApp
-from testing.requests import ask_api, check_problem, form, problem_of
+from testing.requests import check_problem, form, post_image, read_problem
 
 ALL = list(all_problems())
 
 
-def test_the_drawing_at_the_top_is_the_tree() -> None:
+def test_module_docstring_shows_the_exception_tree() -> None:
     drawn = re.findall(r"^( *)(\w+) +(\d{3}|status)  ", problems.__doc__ or "", re.MULTILINE)
 
     def draw(kind: type[Problem], depth: int) -> list[tuple[str, str, str]]:
@@ -39,7 +39,7 @@ def test_the_drawing_at_the_top_is_the_tree() -> None:
     assert drawn == draw(Problem, 0)
 
 
-def test_every_problem_has_a_slug_of_its_own_a_title_and_a_meaning() -> None:
+def test_every_problem_has_a_unique_slug() -> None:
     assert len({kind.slug for kind in ALL}) == len(ALL)
     for kind in ALL:
         assert re.fullmatch(r"[a-z]+(-[a-z]+)*", kind.slug), kind
@@ -48,7 +48,7 @@ def test_every_problem_has_a_slug_of_its_own_a_title_and_a_meaning() -> None:
         assert 400 <= kind.status <= 504, kind
 
 
-def test_every_kind_of_image_error_has_its_problem() -> None:
+def test_every_image_error_has_a_problem() -> None:
     kinds = [value for value in vars(errors).values() if isinstance(value, type) and value is not errors.ImageError]
 
     for kind in kinds:
@@ -57,7 +57,7 @@ def test_every_kind_of_image_error_has_its_problem() -> None:
             assert (problem.slug, problem.detail) == (kind.kind, "The sentence of the codec.")
 
 
-def test_every_problem_type_leads_to_a_page_that_explains_it(client: FlaskClient) -> None:
+def test_every_problem_type_has_a_page(client: FlaskClient) -> None:
     for kind in ALL:
         page = client.get(f"/problems/{kind.slug}")
         assert page.status_code == 200
@@ -95,7 +95,7 @@ ROUTES = {
 """A path of every route: its method, and whether its errors are JSON for every client."""
 
 
-def test_the_table_has_every_route(app: Flask) -> None:
+def test_table_of_this_test_has_every_route(app: Flask) -> None:
     adapter = app.url_map.bind("localhost")
     matched = {adapter.match(path.partition("#")[0], method=method)[0] for path, (method, _) in ROUTES.items()}
 
@@ -104,7 +104,7 @@ def test_the_table_has_every_route(app: Flask) -> None:
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.slug)
 @pytest.mark.parametrize("path", ROUTES)
-def test_every_problem_has_one_shape_on_every_route(make_app: MakeApp, path: str, kind: type[Problem]) -> None:
+def test_problems_have_equal_members_on_every_route(make_app: MakeApp, path: str, kind: type[Problem]) -> None:
     method, always_json = ROUTES[path]
     path = path.partition("#")[0]
     client = broken_app(make_app, kind("The number is 7; 5 is the limit.", headers={"Retry-After": "3"})).test_client()
@@ -113,7 +113,7 @@ def test_every_problem_has_one_shape_on_every_route(make_app: MakeApp, path: str
     as_page = client.open(path, method=method, headers={"Accept": "text/html"})
 
     check_problem(as_json)
-    assert problem_of(as_json) == (kind.status, kind.slug)
+    assert read_problem(as_json) == (kind.status, kind.slug)
     assert as_json.headers["Retry-After"] == "3"
     if always_json:
         check_problem(as_page)
@@ -129,7 +129,7 @@ def test_every_problem_has_one_shape_on_every_route(make_app: MakeApp, path: str
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_bug_is_logged_with_its_id_and_shown_without_its_words(
+def test_bug_is_logged_with_id_and_shown_without_details(
     make_app: MakeApp, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     method, _ = ROUTES[path]
@@ -137,7 +137,7 @@ def test_a_bug_is_logged_with_its_id_and_shown_without_its_words(
 
     response = client.open(path.partition("#")[0], method=method, headers={"Accept": "application/problem+json"})
 
-    assert problem_of(response) == (500, "internal-error")
+    assert read_problem(response) == (500, "internal-error")
     assert "hunter2" not in response.get_data(as_text=True)
     [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.getMessage() == f"{response.headers['X-Request-Id']}: RuntimeError"
@@ -146,12 +146,12 @@ def test_a_bug_is_logged_with_its_id_and_shown_without_its_words(
 
 @pytest.mark.parametrize("host", ["a..b", ".a", "a" * 64 + ".b"])
 @pytest.mark.parametrize("path", ["/", "/nothing", "/healthz"])
-def test_a_host_that_is_none_is_the_clients_fault(
+def test_invalid_host_header_gets_400(
     client: FlaskClient, path: str, host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = client.get(path, headers={"Host": host, "Accept": "text/html"})
 
-    assert problem_of(response) == (400, "bad-request")
+    assert read_problem(response) == (400, "bad-request")
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
@@ -167,12 +167,12 @@ def test_a_host_that_is_none_is_the_clients_fault(
         ("GET", "/results/x/after", 404, "result-gone"),
     ],
 )
-def test_what_flask_refuses_has_the_same_shape(
+def test_errors_of_flask_have_the_same_format(
     client: FlaskClient, method: str, path: str, status: int, slug: str
 ) -> None:
     response = client.open(path, method=method, headers={"Accept": "application/json"})
 
-    assert problem_of(response) == (status, slug)
+    assert read_problem(response) == (status, slug)
     if status == 405:
         assert response.headers["Allow"]
 
@@ -190,21 +190,21 @@ def test_what_flask_refuses_has_the_same_shape(
     ],
 )
 @pytest.mark.parametrize("way", ["form", "api"])
-def test_failures_of_the_backend_reach_form_and_api_alike(
+def test_backend_failure_is_equal_in_form_and_api(
     make_app: MakeApp, key: str, way: str, failure: Exception, status: int, slug: str, *, has_retry_after: bool
 ) -> None:
     client = make_app(upscaler=FakeBackend(failures=[failure, failure])).test_client()
 
     response = (
-        client.post("/", **form(), headers={"Accept": "application/json"}) if way == "form" else ask_api(client, key)
+        client.post("/", **form(), headers={"Accept": "application/json"}) if way == "form" else post_image(client, key)
     )
 
-    assert problem_of(response) == (status, slug)
+    assert read_problem(response) == (status, slug)
     assert ("Retry-After" in response.headers) == has_retry_after
     assert "10.0.0.7" not in response.get_data(as_text=True)
 
 
-def test_words_from_outside_are_escaped_on_the_page(client: FlaskClient) -> None:
+def test_client_text_is_escaped_on_the_page(client: FlaskClient) -> None:
     page = client.post("/", **form(variant="<script>alert(1)</script>")).get_data(as_text=True)
 
     assert "&lt;script&gt;" in page

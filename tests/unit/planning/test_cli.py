@@ -22,14 +22,14 @@ def run(*options: str) -> Result:
     return CliRunner().invoke(plan, list(options))
 
 
-def answer(*options: str) -> dict[str, Any]:
+def response(*options: str) -> dict[str, Any]:
     result = run(*options, "--json")
     assert result.exit_code == 0, result.output
     record: dict[str, Any] = json.loads(result.stdout)
     return record
 
 
-def test_answer_in_words_names_hours_dollars_waiting_and_the_assumption() -> None:
+def test_text_output_has_hours_dollars_and_assumption() -> None:
     result = run("--days", "5")
 
     assert result.exit_code == 0
@@ -50,7 +50,7 @@ def test_answer_in_words_names_hours_dollars_waiting_and_the_assumption() -> Non
 
 
 def test_answer_in_json_adds_up() -> None:
-    record = answer("--days", "5")
+    record = response("--days", "5")
 
     assert sum(record["gpu_seconds"].values()) / 3600 == pytest.approx(record["gpu_hours"], abs=1e-5)
     assert record["usd"] == pytest.approx(record["gpu_hours"] * record["price"]["usd_per_hour"], abs=1e-3)
@@ -58,7 +58,7 @@ def test_answer_in_json_adds_up() -> None:
     assert record["served"] + record["refused"] + record["timed_out"] == record["images"]
 
 
-def test_every_knob_of_the_command_reaches_the_simulation() -> None:
+def test_every_option_reaches_the_simulation() -> None:
     options = {
         "--window": ("window_s", 20),
         "--retention": ("retention_s", 7.5),
@@ -76,20 +76,20 @@ def test_every_knob_of_the_command_reaches_the_simulation() -> None:
     }
     flags = [word for flag, (_, value) in options.items() for word in (flag, str(value))]
 
-    setting = answer("--days", "1", *flags)["setting"]
+    setting = response("--days", "1", *flags)["setting"]
 
     assert {field: setting[field] for field, _ in options.values()} == dict(options.values())
 
 
-def test_price_of_ones_own_replaces_the_named_one() -> None:
-    record = answer("--days", "2", "--price-per-hour", "2.5")
+def test_custom_price_replaces_the_named_one() -> None:
+    record = response("--days", "2", "--price-per-hour", "2.5")
 
     assert record["price"]["usd_per_hour"] == 2.5
     assert record["usd"] == pytest.approx(2.5 * record["gpu_hours"], abs=1e-3)
 
 
-def test_nobody_gives_a_bill_of_zero_and_no_percentiles() -> None:
-    record = answer("--trace", "nobody")
+def test_no_traffic_costs_nothing_and_has_no_percentiles() -> None:
+    record = response("--trace", "nobody")
 
     assert (record["usd"], record["gpu_hours"], record["latency_s"]["p95"]) == (0, 0, None)
     assert "nothing" in run("--trace", "nobody").output
@@ -98,7 +98,7 @@ def test_nobody_gives_a_bill_of_zero_and_no_percentiles() -> None:
 def test_trace_file_is_read_and_its_bad_line_named(tmp_path: Path) -> None:
     path = tmp_path / "visits.csv"
     path.write_text("100\n4000,0.5\n")
-    record = answer("--trace", str(path))
+    record = response("--trace", str(path))
     path.write_text("100\nsoon\n")
     refused = run("--trace", str(path))
 
@@ -127,7 +127,7 @@ def test_trace_file_is_read_and_its_bad_line_named(tmp_path: Path) -> None:
         (("--boot-p90-s", "nan"), "Invalid boot-p90 nan"),
     ],
 )
-def test_what_cannot_be_simulated_is_refused_in_words(options: tuple[str, ...], words: str) -> None:
+def test_invalid_scenario_is_rejected(options: tuple[str, ...], words: str) -> None:
     result = run(*options)
 
     assert result.exit_code != 0
@@ -135,7 +135,7 @@ def test_what_cannot_be_simulated_is_refused_in_words(options: tuple[str, ...], 
     assert "Traceback" not in result.output
 
 
-def test_sweep_turns_every_knob_and_changes_nothing_else() -> None:
+def test_sweep_varies_every_setting_alone() -> None:
     service, traffic = Service(), draw_traffic("quiet", days=3, seed=1)
     trials = list(sweep(SimulationCache(traffic), service))
 
@@ -147,7 +147,8 @@ def test_sweep_turns_every_knob_and_changes_nothing_else() -> None:
         assert changed <= {trial.knob}
 
 
-def test_sweep_leaves_out_what_the_other_settings_do_not_allow() -> None:
+@pytest.mark.slow
+def test_sweep_skips_invalid_combinations() -> None:
     trials = list(sweep(SimulationCache(draw_traffic("nobody", days=1, seed=1)), Service(min_scale=3, max_scale=4)))
     tried = {knob: [trial.value for trial in trials if trial.knob == knob] for knob in ("max_scale", "gpus")}
 
@@ -160,7 +161,7 @@ def test_gpu_for_nothing_gives_a_bill_of_zero() -> None:
 
 def test_sweep_is_shown_as_a_table_and_in_json() -> None:
     assert "retention 300 s" in run("--days", "2", "--sweep").output
-    assert len(answer("--days", "2", "--sweep")["sweep"]) == sum(len(values) for values in KNOBS.values())
+    assert len(response("--days", "2", "--sweep")["sweep"]) == sum(len(values) for values in KNOBS.values())
 
 
 def test_longer_tail_makes_fewer_visits_cold() -> None:
@@ -174,7 +175,7 @@ def test_longer_tail_makes_fewer_visits_cold() -> None:
     assert colds[0] > colds[-1]
 
 
-def test_recommended_setting_is_within_the_budget_and_better_than_the_thriftiest() -> None:
+def test_recommendation_is_within_the_budget() -> None:
     traffic, price = draw_traffic("quiet", days=30, seed=1), find_price("l4-high")
     advice = recommend(SimulationCache(traffic), Service(), price, 5)
     thrifty = recommend(SimulationCache(traffic), Service(), price, 0.01)
@@ -185,7 +186,7 @@ def test_recommended_setting_is_within_the_budget_and_better_than_the_thriftiest
     assert advice.tried >= len(IDLE_TAILS)
 
 
-def test_budget_that_nothing_fits_is_said_and_the_cheapest_named() -> None:
+def test_too_small_budget_names_the_cheapest_setting() -> None:
     result = run("--budget", "0.01")
 
     assert "None of" in result.output
@@ -193,13 +194,13 @@ def test_budget_that_nothing_fits_is_said_and_the_cheapest_named() -> None:
 
 
 def test_budget_of_an_always_on_gpu_recommends_one() -> None:
-    record = answer("--days", "3", "--budget", "1000")["recommended"]
+    record = response("--days", "3", "--budget", "1000")["recommended"]
 
     assert record["setting"]["min_scale"] == 1
     assert record["cold_share"] == 0
 
 
-def test_crowd_that_waits_in_a_queue_is_given_more_pods() -> None:
+def test_advice_for_a_queue_is_more_pods() -> None:
     traffic = images_at(*[100 + 0.5 * index for index in range(60)], megapixels=4)
     advice = recommend(SimulationCache(traffic), Service(deadline_s=900, queue_size=100), find_price("l4-high"), 5)
 
@@ -215,14 +216,14 @@ def test_plot_is_a_png_with_something_in_it(tmp_path: Path) -> None:
     assert path.stat().st_size > 10_000
 
 
-def test_plot_that_cannot_be_written_is_refused_in_words(tmp_path: Path) -> None:
+def test_unwritable_plot_is_an_error(tmp_path: Path) -> None:
     result = run("--days", "1", "--plot", str(tmp_path / "nowhere" / "bill.png"))
 
     assert result.exit_code == 1
     assert "cannot be written" in result.output
 
 
-def test_missing_matplotlib_is_said_with_the_command_that_installs_it(tmp_path: Path) -> None:
+def test_missing_matplotlib_names_the_install_command(tmp_path: Path) -> None:
     (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')")
     script = "import sys; sys.path.insert(0, sys.argv.pop(1)); from planning.cli import plan; plan()"
     finished = subprocess.run(
@@ -245,7 +246,7 @@ def test_module_runs_as_the_command() -> None:
     assert "python -m planning" in finished.stdout
 
 
-def test_planning_imports_no_room_that_it_must_not_know() -> None:
+def test_planning_imports_no_heavy_package() -> None:
     script = (
         "import sys, pkgutil, importlib, planning\n"
         "names = [m.name for m in pkgutil.iter_modules(planning.__path__) if m.name not in ('__main__', 'cli')]\n"

@@ -51,7 +51,7 @@ def test_every_image_ends_exactly_once_and_the_bill_adds_up(service: Service, tr
 
 @settings(max_examples=120, deadline=None)
 @given(service=services, traffic=traffics)
-def test_no_image_is_faster_than_its_work_or_slower_than_the_deadline(service: Service, traffic: Traffic) -> None:
+def test_waits_are_between_work_and_deadline(service: Service, traffic: Traffic) -> None:
     month = simulate(service, traffic, seed=3)
     works = np.sort(service.overhead_s + service.seconds_per_megapixel * traffic.megapixels)
 
@@ -83,20 +83,20 @@ def test_skipping_quiet_time_gives_the_same_month(service: Service, traffic: Tra
     fast = simulate(service, short, seed=3)
     slow = simulate(service, short, seed=3, fast_forward=False)
 
-    assert fields_of(fast) == fields_of(slow)
+    assert read_fields(fast) == read_fields(slow)
 
 
-def test_pod_that_became_ready_while_there_was_no_data_is_billed_the_same_when_quiet_is_skipped() -> None:
+def test_pod_ready_without_data_is_billed_equally() -> None:
     # the client gave up during the boot and the window ended: the new pod's first scrape brings the next data
     service = Service(window_s=6, retention_s=0, boot_s=75, deadline_s=60, burst_capacity=1)
 
     fast, slow = (simulate(service, images_at(101.42), fast_forward=fast_forward) for fast_forward in (True, False))
 
-    assert fields_of(fast) == fields_of(slow)
+    assert read_fields(fast) == read_fields(slow)
     assert slow.gpu_s == pytest.approx(140.575)
 
 
-def fields_of(month: SimulatedMonth) -> dict[str, object]:
+def read_fields(month: SimulatedMonth) -> dict[str, object]:
     values = {field.name: getattr(month, field.name) for field in dataclasses.fields(month)}
     return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
 
@@ -107,9 +107,7 @@ def fields_of(month: SimulatedMonth) -> dict[str, object]:
     boots_s=st.lists(st.floats(0.5, 120), min_size=2, max_size=2).map(sorted),
     visits=st.integers(1, 4),
 )
-def test_a_slower_boot_never_costs_less_nor_answers_sooner_for_visits_far_apart(
-    service: Service, boots_s: list[float], visits: int
-) -> None:
+def test_slower_boot_is_never_cheaper_or_faster(service: Service, boots_s: list[float], visits: int) -> None:
     traffic = images_at(*(10 + 1000 * visit for visit in range(visits)))
     quick, slow = (
         simulate(dataclasses.replace(service, boot_s=boot_s, boot_p90_s=None), traffic) for boot_s in boots_s
@@ -120,7 +118,7 @@ def test_a_slower_boot_never_costs_less_nor_answers_sooner_for_visits_far_apart(
     assert (slow.latencies_s >= quick.latencies_s - SLACK_S).all()
 
 
-def test_a_slower_boot_can_cost_less_where_it_joins_two_visits() -> None:
+def test_slower_boot_can_cost_less_where_it_joins_two_visits() -> None:
     # not a bug: visits 40 s apart need two boots of a quick pod and one boot of a slow one
     traffic = images_at(10, 50)
     service = Service(window_s=6, retention_s=0)
@@ -137,7 +135,7 @@ def test_nobody_costs_nothing_once_the_deployment_is_over(initial_scale: int) ->
     assert (month.gpu_s, month.boots, month.served) == (0, 0, 0)
 
 
-def test_fresh_deployment_costs_a_boot_a_window_and_a_drain_per_pod_of_the_initial_scale() -> None:
+def test_fresh_deployment_costs_its_initial_scale() -> None:
     service = Service(window_s=30, retention_s=0, boot_s=12, drain_s=30, max_scale=3, burst_capacity=211)
     costs = [
         simulate(dataclasses.replace(service, initial_scale=scale), images([]), is_fresh=True).gpu_s
@@ -185,7 +183,7 @@ def test_idle_tail_is_that_of_the_phase_sweep(
     assert least - 0.05 <= simulate(service, images_at(at_s)).idle_s <= most + 0.05
 
 
-def test_visit_during_the_retention_is_warm_and_one_after_it_is_cold() -> None:
+def test_visit_is_warm_only_during_the_retention() -> None:
     service = Service(window_s=15, retention_s=30, seconds_per_megapixel=1, overhead_s=0)
     during, after = (simulate(service, images_at(100, at_s)) for at_s in (150, 250))
 
@@ -193,7 +191,7 @@ def test_visit_during_the_retention_is_warm_and_one_after_it_is_cold() -> None:
     assert (after.cold, after.boots) == (2, 2)
 
 
-def test_full_queue_refuses_and_a_long_boot_times_out() -> None:
+def test_full_queue_rejects_and_a_long_boot_times_out() -> None:
     traffic = images_at(*(100 + 0.01 * index for index in range(10)))
     refusing = simulate(Service(queue_size=4), traffic)
     timing_out = simulate(Service(boot_s=200, deadline_s=60), traffic)
@@ -202,14 +200,14 @@ def test_full_queue_refuses_and_a_long_boot_times_out() -> None:
     assert (timing_out.timed_out, timing_out.served, timing_out.work_s) == (10, 0, 0)
 
 
-def test_gpu_works_on_one_image_at_a_time_whatever_the_concurrency() -> None:
+def test_gpu_works_on_one_image_at_a_time_for_any_concurrency() -> None:
     traffic = images_at(*([100.0] * 4))
     service = Service(seconds_per_megapixel=10, overhead_s=0, concurrency=4)
 
     assert simulate(service, traffic).latencies_s.tolist() == pytest.approx([22, 32, 42, 52], abs=0.01)
 
 
-def test_with_one_gpu_a_new_pod_waits_for_the_drain_of_the_old_one() -> None:
+def test_new_pod_waits_for_the_old_ones_gpu() -> None:
     service = Service(window_s=6, retention_s=0, seconds_per_megapixel=1, overhead_s=0)
     traffic = images_at(100, 128)  # the first pod is gone at about 121 and drains until 151
     free, one = (simulate(dataclasses.replace(service, gpus=gpus), traffic) for gpus in (0, 1))
@@ -218,14 +216,14 @@ def test_with_one_gpu_a_new_pod_waits_for_the_drain_of_the_old_one() -> None:
     assert one.latencies_s[-1] > 30
 
 
-def test_pod_that_never_sleeps_is_billed_for_the_whole_time_and_never_cold() -> None:
+def test_pod_that_never_sleeps_is_billed_throughout() -> None:
     month = simulate(Service(min_scale=1), images_at(10, 5000, days=2))
 
     assert month.gpu_s == pytest.approx(2 * DAY_S)
     assert month.cold == 0
 
 
-def test_lingering_node_is_billed_once_for_visits_within_its_time() -> None:
+def test_lingering_node_is_billed_once() -> None:
     service = Service(node_linger_s=600)
     one, near, far = (simulate(service, images_at(*moments)) for moments in ((100,), (100, 500), (100, 5000)))
 
@@ -238,9 +236,7 @@ def test_lingering_node_is_billed_once_for_visits_within_its_time() -> None:
     lives=st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 200)), max_size=15),
     linger=st.integers(0, 300),
 )
-def test_nodes_are_kept_at_least_as_long_as_their_pods_and_linger_at_most_once_a_pod(
-    lives: list[tuple[int, int]], linger: int
-) -> None:
+def test_nodes_outlive_pods_and_linger_once(lives: list[tuple[int, int]], linger: int) -> None:
     spans = [(begin, begin + length) for begin, length in lives]
     total = sum(length for _, length in lives)
 
@@ -254,11 +250,11 @@ def test_same_seed_same_month_other_seed_other_boots() -> None:
 
     first, again, other = (simulate(service, traffic, seed=seed) for seed in (1, 1, 2))
 
-    assert fields_of(first) == fields_of(again)
+    assert read_fields(first) == read_fields(again)
     assert first.boot_s != other.boot_s
 
 
-def test_boot_times_have_the_median_and_the_90th_percentile_asked_for() -> None:
+def test_boot_times_have_the_given_percentiles() -> None:
     service = Service(boot_s=12, boot_p90_s=24, window_s=6, retention_s=0, seconds_per_megapixel=0, overhead_s=0)
     month = simulate(service, images_at(*range(1000, 1_600_000, 800), days=20))
 
@@ -277,7 +273,7 @@ def test_boot_times_have_the_median_and_the_90th_percentile_asked_for() -> None:
         ({"retention_s": 7200}, "Invalid retention 7200"),
     ],
 )
-def test_setting_out_of_range_is_refused_with_its_limits(change: dict[str, float], words: str) -> None:
+def test_setting_out_of_range_is_rejected_with_its_limits(change: dict[str, float], words: str) -> None:
     with pytest.raises(InvalidServiceError, match=words):
         simulate(dataclasses.replace(Service(), **change), images([]))  # type: ignore[arg-type]
 

@@ -9,7 +9,7 @@ from planning.traffic import DAY_S, TRACES, InvalidTraceError, draw_traffic, dra
 
 
 @pytest.mark.parametrize("name", sorted(TRACES))
-def test_trace_is_ordered_within_its_days_and_the_same_for_the_same_seed(name: str) -> None:
+def test_trace_is_ordered_and_repeatable(name: str) -> None:
     traffic = draw_traffic(name, days=7, seed=4)
     again = draw_traffic(name, days=7, seed=4)
 
@@ -38,7 +38,7 @@ def test_bursty_brings_as_many_as_poisson_but_in_bunches() -> None:
     assert dispersion(bursty.arrive_s) > 5
 
 
-def test_front_page_brings_half_of_its_crowd_within_three_hours() -> None:
+def test_front_page_brings_half_its_traffic_in_three_hours() -> None:
     traffic = draw_traffic("front-page", days=30, seed=1)
     noon_s = 15.5 * DAY_S
     crowd = traffic.arrive_s[(traffic.arrive_s > noon_s) & (traffic.arrive_s < noon_s + DAY_S)]
@@ -46,7 +46,7 @@ def test_front_page_brings_half_of_its_crowd_within_three_hours() -> None:
     assert (crowd < noon_s + 3 * 3600).mean() == pytest.approx(0.5, abs=0.06)
 
 
-def test_visitors_upload_one_to_five_images_five_seconds_apart_at_least() -> None:
+def test_session_has_one_to_five_images() -> None:
     traffic = draw_visitors(1, days=2000, seed=3)
 
     gaps = np.diff(traffic.arrive_s)
@@ -61,7 +61,7 @@ def test_night_is_quieter_than_day() -> None:
     assert ((hours < 3) | (hours > 21)).sum() < 0.6 * ((hours > 9) & (hours < 15)).sum()
 
 
-def test_unknown_trace_is_refused_with_the_choices() -> None:
+def test_unknown_trace_is_rejected_with_the_choices() -> None:
     with pytest.raises(InvalidTraceError, match="Named traces: quiet, spikes, front-page, poisson, bursty, nobody"):
         draw_traffic("loud", days=1, seed=1)
 
@@ -72,7 +72,7 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_trace_file_holds_moments_and_sizes_in_csv_or_json_lines(tmp_path: Path) -> None:
+def test_trace_file_is_csv_or_json_lines(tmp_path: Path) -> None:
     text = 'at_s,megapixels\n# a comment\n\n30\n10.5,2\n{"at_s": 90000, "megapixels": 0.25}\n{"at_s": 12}\n'
     traffic = read_traffic(written(tmp_path, text))
 
@@ -81,7 +81,7 @@ def test_trace_file_holds_moments_and_sizes_in_csv_or_json_lines(tmp_path: Path)
     assert traffic.days == 2
 
 
-def test_mark_that_a_spreadsheet_puts_before_the_first_line_is_no_part_of_it(tmp_path: Path) -> None:
+def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     assert read_traffic(written(tmp_path, "\ufeff10\n20\n")).arrive_s.tolist() == [10, 20]
     assert read_traffic(written(tmp_path, "\ufeffseconds\n20\n")).arrive_s.tolist() == [20]
 
@@ -123,7 +123,7 @@ def test_bad_line_is_named_by_its_number_and_its_fault(tmp_path: Path, line: str
     assert words in str(caught.value)
 
 
-def test_first_line_that_is_neither_a_heading_nor_an_arrival_is_refused(tmp_path: Path) -> None:
+def test_invalid_first_line_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InvalidTraceError, match="line 1"):
         read_traffic(written(tmp_path, "when,size\n5,1\n"))
 
@@ -137,12 +137,12 @@ def test_long_bad_line_is_shown_shortened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing\n", "at_s\n"])
-def test_file_without_arrivals_is_refused(tmp_path: Path, text: str) -> None:
+def test_file_without_arrivals_is_rejected(tmp_path: Path, text: str) -> None:
     with pytest.raises(InvalidTraceError, match="has no arrivals"):
         read_traffic(written(tmp_path, text))
 
 
-def test_file_that_cannot_be_read_is_refused_in_words(tmp_path: Path) -> None:
+def test_unreadable_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "binary"
     path.write_bytes(b"\xff\xfe\x00\x81")
 

@@ -58,7 +58,7 @@ def test_visible_pixels_stay_and_hidden_ones_lie_between_them(height: int, width
         assert (bleed_colour(bled, alpha) == bled).all()
 
 
-def test_a_hidden_pixel_takes_the_rounded_mean_of_its_neighbours() -> None:
+def test_hidden_pixel_takes_the_rounded_mean_of_its_neighbours() -> None:
     pixels = np.array([[10, 11], [11, 200]], np.uint8)[..., np.newaxis].repeat(3, axis=2)
     alpha = np.array([[255, 1], [9, 0]], np.uint8)
     assert bleed_colour(pixels, alpha)[1, 1].tolist() == [11, 11, 11]

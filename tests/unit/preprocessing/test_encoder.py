@@ -34,13 +34,13 @@ def encode_bands(given: Image, format_: OutputFormat, cuts: tuple[int, ...]) -> 
 
 
 def decoded(data: bytes) -> tuple[str, bytes, bytes | None]:
-    picture = PilImage.open(BytesIO(data))
-    return picture.mode, picture.tobytes(), picture.info.get("icc_profile")
+    opened = PilImage.open(BytesIO(data))
+    return opened.mode, opened.tobytes(), opened.info.get("icc_profile")
 
 
 @pytest.mark.parametrize("format_", get_args(OutputFormat))
 @pytest.mark.parametrize("kind", GIVEN)
-def test_bands_make_the_picture_that_the_whole_makes(kind: str, format_: OutputFormat) -> None:
+def test_bands_make_the_image_that_the_whole_makes(kind: str, format_: OutputFormat) -> None:
     given = GIVEN[kind]
     whole = Image(
         given.pixels.repeat(2, axis=0).repeat(2, axis=1),
@@ -52,12 +52,12 @@ def test_bands_make_the_picture_that_the_whole_makes(kind: str, format_: OutputF
     assert decoded(encode_bands(given, format_, (10, 11, 40))) == decoded(encode(whole, format_, 90))
 
 
-def test_the_same_bands_make_the_same_bytes() -> None:
+def test_same_bands_make_the_same_bytes() -> None:
     assert encode_bands(GIVEN["with alpha"], "png", (10, 40)) == encode_bands(GIVEN["with alpha"], "png", (10, 40))
 
 
 @pytest.mark.parametrize("format_", ["png", "jpeg"])
-def test_rows_missing_or_too_many_are_refused(format_: OutputFormat) -> None:
+def test_rows_missing_or_too_many_are_rejected(format_: OutputFormat) -> None:
     encoder = BandEncoder(GIVEN["colour"], 2, format_, 90)
     encoder.add(LARGE[:40])
     with pytest.raises(ValueError, match="8 of 48 rows are missing"):
@@ -68,13 +68,13 @@ def test_rows_missing_or_too_many_are_refused(format_: OutputFormat) -> None:
         BandEncoder(GIVEN["colour"], 2, format_, 90).add(PHOTO)
 
 
-def test_a_picture_the_format_cannot_hold_is_refused_before_any_band() -> None:
+def test_image_the_format_cannot_hold_is_rejected_before_any_band() -> None:
     with pytest.raises(UnsupportedOutputError):
         BandEncoder(Image(np.zeros((2, 9000, 3), np.uint8)), 2, "webp", 90)
 
 
 @pytest.mark.parametrize("format_", ["png", "jpeg"])
-def test_memory_follows_the_band_whatever_the_picture_holds(format_: OutputFormat) -> None:
+def test_memory_follows_the_band_for_any_image_holds(format_: OutputFormat) -> None:
     given = Image(np.zeros((1_024, 512, 3), np.uint8), alpha=np.full((1_024, 512), 9, np.uint8))
     band, pixels = np.zeros((32, 2_048, 3), np.uint8), 4_096 * 2_048
     tracemalloc.start()  # includes numpy's memory

@@ -19,7 +19,7 @@ ROUNDS = 180
 
 
 @pytest.mark.parametrize("name", SEEDS)
-def test_damaged_uploads_are_refused_by_name_or_decoded_whole(name: str) -> None:
+def test_damaged_uploads_are_rejected_by_name_or_decoded_whole(name: str) -> None:
     dice = random.Random(name)
     outcomes: Counter[str] = Counter()
     sentences: list[str] = []

@@ -26,7 +26,7 @@ def grids(draw: st.DrawFn) -> Grid:
 
 
 @given(grids())
-def test_the_cores_own_every_row_and_column_exactly_once(grid: Grid) -> None:
+def test_cores_own_every_row_and_column_exactly_once(grid: Grid) -> None:
     for edges, side in ((grid.row_edges, grid.height), (grid.column_edges, grid.width)):
         assert (edges[0], edges[-1]) == (0, side)
         assert all(start < stop for start, stop in pairwise(edges))
@@ -55,9 +55,7 @@ def test_every_core_keeps_the_halo_from_each_inner_side(grid: Grid) -> None:
 
 
 @given(sides, sides, windows, st.integers(0, 40), st.integers(0, 300))
-def test_a_side_that_fits_one_tile_is_one_tile_and_no_tile_exceeds_the_limit(
-    height: int, width: int, window: int, halo: int, spare: int
-) -> None:
+def test_tiles_are_within_the_limit(height: int, width: int, window: int, halo: int, spare: int) -> None:
     max_tile_px = 2 * pad_length(halo, window) + window + spare
     grid = choose_grid(height, width, window=window, halo=halo, max_tile_px=max_tile_px)
     assert max(grid.tile_height, grid.tile_width) <= max_tile_px
@@ -82,7 +80,7 @@ def test_no_other_count_of_tiles_computes_fewer_pixels(side: int, window: int, h
     assert grid.rows * grid.tile_height == min(possible)
 
 
-def test_the_halo_is_rounded_up_to_the_window() -> None:
+def test_halo_is_rounded_up_to_the_window() -> None:
     assert [choose_grid(99, 99, window=7, halo=halo, max_tile_px=98).halo for halo in (0, 1, 7, 8, 16)] == [
         0,
         7,
@@ -97,14 +95,14 @@ def test_one_tile_of_a_small_image_is_only_padded_to_the_window() -> None:
     assert choose_grid(64, 128, window=8, halo=16, max_tile_px=128) == Grid(64, 128, 8, 16, 64, 128, 1, 1)
 
 
-def test_a_tile_without_room_for_a_core_is_refused_with_the_side_it_needs() -> None:
+def test_tile_too_small_for_a_core_is_rejected() -> None:
     with pytest.raises(GridError, match="allow 40 px"):
         choose_grid(500, 500, window=8, halo=16, max_tile_px=39)
     assert choose_grid(500, 500, window=8, halo=16, max_tile_px=40).tile_height == 40
 
 
 @pytest.mark.parametrize("wrong", [{"height": 0}, {"width": -3}, {"window": 0}, {"halo": -1}, {"max_tile_px": 0}])
-def test_numbers_that_make_no_grid_are_refused(wrong: dict[str, int]) -> None:
+def test_numbers_that_make_no_grid_are_rejected(wrong: dict[str, int]) -> None:
     right = {"height": 9, "width": 9, "window": 8, "halo": 8, "max_tile_px": 64}
     numbers = right | wrong
     with pytest.raises(GridError, match="No grid"):
@@ -118,7 +116,7 @@ def test_numbers_that_make_no_grid_are_refused(wrong: dict[str, int]) -> None:
 
 
 @given(grids())
-def test_a_grid_crosses_triton_as_eight_numbers(grid: Grid) -> None:
+def test_grid_crosses_triton_as_eight_numbers(grid: Grid) -> None:
     array = grid.to_array()
     assert array.dtype == np.int32
     assert array.shape == (8,)
@@ -145,7 +143,7 @@ def test_a_grid_crosses_triton_as_eight_numbers(grid: Grid) -> None:
         {"columns": 2},
     ],
 )
-def test_a_hostile_grid_is_refused(change: dict[str, int]) -> None:
+def test_hostile_grid_is_rejected(change: dict[str, int]) -> None:
     grid = choose_grid(500, 700, window=8, halo=16, max_tile_px=128)
     hostile = np.array(list((dataclasses.asdict(grid) | change).values()), np.int32)
     with pytest.raises(GridError):
@@ -156,7 +154,7 @@ def test_a_hostile_grid_is_refused(change: dict[str, int]) -> None:
     "array",
     [np.zeros(7, np.int32), np.zeros((1, 8), np.int32), np.ones(8, np.float32), np.ones(8, np.int64), np.array(5)],
 )
-def test_a_tensor_that_is_no_grid_is_refused_with_its_shape(array: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_tensor_that_is_no_grid_is_rejected_with_its_shape(array: np.ndarray) -> None:  # type: ignore[type-arg]
     with pytest.raises(GridError, match=r"int32 \[8\] tensor, not"):
         Grid.from_array(array)
 
@@ -170,12 +168,12 @@ def test_whatever_passes_the_check_covers_its_image(grid: Grid, changes: list[in
         changed = Grid.from_array(grid.to_array() + np.array(changes, np.int32))
     except GridError:
         return
-    test_the_cores_own_every_row_and_column_exactly_once.hypothesis.inner_test(changed)  # type: ignore[attr-defined]
+    test_cores_own_every_row_and_column_exactly_once.hypothesis.inner_test(changed)  # type: ignore[attr-defined]
     test_tiles_lie_on_the_window_inside_the_padded_image.hypothesis.inner_test(changed)  # type: ignore[attr-defined]
     test_every_core_keeps_the_halo_from_each_inner_side.hypothesis.inner_test(changed)  # type: ignore[attr-defined]
 
 
-def test_offsets_and_edges_are_worked_out_once_however_many_bands_ask() -> None:
+def test_offsets_and_edges_are_computed_once() -> None:
     """Computed again for each row of tiles, they would cost a long, thin image the square of its rows."""
     grid = choose_grid(4000, 3000, window=8, halo=16, max_tile_px=64)
     for name in ("tops", "lefts", "row_edges", "column_edges"):

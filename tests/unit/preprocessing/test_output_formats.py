@@ -65,7 +65,7 @@ def test_every_format_holds_every_shape(asked: OutputFormat, shape: tuple[int, i
 
 
 @pytest.mark.parametrize("asked", FORMATS)
-def test_the_profile_is_written_and_no_other_metadata(asked: OutputFormat) -> None:
+def test_profile_is_written_and_no_other_metadata(asked: OutputFormat) -> None:
     opened = reopen(encode(Image(PHOTO, icc_profile=RGB_PROFILE), asked))
     assert opened.info["icc_profile"] == RGB_PROFILE
     assert not {"exif", "xmp", "comment", "dpi", "Software"} & opened.info.keys()
@@ -80,7 +80,7 @@ def test_jpeg_is_4_4_4_and_grey_jpeg_has_one_channel() -> None:
 
 
 @pytest.mark.parametrize("asked", ["jpeg", "webp"])
-def test_a_higher_quality_is_nearer_and_larger(asked: OutputFormat) -> None:
+def test_higher_quality_is_nearer_and_larger(asked: OutputFormat) -> None:
     def distance(quality: int) -> tuple[float, int]:
         data = encode(Image(PHOTO), asked, quality)
         return float(np.abs(decode(probe(data, LIMITS)).pixels.astype(int) - PHOTO).mean()), len(data)
@@ -104,7 +104,7 @@ def test_webp_keeps_alpha_exactly() -> None:
     assert (np.asarray(reopen(encode(Image(PHOTO, alpha=ALPHA), "webp")))[..., 3] == ALPHA).all()
 
 
-def test_webp_has_no_greyscale_so_a_grey_profile_is_dropped_and_said_so() -> None:
+def test_grey_profile_is_dropped_for_webp() -> None:
     image = Image(GREY, is_grey=True, icc_profile=GREY_PROFILE)
     assert "icc_profile" not in reopen(encode(image, "webp")).info
     assert "greyscale colour profile was dropped" in describe_losses(image, "webp")[0]
@@ -116,9 +116,7 @@ def test_webp_has_no_greyscale_so_a_grey_profile_is_dropped_and_said_so() -> Non
     ("asked", "side", "advice"),
     [("webp", 16_384, "Use PNG or JPEG"), ("jpeg", 65_501, "Use PNG"), ("png", 2**31, "Send a smaller image")],
 )
-def test_a_side_over_what_the_format_holds_is_refused_with_what_to_do(
-    asked: OutputFormat, side: int, advice: str
-) -> None:
+def test_side_over_the_formats_maximum_is_rejected(asked: OutputFormat, side: int, advice: str) -> None:
     with pytest.raises(
         UnsupportedOutputError, match=rf"{side} x 5 pixels; .* holds at most {side - 1:,} per side. {advice}\."
     ):
@@ -127,14 +125,14 @@ def test_a_side_over_what_the_format_holds_is_refused_with_what_to_do(
 
 
 @pytest.mark.parametrize("asked", ["webp", "jpeg"])
-def test_the_longest_side_of_the_format_is_written(asked: OutputFormat) -> None:
+def test_longest_side_of_the_format_is_written(asked: OutputFormat) -> None:
     side = MAX_OUTPUT_SIDES[asked]
     assert reopen(encode(Image(np.zeros((1, side, 3), np.uint8)), asked)).size == (side, 1)
     with pytest.raises(UnsupportedOutputError):
         encode(Image(np.zeros((1, side + 1, 3), np.uint8)), asked)
 
 
-def test_unknown_formats_and_qualities_are_refused_in_words() -> None:
+def test_unknown_formats_and_qualities_are_rejected() -> None:
     with pytest.raises(UnsupportedOutputError, match="Unknown output format 'gif': use png, jpeg or webp"):
         check_output(1, 1, "gif")  # type: ignore[arg-type]
     for quality in (0, 101, -5):
@@ -142,7 +140,7 @@ def test_unknown_formats_and_qualities_are_refused_in_words() -> None:
             check_output(1, 1, "jpeg", quality)
 
 
-def test_an_image_of_the_wrong_shape_cannot_be_made() -> None:
+def test_image_of_the_wrong_shape_cannot_be_made() -> None:
     with pytest.raises(ValueError, match=r"not uint8 \[4, 4\]"):
         Image(np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match=r"alpha must be uint8 \[4, 4\]"):

@@ -67,9 +67,7 @@ def test_huge_sides_come_back_bit_for_bit(shape: tuple[int, int], window: int) -
 
 @settings(max_examples=25, deadline=None)
 @given(sides, sides, windows, st.sampled_from([2, 3, 4, 8]))
-def test_a_network_that_repeats_pixels_gives_the_repeated_image(
-    height: int, width: int, window: int, scale: int
-) -> None:
+def test_network_that_repeats_pixels_gives_the_repeated_image(height: int, width: int, window: int, scale: int) -> None:
     image, grid = photo_and_grid(height, width, window)
     stitched = stitch(repeat(split(image, grid), scale), grid, scale)
     assert stitched.flags.c_contiguous
@@ -148,9 +146,7 @@ def windowed(window: int) -> Callable[[Array], Array]:
 
 @pytest.mark.parametrize(("window", "shape"), [(8, (150, 203)), (7, (150, 203)), (8, (64, 300)), (8, (97, 5))])
 @pytest.mark.parametrize("kind", ["shift-covariant", "windowed"])
-def test_tiled_equals_whole_when_the_halo_covers_the_receptive_field(
-    kind: str, window: int, shape: tuple[int, int]
-) -> None:
+def test_tiled_equals_whole_with_a_sufficient_halo(kind: str, window: int, shape: tuple[int, int]) -> None:
     network = shift_covariant(16) if kind == "shift-covariant" else windowed(window)
     image, grid = photo_and_grid(*shape, window, halo=16, max_tile_px=80)
     whole = network(pad_to_window(image, window))[: shape[0], : shape[1]]
@@ -159,13 +155,13 @@ def test_tiled_equals_whole_when_the_halo_covers_the_receptive_field(
     assert (stitch(tiles, grid, 1) == whole).all()
 
 
-def test_a_receptive_field_beyond_the_halo_is_seen_as_a_difference() -> None:
+def test_receptive_field_beyond_the_halo_is_seen_as_a_difference() -> None:
     network, (image, grid) = shift_covariant(26), photo_and_grid(150, 203, max_tile_px=80)
     tiles = np.stack([network(tile) for tile in split(image, grid)])
     assert (stitch(tiles, grid, 1) != network(pad_to_window(image, 8))[:150, :203]).any()
 
 
-def test_an_image_that_is_its_own_tile_is_not_copied() -> None:
+def test_image_that_is_its_own_tile_is_not_copied() -> None:
     image, grid = photo_and_grid(64, 48)
     tiles = split(image, grid)
     assert np.shares_memory(tiles, image)
@@ -173,7 +169,7 @@ def test_an_image_that_is_its_own_tile_is_not_copied() -> None:
     assert np.shares_memory(stitch_band(tiles, grid, 0, 1), tiles)
 
 
-def test_split_and_stitch_allocate_their_result_and_little_else() -> None:
+def test_split_and_stitch_allocate_only_their_result() -> None:
     image, grid = photo_and_grid(1000, 1000, max_tile_px=128)
     tiles = split(image, grid)
     runs: dict[str, Callable[[], Array]] = {
@@ -197,7 +193,7 @@ def test_any_channels_and_dtype_pass() -> None:
     assert (stitch(split(image, grid), grid, 1) == image).all()
 
 
-def test_arrays_that_do_not_fit_the_grid_are_refused_with_both_shapes() -> None:
+def test_arrays_of_another_shape_are_rejected() -> None:
     image, grid = photo_and_grid(100, 100)
     tiles = split(image, grid)
     with pytest.raises(GridError, match=r"image \[100, 100, C\], not \[99, 100, 3\]"):
@@ -210,7 +206,7 @@ def test_arrays_that_do_not_fit_the_grid_are_refused_with_both_shapes() -> None:
         stitch_band(tiles, grid, 0, 1)
 
 
-def test_the_table_of_computed_pixels_in_the_docs_is_what_the_grid_gives() -> None:
+def test_docs_table_of_computed_pixels_matches_the_grid() -> None:
     text = ROOT.joinpath("docs/explanation/tiling.md").read_text(encoding="utf-8")
     rows = re.findall(
         r"^\| (\d+) x (\d+) \| (\d+) \| (\d+) x (\d+) of (\d+) x (\d+) \| ([\d.]+) \|", text, re.MULTILINE

@@ -41,7 +41,7 @@ print(json.dumps({{"taken": memory("VmHWM") - before, "file": len(data)}}))
 """
 
 
-def upload_of(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Upload:
+def make_upload(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Upload:
     return probe(images.encode_png(pixels), LIMITS)
 
 
@@ -49,19 +49,19 @@ def upload_of(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Upload
 @pytest.mark.parametrize("format_", get_args(OutputFormat))
 @pytest.mark.parametrize("channels", [3, 4])
 def test_noise_takes_no_more_than_it_is_said_to(format_: OutputFormat, channels: int) -> None:
-    told = working_bytes(upload_of(np.zeros((SIDE, SIDE, channels), np.uint8)), 4, format_)
+    told = working_bytes(make_upload(np.zeros((SIDE, SIDE, channels), np.uint8)), 4, format_)
 
-    answer = subprocess.run(
+    response = subprocess.run(
         [sys.executable, "-c", MEASURE, format_, str(channels)], cwd=ROOT, capture_output=True, text=True, check=True
     )
 
-    taken = json.loads(answer.stdout)["taken"]
+    taken = json.loads(response.stdout)["taken"]
     assert taken < told, f"{taken / (4 * SIDE) ** 2:.1f} bytes a pixel, told were {told / (4 * SIDE) ** 2:.1f}"
 
 
 def test_more_pixels_a_larger_scale_and_transparency_take_more() -> None:
-    plain, larger = (upload_of(np.zeros((side, 64, 3), np.uint8)) for side in (64, 65))
-    clear = upload_of(np.zeros((64, 64, 4), np.uint8))
+    plain, larger = (make_upload(np.zeros((side, 64, 3), np.uint8)) for side in (64, 65))
+    clear = make_upload(np.zeros((64, 64, 4), np.uint8))
 
     assert working_bytes(plain, 2, "webp") < working_bytes(larger, 2, "webp")
     assert working_bytes(plain, 2, "webp") < working_bytes(plain, 3, "webp")
@@ -69,9 +69,9 @@ def test_more_pixels_a_larger_scale_and_transparency_take_more() -> None:
 
 
 def test_at_scale_1_decoding_takes_most() -> None:
-    assert working_bytes(upload_of(np.zeros((100, 1_000, 3), np.uint8)), 1, "png") == 100 * 1_000 * 24
+    assert working_bytes(make_upload(np.zeros((100, 1_000, 3), np.uint8)), 1, "png") == 100 * 1_000 * 24
 
 
-def test_the_most_pixels_are_those_that_the_bytes_hold() -> None:
+def test_most_pixels_are_those_that_the_bytes_hold() -> None:
     assert max_output_pixels("webp", 1_600, is_transparent=False) == 100
     assert max_output_pixels("webp", 4_200, is_transparent=True) == 100

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from swinir.checks import FIELDS, IDENTICAL_DB, summarise
-from swinir.inference.cpu_count import count_processors
+from swinir.inference.cpu_count import count_cpus
 from swinir.settings import MAX_WEIGHTS_BYTES, read_settings
 
 
@@ -17,25 +17,25 @@ def rows(*tiles: tuple[float, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.f
     return np.array(tiles, np.float32)
 
 
-def test_an_image_is_as_sound_as_its_tiles() -> None:
-    sound = summarise(rows((0, 1, -3.5, 250, 0.25, 1.0), (1, 2, 4, 259.25, 0.75, 3.0)))
-    assert sound.tiles == 2
-    assert sound.reruns == 1
-    assert sound.halvings == 2
-    assert (sound.lowest, sound.highest) == (-3.5, 259.25)
-    assert sound.clamped == 0.5
-    assert sound.back_db == pytest.approx(10 * np.log10(255**2 / 2))
-    assert sound.describe() == (
+def test_image_is_as_sound_as_its_tiles() -> None:
+    checks = summarise(rows((0, 1, -3.5, 250, 0.25, 1.0), (1, 2, 4, 259.25, 0.75, 3.0)))
+    assert checks.tiles == 2
+    assert checks.reruns == 1
+    assert checks.halvings == 2
+    assert (checks.lowest, checks.highest) == (-3.5, 259.25)
+    assert checks.clamped == 0.5
+    assert checks.back_db == pytest.approx(10 * np.log10(255**2 / 2))
+    assert checks.to_header() == (
         "finite; tiles=2; reruns=1; halvings=2; range=-3.5..259.2; clamped=0.50000; back_db=45.12"
     )
 
 
-def test_people_are_told_in_a_sentence() -> None:
-    assert summarise(rows((0, 0, 0, 255, 0, 1.0))).tell() == (
-        "Checked: 1 tile(s), every number finite. Shrunk back, the result matches the upload at 48.1 dB."
+def test_sentence_has_tiles_reruns_and_psnr() -> None:
+    assert summarise(rows((0, 0, 0, 255, 0, 1.0))).to_sentence() == (
+        "Checked: 1 tile, every value finite. Shrunk back, the result matches the upload at 48.1 dB."
     )
-    told = summarise(rows((1, 0, 0, 255, 0, 1.0), (0, 0, 0, 255, 0, 1.0))).tell()
-    assert "2 tile(s), every number finite; 1 of them were computed again in full precision." in told
+    text = summarise(rows((1, 0, 0, 255, 0, 1.0), (0, 0, 0, 255, 0, 1.0))).to_sentence()
+    assert "2 tiles (1 computed again in full precision), every value finite." in text
 
 
 def test_no_difference_has_a_number_too() -> None:
@@ -45,7 +45,7 @@ def test_no_difference_has_a_number_too() -> None:
 @pytest.mark.parametrize(
     "bad", [np.zeros((0, len(FIELDS))), np.zeros((2, 5)), np.zeros(6), np.full((1, len(FIELDS)), np.nan)]
 )
-def test_rows_that_are_none_are_refused(bad: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
+def test_rows_that_are_none_are_rejected(bad: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
     with pytest.raises(ValueError, match="CHECKS has shape"):
         summarise(bad.astype(np.float32))
 
@@ -54,22 +54,22 @@ def test_rows_that_are_none_are_refused(bad: np.ndarray[tuple[int, ...], np.dtyp
     ("written", "granted"),
     [("max 100000", 1000), ("150000 100000", 2), ("50000 100000", 1), ("900000 100000", 9), ("nonsense", 1000)],
 )
-def test_a_containers_quota_bounds_the_threads(tmp_path: Path, written: str, granted: int) -> None:
+def test_containers_quota_bounds_the_threads(tmp_path: Path, written: str, granted: int) -> None:
     (tmp_path / "cpu.max").write_text(written + "\n")
-    assert count_processors(tmp_path) == min(granted, len(os.sched_getaffinity(0)))
+    assert count_cpus(tmp_path) == min(granted, len(os.sched_getaffinity(0)))
 
 
 @pytest.mark.parametrize(("quota", "granted"), [("-1", 1000), ("100000", 1)])
-def test_an_older_cgroup_is_read_too(tmp_path: Path, quota: str, granted: int) -> None:
+def test_older_cgroup_is_read_too(tmp_path: Path, quota: str, granted: int) -> None:
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(quota)
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000")
-    assert count_processors(tmp_path) == min(granted, len(os.sched_getaffinity(0)))
+    assert count_cpus(tmp_path) == min(granted, len(os.sched_getaffinity(0)))
 
 
 def test_settings_come_from_the_environment_and_have_defaults() -> None:
     assert read_settings({}).max_weights_bytes == MAX_WEIGHTS_BYTES
     assert read_settings({}).weights_dir is None
-    given = {"SUPERRES_WEIGHTS_DIR": "/w", "SUPERRES_ENGINE_THREADS": "3", "SUPERRES_MAX_WEIGHTS_BYTES": "5"}
-    settings = read_settings({**given, "SUPERRES_DEFAULT_VARIANT": "compact_x4"})
+    environ = {"SUPERRES_WEIGHTS_DIR": "/w", "SUPERRES_ENGINE_THREADS": "3", "SUPERRES_MAX_WEIGHTS_BYTES": "5"}
+    settings = read_settings({**environ, "SUPERRES_DEFAULT_VARIANT": "compact_x4"})
     assert (settings.weights_dir, settings.threads, settings.max_weights_bytes) == (Path("/w"), 3, 5)

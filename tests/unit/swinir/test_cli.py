@@ -31,7 +31,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
-def test_the_list_has_every_variant_with_what_the_table_knows(run: Run) -> None:
+def test_list_has_every_variant_with_what_the_table_knows(run: Run) -> None:
     rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
     assert set(rows) == set(VARIANTS)
     for name, variant in VARIANTS.items():
@@ -45,7 +45,7 @@ def test_the_list_has_every_variant_with_what_the_table_knows(run: Run) -> None:
     assert rows["real_x4"]["checkpoint_key"] == "params_ema"
 
 
-def test_the_list_for_people_has_a_line_a_variant(run: Run, tmp_path: Path) -> None:
+def test_list_for_people_has_a_line_a_variant(run: Run, tmp_path: Path) -> None:
     install_small(tmp_path / "weights", "mine_x2")
     lines = run("list").stdout.splitlines()
     assert len(lines) == 1 + len(VARIANTS) + 1
@@ -54,45 +54,45 @@ def test_the_list_for_people_has_a_line_a_variant(run: Run, tmp_path: Path) -> N
     assert any(line.startswith("mine_x2 ") and " imported " in line for line in lines)
 
 
-def test_verify_checks_what_is_here_and_fails_when_one_is_not_sound(run: Run, tmp_path: Path) -> None:
+def test_verify_fails_for_a_damaged_file(run: Run, tmp_path: Path) -> None:
     install_small(tmp_path / "weights", "mine_x2")
     lines = run("verify").stdout.splitlines()
-    assert "compact_x4: sound, ships with the project" in lines
-    assert "mine_x2: sound, no hash known: not in the lock file" in lines
+    assert "compact_x4: OK (bundled)" in lines
+    assert "mine_x2: OK (no known hash: not in the lock file)" in lines
 
     path = tmp_path / "weights" / "mine_x2.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     result = run("verify", "mine_x2", "compact_x4", status=1)
-    assert "compact_x4: sound" in result.stdout
+    assert "compact_x4: OK" in result.stdout
     assert "mine_x2: mine_x2.safetensors cannot be read as safetensors" in result.stderr
 
 
 def test_verify_names_what_is_not_here(run: Run) -> None:
     result = run("verify", "real_x4", "nope", status=1)
     assert "superres weights fetch real_x4" in result.stderr
-    assert "no variant 'nope'" in result.stderr
+    assert "Unknown variant 'nope'" in result.stderr
 
 
 def test_fetch_says_what_a_server_did_wrong(run: Run) -> None:
     with serve(Behaviour(statuses=[404])) as base_url:
         result = run("fetch", "classical_x3", "--from", base_url, status=1)
-    assert result.stderr.startswith("superres: http://127.0.0.1:")
-    assert "answers 404" in result.stderr
+    assert result.stderr.startswith("superres: Download failed: http://127.0.0.1:")
+    assert "returned 404" in result.stderr
 
 
-def test_fetch_refuses_a_file_that_is_not_the_variants(run: Run, tmp_path: Path) -> None:
+def test_fetch_rejects_a_file_that_is_not_the_variants(run: Run, tmp_path: Path) -> None:
     torch.save(reference_tensors(SMALL), tmp_path / "small.pth")
     with serve(Behaviour(data=(tmp_path / "small.pth").read_bytes())) as base_url:
         result = run("fetch", "lightweight_x3", "--from", base_url, status=1)
     assert "002_lightweightSR_DIV2K_s64w8_SwinIR-S_x3.pth lacks" in result.stderr
 
 
-def test_fetch_tells_hash_and_trust_of_what_it_took(run: Run, tmp_path: Path) -> None:
+def test_fetch_prints_hash_and_trust(run: Run, tmp_path: Path) -> None:
     torch.save({"params": reference_tensors(dict(VARIANTS["lightweight_x3"].config))}, tmp_path / "light.pth")
     with serve(Behaviour(data=(tmp_path / "light.pth").read_bytes())) as base_url:
         result = run("fetch", "lightweight_x3", "--from", base_url)
     assert "(first use)" in result.stdout
-    assert run("verify", "lightweight_x3").stdout == "lightweight_x3: sound, hash trusted on first use\n"
+    assert run("verify", "lightweight_x3").stdout == "lightweight_x3: OK (hash trusted on first use)\n"
     rows = json.loads(run("list", "--json").stdout)
     assert next(row for row in rows if row["name"] == "lightweight_x3")["here"] == "fetched"
 
@@ -100,10 +100,10 @@ def test_fetch_tells_hash_and_trust_of_what_it_took(run: Run, tmp_path: Path) ->
 def test_convert_takes_a_file_at_hand(run: Run, tmp_path: Path) -> None:
     torch.save({"params": reference_tensors(dict(VARIANTS["lightweight_x3"].config))}, tmp_path / "light.pth")
     assert "lightweight_x3: " in run("convert", str(tmp_path / "light.pth"), "lightweight_x3").stdout
-    assert "no file" in run("convert", str(tmp_path / "none.pth"), "lightweight_x3", status=1).stderr
+    assert "File not found" in run("convert", str(tmp_path / "none.pth"), "lightweight_x3", status=1).stderr
 
 
-def test_import_says_what_it_read_and_asks_for_what_no_tensor_tells(run: Run, tmp_path: Path) -> None:
+def test_import_prints_the_row_and_asks_for_the_rest(run: Run, tmp_path: Path) -> None:
     source = tmp_path / "community.pth"
     torch.save(reference_tensors(SMALL), source)
     assert "--img-range" in run("import", str(source), "--name", "mine_x2", "--task", "real_sr", status=2).stderr
@@ -111,7 +111,7 @@ def test_import_says_what_it_read_and_asks_for_what_no_tensor_tells(run: Run, tm
 
     result = run("import", str(source), "--name", "mine_x2", "--task", "real_sr", "--img-range", "1")
 
-    assert "mine_x2: real_sr, 2x, read from its tensors: " in result.stdout
+    assert "mine_x2: real_sr, 2x, read from the tensors: " in result.stdout
     assert "window_size=8" in result.stdout
     assert "embed_dim=12" in result.stdout
-    assert run("verify", "mine_x2").stdout == "mine_x2: sound, imported, hash as at import\n"
+    assert run("verify", "mine_x2").stdout == "mine_x2: OK (imported, hash unchanged)\n"

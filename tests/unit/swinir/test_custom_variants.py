@@ -18,7 +18,7 @@ from testing.networks import install_small
 BUNDLED = [name for name, row in VARIANTS.items() if row.is_bundled]
 
 
-def test_without_names_everything_with_weights_here_is_offered(tmp_path: Path) -> None:
+def test_all_installed_variants_are_offered_by_default(tmp_path: Path) -> None:
     install_small(tmp_path, "mine_x2")
     (tmp_path / "real_x4.safetensors").touch()
     (tmp_path / "downloads").mkdir()
@@ -43,7 +43,7 @@ def test_weights_are_here_when_they_ship_or_lie_in_the_folder(tmp_path: Path) ->
     assert has_weights(VARIANTS["real_x4"], tmp_path)
 
 
-def test_the_gateway_offers_what_its_own_folder_holds_and_of_a_backend_elsewhere_what_ships(tmp_path: Path) -> None:
+def test_remote_backend_offers_only_bundled_variants(tmp_path: Path) -> None:
     install_small(tmp_path, "mine_x2")
     assert "mine_x2" in Settings(weights_dir=str(tmp_path)).offered()
     assert "mine_x2" in Settings(weights_dir=str(tmp_path), variants="compact_x4,mine_x2").offered()
@@ -74,7 +74,7 @@ ODD_CONFIG: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "value"), ODD_CONFIG)
-def test_a_file_with_an_odd_header_is_passed_over_and_hurts_nobody(tmp_path: Path, name: str, value: Any) -> None:
+def test_file_with_an_invalid_header_is_ignored(tmp_path: Path, name: str, value: Any) -> None:
     row = good_row(tmp_path)
     row["config"][name] = value
     lay_header(tmp_path / "odd.safetensors", row)
@@ -88,14 +88,14 @@ def test_a_file_with_an_odd_header_is_passed_over_and_hurts_nobody(tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["task", "scale", "halo", "max_tile_px", "summary", "config", "licence", "name"])
 @pytest.mark.parametrize("value", [None, 1e400, [], {}, [{}], 10**30, True])
-def test_a_row_with_a_value_of_another_kind_is_refused(tmp_path: Path, name: str, value: Any) -> None:
+def test_row_with_a_value_of_another_kind_is_rejected(tmp_path: Path, name: str, value: Any) -> None:
     lay_header(tmp_path / "odd.safetensors", {**good_row(tmp_path), name: value})
     with pytest.raises(CustomVariantError, match=r"^odd\.safetensors describes"):
         read_row(tmp_path / "odd.safetensors")
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "1e400", "null", '"', "[]"])
-def test_a_description_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+def test_description_that_is_none_is_rejected(tmp_path: Path, text: str) -> None:
     lay_header(tmp_path / "odd.safetensors", text)
     with pytest.raises(CustomVariantError, match=r"^odd\.safetensors describes"):
         read_row(tmp_path / "odd.safetensors")

@@ -1,4 +1,4 @@
-"""Streaming: sub-batches, tiles in flight, order of bands and cancelling."""
+"""Streaming yields the bands that stitching gives, with few tiles in flight, and stops on a cancel."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.tiling import Grid, choose_grid, split, stitch
-from swinir.streaming import MOST_IN_FLIGHT, SUB_BATCH_S, Pace, StreamCancelledError, stream_bands
+from swinir.streaming import MAX_IN_FLIGHT, SUB_BATCH_S, StreamCancelledError, SubBatchSize, stream_bands
 from testing.images import draw_photo
 
 SCALE = 2
 
 
-def grid_of(height: int, width: int) -> Grid:
+def make_grid(height: int, width: int) -> Grid:
     return choose_grid(height, width, window=8, halo=8, max_tile_px=48)
 
 
 def enlarge(tiles: Any) -> tuple[Any, Any, int]:
-    """A network whose output identifies the tile."""
+    """A network whose result shows where a tile comes from."""
     restored = tiles.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
     return restored, np.repeat(tiles[:, 0, 0, :1].astype(np.float32), 6, axis=1), 7 * len(tiles)
 
@@ -34,7 +34,7 @@ def never() -> bool:
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 150), width=st.integers(1, 150))
 def test_bands_make_the_image_that_stitching_makes(height: int, width: int) -> None:
-    image, grid = draw_photo(height, width, seed=height), grid_of(height, width)
+    image, grid = draw_photo(height, width, seed=height), make_grid(height, width)
 
     bands = list(stream_bands(image, grid, SCALE, enlarge, never))
 
@@ -53,14 +53,14 @@ def test_no_more_than_two_sub_batches_are_under_way() -> None:
         with lock:
             under_way += 1
             most = max(most, under_way)
-        answer = enlarge(tiles)
+        result = enlarge(tiles)
         with lock:
             under_way -= 1
-        return answer
+        return result
 
-    list(stream_bands(draw_photo(300, 300), grid_of(300, 300), SCALE, restore, never))
+    list(stream_bands(draw_photo(300, 300), make_grid(300, 300), SCALE, restore, never))
 
-    assert 1 <= most <= MOST_IN_FLIGHT
+    assert 1 <= most <= MAX_IN_FLIGHT
 
 
 def test_after_a_cancel_nothing_more_is_sent() -> None:
@@ -73,43 +73,43 @@ def test_after_a_cancel_nothing_more_is_sent() -> None:
         return enlarge(tiles)
 
     with pytest.raises(StreamCancelledError) as stopped:
-        list(stream_bands(draw_photo(300, 300), grid_of(300, 300), SCALE, restore, left.is_set))
+        list(stream_bands(draw_photo(300, 300), make_grid(300, 300), SCALE, restore, left.is_set))
 
-    assert len(sent) <= 2 + MOST_IN_FLIGHT
+    assert len(sent) <= 2 + MAX_IN_FLIGHT
     assert stopped.value.tiles <= sum(sent)
 
 
-def test_a_failure_ends_the_stream_with_itself() -> None:
+def test_failure_ends_the_stream_with_itself() -> None:
     def restore(tiles: Any) -> tuple[Any, Any, int]:
         raise MemoryError(f"no memory for {len(tiles)}")
 
     with pytest.raises(MemoryError, match="no memory for 1"):
-        list(stream_bands(draw_photo(100, 100), grid_of(100, 100), SCALE, restore, never))
+        list(stream_bands(draw_photo(100, 100), make_grid(100, 100), SCALE, restore, never))
 
 
 def test_where_a_tile_is_slow_one_is_sent_at_a_time() -> None:
-    """On a CPU a second tile would only delay a cancel and other jobs."""
-    pace = Pace()
+    """On a CPU a second tile would only delay a cancel and other requests."""
+    size = SubBatchSize()
     for _ in range(5):
-        pace.learn(pace.tiles, 1.0 * pace.tiles)
-    assert (pace.tiles, pace.in_flight) == (1, 1)
+        size.update(size.tiles, 1.0 * size.tiles)
+    assert (size.tiles, size.in_flight) == (1, 1)
 
 
-def test_where_tiles_are_fast_sub_batches_grow_to_what_takes_a_moment() -> None:
-    """On a GPU a tile takes 5 ms."""
-    pace = Pace()
+def test_sub_batches_grow_for_fast_tiles() -> None:
+    """On a GPU: 5 ms per tile."""
+    size = SubBatchSize()
     sizes = []
     for _ in range(8):
-        sizes.append(pace.tiles)
-        pace.learn(pace.tiles, 0.005 * pace.tiles)
+        sizes.append(size.tiles)
+        size.update(size.tiles, 0.005 * size.tiles)
     assert sizes == [1, 2, 4, 8, 16, 20, 20, 20]
     assert sizes[-1] * 0.005 == pytest.approx(SUB_BATCH_S)
-    assert pace.in_flight == MOST_IN_FLIGHT
+    assert size.in_flight == MAX_IN_FLIGHT
 
 
-def test_a_queue_that_grows_makes_sub_batches_small_again() -> None:
-    pace = Pace()
+def test_queue_that_grows_makes_sub_batches_small_again() -> None:
+    size = SubBatchSize()
     for _ in range(8):
-        pace.learn(pace.tiles, 0.005 * pace.tiles)
-    pace.learn(pace.tiles, 2.0)
-    assert (pace.tiles, pace.in_flight) == (1, 1)
+        size.update(size.tiles, 0.005 * size.tiles)
+    size.update(size.tiles, 2.0)
+    assert (size.tiles, size.in_flight) == (1, 1)

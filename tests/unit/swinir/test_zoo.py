@@ -31,13 +31,13 @@ ARCHITECTURES = {  # (groups, embed_dim, heads, window, img_range, upsampler, re
 }
 
 
-def test_there_are_thirty_published_variants_each_with_a_file_of_its_own() -> None:
+def test_thirty_published_variants_have_distinct_files() -> None:
     assert len(PUBLISHED) == 30
     assert len({row.file for row in PUBLISHED}) == 30
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row.name)
-def test_a_published_row_has_the_architecture_of_its_task(row: Variant) -> None:
+def test_published_row_has_the_architecture_of_its_task(row: Variant) -> None:
     config = row.config
     task = row.task + (" large" if "large" in row.name else "")
     built = (
@@ -57,7 +57,7 @@ def test_a_published_row_has_the_architecture_of_its_task(row: Variant) -> None:
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row.name)
-def test_the_name_of_a_published_file_agrees_with_its_row(row: Variant) -> None:
+def test_name_of_a_published_file_agrees_with_its_row(row: Variant) -> None:
     """The file name contains window, size, scale or strength; a wrong row would fetch another network."""
     assert row.url == RELEASE_URL + row.file
     assert f"w{row.window}_" in row.file
@@ -71,7 +71,7 @@ def test_the_name_of_a_published_file_agrees_with_its_row(row: Variant) -> None:
 
 
 @pytest.mark.parametrize("row", VARIANTS.values(), ids=lambda row: row.name)
-def test_a_row_can_be_tiled(row: Variant) -> None:
+def test_row_can_be_tiled(row: Variant) -> None:
     assert row.halo % row.window == 0
     assert row.max_tile_px % row.window == 0
     assert row.max_tile_px > 2 * row.halo
@@ -86,12 +86,12 @@ def test_hashes_are_whole_and_say_how_many_pin_them(row: Variant) -> None:
     assert bool(row.sha256) == bool(row.sha256_sources)
 
 
-def test_the_variants_that_invent_texture_say_so_and_no_others() -> None:
+def test_only_variants_that_invent_texture_say_so() -> None:
     assert {row.name for row in VARIANTS.values() if row.notice} == {"real_x2", "real_x4", "real_large_x4"}
     assert all(row.file.endswith("_GAN.pth") == (row.notice == GAN_NOTICE) for row in VARIANTS.values())
 
 
-def test_the_projects_own_weights_are_named_as_its_own() -> None:
+def test_projects_own_weights_are_named_as_its_own() -> None:
     own = [row for row in VARIANTS.values() if row.is_bundled]
     assert DEFAULT_VARIANT in {row.name for row in own}
     assert all(row.name.startswith("compact_") and "trained for this project" in row.credit for row in own)
@@ -110,11 +110,13 @@ def test_the_projects_own_weights_are_named_as_its_own() -> None:
         ("color_jpeg", "color_jpeg_20"),
     ],
 )
-def test_the_parity_cases_are_rows_of_the_table(case: str, name: str) -> None:
+def test_parity_cases_are_rows_of_the_table(case: str, name: str) -> None:
     assert case in CASES
     assert dict(VARIANTS[name].config) == parity_config(case)
 
 
-def test_a_name_that_is_none_is_answered_with_the_list() -> None:
-    with pytest.raises(UnknownVariantError, match=r"no variant 'real_x5'.*compact_x4, .*color_jpeg_40"):
+def test_name_that_is_none_is_answered_with_the_list() -> None:
+    with pytest.raises(
+        UnknownVariantError, match=r"Unknown variant 'real_x5'\. Did you mean real_x\d.*compact_x4, .*color_jpeg_40"
+    ):
         find_variant("real_x5")

@@ -55,7 +55,7 @@ def test_at_scale_1_it_begins_with_the_input_itself(variant: str) -> None:
     assert np.array_equal(restore(network, given), given)
 
 
-def test_features_that_were_loaded_are_kept_and_the_last_convolution_alone_begins_anew() -> None:
+def test_loaded_features_are_kept() -> None:
     network = new_network("compact_x2")
     before = copies(network)
 
@@ -78,7 +78,7 @@ def test_least_squares_is_closer_than_the_plainest_filter_that_it_could_have_cho
     assert (made - target).square().mean() < 0.8 * (repeated - target).square().mean()
 
 
-def test_a_grey_network_starts_as_the_colour_network_that_sees_three_equal_channels() -> None:
+def test_grey_network_starts_as_the_colour_network() -> None:
     colour, grey = new_network("compact_color_jpeg_20"), new_network("compact_gray_jpeg_20")
     grey.load_state_dict({**grey.state_dict(), **grey_from_colour(grey, copies(colour))})
     light = torch.rand(1, 1, 14, 14)

@@ -67,7 +67,7 @@ def test_a_run_that_ended_continues_from_its_checkpoint(data: Path, tmp_path: Pa
     assert all(torch.equal(parameter, average[name]) for name, parameter in served.named_parameters())
 
 
-def test_a_run_by_the_clock_ends_by_it(data: Path, tmp_path: Path) -> None:
+def test_run_by_the_clock_ends_by_it(data: Path, tmp_path: Path) -> None:
     run(data, tmp_path / "run", "--minutes", "0.0001")
     output = run(data, tmp_path / "run", "--minutes", "0.0001")
 

@@ -1,4 +1,4 @@
-"""API keys: created, listed, revoked and checked, with their limits and expiry."""
+"""gateway.access.api_keys: the file of key hashes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "keys.json"
 
 
-def test_a_new_key_is_known_at_once_and_only_its_hash_is_in_the_file(path: Path) -> None:
+def test_new_key_is_valid_at_once_and_stored_as_a_hash_only(path: Path) -> None:
     keys = ApiKeyStore(path)
 
     key = keys.new("a phone", now=lambda: datetime(2026, 11, 22, tzinfo=UTC))
@@ -34,7 +34,7 @@ def test_a_new_key_is_known_at_once_and_only_its_hash_is_in_the_file(path: Path)
     assert key.removeprefix("ssr_") not in path.read_text()
 
 
-def test_the_file_and_its_folder_are_the_owners_alone(path: Path) -> None:
+def test_file_and_folder_are_readable_by_the_owner_only(path: Path) -> None:
     ApiKeyStore(path).new("a")
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -43,19 +43,19 @@ def test_the_file_and_its_folder_are_the_owners_alone(path: Path) -> None:
 
 
 @pytest.mark.parametrize("presented", ["", "ssr_", "ssr_" + "A" * 43, "é", "\udcff", "x" * 100_000])
-def test_what_is_no_key_identifies_nobody(path: Path, presented: str) -> None:
+def test_invalid_key_identifies_nobody(path: Path, presented: str) -> None:
     keys = ApiKeyStore(path)
     keys.new("a")
 
     assert keys.identify(presented) is None
 
 
-def test_without_a_file_nobody_is_known(path: Path) -> None:
+def test_missing_file_means_no_keys(path: Path) -> None:
     assert ApiKeyStore(path).entries() == ()
     assert ApiKeyStore(path).identify("ssr_x") is None
 
 
-def test_a_running_reader_honours_each_change_made_elsewhere_at_once(path: Path) -> None:
+def test_running_reader_applies_changes_at_once(path: Path) -> None:
     reader = ApiKeyStore(path)
     assert reader.identify("x") is None
 
@@ -70,7 +70,7 @@ def test_a_running_reader_honours_each_change_made_elsewhere_at_once(path: Path)
     assert reader.identify(second) is None
 
 
-def test_revoking_takes_an_id_or_every_key_of_a_name(path: Path) -> None:
+def test_revoke_takes_an_id_or_a_name(path: Path) -> None:
     keys = ApiKeyStore(path)
     for name in ("a", "b", "b", "c"):
         keys.new(name)
@@ -97,7 +97,7 @@ def test_revoking_takes_an_id_or_every_key_of_a_name(path: Path) -> None:
         "x" * 4_194_305,
     ],
 )
-def test_a_damaged_file_keeps_the_last_good_keys_in_force_and_is_said_once(
+def test_invalid_file_keeps_the_previous_keys_and_is_logged_once(
     path: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     keys = ApiKeyStore(path)
@@ -117,7 +117,7 @@ def test_a_damaged_file_keeps_the_last_good_keys_in_force_and_is_said_once(
     assert path.read_text() == content, "a file that is not understood must not be overwritten"
 
 
-def test_a_file_that_is_repaired_counts_again(path: Path) -> None:
+def test_repaired_file_is_loaded(path: Path) -> None:
     keys = ApiKeyStore(path)
     key = keys.new("a")
     good = path.read_text()
@@ -129,7 +129,7 @@ def test_a_file_that_is_repaired_counts_again(path: Path) -> None:
     assert keys.identify(key) is not None
 
 
-def test_a_mounted_secret_that_is_swapped_is_read_again(tmp_path: Path) -> None:
+def test_replaced_mounted_secret_is_reloaded(tmp_path: Path) -> None:
     """Kubernetes mounts a Secret as a symbolic link to a folder and replaces the link."""
     old, new = tmp_path / "old", tmp_path / "new"
     key_old, key_new = ApiKeyStore(old / "keys.json").new("a"), ApiKeyStore(new / "keys.json").new("b")
@@ -145,13 +145,13 @@ def test_a_mounted_secret_that_is_swapped_is_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 81])
-def test_a_name_is_one_short_printable_line(path: Path, name: str) -> None:
+def test_invalid_name_is_rejected(path: Path, name: str) -> None:
     with pytest.raises(ApiKeyFileError, match="Invalid name: use 1 to 80 printable characters"):
         ApiKeyStore(path).new(name)
     assert not path.exists()
 
 
-def test_keys_made_by_several_threads_and_processes_at_once_are_all_kept(path: Path) -> None:
+def test_keys_created_concurrently_are_all_stored(path: Path) -> None:
     code = f"""
 from pathlib import Path
 from gateway.access.api_keys import ApiKeyStore
@@ -169,7 +169,7 @@ keys = ApiKeyStore(Path({str(path)!r}))
     assert sorted(client.name for client in ApiKeyStore(path).entries()) == ["p"] * 10 + ["t"] * 5
 
 
-def test_unknown_members_of_the_file_do_not_matter(path: Path) -> None:
+def test_unknown_members_of_the_file_are_ignored(path: Path) -> None:
     keys = ApiKeyStore(path)
     key = keys.new("a")
     content = json.loads(path.read_text())
@@ -179,7 +179,7 @@ def test_unknown_members_of_the_file_do_not_matter(path: Path) -> None:
     assert keys.identify(key) is not None
 
 
-def test_a_folder_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> None:
+def test_unwritable_folder_raises_a_file_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(ApiKeyFileError, match="cannot be changed: "):
@@ -188,7 +188,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> Non
 
 
 class Calendar:
-    """A date that a test sets."""
+    """A manual clock for dates."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 22, tzinfo=UTC)
@@ -197,7 +197,7 @@ class Calendar:
         return self.now
 
 
-def test_a_rotated_key_counts_on_for_its_time_and_the_new_one_is_the_same_client(path: Path) -> None:
+def test_rotated_key_stays_valid_for_a_while_and_keeps_client_and_rates(path: Path) -> None:
     calendar = Calendar()
     keys = ApiKeyStore(path, now=calendar)
     old = keys.new("phone", requests="5 per minute", megapixels="9 per hour")
@@ -217,7 +217,7 @@ def test_a_rotated_key_counts_on_for_its_time_and_the_new_one_is_the_same_client
     assert keys.identify(other) is not None
 
 
-def test_a_key_rotated_without_time_ends_at_once_and_leaves_the_file(path: Path) -> None:
+def test_key_rotated_without_overlap_expires_at_once_and_is_deleted(path: Path) -> None:
     keys = ApiKeyStore(path)
     old = keys.new("phone")
 
@@ -228,7 +228,7 @@ def test_a_key_rotated_without_time_ends_at_once_and_leaves_the_file(path: Path)
     assert len(keys.entries()) == 1
 
 
-def test_rotating_twice_does_not_lengthen_the_life_of_the_first(path: Path) -> None:
+def test_second_rotation_does_not_extend_the_first_key(path: Path) -> None:
     calendar = Calendar()
     keys = ApiKeyStore(path, now=calendar)
     first = keys.new("phone")
@@ -243,7 +243,7 @@ def test_rotating_twice_does_not_lengthen_the_life_of_the_first(path: Path) -> N
         keys.rotate("nobody", timedelta(0))
 
 
-def test_an_allowance_is_given_with_the_key_or_later(path: Path) -> None:
+def test_rates_can_be_set_with_the_key_or_later(path: Path) -> None:
     keys = ApiKeyStore(path)
     key = keys.new("phone", requests=" 5 per minute ")
 
@@ -255,7 +255,7 @@ def test_an_allowance_is_given_with_the_key_or_later(path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["many", "5", "0 per minute", "-1 per day", "5 per fortnight", "1000000 per day"])
-def test_an_allowance_that_is_none_is_refused_and_nothing_is_written(path: Path, text: str) -> None:
+def test_invalid_rate_is_rejected_and_nothing_is_written(path: Path, text: str) -> None:
     keys = ApiKeyStore(path)
     keys.new("phone")
     content = path.read_text()
@@ -268,7 +268,7 @@ def test_an_allowance_that_is_none_is_refused_and_nothing_is_written(path: Path,
     assert path.read_text() == content
 
 
-def test_the_file_of_the_first_version_is_understood(path: Path) -> None:
+def test_file_of_the_first_version_is_accepted(path: Path) -> None:
     keys = ApiKeyStore(path)
     key = keys.new("phone")
     row = {name: json.loads(path.read_text())["keys"][0][name] for name in ("id", "name", "created", "sha256")}
@@ -280,7 +280,7 @@ def test_the_file_of_the_first_version_is_understood(path: Path) -> None:
     assert (client.requests, client.megapixels, client.expires) == ("", "", "")
 
 
-def test_whatever_is_presented_every_hash_is_compared(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_hash_is_compared_for_any_key(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The work, and so the time, is equal for no key, an unknown key, a revoked key and any position in the list."""
     keys = ApiKeyStore(path)
     made = [keys.new(name) for name in "abc"]

@@ -1,4 +1,4 @@
-"""Access control over HTTP: blocklist, API keys, cross-site requests, CSRF tokens and security headers."""
+"""gateway.access.control over HTTP: blocklist, CSRF protection and API keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.access.ip_blocklist import Blocklist
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
 from testing.fixtures import MakeApp
-from testing.requests import FORM_SECRET, PHOTO, api_form, ask_api, form, problem_of
+from testing.requests import FORM_SECRET, PHOTO, api_form, form, post_image, read_problem
 
 JSON = {"Accept": "application/json"}
 
@@ -53,7 +53,7 @@ class Inputs(HTMLParser):
         ("GET", "/readyz", 200),
     ],
 )
-def test_a_blocked_network_gets_nothing_but_health(
+def test_blocked_network_gets_403_except_for_health_checks(
     make_app: MakeApp, tmp_path: Path, key: str, upscaler: FakeBackend, method: str, path: str, status: int
 ) -> None:
     client = make_app(trusted_hops=1).test_client()
@@ -61,24 +61,24 @@ def test_a_blocked_network_gets_nothing_but_health(
 
     def ask(address: str) -> bool:
         headers = {"X-Forwarded-For": address, "X-API-Key": key, **JSON}
-        answer = client.open(path, method=method, headers=headers, buffered=True)
-        return answer.status_code == 403 and answer.get_json()["type"] == "/problems/blocked"
+        response = client.open(path, method=method, headers=headers, buffered=True)
+        return response.status_code == 403 and response.get_json()["type"] == "/problems/blocked"
 
     assert ask("203.0.113.9") == ask("198.51.100.1, ::ffff:203.0.113.9") == (status == 403)
     assert not ask("203.0.114.9")
-    assert upscaler.asked == []
+    assert upscaler.calls == []
 
 
-def test_a_block_is_said_in_one_shape_and_logged_without_the_address(
+def test_blocked_request_is_a_problem_and_is_logged_without_the_address(
     make_app: MakeApp, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     Blocklist(tmp_path / "blocks.txt").add("127.0.0.0/8", "")
 
-    answer = make_app().test_client().post("/api/v1/upscale", data=PHOTO)
+    response = make_app().test_client().post("/api/v1/upscale", data=PHOTO)
 
-    assert problem_of(answer) == (403, "blocked")
-    assert f"{answer.headers['X-Request-Id']}: rejected, network 127.0.0.0/8 is blocked" in caplog.text
+    assert read_problem(response) == (403, "blocked")
+    assert f"{response.headers['X-Request-Id']}: rejected, network 127.0.0.0/8 is blocked" in caplog.text
     assert "127.0.0.1" not in caplog.text
 
 
@@ -91,7 +91,7 @@ def test_a_block_is_said_in_one_shape_and_logged_without_the_address(
         ("2001:db8::/32", "2001:db8::7", "2001:db8::/32"),
     ],
 )
-def test_a_small_block_is_logged_by_its_line_and_no_closer_than_addresses_are(
+def test_small_blocked_network_is_logged_truncated_with_its_line(
     make_app: MakeApp, tmp_path: Path, caplog: pytest.LogCaptureFixture, blocked: str, address: str, said: str
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -103,7 +103,7 @@ def test_a_small_block_is_logged_by_its_line_and_no_closer_than_addresses_are(
     assert address not in caplog.text
 
 
-def test_a_bad_line_in_the_blocks_keeps_the_old_list_and_the_gateway_serving(make_app: MakeApp, tmp_path: Path) -> None:
+def test_invalid_blocklist_keeps_the_previous_one_in_force(make_app: MakeApp, tmp_path: Path) -> None:
     client = make_app(trusted_hops=1).test_client()
     (tmp_path / "blocks.txt").write_text("203.0.113.0/24\n")
     blocked, other = {"X-Forwarded-For": "203.0.113.9"}, {"X-Forwarded-For": "198.51.100.9"}
@@ -121,7 +121,7 @@ OWN, FRONT, EVIL = "https://gate.example", "https://front.example", "https://evi
 
 
 @pytest.mark.parametrize(
-    ("site", "origin", "foreign"),
+    ("site", "origin", "is_cross_site_request"),
     [
         # Browsers that send Sec-Fetch-Site.
         ("same-origin", OWN, False),
@@ -152,20 +152,20 @@ OWN, FRONT, EVIL = "https://gate.example", "https://front.example", "https://evi
         ("", "", False),
     ],
 )
-def test_only_our_page_and_those_that_may_frame_it_may_send_the_form(site: str, origin: str, *, foreign: bool) -> None:
+def test_cross_site_check_of_headers(site: str, origin: str, *, is_cross_site_request: bool) -> None:
     allowed = allowed_origins(f"'self' {FRONT} https://*.wild.example https:")
 
-    assert is_cross_site(site, origin, "gate.example", allowed) == foreign
+    assert is_cross_site(site, origin, "gate.example", allowed) == is_cross_site_request
 
 
-def test_wildcards_and_schemes_that_may_frame_the_page_may_not_send_its_form() -> None:
+def test_wildcards_and_schemes_in_frame_ancestors_allow_no_origin() -> None:
     assert allowed_origins("'self' https: https://*.wild.example 'none'") == frozenset()
     assert is_cross_site(
         "cross-site", "https://a.wild.example", "gate.example", allowed_origins("https://*.wild.example")
     )
 
 
-def test_a_foreign_page_is_refused_before_the_body_is_read(make_app: MakeApp, upscaler: FakeBackend) -> None:
+def test_cross_site_request_is_rejected_before_the_body_is_read(make_app: MakeApp, upscaler: FakeBackend) -> None:
     client = make_app(frame_ancestors=f"'self' {FRONT}").test_client()
 
     def ask(path: str, **headers: str) -> int:
@@ -180,17 +180,17 @@ def test_a_foreign_page_is_refused_before_the_body_is_read(make_app: MakeApp, up
     assert upscaler.wakes == 1
 
 
-def test_a_client_with_a_key_may_wake_from_anywhere(make_app: MakeApp, key: str) -> None:
-    answer = (
+def test_client_with_api_key_may_wake_cross_site(make_app: MakeApp, key: str) -> None:
+    response = (
         make_app()
         .test_client()
         .post("/api/v1/wake", headers={"X-API-Key": key, "Sec-Fetch-Site": "cross-site", "Origin": EVIL})
     )
 
-    assert answer.status_code == 202
+    assert response.status_code == 202
 
 
-def test_the_form_as_a_browser_sends_it_is_taken(client: FlaskClient) -> None:
+def test_form_as_a_browser_sends_it_is_accepted(client: FlaskClient) -> None:
     fields = Inputs(client.get("/").get_data(as_text=True)).values
     del fields["image"]
 
@@ -233,32 +233,32 @@ AHEAD = CsrfTokens(FORM_SECRET, 60, clock=lambda: 4_000_000_000.0).create()
         "dots",
     ],
 )
-def test_a_form_without_a_good_token_is_refused_with_a_fresh_one(
+def test_form_with_invalid_token_returns_403_and_a_new_token(
     client: FlaskClient, upscaler: FakeBackend, token: str
 ) -> None:
     refused = client.post("/", **api_form(token=token), headers=JSON)
 
-    assert problem_of(refused) == (403, "stale-form")
-    assert upscaler.asked == []
+    assert read_problem(refused) == (403, "stale-form")
+    assert upscaler.calls == []
     fresh = refused.get_json()["form_token"]
     assert client.post("/", **api_form(token=fresh)).status_code == 200
 
 
-def test_a_stale_form_comes_back_as_a_fresh_form_with_the_choices_made(make_app: MakeApp) -> None:
+def test_expired_form_is_returned_with_its_choices(make_app: MakeApp) -> None:
     client = make_app(variants="compact_x4,real_x4").test_client()
 
-    answer = client.post("/", **api_form(token=OLD, variant="real_x4", format="webp", quality="71"))
+    response = client.post("/", **api_form(token=OLD, variant="real_x4", format="webp", quality="71"))
 
-    page = answer.get_data(as_text=True)
+    page = response.get_data(as_text=True)
     fields = Inputs(page).values
-    assert (answer.status_code, answer.mimetype) == (403, "text/html")
+    assert (response.status_code, response.mimetype) == (403, "text/html")
     assert (fields["variant"], fields["format"], fields["quality"]) == ("real_x4", "webp", "71")
     assert "Please choose the image again: browsers do not keep it." in page
     del fields["image"]
     assert client.post("/", **api_form(PHOTO, "photo.png", **fields)).status_code == 200
 
 
-def test_choices_that_do_not_exist_are_not_repeated_on_the_fresh_form(client: FlaskClient) -> None:
+def test_invalid_choices_are_not_repeated_in_the_new_form(client: FlaskClient) -> None:
     page = client.post("/", **api_form(token=OLD, variant='"><script>', format="x", quality="999")).get_data(
         as_text=True
     )
@@ -267,7 +267,7 @@ def test_choices_that_do_not_exist_are_not_repeated_on_the_fresh_form(client: Fl
     assert Inputs(page).values["quality"] == "92"
 
 
-def test_a_token_ends_with_its_time_and_counts_in_every_replica_with_the_secret() -> None:
+def test_token_expires_and_is_valid_in_every_replica_with_the_secret() -> None:
     clock = ManualClock()
     one, other = CsrfTokens("s", 60, clock=clock), CsrfTokens("s", 60, clock=clock)
     token = one.create()
@@ -279,10 +279,10 @@ def test_a_token_ends_with_its_time_and_counts_in_every_replica_with_the_secret(
     assert not CsrfTokens("", 60).is_valid(CsrfTokens("", 60).create()), "without a secret each start has its own"
 
 
-def test_the_api_knows_no_token_and_needs_none(client: FlaskClient, key: str) -> None:
-    assert ask_api(client, key, headers={"Sec-Fetch-Site": "cross-site", "Origin": EVIL}).status_code == 200
+def test_api_needs_no_csrf_token(client: FlaskClient, key: str) -> None:
+    assert post_image(client, key, headers={"Sec-Fetch-Site": "cross-site", "Origin": EVIL}).status_code == 200
     refused = client.post("/api/v1/upscale", headers={"X-API-Key": key}, **form())
-    assert problem_of(refused) == (400, "bad-parameter")
+    assert read_problem(refused) == (400, "bad-parameter")
 
 
 # Headers.
@@ -290,7 +290,7 @@ def test_the_api_knows_no_token_and_needs_none(client: FlaskClient, key: str) ->
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/api/v1/variants", "/healthz"])
 @pytest.mark.parametrize("is_tls", [True, False])
-def test_hsts_is_sent_behind_tls_alone(make_app: MakeApp, path: str, *, is_tls: bool) -> None:
+def test_hsts_is_sent_over_tls_only(make_app: MakeApp, path: str, *, is_tls: bool) -> None:
     client = make_app(trusted_hops=1).test_client()
 
     headers = client.get(path, headers={"X-Forwarded-Proto": "https" if is_tls else "http"}).headers
@@ -298,9 +298,7 @@ def test_hsts_is_sent_behind_tls_alone(make_app: MakeApp, path: str, *, is_tls: 
     assert headers.get("Strict-Transport-Security") == ("max-age=63072000" if is_tls else None)
 
 
-def test_nobody_sees_a_difference_between_no_key_a_wrong_one_and_a_revoked_one(
-    make_app: MakeApp, tmp_path: Path
-) -> None:
+def test_missing_wrong_revoked_and_expired_keys_get_the_same_response(make_app: MakeApp, tmp_path: Path) -> None:
     keys = ApiKeyStore(tmp_path / "keys.json")
     revoked, expired = keys.new("gone"), keys.new("old")
     keys.revoke("gone")
@@ -310,9 +308,9 @@ def test_nobody_sees_a_difference_between_no_key_a_wrong_one_and_a_revoked_one(
     rows["keys"][0]["expires"] = "2020-01-01T00:00:00+00:00"
     path.write_text(json.dumps(rows))
 
-    answers = [ask_api(client, presented) for presented in ("", "ssr_wrong", revoked, expired)]
+    responses = [post_image(client, presented) for presented in ("", "ssr_wrong", revoked, expired)]
 
-    assert {problem_of(answer) for answer in answers} == {(401, "key-required")}
-    assert len({json.dumps({**answer.get_json(), "request_id": ""}) for answer in answers}) == 1
-    names = {tuple(sorted(name for name in answer.headers.keys())) for answer in answers}  # noqa: SIM118
+    assert {read_problem(response) for response in responses} == {(401, "key-required")}
+    assert len({json.dumps({**response.get_json(), "request_id": ""}) for response in responses}) == 1
+    names = {tuple(sorted(name for name in response.headers.keys())) for response in responses}  # noqa: SIM118
     assert len(names) == 1, "the headers are the same, too"

@@ -1,4 +1,4 @@
-"""The IP blocklist and the check that uses it."""
+"""gateway.access.ip_blocklist: the file of blocked networks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FILE = """\
         ("::", None),
     ],
 )
-def test_an_address_is_under_a_block_or_not(path: Path, address: str, note: str | None) -> None:
+def test_find_returns_the_entry_that_blocks_an_address(path: Path, address: str, note: str | None) -> None:
     path.write_text(FILE)
 
     block = Blocklist(path).find(address)
@@ -56,7 +56,7 @@ def test_an_address_is_under_a_block_or_not(path: Path, address: str, note: str 
 
 
 @given(st.data())
-def test_finding_agrees_with_ipaddress(data: st.DataObject) -> None:
+def test_find_agrees_with_ipaddress(data: st.DataObject) -> None:
     addresses = st.ip_addresses(v=4) | st.ip_addresses(v=6)
     networks = data.draw(
         st.lists(
@@ -69,12 +69,12 @@ def test_finding_agrees_with_ipaddress(data: st.DataObject) -> None:
     )
     content = "".join(f"{network}\n" for network in networks)
 
-    folded = getattr(address, "ipv4_mapped", None) or address
-    expected = any(folded in parse_network(str(network)) for network in networks)
+    unmapped = getattr(address, "ipv4_mapped", None) or address
+    expected = any(unmapped in parse_network(str(network)) for network in networks)
     assert (_parse(content.encode()).find(str(address)) is not None) == expected
 
 
-def test_the_file_counts_at_once_when_it_changes_and_may_be_missing(path: Path) -> None:
+def test_changed_or_deleted_file_applies_at_once(path: Path) -> None:
     blocks = Blocklist(path)
     assert blocks.find("203.0.113.1") is None
 
@@ -94,7 +94,7 @@ def test_the_file_counts_at_once_when_it_changes_and_may_be_missing(path: Path) 
         ("\x00\xff", "line 3: "),
     ],
 )
-def test_a_bad_line_is_refused_by_number_and_the_old_list_stays_in_force(
+def test_invalid_line_is_logged_by_number_and_keeps_the_previous_list(
     path: Path, line: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path.write_text("203.0.113.0/24\n")
@@ -117,7 +117,7 @@ def test_a_bad_line_is_refused_by_number_and_the_old_list_stays_in_force(
     assert blocks.find("203.0.113.1") is None
 
 
-def test_a_mounted_file_that_is_swapped_is_read_again(tmp_path: Path) -> None:
+def test_replaced_mounted_file_is_reloaded(tmp_path: Path) -> None:
     """On Kubernetes blocks.txt links to ..data/blocks.txt and ..data to a dated folder; ..data is replaced."""
     for name, text in (("..2026_1", "203.0.113.0/24"), ("..2026_2", "198.51.100.0/24")):
         (tmp_path / name).mkdir()
@@ -134,7 +134,7 @@ def test_a_mounted_file_that_is_swapped_is_read_again(tmp_path: Path) -> None:
     assert blocks.find("198.51.100.1")
 
 
-def test_adding_and_removing_keep_every_other_line_as_it_is(path: Path) -> None:
+def test_add_and_remove_leave_all_other_lines_unchanged(path: Path) -> None:
     path.write_text(FILE.rstrip("\n"))
     blocks = Blocklist(path)
 
@@ -156,7 +156,7 @@ def test_adding_and_removing_keep_every_other_line_as_it_is(path: Path) -> None:
         ("192.0.2.1", "x" * 201, "Invalid note"),
     ],
 )
-def test_what_cannot_be_added_is_refused_in_words(path: Path, network: str, note: str, words: str) -> None:
+def test_add_rejects_invalid_input(path: Path, network: str, note: str, words: str) -> None:
     path.write_text(FILE)
 
     with pytest.raises(BlocklistFileError) as caught:
@@ -167,7 +167,7 @@ def test_what_cannot_be_added_is_refused_in_words(path: Path, network: str, note
 
 
 @pytest.mark.parametrize("network", ["203.0.113.0/25", "10.0.0.0/8", "x"])
-def test_what_is_not_there_cannot_be_removed(path: Path, network: str) -> None:
+def test_remove_rejects_a_network_without_a_line(path: Path, network: str) -> None:
     path.write_text(FILE)
 
     with pytest.raises(BlocklistFileError):

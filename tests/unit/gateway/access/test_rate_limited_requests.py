@@ -1,4 +1,4 @@
-"""Rate limits over HTTP: what is charged, what is refunded, and what the headers report."""
+"""Rate limits over HTTP: what a request is charged, what is refunded, what the response says."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from gateway.backend.interface import BackendFaultError, BackendUnavailableError
 from testing import images
 from testing.backend import FakeBackend
 from testing.fixtures import MakeApp
-from testing.requests import PHOTO, ask_api, form, problem_of
+from testing.requests import PHOTO, form, post_image, read_problem
 
+# 1.5 megapixels, charged as 2.
 BIG = images.encode_png(np.full((1_000, 1_500, 3), 128, np.uint8))
-"""1.5 megapixels, charged as 2."""
 V4 = "203.0.113.7"
 
 
-def test_a_request_tells_where_one_stands(make_app: MakeApp) -> None:
+def test_response_has_rate_limit_headers(make_app: MakeApp) -> None:
     client = make_app(anonymous_requests="3 per minute", anonymous_megapixels="9 per hour").test_client()
 
-    answer = client.post("/", **form(BIG))
+    response = client.post("/", **form(BIG))
 
-    assert answer.status_code == 200
-    headers = answer.headers
+    assert response.status_code == 200
+    headers = response.headers
     assert headers["RateLimit-Policy"] == '"requests-60";q=3;w=60, "megapixels-3600";q=9;w=3600'
     assert headers["RateLimit"].startswith('"requests-60";r=2;t=')
     assert '"megapixels-3600";r=7;t=3' in headers["RateLimit"]
@@ -35,20 +35,20 @@ def test_a_request_tells_where_one_stands(make_app: MakeApp) -> None:
     assert int(headers["X-RateLimit-Reset"]) > 1_700_000_000
 
 
-def test_the_limit_of_requests_refuses_before_the_body_is_read(make_app: MakeApp, upscaler: FakeBackend) -> None:
+def test_request_rate_rejects_before_the_body_is_read(make_app: MakeApp, upscaler: FakeBackend) -> None:
     client = make_app(anonymous_requests="2 per minute").test_client()
     assert [client.post("/", **form()).status_code for _ in range(2)] == [200, 200]
 
     refused = client.post("/", data=b"never read", content_type="nonsense", headers={"Accept": "application/json"})
 
-    assert problem_of(refused) == (429, "limit-reached")
+    assert read_problem(refused) == (429, "limit-reached")
     assert refused.get_json()["detail"].startswith("The limit is 2 requests per minute. Try again in ")
     assert refused.get_json()["retry_after_s"] == int(refused.headers["Retry-After"])
     assert refused.headers["X-RateLimit-Remaining"] == "0"
-    assert len(upscaler.asked) == 2
+    assert len(upscaler.calls) == 2
 
 
-def test_megapixels_refuse_before_anything_is_decoded(
+def test_megapixel_rate_rejects_before_decoding(
     make_app: MakeApp, upscaler: FakeBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = make_app(anonymous_megapixels="3 per hour").test_client()
@@ -57,9 +57,9 @@ def test_megapixels_refuse_before_anything_is_decoded(
 
     refused = client.post("/", **form(BIG), headers={"Accept": "application/json"})
 
-    assert problem_of(refused) == (429, "limit-reached")
+    assert read_problem(refused) == (429, "limit-reached")
     assert "3 megapixels per hour" in refused.get_json()["detail"]
-    assert len(upscaler.asked) == 1
+    assert len(upscaler.calls) == 1
 
 
 TRUNCATED = images.truncated(PHOTO)
@@ -77,7 +77,7 @@ TRUNCATED = images.truncated(PHOTO)
     ],
 )
 @pytest.mark.parametrize("way", ["form", "api"])
-def test_who_gets_nothing_pays_nothing(
+def test_failed_requests_are_refunded(
     make_app: MakeApp, key: str, way: str, data: bytes, failure: Exception | None, requests: int, megapixels: int
 ) -> None:
     app = make_app(
@@ -91,18 +91,18 @@ def test_who_gets_nothing_pays_nothing(
     def ask(image: bytes) -> dict[str, int]:
         """Return what remains of each limit."""
         client = app.test_client()
-        answer = client.post("/", **form(image)) if way == "form" else ask_api(client, key, image)
-        parts = answer.headers["RateLimit"].split(", ")
+        response = client.post("/", **form(image)) if way == "form" else post_image(client, key, image)
+        parts = response.headers["RateLimit"].split(", ")
         return {part.split('"')[1].split("-")[0]: int(part.split("r=")[1].split(";")[0]) for part in parts}
 
     assert {"megapixels": 9, **ask(data)} == {"requests": 9 - requests, "megapixels": 9 - megapixels}
 
 
-def test_a_full_queue_gives_megapixels_back_and_keeps_the_request(make_app: MakeApp, key: str) -> None:
+def test_full_queue_refunds_megapixels_and_counts_the_request(make_app: MakeApp, key: str) -> None:
     gate = threading.Event()
     upscaler = FakeBackend(gate=gate)
     app = make_app(upscaler=upscaler, max_concurrent_jobs=1, queue_size=0)
-    worker = threading.Thread(target=lambda: ask_api(app.test_client(), key))
+    worker = threading.Thread(target=lambda: post_image(app.test_client(), key))
     worker.start()
     assert upscaler.arrived.acquire(timeout=30)
 
@@ -110,44 +110,45 @@ def test_a_full_queue_gives_megapixels_back_and_keeps_the_request(make_app: Make
     gate.set()
     worker.join(30)
 
-    assert problem_of(refused) == (503, "queue-full")
+    assert read_problem(refused) == (503, "queue-full")
     assert '"requests-60";r=59' in refused.headers["RateLimit"]
     assert '"megapixels-3600";r=120' in refused.headers["RateLimit"]
 
 
-def test_a_client_has_the_allowance_of_its_key_and_shares_it_among_its_keys(make_app: MakeApp, tmp_path: Path) -> None:
+def test_keys_of_one_client_share_its_rate(make_app: MakeApp, tmp_path: Path) -> None:
     app = make_app(client_requests="50 per hour", anonymous_requests="1 per hour")
     keys = ApiKeyStore(tmp_path / "keys.json")
     small, large = keys.new("small", requests="2 per hour"), keys.new("large")
     client = app.test_client()
 
-    assert [ask_api(client, small).status_code for _ in range(3)] == [200, 200, 429]
-    assert [ask_api(client, large).status_code for _ in range(3)] == [200, 200, 200]
-    assert ask_api(client, keys.new("small", requests="2 per hour")).status_code == 429
+    assert [post_image(client, small).status_code for _ in range(3)] == [200, 200, 429]
+    assert [post_image(client, large).status_code for _ in range(3)] == [200, 200, 200]
+    assert post_image(client, keys.new("small", requests="2 per hour")).status_code == 429
     assert client.post("/", **form()).status_code == 200, "the address has its own"
 
 
-def test_guessing_keys_ends_at_the_limit_of_the_address_and_valid_keys_do_not(make_app: MakeApp, key: str) -> None:
+def test_invalid_keys_count_against_the_address_and_valid_keys_do_not(make_app: MakeApp, key: str) -> None:
     client = make_app(anonymous_requests="3 per minute").test_client()
 
-    assert [ask_api(client, f"ssr_guess{n}").status_code for n in range(5)] == [401, 401, 401, 429, 429]
-    assert ask_api(client, key).status_code == 200
+    assert [post_image(client, f"ssr_guess{n}").status_code for n in range(5)] == [401, 401, 401, 429, 429]
+    assert post_image(client, key).status_code == 200
 
 
-def test_waking_has_a_limit_of_its_own(make_app: MakeApp, upscaler: FakeBackend) -> None:
+def test_wake_calls_have_a_rate_of_their_own(make_app: MakeApp, upscaler: FakeBackend) -> None:
     client = make_app(wake_rate="2 per minute").test_client()
 
-    answers = []
+    responses = []
     for _ in range(3):
-        answers.append(client.post("/api/v1/wake"))
+        responses.append(client.post("/api/v1/wake"))
         upscaler.state_tracker.mark_asleep()
 
-    assert [answer.status_code for answer in answers] == [202, 202, 429]
-    assert problem_of(answers[2]) == (429, "limit-reached")
+    assert [response.status_code for response in responses] == [202, 202, 429]
+    assert responses[2].get_json()["detail"].startswith("The limit is 2 wake calls per minute. Try again in ")
+    assert read_problem(responses[2]) == (429, "limit-reached")
     assert client.post("/", **form()).status_code == 200
 
 
-def test_a_wake_call_that_starts_nothing_is_not_counted(make_app: MakeApp, upscaler: FakeBackend) -> None:
+def test_wake_call_that_starts_no_boot_is_not_counted(make_app: MakeApp, upscaler: FakeBackend) -> None:
     client = make_app(wake_rate="2 per minute").test_client()
 
     assert {client.post("/api/v1/wake").status_code for _ in range(5)} == {202}, "the first began the boot"
@@ -160,7 +161,7 @@ def test_a_wake_call_that_starts_nothing_is_not_counted(make_app: MakeApp, upsca
     assert upscaler.wakes == 11, "each that is let in counts as use"
 
 
-def test_a_page_whose_wake_calls_are_refused_gets_its_visitor_no_ban(make_app: MakeApp, upscaler: FakeBackend) -> None:
+def test_rejected_wake_calls_do_not_ban_the_client(make_app: MakeApp, upscaler: FakeBackend) -> None:
     client = make_app(wake_rate="1 per minute", ban_after="3 per minute").test_client()
     statuses = []
     for _ in range(9):
@@ -171,27 +172,27 @@ def test_a_page_whose_wake_calls_are_refused_gets_its_visitor_no_ban(make_app: M
     assert client.post("/", **form()).status_code == 200
 
 
-def test_one_visitor_has_so_many_requests_open_and_no_more(make_app: MakeApp, key: str) -> None:
+def test_concurrent_requests_of_a_client_are_limited(make_app: MakeApp, key: str) -> None:
     gate = threading.Event()
     upscaler = FakeBackend(gate=gate)
     app = make_app(upscaler=upscaler, max_concurrent_jobs=8, max_concurrent_requests=2)
-    workers = [threading.Thread(target=lambda: ask_api(app.test_client(), key).close()) for _ in range(2)]
+    workers = [threading.Thread(target=lambda: post_image(app.test_client(), key).close()) for _ in range(2)]
     for worker in workers:
         worker.start()
     for _ in workers:
         assert upscaler.arrived.acquire(timeout=30)
 
-    refused = ask_api(app.test_client(), key)
+    refused = post_image(app.test_client(), key)
     gate.set()
     for worker in workers:
         worker.join(30)
 
-    assert problem_of(refused) == (429, "too-many-at-once")
+    assert read_problem(refused) == (429, "too-many-at-once")
     assert int(refused.headers["Retry-After"]) >= 1
-    assert ask_api(app.test_client(), key).status_code == 200
+    assert post_image(app.test_client(), key).status_code == 200
 
 
-def test_a_visitor_is_whoever_the_proxies_name(make_app: MakeApp) -> None:
+def test_client_behind_proxies_is_limited_by_its_own_address(make_app: MakeApp) -> None:
     client = make_app(trusted_hops=1, anonymous_requests="1 per hour").test_client()
 
     def ask(forwarded_for: str) -> int:
@@ -202,14 +203,12 @@ def test_a_visitor_is_whoever_the_proxies_name(make_app: MakeApp) -> None:
     assert ask("203.0.113.8") == 200
 
 
-def test_one_visitor_has_so_many_waiting_and_the_megapixels_of_the_next_are_given_back(
-    make_app: MakeApp, key: str
-) -> None:
+def test_queued_images_of_a_client_are_limited_and_megapixels_refunded(make_app: MakeApp, key: str) -> None:
     gate = threading.Event()
     upscaler = FakeBackend(gate=gate)
     app = make_app(upscaler=upscaler, max_concurrent_jobs=1, queue_size=8, queue_size_per_client=1)
-    answers: list[int] = []
-    workers = [threading.Thread(target=lambda: answers.append(ask_api(app.test_client(), key).status_code))]
+    responses: list[int] = []
+    workers = [threading.Thread(target=lambda: responses.append(post_image(app.test_client(), key).status_code))]
     workers[0].start()
     assert upscaler.arrived.acquire(timeout=30)
 
@@ -219,18 +218,18 @@ def test_one_visitor_has_so_many_waiting_and_the_megapixels_of_the_next_are_give
             assert time.monotonic() < end, "the queue did not fill"
             time.sleep(0.01)
 
-    workers.append(threading.Thread(target=lambda: answers.append(ask_api(app.test_client(), key).status_code)))
+    workers.append(threading.Thread(target=lambda: responses.append(post_image(app.test_client(), key).status_code)))
     workers[1].start()
     wait_for(1)
-    refused = ask_api(app.test_client(), key)
-    workers.append(threading.Thread(target=lambda: answers.append(app.test_client().post("/", **form()).status_code)))
+    refused = post_image(app.test_client(), key)
+    workers.append(threading.Thread(target=lambda: responses.append(app.test_client().post("/", **form()).status_code)))
     workers[2].start()
     wait_for(2)
     gate.set()
     for worker in workers:
         worker.join(30)
 
-    assert problem_of(refused) == (429, "too-many-at-once")
+    assert read_problem(refused) == (429, "too-many-at-once")
     assert int(refused.headers["Retry-After"]) >= 1
     assert '"megapixels-3600";r=998' in refused.headers["RateLimit"], "the two before it are charged, this one is not"
-    assert answers == [200, 200, 200]
+    assert responses == [200, 200, 200]

@@ -1,11 +1,10 @@
-"""Rate limits counted in memory."""
+"""gateway.access.rate_limits, counted in memory."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
 
-import numpy as np
 import pytest
 from flask import Flask
 from hypothesis import given
@@ -16,79 +15,76 @@ from gateway.access.rate_limits import RateLimiter
 from gateway.config.rates import count_megapixels
 from gateway.config.settings import Settings
 from gateway.problems import Banned, LimitReached, OverAllowance
-from testing import images
 from testing.clock import ManualClock
 
-BIG = images.encode_png(np.full((1_000, 1_500, 3), 128, np.uint8))
-"""1.5 megapixels, charged as 2."""
 V4 = "203.0.113.7"
 
 
-class Counting:
+class LimiterOnManualClock:
     """Rate limits in memory on a manual clock."""
 
     def __init__(self, **changes: object) -> None:
         self.clock = ManualClock()
-        self.limiter = RateLimiter(Flask("counting"), Settings(**changes), clock=self.clock)  # type: ignore[arg-type]
+        self.inner = RateLimiter(Flask("test"), Settings(**changes), clock=self.clock)  # type: ignore[arg-type]
 
-    def ask(self, cost: int = 1, address: str = V4, what: str = "megapixels") -> float:
-        """Charge a request; return 0, or the seconds to wait from the error."""
+    def charge(self, cost: int = 1, address: str = V4, resource: str = "megapixels") -> int:
+        """Charge a client. Return 0, or the seconds of Retry-After if a limit rejects it."""
         try:
-            self.limiter.charge(self.limiter.client_for(address), what, cost)  # type: ignore[arg-type]
+            self.inner.charge(self.inner.client_for(address), resource, cost)  # type: ignore[arg-type]
         except LimitReached as problem:
             return int(problem.headers["Retry-After"])
         return 0
 
 
-def test_an_amount_that_does_not_fit_is_not_counted_at_all() -> None:
-    counting = Counting(anonymous_megapixels="10 per hour")
+def test_amount_over_the_limit_is_not_counted() -> None:
+    limiter = LimiterOnManualClock(anonymous_megapixels="10 per hour")
 
-    assert [counting.ask(cost) > 0 for cost in (6, 5, 4, 1)] == [False, True, False, True]
+    assert [limiter.charge(cost) > 0 for cost in (6, 5, 4, 1)] == [False, True, False, True]
 
 
-def test_every_limit_of_a_visitor_holds_and_a_refusal_by_one_costs_nothing_at_the_others() -> None:
-    counting = Counting(anonymous_megapixels="4 per minute; 6 per hour")
+def test_amount_rejected_by_one_rate_is_not_counted_by_the_others() -> None:
+    limiter = LimiterOnManualClock(anonymous_megapixels="4 per minute; 6 per hour")
 
-    assert counting.ask(4) == 0
-    counting.clock.now += 61
-    assert counting.ask(3) > 0, "7 of 6 in the hour"
-    assert counting.ask(2) == 0, "what the hour refused must not count in the minute"
+    assert limiter.charge(4) == 0
+    limiter.clock.now += 61
+    assert limiter.charge(3) > 0, "7 of 6 in the hour"
+    assert limiter.charge(2) == 0, "what the hour refused must not count in the minute"
 
 
 @pytest.mark.parametrize(("spent", "cost"), [([1, 2, 3], 1), ([1, 2, 3], 2), ([1, 2, 3], 4), ([6], 6), ([3, 3], 6)])
-def test_retry_after_is_the_second_from_which_this_very_request_passes(spent: list[int], cost: int) -> None:
-    counting = Counting(anonymous_megapixels="6 per minute", ban_after="")
+def test_retry_after_is_exact(spent: list[int], cost: int) -> None:
+    limiter = LimiterOnManualClock(anonymous_megapixels="6 per minute", ban_after="")
     for amount in spent:
-        assert counting.ask(amount) == 0
-        counting.clock.now += 7
+        assert limiter.charge(amount) == 0
+        limiter.clock.now += 7
 
-    wait_s = counting.ask(cost)
+    wait_s = limiter.charge(cost)
     assert wait_s > 0
-    counting.clock.now += wait_s - 1.5
-    assert counting.ask(cost) > 0, "it said too long"
-    counting.clock.now += 1.5
-    assert counting.ask(cost) == 0, "it said too short"
+    limiter.clock.now += wait_s - 1.5
+    assert limiter.charge(cost) > 0, "it said too long"
+    limiter.clock.now += 1.5
+    assert limiter.charge(cost) == 0, "it said too short"
 
 
-def test_what_is_given_back_can_be_used_again_and_only_once() -> None:
-    counting = Counting(anonymous_megapixels="5 per hour", ban_after="")
-    client = counting.limiter.client_for(V4)
-    charge = counting.limiter.charge(client, "megapixels", 3)
-    counting.limiter.charge(client, "megapixels", 2)
+def test_refunded_amount_can_be_used_once_more() -> None:
+    limiter = LimiterOnManualClock(anonymous_megapixels="5 per hour", ban_after="")
+    client = limiter.inner.client_for(V4)
+    charge = limiter.inner.charge(client, "megapixels", 3)
+    limiter.inner.charge(client, "megapixels", 2)
 
-    counting.limiter.refund(charge)
-    counting.limiter.refund(charge)
+    limiter.inner.refund(charge)
+    limiter.inner.refund(charge)
 
-    assert counting.ask(4) > 0
-    assert counting.ask(3) == 0
-    assert counting.ask(1) > 0
+    assert limiter.charge(4) > 0
+    assert limiter.charge(3) == 0
+    assert limiter.charge(1) > 0
 
 
-def test_what_costs_more_than_the_limit_is_told_so_and_waits_for_nothing() -> None:
-    counting = Counting(anonymous_megapixels="10 per minute; 3 per day")
+def test_cost_above_the_whole_limit_has_no_retry_after() -> None:
+    limiter = LimiterOnManualClock(anonymous_megapixels="10 per minute; 3 per day")
 
     with pytest.raises(OverAllowance) as caught:
-        counting.limiter.charge(counting.limiter.client_for(V4), "megapixels", 4)
+        limiter.inner.charge(limiter.inner.client_for(V4), "megapixels", 4)
 
     assert caught.value.detail == "This costs 4 megapixels, and the limit is 3 per day. Send a smaller image."
     assert "Retry-After" not in caught.value.headers
@@ -105,57 +101,59 @@ def test_what_costs_more_than_the_limit_is_told_so_and_waits_for_nothing() -> No
         ("", "", True),
     ],
 )
-def test_an_ipv4_address_or_an_ipv6_64_shares_one_allowance(one: str, other: str, *, is_shared: bool) -> None:
-    counting = Counting(anonymous_megapixels="1 per hour")
+def test_ipv4_address_or_ipv6_64_shares_one_count(one: str, other: str, *, is_shared: bool) -> None:
+    limiter = LimiterOnManualClock(anonymous_megapixels="1 per hour")
 
-    assert counting.ask(address=one) == 0
-    assert (counting.ask(address=other) > 0) == is_shared
+    assert limiter.charge(address=one) == 0
+    assert (limiter.charge(address=other) > 0) == is_shared
 
 
-def test_repeat_offenders_get_nothing_for_a_while_and_then_again() -> None:
-    counting = Counting(
+def test_client_that_exceeds_limits_too_often_is_banned_for_a_while() -> None:
+    limiter = LimiterOnManualClock(
         anonymous_megapixels="1 per minute", anonymous_requests="100 per minute", ban_after="3 per 10 minutes"
     )
-    assert counting.ask() == 0
-    assert [counting.ask() > 0 for _ in range(3)] == [True] * 3
+    assert limiter.charge() == 0
+    assert [limiter.charge() > 0 for _ in range(3)] == [True] * 3
 
     with pytest.raises(Banned) as caught:
-        counting.limiter.charge(counting.limiter.client_for(V4), "requests")
+        limiter.inner.charge(limiter.inner.client_for(V4), "requests")
     assert caught.value.headers["Retry-After"] == "601"
-    assert counting.ask(address="203.0.113.8") == 0, "others are not banned"
+    assert limiter.charge(address="203.0.113.8") == 0, "others are not banned"
 
-    counting.clock.now += 61
-    assert counting.ask() > 0, "the limit is free again, the ban is not over"
-    counting.clock.now += 540
-    assert counting.ask() == 0
-
-
-def test_refused_wake_calls_bring_nobody_nearer_to_a_ban_and_whoever_is_banned_wakes_nothing() -> None:
-    counting = Counting(anonymous_requests="1 per minute", wake_rate="1 per minute", ban_after="2 per 10 minutes")
-    assert counting.ask(what="wakes") == 0
-    assert all(counting.ask(what="wakes") > 0 for _ in range(9))
-    assert counting.ask(what="requests") == 0, "not banned"
-
-    assert all(counting.ask(what="requests") > 0 for _ in range(2))
-    counting.clock.now += 61
-    assert counting.ask(what="wakes") > 60, "the limit is free again, the ban is not over"
+    limiter.clock.now += 61
+    assert limiter.charge() > 0, "the limit is free again, the ban is not over"
+    limiter.clock.now += 540
+    assert limiter.charge() == 0
 
 
-def test_an_empty_allowance_is_no_limit() -> None:
-    counting = Counting(anonymous_megapixels="", anonymous_requests="", ban_after="")
+def test_wake_calls_never_lead_to_a_ban_and_are_rejected_during_one() -> None:
+    limiter = LimiterOnManualClock(
+        anonymous_requests="1 per minute", wake_rate="1 per minute", ban_after="2 per 10 minutes"
+    )
+    assert limiter.charge(resource="wakes") == 0
+    assert all(limiter.charge(resource="wakes") > 0 for _ in range(9))
+    assert limiter.charge(resource="requests") == 0, "not banned"
 
-    assert {counting.ask(10_000) for _ in range(50)} == {0}
+    assert all(limiter.charge(resource="requests") > 0 for _ in range(2))
+    limiter.clock.now += 61
+    assert limiter.charge(resource="wakes") > 60, "the limit is free again, the ban is not over"
 
 
-def test_threads_on_memory_get_exactly_what_there_is() -> None:
-    counting = Counting(anonymous_megapixels="100 per hour", ban_after="")
+def test_empty_rate_is_unlimited() -> None:
+    limiter = LimiterOnManualClock(anonymous_megapixels="", anonymous_requests="", ban_after="")
+
+    assert {limiter.charge(10_000) for _ in range(50)} == {0}
+
+
+def test_counts_in_memory_are_exact_under_threads() -> None:
+    limiter = LimiterOnManualClock(anonymous_megapixels="100 per hour", ban_after="")
     passed: Counter[bool] = Counter()
     barrier, lock = threading.Barrier(8), threading.Lock()
 
     def ask() -> None:
         barrier.wait()
         for _ in range(25):
-            has_passed = counting.ask(1) == 0
+            has_passed = limiter.charge(1) == 0
             with lock:
                 passed[has_passed] += 1
 
@@ -169,7 +167,7 @@ def test_threads_on_memory_get_exactly_what_there_is() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 9), st.integers(0, 40)), max_size=60))
-def test_no_window_ever_holds_more_than_the_limit(steps: list[tuple[str, int, int]]) -> None:
+def test_window_never_exceeds_the_limit(steps: list[tuple[str, int, int]]) -> None:
     windows, now = MemoryWindows(), 1_000.0
     counted: list[tuple[str, float, int]] = []
     for key, amount, pause in steps:
@@ -184,7 +182,7 @@ def test_no_window_ever_holds_more_than_the_limit(steps: list[tuple[str, int, in
             counted.append((key, now, amount))
 
 
-def test_memory_is_bounded_however_many_ask() -> None:
+def test_number_of_keys_in_memory_is_bounded() -> None:
     windows = MemoryWindows(max_keys=100, clock=lambda: 0.0)
     for number in range(1_000):
         windows.acquire(f"k{number}", 5, 60, 1, 0.0)
@@ -194,12 +192,12 @@ def test_memory_is_bounded_however_many_ask() -> None:
 
 
 @pytest.mark.parametrize(("pixels", "cost"), [(1, 1), (1_000_000, 1), (1_000_001, 2), (4_194_304, 5)])
-def test_an_upload_costs_whole_megapixels(pixels: int, cost: int) -> None:
+def test_upload_costs_whole_megapixels(pixels: int, cost: int) -> None:
     assert count_megapixels(pixels) == cost
 
 
-def test_visitors_are_named_without_their_secrets() -> None:
-    counting = Counting()
-    client = counting.limiter.client_for("2001:db8:1:2:3::4")
+def test_client_id_of_an_address_is_its_rate_limit_key() -> None:
+    limiter = LimiterOnManualClock()
+    client = limiter.inner.client_for("2001:db8:1:2:3::4")
 
     assert client.id == "address:2001:db8:1:2::/64"

@@ -42,7 +42,7 @@ class Failing:
         raise self.error
 
 
-def backend_of(state_dir: Path, error: BackendError, faults: list[str]) -> EmbeddedBackend:
+def make_failing_backend(state_dir: Path, error: BackendError, faults: list[str]) -> EmbeddedBackend:
     """A backend that sees these states of its server's process in turn; the last one permanently."""
     backend = EmbeddedBackend(Settings(state_dir=str(state_dir)))
     looks = iter(faults)
@@ -58,11 +58,9 @@ def ask(backend: EmbeddedBackend) -> None:
     )
 
 
-def test_a_server_that_closed_its_socket_and_is_seen_to_have_ended_later_has_died(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_closed_socket_before_the_exit_means_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "DEATH_GRACE_S", 60.0)
-    backend = backend_of(
+    backend = make_failing_backend(
         tmp_path, BackendUnavailableError("Socket closed"), ["", "", "tritonserver ended with status -9"]
     )
 
@@ -71,18 +69,18 @@ def test_a_server_that_closed_its_socket_and_is_seen_to_have_ended_later_has_die
     assert backend._client is None, "nobody else gets it"
 
 
-def test_a_server_that_is_alive_after_all_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_server_that_fails_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "DEATH_GRACE_S", 0.1)
-    backend = backend_of(tmp_path, BackendUnavailableError("Socket closed"), [""])
+    backend = make_failing_backend(tmp_path, BackendUnavailableError("Socket closed"), [""])
 
     with pytest.raises(BackendUnavailableError):
         ask(backend)
     assert backend._client is not None
 
 
-def test_a_fault_of_a_server_that_is_alive_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_of_a_live_server_is_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "DEATH_GRACE_S", 60.0)
-    backend = backend_of(tmp_path, BackendFaultError("INTERNAL: no"), [""])
+    backend = make_failing_backend(tmp_path, BackendFaultError("INTERNAL: no"), [""])
     began = time.monotonic()
 
     with pytest.raises(BackendFaultError, match="INTERNAL"):
@@ -98,7 +96,7 @@ def test_a_fault_of_a_server_that_is_alive_is_told_at_once(tmp_path: Path, monke
         (OSError("disk"), "disk"),
     ],
 )
-def test_whatever_keeps_the_server_from_starting_is_told_and_the_next_who_asks_has_it_tried_again(
+def test_failed_start_is_reported_and_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ) -> None:
     starts: list[None] = []
@@ -120,9 +118,7 @@ def test_whatever_keeps_the_server_from_starting_is_told_and_the_next_who_asks_h
         backend.close()
 
 
-def test_a_request_whose_boots_fail_is_told_so_after_as_many_as_are_tried_and_has_no_more_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_request_fails_after_the_maximum_of_boots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     boots = []
 
     def boot(_: EmbeddedBackend) -> None:
@@ -145,7 +141,7 @@ def test_a_request_whose_boots_fail_is_told_so_after_as_many_as_are_tried_and_ha
     assert backend.state_tracker.current().name == "failed"
 
 
-def test_a_boot_that_the_deadline_overtakes_is_slow_and_has_not_failed(tmp_path: Path) -> None:
+def test_boot_past_the_deadline_has_not_failed(tmp_path: Path) -> None:
     backend = EmbeddedBackend(Settings(state_dir=str(tmp_path)))
 
     with pytest.raises(BackendStillBootingError):

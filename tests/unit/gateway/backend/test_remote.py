@@ -47,11 +47,11 @@ class Activator(FakeBackend):
         super().__init__(failures=failures or [])
         self.is_up = threading.Event()
         self.questions = threading.Semaphore(0)
-        self.asked_ready = 0
+        self.readiness_calls = 0
         self.broken: BackendError | None = None
 
     def wait_until_ready(self, deadline: float, cancel_token: CancelToken) -> None:
-        self.asked_ready += 1
+        self.readiness_calls += 1
         self.questions.release()
         if time.monotonic() > deadline:
             raise BackendTimeoutError("still booting")
@@ -89,7 +89,7 @@ def whole(bands: list[Band]) -> Pixels:
     return np.concatenate([band.pixels for band in bands])
 
 
-def test_a_request_wakes_it_once_and_the_next_goes_straight_through() -> None:
+def test_first_request_wakes_the_server_once() -> None:
     activator = Activator()
     backend = external(activator)
     assert backend.state_tracker.current().name == "asleep"
@@ -104,16 +104,16 @@ def test_a_request_wakes_it_once_and_the_next_goes_straight_through() -> None:
     assert backend.state_tracker.current().name == "up"
     assert backend.state_tracker.current().usual_boot_s is not None
     assert whole(ask(backend)).shape == (32, 32, 3)
-    assert activator.asked_ready == 1, "asking is waking: never without need"
+    assert activator.readiness_calls == 1, "asking is waking: never without need"
 
 
-def test_nobody_asks_it_anything_while_nobody_wants_anything() -> None:
+def test_idle_backend_sends_no_calls() -> None:
     activator = Activator()
     backend = external(activator)
-    assert (backend.state_tracker.current().name, activator.asked_ready, activator.asked) == ("asleep", 0, [])
+    assert (backend.state_tracker.current().name, activator.readiness_calls, activator.calls) == ("asleep", 0, [])
 
 
-def test_waking_returns_at_once_and_asks_once_however_often_it_is_called() -> None:
+def test_repeated_wake_calls_the_server_once() -> None:
     activator = Activator()
     backend = external(activator)
 
@@ -124,17 +124,17 @@ def test_waking_returns_at_once_and_asks_once_however_often_it_is_called() -> No
     activator.is_up.set()
     wait_for(backend.state_tracker, "up")
 
-    assert activator.asked_ready == 1
+    assert activator.readiness_calls == 1
 
 
-def test_a_slow_boot_is_no_failed_one() -> None:
+def test_slow_boot_has_not_failed() -> None:
     backend = external(Activator())
     with pytest.raises(BackendStillBootingError):
         ask(backend, limit_s=0.02)
     assert backend.state_tracker.current().name == "booting"
 
 
-def test_a_boot_that_fails_is_told_and_tried_again_by_the_next() -> None:
+def test_failed_boot_is_reported_and_retried() -> None:
     activator = Activator()
     activator.broken = BackendNotStartedError("not ready")
     backend = external(activator)
@@ -170,7 +170,7 @@ def begin_to_listen(activator: Activator) -> None:
     activator.is_up.set()
 
 
-def test_a_server_that_does_not_listen_yet_is_booting_and_asked_again_until_it_does() -> None:
+def test_closed_port_means_booting_and_is_retried() -> None:
     activator = Activator()
     backend = external(activator)
     with asking(backend, activator) as waiting:
@@ -182,7 +182,7 @@ def test_a_server_that_does_not_listen_yet_is_booting_and_asked_again_until_it_d
     assert backend.state_tracker.current().usual_boot_s is not None, "it was watched from its beginning to its end"
 
 
-def test_the_wait_for_a_server_that_does_not_listen_ends_at_the_deadline_and_tells_of_no_boot() -> None:
+def test_wait_for_a_closed_port_ends_at_the_deadline() -> None:
     activator = Activator()
     activator.broken = BackendUnavailableError("connection refused")
     backend = external(activator)
@@ -198,7 +198,7 @@ def test_the_wait_for_a_server_that_does_not_listen_ends_at_the_deadline_and_tel
     )
 
 
-def test_a_visitor_who_leaves_a_server_that_does_not_listen_is_waited_for_no_longer() -> None:
+def test_cancel_ends_the_wait_for_a_closed_port() -> None:
     activator = Activator()
     backend = external(activator)
     with asking(backend, activator) as waiting:
@@ -207,7 +207,7 @@ def test_a_visitor_who_leaves_a_server_that_does_not_listen_is_waited_for_no_lon
         waiting.result(LIMIT_S)
 
 
-def test_a_server_that_never_listens_has_failed_after_a_boots_time_and_boots_no_more_until_it_answers() -> None:
+def test_port_that_stays_closed_means_failed() -> None:
     clock, activator = ManualClock(), Activator()
     backend = external(activator, BackendStateTracker(clock=clock))
 
@@ -218,10 +218,10 @@ def test_a_server_that_never_listens_has_failed_after_a_boots_time_and_boots_no_
         with pytest.raises(BackendNotStartedError, match="refused for longer than a boot may take"):
             waiting.result(LIMIT_S)
     assert backend.state_tracker.current().name == "failed"
-    asked = activator.asked_ready
+    before = activator.readiness_calls
     with pytest.raises(BackendNotStartedError, match="refused for longer than a boot may take"):
         ask(backend)
-    assert activator.asked_ready == asked + 1, "it had all its time: nobody else waits for it"
+    assert activator.readiness_calls == before + 1, "it had all its time: nobody else waits for it"
     assert backend.state_tracker.current().name == "failed", "else each request to a dead server would count a boot"
 
     begin_to_listen(activator)
@@ -257,7 +257,7 @@ def listening(servicer: service_pb2_grpc.GRPCInferenceServiceServicer, port: int
         server.stop(None).wait(LIMIT_S)
 
 
-def test_over_grpc_a_server_that_is_not_ready_has_failed() -> None:
+def test_server_not_ready_over_grpc_has_failed() -> None:
     port = find_free_ports().grpc
     backend = RemoteBackend(TritonClient(f"127.0.0.1:{port}", []), BackendStateTracker())
     with listening(Unready(), port), pytest.raises(BackendNotStartedError):
@@ -266,7 +266,7 @@ def test_over_grpc_a_server_that_is_not_ready_has_failed() -> None:
     backend.close()
 
 
-def test_over_grpc_a_port_that_refuses_is_booting_until_somebody_listens(caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_grpc_connection_means_booting(caplog: pytest.LogCaptureFixture) -> None:
     port = find_free_ports().grpc
     backend = RemoteBackend(TritonClient(f"127.0.0.1:{port}", []), BackendStateTracker())
     backend.wake()
@@ -283,16 +283,16 @@ def test_over_grpc_a_port_that_refuses_is_booting_until_somebody_listens(caplog:
     assert caplog.text.count("the backend refuses connections") == 1
 
 
-def test_a_visitor_who_leaves_during_the_boot_ends_the_wait() -> None:
+def test_cancel_during_the_boot_ends_the_wait() -> None:
     activator, cancel_token = Activator(), CancelToken()
     backend = external(activator)
     threading.Timer(0.02, cancel_token.cancel).start()
     with pytest.raises(CancelledError):
         ask(backend, cancel_token=cancel_token)
-    assert activator.asked == [], "the image was never sent"
+    assert activator.calls == [], "the image was never sent"
 
 
-def test_after_its_idle_time_it_is_asked_again_before_an_image_is_sent(tmp_path: Path) -> None:
+def test_readiness_is_checked_again_after_idle_time(tmp_path: Path) -> None:
     clock, activator = ManualClock(), Activator()
     activator.is_up.set()
     backend = external(activator, BackendStateTracker(tmp_path / "boots.json", assume_asleep_after_s=60, clock=clock))
@@ -302,10 +302,10 @@ def test_after_its_idle_time_it_is_asked_again_before_an_image_is_sent(tmp_path:
     assert backend.state_tracker.current().name == "asleep"
     ask(backend)
 
-    assert activator.asked_ready == 2
+    assert activator.readiness_calls == 2
 
 
-def test_a_server_that_went_away_is_asked_again_before_the_next_image_is_sent() -> None:
+def test_readiness_is_checked_again_after_a_lost_server() -> None:
     activator = Activator(failures=[BackendUnavailableError("gone")])
     activator.is_up.set()
     backend = external(activator)
@@ -313,12 +313,12 @@ def test_a_server_that_went_away_is_asked_again_before_the_next_image_is_sent() 
         ask(backend)
     assert backend.state_tracker.current().name == "asleep"
     assert len(ask(backend)) == 2
-    assert activator.asked_ready == 2
+    assert activator.readiness_calls == 2
 
 
-def test_an_image_at_which_the_server_went_away_is_made_by_the_one_that_takes_its_place() -> None:
+def test_image_of_a_lost_server_is_retried_on_the_next() -> None:
     activator = Activator(failures=[BackendUnavailableError("gone")])
     activator.is_up.set()
     making = JobRunner(external(activator), JobQueue(Capacity(running=1, waiting=0)), deadline_s=LIMIT_S)
     assert making.run(upscale_request(), "id").width == 4 * upscale_request().upload.width
-    assert activator.asked_ready == 2
+    assert activator.readiness_calls == 2

@@ -34,7 +34,7 @@ def triton(tmp_path: Path) -> TritonPaths:
 
 
 @pytest.mark.parametrize("name", SPECIAL_NAMES)
-def test_models_under_any_path_are_reached_by_a_plain_one(tmp_path: Path, triton: TritonPaths, name: str) -> None:
+def test_models_are_linked_under_a_plain_path(tmp_path: Path, triton: TritonPaths, name: str) -> None:
     models = tmp_path / name / "models"
     models.mkdir(parents=True)
     (models / "config.pbtxt").touch()
@@ -52,7 +52,7 @@ def test_models_under_any_path_are_reached_by_a_plain_one(tmp_path: Path, triton
 
 
 @pytest.mark.parametrize("name", SPECIAL_NAMES)
-def test_a_temporary_folder_with_special_characters_is_passed_over(
+def test_temporary_folder_with_special_characters_is_skipped(
     tmp_path: Path, triton: TritonPaths, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (tmp_path / name).mkdir()
@@ -69,7 +69,7 @@ def test_a_temporary_folder_with_special_characters_is_passed_over(
         folder.remove()
 
 
-def test_without_a_usable_temporary_folder_the_start_fails_at_once_and_names_tmpdir(
+def test_start_without_usable_temporary_folder_names_tmpdir(
     tmp_path: Path, triton: TritonPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "with spaces").mkdir()

@@ -20,7 +20,7 @@ def boot(tracker: BackendStateTracker, clock: ManualClock, seconds: float) -> No
     tracker.mark_up()
 
 
-def test_a_backend_sleeps_until_somebody_asks_and_boots_until_it_answers() -> None:
+def test_backend_sleeps_then_boots_then_is_up() -> None:
     clock = ManualClock()
     tracker = BackendStateTracker(clock=clock)
     assert tracker.current().name == "asleep"
@@ -35,7 +35,7 @@ def test_a_backend_sleeps_until_somebody_asks_and_boots_until_it_answers() -> No
     assert not tracker.begin_boot()
 
 
-def test_the_last_states_are_told_in_turn_and_bounded() -> None:
+def test_recent_states_are_ordered_and_bounded() -> None:
     clock = ManualClock()
     tracker = BackendStateTracker(clock=clock, assume_asleep_after_s=30)
     clock.now += 5
@@ -51,7 +51,7 @@ def test_the_last_states_are_told_in_turn_and_bounded() -> None:
     assert len(tracker.recent_states()) == MAX_STATES
 
 
-def test_the_usual_time_is_that_of_past_boots() -> None:
+def test_usual_boot_time_comes_from_past_boots() -> None:
     clock = ManualClock()
     tracker = BackendStateTracker(clock=clock)
     assert tracker.current().usual_boot_s is None
@@ -63,7 +63,7 @@ def test_the_usual_time_is_that_of_past_boots() -> None:
     assert tracker.current().describe() == {"state": "up", "since_s": 0.0, "usual_boot_s": {"p50": 5, "p90": 9}}
 
 
-def test_boots_outlive_a_restart_in_a_bounded_file(tmp_path: Path) -> None:
+def test_boot_times_survive_a_restart_in_a_bounded_file(tmp_path: Path) -> None:
     clock, path = ManualClock(), tmp_path / "new" / "boots.json"
     tracker = BackendStateTracker(path, clock=clock)
     for number in range(MAX_BOOTS + 20):
@@ -74,13 +74,13 @@ def test_boots_outlive_a_restart_in_a_bounded_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"a": 1}', '["x"]', "[null]", "7"])
-def test_a_damaged_file_of_boots_is_no_boots(tmp_path: Path, content: str) -> None:
+def test_damaged_boot_file_is_ignored(tmp_path: Path, content: str) -> None:
     path = tmp_path / "boots.json"
     path.write_text(content)
     assert BackendStateTracker(path).current().usual_boot_s is None
 
 
-def test_a_boot_that_takes_for_ever_has_failed_and_one_that_is_slow_has_not() -> None:
+def test_only_a_boot_past_the_limit_has_failed() -> None:
     clock = ManualClock()
     tracker = BackendStateTracker(clock=clock)
     tracker.begin_boot()
@@ -93,14 +93,14 @@ def test_a_boot_that_takes_for_ever_has_failed_and_one_that_is_slow_has_not() ->
     assert tracker.begin_boot(), "the first request after a failure tries again"
 
 
-def test_a_boot_that_failed_tells_nothing_of_usual_times() -> None:
+def test_failed_boot_does_not_change_usual_times() -> None:
     tracker = BackendStateTracker()
     tracker.begin_boot()
     tracker.mark_failed()
     assert (tracker.current().name, tracker.current().usual_boot_s) == ("failed", None)
 
 
-def test_a_backend_that_does_not_tell_is_taken_for_asleep_after_its_idle_time() -> None:
+def test_unobserved_backend_is_asleep_after_idle_time() -> None:
     clock = ManualClock()
     tracker = BackendStateTracker(assume_asleep_after_s=60, clock=clock)
     tracker.begin_boot()
@@ -114,7 +114,7 @@ def test_a_backend_that_does_not_tell_is_taken_for_asleep_after_its_idle_time() 
     assert (tracker.current().name, tracker.current().since_s) == ("asleep", 5)
 
 
-def test_a_stop_calls_who_waits_once_and_at_once() -> None:
+def test_cancelling_calls_each_callback_once_and_at_once() -> None:
     cancel_token, called = CancelToken(), []
     with cancel_token.on_cancel(lambda: called.append("early")):
         cancel_token.raise_if_cancelled()

@@ -25,28 +25,28 @@ def start(tmp_path: Path, model_repository: Path, ports: TritonPorts | None = No
 
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 13), (4, 0)])
-def test_a_python_that_the_server_cannot_run_is_refused_by_number(version: tuple[int, int]) -> None:
+def test_unsupported_python_version_is_rejected(version: tuple[int, int]) -> None:
     with pytest.raises(EmbeddedServerError, match=rf"3\.11 or 3\.12; this is {version[0]}\.{version[1]}"):
         check_python(version, "1.26.4")
 
 
 @pytest.mark.parametrize("numpy_version", ["2.0.2", "2.4.6", "3.0.0"])
-def test_numpy_2_is_refused_since_it_returns_empty_images(numpy_version: str) -> None:
+def test_numpy_2_is_rejected(numpy_version: str) -> None:
     with pytest.raises(EmbeddedServerError, match=f"numpy is {numpy_version}.*numpy>=1.26,<2"):
         check_python((3, 11), numpy_version)
 
 
-def test_a_damaged_wheel_is_refused_with_the_missing_part(tmp_path: Path) -> None:
+def test_damaged_wheel_names_the_missing_part(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedServerError, match=r"bin/tritonserver is missing.*make setup"):
         locate_in_wheel(tmp_path / "pytriton")
 
 
-def test_a_missing_model_repository_is_refused_by_path(tmp_path: Path) -> None:
+def test_missing_model_repository_names_its_path(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedServerError, match=r"Model repository not found: .*nowhere"):
         start(tmp_path, tmp_path / "nowhere")
 
 
-def test_a_model_that_does_not_load_ends_the_start_with_its_reason(tmp_path: Path) -> None:
+def test_model_that_fails_to_load_ends_the_start(tmp_path: Path) -> None:
     model = tmp_path / "models" / "broken"
     (model / "1").mkdir(parents=True)
     (model / "config.pbtxt").write_text('backend: "python"\nmax_batch_size: 0\n')
@@ -59,7 +59,7 @@ def test_a_model_that_does_not_load_ends_the_start_with_its_reason(tmp_path: Pat
         process.kill()
 
 
-def test_a_port_that_is_taken_ends_the_start_with_its_number(tmp_path: Path) -> None:
+def test_port_in_use_ends_the_start(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -73,7 +73,7 @@ def test_a_port_that_is_taken_ends_the_start_with_its_number(tmp_path: Path) -> 
             process.kill()
 
 
-def test_a_start_that_nobody_wants_any_more_is_given_up(tmp_path: Path) -> None:
+def test_start_ends_when_it_is_cancelled(tmp_path: Path) -> None:
     process = start(tmp_path, ROOT / "model_repository")
     try:
         with pytest.raises(EmbeddedServerError, match="cancelled before it was ready"):

@@ -49,16 +49,16 @@ def live(tmp_path: Path) -> Iterator[int]:
     running.wait()
 
 
-def stub_of(server_pid: int, name: str) -> Stub:
+def make_stub(server_pid: int, name: str) -> Stub:
     return Stub(psutil.Process(), "folder", f"{REGION}{name}", server_pid)
 
 
-def test_shared_memory_is_removed_once_its_server_is_gone_and_not_before(
+def test_shared_memory_is_removed_after_its_server_ends(
     shared_memory: Path, gone: int, live: int, tmp_path: Path
 ) -> None:
     for name in ("dead", "live"):
         (shared_memory / f"{REGION}{name}").touch()
-    stubs = {stub_of(gone, "dead"), stub_of(live, "live")}
+    stubs = {make_stub(gone, "dead"), make_stub(live, "live")}
     record_regions(tmp_path / "triton.stubs", frozenset(stubs))
 
     end_orphaned_stubs(tmp_path)
@@ -89,7 +89,7 @@ def test_valid_lines_of_a_damaged_record_are_used(
     assert list(shared_memory.iterdir()) == []
 
 
-def test_a_record_cannot_remove_files_outside_the_shared_memory(shared_memory: Path, gone: int, tmp_path: Path) -> None:
+def test_record_cannot_remove_files_outside_the_shared_memory(shared_memory: Path, gone: int, tmp_path: Path) -> None:
     (shared_memory / REGION).mkdir()
     (tmp_path / "precious").touch()
     (tmp_path / "triton.stubs").write_text(f"{gone} {REGION}/../../precious\n")
@@ -99,24 +99,22 @@ def test_a_record_cannot_remove_files_outside_the_shared_memory(shared_memory: P
     assert (tmp_path / "precious").exists()
 
 
-def test_a_record_is_replaced_as_a_whole(tmp_path: Path) -> None:
+def test_record_is_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "triton.stubs"
-    record_regions(path, frozenset({stub_of(7, "old")}))
+    record_regions(path, frozenset({make_stub(7, "old")}))
     with path.open() as reader:
-        record_regions(path, frozenset({stub_of(7, "new")}))
+        record_regions(path, frozenset({make_stub(7, "new")}))
         assert reader.read() == f"7 {REGION}old\n"
     assert path.read_text() == f"7 {REGION}new\n"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_records_of_ended_servers_are_removed_under_any_name_and_those_of_live_servers_stay(
-    shared_memory: Path, gone: int, live: int, tmp_path: Path
-) -> None:
+def test_only_records_of_ended_servers_are_removed(shared_memory: Path, gone: int, live: int, tmp_path: Path) -> None:
     for name in ("one", "two", "live"):
         (shared_memory / f"{REGION}{name}").touch()
-    record_regions(tmp_path / "triton.stubs", frozenset({stub_of(gone, "one")}))
-    record_regions(tmp_path / "triton-12ab.stubs", frozenset({stub_of(gone, "two")}))
-    record_regions(tmp_path / "triton-34cd.stubs", frozenset({stub_of(live, "live")}))
+    record_regions(tmp_path / "triton.stubs", frozenset({make_stub(gone, "one")}))
+    record_regions(tmp_path / "triton-12ab.stubs", frozenset({make_stub(gone, "two")}))
+    record_regions(tmp_path / "triton-34cd.stubs", frozenset({make_stub(live, "live")}))
     (tmp_path / "folder.stubs").mkdir()
 
     end_orphaned_stubs(tmp_path)
@@ -125,17 +123,17 @@ def test_records_of_ended_servers_are_removed_under_any_name_and_those_of_live_s
     assert sorted(path.name for path in tmp_path.glob("*.stubs")) == ["folder.stubs", "triton-34cd.stubs"]
 
 
-def test_a_reused_process_id_does_not_keep_shared_memory(shared_memory: Path, tmp_path: Path) -> None:
+def test_reused_process_id_does_not_keep_shared_memory(shared_memory: Path, tmp_path: Path) -> None:
     (shared_memory / f"{REGION}old").touch()
     reused = psutil.Process().pid  # alive, but not a tritonserver
-    record_regions(tmp_path / "triton.stubs", [stub_of(reused, "old")])
+    record_regions(tmp_path / "triton.stubs", [make_stub(reused, "old")])
 
     end_orphaned_stubs(tmp_path)
 
     assert list(shared_memory.iterdir()) == []
 
 
-def test_a_zombie_is_not_alive() -> None:
+def test_zombie_is_not_alive() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     stub = Stub(psutil.Process(ended.pid), "folder", f"{REGION}x", 1)
     while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:

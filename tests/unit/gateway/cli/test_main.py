@@ -1,4 +1,4 @@
-"""The command line: keys, settings and serve."""
+"""The commands keys, block, settings and serve. `upscale` has its own file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run(state_dir: Path, *arguments: str, **variables: str) -> Result:
     return CliRunner().invoke(cli, arguments, env={"SUPERRES_STATE_DIR": str(state_dir), **variables})
 
 
-def test_keys_new_prints_the_key_alone_on_standard_output(tmp_path: Path) -> None:
+def test_keys_new_prints_only_the_key(tmp_path: Path) -> None:
     result = run(tmp_path, "keys", "new", "a phone")
 
     assert result.exit_code == 0
@@ -26,7 +26,7 @@ def test_keys_new_prints_the_key_alone_on_standard_output(tmp_path: Path) -> Non
     assert client.name == "a phone"
 
 
-def test_keys_list_shows_everything_but_keys_and_hashes(tmp_path: Path) -> None:
+def test_keys_list_shows_neither_keys_nor_hashes(tmp_path: Path) -> None:
     key = run(tmp_path, "keys", "new", "a phone").stdout.strip()
     [client] = ApiKeyStore(tmp_path / "keys.json").entries()
 
@@ -48,7 +48,7 @@ def test_keys_revoke_takes_a_name_or_an_id(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("keys", "revoke", "nobody"), ("keys", "new", ""), ("keys", "new", "x" * 99)])
-def test_what_cannot_be_done_with_keys_is_said_in_words(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_keys_command_with_invalid_input_exits_with_a_message(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     result = run(tmp_path, *arguments)
 
     assert result.exit_code == 1
@@ -56,13 +56,13 @@ def test_what_cannot_be_done_with_keys_is_said_in_words(tmp_path: Path, argument
     assert result.stderr.startswith("superres: ")
 
 
-def test_the_keys_file_may_lie_elsewhere(tmp_path: Path) -> None:
+def test_keys_file_can_be_set(tmp_path: Path) -> None:
     run(tmp_path, "keys", "new", "a", SUPERRES_KEYS_FILE=str(tmp_path / "elsewhere.json"))
 
     assert len(ApiKeyStore(tmp_path / "elsewhere.json").entries()) == 1
 
 
-def test_settings_shows_every_setting_with_value_and_source_and_no_secret(tmp_path: Path) -> None:
+def test_settings_shows_values_and_sources_but_no_secrets(tmp_path: Path) -> None:
     result = run(tmp_path, "settings", SUPERRES_MODEL_KEY="hunter2", SUPERRES_MAX_SIDE="77")
 
     lines = {line.split()[0]: line for line in result.stdout.splitlines()}
@@ -74,21 +74,21 @@ def test_settings_shows_every_setting_with_value_and_source_and_no_secret(tmp_pa
 
 
 @pytest.mark.parametrize("command", [("settings",), ("serve",), ("keys", "list")])
-def test_a_wrong_setting_stops_every_command_in_words(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_unknown_setting_stops_every_command(tmp_path: Path, command: tuple[str, ...]) -> None:
     result = run(tmp_path, *command, SUPERRES_MAX_PIXEL="7")
 
     assert result.exit_code == 1
     assert result.stderr == "superres: Unknown setting SUPERRES_MAX_PIXEL. Did you mean SUPERRES_MAX_PIXELS?\n"
 
 
-def test_serve_refuses_a_port_that_does_not_exist(tmp_path: Path) -> None:
+def test_serve_rejects_an_invalid_port(tmp_path: Path) -> None:
     result = run(tmp_path, "serve", "--port", "70000")
 
     assert result.exit_code == 1
     assert "Invalid port 70000: must be between 0 and 65,535." in result.stderr
 
 
-def test_keys_rotate_prints_the_new_key_and_the_old_one_ends_later(tmp_path: Path) -> None:
+def test_keys_rotate_prints_the_new_key_and_the_old_one_expires_later(tmp_path: Path) -> None:
     old = run(tmp_path, "keys", "new", "a phone", "--requests", "5 per minute").stdout.strip()
 
     new = run(tmp_path, "keys", "rotate", "a phone", "--keep-hours", "1").stdout.strip()
@@ -103,7 +103,7 @@ def test_keys_rotate_prints_the_new_key_and_the_old_one_ends_later(tmp_path: Pat
     assert keys.identify(new) is None
 
 
-def test_keys_limit_gives_and_takes_an_allowance(tmp_path: Path) -> None:
+def test_keys_limit_sets_and_resets_rates(tmp_path: Path) -> None:
     run(tmp_path, "keys", "new", "a")
 
     assert "[megapixels 9 per day]" in run(tmp_path, "keys", "limit", "a", "--megapixels", "9 per day").stdout
@@ -121,7 +121,7 @@ def test_block_add_list_and_remove(tmp_path: Path) -> None:
     assert len(run(tmp_path, "block", "list").stdout.splitlines()) == 1
 
 
-def test_keys_rotate_refuses_hours_that_are_no_number(tmp_path: Path) -> None:
+def test_keys_rotate_rejects_nan_hours(tmp_path: Path) -> None:
     run(tmp_path, "keys", "new", "a phone")
 
     result = run(tmp_path, "keys", "rotate", "a phone", "--keep-hours", "nan")
@@ -142,7 +142,7 @@ def test_keys_rotate_refuses_hours_that_are_no_number(tmp_path: Path) -> None:
         (("keys", "limit", "nobody", "--requests", "1 per day"), "Unknown key 'nobody'"),
     ],
 )
-def test_what_cannot_be_done_at_the_doors_is_said_in_words(
+def test_access_command_with_invalid_input_exits_with_a_message(
     tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
     result = run(tmp_path, *arguments)

@@ -35,20 +35,18 @@ def draw(path: Path, seed: int) -> Path:
 
 
 @pytest.mark.parametrize(("one", "other"), [("bird.png", "bird.png"), ("bird.png", "bird.jpg"), ("a b.png", "a?b.png")])
-def test_two_inputs_of_one_result_are_refused_by_name_before_any_work(
-    tmp_path: Path, backend: FakeBackend, one: str, other: str
-) -> None:
+def test_inputs_with_one_result_name_are_rejected(tmp_path: Path, backend: FakeBackend, one: str, other: str) -> None:
     x, y, z = draw(tmp_path / "x" / one, 1), draw(tmp_path / "y" / other, 2), draw(tmp_path / "z" / "z.png", 3)
 
     with pytest.raises(click.UsageError) as caught:
         upscale_command.run(Settings(state_dir=str(tmp_path)), [z, x, y, tmp_path / "out"], {}, overwrite=True)
 
     assert caught.value.message.startswith(f"{x} and {y} would both be written to {tmp_path / 'out'}/")
-    assert backend.asked == []
+    assert backend.calls == []
     assert not (tmp_path / "out").exists()
 
 
-def test_inputs_of_different_names_are_each_made_in_the_folder(tmp_path: Path, backend: FakeBackend) -> None:
+def test_inputs_are_written_to_the_folder(tmp_path: Path, backend: FakeBackend) -> None:
     x, y = draw(tmp_path / "x" / "bird.png", 1), draw(tmp_path / "y" / "tree.png", 2)
 
     code = upscale_command.run(
@@ -60,7 +58,7 @@ def test_inputs_of_different_names_are_each_made_in_the_folder(tmp_path: Path, b
     assert backend.is_closed
 
 
-def test_a_server_that_runs_beside_keeps_its_log_and_ours_goes_with_us(tmp_path: Path, backend: FakeBackend) -> None:
+def test_log_of_a_running_server_is_kept(tmp_path: Path, backend: FakeBackend) -> None:
     state_dir = tmp_path / "state"
     state_dir.mkdir()
     (state_dir / embedded.LOG_NAME).write_text("of another server")
@@ -68,11 +66,11 @@ def test_a_server_that_runs_beside_keeps_its_log_and_ours_goes_with_us(tmp_path:
     source = draw(tmp_path / "x" / "bird.png", 1)
     code = upscale_command.run(Settings(state_dir=str(state_dir)), [source, tmp_path / "out"], {}, overwrite=False)
 
-    assert (code, len(backend.asked)) == (0, 1)
+    assert (code, len(backend.calls)) == (0, 1)
     assert [(path.name, path.read_text()) for path in state_dir.iterdir()] == [(embedded.LOG_NAME, "of another server")]
 
 
-def test_the_log_of_a_server_that_failed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_of_a_failed_server_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def make_backend(settings: Settings, log_name: str) -> FakeBackend:
         (Path(settings.state_dir) / log_name).write_text("why it failed")
         return FakeBackend(failures=[BackendFaultError("INTERNAL: no")] * 2)

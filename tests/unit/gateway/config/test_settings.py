@@ -1,4 +1,4 @@
-"""The specification of gateway.config: the settings table and how it is read from the environment."""
+"""gateway.config: the settings table and how it is read from the environment."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from gateway.config.settings import SETTINGS, Settings
 HOME = {"HOME": "/home/somebody"}
 
 
-def test_without_an_environment_every_setting_has_its_default() -> None:
+def test_empty_environment_gives_defaults() -> None:
     read = read_settings(HOME)
 
     assert read.settings == Settings(state_dir="/home/somebody/.local/state/superres")
     assert set(read.sources.values()) == {"default"}
 
 
-def test_the_state_directory_follows_xdg_state_home_unless_that_is_relative() -> None:
+def test_state_dir_follows_an_absolute_xdg_state_home() -> None:
     assert read_settings({**HOME, "XDG_STATE_HOME": "/var/state"}).settings.state_dir == "/var/state/superres"
     assert read_settings({**HOME, "XDG_STATE_HOME": "state"}).settings.state_dir.startswith("/home/somebody")
 
 
-def test_a_variable_sets_its_setting_and_is_named_as_the_source() -> None:
+def test_variable_sets_its_setting_and_is_its_source() -> None:
     read = read_settings({**HOME, "SUPERRES_MAX_PIXELS": "1_000_000", "SUPERRES_DEADLINE_S": "7.5"})
 
     assert (read.settings.max_pixels, read.settings.deadline_s) == (1_000_000, 7.5)
@@ -42,7 +42,7 @@ def test_a_variable_sets_its_setting_and_is_named_as_the_source() -> None:
         ({"PORT": ""}, None, 8080, "default"),
     ],
 )
-def test_the_port_comes_from_the_option_then_its_variable_then_port(
+def test_port_comes_from_option_then_variable_then_port(
     environ: dict[str, str], option: int | None, port: int, source: str
 ) -> None:
     read = read_settings({**HOME, **environ}, {"port": option})
@@ -92,7 +92,7 @@ def test_the_port_comes_from_the_option_then_its_variable_then_port(
         ),
     ],
 )
-def test_a_wrong_setting_is_refused_in_words(environ: dict[str, str], sentence: str) -> None:
+def test_invalid_setting_raises_with_an_explanation(environ: dict[str, str], sentence: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings({**HOME, **environ})
 
@@ -103,7 +103,7 @@ def test_a_wrong_setting_is_refused_in_words(environ: dict[str, str], sentence: 
     "rest",
     ["localhost:abc", "localhost:99999", "localhost/0?foo=1", "localhost/0?db=x", "[::1", "localhost?protocol=9"],
 )
-def test_a_redis_url_that_its_client_does_not_take_is_refused_without_showing_it(rest: str) -> None:
+def test_invalid_redis_url_is_rejected_without_showing_it(rest: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings(redis_url=f"redis://:hunter2@{rest}")
 
@@ -112,7 +112,7 @@ def test_a_redis_url_that_its_client_does_not_take_is_refused_without_showing_it
 
 
 @pytest.mark.parametrize("url", ["redis://:hunter2@host:6379/2", "rediss://host", "unix:///run/redis.sock?db=1"])
-def test_a_redis_url_that_its_client_takes_is_taken(url: str) -> None:
+def test_valid_redis_url_is_accepted(url: str) -> None:
     assert Settings(redis_url=url).redis_url == url
 
 
@@ -130,7 +130,7 @@ def test_a_redis_url_that_its_client_takes_is_taken(url: str) -> None:
         ("MONTH_BUDGET_GPU_S", "MONTHLY_GPU_BUDGET_S"),
     ],
 )
-def test_a_former_name_of_a_setting_is_answered_with_its_new_name(old: str, new: str) -> None:
+def test_renamed_setting_is_reported_with_its_new_name(old: str, new: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings({**HOME, f"SUPERRES_{old}": "1"})
 
@@ -138,7 +138,7 @@ def test_a_former_name_of_a_setting_is_answered_with_its_new_name(old: str, new:
     assert new.lower() in {row.name for row in SETTINGS}
 
 
-def test_all_complaints_come_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings({**HOME, "SUPERRES_THREDS": "8", "SUPERRES_MAX_SIDE": "long", "SUPERRES_PORT": "-1"})
 
@@ -150,7 +150,7 @@ def test_all_complaints_come_at_once() -> None:
     ]
 
 
-def test_a_secret_may_come_from_a_file_and_is_never_shown(tmp_path: Path) -> None:
+def test_secret_can_come_from_a_file_and_is_never_shown(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("hunter2-hunter2\n")
 
     read = read_settings({**HOME, "SUPERRES_MODEL_KEY_FILE": str(tmp_path / "secret"), "SUPERRES_API_KEY": "s3cr3t"})
@@ -163,7 +163,7 @@ def test_a_secret_may_come_from_a_file_and_is_never_shown(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("content", [b"", b"two\nlines", b"x" * 5_000, None])
-def test_a_file_that_holds_no_secret_is_refused_without_showing_it(tmp_path: Path, content: bytes | None) -> None:
+def test_invalid_secret_file_is_rejected_without_showing_it(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "secret"
     if content is not None:
         path.write_bytes(content)
@@ -175,17 +175,17 @@ def test_a_file_that_holds_no_secret_is_refused_without_showing_it(tmp_path: Pat
     assert "two" not in str(caught.value)
 
 
-def test_during_a_rotation_model_key_has_two_values() -> None:
+def test_model_key_has_two_values_during_a_rotation() -> None:
     assert Settings(model_key="new-one, old-one").model_keys() == ["new-one", "old-one"]
     assert Settings(model_key="only-one").model_keys() == ["only-one"]
     assert Settings().model_keys() == []
 
 
-def test_a_secret_from_two_places_is_refused(tmp_path: Path) -> None:
+def test_secret_from_variable_and_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="are both set"):
         read_settings({**HOME, "SUPERRES_API_KEY": "a", "SUPERRES_API_KEY_FILE": str(tmp_path)})
 
 
-def test_variants_offered_are_those_that_ship_unless_named() -> None:
+def test_bundled_variants_are_offered_unless_variants_names_others() -> None:
     assert all(variant.is_bundled for variant in Settings().offered().values())
     assert list(Settings(variants="real_x4, compact_x4").offered()) == ["real_x4", "compact_x4"]

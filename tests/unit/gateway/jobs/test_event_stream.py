@@ -25,7 +25,7 @@ from testing.backend import FakeBackend
 from testing.clock import ManualClock
 from testing.fixtures import MakeApp
 from testing.images import draw_photo, encode_png
-from testing.requests import PHOTO, ask_api, problem_of, read_events, read_picture
+from testing.requests import PHOTO, post_image, read_events, read_image, read_problem
 
 EVENTS = {"Accept": "text/event-stream"}
 
@@ -39,9 +39,9 @@ def submit_job(upscaler: FakeBackend, queue: JobQueue | None = None, data: bytes
 
 
 def test_stream_reports_progress_and_ends_with_the_bytes_of_the_plain_response(client: FlaskClient, key: str) -> None:
-    plain = ask_api(client, key)
+    plain = post_image(client, key)
 
-    streamed = ask_api(client, key, headers=EVENTS)
+    streamed = post_image(client, key, headers=EVENTS)
 
     assert streamed.content_type.startswith("text/event-stream")
     events = read_events(streamed.data)
@@ -63,26 +63,26 @@ def test_stream_reports_progress_and_ends_with_the_bytes_of_the_plain_response(c
     }
 
 
-def test_client_that_refuses_events_gets_the_image(client: FlaskClient, key: str) -> None:
-    plain = ask_api(client, key, headers={"Accept": "image/*, text/event-stream;q=0"})
+def test_client_that_rejects_events_gets_the_image(client: FlaskClient, key: str) -> None:
+    plain = post_image(client, key, headers={"Accept": "image/*, text/event-stream;q=0"})
 
     assert plain.content_type == "image/png"
 
 
 def test_bands_add_up_to_the_image(client: FlaskClient, key: str) -> None:
-    streamed = ask_api(client, key, query="?bands=1", headers=EVENTS)
+    streamed = post_image(client, key, query="?bands=1", headers=EVENTS)
 
     bands = [body for name, body in read_events(streamed.data) if name == "band"]
     assert [(band["top"], band["rows"], band["width"], band["height"]) for band in bands] == [
         (0, 48, 128, 96),
         (48, 48, 128, 96),
     ]
-    painted = np.concatenate([read_picture(base64.b64decode(band["data"])) for band in bands])
+    painted = np.concatenate([read_image(base64.b64decode(band["data"])) for band in bands])
     whole = draw_photo(24, 32).repeat(4, 0).repeat(4, 1)
     assert np.abs(painted.astype(int) - whole).mean() < 4, "a JPEG of quality 80"
 
 
-def test_a_wide_band_is_sent_smaller() -> None:
+def test_wide_band_is_sent_smaller() -> None:
     data = encode_png(draw_photo(8, 1000))
     stream = JobEvents(submit_job(FakeBackend(), data=data), FakeBackend().state_tracker, with_bands=True)
     stream.start()
@@ -94,8 +94,8 @@ def test_a_wide_band_is_sent_smaller() -> None:
 
 
 def test_rejections_come_before_the_stream_begins(client: FlaskClient, key: str) -> None:
-    assert problem_of(ask_api(client, "no-such-key", headers=EVENTS)) == (401, "key-required")
-    assert problem_of(ask_api(client, key, b"not an image", headers=EVENTS)) == (415, "unknown-format")
+    assert read_problem(post_image(client, "no-such-key", headers=EVENTS)) == (401, "key-required")
+    assert read_problem(post_image(client, key, b"not an image", headers=EVENTS)) == (415, "unknown-format")
     refused = client.post("/", data={}, headers=EVENTS, content_type="multipart/form-data")
     assert refused.content_type == "application/problem+json", "the page's script reads it"
 
@@ -106,7 +106,7 @@ def test_full_queue_rejects_before_the_stream_begins(make_app: MakeApp, key: str
     first = app.test_client().post("/api/v1/upscale", data=PHOTO, headers={"X-API-Key": key, **EVENTS}, buffered=False)
     assert upscaler.arrived.acquire(timeout=30)
 
-    assert problem_of(ask_api(app.test_client(), key, headers=EVENTS)) == (503, "queue-full")
+    assert read_problem(post_image(app.test_client(), key, headers=EVENTS)) == (503, "queue-full")
 
     first.close()
 
@@ -120,7 +120,7 @@ def test_later_failure_is_a_problem_event(
 ) -> None:
     app = make_app(upscaler=FakeBackend(failures=[failure]), client_requests="9 per hour", client_megapixels="")
 
-    streamed = ask_api(app.test_client(), key, headers=EVENTS)
+    streamed = post_image(app.test_client(), key, headers=EVENTS)
 
     name, problem = read_events(streamed.data)[-1]
     assert streamed.status_code == 200
@@ -128,7 +128,7 @@ def test_later_failure_is_a_problem_event(
     assert problem["request_id"] == streamed.headers["X-Request-Id"]
     assert "secret" not in problem["detail"]
     assert f'superres_gateway_problems_total{{slug="{slug}"}} 1.0' in services(app).metrics.text()
-    assert "r=8;" in ask_api(app.test_client(), key).headers["RateLimit"], "our own failures are not charged"
+    assert "r=8;" in post_image(app.test_client(), key).headers["RateLimit"], "our own failures are not charged"
 
 
 def take(events: Iterator[bytes], name: str) -> dict[str, Any]:
@@ -210,23 +210,23 @@ def test_closing_the_stream_cancels_the_job_at_the_backend() -> None:
 
 
 def test_status_wakes_nothing(client: FlaskClient, upscaler: FakeBackend) -> None:
-    answer = client.get("/api/v1/status").get_json()
+    response = client.get("/api/v1/status").get_json()
 
-    assert answer["backend"].pop("since_s") >= 0.0
-    assert answer["backend"] == {"state": "asleep", "usual_boot_s": None}
-    assert {name: answer["queue"][name] for name in ("running", "waiting")} == {"running": 0, "waiting": 0}
+    assert response["backend"].pop("since_s") >= 0.0
+    assert response["backend"] == {"state": "asleep", "usual_boot_s": None}
+    assert {name: response["queue"][name] for name in ("running", "waiting")} == {"running": 0, "waiting": 0}
     assert client.get("/").status_code == 200
-    assert (upscaler.wakes, upscaler.asked) == (0, [])
+    assert (upscaler.wakes, upscaler.calls) == (0, [])
 
 
 def test_wake_boots_the_backend(client: FlaskClient, upscaler: FakeBackend) -> None:
-    answer = client.post("/api/v1/wake")
+    response = client.post("/api/v1/wake")
 
-    assert (answer.status_code, answer.get_json(), upscaler.wakes) == (202, {"state": "booting"}, 1)
+    assert (response.status_code, response.get_json(), upscaler.wakes) == (202, {"state": "booting"}, 1)
     assert client.get("/api/v1/status").get_json()["backend"]["state"] == "booting"
 
 
 def test_wake_of_a_backend_that_is_up_returns_up(client: FlaskClient, key: str) -> None:
-    ask_api(client, key)
+    post_image(client, key)
 
     assert client.post("/api/v1/wake").get_json() == {"state": "up"}

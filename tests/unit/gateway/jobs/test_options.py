@@ -12,7 +12,7 @@ from preprocessing.codec import UploadLimits, probe
 from swinir.zoo import VARIANTS
 from testing import images
 from testing.fixtures import MakeApp
-from testing.requests import PHOTO, api_form, ask_api, problem_of
+from testing.requests import PHOTO, api_form, post_image, read_problem
 
 
 @pytest.mark.parametrize(
@@ -28,65 +28,65 @@ from testing.requests import PHOTO, api_form, ask_api, problem_of
         ("?fromat=png", "fromat", "variant, format, quality"),
     ],
 )
-def test_a_choice_that_does_not_exist_is_refused_with_what_there_is(
+def test_unknown_option_is_rejected_with_the_valid_ones(
     client: FlaskClient, key: str, query: str, parameter: str, allowed: str
 ) -> None:
-    response = ask_api(client, key, query=query)
+    response = post_image(client, key, query=query)
 
-    assert problem_of(response) == (400, "bad-parameter")
+    assert read_problem(response) == (400, "bad-parameter")
     assert response.get_json()["parameter"] == parameter
     assert allowed in response.get_json()["detail"]
 
 
-def test_a_parameter_in_the_form_and_in_the_address_is_refused(client: FlaskClient, key: str) -> None:
+def test_parameter_in_form_and_query_is_rejected(client: FlaskClient, key: str) -> None:
     response = client.post("/api/v1/upscale?format=png", headers={"X-API-Key": key}, **api_form(format="png"))
 
-    assert problem_of(response) == (400, "bad-parameter")
+    assert read_problem(response) == (400, "bad-parameter")
 
 
-def test_an_empty_parameter_means_the_default(client: FlaskClient, key: str) -> None:
-    response = ask_api(client, key, query="?variant=&format=&quality=")
+def test_empty_parameter_means_the_default(client: FlaskClient, key: str) -> None:
+    response = post_image(client, key, query="?variant=&format=&quality=")
 
     assert response.headers["X-Superres-Variant"] == "compact_x4"
     assert response.mimetype == "image/png"
 
 
-def test_a_result_over_the_limit_is_refused_before_any_decode(make_app: MakeApp, key: str) -> None:
+def test_too_large_result_is_rejected_before_decoding(make_app: MakeApp, key: str) -> None:
     client = make_app(max_output_pixels=32 * 24 * 16 - 1).test_client()
 
-    response = ask_api(client, key, PHOTO)
+    response = post_image(client, key, PHOTO)
 
-    assert problem_of(response) == (413, "result-too-large")
+    assert read_problem(response) == (413, "result-too-large")
     assert "128 x 96 = 12,288" in response.get_json()["detail"]
 
 
-def test_a_result_that_takes_too_much_memory_as_webp_is_refused_and_made_as_png(make_app: MakeApp, key: str) -> None:
+def test_result_too_large_for_webp_works_as_png(make_app: MakeApp, key: str) -> None:
     client = make_app(max_job_memory_bytes=1_048_576).test_client()
     plain = images.encode_png(images.draw_photo(48, 64))  # 49,152 pixels of 16 bytes fit, those of 42 do not
     clear = images.encode_png(np.dstack((images.draw_photo(48, 64), images.draw_alpha(48, 64))))
 
-    refused = ask_api(client, key, clear, "?format=webp")
+    refused = post_image(client, key, clear, "?format=webp")
 
-    assert problem_of(refused) == (413, "result-too-large")
+    assert read_problem(refused) == (413, "result-too-large")
     assert "256 x 192 = 49,152 pixels; the maximum for WebP with transparency is 24,966" in refused.get_json()["detail"]
     assert "Choose PNG" in refused.get_json()["detail"]
-    assert ask_api(client, key, plain, "?format=webp").status_code == 200
-    assert ask_api(client, key, clear, "?format=png").status_code == 200
+    assert post_image(client, key, plain, "?format=webp").status_code == 200
+    assert post_image(client, key, clear, "?format=png").status_code == 200
 
 
-def test_a_refusal_for_memory_costs_no_megapixels(make_app: MakeApp, key: str) -> None:
+def test_rejected_result_costs_no_megapixels(make_app: MakeApp, key: str) -> None:
     client = make_app(max_job_memory_bytes=1_048_576, client_megapixels="1 per hour").test_client()
     large = images.encode_png(images.draw_photo(200, 200))
 
-    answers = [ask_api(client, key, large, "?format=webp") for _ in range(30)]
+    responses = [post_image(client, key, large, "?format=webp") for _ in range(30)]
 
-    assert {problem_of(answer) for answer in answers} == {(413, "result-too-large")}
+    assert {read_problem(response) for response in responses} == {(413, "result-too-large")}
 
 
-def test_a_format_that_cannot_hold_the_result_is_refused(client: FlaskClient, key: str) -> None:
-    response = ask_api(client, key, images.encode_png(images.draw_photo(1, 4_097)), "?format=webp")
+def test_format_with_too_small_sides_is_rejected(client: FlaskClient, key: str) -> None:
+    response = post_image(client, key, images.encode_png(images.draw_photo(1, 4_097)), "?format=webp")
 
-    assert problem_of(response) == (422, "unsupported-output")
+    assert read_problem(response) == (422, "unsupported-output")
 
 
 @pytest.mark.parametrize(
@@ -105,13 +105,13 @@ def test_a_format_that_cannot_hold_the_result_is_refused(client: FlaskClient, ke
         ('"; rm -rf.png', "rm_-rf"),
     ],
 )
-def test_the_name_of_the_result_is_made_of_the_uploads_and_is_safe(sent: str, stem: str) -> None:
-    order = make_request(PHOTO, sent, parse_options({}, Settings()), Settings())
+def test_result_has_a_safe_name_from_the_upload(sent: str, stem: str) -> None:
+    upscale_request = make_request(PHOTO, sent, parse_options({}, Settings()), Settings())
 
-    assert order.filename == f"{stem}_compact_x4.png"
+    assert upscale_request.filename == f"{stem}_compact_x4.png"
 
 
-def test_the_name_says_the_scale_once() -> None:
+def test_name_says_the_scale_once() -> None:
     upload = probe(PHOTO, UploadLimits(10**6, 10**6, 10**4))
 
     names = [

@@ -141,13 +141,13 @@ def test_slot_is_released_when_the_job_fails() -> None:
 
 def test_client_with_many_jobs_waits_behind_its_own() -> None:
     queue = JobQueue(Capacity(running=2, waiting=10))
-    greedy = [queue.acquire("greedy") for _ in range(5)]  # two running, three waiting
-    modest = [queue.acquire(name) for name in ("one", "two")]
+    heavy = [queue.acquire("greedy") for _ in range(5)]  # two running, three waiting
+    light = [queue.acquire(name) for name in ("one", "two")]
 
-    assert [slot.position[0] for slot in modest] == [1, 2]
-    assert [slot.position[0] for slot in greedy[2:]] == [3, 4, 5]
-    greedy[0].release()
-    assert [slot.position for slot in (*modest, *greedy[2:])] == [(0, 0), (1, 2), (2, 3), (3, 4), (4, 5)]
+    assert [slot.position[0] for slot in light] == [1, 2]
+    assert [slot.position[0] for slot in heavy[2:]] == [3, 4, 5]
+    heavy[0].release()
+    assert [slot.position for slot in (*light, *heavy[2:])] == [(0, 0), (1, 2), (2, 3), (3, 4), (4, 5)]
 
 
 def test_positions_are_the_order_in_which_jobs_start() -> None:

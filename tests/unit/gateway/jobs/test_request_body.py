@@ -15,7 +15,7 @@ from gateway.problems import UnknownFormat
 from testing import images
 from testing.backend import FakeBackend
 from testing.fixtures import MakeApp
-from testing.requests import PHOTO, api_form, ask_api, problem_of
+from testing.requests import PHOTO, api_form, post_image, read_problem
 
 PIXELS = images.draw_photo(24, 32)
 
@@ -51,7 +51,7 @@ def ask_watched(client: FlaskClient, key: str, data: bytes, **environ: Any) -> t
         headers={"X-API-Key": key},
         environ_overrides={"wsgi.input_terminated": True, **environ},
     )
-    return problem_of(response), body.taken
+    return read_problem(response), body.taken
 
 
 BAD_IMAGES = {
@@ -65,20 +65,20 @@ BAD_IMAGES = {
 }
 
 
-@pytest.mark.parametrize("what", BAD_IMAGES)
+@pytest.mark.parametrize("case", BAD_IMAGES)
 @pytest.mark.parametrize("way", ["raw", "multipart"])
-def test_a_bad_image_is_refused_by_name_and_the_backend_hears_nothing(
-    client: FlaskClient, key: str, upscaler: FakeBackend, what: str, way: str
+def test_bad_image_is_rejected_without_a_backend_call(
+    client: FlaskClient, key: str, upscaler: FakeBackend, case: str, way: str
 ) -> None:
-    data, status, slug = BAD_IMAGES[what]
+    data, status, slug = BAD_IMAGES[case]
 
     if way == "raw":
-        response = ask_api(client, key, data)
+        response = post_image(client, key, data)
     else:
         response = client.post("/api/v1/upscale", headers={"X-API-Key": key}, **api_form(data))
 
-    assert problem_of(response) == (status, slug)
-    assert upscaler.asked == []
+    assert read_problem(response) == (status, slug)
+    assert upscaler.calls == []
 
 
 GOOD_IMAGES = {
@@ -93,15 +93,15 @@ GOOD_IMAGES = {
 }
 
 
-@pytest.mark.parametrize("what", GOOD_IMAGES)
-def test_an_unusual_image_is_taken(client: FlaskClient, key: str, upscaler: FakeBackend, what: str) -> None:
-    response = ask_api(client, key, GOOD_IMAGES[what])
+@pytest.mark.parametrize("case", GOOD_IMAGES)
+def test_unusual_image_is_taken(client: FlaskClient, key: str, upscaler: FakeBackend, case: str) -> None:
+    response = post_image(client, key, GOOD_IMAGES[case])
 
     assert response.status_code == 200, response.get_data(as_text=True)
-    assert len(upscaler.asked) == 1
+    assert len(upscaler.calls) == 1
 
 
-def test_an_upload_over_the_limit_is_refused_before_the_body_is_read(make_app: MakeApp, key: str) -> None:
+def test_upload_over_limit_returns_413_unread(make_app: MakeApp, key: str) -> None:
     client = make_app(max_upload_bytes=2_000).test_client()
 
     problem, taken = ask_watched(client, key, bytes(2_001), CONTENT_LENGTH="2001")
@@ -110,15 +110,15 @@ def test_an_upload_over_the_limit_is_refused_before_the_body_is_read(make_app: M
     assert taken == 0
 
 
-def test_the_refusal_names_both_numbers(make_app: MakeApp, key: str) -> None:
-    response = ask_api(make_app(max_upload_bytes=2_000).test_client(), key, bytes(12_345))
+def test_error_names_size_and_limit(make_app: MakeApp, key: str) -> None:
+    response = post_image(make_app(max_upload_bytes=2_000).test_client(), key, bytes(12_345))
 
     assert "12,345" in response.get_json()["detail"]
     assert "2,000" in response.get_json()["detail"]
     assert response.get_json()["max_bytes"] == 2_000
 
 
-def test_a_body_of_unknown_length_is_read_up_to_the_limit_and_one_byte(make_app: MakeApp, key: str) -> None:
+def test_chunked_body_is_read_to_one_byte_past_the_limit(make_app: MakeApp, key: str) -> None:
     client = make_app(max_upload_bytes=2_000).test_client()
     png = images.insert_png_chunk(PHOTO, b"teSt", bytes(100_000))
 
@@ -128,20 +128,20 @@ def test_a_body_of_unknown_length_is_read_up_to_the_limit_and_one_byte(make_app:
     assert taken == 2_001
 
 
-def test_a_body_without_any_length_is_empty(client: FlaskClient, key: str) -> None:
+def test_body_without_length_is_empty(client: FlaskClient, key: str) -> None:
     problem, taken = ask_watched(client, key, PHOTO, CONTENT_LENGTH="", **{"wsgi.input_terminated": False})
 
     assert problem == (400, "empty-upload")
     assert taken == 0
 
 
-def test_a_body_shorter_than_announced_is_incomplete(client: FlaskClient, key: str) -> None:
+def test_body_shorter_than_its_length_is_incomplete(client: FlaskClient, key: str) -> None:
     problem, _ = ask_watched(client, key, PHOTO[:100], CONTENT_LENGTH=str(len(PHOTO)))
 
     assert problem == (400, "incomplete-body")
 
 
-def test_without_a_key_nothing_of_the_body_is_read(client: FlaskClient) -> None:
+def test_body_without_api_key_is_not_read(client: FlaskClient) -> None:
     problem, taken = ask_watched(client, "", PHOTO, CONTENT_LENGTH=str(len(PHOTO)))
 
     assert problem == (401, "key-required")
@@ -149,7 +149,7 @@ def test_without_a_key_nothing_of_the_body_is_read(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("head", [b"not an image ", images.png_header_only(30_000, 30_000)])
-def test_first_bytes_that_tell_enough_spare_the_rest(client: FlaskClient, key: str, head: bytes) -> None:
+def test_body_is_rejected_by_its_first_bytes(client: FlaskClient, key: str, head: bytes) -> None:
     data = head + bytes(1_000_000)
 
     problem, taken = ask_watched(client, key, data, CONTENT_LENGTH=str(len(data)))
@@ -158,7 +158,7 @@ def test_first_bytes_that_tell_enough_spare_the_rest(client: FlaskClient, key: s
     assert taken == 65_536
 
 
-def test_first_bytes_in_a_form_spare_the_rest_too(client: FlaskClient, key: str) -> None:
+def test_form_is_rejected_by_its_first_bytes(client: FlaskClient, key: str) -> None:
     body = Watched(multipart(b"not an image" + bytes(1_000_000)))
     response = client.post(
         "/api/v1/upscale",
@@ -168,19 +168,17 @@ def test_first_bytes_in_a_form_spare_the_rest_too(client: FlaskClient, key: str)
         environ_overrides={"CONTENT_LENGTH": str(len(body.getvalue()))},
     )
 
-    assert problem_of(response) == (415, "unknown-format")
+    assert read_problem(response) == (415, "unknown-format")
     assert body.taken <= 3 * 65_536
 
 
-def test_a_head_that_is_merely_cut_off_is_no_reason_to_refuse() -> None:
+def test_truncated_header_is_not_rejected_early() -> None:
     reject_early(images.encode_jpeg(images.draw_photo(64, 64))[:700], Settings())
     with pytest.raises(UnknownFormat):
         reject_early(b"text", Settings())
 
 
-def test_a_large_form_is_taken_whole_and_without_a_file_on_disk(
-    client: FlaskClient, key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_form_stays_in_memory(client: FlaskClient, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("werkzeug.formparser.SpooledTemporaryFile", None)
     monkeypatch.setattr("werkzeug.formparser.TemporaryFile", None, raising=False)
     png = images.insert_png_chunk(PHOTO, b"teSt", bytes(1_500_000))
@@ -209,9 +207,9 @@ BAD_FORMS: dict[str, tuple[dict[str, Any], int, str]] = {
 }
 
 
-@pytest.mark.parametrize("what", BAD_FORMS)
-def test_a_bad_form_is_refused_by_name(make_app: MakeApp, key: str, upscaler: FakeBackend, what: str) -> None:
-    fields, status, slug = BAD_FORMS[what]
+@pytest.mark.parametrize("case", BAD_FORMS)
+def test_bad_form_is_rejected_by_name(make_app: MakeApp, key: str, upscaler: FakeBackend, case: str) -> None:
+    fields, status, slug = BAD_FORMS[case]
     for value in fields.values():
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, tuple):
@@ -223,8 +221,8 @@ def test_a_bad_form_is_refused_by_name(make_app: MakeApp, key: str, upscaler: Fa
         .post("/api/v1/upscale", data=fields, content_type="multipart/form-data", headers={"X-API-Key": key})
     )
 
-    assert problem_of(response) == (status, slug)
-    assert upscaler.asked == []
+    assert read_problem(response) == (status, slug)
+    assert upscaler.calls == []
 
 
 @pytest.mark.parametrize(
@@ -237,9 +235,9 @@ def test_a_bad_form_is_refused_by_name(make_app: MakeApp, key: str, upscaler: Fa
         (b"--\xc3\xa4", "multipart/form-data; boundary=\xc3\xa4"),
     ],
 )
-def test_a_body_that_is_no_multipart_is_a_4xx(client: FlaskClient, key: str, body: bytes, content_type: str) -> None:
+def test_malformed_multipart_returns_400(client: FlaskClient, key: str, body: bytes, content_type: str) -> None:
     response = client.post("/api/v1/upscale", data=body, content_type=content_type, headers={"X-API-Key": key})
 
-    status, slug = problem_of(response)
+    status, slug = read_problem(response)
     assert status == 400
     assert slug in ("malformed-form", "missing-image")

@@ -120,13 +120,13 @@ def test_cache_of_zero_bytes_keeps_nothing(clock: ManualClock) -> None:
 def test_counts_are_right_after_many_threads() -> None:
     results, requests = ResultCache(max_bytes=100, max_count=3, max_age_s=60), uploads(6)
 
-    def work(mine: int) -> None:
+    def work(factor: int) -> None:
         for number in range(300):
-            each = requests[(number * mine) % len(requests)]
+            each = requests[(number * factor) % len(requests)]
             if results.get(each) is None:
-                results.put(each, result(10 + mine))
+                results.put(each, result(10 + factor))
 
-    threads = [threading.Thread(target=work, args=(mine,)) for mine in (1, 2, 3, 5)]
+    threads = [threading.Thread(target=work, args=(factor,)) for factor in (1, 2, 3, 5)]
     for thread in threads:
         thread.start()
     for thread in threads:

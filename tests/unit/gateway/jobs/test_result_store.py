@@ -54,6 +54,17 @@ def test_oldest_is_dropped_over_max_bytes(clock: ManualClock) -> None:
     assert [results.get(result_id) is not None for result_id in ids] == [False, True, True]
 
 
+def test_least_recently_read_is_dropped_first(clock: ManualClock) -> None:
+    results = store(clock, max_count=2)
+    first, second = put(results, 1), put(results, 1)
+    results.get(first)
+
+    put(results, 1)
+
+    assert results.get(first)
+    assert results.get(second) is None
+
+
 def test_oldest_is_dropped_over_max_count(clock: ManualClock) -> None:
     results = store(clock, max_count=2)
     ids = [put(results, 1), put(results, 1), put(results, 1)]

@@ -32,7 +32,7 @@ from testing import images
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
 from testing.jobs import make_runner, upscale_request
-from testing.requests import read_picture
+from testing.requests import read_image
 
 
 def test_result_has_scale_file_name_and_media_type() -> None:
@@ -42,13 +42,13 @@ def test_result_has_scale_file_name_and_media_type() -> None:
 
     assert (result.width, result.height, result.media_type) == (128, 96, "image/png")
     assert (result.filename, result.notes) == ("photo_compact_x4.png", ())
-    assert np.array_equal(read_picture(result.data), pixels.repeat(4, 0).repeat(4, 1))
+    assert np.array_equal(read_image(result.data), pixels.repeat(4, 0).repeat(4, 1))
 
 
 def test_backend_gets_variant_and_request_id(upscaler: FakeBackend) -> None:
     make_runner(upscaler).run(upscale_request(variant="color_jpeg_10"), "the-id")
 
-    assert upscaler.asked == [((24, 32, 3), "color_jpeg_10", "the-id")]
+    assert upscaler.calls == [((24, 32, 3), "color_jpeg_10", "the-id")]
 
 
 @pytest.mark.parametrize(("format_", "mode"), [("png", "RGBA"), ("webp", "RGBA"), ("jpeg", "RGB")])
@@ -58,8 +58,8 @@ def test_alpha_is_scaled_or_its_loss_is_noted(format_: str, mode: str) -> None:
 
     result = make_runner(FakeBackend()).run(upscale_request(data, format=format_), "id")
 
-    picture = PilImage.open(BytesIO(result.data))
-    assert (picture.mode, picture.size) == (mode, (128, 96))
+    opened = PilImage.open(BytesIO(result.data))
+    assert (opened.mode, opened.size) == (mode, (128, 96))
     assert ("JPEG has no transparency: the image was put on a white background." in result.notes) == (format_ == "jpeg")
 
 
@@ -90,7 +90,7 @@ def test_fault_is_retried_once() -> None:
     upscaler = FakeBackend(failures=[BackendFaultError("a stub died")])
 
     assert make_runner(upscaler).run(upscale_request(), "id").width == 128
-    assert len(upscaler.asked) == 2
+    assert len(upscaler.calls) == 2
 
 
 def test_second_fault_is_final() -> None:
@@ -98,7 +98,7 @@ def test_second_fault_is_final() -> None:
 
     with pytest.raises(problems.BackendFault):
         make_runner(upscaler).run(upscale_request(), "id")
-    assert len(upscaler.asked) == 2
+    assert len(upscaler.calls) == 2
 
 
 def booted_in(seconds: float, *failures: Exception) -> FakeBackend:
@@ -120,7 +120,7 @@ def test_backend_that_died_twice_is_unavailable_for_the_usual_boot_time() -> Non
 def test_fault_is_not_retried_if_the_deadline_is_too_close() -> None:
     clock = ManualClock()
 
-    class Late(FakeBackend):
+    class SlowBackend(FakeBackend):
         def upscale_bands(
             self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
         ) -> Iterator[Band]:
@@ -129,13 +129,13 @@ def test_fault_is_not_retried_if_the_deadline_is_too_close() -> None:
                 pixels, variant, deadline=deadline, request_id=request_id, cancel_token=cancel_token
             )
 
-    late = Late(failures=[BackendFaultError("a stub died")])
+    slow_backend = SlowBackend(failures=[BackendFaultError("a stub died")])
 
     with pytest.raises(problems.BackendFault):
-        JobRunner(late, JobQueue(Capacity(running=1, waiting=0), clock=clock), deadline_s=30, clock=clock).run(
+        JobRunner(slow_backend, JobQueue(Capacity(running=1, waiting=0), clock=clock), deadline_s=30, clock=clock).run(
             upscale_request(), "id"
         )
-    assert len(late.asked) == 1
+    assert len(slow_backend.calls) == 1
 
 
 SECRET = "MODEL_KEY=hunter2 at 10.0.0.7"
@@ -160,7 +160,7 @@ def test_backend_failure_becomes_its_problem_with_details_in_the_log_only(
 
     assert (str(failure) in str(caught.value)) == is_shown
     assert f"the-id: {type(failure).__name__}: {failure}" in caplog.text
-    assert len(upscaler.asked) == 1, "only faults are retried"
+    assert len(upscaler.calls) == 1, "only faults are retried"
 
 
 def test_boot_beyond_the_deadline_names_deadline_and_usual_time() -> None:
@@ -204,8 +204,8 @@ def test_progress_reports_each_band() -> None:
     ]
     assert seen[0].left_s >= 0.0
     assert seen[1].left_s == 0.0
-    picture = read_picture(result.data)
-    assert np.array_equal(np.concatenate([each.band.pixels for each in seen]), picture)
+    opened = read_image(result.data)
+    assert np.array_equal(np.concatenate([each.band.pixels for each in seen]), opened)
 
 
 def test_time_left_does_not_count_the_boot() -> None:

@@ -46,9 +46,9 @@ def test_usual_job_time_is_learnt_from_finished_jobs_only(clock: ManualClock) ->
     fine = upscale_request()
     failing = FakeBackend(failures=[BackendUnavailableError("it is gone")] * 2)
 
-    for upscaler, asked in ((FakeBackend(), broken), (failing, fine)) * 2:
+    for upscaler, job_request in ((FakeBackend(), broken), (failing, fine)) * 2:
         with pytest.raises(problems.Problem):
-            make_runner(upscaler, queue).run(asked, "id")
+            make_runner(upscaler, queue).run(job_request, "id")
     assert queue.state().retry_after_s == 5.0, "fast failures do not lower the estimate"
 
     make_runner(FakeBackend(), queue).run(fine, "id")
@@ -67,14 +67,14 @@ def test_cancelling_ends_the_wait_in_the_queue() -> None:
 
 
 def test_shutdown_tells_running_and_waiting_jobs_to_retry() -> None:
-    upscaler, told = FakeBackend(gate=threading.Event()), []
+    upscaler, positions = FakeBackend(gate=threading.Event()), []
     ending = make_runner(upscaler, JobQueue(Capacity(running=1, waiting=1)))
     jobs = [ending.submit(upscale_request(), "id") for _ in range(2)]  # one running, one waiting
 
     def run(job: QueuedJob) -> None:
         with pytest.raises(problems.BackendUnavailable) as caught:
             job.run()
-        told.append(int(caught.value.headers["Retry-After"]))
+        positions.append(int(caught.value.headers["Retry-After"]))
 
     workers = [threading.Thread(target=run, args=(job,)) for job in jobs]
     for worker in workers:
@@ -84,7 +84,7 @@ def test_shutdown_tells_running_and_waiting_jobs_to_retry() -> None:
     for worker in workers:
         worker.join(30)
 
-    assert (told, upscaler.stops) == ([10, 10], 1)
+    assert (positions, upscaler.stops) == ([10, 10], 1)
     with pytest.raises(problems.BackendUnavailable):
         ending.run(upscale_request(), "id")
 
@@ -102,8 +102,23 @@ def test_full_queue_rejects_with_retry_after() -> None:
 
     gate.set()
     worker.join(30)
+    assert caught.value.detail == "The queue is full (0 images waiting). Try again in 5 seconds."
     assert int(caught.value.headers["Retry-After"]) == caught.value.extensions["retry_after_s"] >= 1
     assert busy.run(upscale_request(), "id").width == 128
+
+
+def test_client_over_its_share_of_the_queue_is_rejected_with_the_number() -> None:
+    queue = JobQueue(Capacity(running=1, waiting=9, waiting_per_client=1), usual_job_s=0.4)
+    runner = make_runner(FakeBackend(), queue)
+    for _ in range(2):
+        runner.submit(upscale_request(), "id", client_id="a")
+
+    with pytest.raises(problems.TooManyAtOnce) as caught:
+        runner.submit(upscale_request(), "id", client_id="a")
+
+    assert caught.value.detail == (
+        "You already have 1 image in the queue, the maximum per client. Try again in 1 second."
+    )
 
 
 def test_wait_in_the_queue_ends_at_the_deadline() -> None:
@@ -119,4 +134,4 @@ def test_wait_in_the_queue_ends_at_the_deadline() -> None:
 
     gate.set()
     worker.join(30)
-    assert len(upscaler.asked) == 1
+    assert len(upscaler.calls) == 1

@@ -1,4 +1,4 @@
-"""A file that is reloaded when it changes: what the gateway uses while the file is written, missing or invalid."""
+"""gateway.storage.reloading_file: a file that changes while the gateway runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from testing.clock import ManualClock
 
 def parse(content: bytes) -> str:
     if content == b"nonsense":
-        raise ValueError("it makes none")
+        raise ValueError("it is nonsense")
     return content.decode()
 
 
@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def watched(path: Path, clock: ManualClock) -> ReloadingFile[str]:
+def file(path: Path, clock: ManualClock) -> ReloadingFile[str]:
     return ReloadingFile(path, "words", parse, empty="", error=FileError, clock=clock)
 
 
@@ -50,59 +50,59 @@ def fail_to_open(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     return switch
 
 
-def test_a_change_that_could_not_be_read_at_first_counts_as_soon_as_it_can(
-    path: Path, watched: ReloadingFile[str], fail_to_open: Callable[[bool], None]
+def test_unreadable_change_is_loaded_once_it_can_be_read(
+    path: Path, file: ReloadingFile[str], fail_to_open: Callable[[bool], None]
 ) -> None:
-    assert watched.current() == "first"
+    assert file.current() == "first"
     path.write_text("second")
 
     fail_to_open(True)
-    assert watched.current() == "first", "what was read before stays in force"
+    assert file.current() == "first", "the previous content stays in force"
     fail_to_open(False)
 
-    assert watched.current() == "second"
+    assert file.current() == "second"
 
 
-def test_a_file_that_cannot_be_read_for_long_is_said_now_and_then(
+def test_unreadable_file_is_logged_at_most_once_per_minute(
     path: Path,
-    watched: ReloadingFile[str],
+    file: ReloadingFile[str],
     clock: ManualClock,
     fail_to_open: Callable[[bool], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     fail_to_open(True)
     for _ in range(100):
-        watched.current()
+        file.current()
     assert [record.getMessage() for record in caplog.records] == [
         f"The words file {path} cannot be read: Too many open files. The words loaded before stay in force."
     ]
 
     clock.now += LOG_AGAIN_S
-    watched.current()
+    file.current()
     assert len(caplog.records) == 2
 
 
-def test_a_file_that_makes_no_sense_is_read_and_said_once(
-    path: Path, watched: ReloadingFile[str], clock: ManualClock, caplog: pytest.LogCaptureFixture
+def test_invalid_file_is_logged_once(
+    path: Path, file: ReloadingFile[str], clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    watched.current()
+    file.current()
     path.write_text("nonsense")
 
     for _ in range(100):
         clock.now += LOG_AGAIN_S
-        assert watched.current() == "first"
+        assert file.current() == "first"
 
     assert len(caplog.records) == 1
 
 
-def test_a_content_that_makes_no_sense_is_said_at_once_also_after_a_file_that_could_not_be_read(
-    path: Path, watched: ReloadingFile[str], fail_to_open: Callable[[bool], None], caplog: pytest.LogCaptureFixture
+def test_invalid_file_is_logged_at_once_after_an_unreadable_one(
+    path: Path, file: ReloadingFile[str], fail_to_open: Callable[[bool], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     fail_to_open(True)
-    watched.current()
+    file.current()
     fail_to_open(False)
     path.write_text("nonsense")
-    watched.current()
+    file.current()
 
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
         f"The words file {path} cannot be read",
@@ -110,14 +110,14 @@ def test_a_content_that_makes_no_sense_is_said_at_once_also_after_a_file_that_co
     ]
 
 
-def test_a_file_that_is_gone_is_said_once_and_one_that_never_was_is_not(
-    path: Path, watched: ReloadingFile[str], caplog: pytest.LogCaptureFixture
+def test_deleted_file_is_logged_once_and_a_missing_one_is_not(
+    path: Path, file: ReloadingFile[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     never = ReloadingFile(path.with_name("never"), "words", parse, empty="", error=FileError)
-    watched.current()
+    file.current()
     path.unlink()
 
-    assert [watched.current(), watched.current(), never.current()] == ["", "", ""]
+    assert [file.current(), file.current(), never.current()] == ["", "", ""]
 
     [record] = caplog.records
     assert (record.levelno, record.getMessage()) == (

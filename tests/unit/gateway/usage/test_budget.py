@@ -13,56 +13,56 @@ from flask import Flask
 from gateway.cli.main import cli
 from gateway.jobs.runner import ANONYMOUS
 from gateway.services import services
-from gateway.usage.meter import UsageMeter, month_of
+from gateway.usage.meter import UsageMeter, format_month
 from gateway.usage.store import ClientUsage, FileUsageStore, UsageBatch
 from testing.backend import FakeBackend
 from testing.fixtures import MakeApp
-from testing.requests import PHOTO, ask_api, form, problem_of, read_events
+from testing.requests import PHOTO, form, post_image, read_events, read_problem
 
 CACHE = 10_000_000
 EVENTS = {"Accept": "text/event-stream"}
 
 
-def meter_of(app: Flask) -> UsageMeter:
+def find_meter(app: Flask) -> UsageMeter:
     return services(app).usage_meter
 
 
 def spent(app: Flask) -> Flask:
     """Return an application that has spent more than its monthly budget."""
-    meter_of(app).record_work("earlier", 100.0, 1)
+    find_meter(app).record_work("earlier", 100.0, 1)
     return app
 
 
-def test_work_is_charged_to_the_client_whose_key_asked(make_app: MakeApp, key: str) -> None:
+def test_work_is_charged_to_the_keys_client(make_app: MakeApp, key: str) -> None:
     upscaler = FakeBackend(work_s=0.25)
     app = make_app(upscaler=upscaler)
     client = app.test_client()
     for _ in range(2):
-        assert ask_api(client, key).status_code == 200
+        assert post_image(client, key).status_code == 200
     assert client.post("/", **form()).status_code == 200
 
-    month = meter_of(app).current_month()
+    month = find_meter(app).current_month()
 
     assert month.clients == {"tests": ClientUsage(2, 1.0), ANONYMOUS: ClientUsage(1, 0.5)}
     assert client.get("/api/v1/status").get_json()["month"]["work_s"] == 1.5
 
 
 @pytest.mark.parametrize("accept", ["*/*", "text/event-stream"])
-def test_what_is_spent_ends_what_costs_in_words(make_app: MakeApp, key: str, accept: str) -> None:
+def test_used_up_budget_rejects_requests_that_cost_gpu_seconds(make_app: MakeApp, key: str, accept: str) -> None:
     upscaler = FakeBackend()
     client = spent(make_app(upscaler=upscaler, monthly_gpu_budget_s=100)).test_client()
 
-    answer = ask_api(client, key, headers={"Accept": accept})
+    response = post_image(client, key, headers={"Accept": accept})
 
-    assert problem_of(answer) == (503, "budget-spent")
-    assert "100 GPU seconds are used up" in answer.get_json()["detail"]
-    left_s = int(answer.headers["Retry-After"])
+    assert read_problem(response) == (503, "budget-spent")
+    assert "100 GPU seconds are used up" in response.get_json()["detail"]
+    left_s = int(response.headers["Retry-After"])
     assert 0 < left_s <= 31 * 86_400
-    assert month_of(time.time() + left_s + 1) != month_of(time.time())
-    assert upscaler.asked == []
+    assert format_month(time.time() + left_s + 1) != format_month(time.time())
+    assert upscaler.calls == []
 
 
-def test_the_form_says_so_and_wake_wakes_nobody(make_app: MakeApp) -> None:
+def test_used_up_budget_is_shown_on_the_form_and_stops_wake_calls(make_app: MakeApp) -> None:
     upscaler = FakeBackend()
     client = spent(make_app(upscaler=upscaler, monthly_gpu_budget_s=100)).test_client()
 
@@ -70,70 +70,70 @@ def test_the_form_says_so_and_wake_wakes_nobody(make_app: MakeApp) -> None:
     sent = client.post("/", **form())
     assert sent.status_code == 503
     assert "100 GPU seconds are used up" in sent.get_data(as_text=True)
-    assert problem_of(client.post("/api/v1/wake")) == (503, "budget-spent")
-    assert (upscaler.wakes, upscaler.asked) == (0, [])
+    assert read_problem(client.post("/api/v1/wake")) == (503, "budget-spent")
+    assert (upscaler.wakes, upscaler.calls) == (0, [])
     assert client.get("/api/v1/status").get_json()["month"]["is_spent"] is True
 
 
-def test_before_it_is_spent_nothing_is_said(make_app: MakeApp, key: str) -> None:
+def test_unspent_budget_is_not_mentioned(make_app: MakeApp, key: str) -> None:
     client = make_app(monthly_gpu_budget_s=100).test_client()
 
     assert "GPU seconds are used up" not in client.get("/").get_data(as_text=True)
-    assert ask_api(client, key).status_code == 200
+    assert post_image(client, key).status_code == 200
 
 
-def test_what_was_made_before_is_still_answered(make_app: MakeApp, key: str) -> None:
+def test_cached_results_are_sent_after_the_budget_is_used_up(make_app: MakeApp, key: str) -> None:
     app = make_app(monthly_gpu_budget_s=100, cache_max_bytes=CACHE)
     client = app.test_client()
-    made = ask_api(client, key)
+    made = post_image(client, key)
     spent(app)
 
-    again = ask_api(client, key)
+    again = post_image(client, key)
 
     assert (again.status_code, again.data) == (200, made.data)
-    assert problem_of(ask_api(client, key, query="?format=webp")) == (503, "budget-spent")
+    assert read_problem(post_image(client, key, query="?format=webp")) == (503, "budget-spent")
 
 
-def test_a_hit_wakes_nothing_costs_nothing_and_says_so(make_app: MakeApp, key: str) -> None:
+def test_cache_hit_is_free_and_wakes_nothing(make_app: MakeApp, key: str) -> None:
     upscaler = FakeBackend(work_s=0.25)
     app = make_app(upscaler=upscaler, cache_max_bytes=CACHE, client_megapixels="1 per hour")
     client = app.test_client()
 
-    answers = [ask_api(client, key) for _ in range(3)]
+    responses = [post_image(client, key) for _ in range(3)]
 
-    assert [answer.headers["X-Superres-Cache"] for answer in answers] == ["miss", "hit", "hit"]
-    assert len({answer.data for answer in answers}) == 1
-    assert len(upscaler.asked) == 1
-    assert meter_of(app).current_month().clients == {"tests": ClientUsage(1, 0.5)}
+    assert [response.headers["X-Superres-Cache"] for response in responses] == ["miss", "hit", "hit"]
+    assert len({response.data for response in responses}) == 1
+    assert len(upscaler.calls) == 1
+    assert find_meter(app).current_month().clients == {"tests": ClientUsage(1, 0.5)}
 
 
 def test_form_and_stream_share_the_cache_with_the_api(make_app: MakeApp, key: str) -> None:
     upscaler = FakeBackend()
     client = make_app(upscaler=upscaler, cache_max_bytes=CACHE).test_client()
-    plain = ask_api(client, key)
+    plain = post_image(client, key)
 
-    events = read_events(ask_api(client, key, headers=EVENTS).data)
+    events = read_events(post_image(client, key, headers=EVENTS).data)
     page = client.post("/", **form())
 
     name, result = events[-1]
     assert (name, result["cache"]) == ("result", "hit")
     assert len(result["data"]) == 4 * -(-len(plain.data) // 3)
     assert page.status_code == 200
-    assert len(upscaler.asked) == 1
+    assert len(upscaler.calls) == 1
 
 
-def test_a_failure_is_not_kept(make_app: MakeApp, key: str) -> None:
+def test_failure_is_not_cached(make_app: MakeApp, key: str) -> None:
     upscaler = FakeBackend(failures=[MemoryError()])
     client = make_app(upscaler=upscaler, cache_max_bytes=CACHE).test_client()
 
-    assert ask_api(client, key).status_code == 500
-    again = ask_api(client, key)
+    assert post_image(client, key).status_code == 500
+    again = post_image(client, key)
 
     assert (again.status_code, again.headers["X-Superres-Cache"]) == (200, "miss")
 
 
 def test_usage_shows_months_clients_and_the_budget(tmp_path: Path) -> None:
-    now = month_of(time.time())
+    now = format_month(time.time())
     uses = {
         (now, "alice"): ClientUsage(12, 340.0),
         (now, ANONYMOUS): ClientUsage(3, 20.0),
@@ -155,14 +155,14 @@ def test_usage_shows_months_clients_and_the_budget(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("month", ["garbage", "2026-13", "2026-1", "2026-11-01"])
-def test_usage_refuses_what_is_no_month(tmp_path: Path, month: str) -> None:
+def test_usage_rejects_an_invalid_month(tmp_path: Path, month: str) -> None:
     shown = CliRunner().invoke(cli, ["usage", "--month", month], env={"SUPERRES_STATE_DIR": str(tmp_path)})
 
     assert shown.exit_code == 2
     assert f"Invalid month '{month}': expected YYYY-MM." in shown.output
 
 
-def test_usage_of_a_damaged_file_is_an_error_in_words(tmp_path: Path) -> None:
+def test_usage_command_reports_a_damaged_file(tmp_path: Path) -> None:
     (tmp_path / "meter.json").write_text("nonsense")
 
     shown = CliRunner().invoke(cli, ["usage"], env={"SUPERRES_STATE_DIR": str(tmp_path)})
@@ -171,11 +171,15 @@ def test_usage_of_a_damaged_file_is_an_error_in_words(tmp_path: Path) -> None:
     assert "meter.json is invalid" in shown.output
 
 
-def test_metrics_are_not_on_the_public_port_and_count_what_passed(make_app: MakeApp, key: str) -> None:
+def test_metrics_count_and_are_not_public(make_app: MakeApp, key: str) -> None:
     app = make_app(cache_max_bytes=CACHE)
     client = app.test_client()
-    with ask_api(client, key) as first, ask_api(client, key) as second, ask_api(client, key, b"text") as refused:
-        assert [answer.status_code for answer in (first, second, refused)] == [200, 200, 415]
+    with (
+        post_image(client, key) as first,
+        post_image(client, key) as second,
+        post_image(client, key, b"text") as refused,
+    ):
+        assert [response.status_code for response in (first, second, refused)] == [200, 200, 415]
     assert client.get("/metrics").status_code == 404
 
     told: Any = services(app).metrics.text()
@@ -186,27 +190,27 @@ def test_metrics_are_not_on_the_public_port_and_count_what_passed(make_app: Make
     assert str(PHOTO) not in told
 
 
-def test_room_for_uploads_is_given_back(make_app: MakeApp, key: str) -> None:
+def test_upload_memory_is_released(make_app: MakeApp, key: str) -> None:
     app = make_app()
     client = app.test_client()
     for data, status in ((PHOTO, 200), (b"text", 415), (b"", 400)):
-        with ask_api(client, key, data) as answer:
-            assert answer.status_code == status
-    with client.post("/", **form()) as answer:
-        assert answer.status_code == 200
+        with post_image(client, key, data) as response:
+            assert response.status_code == status
+    with client.post("/", **form()) as response:
+        assert response.status_code == 200
 
     assert services(app).upload_memory.reserved_bytes() == 0
 
 
-def test_without_room_an_upload_is_refused_unread(make_app: MakeApp, key: str) -> None:
+def test_without_upload_memory_an_upload_is_rejected_unread(make_app: MakeApp, key: str) -> None:
     app = make_app()
     intake = services(app).upload_memory
     intake._wait_s = 0.01
     held = intake.reserve(intake.max_bytes, "somebody else")
 
-    refused = ask_api(app.test_client(), key)
+    refused = post_image(app.test_client(), key)
     held.release()
 
-    assert problem_of(refused) == (503, "uploads-full")
+    assert read_problem(refused) == (503, "uploads-full")
     assert int(refused.headers["Retry-After"]) >= 1
-    assert ask_api(app.test_client(), key).status_code == 200
+    assert post_image(app.test_client(), key).status_code == 200

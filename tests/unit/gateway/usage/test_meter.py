@@ -40,7 +40,7 @@ def make_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> MakeLedger:
     return lambda: RedisUsageStore(server.url)
 
 
-class Life:
+class MeteredBackend:
     """A backend's states and a meter on one clock."""
 
     def __init__(self, store: UsageStore, now: float, budget_s: float = 0.0) -> None:
@@ -49,7 +49,7 @@ class Life:
         self.state_tracker = BackendStateTracker(clock=self.clock)
         self.meter = UsageMeter(self.state_tracker.recent_states, store, budget_s=budget_s, clock=self.clock)
 
-    def picture(self, *, boot_s: float, work_s: float, idle_s: float, client: str = "alice") -> None:
+    def upscale(self, *, boot_s: float, work_s: float, idle_s: float, client: str = "alice") -> None:
         """Simulate a boot, an image and the idle time; observe once in each."""
         self.state_tracker.begin_boot()
         self.meter.observe()
@@ -64,46 +64,46 @@ class Life:
         self.meter.observe()
 
 
-def seconds_of(month: MonthlyUsage) -> tuple[float, float, float, float]:
+def read_seconds(month: MonthlyUsage) -> tuple[float, float, float, float]:
     return tuple(round(value, 3) for value in (month.boot_s, month.work_s, month.idle_s, month.gpu_s))  # type: ignore[return-value]
 
 
-def test_boot_work_and_idle_tail_are_counted_and_sleep_is_not(make_ledger: MakeLedger) -> None:
-    life = Life(make_ledger(), 1_790_000_000.0)
+def test_boot_work_and_idle_count_but_sleep_does_not(make_ledger: MakeLedger) -> None:
+    backend = MeteredBackend(make_ledger(), 1_790_000_000.0)
 
-    life.picture(boot_s=12, work_s=3, idle_s=300)
+    backend.upscale(boot_s=12, work_s=3, idle_s=300)
 
-    assert seconds_of(life.meter.current_month()) == (12, 3, 300, 315)
-    life.meter.write()
-    assert seconds_of(life.meter.current_month()) == (12, 3, 300, 315)
+    assert read_seconds(backend.meter.current_month()) == (12, 3, 300, 315)
+    backend.meter.write()
+    assert read_seconds(backend.meter.current_month()) == (12, 3, 300, 315)
 
 
-def test_a_restart_goes_on_where_the_last_process_ended(make_ledger: MakeLedger) -> None:
-    first = Life(make_ledger(), 1_790_000_000.0)
-    first.picture(boot_s=12, work_s=3, idle_s=300)
+def test_restart_continues_the_count(make_ledger: MakeLedger) -> None:
+    first = MeteredBackend(make_ledger(), 1_790_000_000.0)
+    first.upscale(boot_s=12, work_s=3, idle_s=300)
     first.meter.close()
 
-    second = Life(make_ledger(), first.clock.now)
+    second = MeteredBackend(make_ledger(), first.clock.now)
     second.meter.write()
-    second.picture(boot_s=10, work_s=1, idle_s=300, client="bob")
+    second.upscale(boot_s=10, work_s=1, idle_s=300, client="bob")
 
-    assert seconds_of(second.meter.current_month()) == (22, 4, 600, 626)
+    assert read_seconds(second.meter.current_month()) == (22, 4, 600, 626)
     assert second.meter.current_month().clients == {"alice": ClientUsage(1, 3.0), "bob": ClientUsage(1, 1.0)}
 
 
-def test_an_awake_second_that_two_gateways_saw_counts_once(make_ledger: MakeLedger) -> None:
-    lives = [Life(make_ledger(), 1_790_000_000.0) for _ in range(2)]
-    for life in lives:  # one backend, seen by both; each serves one image
-        life.picture(boot_s=12, work_s=3, idle_s=300)
-    for life in lives:
-        life.meter.write()
-    lives[0].meter.write()
+def test_second_seen_by_two_gateways_counts_once(make_ledger: MakeLedger) -> None:
+    backends = [MeteredBackend(make_ledger(), 1_790_000_000.0) for _ in range(2)]
+    for backend in backends:  # one backend, seen by both; each serves one image
+        backend.upscale(boot_s=12, work_s=3, idle_s=300)
+    for backend in backends:
+        backend.meter.write()
+    backends[0].meter.write()
 
-    assert seconds_of(lives[0].meter.current_month()) == (12, 6, 297, 315)
-    assert lives[0].meter.current_month().clients == {"alice": ClientUsage(2, 6.0)}
+    assert read_seconds(backends[0].meter.current_month()) == (12, 6, 297, 315)
+    assert backends[0].meter.current_month().clients == {"alice": ClientUsage(2, 6.0)}
 
 
-def test_a_batch_that_arrives_twice_counts_once(make_ledger: MakeLedger) -> None:
+def test_batch_written_twice_counts_once(make_ledger: MakeLedger) -> None:
     store = make_ledger()
     batch = UsageBatch((AwakeSpan("2026-09", "up_s", 100.0, 160.0),), {("2026-09", "alice"): ClientUsage(1, 2.5)})
 
@@ -113,7 +113,7 @@ def test_a_batch_that_arrives_twice_counts_once(make_ledger: MakeLedger) -> None
     assert store.read() == {"2026-09": MonthlyUsage("2026-09", 0.0, 60.0, {"alice": ClientUsage(1, 2.5)})}
 
 
-def test_clients_are_bounded_and_the_seconds_of_further_ones_are_not_lost(make_ledger: MakeLedger) -> None:
+def test_number_of_clients_is_bounded_without_losing_seconds(make_ledger: MakeLedger) -> None:
     store = make_ledger()
     uses = {("2026-09", f"client {number}"): ClientUsage(1, 0.5) for number in range(MAX_CLIENTS + 5)}
 
@@ -126,76 +126,76 @@ def test_clients_are_bounded_and_the_seconds_of_further_ones_are_not_lost(make_l
 
 
 def test_many_threads_lose_nothing(make_ledger: MakeLedger) -> None:
-    life = Life(make_ledger(), 1_790_000_000.0)
+    backend = MeteredBackend(make_ledger(), 1_790_000_000.0)
 
     def work() -> None:
         for number in range(50):
-            life.meter.record_work("alice", 0.25, 1)
+            backend.meter.record_work("alice", 0.25, 1)
             if number % 10 == 0:
-                life.meter.write()
+                backend.meter.write()
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    life.meter.write()
+    backend.meter.write()
 
-    assert life.meter.current_month().clients == {"alice": ClientUsage(200, 50.0)}
+    assert backend.meter.current_month().clients == {"alice": ClientUsage(200, 50.0)}
 
 
-def test_a_new_month_begins_at_zero_and_the_budget_with_it(tmp_path: Path) -> None:
-    life = Life(FileUsageStore(tmp_path / "meter.json"), NOVEMBER_30, budget_s=50)
-    life.state_tracker.mark_up()
-    life.meter.observe()
-    life.clock.now += 60
-    assert life.meter.is_budget_spent()
-    assert life.meter.seconds_to_next_month() == 40
+def test_new_month_starts_at_zero(tmp_path: Path) -> None:
+    backend = MeteredBackend(FileUsageStore(tmp_path / "meter.json"), NOVEMBER_30, budget_s=50)
+    backend.state_tracker.mark_up()
+    backend.meter.observe()
+    backend.clock.now += 60
+    assert backend.meter.is_budget_spent()
+    assert backend.meter.seconds_to_next_month() == 40
 
-    life.clock.now += 41
-    life.meter.observe()
+    backend.clock.now += 41
+    backend.meter.observe()
 
-    assert life.meter.current_month().name == "2026-12"
-    assert not life.meter.is_budget_spent()
-    life.meter.write()
-    assert set(life.meter._stored) == {"2026-11", "2026-12"}
+    assert backend.meter.current_month().name == "2026-12"
+    assert not backend.meter.is_budget_spent()
+    backend.meter.write()
+    assert set(backend.meter._stored) == {"2026-11", "2026-12"}
 
 
 def test_december_is_followed_by_january(tmp_path: Path) -> None:
-    life = Life(FileUsageStore(tmp_path / "meter.json"), NOVEMBER_30 + 100 + 30 * 86_400)
+    backend = MeteredBackend(FileUsageStore(tmp_path / "meter.json"), NOVEMBER_30 + 100 + 30 * 86_400)
 
-    assert life.meter.current_month().name == "2026-12"
-    assert life.meter.seconds_to_next_month() == 86_400
-
-
-def test_without_a_budget_nothing_is_ever_spent(tmp_path: Path) -> None:
-    life = Life(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
-    life.picture(boot_s=12, work_s=3, idle_s=1_000_000)
-
-    assert not life.meter.is_budget_spent()
-    assert life.meter.describe()["budget_gpu_s"] is None
+    assert backend.meter.current_month().name == "2026-12"
+    assert backend.meter.seconds_to_next_month() == 86_400
 
 
-def test_nothing_is_missed_and_each_moment_is_exact_however_late_one_looks(tmp_path: Path) -> None:
+def test_without_a_budget_it_is_never_used_up(tmp_path: Path) -> None:
+    backend = MeteredBackend(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
+    backend.upscale(boot_s=12, work_s=3, idle_s=1_000_000)
+
+    assert not backend.meter.is_budget_spent()
+    assert backend.meter.describe()["budget_gpu_s"] is None
+
+
+def test_late_observation_misses_nothing(tmp_path: Path) -> None:
     """A boot takes about as long as the interval between two observations, and was missed once (0.0 s)."""
-    life = Life(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
-    began = life.clock.now
+    backend = MeteredBackend(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
+    began = backend.clock.now
 
-    life.state_tracker.begin_boot()
-    life.clock.now += 0.75
-    life.state_tracker.mark_up()
-    life.clock.now += 0.125
-    life.state_tracker.mark_asleep()
-    life.clock.now += 3600
-    life.state_tracker.begin_boot()
-    life.clock.now += 0.5
-    life.meter.observe()
-    life.clock.now += 0.25
-    life.state_tracker.mark_up()
-    life.clock.now += 10
-    life.meter.observe()
+    backend.state_tracker.begin_boot()
+    backend.clock.now += 0.75
+    backend.state_tracker.mark_up()
+    backend.clock.now += 0.125
+    backend.state_tracker.mark_asleep()
+    backend.clock.now += 3600
+    backend.state_tracker.begin_boot()
+    backend.clock.now += 0.5
+    backend.meter.observe()
+    backend.clock.now += 0.25
+    backend.state_tracker.mark_up()
+    backend.clock.now += 10
+    backend.meter.observe()
 
-    assert [(span.kind, span.begin - began, span.end - began) for span in life.meter._spans] == [
+    assert [(span.kind, span.begin - began, span.end - began) for span in backend.meter._spans] == [
         ("boot_s", 0, 0.75),
         ("up_s", 0.75, 0.875),
         ("boot_s", 3600.875, 3601.625),
@@ -203,26 +203,28 @@ def test_nothing_is_missed_and_each_moment_is_exact_however_late_one_looks(tmp_p
     ]
 
 
-def test_a_boot_that_began_before_the_meter_is_counted_whole(tmp_path: Path) -> None:
-    life = Life(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
-    life.state_tracker.begin_boot()
-    life.clock.now += 2
-    meter = UsageMeter(life.state_tracker.recent_states, FileUsageStore(tmp_path / "meter.json"), clock=life.clock)
-    life.clock.now += 3
+def test_boot_before_the_meters_start_counts_whole(tmp_path: Path) -> None:
+    backend = MeteredBackend(FileUsageStore(tmp_path / "meter.json"), 1_790_000_000.0)
+    backend.state_tracker.begin_boot()
+    backend.clock.now += 2
+    meter = UsageMeter(
+        backend.state_tracker.recent_states, FileUsageStore(tmp_path / "meter.json"), clock=backend.clock
+    )
+    backend.clock.now += 3
 
     assert meter.current_month().boot_s == 5
 
 
-def test_what_cannot_be_written_is_kept_counts_and_is_written_later(
+def test_unwritten_usage_counts_and_is_written_later(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    life = Life(RedisUsageStore(redis_server.url), 1_790_000_000.0, budget_s=310)
+    backend = MeteredBackend(RedisUsageStore(redis_server.url), 1_790_000_000.0, budget_s=310)
     redis_server.kill()
-    life.picture(boot_s=12, work_s=3, idle_s=300)
-    life.meter.write()
-    life.meter.write()
+    backend.upscale(boot_s=12, work_s=3, idle_s=300)
+    backend.meter.write()
+    backend.meter.write()
 
-    assert life.meter.is_budget_spent()
+    assert backend.meter.is_budget_spent()
     assert [record.getMessage() for record in caplog.records if "Redis" in record.getMessage()] == [
         (
             "Redis, which stores the GPU usage, cannot be reached (ConnectionError). "
@@ -230,28 +232,28 @@ def test_what_cannot_be_written_is_kept_counts_and_is_written_later(
         )
     ]
     redis_server.start()
-    life.picture(boot_s=10, work_s=3, idle_s=300)
-    life.meter.write()
-    life.meter.write()
+    backend.upscale(boot_s=10, work_s=3, idle_s=300)
+    backend.meter.write()
+    backend.meter.write()
 
-    assert seconds_of(life.meter.current_month()) == (22, 6, 600, 628)
-    assert seconds_of(RedisUsageStore(redis_server.url).read()["2026-09"]) == (22, 6, 600, 628)
+    assert read_seconds(backend.meter.current_month()) == (22, 6, 600, 628)
+    assert read_seconds(RedisUsageStore(redis_server.url).read()["2026-09"]) == (22, 6, 600, 628)
 
 
-def test_a_damaged_file_is_not_overwritten_and_counting_goes_on(tmp_path: Path) -> None:
+def test_damaged_file_is_kept_and_counting_continues(tmp_path: Path) -> None:
     path = tmp_path / "meter.json"
     path.write_text('{"version": 1, "months": ')
-    life = Life(FileUsageStore(path), 1_790_000_000.0)
-    life.picture(boot_s=12, work_s=3, idle_s=300)
-    life.meter.write()
+    backend = MeteredBackend(FileUsageStore(path), 1_790_000_000.0)
+    backend.upscale(boot_s=12, work_s=3, idle_s=300)
+    backend.meter.write()
 
-    assert life.meter.current_month().gpu_s == pytest.approx(315)
+    assert backend.meter.current_month().gpu_s == pytest.approx(315)
     assert path.read_text() == '{"version": 1, "months": '
     with pytest.raises(UsageStoreError, match="damaged"):
         FileUsageStore(path).read()
 
 
-def test_thirteen_months_are_kept(tmp_path: Path) -> None:
+def test_thirteen_months_are_stored(tmp_path: Path) -> None:
     store = FileUsageStore(tmp_path / "meter.json")
     for number in range(20):
         name = f"{2026 + number // 12}-{number % 12 + 1:02d}"

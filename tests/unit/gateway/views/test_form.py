@@ -11,7 +11,7 @@ from testing.fixtures import MakeApp
 from testing.requests import Elements
 
 
-def test_the_form_offers_the_variants_of_the_settings_with_their_words(make_app: MakeApp) -> None:
+def test_form_offers_the_configured_variants(make_app: MakeApp) -> None:
     page = make_app(variants="compact_x4,real_x4").test_client().get("/").get_data(as_text=True)
 
     values = [field["value"] for field in Elements(page).by_tag["input"] if field.get("name") == "variant"]
@@ -23,9 +23,7 @@ def test_the_form_offers_the_variants_of_the_settings_with_their_words(make_app:
     ("settings", "usual"),
     [({}, PHOTO_VARIANT), ({"form_variant": "compact_x2"}, "compact_x2"), ({"variants": "compact_x4"}, "compact_x4")],
 )
-def test_the_form_begins_with_the_variant_for_photographs(
-    make_app: MakeApp, settings: dict[str, Any], usual: str
-) -> None:
+def test_form_starts_with_the_photo_variant(make_app: MakeApp, settings: dict[str, Any], usual: str) -> None:
     page = make_app(**settings).test_client().get("/").get_data(as_text=True)
 
     first, *others = [field for field in Elements(page).by_tag["input"] if field.get("name") == "variant"]

@@ -20,12 +20,12 @@ from testing import images
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
 from testing.fixtures import MakeApp
-from testing.requests import PHOTO, Elements, api_form, ask_api, form, problem_of, read_picture
+from testing.requests import PHOTO, Elements, api_form, form, post_image, read_image, read_problem
 
 ENLARGED = images.draw_photo(24, 32).repeat(4, 0).repeat(4, 1)
 
 
-def test_the_form_works_by_itself_and_states_every_limit(make_app: MakeApp) -> None:
+def test_form_works_without_script_and_states_limits(make_app: MakeApp) -> None:
     client = make_app(max_upload_bytes=7_000_000, max_pixels=3_000_000, max_side=4_321).test_client()
 
     page = client.get("/").get_data(as_text=True)
@@ -49,7 +49,7 @@ def test_the_form_works_by_itself_and_states_every_limit(make_app: MakeApp) -> N
 
 
 @pytest.mark.parametrize("path", ["/", "/problems/queue-full", "/nothing"])
-def test_no_page_has_inline_script_or_style_or_anything_from_elsewhere(client: FlaskClient, path: str) -> None:
+def test_pages_have_no_inline_or_foreign_resources(client: FlaskClient, path: str) -> None:
     elements = Elements(client.get(path).get_data(as_text=True)).by_tag
 
     assert "style" not in elements
@@ -59,7 +59,7 @@ def test_no_page_has_inline_script_or_style_or_anything_from_elsewhere(client: F
         assert not any((attributes.get(name) or "").startswith(("http", "//")) for name in ("src", "href"))
 
 
-def test_the_result_page_leads_to_before_after_and_download(client: FlaskClient) -> None:
+def test_result_page_links_both_images_and_download(client: FlaskClient) -> None:
     page = client.post("/", **form(filename="photo.png")).get_data(as_text=True)
 
     elements = Elements(page).by_tag
@@ -67,7 +67,7 @@ def test_the_result_page_leads_to_before_after_and_download(client: FlaskClient)
     [download] = [link for link in elements["a"] if "download" in link]
     before, after, saved = (client.get(url or "") for url in (before_url, after_url, download["href"]))
     assert before.data == PHOTO
-    assert np.array_equal(read_picture(after.data), ENLARGED)
+    assert np.array_equal(read_image(after.data), ENLARGED)
     assert saved.data == after.data
     assert before.headers["Content-Disposition"] == "inline; filename=photo.png"
     assert after.headers["Content-Disposition"] == "inline; filename=photo_compact_x4.png"
@@ -81,7 +81,7 @@ def test_the_result_page_leads_to_before_after_and_download(client: FlaskClient)
     assert "128 \N{MULTIPLICATION SIGN} 96" in page
 
 
-def test_a_result_is_gone_when_its_time_is_over(make_app: MakeApp, clock: ManualClock) -> None:
+def test_result_is_gone_when_its_time_is_over(make_app: MakeApp, clock: ManualClock) -> None:
     client = make_app(clock=clock, results_max_age_s=60.0).test_client()
     page = client.post("/", **form()).get_data(as_text=True)
     url = next(image["src"] for image in Elements(page).by_tag["img"] if "/after" in (image["src"] or ""))
@@ -94,15 +94,15 @@ def test_a_result_is_gone_when_its_time_is_over(make_app: MakeApp, clock: Manual
     assert "Result expired" in gone.get_data(as_text=True)
 
 
-def test_a_result_too_large_to_be_kept_is_answered_as_a_download(make_app: MakeApp) -> None:
+def test_result_too_large_to_store_is_a_download(make_app: MakeApp) -> None:
     response = make_app(results_max_bytes=100).test_client().post("/", **form())
 
     assert response.mimetype == "image/png"
     assert response.headers["Content-Disposition"] == "attachment; filename=photo_compact_x4.png"
-    assert np.array_equal(read_picture(response.data), ENLARGED)
+    assert np.array_equal(read_image(response.data), ENLARGED)
 
 
-def test_what_is_to_be_known_beside_the_picture_stands_on_the_page(client: FlaskClient) -> None:
+def test_result_page_shows_the_notes(client: FlaskClient) -> None:
     data = images.animated_webp([images.draw_photo(8, 8), images.draw_photo(8, 8, seed=1)])
 
     page = client.post("/", **form(data, "a.webp")).get_data(as_text=True)
@@ -110,24 +110,24 @@ def test_what_is_to_be_known_beside_the_picture_stands_on_the_page(client: Flask
     assert "The image is animated: only the first of its 2 frames was used." in page
 
 
-def test_the_form_and_the_api_give_the_same_bytes(client: FlaskClient, key: str) -> None:
+def test_form_and_the_api_give_the_same_bytes(client: FlaskClient, key: str) -> None:
     page = client.post("/", **form(format="webp", quality="80")).get_data(as_text=True)
     url = next(image["src"] for image in Elements(page).by_tag["img"] if "/after" in (image["src"] or ""))
 
-    assert client.get(url or "").data == ask_api(client, key, query="?format=webp&quality=80").data
+    assert client.get(url or "").data == post_image(client, key, query="?format=webp&quality=80").data
 
 
 @pytest.mark.parametrize("way", ["raw", "multipart", "as curl --data-binary sends it"])
-def test_the_api_takes_multipart_and_raw_and_answers_with_the_picture(client: FlaskClient, key: str, way: str) -> None:
+def test_api_accepts_multipart_and_raw_bodies(client: FlaskClient, key: str, way: str) -> None:
     if way == "multipart":
         response = client.post("/api/v1/upscale", headers={"X-API-Key": key}, **api_form())
     elif way == "raw":
-        response = ask_api(client, key, content_type="image/png")
+        response = post_image(client, key, content_type="image/png")
     else:
-        response = ask_api(client, key, content_type="application/x-www-form-urlencoded")
+        response = post_image(client, key, content_type="application/x-www-form-urlencoded")
 
     assert response.status_code == 200
-    assert np.array_equal(read_picture(response.data), ENLARGED)
+    assert np.array_equal(read_image(response.data), ENLARGED)
     assert response.content_length == len(response.data)
     headers = {
         name: response.headers.get(name) for name in ("X-Superres-Variant", "X-Superres-Size", "X-Superres-Notes")
@@ -139,30 +139,30 @@ def test_the_api_takes_multipart_and_raw_and_answers_with_the_picture(client: Fl
 @pytest.mark.parametrize(
     ("format_", "media_type"), [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp")]
 )
-def test_the_api_answers_in_the_format_asked_for(client: FlaskClient, key: str, format_: str, media_type: str) -> None:
-    response = ask_api(client, key, query=f"?format={format_}")
+def test_api_answers_in_the_format_asked_for(client: FlaskClient, key: str, format_: str, media_type: str) -> None:
+    response = post_image(client, key, query=f"?format={format_}")
 
     assert response.mimetype == media_type
     assert response.headers["Content-Disposition"] == f"attachment; filename=image_compact_x4.{format_}"
-    assert read_picture(response.data).shape == (96, 128, 3)
+    assert read_image(response.data).shape == (96, 128, 3)
 
 
-def test_a_picture_larger_than_a_slice_arrives_whole(client: FlaskClient, key: str) -> None:
+def test_image_larger_than_one_chunk_arrives_whole(client: FlaskClient, key: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
 
-    response = ask_api(client, key, images.encode_png(pixels), "?format=png")
+    response = post_image(client, key, images.encode_png(pixels), "?format=png")
 
     assert response.content_length is not None
-    assert np.array_equal(read_picture(response.data), pixels.repeat(4, 0).repeat(4, 1))
+    assert np.array_equal(read_image(response.data), pixels.repeat(4, 0).repeat(4, 1))
 
 
 def test_notes_are_a_header(client: FlaskClient, key: str) -> None:
-    response = ask_api(client, key, images.cmyk_jpeg(images.draw_photo(8, 8)))
+    response = post_image(client, key, images.cmyk_jpeg(images.draw_photo(8, 8)))
 
     assert "converted to RGB" in response.headers["X-Superres-Notes"]
 
 
-def test_no_key_a_wrong_key_and_a_revoked_key_are_answered_alike(
+def test_missing_wrong_and_revoked_key_get_one_response(
     client: FlaskClient, settings_path_keys: ApiKeyStore, upscaler: FakeBackend
 ) -> None:
     revoked = settings_path_keys.new("gone")
@@ -179,23 +179,21 @@ def test_no_key_a_wrong_key_and_a_revoked_key_are_answered_alike(
         {"X-API-Key": "schlüssel"},
     ]
 
-    answers = [client.post("/api/v1/upscale", data=PHOTO, headers=headers) for headers in attempts]
+    responses = [client.post("/api/v1/upscale", data=PHOTO, headers=headers) for headers in attempts]
 
-    assert {problem_of(answer) for answer in answers} == {(401, "key-required")}
-    assert len({json.dumps({**answer.get_json(), "request_id": ""}) for answer in answers}) == 1
-    assert {answer.headers["WWW-Authenticate"] for answer in answers} == {'Bearer realm="superres"'}
-    assert upscaler.asked == []
+    assert {read_problem(response) for response in responses} == {(401, "key-required")}
+    assert len({json.dumps({**response.get_json(), "request_id": ""}) for response in responses}) == 1
+    assert {response.headers["WWW-Authenticate"] for response in responses} == {'Bearer realm="superres"'}
+    assert upscaler.calls == []
 
 
 @pytest.fixture
 def settings_path_keys(app: Flask, tmp_path: Any) -> ApiKeyStore:
     del app
-    return ApiKeyStore(Settings(state_dir=str(tmp_path)).path_of_keys())
+    return ApiKeyStore(Settings(state_dir=str(tmp_path)).keys_path())
 
 
-def test_a_key_counts_at_once_in_either_header_until_it_is_revoked(
-    client: FlaskClient, settings_path_keys: ApiKeyStore
-) -> None:
+def test_key_works_in_either_header_until_revoked(client: FlaskClient, settings_path_keys: ApiKeyStore) -> None:
     key = settings_path_keys.new("a")
     headers = [{"X-API-Key": key}, {"Authorization": f"Bearer {key}"}, {"Authorization": f"bearer  {key}"}]
     assert [client.post("/api/v1/upscale", data=PHOTO, headers=one).status_code for one in headers] == [200] * 3
@@ -205,7 +203,7 @@ def test_a_key_counts_at_once_in_either_header_until_it_is_revoked(
     assert [client.post("/api/v1/upscale", data=PHOTO, headers=one).status_code for one in headers] == [401] * 3
 
 
-def test_variants_tell_what_can_be_asked_for_and_within_which_limits(make_app: MakeApp) -> None:
+def test_variants_route_lists_options_and_limits(make_app: MakeApp) -> None:
     body = make_app(variants="compact_x4,real_x4", max_pixels=1_000).test_client().get("/api/v1/variants").get_json()
 
     assert [variant["name"] for variant in body["variants"]] == ["compact_x4", "real_x4"]
@@ -219,8 +217,8 @@ def test_variants_tell_what_can_be_asked_for_and_within_which_limits(make_app: M
     assert (body["default_variant"], body["default_format"], body["default_quality"]) == ("compact_x4", "png", 92)
 
 
-def test_a_variant_that_is_not_offered_cannot_be_asked_for(client: FlaskClient, key: str) -> None:
-    assert problem_of(ask_api(client, key, query="?variant=real_x4")) == (400, "bad-parameter")
+def test_variant_not_offered_is_rejected(client: FlaskClient, key: str) -> None:
+    assert read_problem(post_image(client, key, query="?variant=real_x4")) == (400, "bad-parameter")
 
 
 def test_health_never_asks_the_backend(client: FlaskClient, upscaler: FakeBackend) -> None:
@@ -228,39 +226,39 @@ def test_health_never_asks_the_backend(client: FlaskClient, upscaler: FakeBacken
     assert client.get("/readyz").get_json() == {"status": "ready", "running": 0, "waiting": 0}
     assert client.get("/").status_code == 200
     assert client.get("/api/v1/variants").status_code == 200
-    assert upscaler.asked == []
+    assert upscaler.calls == []
 
 
-def test_a_full_gateway_is_alive_but_not_ready(make_app: MakeApp, key: str) -> None:
+def test_full_gateway_is_alive_but_not_ready(make_app: MakeApp, key: str) -> None:
     gate = threading.Event()
     upscaler = FakeBackend(gate=gate)
     app = make_app(upscaler=upscaler, max_concurrent_jobs=1, queue_size=0)
-    worker = threading.Thread(target=lambda: ask_api(app.test_client(), key))
+    worker = threading.Thread(target=lambda: post_image(app.test_client(), key))
     worker.start()
     assert upscaler.arrived.acquire(timeout=30)
 
     client = app.test_client()
-    alive, ready, one_more = client.get("/healthz"), client.get("/readyz"), ask_api(client, key)
+    alive, ready, one_more = client.get("/healthz"), client.get("/readyz"), post_image(client, key)
     gate.set()
     worker.join(30)
 
     assert alive.status_code == 200
-    assert problem_of(ready) == problem_of(one_more) == (503, "queue-full")
+    assert read_problem(ready) == read_problem(one_more) == (503, "queue-full")
     assert int(ready.headers["Retry-After"]) >= 1
     assert client.get("/readyz").status_code == 200
 
 
-def test_every_answer_has_an_id_of_its_own_and_the_security_headers(client: FlaskClient) -> None:
+def test_every_response_has_id_and_security_headers(client: FlaskClient) -> None:
     paths = ("/", "/healthz", "/static/x/page.css", "/favicon.ico", "/nothing", "/")
-    answers = [client.get(path, buffered=True) for path in paths]
+    responses = [client.get(path, buffered=True) for path in paths]
 
-    assert len({answer.headers["X-Request-Id"] for answer in answers}) == len(answers)
-    for answer in answers:
-        policy = answer.headers["Content-Security-Policy"]
+    assert len({response.headers["X-Request-Id"] for response in responses}) == len(responses)
+    for response in responses:
+        policy = response.headers["Content-Security-Policy"]
         assert "unsafe" not in policy
         assert "default-src 'none'" in policy
-        assert answer.headers["Referrer-Policy"] == "same-origin"
-        assert "Set-Cookie" not in answer.headers
+        assert response.headers["Referrer-Policy"] == "same-origin"
+        assert "Set-Cookie" not in response.headers
 
 
 def test_frame_ancestors_come_from_the_settings(make_app: MakeApp) -> None:
@@ -271,7 +269,7 @@ def test_frame_ancestors_come_from_the_settings(make_app: MakeApp) -> None:
     assert policy.endswith("frame-ancestors 'self' https://front.example")
 
 
-def test_a_request_is_one_line_without_key_name_id_or_whole_address(
+def test_log_line_of_a_request_has_no_private_data(
     make_app: MakeApp, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "gateway.request")
@@ -325,7 +323,7 @@ def test_addresses_are_truncated(address: str, network: str) -> None:
     assert truncate_address(address) == network
 
 
-def test_the_form_weighs_little(client: FlaskClient) -> None:
+def test_form_weighs_little(client: FlaskClient) -> None:
     """Return every file that `/` loads, except images."""
     page = client.get("/").get_data(as_text=True)
     elements = Elements(page).by_tag

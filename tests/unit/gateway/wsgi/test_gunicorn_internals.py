@@ -124,7 +124,7 @@ def connection() -> Iterator[TConn]:
 
 
 @pytest.mark.parametrize(("name", "parameters"), WORKER_METHODS.items())
-def test_the_methods_of_the_worker_have_their_parameters(name: str, parameters: tuple[str, ...]) -> None:
+def test_methods_of_the_worker_have_their_parameters(name: str, parameters: tuple[str, ...]) -> None:
     method = getattr(ThreadWorker, name, None)
     demand(method is not None, f"ThreadWorker.{name} is gone")
     found = tuple(inspect.signature(method).parameters)  # type: ignore[arg-type]
@@ -151,26 +151,26 @@ def test_gunicorn_still_calls_what_the_worker_overrides(caller: str, calls: tupl
     "name",
     ["nr_conns", "worker_connections", "pending_conns", "keepalived_conns", "tpool", "poller", "method_queue", "app"],
 )
-def test_the_worker_has_its_attributes(worker: ThreadWorker, name: str) -> None:
+def test_worker_has_its_attributes(worker: ThreadWorker, name: str) -> None:
     demand(hasattr(worker, name), f"ThreadWorker has no attribute {name}")
 
 
 @pytest.mark.parametrize("name", ["age", "cfg", "booted", "pid"])
-def test_the_server_finds_the_attributes_of_a_worker(worker: ThreadWorker, name: str) -> None:
+def test_server_finds_the_attributes_of_a_worker(worker: ThreadWorker, name: str) -> None:
     demand(hasattr(worker, name), f"Worker has no attribute {name}", "gateway/server.py")
 
 
-def test_the_idle_connections_are_ordered_by_waiting_time(worker: ThreadWorker) -> None:
+def test_idle_connections_are_ordered_by_waiting_time(worker: ThreadWorker) -> None:
     for name in ("pending_conns", "keepalived_conns"):
         demand(hasattr(getattr(worker, name), "popleft"), f"ThreadWorker.{name} is not a deque: [0] may not be oldest")
 
 
 @pytest.mark.parametrize("name", ["sock", "client", "timeout", "parser", "data_ready"])
-def test_a_connection_has_its_attributes(connection: TConn, name: str) -> None:
+def test_connection_has_its_attributes(connection: TConn, name: str) -> None:
     demand(hasattr(connection, name), f"TConn has no attribute {name}")
 
 
-def test_a_connection_takes_further_attributes(connection: TConn) -> None:
+def test_connection_takes_further_attributes(connection: TConn) -> None:
     demand(hasattr(connection, "__dict__"), "TConn has __slots__: is_for_health and others cannot be set")
 
 
@@ -182,7 +182,7 @@ def test_bytes_read_ahead_are_in_the_parsers_buffer(connection: TConn) -> None:
     demand(connection.parser.unreader.buf.getvalue() == b"ab", "Unreader.buf does not hold what was read ahead")
 
 
-def test_the_unread_length_of_a_body_is_known(connection: TConn) -> None:
+def test_unread_length_of_a_body_is_known(connection: TConn) -> None:
     request = next(connection.parser)
     demand(connection.parser.mesg is request, "Parser.mesg is not the current request")
     demand(isinstance(request.body, Body), "Request.body is not a Body")
@@ -190,7 +190,7 @@ def test_the_unread_length_of_a_body_is_known(connection: TConn) -> None:
     demand(request.body.reader.length == 5, "LengthReader.length is not the number of unread bytes")
 
 
-def test_the_interim_response_100_can_be_left_to_the_application(connection: TConn) -> None:
+def test_interim_response_100_can_be_left_to_the_application(connection: TConn) -> None:
     request = next(connection.parser)
     demand(isinstance(request, Request), "the parser does not return a Request")
     demand(request._expected_100_continue is True, "Request._expected_100_continue is not set by Expect: 100-continue")
@@ -201,7 +201,7 @@ def test_headers_are_pairs_with_names_in_capitals(connection: TConn) -> None:
     demand(("HOST", "x") in next(connection.parser).headers, "Request.headers does not hold (NAME, value) pairs")
 
 
-def test_the_application_gets_the_socket(connection: TConn) -> None:
+def test_application_gets_the_socket(connection: TConn) -> None:
     request = next(connection.parser)
     request._expected_100_continue = False
     _, environ = create(request, connection.sock, connection.client, ("127.0.0.1", 2), Config())
@@ -213,7 +213,7 @@ def test_the_application_gets_the_socket(connection: TConn) -> None:
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_the_errors_of_the_parser_exist(name: str) -> None:
+def test_errors_of_the_parser_exist(name: str) -> None:
     demand(hasattr(importlib.import_module("gunicorn.http.errors"), name), f"gunicorn.http.errors.{name} is gone")
 
 
@@ -225,15 +225,15 @@ def test_what_the_parser_raises_is_told_apart_by_these_errors() -> None:
 
 
 @pytest.mark.parametrize("key", CONFIG_KEYS)
-def test_the_configuration_has_its_keys(key: str) -> None:
+def test_configuration_has_its_keys(key: str) -> None:
     demand(key in Config().settings, f"the setting {key} is gone", "gateway/server.py")
 
 
-def test_the_arbiter_exits_with_a_worker_that_cannot_boot() -> None:
+def test_arbiter_exits_with_a_worker_that_cannot_boot() -> None:
     demand(isinstance(getattr(Arbiter, "WORKER_BOOT_ERROR", None), int), "Arbiter.WORKER_BOOT_ERROR is gone")
 
 
-def test_the_logger_has_its_attributes() -> None:
+def test_logger_has_its_attributes() -> None:
     source = inspect.getsource(Logger)
     for name in ("self.error_log", "self._access_log_enabled", "self.setup(cfg)"):
         demand(name in source, f"Logger no longer contains `{name}`")

@@ -60,7 +60,7 @@ def test_held_requests_are_served_first_come_first_served() -> None:
     assert [request.is_cold for request in requests] == [True, True, True]
 
 
-def test_with_burst_capacity_zero_a_warm_request_goes_past_the_activator_and_is_counted_once() -> None:
+def test_direct_request_is_counted_once() -> None:
     ticks: list[Tick] = []
     requests = coming((10, 2), (30, 20))
     run({"target-burst-capacity": "0", "max-scale": "1"}, requests, ticks=ticks)
@@ -70,7 +70,7 @@ def test_with_burst_capacity_zero_a_warm_request_goes_past_the_activator_and_is_
     assert means[44.5] == pytest.approx(1.0)  # by the pod's reports only; counted at both ends it would be 2
 
 
-def test_direct_requests_wait_inside_the_pod_and_count_while_they_wait() -> None:
+def test_direct_requests_count_while_they_wait() -> None:
     ticks: list[Tick] = []
     requests = coming((10, 2), (30, 20), (30.5, 5))
     run({"target-burst-capacity": "0", "max-scale": "1"}, requests, ticks=ticks)
@@ -79,7 +79,7 @@ def test_direct_requests_wait_inside_the_pod_and_count_while_they_wait() -> None
     assert {tick.at_ns / 1e9: tick.panic for tick in ticks}[44.5] == pytest.approx(2.0)
 
 
-def test_direct_request_beyond_the_queue_places_is_refused_and_one_past_its_deadline_times_out() -> None:
+def test_direct_request_over_the_queue_is_rejected() -> None:
     requests = [*coming((10, 2), (30, 50)), *coming((31, 5), within_s=10), *coming((32, 5))]
     run({"target-burst-capacity": "0", "max-scale": "1"}, requests, queue_size=1)
 
@@ -101,7 +101,7 @@ def test_refused_request_is_not_load_for_the_autoscaler() -> None:
     assert max(tick.desired or 0 for tick in ticks if tick.at_ns > 0) == 2
 
 
-def test_client_that_left_before_the_boot_frees_its_place() -> None:
+def test_client_that_leaves_before_the_boot_frees_its_slot() -> None:
     gone = Request(to_ns(10), disconnect_ns=to_ns(12))
     stays = coming((11, 1))
     cluster = run({"max-scale": "1"}, [gone, *stays])
@@ -111,7 +111,7 @@ def test_client_that_left_before_the_boot_frees_its_place() -> None:
     assert (cluster.router.activator_queue_length, cluster.router.in_system) == (0, 0)
 
 
-def test_refused_request_ends_once_though_its_client_would_have_left_later() -> None:
+def test_rejected_request_ends_once() -> None:
     requests = [Request(to_ns(10 + 0.1 * index), disconnect_ns=to_ns(14)) for index in range(3)]
     cluster = run({"max-scale": "1"}, requests, queue_size=2)
 
@@ -120,20 +120,20 @@ def test_refused_request_ends_once_though_its_client_would_have_left_later() -> 
     assert (cluster.router.activator_queue_length, cluster.router.in_system) == (0, 0)
 
 
-def removed_of(deployment: Deployment) -> list[int]:
+def removed_pods(deployment: Deployment) -> list[int]:
     return [pod.number for pod in deployment.pods if pod.removed_ns != NEVER_NS]
 
 
-def test_pods_that_are_not_ready_go_first_then_the_youngest() -> None:
+def test_unready_then_youngest_pods_are_removed_first() -> None:
     deployment = Deployment(boot_ns=lambda _: 1, concurrency=1, drain_ns=30)
     starts = list(deployment.set_replicas(0, 4))
     for ready_ns, pod in starts[:3]:
         deployment.make_ready(ready_ns + pod.number, pod)
 
     list(deployment.set_replicas(100, 3))
-    assert removed_of(deployment) == [4]
+    assert removed_pods(deployment) == [4]
     list(deployment.set_replicas(100, 1))
-    assert sorted(removed_of(deployment)) == [2, 3, 4]
+    assert sorted(removed_pods(deployment)) == [2, 3, 4]
     assert [pod.ended_ns for pod in deployment.pods] == [NEVER_NS, 130, 130, 100]  # a booting pod has nothing to drain
     assert (deployment.terminating(129), deployment.terminating(130)) == (2, 0)
 
@@ -159,7 +159,7 @@ def test_pods_beyond_the_gpus_wait_until_a_drain_is_over() -> None:
     assert (second_ready_ns, second.started_ns) == (60, 50)
 
 
-def test_small_concurrency_fills_the_first_free_pod_and_a_large_one_the_least_loaded() -> None:
+def test_routing_depends_on_the_concurrency() -> None:
     def taker(concurrency: int) -> int:
         deployment = Deployment(boot_ns=lambda number: number, concurrency=concurrency, drain_ns=30)
         for ready_ns, pod in list(deployment.set_replicas(0, 2)):
@@ -176,7 +176,7 @@ def _note(seen: list[str], name: str, _moment_ns: int) -> None:
     seen.append(name)
 
 
-def test_events_of_one_moment_happen_in_the_order_in_which_they_were_asked_for() -> None:
+def test_events_of_one_moment_keep_their_order() -> None:
     timeline, seen = Timeline(), list[str]()
     for moment_ns, name in ((5, "a"), (3, "b"), (5, "c")):
         timeline.call_at(moment_ns, partial(_note, seen, name))

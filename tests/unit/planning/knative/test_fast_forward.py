@@ -38,12 +38,12 @@ patiences_s = st.one_of(st.none(), st.none(), st.floats(0.01, 60).map(lambda pat
 """Seconds that a client waits; None for a client that waits for its response."""
 
 
-def events_of(
+def collect_events(
     revision: Revision, arrivals: list[tuple[float, float]], boot_s: float, *, is_serial: bool, fast_forward: bool
 ) -> tuple[object, ...]:
     """Return everything that a run did as plain values: replicas, conditions, requests, pods."""
     requests = [make_request(at_s, work_s) for at_s, work_s in arrivals]
-    return events_of_requests(revision, requests, boot_s, is_serial=is_serial, fast_forward=fast_forward)
+    return collect_request_events(revision, requests, boot_s, is_serial=is_serial, fast_forward=fast_forward)
 
 
 def make_request(at_s: float, work_s: float, patience_s: float | None = None) -> Request:
@@ -53,7 +53,7 @@ def make_request(at_s: float, work_s: float, patience_s: float | None = None) ->
     return Request(to_ns(at_s), to_ns(work_s), deadline_ns=to_ns(at_s + 90))
 
 
-def events_of_requests(
+def collect_request_events(
     revision: Revision, requests: list[Request], boot_s: float, *, is_serial: bool = False, fast_forward: bool
 ) -> tuple[object, ...]:
     """Compare both runs for requests of any kind."""
@@ -80,6 +80,7 @@ def events_of_requests(
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     given_annotations=annotations,
@@ -106,7 +107,7 @@ def test_skipping_quiet_time_moves_no_event(
     rows = [(round(moment, 4), *row) for moment, row in zip(moments, zip(works, patiences, strict=True), strict=False)]
 
     fast, slow = (
-        events_of_requests(
+        collect_request_events(
             revision, [make_request(*row) for row in rows], boot_s, is_serial=is_serial, fast_forward=fast_forward
         )
         for fast_forward in (True, False)
@@ -115,6 +116,7 @@ def test_skipping_quiet_time_moves_no_event(
     assert fast == slow
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     window_s=st.sampled_from([6, 15, 60, 300]),
@@ -131,7 +133,7 @@ def test_skipping_quiet_time_moves_no_event(
     works=st.lists(st.one_of(works_s, st.floats(1e-6, 1e-2)), min_size=30, max_size=30),
     patiences=st.lists(patiences_s, min_size=30, max_size=30),
 )
-def test_skipping_the_tail_of_pods_that_are_not_scraped_moves_no_event(
+def test_skipping_unscraped_tails_moves_no_event(
     window_s: int,
     utilisation: str,
     max_scale: str,
@@ -156,7 +158,7 @@ def test_skipping_the_tail_of_pods_that_are_not_scraped_moves_no_event(
     rows = list(zip(moments, works, patiences, strict=False))
 
     fast, slow = (
-        events_of_requests(revision, [make_request(*row) for row in rows], 12.0, fast_forward=fast_forward)
+        collect_request_events(revision, [make_request(*row) for row in rows], 12.0, fast_forward=fast_forward)
         for fast_forward in (True, False)
     )
 
@@ -165,7 +167,7 @@ def test_skipping_the_tail_of_pods_that_are_not_scraped_moves_no_event(
 
 @pytest.mark.parametrize("burst_capacity", ["-1", "211"])
 @pytest.mark.parametrize("window_s", [60, 3600])
-def test_month_takes_some_evaluations_a_visit_however_long_the_window(window_s: int, burst_capacity: str) -> None:
+def test_month_needs_few_evaluations_per_visit(window_s: int, burst_capacity: str) -> None:
     # without skipping there is one every two seconds: 86,400 in two days
     revision = resolve_revision(
         {
@@ -195,9 +197,10 @@ def test_month_takes_some_evaluations_a_visit_however_long_the_window(window_s: 
 bursts = st.lists(st.tuples(st.sampled_from([0.3, 5.0, 20.0, 70.0]), st.integers(1, 6)), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
-    crowds=bursts,
+    groups=bursts,
     phase_s=st.floats(0, 2).map(lambda phase: round(phase, 3)),
     apart_s=st.sampled_from([0.0, 0.013, 0.4, 1.7]),
     boot_s=st.sampled_from([20.0, 75.0]),
@@ -207,7 +210,7 @@ bursts = st.lists(st.tuples(st.sampled_from([0.3, 5.0, 20.0, 70.0]), st.integers
     max_scale=st.sampled_from(["0", "4"]),
 )
 def test_skipping_a_boot_moves_no_event(
-    crowds: list[tuple[float, int]],
+    groups: list[tuple[float, int]],
     phase_s: float,
     apart_s: float,
     boot_s: float,
@@ -226,12 +229,12 @@ def test_skipping_a_boot_moves_no_event(
         container_concurrency=1,
     )
     arrivals, moment = [], 10 + phase_s
-    for gap_s, size in crowds:
+    for gap_s, size in groups:
         arrivals += [(round(moment + index * apart_s, 4), 3.0) for index in range(size)]
         moment = arrivals[-1][0] + gap_s
 
-    fast = events_of(revision, arrivals, boot_s, is_serial=False, fast_forward=True)
-    slow = events_of(revision, arrivals, boot_s, is_serial=False, fast_forward=False)
+    fast = collect_events(revision, arrivals, boot_s, is_serial=False, fast_forward=True)
+    slow = collect_events(revision, arrivals, boot_s, is_serial=False, fast_forward=False)
 
     assert fast == slow
 
@@ -241,7 +244,7 @@ def test_panic_is_extended_through_a_boot_that_is_skipped() -> None:
     revision = resolve_revision({"window": "15s"}, container_concurrency=1)
 
     fast, slow = (
-        events_of(revision, [(10.35, 3.0)], 40.0, is_serial=False, fast_forward=fast_forward)
+        collect_events(revision, [(10.35, 3.0)], 40.0, is_serial=False, fast_forward=fast_forward)
         for fast_forward in (True, False)
     )
 
@@ -283,7 +286,7 @@ def test_panic_that_a_shrinking_window_extends_is_not_skipped(
     revision = resolve_revision({**annotations, "panic-window-percentage": "40"}, container_concurrency=1)
 
     fast, slow = (
-        events_of_requests(revision, [make_request(*row) for row in rows], 12.0, fast_forward=fast_forward)
+        collect_request_events(revision, [make_request(*row) for row in rows], 12.0, fast_forward=fast_forward)
         for fast_forward in (True, False)
     )
 
@@ -291,13 +294,13 @@ def test_panic_that_a_shrinking_window_extends_is_not_skipped(
 
 
 @pytest.mark.parametrize("burst_capacity", ["-1", "0"])
-def test_load_so_small_that_its_mean_rounds_to_zero_early_is_not_skipped(burst_capacity: str) -> None:
+def test_load_that_rounds_to_zero_is_not_skipped(burst_capacity: str) -> None:
     # a request that lasts a microsecond beyond a report leaves one millionth in the next second
     revision = resolve_revision({"window": "60s", "target-burst-capacity": burst_capacity})
     rows = [(10.6, 1.0, None), (61.6, 0.0, 0.500001)]
 
     fast, slow = (
-        events_of_requests(revision, [make_request(*row) for row in rows], 12.0, fast_forward=fast_forward)
+        collect_request_events(revision, [make_request(*row) for row in rows], 12.0, fast_forward=fast_forward)
         for fast_forward in (True, False)
     )
 
@@ -312,7 +315,7 @@ def staying_and_leaving(stays_at_s: float, work_s: float, *leaving_s: tuple[floa
 
 def assert_nothing_moves(revision: Revision, rows: tuple[tuple[float, float], ...], stays: tuple[float, float]) -> None:
     fast, slow = (
-        events_of_requests(revision, staying_and_leaving(*stays, *rows), 40.0, fast_forward=fast_forward)
+        collect_request_events(revision, staying_and_leaving(*stays, *rows), 40.0, fast_forward=fast_forward)
         for fast_forward in (True, False)
     )
     assert fast == slow
@@ -328,20 +331,20 @@ def test_load_that_was_higher_within_the_window_is_not_skipped() -> None:
     assert_nothing_moves(revision, ((5.0, 5.2), (10.05, 11.09)), stays=(10.0, 3.0))
 
 
-def test_end_of_a_panic_is_not_skipped_while_one_long_request_goes_on() -> None:
+def test_end_of_a_panic_is_not_skipped() -> None:
     # five ask for eight pods, four leave, one keeps the panic up until all are ready; then it works for a minute
     revision = resolve_revision({"window": "15s", "target-burst-capacity": "-1"}, container_concurrency=1)
 
     assert_nothing_moves(revision, tuple((10.01 + 0.01 * index, 13.0) for index in range(4)), stays=(10.0, 60.0))
 
 
-def test_pod_tells_of_its_last_direct_requests_before_quiet_is_skipped() -> None:
+def test_last_direct_requests_are_reported_before_skipping() -> None:
     revision = resolve_revision({"window": "6s", "target-burst-capacity": "0"})
 
     for third_work_s in (0.9, 1.4, 2.5, 3.1):
         arrivals = [(1.0, 1.0), (2.0, 1.0), (3.0, third_work_s)]
         fast, slow = (
-            events_of(revision, arrivals, 1.0, is_serial=False, fast_forward=fast_forward)
+            collect_events(revision, arrivals, 1.0, is_serial=False, fast_forward=fast_forward)
             for fast_forward in (True, False)
         )
         assert fast == slow

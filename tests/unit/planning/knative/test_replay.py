@@ -40,7 +40,7 @@ SWEEP_ANNOTATIONS = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_scenario_is_reproduced_tick_for_tick_or_listed_with_a_reason(name: str) -> None:
+def test_scenario_is_reproduced_or_listed(name: str) -> None:
     found = replay_differences(name)
 
     if name in NOT_MODELLED:
@@ -49,7 +49,7 @@ def test_scenario_is_reproduced_tick_for_tick_or_listed_with_a_reason(name: str)
         assert not found, f"{len(found)} differences, the first: {found[:5]}"
 
 
-def test_all_reference_scenarios_are_here_and_at_least_32_are_reproduced() -> None:
+def test_at_least_32_scenarios_are_reproduced() -> None:
     assert len(NAMES) == 38
     assert set(NOT_MODELLED) <= set(NAMES)
     assert len(NAMES) - len(NOT_MODELLED) >= 32
@@ -99,7 +99,7 @@ def test_replay_follows_the_settings_and_not_the_recorded_ticks(change: dict[str
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_rule_1_resolves_every_scenarios_annotations_as_knative_did(name: str) -> None:
+def test_annotations_resolve_as_in_knative(name: str) -> None:
     settings = read_scenario(name)["settings"]
     revision = read_revision(settings)
 
@@ -120,7 +120,7 @@ def test_each_request_begins_and_ends_when_the_reference_says(name: str) -> None
 
 
 @pytest.mark.parametrize("setting", sorted(SWEEP_ANNOTATIONS))
-def test_phase_sweep_gives_the_same_times_from_zero_and_to_zero(setting: str) -> None:
+def test_phase_sweep_reproduces_the_times(setting: str) -> None:
     sweep = json.loads((DATA / f"{SWEEP}.json").read_text())
     rows = [row for row in sweep["rows"] if row[0] == setting]
     base = read_scenario("a_default_single")
@@ -149,7 +149,7 @@ def test_sweep_settings_are_all_replayed() -> None:
     assert len(sweep["rows"]) == 280
 
 
-def test_burst_capacity_minus_one_keeps_six_pods_longer_as_no_zeros_arrive() -> None:
+def test_burst_capacity_minus_one_keeps_pods_longer() -> None:
     # kpa.md "What a simulator would get wrong" 8: p2 keeps 6 pods to 116.5, p3 only to 84.5
     scenario = read_scenario("p3_tbc211_burst6")
     scraped = replay(scenario)
@@ -168,7 +168,7 @@ def test_retention_of_60_s_adds_to_the_window_of_15_s() -> None:
     assert replay_run(scenario).times(1, 0)[-1] == 100.0
 
 
-def test_unreachable_revision_goes_to_zero_in_spite_of_its_minimum() -> None:
+def test_unreachable_revision_goes_to_zero() -> None:
     # kpa.md "What a simulator would get wrong" 13
     scenario = read_scenario("p3_tbc211_burst6")
     scenario["settings"]["annotations"]["min-scale"] = "1"
@@ -180,6 +180,6 @@ def test_unreachable_revision_goes_to_zero_in_spite_of_its_minimum() -> None:
     assert unreachable[-1].replicas_after == 0
 
 
-def test_scenario_of_another_schema_is_refused_by_name() -> None:
+def test_scenario_of_another_schema_is_rejected_by_name() -> None:
     with pytest.raises(InvalidScenarioError, match='schema is "kpa-trace/2"'):
         replay({"schema": "kpa-trace/2"})

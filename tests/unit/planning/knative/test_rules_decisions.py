@@ -15,7 +15,7 @@ def test_desired_is_always_rounded_up() -> None:
     assert desired_scales(Revision(), 0.000001, 0, 1)[0] == 1
 
 
-def test_one_request_at_concurrency_1_and_70_percent_asks_for_two_pods() -> None:
+def test_one_request_at_70_percent_needs_two_pods() -> None:
     revision = resolve_revision(container_concurrency=1)
 
     assert desired_scales(revision, 1, 1, 1)[0] == 2
@@ -25,9 +25,7 @@ def test_one_request_at_concurrency_1_and_70_percent_asks_for_two_pods() -> None
 @pytest.mark.parametrize(
     ("concurrency", "load", "pods"), [(3, 21, 11), (6, 21, 6), (6, 42, 11), (7, 49, 11), (12, 42, 6), (90, 63, 2)]
 )
-def test_load_of_whole_pods_asks_for_one_more_where_knatives_target_is_a_bit_below(
-    concurrency: int, load: float, pods: int
-) -> None:
+def test_rounded_target_may_ask_for_one_more_pod(concurrency: int, load: float, pods: int) -> None:
     # 3 x 0.7 = 2.0999999999999996 in Knative, and 21 over that is above 10
     assert desired_scales(resolve_revision(container_concurrency=concurrency), load, load, 1)[0] == pods
 
@@ -64,7 +62,7 @@ def test_panic_begins_at_twice_the_ready_pods_and_not_below() -> None:
     assert is_over_threshold(ONE_EACH, 2, 0)
 
 
-def test_panic_never_scales_down_and_ends_strictly_after_a_window() -> None:
+def test_panic_never_scales_down() -> None:
     # scenario h: last over at 116.5, still in panic at 176.5, left at 178.5
     autoscaler = Autoscaler(ONE_EACH, 0, 1)
 
@@ -91,7 +89,7 @@ def test_second_panic_begins_from_a_cleared_maximum() -> None:
     assert autoscaler.decide(to_ns(200.5), 2, 4, 2).desired == 4
 
 
-def test_autoscaler_that_begins_with_several_pods_begins_in_panic_at_that_count() -> None:
+def test_start_with_several_pods_is_a_panic() -> None:
     autoscaler = Autoscaler(ONE_EACH, to_ns(0.5), 4)
 
     assert autoscaler.decide(to_ns(2.5), 0, 0, 4).desired == 4
@@ -102,7 +100,7 @@ def test_autoscaler_that_begins_with_several_pods_begins_in_panic_at_that_count(
 # -- rule 6: delay and burst capacity --------------------------------------------------------------------------------
 
 
-def test_delay_keeps_the_most_of_its_slots_the_present_one_included() -> None:
+def test_delay_keeps_the_maximum_of_its_window() -> None:
     # scenario g: delay 60 s, last 1 at 84.5 -> 0 at 144.5
     window = DelayWindow(60)
     window.hold(to_ns(84.5), 1)
@@ -126,9 +124,7 @@ def test_unreachable_revision_is_not_delayed() -> None:
     ("burst", "ready", "panic", "expected"),
     [(211, 1, 1, -112), (211, 0, 0.2, -212), (211, 5, 289, 0), (211, 5, 289.1, -1), (0, 0, 500, 0), (-1, 9, 0, -1)],
 )
-def test_excess_burst_is_what_ready_pods_could_take_beyond_the_kept_capacity(
-    burst: float, ready: int, panic: float, expected: int
-) -> None:
+def test_excess_burst_capacity_is_the_written_rule(burst: float, ready: int, panic: float, expected: int) -> None:
     assert excess_burst(Revision(burst_capacity=burst), panic, ready) == expected
 
 
@@ -163,12 +159,11 @@ def idle(target: PodAutoscaler, at_s: float, **seen: float) -> ReconcileResult:
 
 
 @pytest.mark.parametrize(
-    ("least", "most", "desired", "bounded"), [(0, 0, 7, 7), (2, 0, 0, 2), (0, 5, 7, 5), (3, 2, 0, 3), (1, 1, 25, 1)]
+    ("minimum", "maximum", "desired", "bounded"),
+    [(0, 0, 7, 7), (2, 0, 0, 2), (0, 5, 7, 5), (3, 2, 0, 3), (1, 1, 25, 1)],
 )
-def test_minimum_applies_first_and_what_it_raised_the_maximum_does_not_lower(
-    least: int, most: int, desired: int, bounded: int
-) -> None:
-    assert Revision(min_scale=least, max_scale=most).bounded(desired) == bounded
+def test_minimum_applies_before_the_maximum(minimum: int, maximum: int, desired: int, bounded: int) -> None:
+    assert Revision(min_scale=minimum, max_scale=maximum).bounded(desired) == bounded
 
 
 def test_unreachable_revision_has_no_minimum_and_no_retention() -> None:
@@ -178,16 +173,14 @@ def test_unreachable_revision_has_no_minimum_and_no_retention() -> None:
 
 
 @pytest.mark.parametrize(("desired", "excess", "serves"), [(1, 0, True), (1, -1, False), (2, 5, True)])
-def test_activator_leaves_the_path_only_with_pods_and_burst_capacity_to_spare(
-    desired: int, excess: int, serves: bool
-) -> None:
+def test_activator_leaves_only_with_spare_capacity(desired: int, excess: int, serves: bool) -> None:
     target = PodAutoscaler(Revision(), 0)
     target.reconcile(to_ns(22), see(desired, excess=excess))
 
     assert target.is_serving is serves
 
 
-def test_start_is_not_given_up_before_the_deadline_and_half_a_minute() -> None:
+def test_start_fails_30_s_after_its_deadline() -> None:
     # scenario i5: 600 + 30 -> 630.5
     target = PodAutoscaler(Revision(), to_ns(0.478))
 
@@ -206,14 +199,14 @@ def test_active_target_holds_one_pod_until_it_was_active_for_a_window() -> None:
     assert condition_of(target) is Condition.INACTIVE
 
 
-def test_zero_needs_no_grace_when_the_activator_was_in_the_path_long_enough() -> None:
+def test_no_grace_if_the_activator_was_in_the_path() -> None:
     target = active_target(Revision())
     idle(target, 86.505)
 
     assert idle(target, 86.51, proxied_since_s=-200).replicas == 0
 
 
-def test_grace_counts_in_full_when_the_activator_only_now_came_into_the_path() -> None:
+def test_grace_starts_when_the_activator_enters_the_path() -> None:
     # scenario a4: inactive 86.505, in path 86.525 -> zero at 116.0
     target = active_target(Revision(burst_capacity=0))
     idle(target, 86.505)
@@ -223,7 +216,7 @@ def test_grace_counts_in_full_when_the_activator_only_now_came_into_the_path() -
     assert idle(target, 116, proxied_since_s=86).replicas == 0
 
 
-def test_probe_must_find_the_activator_unless_it_is_always_there() -> None:
+def test_probe_must_find_the_activator() -> None:
     probed, always = active_target(Revision()), active_target(Revision(burst_capacity=-1))
     for target in (probed, always):
         idle(target, 86.505)
@@ -232,7 +225,7 @@ def test_probe_must_find_the_activator_unless_it_is_always_there() -> None:
     assert idle(always, 86.51, in_path=False, proxied_since_s=-200).replicas == 0
 
 
-def test_retention_adds_to_the_window_and_a_visit_in_it_is_warm() -> None:
+def test_retention_adds_to_the_window() -> None:
     revision = Revision(window_s=15, retention_s=15)
     target = active_target(revision)
     idle(target, 40.505)
@@ -250,7 +243,7 @@ def test_without_scale_to_zero_one_pod_stays() -> None:
     assert idle(target, 500).replicas == 1
 
 
-def test_initial_scale_acts_as_a_minimum_until_it_was_ready_once() -> None:
+def test_initial_scale_is_a_minimum_until_ready() -> None:
     target = PodAutoscaler(Revision(initial_scale=3), 0)
 
     assert target.reconcile(to_ns(0.5), see(-1, ready=0, replicas=3)).replicas == 3
@@ -259,7 +252,7 @@ def test_initial_scale_acts_as_a_minimum_until_it_was_ready_once() -> None:
     assert target.reconcile(to_ns(14.505), see(1, ready=3, replicas=3)).replicas == 1
 
 
-def test_initial_scale_above_the_maximum_is_had_until_it_was_ready_once() -> None:
+def test_initial_scale_may_exceed_the_maximum_once() -> None:
     target = PodAutoscaler(Revision(initial_scale=3, max_scale=1), 0)
 
     assert target.reconcile(to_ns(0.5), see(-1, ready=0, replicas=3)).replicas == 3

@@ -34,7 +34,7 @@ def test_target_is_the_share_of_what_one_pod_can_carry(
 
 
 @pytest.mark.parametrize(("window_s", "panic_s"), [(60, 6), (15, 2), (6, 1), (30, 3), (14, 1), (25, 3), (3600, 360)])
-def test_panic_window_is_a_tenth_rounded_half_up_and_at_least_a_second(window_s: int, panic_s: int) -> None:
+def test_panic_window_is_a_tenth_and_at_least_a_second(window_s: int, panic_s: int) -> None:
     assert panic_window_s(window_s, 10) == panic_s
 
 
@@ -46,7 +46,7 @@ def test_durations_are_read_as_go_writes_them(text: str, seconds: float) -> None
 
 
 @pytest.mark.parametrize("text", ["", "15", "s", "15 s", "15sec", "-5s"])
-def test_text_that_is_no_duration_is_refused(text: str) -> None:
+def test_text_that_is_no_duration_is_rejected(text: str) -> None:
     with pytest.raises(InvalidAnnotationError, match="Invalid duration"):
         parse_duration_s(text)
 
@@ -68,7 +68,7 @@ def test_annotation_that_is_no_number_is_named() -> None:
         ({"metric-aggregation-algorithm": "median"}, {}, "must be linear or weighted-exponential"),
     ],
 )
-def test_what_is_not_modelled_is_refused_and_not_ignored(
+def test_what_is_not_modelled_is_rejected_and_not_ignored(
     annotations: dict[str, str], cluster: dict[str, str], words: str
 ) -> None:
     with pytest.raises(InvalidAnnotationError, match=words):
@@ -104,7 +104,7 @@ def test_cluster_settings_give_way_to_annotations() -> None:
 # -- rule 2: samples -------------------------------------------------------------------------------------------------
 
 
-def test_first_request_after_idle_is_reported_at_once_and_taken_off_the_next_report() -> None:
+def test_first_request_after_idle_is_reported_at_once() -> None:
     meter = ActivatorMeter()
 
     assert meter.arrive(to_ns(10)) is True
@@ -118,13 +118,13 @@ def test_silence_is_reported_once_and_then_forgotten() -> None:
     meter.arrive(to_ns(10))
     meter.leave(to_ns(10.5))
 
-    told = [(meter.report(to_ns(at_s)), meter.is_idle) for at_s in (11.1, 12.1, 13.1)]
+    reports = [(meter.report(to_ns(at_s)), meter.is_idle) for at_s in (11.1, 12.1, 13.1)]
 
-    assert told == [(0, False), (0, True), (None, True)]  # the first: mean 0.45, minus the 1 already reported
+    assert reports == [(0, False), (0, True), (None, True)]  # the first: mean 0.45, minus the 1 already reported
     assert meter.arrive(to_ns(13.5)) is True
 
 
-def test_request_between_two_reports_of_a_known_revision_is_not_a_first_one() -> None:
+def test_request_between_reports_is_not_a_first_one() -> None:
     meter = ActivatorMeter()
     meter.arrive(to_ns(10))
     meter.leave(to_ns(10.5))
@@ -141,7 +141,7 @@ def test_mean_counts_the_time_since_the_last_report_alone() -> None:
     assert meter.report(to_ns(7)) == pytest.approx(4)
 
 
-def test_scrape_reads_what_the_pod_last_reported_and_not_what_it_does_now() -> None:
+def test_scrape_reads_the_pods_last_report() -> None:
     meter = PodMeter(to_ns(20), phase_ns=to_ns(0.2))
     meter.change(to_ns(20.7), 1)
 

@@ -26,7 +26,7 @@ def test_gpu_time_is_operations_over_what_the_gpu_does() -> None:
     assert workload.gpu_s == pytest.approx(2.130 * 1.36 / (121 * 0.5))
 
 
-def test_raw_pixels_are_those_of_the_image_and_of_sixteen_times_as_many() -> None:
+def test_raw_pixels_of_input_and_result() -> None:
     assert Workload(megapixels=1.0).raw_bytes == 3e6 * 17
 
 
@@ -50,11 +50,11 @@ def test_memory_follows_littles_law() -> None:
     assert gateway_memory_bytes(Workload(), 1000, 2) == 2000 * Workload().raw_bytes
 
 
-def test_autoscaler_reads_four_of_five_pods_and_sixteen_of_a_thousand() -> None:
+def test_scrape_sample_is_four_of_five_and_sixteen_of_1000() -> None:
     assert [scraped_pods(pods) for pods in (0, 3, 5, 1000)] == [0, 3, 4, 16]
 
 
-def test_world_is_flatter_than_its_regions_and_losing_one_needs_more_than_the_peak() -> None:
+def test_losing_a_region_needs_more_than_the_peak() -> None:
     quietest = min(sum(demand_at(region, hour) for region in REGIONS) for hour in range(24))
 
     assert sum(region.share for region in REGIONS) == pytest.approx(1)
@@ -72,7 +72,7 @@ def test_works_have_the_mean_asked_for() -> None:
     assert draw_work_s(np.random.default_rng(1), 0.08, 200_000).mean() == pytest.approx(0.08, rel=0.02)
 
 
-def test_waits_of_one_gpu_are_those_of_the_pollaczek_khinchine_formula() -> None:
+def test_waits_match_pollaczek_khinchine() -> None:
     work_s, busy = 0.1, 0.6
     variance = np.exp(0.8**2) - 1  # of a log-normal, over its squared mean
     expected = busy * work_s * (1 + variance) / (2 * (1 - busy))
@@ -93,7 +93,7 @@ def test_idle_pool_never_waits() -> None:
     assert pool_waits_s(10, 100, 0.01, seconds=20).max() == 0
 
 
-def test_held_requests_ask_for_more_pods_the_longer_the_boot_and_the_maximum_stops_them() -> None:
+def test_held_requests_scale_up_to_the_maximum() -> None:
     quick = Step(boot_s=12, step_at_s=60, seconds=160)
     outcomes = [
         run_step(step, seed=1) for step in (quick, replace(quick, boot_s=60), replace(quick, boot_s=60, max_scale=24))

@@ -37,7 +37,7 @@ def test_tables_are_what_their_simulations_give(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_row_of_four_visitors_a_day_is_what_its_simulations_give() -> None:
+def test_row_of_four_visits_a_day_matches_its_simulation() -> None:
     # the row that the heading "$300 becomes $3: for about four visitors a day" stands on
     (written,) = re.findall(r"^\| 4 \|.*$", document("how-to/plan-costs.md"), re.MULTILINE)
 
@@ -62,6 +62,7 @@ def test_every_plot_is_drawn_shown_and_described() -> None:
         assert (DOCS / "images" / name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_changed_number_in_a_table_is_found() -> None:
     text = document("how-to/plan-costs.md")
 
@@ -95,7 +96,7 @@ def test_document_names_every_trace_and_price() -> None:
         assert f"`{name}`" in text
 
 
-def test_shipped_setting_of_the_simulation_is_that_of_the_manifest() -> None:
+def test_simulated_settings_match_the_manifest() -> None:
     manifest = (ROOT / "k8s/base/backend/service.yaml").read_text(encoding="utf-8")
     service = Service()
 
@@ -116,7 +117,7 @@ def test_shipped_setting_of_the_simulation_is_that_of_the_manifest() -> None:
     assert float(written("timeoutSeconds")) >= service.deadline_s
 
 
-def test_shipped_waiting_of_the_simulation_is_that_of_the_gateway() -> None:
+def test_simulated_deadline_matches_the_gateway() -> None:
     gateway = (ROOT / "k8s/base/gateway/service.yaml").read_text(encoding="utf-8")
     (deadline_s,) = re.findall(r'name: SUPERRES_DEADLINE_S, value: "([\d.]+)"', gateway)
 

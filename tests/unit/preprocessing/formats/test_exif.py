@@ -12,17 +12,17 @@ from preprocessing.formats.exif import read_orientation, swaps_sides
 from testing.images import exif_with_orientation
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("byte_order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_orientation_is_read_in_either_byte_order(orientation: int, order: str) -> None:
-    exif = exif_with_orientation(orientation, order=order, gps=True)
+def test_orientation_is_read_in_either_byte_order(orientation: int, byte_order: str) -> None:
+    exif = exif_with_orientation(orientation, byte_order=byte_order, gps=True)
     assert read_orientation(exif) == orientation
     assert read_orientation(b"Exif\0\0" + exif) == orientation
     assert swaps_sides(orientation) == (orientation in (5, 6, 7, 8))
 
 
 @pytest.mark.parametrize("value", [0, 9, 255, 65535])
-def test_an_orientation_outside_1_to_8_means_1(value: int) -> None:
+def test_orientation_outside_1_to_8_means_1(value: int) -> None:
     assert read_orientation(exif_with_orientation(value)) == 1
 
 

@@ -23,24 +23,24 @@ def read(data: bytes) -> Image:
     return decode(probe(data, LIMITS))
 
 
-def test_a_real_srgb_profile_is_sound() -> None:
+def test_real_srgb_profile_is_sound() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert keep_profile(srgb, is_grey=False) == (srgb, "")
 
 
 @pytest.mark.parametrize("name", ["png", "jpeg", "webp"])
-def test_a_profile_comes_through_every_format(name: str) -> None:
+def test_profile_comes_through_every_format(name: str) -> None:
     image = read(getattr(images, f"encode_{name}")(PHOTO, icc_profile=RGB_PROFILE))
     assert (image.icc_profile, image.notes) == (RGB_PROFILE, ())
 
 
 @pytest.mark.parametrize("name", ["png", "jpeg"])
-def test_a_grey_profile_stays_with_grey_pixels(name: str) -> None:
+def test_grey_profile_stays_with_grey_pixels(name: str) -> None:
     image = read(getattr(images, f"encode_{name}")(GREY, icc_profile=GREY_PROFILE))
     assert (image.icc_profile, image.is_grey, image.notes) == (GREY_PROFILE, True, ())
 
 
-def test_a_profile_in_many_jpeg_segments_is_joined_in_their_order() -> None:
+def test_profile_in_many_jpeg_segments_is_joined_in_their_order() -> None:
     large = images.icc_profile(n_bytes=200_000)
     assert read(images.encode_jpeg(PHOTO, icc_profile=large)).icc_profile == large
 
@@ -57,7 +57,7 @@ def test_a_profile_in_many_jpeg_segments_is_joined_in_their_order() -> None:
         (images.encode_png(PHOTO, icc_profile=images.icc_profile(n_bytes=MAX_ICC_BYTES + 1)), "1,048,576 bytes"),
     ],
 )
-def test_a_profile_that_does_not_describe_the_pixels_is_dropped_and_said_so(data: bytes, note: str) -> None:
+def test_mismatching_profile_is_dropped_with_a_note(data: bytes, note: str) -> None:
     image = read(data)
     assert image.icc_profile is None
     assert [note in sentence for sentence in image.notes] == [True]
@@ -76,7 +76,7 @@ def test_bytes_behind_the_announced_size_are_cut() -> None:
 
 
 @pytest.mark.parametrize("at", [0, 12, 20, 36, 128, 136, 140])
-def test_a_profile_whose_tables_point_outside_is_damaged(at: int) -> None:
+def test_profile_whose_tables_point_outside_is_damaged(at: int) -> None:
     damaged = bytearray(RGB_PROFILE)
     struct.pack_into(">I", damaged, at, 0xFFFF_FFF0)
     assert keep_profile(bytes(damaged), is_grey=False)[0] is None

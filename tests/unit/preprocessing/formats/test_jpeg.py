@@ -35,7 +35,7 @@ def start_of_last_scan(jpeg: bytes) -> int:
 
 @pytest.mark.parametrize("options", KINDS, ids=repr)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_scan_that_was_cut_and_given_an_end_again_is_refused(options: dict[str, Any], channels: int) -> None:
+def test_scan_that_was_cut_and_given_an_end_again_is_rejected(options: dict[str, Any], channels: int) -> None:
     jpeg = images.encode_jpeg(PHOTO if channels == 3 else PHOTO[..., 0].copy(), **options)
     start = start_of_last_scan(jpeg)
     for keep in (0.1, 0.5, 0.95):
@@ -44,7 +44,7 @@ def test_a_scan_that_was_cut_and_given_an_end_again_is_refused(options: dict[str
             read(cut)
 
 
-def test_a_scan_cut_right_at_a_restart_marker_is_refused() -> None:
+def test_scan_cut_right_at_a_restart_marker_is_rejected() -> None:
     jpeg = images.encode_jpeg(PHOTO, restart_marker_blocks=3)
     for marker in (b"\xff\xd0", b"\xff\xd4", b"\xff\xd7"):
         at = jpeg.index(marker, start_of_last_scan(jpeg))
@@ -55,19 +55,19 @@ def test_a_scan_cut_right_at_a_restart_marker_is_refused() -> None:
 
 @pytest.mark.parametrize("options", KINDS, ids=repr)
 @pytest.mark.parametrize("shape", [(1, 1), (7, 9), (16, 16), (33, 600)])
-def test_a_whole_jpeg_of_any_kind_and_size_is_read(options: dict[str, Any], shape: tuple[int, int]) -> None:
+def test_whole_jpeg_of_any_kind_and_size_is_read(options: dict[str, Any], shape: tuple[int, int]) -> None:
     photo = images.draw_photo(*shape)
     for pixels in (photo, photo[..., 0].copy(), np.full_like(photo, 128)):
         assert read(images.encode_jpeg(pixels, **options)).pixels.shape == photo.shape
     assert read(images.ycck_jpeg(photo)).pixels.shape == photo.shape
 
 
-def test_fill_bytes_before_the_end_of_a_whole_jpeg_change_nothing() -> None:
+def test_fill_bytes_before_the_end_are_accepted() -> None:
     jpeg = images.encode_jpeg(PHOTO)
     assert (read(jpeg[:-2] + b"\xff\xff\xff" + END).pixels == read(jpeg).pixels).all()
 
 
-def test_arithmetic_coding_is_not_judged_since_it_may_leave_out_its_last_zeros() -> None:
+def test_arithmetic_coded_jpeg_is_not_checked() -> None:
     jpeg = images.encode_jpeg(PHOTO)
     assert lengthen_last_scan(read_jpeg(jpeg).required_chunks) is not None
     assert lengthen_last_scan(read_jpeg(jpeg.replace(b"\xff\xc0", b"\xff\xc9", 1)).required_chunks) is None

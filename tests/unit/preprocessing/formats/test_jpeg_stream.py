@@ -43,7 +43,7 @@ def test_strips_have_the_pixels_of_one_call(
     assert (read(write(pixels, cuts, quality)) == at_once(pixels, quality)).all()
 
 
-def test_however_the_rows_arrive_the_bytes_are_the_same_and_the_profile_stands_once() -> None:
+def test_bytes_do_not_depend_on_the_bands() -> None:
     pixels, profile = images.draw_photo(3 * STRIP_ROWS + 5, 24), images.icc_profile(b"RGB ")
 
     data = write(pixels, [], profile=profile)
@@ -53,7 +53,7 @@ def test_however_the_rows_arrive_the_bytes_are_the_same_and_the_profile_stands_o
     assert data.count(profile) == 1
 
 
-def test_a_strip_leaves_as_soon_as_its_rows_are_there() -> None:
+def test_strip_leaves_as_soon_as_its_rows_are_there() -> None:
     stream = JpegStream(16, 1_000, "RGB", 92)
 
     assert not stream.rows(np.zeros((STRIP_ROWS - 1, 16, 3), np.uint8))
@@ -61,7 +61,7 @@ def test_a_strip_leaves_as_soon_as_its_rows_are_there() -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 9, 11])
-def test_a_file_with_rows_missing_or_too_many_is_not_finished(rows: int) -> None:
+def test_file_with_rows_missing_or_too_many_is_not_finished(rows: int) -> None:
     stream = JpegStream(4, 10, "RGB", 92)
     stream.rows(np.zeros((rows, 4, 3), np.uint8))
 

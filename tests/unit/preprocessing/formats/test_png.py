@@ -34,7 +34,7 @@ def png(height: int, width: int, depth: int, colour: int, packed: bytes, *, inte
     return images.PNG_SIGNATURE + b"".join(images.png_chunk(kind, body) for kind, body in chunks)
 
 
-def test_a_png_of_half_its_rows_is_refused_with_the_numbers_although_every_checksum_is_right() -> None:
+def test_png_with_half_its_rows_is_rejected() -> None:
     photo = images.draw_photo(400, 300)
     rows = b"".join(b"\0" + row.tobytes() for row in photo)
     assert (read(png(400, 300, 8, 2, zlib.compress(rows))).pixels == photo).all()
@@ -46,9 +46,7 @@ def test_a_png_of_half_its_rows_is_refused_with_the_numbers_although_every_check
 
 @pytest.mark.parametrize("interlaced", [False, True], ids=["plain", "interlaced"])
 @pytest.mark.parametrize(("depth", "colour"), KINDS)
-def test_every_kind_of_png_is_whole_with_its_last_byte_and_not_without(
-    depth: int, colour: int, *, interlaced: bool
-) -> None:
+def test_png_without_its_last_byte_is_incomplete(depth: int, colour: int, *, interlaced: bool) -> None:
     for height, width in SIDES:
         rows = filtered_zeros(height, width, depth, colour, interlaced=interlaced)
         whole = png(height, width, depth, colour, zlib.compress(rows), interlaced=interlaced)
@@ -58,7 +56,7 @@ def test_every_kind_of_png_is_whole_with_its_last_byte_and_not_without(
             assert f"of the {len(rows):,} bytes" in refusal(cut), (height, width)
 
 
-def test_what_follows_the_last_row_is_neither_missed_nor_inflated() -> None:
+def test_bytes_after_the_last_row_are_ignored() -> None:
     rows = filtered_zeros(16, 24, 8, 2, interlaced=False)
     packer = zlib.compressobj()
     endless = packer.compress(rows) + packer.flush(zlib.Z_SYNC_FLUSH)
@@ -75,7 +73,7 @@ def test_pixels_in_many_and_empty_chunks_are_counted_across_them() -> None:
     assert (read(many).pixels == read(whole).pixels).all()
 
 
-def test_counting_the_pixels_of_a_bomb_takes_pieces_and_not_its_size() -> None:
+def test_counting_a_bombs_pixels_needs_little_memory() -> None:
     rows = filtered_zeros(2_000, 2_000, 8, 6, interlaced=False)
     required_chunks = read_png(png(2_000, 2_000, 8, 6, zlib.compress(rows, 9))).required_chunks
     tracemalloc.start()
@@ -96,10 +94,10 @@ def test_counting_the_pixels_of_a_bomb_takes_pieces_and_not_its_size() -> None:
         (images.png_chunk(b"PLTE", bytes(771)), "palette has 771 bytes"),
     ],
 )
-def test_a_palette_that_is_missing_or_no_palette_is_refused(palette: bytes, words: str) -> None:
+def test_palette_that_is_missing_or_no_palette_is_rejected(palette: bytes, words: str) -> None:
     assert words in refusal(images.raw_png(2, 2, 8, 3, bytes(4), [palette]))
 
 
-def test_a_palette_behind_the_pixels_is_none() -> None:
+def test_palette_behind_the_pixels_is_none() -> None:
     whole = images.raw_png(2, 2, 8, 3, bytes(4))
     assert "no palette comes before them" in refusal(whole[:-12] + images.png_chunk(b"PLTE", bytes(6)) + whole[-12:])

@@ -48,7 +48,7 @@ def test_any_bands_of_any_mode_decode_to_the_pixels(
     assert (np.asarray(opened).reshape(pixels.shape) == pixels).all()
 
 
-def test_the_profile_is_embedded() -> None:
+def test_profile_is_embedded() -> None:
     assert reopen(write(draw_photo(4, 5), "RGB", [2], icc_profile())).info["icc_profile"] == icc_profile()
 
 
@@ -91,6 +91,6 @@ def test_rows_of_another_shape_or_type_are_errors(wrong: Pixels) -> None:
 
 
 @pytest.mark.parametrize(("width", "height", "mode"), [(0, 1, "L"), (1, 2**31, "L"), (1, 1, "P")])
-def test_a_png_that_cannot_be_is_refused_at_once(width: int, height: int, mode: str) -> None:
+def test_png_that_cannot_be_is_rejected_at_once(width: int, height: int, mode: str) -> None:
     with pytest.raises(ValueError, match="A PNG"):
         PngStream(width, height, mode)

@@ -20,10 +20,10 @@ class Recorder:
     """An engine that adds 1 to every pixel, records its input, and fails if a tile starts with 66."""
 
     def __init__(self) -> None:
-        self.given: list[tuple[str, tuple[int, ...]]] = []
+        self.passes: list[tuple[str, tuple[int, ...]]] = []
 
     def restore(self, tiles: Any, variant: str, is_cancelled: Any) -> Restored:
-        self.given.append((variant, tiles.shape))
+        self.passes.append((variant, tiles.shape))
         if is_cancelled():
             raise InferenceCancelledError("nobody waits")
         if variant == "nope":
@@ -40,7 +40,7 @@ class Recorder:
 def run(jobs: list[TileJob]) -> list[tuple[str, tuple[int, ...]]]:
     recorder = Recorder()
     run_jobs(recorder, jobs)  # type: ignore[arg-type]  # stands in for Engine
-    return recorder.given
+    return recorder.passes
 
 
 def flat(value: int, count: int = 1, side: int = 8) -> Any:
@@ -53,7 +53,7 @@ def restored(job: TileJob) -> Any:
     return job.restored.tiles
 
 
-def test_jobs_of_one_variant_and_shape_share_a_pass_and_get_their_own_tiles_back() -> None:
+def test_jobs_that_share_a_pass_get_their_own_tiles() -> None:
     jobs = [TileJob(flat(10 * n, count=n), {"a"}) for n in (1, 2, 3)]
     assert run(jobs) == [("a", (6, 8, 8, 3))]
     for n, job in enumerate(jobs, start=1):
@@ -68,7 +68,7 @@ def test_another_variant_or_another_shape_is_a_pass_of_its_own() -> None:
     assert [int(restored(job)[0, 0, 0, 0]) for job in jobs] == [2, 3, 4, 5]
 
 
-def test_the_job_that_spoils_a_shared_pass_fails_alone() -> None:
+def test_job_that_spoils_a_shared_pass_fails_alone() -> None:
     jobs = [TileJob(flat(1), {"a"}), TileJob(flat(66), {"a"}), TileJob(flat(3), {"a"})]
     run(jobs)
     assert isinstance(jobs[1].error, NotFiniteError)
@@ -76,14 +76,14 @@ def test_the_job_that_spoils_a_shared_pass_fails_alone() -> None:
     assert [int(restored(job)[0, 0, 0, 0]) for job in (jobs[0], jobs[2])] == [2, 4]
 
 
-def test_the_first_of_a_spoilt_pass_may_be_the_sound_one() -> None:
+def test_first_of_a_spoilt_pass_may_be_the_sound_one() -> None:
     jobs = [TileJob(flat(66), {"a"}), TileJob(flat(1), {"a"})]
     run(jobs)
     assert isinstance(jobs[0].error, NotFiniteError)
     assert int(restored(jobs[1])[0, 0, 0, 0]) == 2
 
 
-def test_a_bug_that_one_job_meets_costs_the_others_nothing_and_is_no_fault_of_the_client(
+def test_bug_in_one_job_does_not_fail_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     jobs = [
@@ -103,7 +103,7 @@ def test_a_bug_that_one_job_meets_costs_the_others_nothing_and_is_no_fault_of_th
 
 
 @pytest.mark.parametrize(("variant", "kind"), [("nope", UnknownVariantError), ("missing", MissingWeightsError)])
-def test_an_error_of_the_variant_is_everybodys_and_asked_for_once(variant: str, kind: type[Exception]) -> None:
+def test_error_of_the_variant_is_everybodys_and_asked_for_once(variant: str, kind: type[Exception]) -> None:
     jobs = [TileJob(flat(1), {variant}), TileJob(flat(2), {variant}), TileJob(flat(3), {"a"})]
     assert len(run(jobs)) == 2
     assert isinstance(jobs[0].error, kind)
@@ -111,15 +111,15 @@ def test_an_error_of_the_variant_is_everybodys_and_asked_for_once(variant: str, 
     assert int(restored(jobs[2])[0, 0, 0, 0]) == 4
 
 
-def test_a_request_that_mixes_variants_or_holds_no_pixels_never_reaches_the_engine() -> None:
+def test_invalid_request_never_reaches_the_engine() -> None:
     jobs = [TileJob(flat(1, count=2), {"a", "b"}), TileJob(flat(1, count=0), {"a"}), TileJob(flat(1), set())]
     assert run(jobs) == []
-    assert "names 2 variants" in str(jobs[0].error)
+    assert "has 2 different names" in str(jobs[0].error)
     assert "no pixels" in str(jobs[1].error)
-    assert "names 0 variants" in str(jobs[2].error)
+    assert "has 0 different names" in str(jobs[2].error)
 
 
-def test_work_goes_on_while_one_of_those_who_share_it_still_waits() -> None:
+def test_work_continues_while_one_client_still_waits() -> None:
     jobs = [TileJob(flat(1), {"a"}, lambda: True), TileJob(flat(2), {"a"}, lambda: False)]
     run(jobs)
     assert int(restored(jobs[1])[0, 0, 0, 0]) == 3
@@ -131,7 +131,7 @@ def test_work_nobody_waits_for_is_cancelled() -> None:
     assert [type(job.error) for job in jobs] == [InferenceCancelledError, InferenceCancelledError]
 
 
-def test_on_the_real_engine_a_batch_gives_what_its_jobs_give_alone(tmp_path: Path) -> None:
+def test_batch_on_the_real_engine_equals_single_jobs(tmp_path: Path) -> None:
     engine = Engine(tmp_path, "cpu", threads=1)
     jobs = [TileJob(draw_tiles(n, 16, 24, seed=n), {"compact_x4"}) for n in (1, 2)]
     run_jobs(engine, jobs)

@@ -51,13 +51,13 @@ def break_forward(engine: Engine, monkeypatch: pytest.MonkeyPatch, spoil: Callab
     monkeypatch.setattr(engine, "_forward", forward)
 
 
-def test_the_answer_is_the_networks_clamped_rounded_and_cast(engine: Engine, tmp_path: Path) -> None:
+def test_answer_is_the_networks_clamped_rounded_and_cast(engine: Engine, tmp_path: Path) -> None:
     row, tiles = install_small(tmp_path, "small_x2"), draw_tiles(2, 16, 24)
 
     restored = engine.restore(tiles, "small_x2").tiles
 
     with torch.inference_mode():
-        values = engine.shelf.take(row)(torch.from_numpy(tiles).permute(0, 3, 1, 2).float() / 255.0) * 255.0
+        values = engine.networks.get(row)(torch.from_numpy(tiles).permute(0, 3, 1, 2).float() / 255.0) * 255.0
     assert (values < -0.5).any()
     assert (values > 255.5).any()  # otherwise clamping would not be tested
     expected = values.round().clamp(0, 255).permute(0, 2, 3, 1).numpy().astype(np.uint8)
@@ -65,10 +65,10 @@ def test_the_answer_is_the_networks_clamped_rounded_and_cast(engine: Engine, tmp
     assert np.array_equal(restored, expected)
 
 
-def test_a_one_channel_variant_restores_luminance_and_keeps_every_pixels_colour(tmp_path: Path) -> None:
+def test_one_channel_variant_keeps_colour(tmp_path: Path) -> None:
     row = install_small(tmp_path, "grey", upscale=1, upsampler="", in_chans=1)
     engine, tiles = Engine(tmp_path, "cpu", threads=1), (draw_tiles(1, 16, 16) // 4 + 96).astype(np.uint8)
-    network = engine.shelf.take(row)
+    network = engine.networks.get(row)
     with torch.no_grad():
         network.get_parameter("conv_last.weight").zero_()
         network.get_parameter("conv_last.bias").fill_(20 / 255)  # 20 levels brighter than the input
@@ -78,7 +78,7 @@ def test_a_one_channel_variant_restores_luminance_and_keeps_every_pixels_colour(
     assert np.array_equal(restored, tiles + 20)
 
 
-def test_a_grey_image_stays_grey_in_a_one_channel_variant(tmp_path: Path) -> None:
+def test_grey_image_stays_grey_in_a_one_channel_variant(tmp_path: Path) -> None:
     install_small(tmp_path, "grey", upscale=1, upsampler="", in_chans=1)
     tiles = np.repeat(draw_tiles(1, 16, 16)[..., :1], 3, axis=3)
     restored = Engine(tmp_path, "cpu", threads=1).restore(tiles, "grey").tiles
@@ -87,10 +87,10 @@ def test_a_grey_image_stays_grey_in_a_one_channel_variant(tmp_path: Path) -> Non
     assert not np.array_equal(restored, tiles)
 
 
-def test_a_one_channel_variant_that_enlarges_enlarges_the_colour_too(tmp_path: Path) -> None:
+def test_one_channel_upscaler_scales_colour_too(tmp_path: Path) -> None:
     row = install_small(tmp_path, "grey_x2", in_chans=1)
     engine, tiles = Engine(tmp_path, "cpu", threads=1), np.full((1, 16, 16, 3), (200, 100, 50), np.uint8)
-    last = engine.shelf.take(row).get_submodule("upsample.0")
+    last = engine.networks.get(row).get_submodule("upsample.0")
     with torch.no_grad():
         last.get_parameter("weight").zero_()
         last.get_parameter("bias").fill_(134.2 / 255)  # the input's luminance is 124.2
@@ -100,9 +100,7 @@ def test_a_one_channel_variant_that_enlarges_enlarges_the_colour_too(tmp_path: P
     assert np.array_equal(restored, np.full((1, 32, 32, 3), (210, 110, 60), np.uint8))
 
 
-def test_memory_that_runs_out_once_halves_the_micro_batch_and_the_work_goes_on(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_memory_halves_the_micro_batch(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     tiles, sizes = draw_tiles(5, 16, 16), []
     expected = engine.restore(tiles, "small_x2").tiles
 
@@ -124,9 +122,7 @@ def test_memory_that_runs_out_once_halves_the_micro_batch_and_the_work_goes_on(
     assert column(restored.checks, "halvings") == [1, 1, 1, 1, 1]
 
 
-def test_memory_that_always_runs_out_is_an_error_that_names_tile_and_variant(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_permanent_out_of_memory_names_tile_and_variant(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(_real: Forward, _call: int) -> Forward:
         return lambda *_given: torch.empty(1 << 55)  # the CPU allocator's own words, not ours
 
@@ -136,10 +132,8 @@ def test_memory_that_always_runs_out_is_an_error_that_names_tile_and_variant(
     assert engine.counters.halvings == 3  # 8, 4, 2, 1
 
 
-def test_weights_that_the_cpu_has_no_memory_for_are_an_error_in_words(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine.shelf, "_load", lambda *_given: torch.empty(1 << 55))
+def test_weights_too_large_for_memory_are_an_error(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.networks, "_load", lambda *_given: torch.empty(1 << 55))
     with pytest.raises(OutOfMemoryError, match="the weights of small_x2 do not fit in memory"):
         engine.restore(draw_tiles(1, 16, 16), "small_x2")
 
@@ -168,7 +162,7 @@ def not_finite_in_tile(index: int, passes: int) -> Callable[[Forward, int], Forw
     return spoil
 
 
-def test_a_tile_that_is_not_finite_is_run_again_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tile_that_is_not_finite_is_run_again_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     tiles = draw_tiles(3, 16, 16)
     expected = engine.restore(tiles, "small_x2").tiles
 
@@ -180,7 +174,7 @@ def test_a_tile_that_is_not_finite_is_run_again_alone(engine: Engine, monkeypatc
     assert engine.counters.reruns == 1
 
 
-def test_a_tile_is_run_again_in_float32(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tile_is_run_again_in_float32(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.precision = torch.bfloat16
     precisions = []
 
@@ -196,15 +190,15 @@ def test_a_tile_is_run_again_in_float32(engine: Engine, monkeypatch: pytest.Monk
     assert precisions == [torch.bfloat16, torch.float32]
 
 
-def test_a_tile_that_is_not_finite_twice_is_an_error_and_no_picture(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tile_not_finite_twice_is_an_error(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     break_forward(engine, monkeypatch, not_finite_in_tile(1, passes=2))
-    with pytest.raises(NotFiniteError, match="small_x2 gave values that are not finite for a tile, also in float32"):
+    with pytest.raises(
+        NotFiniteError, match="small_x2 returned values that are not finite for a tile, also in float32"
+    ):
         engine.restore(draw_tiles(3, 16, 16), "small_x2")
 
 
-def test_bfloat16_is_close_to_float32_and_comes_back_as_float32(engine: Engine) -> None:
+def test_bfloat16_is_close_and_returns_float32(engine: Engine) -> None:
     """The GPU's path, run on the CPU: autocast must hold for every operation of the network."""
     tiles = draw_tiles(1, 24, 24)
     exact = engine.restore(tiles, "small_x2").tiles.astype(int)
@@ -213,7 +207,7 @@ def test_bfloat16_is_close_to_float32_and_comes_back_as_float32(engine: Engine) 
     assert 0 < np.abs(rough - exact).mean() < 2.0
 
 
-def test_bfloat16_costs_a_picture_less_than_any_eye_sees() -> None:
+def test_bfloat16_difference_is_invisible() -> None:
     """With the shipped weights: 57 dB if convolutions also run in low precision."""
     engine = Engine(device="cpu")
     with Image.open(ROOT / "tests" / "data" / "Set5" / "x4" / "butterfly.png") as image:
@@ -223,7 +217,7 @@ def test_bfloat16_costs_a_picture_less_than_any_eye_sees() -> None:
     assert psnr(engine.restore(tiles, "compact_x4").tiles[0], exact[0]) > 60
 
 
-def test_the_precision_is_never_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_is_never_float16(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_precision(torch.device("cpu")) is torch.float32
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     assert choose_precision(torch.device("cuda")) is torch.bfloat16
@@ -233,24 +227,24 @@ def test_the_precision_is_never_float16(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_checks_tells_range_clamping_and_the_way_back(engine: Engine) -> None:
     restored = engine.restore(draw_tiles(2, 16, 16), "small_x2")
-    sound = summarise(restored.checks)
-    assert sound.tiles == 2
-    assert sound.lowest < 0
-    assert sound.highest > 255
-    assert 0 < sound.clamped < 1
-    assert 0 < sound.back_db < 30  # the reference weights restore nothing
+    checks = summarise(restored.checks)
+    assert checks.tiles == 2
+    assert checks.lowest < 0
+    assert checks.highest > 255
+    assert 0 < checks.clamped < 1
+    assert 0 < checks.back_db < 30  # the reference weights restore nothing
 
 
-def test_an_answer_that_shrinks_back_to_its_input_has_a_high_back_db(tmp_path: Path) -> None:
+def test_result_that_downscales_to_its_input_has_high_back_db(tmp_path: Path) -> None:
     """The shipped weights on a smooth image: downscaled again, the result must equal the input except for rounding."""
     ramp = np.linspace(30, 220, 48).round().astype(np.uint8)
     tiles = np.repeat((ramp[:, None] // 2 + ramp[None, :] // 2)[None, :, :, None], 3, axis=3).astype(np.uint8)
-    sound = summarise(Engine(tmp_path, "cpu", threads=1).restore(tiles, "compact_x4").checks)
-    assert sound.back_db > 45, sound.describe()
-    assert sound.clamped == 0
+    checks = summarise(Engine(tmp_path, "cpu", threads=1).restore(tiles, "compact_x4").checks)
+    assert checks.back_db > 45, checks.to_header()
+    assert checks.clamped == 0
 
 
-def test_work_nobody_waits_for_ends_between_micro_batches(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelled_work_ends_between_micro_batches(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "micro_batch_pixels", 2 * 16 * 16)
     asked: list[int] = []
 
@@ -263,13 +257,13 @@ def test_work_nobody_waits_for_ends_between_micro_batches(engine: Engine, monkey
     assert asked == [0, 2, 4]
 
 
-def test_an_unknown_variant_is_refused_with_the_list_imported_ones_included(engine: Engine) -> None:
-    with pytest.raises(UnknownVariantError, match=r"no variant 'nope'.*compact_x4.*real_x4.*small_x2"):
+def test_unknown_variant_lists_the_available_ones(engine: Engine) -> None:
+    with pytest.raises(UnknownVariantError, match=r"Unknown variant 'nope'.*compact_x4.*real_x4.*small_x2"):
         engine.restore(draw_tiles(1, 16, 16), "nope")
 
 
 @pytest.mark.parametrize("name", ["../small_x2", "small_x2.safetensors", "", "SMALL_X2", "a/../small_x2"])
-def test_a_name_that_is_a_path_is_unknown(engine: Engine, name: str) -> None:
+def test_name_that_is_a_path_is_unknown(engine: Engine, name: str) -> None:
     with pytest.raises(UnknownVariantError):
         engine.restore(draw_tiles(1, 16, 16), name)
 
@@ -284,4 +278,4 @@ def test_it_counts_tiles_seconds_and_loads(engine: Engine) -> None:
     engine.restore(draw_tiles(3, 16, 16), "small_x2")
     assert engine.counters.tiles == 4
     assert engine.counters.seconds > 0
-    assert engine.shelf.loads == 1
+    assert engine.networks.loads == 1

@@ -33,7 +33,7 @@ thread.join()
 
 
 @pytest.mark.slow
-def test_a_pass_takes_its_memory_from_the_one_before() -> None:
+def test_pass_reuses_the_memory_of_the_last() -> None:
     """Each page fault makes the system clear 4 kB; kept memory causes none."""
     given_back, kept = (count_faults(how) for how in ("give back", "keep"))
     assert given_back > 1000

@@ -27,7 +27,7 @@ def engine() -> Engine:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", [row for row in BUNDLED if row.task == "lightweight_sr"], ids=lambda row: row.name)
-def test_set5_is_enlarged_better_than_any_interpolation_would(engine: Engine, row: Variant) -> None:
+def test_set5_beats_interpolation(engine: Engine, row: Variant) -> None:
     before, after = score(engine, row, list(published_pairs(BENCH, row.scale)))
     assert after - before >= LEAST_GAIN_DB[row.task], f"{after:.2f} dB, bicubic {before:.2f} dB"
     assert after >= LEAST_DB.get(row.name, 0)

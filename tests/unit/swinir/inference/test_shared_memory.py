@@ -12,7 +12,7 @@ FREE = 5_000_000
 def test_response_over_free_memory_is_rejected_with_both_numbers() -> None:
     budget = SharedMemoryBudget(lambda: FREE + GROWTH_BYTES)
     budget.check(FREE)
-    with pytest.raises(MemoryError, match=f"takes {FREE + 1} bytes of shared memory; /dev/shm has room for {FREE}"):
+    with pytest.raises(MemoryError, match=f"needs {FREE + 1} bytes of shared memory; /dev/shm has {FREE} free"):
         budget.check(FREE + 1)
 
 
@@ -21,10 +21,10 @@ def test_size_that_fitted_once_fits_again() -> None:
     left = [FREE + GROWTH_BYTES]
     budget = SharedMemoryBudget(lambda: left[0])
     budget.check(FREE)
-    budget.note(FREE)
+    budget.record(FREE)
     left[0] = 0
     budget.check(FREE)
-    with pytest.raises(MemoryError, match="has room for 0"):
+    with pytest.raises(MemoryError, match="has 0 free"):
         budget.check(FREE + 1)
 
 

@@ -33,7 +33,7 @@ def first_attention(network: torch.nn.Module) -> attention.WindowAttention:
 
 
 @pytest.mark.parametrize(("head_dim", "cpu", "cuda"), [(10, 16, 16), (12, 12, 16), (30, 30, 32), (8, 8, 8), (6, 6, 8)])
-def test_a_head_is_padded_to_a_length_that_the_device_multiplies_well(head_dim: int, cpu: int, cuda: int) -> None:
+def test_heads_are_padded_for_the_device(head_dim: int, cpu: int, cuda: int) -> None:
     assert attention.padded_length(head_dim, "cpu") == cpu
     assert attention.padded_length(head_dim, "cuda") == cuda
 
@@ -48,7 +48,7 @@ def test_padded_heads_change_nothing(monkeypatch: pytest.MonkeyPatch, length: in
     network = reference_network(LIGHT_HEADS)
 
     assert relative_error(run(network, images), expected) <= TOLERANCE
-    kept = first_attention(network)._kept
+    kept = first_attention(network)._cached
     assert isinstance(kept, tuple)
     assert kept[2].head_dim == length
 
@@ -69,18 +69,16 @@ def kept_tensors(network: SwinIR) -> dict[int, Tensor]:
     """Return the tensors that the blocks cache, by identity."""
     found: list[Tensor] = []
     for module in network.modules():
-        if isinstance(module, blocks.SwinBlock) and module._kept:
-            found += [*module._kept[1]._tensors.values(), *module._kept[1]._biases.values()]
-        if isinstance(module, attention.WindowAttention) and module._kept:
-            found += [*module._kept[1].values(), *module._kept[2][1:]]
+        if isinstance(module, blocks.SwinBlock) and module._packed_cache:
+            found += [*module._packed_cache[1]._tensors.values(), *module._packed_cache[1]._biases.values()]
+        if isinstance(module, attention.WindowAttention) and module._cached:
+            found += [*module._cached[1].values(), *module._cached[2][1:]]
     own = {id(parameter) for parameter in network.parameters()}
     return {id(tensor): tensor for tensor in found if id(tensor) not in own}
 
 
 @pytest.mark.parametrize("is_fused", [True, False], ids=["fused", "in PyTorch"])
-def test_a_network_that_was_prepared_makes_nothing_more_at_its_images_and_says_what_it_takes(
-    monkeypatch: pytest.MonkeyPatch, *, is_fused: bool
-) -> None:
+def test_prepared_network_allocates_nothing_more(monkeypatch: pytest.MonkeyPatch, *, is_fused: bool) -> None:
     monkeypatch.setattr(fused, "_enabled", is_fused)
     network = reference_network(LIGHT_HEADS)
     size_bytes = network.prepare()
@@ -94,7 +92,7 @@ def test_a_network_that_was_prepared_makes_nothing_more_at_its_images_and_says_w
     assert size_bytes == parameters_bytes + sum(tensor.nbytes for tensor in kept.values()) > 1.5 * parameters_bytes
 
 
-def test_the_path_of_devices_other_than_a_cpu_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_of_devices_other_than_a_cpu_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not in place, all windows at once, heads padded as for CUDA."""
     images = draw_images(2, 3, 24, 32)
     expected = run(reference_network(LIGHT_HEADS), images)
@@ -107,7 +105,7 @@ def test_the_path_of_devices_other_than_a_cpu_gives_the_same(monkeypatch: pytest
     assert not in_place_calls
 
 
-def test_convolutions_stay_in_float32_where_the_blocks_run_in_bfloat16() -> None:
+def test_convolutions_stay_in_float32() -> None:
     made: dict[type[torch.nn.Module], set[torch.dtype]] = {torch.nn.Linear: set(), blocks.Convolution: set()}
     network = reference_network(LIGHT_HEADS)
     for module in network.modules():

@@ -47,7 +47,7 @@ def test_sound_weights_become_a_network_that_needs_no_gradient(tmp_path: Path) -
     assert torch.equal(network.conv_first.weight, tensors[FIRST])
 
 
-def test_a_file_that_is_written_over_in_place_changes_no_weights_that_are_loaded(tmp_path: Path) -> None:
+def test_overwritten_file_does_not_change_loaded_weights(tmp_path: Path) -> None:
     """Memory-mapped weights would change with the file, and a truncated file would kill the process."""
     path = write(tmp_path / "small.safetensors", reference_tensors(SMALL))
     network = load_network(ROW, path)
@@ -81,26 +81,26 @@ def spoil(kind: str) -> dict[str, Tensor]:
 
 
 SPOILT = {
-    "one extra tensor": "holds unknown 1 tensors, the first is conv_second.weight",
-    "one tensor too few": "lacks 1 tensors, the first is norm.bias",
-    "one wrong shape": r"conv_first.weight has shape \[12, 2, 3, 3\], wanted \[12, 3, 3, 3\]",
+    "one extra tensor": "has unknown tensors: 1, the first is conv_second.weight",
+    "one tensor too few": "lacks tensors: 1, the first is norm.bias",
+    "one wrong shape": r"conv_first.weight has shape \[12, 2, 3, 3\], expected \[12, 3, 3, 3\]",
     "a NaN": "conv_first.weight holds values that are not finite",
     "an infinity": "norm.weight holds values that are not finite",
-    "whole numbers": "conv_first.weight holds torch.int32, wanted floating point",
-    "a buffer of another window": "does not fit its network.*is not that of window 8",
+    "whole numbers": "conv_first.weight holds torch.int32, expected floating point",
+    "a buffer of another window": "does not fit its network.*does not match window 8",
     "a mask where there is none": r"does not fit its network.*blocks\.0\.attn_mask",
 }
 
 
 @pytest.mark.parametrize("kind", SPOILT)
-def test_spoilt_weights_are_refused_by_name(tmp_path: Path, kind: str) -> None:
+def test_spoilt_weights_are_rejected_by_name(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path / "small.safetensors", spoil(kind))
     with pytest.raises(InvalidWeightsError, match=rf"(?s)^small\.safetensors:? {SPOILT[kind]}"):
         load_network(ROW, path)
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, 0.5, -1])
-def test_a_truncated_safetensors_file_is_refused_by_name(tmp_path: Path, keep: float) -> None:
+def test_truncated_safetensors_file_is_rejected_by_name(tmp_path: Path, keep: float) -> None:
     path = write(tmp_path / "small.safetensors", reference_tensors(SMALL))
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep) if 0 < keep < 1 else int(keep)])
@@ -119,7 +119,7 @@ class RunsCode:
 
 
 @pytest.mark.parametrize("way", ["torch.save", "pickle"])
-def test_a_pickle_with_code_in_it_is_refused_and_the_code_never_runs(tmp_path: Path, way: str) -> None:
+def test_pickle_with_code_is_rejected_without_running_it(tmp_path: Path, way: str) -> None:
     state = {"params": {**reference_tensors(SMALL), "evil": RunsCode(tmp_path / "owned")}}
     path = tmp_path / "evil.pth"
     if way == "torch.save":
@@ -127,7 +127,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_the_code_never_runs(tmp_path: P
     else:
         path.write_bytes(pickle.dumps({"params": {"evil": RunsCode(tmp_path / "owned")}}))
     with pytest.raises(
-        InvalidWeightsError, match=r"^evil\.pth (is refused: it holds something other than tensors|cannot be read)"
+        InvalidWeightsError, match=r"^evil\.pth (was rejected: it holds more than tensors|cannot be read)"
     ):
         convert(path, tmp_path / "small.safetensors", ROW)
     assert not (tmp_path / "owned").exists()
@@ -135,7 +135,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_the_code_never_runs(tmp_path: P
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5, -30])
-def test_a_truncated_pth_is_refused_by_name(tmp_path: Path, keep: float) -> None:
+def test_truncated_pth_is_rejected_by_name(tmp_path: Path, keep: float) -> None:
     path = tmp_path / "cut.pth"
     torch.save(reference_tensors(SMALL), path)
     data = path.read_bytes()
@@ -145,7 +145,7 @@ def test_a_truncated_pth_is_refused_by_name(tmp_path: Path, keep: float) -> None
 
 
 @pytest.mark.parametrize("state", [[1, 2], {"params": 3}, {"a": {"b": torch.ones(1)}}, torch.ones(3)])
-def test_a_pth_without_a_state_dict_is_refused(tmp_path: Path, state: object) -> None:
+def test_pth_without_a_state_dict_is_rejected(tmp_path: Path, state: object) -> None:
     torch.save(state, tmp_path / "odd.pth")
     with pytest.raises(InvalidWeightsError, match=r"odd\.pth holds no state dict"):
         read_checkpoint(tmp_path / "odd.pth")
@@ -153,7 +153,7 @@ def test_a_pth_without_a_state_dict_is_refused(tmp_path: Path, state: object) ->
 
 @pytest.mark.parametrize("key", ["params", "params_ema", ""])
 @pytest.mark.parametrize("side", [64, 48, 128])
-def test_a_published_pth_is_converted_under_whatever_key_with_its_buffers(tmp_path: Path, key: str, side: int) -> None:
+def test_published_pth_is_converted_from_any_key(tmp_path: Path, key: str, side: int) -> None:
     tensors = reference_tensors(SMALL)
     state = with_buffers(tensors, side)
     torch.save({key: state} if key else state, tmp_path / "small.pth")
@@ -165,7 +165,7 @@ def test_a_published_pth_is_converted_under_whatever_key_with_its_buffers(tmp_pa
     assert all(torch.equal(written[name], tensors[name]) for name in tensors)
 
 
-def test_the_key_of_the_row_wins_where_a_file_has_both(tmp_path: Path) -> None:
+def test_key_of_the_row_wins_where_a_file_has_both(tmp_path: Path) -> None:
     tensors = reference_tensors(SMALL)
     other = {name: tensor * 2 for name, tensor in tensors.items()}
     torch.save({"params": tensors, "params_ema": other}, tmp_path / "both.pth")
@@ -180,7 +180,7 @@ def test_weights_in_half_precision_are_served_in_float32(tmp_path: Path) -> None
     assert {tensor.dtype for tensor in read_checkpoint(tmp_path / "small.safetensors").values()} == {torch.float32}
 
 
-def test_a_conversion_that_fails_leaves_the_good_file_and_no_other(tmp_path: Path) -> None:
+def test_failed_conversion_keeps_the_good_file(tmp_path: Path) -> None:
     target = write(tmp_path / "small.safetensors", reference_tensors(SMALL))
     before = target.read_bytes()
     source = write(tmp_path / "bad.safetensors", spoil("a NaN"))
@@ -190,7 +190,7 @@ def test_a_conversion_that_fails_leaves_the_good_file_and_no_other(tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.safetensors", "small.safetensors"]
 
 
-def test_bundled_weights_are_found_without_a_folder_and_a_folder_comes_first(tmp_path: Path) -> None:
+def test_weights_folder_precedes_bundled_weights(tmp_path: Path) -> None:
     row = VARIANTS["compact_x4"]
     assert find_weights(row, None) == BUNDLED / "compact_x4.safetensors"
     assert find_weights(row, tmp_path) == BUNDLED / "compact_x4.safetensors"
@@ -208,7 +208,7 @@ def test_what_ships_loads_and_is_small(row: Variant) -> None:
 
 
 @pytest.mark.parametrize("row", VARIANTS.values(), ids=lambda row: row.name)
-def test_the_architecture_of_every_row_can_be_read_from_its_tensors(row: Variant) -> None:
+def test_architecture_of_every_row_can_be_read_from_its_tensors(row: Variant) -> None:
     """Only shapes, as `meta` tensors of each network of the zoo."""
     from swinir.network.swinir import SwinIR  # noqa: PLC0415
 
@@ -221,40 +221,40 @@ def test_the_architecture_of_every_row_can_be_read_from_its_tensors(row: Variant
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        (FIRST, "is no SwinIR: it lacks conv_first.weight"),
+        (FIRST, "is not a SwinIR checkpoint: it lacks conv_first.weight"),
         ("layers.0.residual_group.blocks.0.mlp.fc1.weight", "lacks layers.0.residual_group.blocks.0.mlp.fc1.weight"),
         ("upsample.0.weight", "lacks conv_last.weight"),
     ],
 )
-def test_an_architecture_that_cannot_be_read_is_refused(name: str, text: str) -> None:
+def test_architecture_that_cannot_be_read_is_rejected(name: str, text: str) -> None:
     tensors = reference_tensors(SMALL)
     del tensors[name]
     with pytest.raises(InvalidWeightsError, match=text):
         infer_config(tensors, img_range=1.0, source="it")
 
 
-def test_layers_with_a_gap_are_refused() -> None:
+def test_layers_with_a_gap_are_rejected() -> None:
     tensors = {name.replace("layers.1.", "layers.2."): each for name, each in reference_tensors(SMALL).items()}
     with pytest.raises(InvalidWeightsError, match="not numbered from 0 without a gap"):
         infer_config(tensors, img_range=1.0, source="it")
 
 
-def test_a_bias_table_of_no_window_is_refused() -> None:
+def test_bias_table_of_no_window_is_rejected() -> None:
     tensors = reference_tensors(SMALL)
     name = "layers.0.residual_group.blocks.0.attn.relative_position_bias_table"
     tensors[name] = tensors[name][:200]
-    with pytest.raises(InvalidWeightsError, match="a bias table of 200 rows belongs to no window"):
+    with pytest.raises(InvalidWeightsError, match="a bias table of 200 rows fits no window size"):
         infer_config(tensors, img_range=1.0, source="it")
 
 
-def test_a_configuration_that_makes_no_network_is_refused_by_the_files_name() -> None:
+def test_invalid_configuration_names_the_file() -> None:
     with pytest.raises(
-        InvalidWeightsError, match=r"it describes no network that can be built: .*12 is no multiple of 5 heads"
+        InvalidWeightsError, match=r"it describes an invalid network: .*12 is not a multiple of 5 heads"
     ):
         build_network({**SMALL, "num_heads": [5, 5]}, {}, "it")
 
 
-def test_the_hidden_width_of_a_perceptron_is_that_of_the_checkpoint_whatever_the_numbers() -> None:
+def test_hidden_width_is_read_from_the_checkpoint() -> None:
     lost = [
         (dim, hidden)
         for dim in range(1, 300)
@@ -265,11 +265,11 @@ def test_the_hidden_width_of_a_perceptron_is_that_of_the_checkpoint_whatever_the
 
 
 @pytest.mark.parametrize("step", [0, 1])
-def test_a_legacy_pth_cut_anywhere_is_refused_in_words(tmp_path: Path, step: int) -> None:
+def test_legacy_pth_cut_anywhere_is_rejected(tmp_path: Path, step: int) -> None:
     path = tmp_path / "old.pth"
     torch.save({"params": reference_tensors(SMALL)}, path, _use_new_zipfile_serialization=False)
     good = path.read_bytes()
     for length in [*range(step, 700, 2), *range(700 + step, len(good) - 1, 997)]:
         path.write_bytes(good[:length])
-        with pytest.raises(InvalidWeightsError, match=r"^old\.pth (cannot be read as a checkpoint|is refused)"):
+        with pytest.raises(InvalidWeightsError, match=r"^old\.pth (cannot be read as a checkpoint|was rejected)"):
             read_checkpoint(path)

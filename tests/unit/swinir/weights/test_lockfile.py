@@ -12,7 +12,7 @@ EACH = 40
 
 def write_many(folder: Path, writer: str) -> None:
     for number in range(EACH):
-        LockFile(folder).write_down(f"{writer}_{number}", LockedWeights("a.pth", "0" * 64, 1, "first use", "0" * 64))
+        LockFile(folder).record(f"{writer}_{number}", LockedWeights("a.pth", "0" * 64, 1, "first use", "0" * 64))
 
 
 def test_fetches_at_once_lose_no_entry(tmp_path: Path) -> None:
