@@ -1,1 +1,1 @@
-"""Trains the project's own compact variants, reproducibly. Nothing that serves imports this room."""
+"""Trains the project's own compact variants, reproducibly. No package that serves imports this one."""

@@ -1,7 +1,7 @@
-"""The forward pass as training wants it: of one size, all windows of a block at once, attention written out.
+"""The forward pass for training: images of one size, all windows of a block at once, attention written out.
 
-``swinir.network`` is written for inference, where windows of a kind share a mask. Under autograd that costs: a step of
-compact_x4 took 0.70 s there and 0.50 s here, from the same parameters (docs/how-to/train.md).
+`swinir.network` is written for inference, where windows of a kind share a mask; under autograd that is slower. With
+`fused`, blocks run in `training.swin_block` instead of PyTorch's operators (docs/how-to/train.md has the speeds).
 """
 
 from __future__ import annotations
@@ -14,18 +14,23 @@ from torch.nn import functional
 
 from swinir.network.swinir import RGB_MEAN, SwinIR
 from swinir.network.windows import relative_position_index
+from training import swin_block
 
 
 class TrainingForward:
-    """Callable [B, C, H, W] -> [B, C, H * scale, W * scale]; H and W are multiples of the window."""
+    """Callable [B, C, H, W] -> [B, C, H * scale, W * scale]; H and W are `side` pixels, a multiple of the window."""
 
-    def __init__(self, network: SwinIR, side: int) -> None:
-        self._network = network
+    def __init__(self, network: SwinIR, side: int, *, fused: bool = False) -> None:
         window = network.window_size
-        self._index = relative_position_index(window).view(-1)
-        self._mask = _mask(side, window)
+        if side % window:
+            raise ValueError(f"Crops of {side} pixels do not fit windows of {window}; use a multiple of {window}.")
+        device = network.conv_first.weight.device
+        self._network = network
+        self._fused = fused
+        self._index = relative_position_index(window).view(-1).to(device)
+        self._mask = _mask(side, window).to(device)
         mean = RGB_MEAN if network.in_chans == len(RGB_MEAN) else (0.0,)
-        self._mean = torch.tensor(mean).view(1, -1, 1, 1)
+        self._mean = torch.tensor(mean, device=device).view(1, -1, 1, 1)
 
     def __call__(self, images: Tensor) -> Tensor:
         """[B, C, H, W] of 0..1 -> [B, C, H * scale, W * scale]."""
@@ -42,9 +47,18 @@ class TrainingForward:
     def _group(self, layer: Any, tokens: Tensor) -> Tensor:
         x = tokens
         for block in layer.residual_group.blocks:
-            x = x + self._attention(block, block.norm1(x))
-            x = x + block.mlp.fc2(functional.gelu(block.mlp.fc1(block.norm2(x))))
+            if self._fused:
+                x = swin_block.run_block(block, x, self._position_bias(block.attn))
+            else:
+                x = x + self._attention(block, block.norm1(x))
+                x = x + block.mlp.fc2(functional.gelu(block.mlp.fc1(block.norm2(x))))
         return layer.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1) + tokens
+
+    def _position_bias(self, attn: Any) -> Tensor:
+        """The bias of each pair of positions of a window, [heads, N, N]."""
+        n = attn.window_size**2
+        bias: Tensor = attn.relative_position_bias_table[self._index].view(n, n, -1).permute(2, 0, 1)
+        return bias
 
     def _attention(self, block: Any, x: Tensor) -> Tensor:
         attn, (b, h, w, c) = block.attn, x.shape
@@ -54,8 +68,7 @@ class TrainingForward:
         x = x.view(b, h // s, s, w // s, s, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, n, c)
         q, k, v = attn.qkv(x).view(-1, n, 3, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4)
         scores = (q * attn.head_dim**-0.5) @ k.transpose(-2, -1)
-        bias = attn.relative_position_bias_table[self._index].view(n, n, -1).permute(2, 0, 1)
-        scores = scores.view(b, -1, attn.num_heads, n, n) + bias
+        scores = scores.view(b, -1, attn.num_heads, n, n) + self._position_bias(attn)
         if block.shifted:
             scores = scores + self._mask[:, None]
         scores = scores.softmax(-1).view(-1, attn.num_heads, n, n)
@@ -65,7 +78,7 @@ class TrainingForward:
 
 
 def _mask(side: int, window: int) -> Tensor:
-    """-100 between pixels that only the roll made neighbours, else 0: [windows, N, N]."""
+    """-100 between pixels that are neighbours only after the roll, else 0: float32 [windows, N, N]."""
     region = torch.zeros(side)
     region[-window:], region[-(window // 2) :] = 1, 2
     regions = region[:, None] * 3 + region[None]

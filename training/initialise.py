@@ -1,4 +1,4 @@
-"""A first guess that is already an upsampler, so that training starts above bicubic and only learns what is missing.
+"""Initial weights that already are an upsampler, so that training starts above bicubic and learns only the rest.
 
 Three channels of the first convolution pass RGB through, ``conv_after_body`` starts at zero, and the last convolution
 starts as the least-squares 3x3 linear upsampler of the training set.
@@ -16,8 +16,8 @@ from training.data import Crops
 from training.recipes import Recipe
 
 
-def start_as_upsampler(network: Any, photographs: list[Any], recipe: Recipe, *, keep_features: bool) -> None:
-    """Set the ends of a SwinIR in place; ``keep_features`` leaves all but the last convolution as it was loaded."""
+def start_as_upsampler(network: Any, photos: list[Any], recipe: Recipe, *, keep_features: bool) -> None:
+    """Set the first and last layers of a SwinIR in place; with `keep_features` only the last convolution."""
     with torch.no_grad():
         first = network.conv_first
         if not keep_features:
@@ -33,13 +33,13 @@ def start_as_upsampler(network: Any, photographs: list[Any], recipe: Recipe, *, 
             return
         last = network.upsample[0]
         torch.nn.init.zeros_(last.weight)
-        weight, bias = least_squares_upsampler(photographs, recipe)
+        weight, bias = least_squares_upsampler(photos, recipe)
         last.weight[:, : recipe.channels] = weight
         last.bias.copy_(bias)
 
 
 def grey_from_colour(network: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return a colour network's tensors as a one-channel network would hold them; unchanged when they fit already.
+    """Convert a colour network's tensors for a one-channel network; return them unchanged when they fit already.
 
     A grey pixel is R = G = B: the first convolution's channels are summed, the last one's averaged, and the mean that
     the colour network subtracts moves into the first bias (border pixels apart, whose padding is zero after it).
@@ -57,12 +57,12 @@ def grey_from_colour(network: Any, tensors: dict[str, torch.Tensor]) -> dict[str
     return tensors
 
 
-def least_squares_upsampler(photographs: list[Any], recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
+def least_squares_upsampler(photos: list[Any], recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
     """The 3x3 linear map from input to output pixels with least squared error on 2,048 crops.
 
     Returns (weight [C * s * s, C, 3, 3], bias [C * s * s]) in the network's own units (mean subtracted).
     """
-    crops = Crops(photographs, recipe.degradation, recipe.scale, seed=0)
+    crops = Crops(photos, recipe, seed=0)
     given, target = next(crops.batches(12, 2048))
     mean = torch.tensor(RGB_MEAN if recipe.channels == 3 else (0.0,)).view(1, -1, 1, 1)
     x = torch.from_numpy(np.ascontiguousarray(given)).permute(0, 3, 1, 2).float() / 255.0 - mean

@@ -1,4 +1,4 @@
-"""Measure the shipped weights on pictures they never saw: ``python -m training.measure --data DIR [NAME...]``.
+"""Measure the bundled weights on images they never saw: ``python -m training.measure --data DIR [NAME...]``.
 
 Through the engine that serves, uint8 in and uint8 out; prints the table of docs/reference/variants.md.
 """
@@ -16,11 +16,14 @@ from PIL import Image
 from swinir.inference.engine import Engine
 from swinir.weights.load import find_weights
 from swinir.zoo import VARIANTS, Variant
-from training.data import add_noise, jpeg, resize
+from training.degradations import add_noise, jpeg, resize
 from training.metrics import luminance_psnr, psnr
 
+# The benchmarks of grey variants; the others are measured on Set5.
+GREY_SETS = {"gray_denoise": "Set12", "gray_jpeg": "classic5"}
+
 Pair = tuple[Any, Any]
-"""(what the variant is given, what it should give), uint8 [H, W, 3]."""
+"""(input of the variant, target), uint8 [H, W, 3]."""
 
 
 @click.command()
@@ -41,7 +44,7 @@ def measure(names: tuple[str, ...], data: Path, threads: int) -> None:
 
 
 def benchmarks_of(row: Variant, bench: Path) -> Iterator[tuple[str, Iterator[Pair]]]:
-    """Yield (title, pairs) for a variant: sets nobody trained on, degraded with a fixed seed; the main one first."""
+    """Yield (title, pairs) for a variant, the main set first: images never trained on, degraded by a fixed seed."""
     if row.task == "real_sr":
         paths = sorted((bench / "Set5" / "HR").iterdir())
         yield f"Set5 x{row.scale}, bicubic, noise 5, JPEG 70", (_degraded(read(path), row.scale) for path in paths)
@@ -49,10 +52,13 @@ def benchmarks_of(row: Variant, bench: Path) -> Iterator[tuple[str, Iterator[Pai
     elif row.task.endswith("_sr"):
         yield f"Set5 x{row.scale}, luminance", published_pairs(bench, row.scale)
     else:
-        folder = {"gray_denoise": "Set12", "gray_jpeg": "classic5"}.get(row.task, "Set5")
-        paths = sorted((bench / ("Set5/HR" if folder == "Set5" else folder)).iterdir())
         what = f"noise of {row.strength}" if row.task.endswith("denoise") else f"JPEG quality {row.strength}"
-        yield f"{folder}, {what}", same_size_pairs(row, paths)
+        yield f"{GREY_SETS.get(row.task, 'Set5')}, {what}", same_size_pairs(row, image_paths(row, bench))
+
+
+def image_paths(row: Variant, bench: Path) -> list[Path]:
+    """Return the clean images that a denoise or JPEG variant is measured on, in order."""
+    return sorted((bench / GREY_SETS.get(row.task, "Set5/HR")).iterdir())
 
 
 def published_pairs(bench: Path, scale: int) -> Iterator[Pair]:
@@ -64,7 +70,7 @@ def published_pairs(bench: Path, scale: int) -> Iterator[Pair]:
 
 
 def same_size_pairs(row: Variant, paths: list[Path]) -> Iterator[Pair]:
-    """Pictures with noise, or a round through JPEG, of the variant's strength; grey ones in three equal channels."""
+    """Images with noise, or a round through JPEG, of the variant's strength; grey ones in three equal channels."""
     rng = np.random.default_rng(0)
     strength = row.strength or 0
     for path in paths:
@@ -78,26 +84,26 @@ def same_size_pairs(row: Variant, paths: list[Path]) -> Iterator[Pair]:
 
 
 def score(engine: Engine, row: Variant, pairs: Iterable[Pair]) -> tuple[float, float]:
-    """Mean PSNR in dB of doing nothing (or bicubic) and of the variant as it is served, over (given, wanted) pairs."""
+    """Mean PSNR in dB of the input (or bicubic) and of the variant as it is served, over (input, target) pairs."""
     return compare(lambda given: engine.restore(given[None], row.name).tiles[0], row.scale, pairs)
 
 
 def compare(restore: Callable[[Any], Any], scale: int, pairs: Iterable[Pair]) -> tuple[float, float]:
-    """Mean PSNR in dB of doing nothing (or bicubic) and of what `restore` makes, over (given, wanted) pairs."""
+    """Mean PSNR in dB of the input (or bicubic) and of the results of `restore`, over (input, target) pairs."""
     before: list[float] = []
     after: list[float] = []
     for given, target in pairs:
         plain = resize(given, target.shape[0], target.shape[1]) if scale > 1 else given
-        for scores, picture in ((before, plain), (after, restore(given))):
+        for scores, image in ((before, plain), (after, restore(given))):
             if scale > 1:
-                scores.append(luminance_psnr(picture, target, border=scale))
+                scores.append(luminance_psnr(image, target, border=scale))
             else:
-                scores.append(psnr(picture, target))
+                scores.append(psnr(image, target))
     return float(np.mean(before)), float(np.mean(after))
 
 
 def read(path: Path) -> Any:
-    """Read a picture as uint8 [H, W, 3]."""
+    """Read an image as uint8 [H, W, 3]."""
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 

@@ -1,4 +1,4 @@
-"""How training and docs judge a picture: PSNR as the super-resolution papers compute it."""
+"""PSNR as the super-resolution papers compute it, for training and docs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 
 def luminance(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Y of BT.601 in 16..235 from uint8 [H, W, 3] (MATLAB's rgb2ycbcr, not rounded); one channel is taken as it is."""
+    """Y of BT.601 in 16..235 from uint8 [H, W, 3] (MATLAB's rgb2ycbcr, not rounded); one channel stays unchanged."""
     if pixels.ndim == 2 or pixels.shape[-1] == 1:
         return pixels.reshape(pixels.shape[:2]).astype(np.float64)
     weights = np.array([65.481, 128.553, 24.966]) / 255.0

@@ -1,4 +1,4 @@
-"""Initialisation: an untrained network already upsamples."""
+"""A network that was never trained already is an upsampler, or leaves the image unchanged at scale 1."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch.nn import functional
 
 from swinir.network.swinir import RGB_MEAN, SwinIR
 from testing import images
-from training.data import Pixels, resize
+from training.degradations import Pixels, resize
+from training.evaluate import restore, to_tensor
 from training.initialise import grey_from_colour, least_squares_upsampler, start_as_upsampler
 from training.metrics import psnr
 from training.recipes import RECIPES
-from training.train import restore, to_tensor
 
-PHOTOGRAPHS = [images.draw_photo(96, 112, seed) for seed in range(3)]
+PHOTOS = [images.draw_photo(96, 112, seed) for seed in range(3)]
 
 
 def new_network(variant: str) -> SwinIR:
@@ -33,12 +33,12 @@ def shrink(photo: Pixels, scale: int) -> Pixels:
 
 
 @pytest.mark.parametrize("variant", ["compact_x2", "compact_x4"])
-def test_network_that_was_never_trained_beats_bicubic(variant: str) -> None:
-    recipe, photo = RECIPES[variant], PHOTOGRAPHS[0]
+def test_a_network_that_was_never_trained_beats_bicubic(variant: str) -> None:
+    recipe, photo = RECIPES[variant], PHOTOS[0]
     given = shrink(photo, recipe.scale)
     network = new_network(variant)
 
-    start_as_upsampler(network, PHOTOGRAPHS, recipe, keep_features=False)
+    start_as_upsampler(network, PHOTOS, recipe, keep_features=False)
 
     made, plain = restore(network, given), resize(given, photo.shape[0], photo.shape[1])
     assert psnr(made, photo, border=8) > psnr(plain, photo, border=8) + 0.2
@@ -48,7 +48,7 @@ def test_network_that_was_never_trained_beats_bicubic(variant: str) -> None:
 def test_at_scale_1_it_begins_with_the_input_itself(variant: str) -> None:
     channels = RECIPES[variant].channels
     network = new_network(variant)
-    given = PHOTOGRAPHS[0][..., :channels]
+    given = PHOTOS[0][..., :channels]
 
     start_as_upsampler(network, [], RECIPES[variant], keep_features=False)
 
@@ -59,16 +59,16 @@ def test_loaded_features_are_kept() -> None:
     network = new_network("compact_x2")
     before = copies(network)
 
-    start_as_upsampler(network, PHOTOGRAPHS, RECIPES["compact_x2"], keep_features=True)
+    start_as_upsampler(network, PHOTOS, RECIPES["compact_x2"], keep_features=True)
 
     changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"upsample.0.weight", "upsample.0.bias"}
 
 
-def test_least_squares_beats_the_simplest_filter() -> None:
-    recipe, photo = RECIPES["compact_x2"], PHOTOGRAPHS[1]
+def test_least_squares_is_closer_than_the_plainest_filter_that_it_could_have_chosen() -> None:
+    recipe, photo = RECIPES["compact_x2"], PHOTOS[1]
 
-    weight, bias = least_squares_upsampler(PHOTOGRAPHS, recipe)
+    weight, bias = least_squares_upsampler(PHOTOS, recipe)
 
     assert (weight.shape, bias.shape) == ((12, 3, 3, 3), (12,))
     given, mean = to_tensor(shrink(photo, 2)[None]), torch.tensor(RGB_MEAN).view(1, -1, 1, 1)

@@ -1,4 +1,4 @@
-"""The contact sheet: inputs and results next to each other."""
+"""A sheet shows what a user would see, side by side."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from swinir.inference.engine import Engine
 from testing import images
-from training.data import resize
+from training.degradations import resize
 from training.sheet import CROP_PX, TITLE_PX, crop, draw_sheet
 
 VARIANT, SCALE = "compact_x2", 2
@@ -40,8 +40,8 @@ def test_each_photo_has_a_row_of_bicubic_and_of_each_variant(tmp_path: Path) -> 
         assert np.array_equal(cells[:, SIDE:], crop(made, SIDE))
 
 
-def test_image_smaller_than_its_place_is_whole_on_white() -> None:
-    picture = images.draw_photo(3, 9)
-    cut = crop(picture, 5)
-    assert np.array_equal(cut[:3], picture[:, 2:7])
+def test_an_image_smaller_than_its_cell_is_whole_on_white() -> None:
+    image = images.draw_photo(3, 9)
+    cut = crop(image, 5)
+    assert np.array_equal(cut[:3], image[:, 2:7])
     assert (cut[3:] == 255).all()

@@ -1,0 +1,73 @@
+"""The compiled training block gives PyTorch's result and gradients, within the precision of bfloat16 products."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from swinir.network.swinir import SwinIR
+from training import swin_block
+from training.forward import TrainingForward
+from training.recipes import RECIPES
+
+# Of the norm of each tensor; autocast to bfloat16 in PyTorch is about 0.005 from float32 in the same comparison.
+TOLERANCE = 0.01
+
+needs_amx = pytest.mark.skipif(not swin_block.is_available(), reason="needs a processor with AMX and gcc")
+
+
+def new_network(variant: str) -> SwinIR:
+    torch.manual_seed(3)
+    network = SwinIR(**RECIPES[variant].variant.config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return network
+
+
+def gradients(network: SwinIR, images: Tensor, *, fused: bool) -> dict[str, Tensor]:
+    network.zero_grad()
+    images = images.clone().requires_grad_()
+    out = TrainingForward(network, images.shape[-1], fused=fused)(images)
+    torch.autograd.backward((out * torch.linspace(-1, 2, out.shape[-1])).sum())
+    assert images.grad is not None
+    found = {
+        name: parameter.grad.clone() for name, parameter in network.named_parameters() if parameter.grad is not None
+    }
+    return {"result": out.detach(), "images": images.grad, **found}
+
+
+@needs_amx
+@pytest.mark.parametrize("variant", ["compact_x2", "compact_color_jpeg_20", "compact_gray_denoise_25"])
+def test_result_and_gradients_are_those_of_pytorch(variant: str) -> None:
+    network = new_network(variant)
+    side = 3 * network.window_size
+    images = torch.rand(2, RECIPES[variant].channels, side, side)
+
+    expected = gradients(network, images, fused=False)
+    found = gradients(network, images, fused=True)
+
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        error = float((found[name] - tensor).norm() / tensor.norm())
+        assert error < TOLERANCE, f"{name}: {error:.1e} of its norm"
+
+
+@needs_amx
+def test_sides_that_do_not_fit_the_window_are_refused() -> None:
+    network = new_network("compact_x2")
+    block = network.layers[0].residual_group.blocks[0]  # type: ignore[union-attr, index]
+    with pytest.raises(ValueError, match=r"\(12, 16\) must be multiples of the window, 8"):
+        swin_block.run_block(block, torch.zeros(1, 12, 16, 48), torch.zeros(4, 64, 64))
+
+
+def test_only_networks_of_its_sizes_suit_it() -> None:
+    config = RECIPES["compact_x2"].variant.config
+    assert swin_block.suits(SwinIR(**config))
+    assert not swin_block.suits(SwinIR(**{**config, "embed_dim": 60, "num_heads": [6, 6]}))
+
+
+def test_without_a_compiler_training_runs_in_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    assert swin_block.compile_library() is None
