@@ -96,7 +96,7 @@ def test_full_size_webp_is_rejected_before_decoding(banded: Served, banded_key: 
     limit = f"{7_142_857 if is_transparent else 18_750_000:,}"
     for status, _, detail in responses:
         assert status == 413
-        assert f"8192 x 8192 = 67,108,864 pixels; {limit} is the limit for {kind}, " in detail
+        assert f"8192 x 8192 = 67,108,864 pixels; the maximum for {kind} is {limit}, " in detail
         assert "Ask for PNG" in detail
     assert growth < 20_000_000, f"{growth / 1e6:.0f} MB"
 
