@@ -10,7 +10,7 @@ const MAX_HEIGHT_PX = 20000; // the message comes from another origin: bound wha
 const words = {
   loading: "Loading the gateway.",
   slow: "The gateway is slow to respond: it may be starting. You can also open it in its own tab.",
-  lost: "The gateway does not respond. It may be down, or it may not allow this page to frame it. Open it in its own tab, or try again later.",
+  lost: "The gateway does not respond. It may be down, or it may not allow this page to show it in a frame. Open it in its own tab, or try again later.",
 };
 let timers = [];
 

@@ -36,13 +36,13 @@ def differences(scenario: Scenario, run: Replay) -> list[str]:
             for field, actual, reference in pairs
             if not _same(actual, reference)
         ]
-    mine_replicas = run.replicas
-    their_replicas = [(moment, after) for moment, kind, _, after in scenario["transitions"] if kind == "replicas"]
-    if len(mine_replicas) != len(their_replicas):
-        found.append(f"replicas {mine_replicas}, not {their_replicas}")
-    for (my_s, my_number), (their_s, their_number) in zip(mine_replicas, their_replicas, strict=False):
-        if abs(my_s - their_s) > TIME_TOLERANCE_S or my_number != their_number:
-            found.append(f"{my_number} replicas at {my_s}, not {their_number} at {their_s}")
+    replicas = run.replicas
+    expected_replicas = [(moment, after) for moment, kind, _, after in scenario["transitions"] if kind == "replicas"]
+    if len(replicas) != len(expected_replicas):
+        found.append(f"replicas {replicas}, not {expected_replicas}")
+    for (moment_s, number), (expected_s, expected_number) in zip(replicas, expected_replicas, strict=False):
+        if abs(moment_s - expected_s) > TIME_TOLERANCE_S or number != expected_number:
+            found.append(f"{number} replicas at {moment_s}, not {expected_number} at {expected_s}")
     return found
 
 

@@ -45,7 +45,7 @@ RULES = {
     r"\blanes?\b": "queue of large jobs",
     r"\bsoundness\b": "output checks",
     r"\brooms?\b": "package, space, memory",
-    r"\bpromises?\b(?!\.|\()": "reservation, guarantee",
+    r"(?<!/)\bpromises?\b(?!\.|\()": "reservation, guarantee",
     r"\b(its|their|no|a|whose|every|of) places?\b(?! in)": "slot",
     r"\b(its|their|whose) turn\b": "position in the queue, slot",
     r"\b(the|an|no|its|each|every|this|that|late|early|first|whole|one|of) answers?\b": "response, result, message",

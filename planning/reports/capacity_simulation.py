@@ -135,7 +135,7 @@ def _sum_up(step: Step, requests: list[Request], deployment: Deployment) -> Step
     )
     start = int(step.step_at_s)
     end_ns = to_ns(step.seconds)
-    lives = [(pod.started_ns, min(pod.ended_ns, end_ns)) for pod in deployment.pods if pod.started_ns < end_ns]
+    spans = [(pod.started_ns, min(pod.ended_ns, end_ns)) for pod in deployment.pods if pod.started_ns < end_ns]
     return StepOutcome(
         step=step,
         p95_s=p95,
@@ -144,5 +144,5 @@ def _sum_up(step: Step, requests: list[Request], deployment: Deployment) -> Step
         slow_s=int((p95[start:] > _SLOW_S).sum()),
         steady_pods=float(ready[start - 60 : start].mean()),
         steady_p95_s=float(np.nanpercentile(p95[start - 60 : start], 50)),
-        gpu_s=sum(last - max(first, 0) for first, last in lives) / SECOND_NS,
+        gpu_s=sum(last - max(first, 0) for first, last in spans) / SECOND_NS,
     )

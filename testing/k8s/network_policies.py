@@ -76,9 +76,9 @@ def _matches_peer(peers: list[dict[str, Any]] | None, pod: PodSelector, namespac
     for peer in peers:
         if "ipBlock" in peer:
             raise NotImplementedError("no policy of the project uses ipBlock")
-        at_home = pod.namespace == namespace
+        is_same_namespace = pod.namespace == namespace
         names = {"kubernetes.io/metadata.name": pod.namespace}
-        in_namespace = _matches(peer["namespaceSelector"], names) if "namespaceSelector" in peer else at_home
+        in_namespace = _matches(peer["namespaceSelector"], names) if "namespaceSelector" in peer else is_same_namespace
         if in_namespace and _matches(peer.get("podSelector", {}), pod.labels):
             return True
     return False

@@ -159,15 +159,15 @@ def test_page_works_in_the_front_without_cookies(frugal: Page, gateway: Scripted
     frame.wait_for_function("document.documentElement.scrollHeight - document.documentElement.clientHeight <= 1")
 
 
-SAY_TALL = "parent.postMessage({ type: 'superres:height', height: 9999 }, '*')"
-HEAR = "window.heard = []; addEventListener('message', (event) => heard.push(event.data.height));"
+POST_LARGE_HEIGHT = "parent.postMessage({ type: 'superres:height', height: 9999 }, '*')"
+RECORD_HEIGHTS = "window.heard = []; addEventListener('message', (event) => heard.push(event.data.height));"
 
 
 @pytest.fixture
 def framed(make_page: MakePage, front: FrontServer) -> Page:
     """The front with the gateway in its iframe, recording the messages that it gets."""
     page = make_page("about:blank")
-    page.add_init_script(HEAR)
+    page.add_init_script(RECORD_HEIGHTS)
     page.goto(front.origin)
     expect(page.locator("#frame")).to_have_attribute("data-state", "here")
     expect(page.frame_locator("#gateway").locator("#backend")).to_be_visible()  # the page has grown again
@@ -175,7 +175,7 @@ def framed(make_page: MakePage, front: FrontServer) -> Page:
     return page
 
 
-def height_once_heard(page: Page, height: object) -> str:
+def height_after_message(page: Page, height: object) -> str:
     """Return the iframe's height once the front has received a message with that height."""
     page.wait_for_function("height => heard.includes(height)", arg=height)
     return str(page.eval_on_selector("#gateway", "frame => frame.style.height"))
@@ -184,9 +184,9 @@ def height_once_heard(page: Page, height: object) -> str:
 def test_front_ignores_heights_of_other_origins(framed: Page, front: FrontServer) -> None:
     frame = inner(framed)
     frame.goto(front.origin.replace("localhost", "127.0.0.1") + "/front.css")
-    frame.evaluate(SAY_TALL)
+    frame.evaluate(POST_LARGE_HEIGHT)
 
-    assert height_once_heard(framed, 9999) != "9999px"
+    assert height_after_message(framed, 9999) != "9999px"
 
 
 def test_front_ignores_heights_of_other_frames(framed: Page, gateway: ScriptedGateway) -> None:
@@ -195,35 +195,35 @@ def test_front_ignores_heights_of_other_frames(framed: Page, gateway: ScriptedGa
     )
     framed.wait_for_function("frames.length === 2")
     framed.frames[-1].locator("#go").wait_for()
-    framed.frames[-1].evaluate(SAY_TALL)
+    framed.frames[-1].evaluate(POST_LARGE_HEIGHT)
 
-    assert height_once_heard(framed, 9999) != "9999px"
+    assert height_after_message(framed, 9999) != "9999px"
 
 
 def test_front_ignores_invalid_heights(framed: Page) -> None:
-    inner(framed).evaluate(SAY_TALL.replace("9999", "'tall'"))
+    inner(framed).evaluate(POST_LARGE_HEIGHT.replace("9999", "'tall'"))
 
-    assert height_once_heard(framed, "tall") != "tallpx"
+    assert height_after_message(framed, "tall") != "tallpx"
 
 
 def test_front_applies_heights_of_its_gateway(framed: Page) -> None:
-    inner(framed).evaluate(SAY_TALL)
+    inner(framed).evaluate(POST_LARGE_HEIGHT)
 
-    assert height_once_heard(framed, 9999) == "9999px"
+    assert height_after_message(framed, 9999) == "9999px"
 
 
 def test_page_sends_its_height_only_to_allowed_sites(
     make_page: MakePage, front: FrontServer, gateway: ScriptedGateway
 ) -> None:
     page = make_page("about:blank")
-    page.add_init_script(HEAR)
+    page.add_init_script(RECORD_HEIGHTS)
 
-    def let_anybody_frame(route: Route) -> None:
+    def allow_any_frame(route: Route) -> None:
         response = route.fetch()
         policy = re.sub("frame-ancestors[^;]*", "", response.headers["content-security-policy"])
         route.fulfill(response=response, headers={**response.headers, "content-security-policy": policy})
 
-    page.route(gateway.url, let_anybody_frame)
+    page.route(gateway.url, allow_any_frame)
     page.goto(front.origin.replace("localhost", "127.0.0.1"))
     page.frame_locator("#gateway").locator("#backend").wait_for()  # its script is at work
     page.frames[1].evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
@@ -265,7 +265,7 @@ def test_front_shows_the_form_without_javascript(make_page: MakePage, front: Fro
     expect(page.locator(".cover")).to_be_hidden()
 
 
-def test_page_loads_nothing_foreign_and_sets_no_cookie(make_page: MakePage, gateway: ScriptedGateway) -> None:
+def test_page_loads_only_from_the_gateway_and_sets_no_cookie(make_page: MakePage, gateway: ScriptedGateway) -> None:
     page = make_page("about:blank")
     urls: list[str] = []
     page.on("request", lambda request: urls.append(request.url))

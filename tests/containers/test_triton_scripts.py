@@ -185,9 +185,7 @@ def test_alive_kills_only_for_a_dead_stub_and_on_request(key_file: Path, monkeyp
             assert calls == ended
 
 
-def test_defunct_stub_is_dead_whatever_its_model(
-    tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_defunct_stub_of_any_model_is_dead(tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alive = load_alive(0, key_file, monkeypatch)
     for number, name, state in (
         (1, "start", "S"),

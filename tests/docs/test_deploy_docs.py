@@ -64,7 +64,7 @@ def test_every_command_that_can_run_here_runs(name: str, copy: Path, environ: di
 
 
 @pytest.mark.slow
-def test_tutorials_results_are_what_they_say(copy: Path, environ: dict[str, str]) -> None:
+def test_deploy_guides_produce_the_stated_results(copy: Path, environ: dict[str, str]) -> None:
     for name in ("deploy-compose", "deploy-kubernetes", "deploy-front"):
         script = "\n".join(blocks(name, "sh"))
         subprocess.run(

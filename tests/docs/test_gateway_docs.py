@@ -63,7 +63,7 @@ def test_every_route_has_a_section(app: Flask) -> None:
     assert set(sections("reference/api.md")) == routes
 
 
-def test_headers_of_an_answer_are_described() -> None:
+def test_response_headers_are_documented() -> None:
     text = (ROOT / "docs/reference/api.md").read_text()
 
     for path in (ROOT / "gateway").rglob("*.py"):

@@ -48,7 +48,7 @@ def folder() -> Iterator[Path]:
         yield folder
 
 
-def as_nobody() -> list[str]:
+def as_unprivileged_user() -> list[str]:
     """Return what starts a command as an unprivileged user: nothing if we are one."""
     if os.geteuid() != 0:
         return []
@@ -60,7 +60,7 @@ def find_python() -> str:
     name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     for path in (f"{sys.base_prefix}/bin/{name}", f"/usr/bin/{name}", f"/usr/local/bin/{name}"):
         # Through a shell: setpriv itself may still enter folders that only root may enter.
-        command = [*as_nobody(), "sh", "-c", 'exec "$0" -c "import ensurepip"', path]
+        command = [*as_unprivileged_user(), "sh", "-c", 'exec "$0" -c "import ensurepip"', path]
         if Path(path).exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0:
             return path
     return pytest.fail(f"an unprivileged user may not run any {name} here; install {name}-venv from Debian's packages")
@@ -77,7 +77,7 @@ def lay_out(folder: Path) -> tuple[Path, dict[str, str]]:
             (checkout / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, checkout / name)
     packages = SITE_PACKAGES
-    entered = [*as_nobody(), "sh", "-c", 'test -r "$0/torch/__init__.py"', str(SITE_PACKAGES)]
+    entered = [*as_unprivileged_user(), "sh", "-c", 'test -r "$0/torch/__init__.py"', str(SITE_PACKAGES)]
     if subprocess.run(entered, check=False).returncode:  # this environment is in a folder that only its owner may enter
         packages = folder / "packages"
         if subprocess.run(["cp", "-al", SITE_PACKAGES, packages], capture_output=True, check=False).returncode:
@@ -105,7 +105,7 @@ def lay_out(folder: Path) -> tuple[Path, dict[str, str]]:
 def test_make_run_without_root_compiler_or_plain_path(folder: Path, stack: Stack) -> None:
     checkout, environ = lay_out(folder)
     process = subprocess.Popen(
-        [*as_nobody(), "make", "run"],
+        [*as_unprivileged_user(), "make", "run"],
         cwd=checkout,
         env=environ,
         text=True,
@@ -117,7 +117,7 @@ def test_make_run_without_root_compiler_or_plain_path(folder: Path, stack: Stack
         printed = read_until_ready(process, BOOT_LIMIT_S)
         url = printed[-1].split()[-1]
         key = subprocess.run(
-            [*as_nobody(), ".venv/bin/superres", "keys", "new", "me"],
+            [*as_unprivileged_user(), ".venv/bin/superres", "keys", "new", "me"],
             cwd=checkout,
             env=environ,
             text=True,

@@ -110,8 +110,8 @@ SKIPPED = {"name": "strange", "skip_reason": "Dependency not found"}
     ],
 )
 def test_audit_passes_only_if_every_package_was_checked(output: str, errors: str, code: int, message: str) -> None:
-    got, text = audit.judge(output, errors)
-    assert got == code
+    exit_code, text = audit.judge(output, errors)
+    assert exit_code == code
     assert re.search(message, text)
 
 

@@ -45,5 +45,5 @@ def test_client_with_many_requests_gets_only_its_share(tmp_path: Path) -> None:
     assert len(heavy_client.waits_s) <= 3 * (sum(len(client.waits_s) for client in light_clients) / len(light_clients))
 
 
-def test_page_says_what_was_measured() -> None:
+def test_load_page_matches_the_results() -> None:
     assert describe_in_words(json.loads(RESULTS.read_text())) in PAGE.read_text()

@@ -202,12 +202,12 @@ def test_outage_under_load_causes_no_error_and_sharing_resumes(
     lose = redis_server.kill if loss == "killed" else redis_server.freeze
     bring_back = redis_server.start if loss == "killed" else redis_server.thaw
 
-    def lose_it_under_load() -> None:
+    def stop_redis_under_load() -> None:
         time.sleep(0.2)
         lose()
 
     with two_gateways(tmp_path, redis_server) as pair:
-        under_load = pair.storm(pair.new_key("100000 per hour"), each=10, pause_s=0.05, meanwhile=lose_it_under_load)
+        under_load = pair.storm(pair.new_key("100000 per hour"), each=10, pause_s=0.05, meanwhile=stop_redis_under_load)
         outages = pair.outages()
         alone = pair.storm(pair.new_key("20 per hour"), each=5)
         bring_back()

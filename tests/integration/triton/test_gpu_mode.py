@@ -43,5 +43,5 @@ def test_ensemble_and_stream_give_equal_images_on_gpu(triton_server: TritonServe
         streamed = np.concatenate([band.pixels for band in bands])
         backend.close()
 
-    for got, wanted in zip([*batched, streamed], [*expected, expected[-1]], strict=True):
-        assert np.abs(got.astype(int) - wanted).max() <= 1, "who shares a pass may move a rounding, no more"
+    for actual, reference in zip([*batched, streamed], [*expected, expected[-1]], strict=True):
+        assert np.abs(actual.astype(int) - reference).max() <= 1, "who shares a pass may move a rounding, no more"

@@ -76,7 +76,7 @@ def test_memory_is_measured_in_processes_of_their_own(docs: Path, tmp_path: Path
 
 
 @pytest.mark.triton
-def test_triton_is_measured_beside_the_network(docs: Path, tmp_path: Path) -> None:
+def test_triton_is_compared_with_the_network(docs: Path, tmp_path: Path) -> None:
     triton = network.measure_overhead(SMALLEST, rounds=2, threads=1)
 
     assert set(triton[0]["over_network"]) == {"engine", "ensemble", "stream"}
@@ -117,7 +117,7 @@ def test_page_without_its_marks_is_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["network.json", "tiling.json"])
-def test_shipped_pages_are_what_the_shipped_results_say(docs: Path, name: str) -> None:
+def test_shipped_pages_match_the_shipped_results(docs: Path, name: str) -> None:
     results = ROOT / "benchmarks" / "results" / name
     write, page = (
         (report.write_report, "measurements/benchmarks.md")

@@ -87,7 +87,7 @@ def test_missing_gpu_is_an_error(
     assert not (tmp_path / "gpu.json").exists()
 
 
-def test_page_says_what_the_result_says(tmp_path: Path) -> None:
+def test_gpu_page_matches_the_results(tmp_path: Path) -> None:
     page = tmp_path / "gpu.md"
     shutil.copy(PAGE, page)
 

@@ -49,7 +49,7 @@ def test_text_output_has_hours_dollars_and_assumption() -> None:
         assert words in result.output
 
 
-def test_answer_in_json_adds_up() -> None:
+def test_json_output_adds_up() -> None:
     record = response("--days", "5")
 
     assert sum(record["gpu_seconds"].values()) / 3600 == pytest.approx(record["gpu_hours"], abs=1e-5)

@@ -129,7 +129,7 @@ def test_slower_boot_can_cost_less_where_it_joins_two_visits() -> None:
 
 
 @pytest.mark.parametrize("initial_scale", [0, 1, 3])
-def test_nobody_costs_nothing_once_the_deployment_is_over(initial_scale: int) -> None:
+def test_no_traffic_costs_nothing_after_the_deployment(initial_scale: int) -> None:
     month = simulate(Service(initial_scale=initial_scale, max_scale=3), images([], days=30))
 
     assert (month.gpu_s, month.boots, month.served) == (0, 0, 0)
@@ -233,12 +233,12 @@ def test_lingering_node_is_billed_once() -> None:
 
 
 @given(
-    lives=st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 200)), max_size=15),
+    lifetimes=st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 200)), max_size=15),
     linger=st.integers(0, 300),
 )
-def test_nodes_outlive_pods_and_linger_once(lives: list[tuple[int, int]], linger: int) -> None:
-    spans = [(begin, begin + length) for begin, length in lives]
-    total = sum(length for _, length in lives)
+def test_nodes_outlive_pods_and_linger_once(lifetimes: list[tuple[int, int]], linger: int) -> None:
+    spans = [(begin, begin + length) for begin, length in lifetimes]
+    total = sum(length for _, length in lifetimes)
 
     assert total <= node_time_ns(spans, linger) <= total + linger * len(spans)
     assert node_time_ns(spans, 0) == total

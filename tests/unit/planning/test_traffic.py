@@ -22,11 +22,11 @@ def test_trace_is_ordered_and_repeatable(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "visitors"), [("quiet", 4 * 300), ("poisson", 288 * 300), ("nobody", 0)])
-def test_trace_brings_as_many_as_it_says(name: str, visitors: int) -> None:
+def test_trace_has_its_stated_number_of_visitors(name: str, visitors: int) -> None:
     assert draw_traffic(name, days=300, seed=1).visitors == pytest.approx(visitors, rel=0.1)
 
 
-def test_bursty_brings_as_many_as_poisson_but_in_bunches() -> None:
+def test_bursty_trace_has_the_mean_of_poisson_but_in_bursts() -> None:
     poisson, bursty = (draw_traffic(name, days=90, seed=2) for name in ("poisson", "bursty"))
 
     def dispersion(moments: np.ndarray) -> float:  # type: ignore[type-arg]

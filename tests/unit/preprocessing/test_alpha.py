@@ -21,7 +21,7 @@ def enlarge(pixels: Pixels) -> Pixels:
     return np.asarray(PilImage.fromarray(pixels).resize((width * 4, height * 4), PilImage.Resampling.BICUBIC))
 
 
-def lay_on(background: int, pixels: Pixels, alpha: Pixels) -> Pixels:
+def blend_on(background: int, pixels: Pixels, alpha: Pixels) -> Pixels:
     weight = alpha[..., np.newaxis] / 255
     return np.rint(pixels * weight + background * (1 - weight)).astype(np.uint8)
 
@@ -32,7 +32,7 @@ def test_no_dark_or_white_fringe_appears_after_enlarging(hidden: int) -> None:
     pixels = np.where((alpha > 0)[..., np.newaxis], np.uint8(128), np.uint8(hidden)).repeat(3, axis=2)
 
     def fringe(prepared: Pixels) -> int:
-        seen = lay_on(128, enlarge(prepared), scale_alpha(alpha, 4))
+        seen = blend_on(128, enlarge(prepared), scale_alpha(alpha, 4))
         return int(np.abs(seen.astype(int) - 128).max())
 
     assert fringe(bleed_colour(pixels, alpha)) == 0
@@ -100,7 +100,7 @@ def test_alpha_takes_the_size_of_the_result_and_keeps_full_and_none(scale: int) 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 9), st.sampled_from([1, 2, 3, 4, 8]), st.integers(0, 2**32 - 1), st.data())
-def test_alpha_scaled_in_parts_is_what_it_is_scaled_at_once(
+def test_alpha_scaled_in_parts_equals_alpha_scaled_at_once(
     height: int, width: int, scale: int, seed: int, data: st.DataObject
 ) -> None:
     alpha = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)

@@ -103,7 +103,7 @@ def test_colour_with_alpha_keeps_both(name: str) -> None:
     assert max_difference(image, PHOTO) == 0
 
 
-def test_alpha_that_hides_nothing_is_no_alpha() -> None:
+def test_opaque_alpha_is_dropped() -> None:
     assert read(images.encode_png(np.dstack((PHOTO, np.full_like(GREY, 255))))).alpha is None
 
 
@@ -132,7 +132,7 @@ def test_grey_below_8_bits_uses_all_levels(depth: int) -> None:
     assert max_difference(image, spread(samples, depth)) == 0
 
 
-def test_16_bit_grey_is_rounded_to_8_and_said_so() -> None:
+def test_16_bit_grey_is_rounded_to_8_with_a_note() -> None:
     samples = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     image = read(images.grey16_png(samples))
     assert image.is_grey
@@ -141,7 +141,7 @@ def test_16_bit_grey_is_rounded_to_8_and_said_so() -> None:
 
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
-def test_16_bits_of_any_kind_are_reduced_and_said_so(colour_type: int, channels: int) -> None:
+def test_16_bits_of_any_kind_are_reduced_with_a_note(colour_type: int, channels: int) -> None:
     levels = np.arange(6 * 5 * channels, dtype=np.uint8).reshape(6, 5, channels)
     rows = (levels.astype(">u2") * 257).tobytes()
     image = read(images.raw_png(6, 5, 16, colour_type, rows))
@@ -183,7 +183,7 @@ def test_one_transparent_grey_or_colour_becomes_alpha() -> None:
         assert max_difference(image, opaque) == 0
 
 
-def test_palette_becomes_rgb_and_is_said_so() -> None:
+def test_palette_becomes_rgb_with_a_note() -> None:
     few = PHOTO & np.array((0xE0, 0, 0), np.uint8)
     image = read(images.palette_png(few, 8))
     assert max_difference(image, few) == 0
@@ -203,14 +203,14 @@ def test_transparency_of_a_palette_becomes_alpha() -> None:
     assert set(np.unique(read_alpha(image))) == {0, 128, 255}
 
 
-def test_index_beyond_the_palette_is_no_crash() -> None:
+def test_index_beyond_the_palette_does_not_crash() -> None:
     palette = images.png_chunk(b"PLTE", bytes((255, 0, 0)))
     image = read(images.raw_png(1, 2, 8, 3, bytes((0, 200)), [palette]))
     assert image.pixels[0, 0].tolist() == [255, 0, 0]
 
 
 @pytest.mark.parametrize("animated", [images.animated_webp, images.animated_png])
-def test_first_frame_of_an_animation_is_taken_and_said_so(animated: Callable[[list[Pixels]], bytes]) -> None:
+def test_first_frame_of_an_animation_is_used_with_a_note(animated: Callable[[list[Pixels]], bytes]) -> None:
     image = read(animated([PHOTO, ~PHOTO, PHOTO]))
     assert (image.pixels == PHOTO).all()
     assert image.notes == ("The image is animated: only the first of its 3 frames was used.",)

@@ -40,7 +40,7 @@ def decoded(data: bytes) -> tuple[str, bytes, bytes | None]:
 
 @pytest.mark.parametrize("format_", get_args(OutputFormat))
 @pytest.mark.parametrize("kind", GIVEN)
-def test_bands_make_the_image_that_the_whole_makes(kind: str, format_: OutputFormat) -> None:
+def test_bands_decode_like_the_whole_image(kind: str, format_: OutputFormat) -> None:
     given = GIVEN[kind]
     whole = Image(
         given.pixels.repeat(2, axis=0).repeat(2, axis=1),

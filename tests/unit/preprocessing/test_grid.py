@@ -154,7 +154,7 @@ def test_hostile_grid_is_rejected(change: dict[str, int]) -> None:
     "array",
     [np.zeros(7, np.int32), np.zeros((1, 8), np.int32), np.ones(8, np.float32), np.ones(8, np.int64), np.array(5)],
 )
-def test_tensor_that_is_no_grid_is_rejected_with_its_shape(array: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_tensor_of_an_invalid_grid_is_rejected_with_its_shape(array: np.ndarray) -> None:  # type: ignore[type-arg]
     with pytest.raises(GridError, match=r"int32 \[8\] tensor, not"):
         Grid.from_array(array)
 
@@ -163,7 +163,7 @@ def test_tensor_that_is_no_grid_is_rejected_with_its_shape(array: np.ndarray) ->
 @given(
     grids(), st.lists(st.sampled_from([-64, -16, -8, -7, -2, -1, 0, 0, 0, 0, 1, 7, 8, 16, 64]), min_size=8, max_size=8)
 )
-def test_whatever_passes_the_check_covers_its_image(grid: Grid, changes: list[int]) -> None:
+def test_every_valid_grid_covers_its_image(grid: Grid, changes: list[int]) -> None:
     try:
         changed = Grid.from_array(grid.to_array() + np.array(changes, np.int32))
     except GridError:

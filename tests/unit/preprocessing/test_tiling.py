@@ -110,13 +110,13 @@ def test_padding_reflects_as_far_as_it_can_and_then_replicates(side: int, shown:
 
 @settings(max_examples=40, deadline=None)
 @given(sides, sides, windows)
-def test_tiles_show_the_padded_whole_image(height: int, width: int, window: int) -> None:
+def test_tiles_cover_the_padded_image(height: int, width: int, window: int) -> None:
     image, grid = photo_and_grid(height, width, window)
     whole = pad_to_window(image, window)
     assert not whole.shape[0] % window
     assert not whole.shape[1] % window
-    places = [(top, left) for top in grid.tops for left in grid.lefts]
-    for tile, (top, left) in zip(split(image, grid), places, strict=True):
+    corners = [(top, left) for top in grid.tops for left in grid.lefts]
+    for tile, (top, left) in zip(split(image, grid), corners, strict=True):
         assert (tile == whole[top : top + grid.tile_height, left : left + grid.tile_width]).all()
 
 

@@ -131,7 +131,7 @@ def test_limits_that_no_decoder_could_keep_are_rejected() -> None:
         UploadLimits(max_bytes=0, max_pixels=1, max_side=1)
 
 
-def test_every_refusal_has_a_slug_of_its_own() -> None:
+def test_every_image_error_has_a_unique_slug() -> None:
     kinds = [subclass.kind for subclass in ImageError.__subclasses__()]
     assert sorted(kinds) == [
         "empty-upload",
@@ -161,5 +161,5 @@ PHOTO = images.draw_photo(8, 8)
         (images.encode_webp(np.dstack((PHOTO, images.draw_alpha(8, 8)))), True),
     ],
 )
-def test_header_tells_whether_there_may_be_transparency(data: bytes, *, expected: bool) -> None:
+def test_header_shows_possible_transparency(data: bytes, *, expected: bool) -> None:
     assert probe(data, LIMITS).may_be_transparent == expected

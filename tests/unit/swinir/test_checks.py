@@ -45,7 +45,7 @@ def test_no_difference_has_a_number_too() -> None:
 @pytest.mark.parametrize(
     "bad", [np.zeros((0, len(FIELDS))), np.zeros((2, 5)), np.zeros(6), np.full((1, len(FIELDS)), np.nan)]
 )
-def test_rows_that_are_none_are_rejected(bad: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
+def test_invalid_rows_are_rejected(bad: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> None:
     with pytest.raises(ValueError, match="CHECKS has shape"):
         summarise(bad.astype(np.float32))
 

@@ -31,7 +31,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
-def test_list_has_every_variant_with_what_the_table_knows(run: Run) -> None:
+def test_list_has_every_variant_with_its_table_row(run: Run) -> None:
     rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
     assert set(rows) == set(VARIANTS)
     for name, variant in VARIANTS.items():
@@ -67,13 +67,13 @@ def test_verify_fails_for_a_damaged_file(run: Run, tmp_path: Path) -> None:
     assert "mine_x2: mine_x2.safetensors cannot be read as safetensors" in result.stderr
 
 
-def test_verify_names_what_is_not_here(run: Run) -> None:
+def test_verify_names_missing_variants(run: Run) -> None:
     result = run("verify", "real_x4", "nope", status=1)
     assert "superres weights fetch real_x4" in result.stderr
     assert "Unknown variant 'nope'" in result.stderr
 
 
-def test_fetch_says_what_a_server_did_wrong(run: Run) -> None:
+def test_fetch_reports_the_fault_of_a_server(run: Run) -> None:
     with serve(Behaviour(statuses=[404])) as base_url:
         result = run("fetch", "classical_x3", "--from", base_url, status=1)
     assert result.stderr.startswith("superres: Download failed: http://127.0.0.1:")

@@ -36,7 +36,7 @@ def test_names_are_offered_in_their_order_weights_or_not(tmp_path: Path) -> None
     ]
 
 
-def test_weights_are_here_when_they_ship_or_lie_in_the_folder(tmp_path: Path) -> None:
+def test_bundled_weights_and_weights_in_the_folder_are_found(tmp_path: Path) -> None:
     assert has_weights(VARIANTS["compact_x4"], None)
     assert not has_weights(VARIANTS["real_x4"], tmp_path)
     (tmp_path / "real_x4.safetensors").touch()
@@ -50,7 +50,7 @@ def test_remote_backend_offers_only_bundled_variants(tmp_path: Path) -> None:
     assert list(Settings(weights_dir=str(tmp_path), backend_address="elsewhere:8001").offered()) == BUNDLED
 
 
-def lay_header(path: Path, row: Any) -> None:
+def write_header(path: Path, row: Any) -> None:
     """Write a safetensors file without tensors and with this metadata."""
     header = json.dumps({"__metadata__": {ROW_KEY: row if isinstance(row, str) else json.dumps(row)}}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header)
@@ -77,7 +77,7 @@ ODD_CONFIG: list[tuple[str, Any]] = [
 def test_file_with_an_invalid_header_is_ignored(tmp_path: Path, name: str, value: Any) -> None:
     row = good_row(tmp_path)
     row["config"][name] = value
-    lay_header(tmp_path / "odd.safetensors", row)
+    write_header(tmp_path / "odd.safetensors", row)
     install_small(tmp_path, "sound")
 
     assert list(read_rows(tmp_path)) == ["sound"]
@@ -89,13 +89,13 @@ def test_file_with_an_invalid_header_is_ignored(tmp_path: Path, name: str, value
 @pytest.mark.parametrize("name", ["task", "scale", "halo", "max_tile_px", "summary", "config", "licence", "name"])
 @pytest.mark.parametrize("value", [None, 1e400, [], {}, [{}], 10**30, True])
 def test_row_with_a_value_of_another_kind_is_rejected(tmp_path: Path, name: str, value: Any) -> None:
-    lay_header(tmp_path / "odd.safetensors", {**good_row(tmp_path), name: value})
+    write_header(tmp_path / "odd.safetensors", {**good_row(tmp_path), name: value})
     with pytest.raises(CustomVariantError, match=r"^odd\.safetensors describes"):
         read_row(tmp_path / "odd.safetensors")
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "1e400", "null", '"', "[]"])
-def test_description_that_is_none_is_rejected(tmp_path: Path, text: str) -> None:
-    lay_header(tmp_path / "odd.safetensors", text)
+def test_invalid_description_is_rejected(tmp_path: Path, text: str) -> None:
+    write_header(tmp_path / "odd.safetensors", text)
     with pytest.raises(CustomVariantError, match=r"^odd\.safetensors describes"):
         read_row(tmp_path / "odd.safetensors")

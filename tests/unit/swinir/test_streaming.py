@@ -33,7 +33,7 @@ def never() -> bool:
 
 @settings(max_examples=60, deadline=None)
 @given(height=st.integers(1, 150), width=st.integers(1, 150))
-def test_bands_make_the_image_that_stitching_makes(height: int, width: int) -> None:
+def test_bands_equal_the_stitched_image(height: int, width: int) -> None:
     image, grid = draw_photo(height, width, seed=height), make_grid(height, width)
 
     bands = list(stream_bands(image, grid, SCALE, enlarge, never))
@@ -87,7 +87,7 @@ def test_failure_ends_the_stream_with_itself() -> None:
         list(stream_bands(draw_photo(100, 100), make_grid(100, 100), SCALE, restore, never))
 
 
-def test_where_a_tile_is_slow_one_is_sent_at_a_time() -> None:
+def test_slow_tiles_are_sent_one_at_a_time() -> None:
     """On a CPU a second tile would only delay a cancel and other requests."""
     size = SubBatchSize()
     for _ in range(5):

@@ -115,7 +115,7 @@ def test_parity_cases_are_rows_of_the_table(case: str, name: str) -> None:
     assert dict(VARIANTS[name].config) == parity_config(case)
 
 
-def test_name_that_is_none_is_answered_with_the_list() -> None:
+def test_unknown_name_is_rejected_with_the_list() -> None:
     with pytest.raises(
         UnknownVariantError, match=r"Unknown variant 'real_x5'\. Did you mean real_x\d.*compact_x4, .*color_jpeg_40"
     ):

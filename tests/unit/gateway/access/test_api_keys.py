@@ -43,7 +43,7 @@ def test_file_and_folder_are_readable_by_the_owner_only(path: Path) -> None:
 
 
 @pytest.mark.parametrize("presented", ["", "ssr_", "ssr_" + "A" * 43, "é", "\udcff", "x" * 100_000])
-def test_invalid_key_identifies_nobody(path: Path, presented: str) -> None:
+def test_invalid_key_identifies_no_client(path: Path, presented: str) -> None:
     keys = ApiKeyStore(path)
     keys.new("a")
 

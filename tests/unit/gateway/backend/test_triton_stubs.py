@@ -28,7 +28,7 @@ def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def gone() -> int:
+def ended_pid() -> int:
     """The id of a process that has ended."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -36,7 +36,7 @@ def gone() -> int:
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Iterator[int]:
+def live_pid(tmp_path: Path) -> Iterator[int]:
     """The id of a running process that is called as a server is."""
     program = tmp_path / "bin" / SERVER_NAME
     program.parent.mkdir()
@@ -54,11 +54,11 @@ def make_stub(server_pid: int, name: str) -> Stub:
 
 
 def test_shared_memory_is_removed_after_its_server_ends(
-    shared_memory: Path, gone: int, live: int, tmp_path: Path
+    shared_memory: Path, ended_pid: int, live_pid: int, tmp_path: Path
 ) -> None:
     for name in ("dead", "live"):
         (shared_memory / f"{REGION}{name}").touch()
-    stubs = {make_stub(gone, "dead"), make_stub(live, "live")}
+    stubs = {make_stub(ended_pid, "dead"), make_stub(live_pid, "live")}
     record_regions(tmp_path / "triton.stubs", frozenset(stubs))
 
     end_orphaned_stubs(tmp_path)
@@ -79,20 +79,22 @@ def test_shared_memory_is_removed_after_its_server_ends(
     ],
 )
 def test_valid_lines_of_a_damaged_record_are_used(
-    shared_memory: Path, gone: int, tmp_path: Path, damage: bytes
+    shared_memory: Path, ended_pid: int, tmp_path: Path, damage: bytes
 ) -> None:
     (shared_memory / f"{REGION}dead").touch()
-    (tmp_path / "triton.stubs").write_bytes(b"%b\n%d %bdead\n%b" % (damage, gone, REGION.encode(), damage))
+    (tmp_path / "triton.stubs").write_bytes(b"%b\n%d %bdead\n%b" % (damage, ended_pid, REGION.encode(), damage))
 
     end_orphaned_stubs(tmp_path)
 
     assert list(shared_memory.iterdir()) == []
 
 
-def test_record_cannot_remove_files_outside_the_shared_memory(shared_memory: Path, gone: int, tmp_path: Path) -> None:
+def test_record_cannot_remove_files_outside_the_shared_memory(
+    shared_memory: Path, ended_pid: int, tmp_path: Path
+) -> None:
     (shared_memory / REGION).mkdir()
     (tmp_path / "precious").touch()
-    (tmp_path / "triton.stubs").write_text(f"{gone} {REGION}/../../precious\n")
+    (tmp_path / "triton.stubs").write_text(f"{ended_pid} {REGION}/../../precious\n")
 
     end_orphaned_stubs(tmp_path)
 
@@ -109,12 +111,14 @@ def test_record_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_only_records_of_ended_servers_are_removed(shared_memory: Path, gone: int, live: int, tmp_path: Path) -> None:
+def test_only_records_of_ended_servers_are_removed(
+    shared_memory: Path, ended_pid: int, live_pid: int, tmp_path: Path
+) -> None:
     for name in ("one", "two", "live"):
         (shared_memory / f"{REGION}{name}").touch()
-    record_regions(tmp_path / "triton.stubs", frozenset({make_stub(gone, "one")}))
-    record_regions(tmp_path / "triton-12ab.stubs", frozenset({make_stub(gone, "two")}))
-    record_regions(tmp_path / "triton-34cd.stubs", frozenset({make_stub(live, "live")}))
+    record_regions(tmp_path / "triton.stubs", frozenset({make_stub(ended_pid, "one")}))
+    record_regions(tmp_path / "triton-12ab.stubs", frozenset({make_stub(ended_pid, "two")}))
+    record_regions(tmp_path / "triton-34cd.stubs", frozenset({make_stub(live_pid, "live")}))
     (tmp_path / "folder.stubs").mkdir()
 
     end_orphaned_stubs(tmp_path)

@@ -94,7 +94,7 @@ GOOD_IMAGES = {
 
 
 @pytest.mark.parametrize("case", GOOD_IMAGES)
-def test_unusual_image_is_taken(client: FlaskClient, key: str, upscaler: FakeBackend, case: str) -> None:
+def test_unusual_image_is_accepted(client: FlaskClient, key: str, upscaler: FakeBackend, case: str) -> None:
     response = post_image(client, key, GOOD_IMAGES[case])
 
     assert response.status_code == 200, response.get_data(as_text=True)

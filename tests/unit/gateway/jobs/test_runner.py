@@ -69,7 +69,7 @@ def test_grey_stays_grey() -> None:
     assert PilImage.open(BytesIO(make_runner(FakeBackend()).run(upscale_request(data), "id").data)).mode == "L"
 
 
-def test_notes_name_what_was_dropped_and_invented() -> None:
+def test_notes_list_dropped_and_invented_content() -> None:
     data = images.animated_webp([images.draw_photo(8, 8), images.draw_photo(8, 8, seed=1)])
 
     notes = make_runner(FakeBackend()).run(upscale_request(data, variant="real_x4"), "id").notes

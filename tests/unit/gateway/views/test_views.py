@@ -49,7 +49,7 @@ def test_form_works_without_script_and_states_limits(make_app: MakeApp) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/problems/queue-full", "/nothing"])
-def test_pages_have_no_inline_or_foreign_resources(client: FlaskClient, path: str) -> None:
+def test_pages_have_no_inline_or_third_party_resources(client: FlaskClient, path: str) -> None:
     elements = Elements(client.get(path).get_data(as_text=True)).by_tag
 
     assert "style" not in elements
@@ -139,7 +139,7 @@ def test_api_accepts_multipart_and_raw_bodies(client: FlaskClient, key: str, way
 @pytest.mark.parametrize(
     ("format_", "media_type"), [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp")]
 )
-def test_api_answers_in_the_format_asked_for(client: FlaskClient, key: str, format_: str, media_type: str) -> None:
+def test_api_responds_in_the_requested_format(client: FlaskClient, key: str, format_: str, media_type: str) -> None:
     response = post_image(client, key, query=f"?format={format_}")
 
     assert response.mimetype == media_type
@@ -299,7 +299,7 @@ def test_log_line_of_a_request_has_no_private_data(
         (2, "203.0.113.7", "127.0.0.0/24"),
     ],
 )
-def test_only_as_many_hops_as_are_trusted_count(
+def test_only_trusted_hops_count(
     make_app: MakeApp, hops: int, forwarded: str, address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "gateway.request")

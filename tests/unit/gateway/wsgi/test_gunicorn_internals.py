@@ -217,7 +217,7 @@ def test_errors_of_the_parser_exist(name: str) -> None:
     demand(hasattr(importlib.import_module("gunicorn.http.errors"), name), f"gunicorn.http.errors.{name} is gone")
 
 
-def test_what_the_parser_raises_is_told_apart_by_these_errors() -> None:
+def test_parser_errors_have_distinct_classes() -> None:
     errors = importlib.import_module("gunicorn.http.errors")
     for name in ERRORS:
         kind = getattr(errors, name)

@@ -102,11 +102,11 @@ def test_refused_request_is_not_load_for_the_autoscaler() -> None:
 
 
 def test_client_that_leaves_before_the_boot_frees_its_slot() -> None:
-    gone = Request(to_ns(10), disconnect_ns=to_ns(12))
+    disconnected = Request(to_ns(10), disconnect_ns=to_ns(12))
     stays = coming((11, 1))
-    cluster = run({"max-scale": "1"}, [gone, *stays])
+    cluster = run({"max-scale": "1"}, [disconnected, *stays])
 
-    assert gone.outcome is Outcome.DISCONNECTED
+    assert disconnected.outcome is Outcome.DISCONNECTED
     assert ends(stays) == [16.01]
     assert (cluster.router.activator_queue_length, cluster.router.in_system) == (0, 0)
 

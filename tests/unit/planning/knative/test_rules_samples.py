@@ -46,12 +46,12 @@ def test_durations_are_read_as_go_writes_them(text: str, seconds: float) -> None
 
 
 @pytest.mark.parametrize("text", ["", "15", "s", "15 s", "15sec", "-5s"])
-def test_text_that_is_no_duration_is_rejected(text: str) -> None:
+def test_invalid_duration_is_rejected(text: str) -> None:
     with pytest.raises(InvalidAnnotationError, match="Invalid duration"):
         parse_duration_s(text)
 
 
-def test_annotation_that_is_no_number_is_named() -> None:
+def test_error_names_annotation_with_an_invalid_number() -> None:
     with pytest.raises(InvalidAnnotationError, match='Invalid max-scale "many"'):
         resolve_revision({"max-scale": "many"})
 
@@ -75,7 +75,7 @@ def test_what_is_not_modelled_is_rejected_and_not_ignored(
         resolve_revision(annotations, cluster=cluster)
 
 
-def test_what_says_the_same_as_the_model_is_taken() -> None:
+def test_setting_equal_to_the_model_is_accepted() -> None:
     annotations = {"metric": "concurrency", "class": "kpa.autoscaling.knative.dev"}
     cluster = {"pod-autoscaler-class": "hpa.autoscaling.knative.dev", "activator-capacity": "50"}
 

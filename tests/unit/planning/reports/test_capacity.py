@@ -68,7 +68,7 @@ def test_region_is_busiest_at_its_own_noon() -> None:
         assert demand_at(region, 24 - region.utc_offset_h) == pytest.approx(0.25 * region.share)
 
 
-def test_works_have_the_mean_asked_for() -> None:
+def test_work_times_have_the_requested_mean() -> None:
     assert draw_work_s(np.random.default_rng(1), 0.08, 200_000).mean() == pytest.approx(0.08, rel=0.02)
 
 

@@ -146,9 +146,9 @@ def test_webp_with_another_canvas_size_is_rejected() -> None:
 
 def test_decoded_size_must_match_the_probed_size() -> None:
     upload = probe(images.encode_png(PHOTO), LIMITS)
-    lied = dataclasses.replace(upload, container=dataclasses.replace(upload.container, width=99))
+    mismatched = dataclasses.replace(upload, container=dataclasses.replace(upload.container, width=99))
     with pytest.raises(UnreadableImageError, match="99 x 16 pixels in its header and 24 x 16 in its data"):
-        decode(lied)
+        decode(mismatched)
 
 
 def test_header_of_a_webp_stops_announcing_what_was_dropped() -> None:

@@ -62,7 +62,7 @@ def test_jobs_that_share_a_pass_get_their_own_tiles() -> None:
         assert job.restored.checks.shape == (n, len(FIELDS))
 
 
-def test_another_variant_or_another_shape_is_a_pass_of_its_own() -> None:
+def test_other_variants_and_shapes_run_in_separate_passes() -> None:
     jobs = [TileJob(flat(1), {"a"}), TileJob(flat(2), {"b"}), TileJob(flat(3, side=16), {"a"}), TileJob(flat(4), {"a"})]
     assert run(jobs) == [("a", (2, 8, 8, 3)), ("b", (1, 8, 8, 3)), ("a", (1, 16, 16, 3))]
     assert [int(restored(job)[0, 0, 0, 0]) for job in jobs] == [2, 3, 4, 5]
@@ -103,7 +103,7 @@ def test_bug_in_one_job_does_not_fail_the_others(
 
 
 @pytest.mark.parametrize(("variant", "kind"), [("nope", UnknownVariantError), ("missing", MissingWeightsError)])
-def test_error_of_the_variant_is_everybodys_and_asked_for_once(variant: str, kind: type[Exception]) -> None:
+def test_variant_error_fails_all_its_jobs_at_once(variant: str, kind: type[Exception]) -> None:
     jobs = [TileJob(flat(1), {variant}), TileJob(flat(2), {variant}), TileJob(flat(3), {"a"})]
     assert len(run(jobs)) == 2
     assert isinstance(jobs[0].error, kind)
@@ -125,7 +125,7 @@ def test_work_continues_while_one_client_still_waits() -> None:
     assert int(restored(jobs[1])[0, 0, 0, 0]) == 3
 
 
-def test_work_nobody_waits_for_is_cancelled() -> None:
+def test_work_without_clients_is_cancelled() -> None:
     jobs = [TileJob(flat(1), {"a"}, lambda: True), TileJob(flat(2), {"a"}, lambda: True)]
     run(jobs)
     assert [type(job.error) for job in jobs] == [InferenceCancelledError, InferenceCancelledError]

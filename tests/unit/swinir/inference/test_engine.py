@@ -51,7 +51,7 @@ def break_forward(engine: Engine, monkeypatch: pytest.MonkeyPatch, spoil: Callab
     monkeypatch.setattr(engine, "_forward", forward)
 
 
-def test_answer_is_the_networks_clamped_rounded_and_cast(engine: Engine, tmp_path: Path) -> None:
+def test_result_is_the_output_clamped_rounded_and_cast(engine: Engine, tmp_path: Path) -> None:
     row, tiles = install_small(tmp_path, "small_x2"), draw_tiles(2, 16, 24)
 
     restored = engine.restore(tiles, "small_x2").tiles
@@ -138,7 +138,7 @@ def test_weights_too_large_for_memory_are_an_error(engine: Engine, monkeypatch: 
         engine.restore(draw_tiles(1, 16, 16), "small_x2")
 
 
-def test_what_torch_cannot_do_is_no_want_of_memory(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_operation_is_not_out_of_memory(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(_real: Forward, _call: int) -> Forward:
         return lambda *_given: torch.ones(2) + torch.ones(3)
 
@@ -225,7 +225,7 @@ def test_precision_is_never_float16(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_precision(torch.device("cuda")) is torch.float32
 
 
-def test_checks_tells_range_clamping_and_the_way_back(engine: Engine) -> None:
+def test_checks_report_range_clamping_and_back_psnr(engine: Engine) -> None:
     restored = engine.restore(draw_tiles(2, 16, 16), "small_x2")
     checks = summarise(restored.checks)
     assert checks.tiles == 2
@@ -268,7 +268,7 @@ def test_name_that_is_a_path_is_unknown(engine: Engine, name: str) -> None:
         engine.restore(draw_tiles(1, 16, 16), name)
 
 
-def test_it_says_what_it_runs_on(engine: Engine) -> None:
+def test_description_names_device_and_precision(engine: Engine) -> None:
     how = "fused" if fused.is_available() else "in PyTorch"
     assert engine.describe() == f"engine on cpu, torch.float32, 1 threads, blocks {how}"
 

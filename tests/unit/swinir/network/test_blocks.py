@@ -121,5 +121,5 @@ def test_bfloat16_runs_and_stays_close() -> None:
     """The GPU's precision on this machine's CPU: the image agrees to about two digits."""
     network, images = reference_network(LIGHT_HEADS), draw_images(1, 3, 24, 32)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        got = network(images).float()
-    assert relative_error(got, run(network, images)) < 0.05
+        actual = network(images).float()
+    assert relative_error(actual, run(network, images)) < 0.05

@@ -34,7 +34,7 @@ def compiled() -> None:
 
 
 @pytest.fixture
-def forgetful() -> Iterator[None]:
+def clear_library_cache() -> Iterator[None]:
     """Forget the loaded library before and after the test."""
     forget()
     yield
@@ -167,7 +167,7 @@ def test_other_precisions_run_in_pytorch() -> None:
     assert relative_error(network_run(network.double(), images.double()).float(), expected) <= TOLERANCE
 
 
-@pytest.mark.usefixtures("forgetful")
+@pytest.mark.usefixtures("clear_library_cache")
 def test_without_the_library_blocks_run_in_pytorch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     images = draw_images(1, 3, 16, 16)
     expected = network_run(reference_network(SMALL), images)
@@ -179,7 +179,7 @@ def test_without_the_library_blocks_run_in_pytorch(monkeypatch: pytest.MonkeyPat
     assert relative_error(network_run(reference_network(SMALL), images), expected) <= TOLERANCE
 
 
-@pytest.mark.usefixtures("forgetful")
+@pytest.mark.usefixtures("clear_library_cache")
 def test_library_that_computes_something_else_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -193,14 +193,14 @@ def test_library_that_computes_something_else_is_not_used(
     assert "blocks run in PyTorch: the fused block differs" in caplog.text
 
 
-def test_machine_without_a_compiler_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(fused, "COMPILED", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(fused.CompileError, match="no C compiler found"):
         fused.compile_library()
 
 
-def test_source_that_does_not_compile_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_compile_error_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "broken.c"
     broken.write_text("no C at all")
     monkeypatch.setattr(fused, "SOURCE", broken)
@@ -210,7 +210,7 @@ def test_source_that_does_not_compile_is_told(monkeypatch: pytest.MonkeyPatch, t
     assert not list((tmp_path / "compiled").iterdir())
 
 
-@pytest.mark.usefixtures("forgetful")
+@pytest.mark.usefixtures("clear_library_cache")
 def test_read_only_package_is_compiled_into_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "package").touch()  # a file in the way: root may write to read-only folders
     monkeypatch.setattr(fused, "COMPILED", tmp_path / "package" / "compiled")
@@ -229,7 +229,7 @@ def test_nowhere_to_write_names_both_folders(monkeypatch: pytest.MonkeyPatch, tm
         fused.compile_library()
 
 
-def test_compiling_removes_what_older_sources_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_compiling_removes_libraries_of_older_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(fused, "COMPILED", tmp_path)
     old = tmp_path / "fused_block-0123456789abcdef.so"
     old.touch()

@@ -46,7 +46,7 @@ VARIATIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(autouse=True, params=["fused", "in PyTorch"])
-def how_blocks_run(request: pytest.FixtureRequest) -> Iterator[None]:
+def block_implementation(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run every test of this file with the fused blocks and with those in PyTorch."""
     if request.param == "fused":
         fused.compile_library()
@@ -85,7 +85,7 @@ def test_output_is_that_of_the_published_network(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", PARITY_CASES)
-def test_it_has_as_many_parameters_as_the_published_network(case: str) -> None:
+def test_parameter_count_equals_the_published_network(case: str) -> None:
     with torch.device("meta"):
         network = SwinIR(**parity_config(case))
     assert sum(parameter.numel() for parameter in network.parameters()) == CASES[case]["parameters"]
@@ -168,7 +168,7 @@ def test_legal_size_is_not_padded() -> None:
     assert pad_to_window(images, 8) is images
 
 
-def test_batch_gives_what_its_images_give_one_by_one() -> None:
+def test_batch_equals_its_images_one_by_one() -> None:
     network, images = reference_network(SMALL), draw_images(3, 3, 21, 34)
 
     together = run(network, images)

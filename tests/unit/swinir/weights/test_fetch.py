@@ -78,7 +78,7 @@ def test_file_is_fetched_checked_and_converted(tmp_path: Path) -> None:
     assert verify(UNPINNED, tmp_path) == "hash trusted on first use"
 
 
-def test_pinned_hash_that_is_met_is_said_so(tmp_path: Path) -> None:
+def test_matching_pinned_hash_is_reported(tmp_path: Path) -> None:
     assert get(tmp_path, Behaviour(), PINNED).trust == "pinned"
     assert verify(PINNED, tmp_path) == "hash pinned by the zoo"
 
@@ -131,12 +131,12 @@ def test_server_without_ranges_restarts_the_download(tmp_path: Path) -> None:
     assert verify(UNPINNED, tmp_path)
 
 
-def test_server_that_lies_about_the_range_is_not_believed(tmp_path: Path) -> None:
+def test_wrong_content_range_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"returned 'bytes 1007-.* for a request of bytes from 1000"):
         get(tmp_path, Behaviour(break_after=[1000], wrong_range=True))
 
 
-def test_server_that_stalls_is_left_and_asked_again(tmp_path: Path) -> None:
+def test_stalled_download_is_retried(tmp_path: Path) -> None:
     behaviour = Behaviour(stall_after=[1500])
     get(tmp_path, behaviour, policy=QUICK)
     assert behaviour.range_headers == ["", "bytes=1500-"]
@@ -170,19 +170,19 @@ def test_lasting_refusal_is_said_at_once(tmp_path: Path, status: int) -> None:
     assert len(behaviour.range_headers) == 1
 
 
-def test_nobody_there_is_said_with_the_address(tmp_path: Path) -> None:
+def test_refused_connection_is_reported_with_the_address(tmp_path: Path) -> None:
     with serve(Behaviour()) as base_url:
         pass
     with pytest.raises(FetchError, match=r"Download of .*small\.pth failed: .*refused"):
         fetch(UNPINNED, tmp_path, base_url=base_url, policy=QUICK)
 
 
-def test_address_that_is_none_of_the_web_is_rejected(tmp_path: Path) -> None:
+def test_address_that_is_not_http_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"^Invalid URL file:///etc/small\.pth"):
         fetch(UNPINNED, tmp_path, base_url="file:///etc/")
 
 
-def test_endless_file_is_cut_at_the_length_that_was_said(tmp_path: Path) -> None:
+def test_endless_file_is_cut_at_the_declared_length(tmp_path: Path) -> None:
     """urllib stops at Content-Length, so a file that is too short is fetched again and then given up."""
     with pytest.raises(FetchError, match="has 100 bytes"):
         get(tmp_path, Behaviour(declared_length=100), PINNED)
@@ -215,7 +215,7 @@ def test_two_fetches_of_one_file_do_not_mix(tmp_path: Path) -> None:
         fetch(UNPINNED, tmp_path, base_url=base_url, policy=QUICK, on_progress=fetch_again)
 
 
-def test_what_ships_with_the_project_is_not_fetched(tmp_path: Path) -> None:
+def test_bundled_weights_are_not_fetched(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="compact_x4 are bundled"):
         fetch("compact_x4", tmp_path)
     with pytest.raises(UnknownVariantError):
@@ -295,7 +295,7 @@ def test_import_that_cannot_be_right_is_rejected(tmp_path: Path, case: str) -> N
     assert files(tmp_path) == {"mine.pth"}
 
 
-def test_import_replaces_only_when_told_to(tmp_path: Path) -> None:
+def test_import_replaces_only_with_the_option(tmp_path: Path) -> None:
     take_in(tmp_path, reference_tensors(SMALL))
     with pytest.raises(InvalidWeightsError, match="mine_x2 already exists"):
         take_in(tmp_path, reference_tensors({**SMALL, "embed_dim": 24}))

@@ -201,7 +201,7 @@ def test_weights_folder_precedes_bundled_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in VARIANTS.values() if row.is_bundled], ids=lambda row: row.name)
-def test_what_ships_loads_and_is_small(row: Variant) -> None:
+def test_bundled_weights_load_and_are_small(row: Variant) -> None:
     path = find_weights(row, None)
     load_network(row, path)
     assert path.stat().st_size <= 2_000_000
