@@ -197,8 +197,8 @@ def read_traffic(path: Path, *, days: float | None = None) -> Traffic:
     rows.sort(key=lambda row: row[0])
     moments = np.array([row[0] for row in rows])
     span = days if days is not None else max(1.0, float(np.ceil(moments[-1] / DAY_S)))
-    kept = moments < span * DAY_S
-    return Traffic(path.name, span, moments[kept], np.array([row[1] for row in rows])[kept], int(kept.sum()))
+    inside = moments < span * DAY_S
+    return Traffic(path.name, span, moments[inside], np.array([row[1] for row in rows])[inside], int(inside.sum()))
 
 
 def _read_rows(path: Path, text: str) -> Iterator[tuple[float, float]]:

@@ -107,8 +107,8 @@ def _open(upload: Upload, *, low_bytes: bool = False) -> PilImage.Image:
         check_pixels(container.required_chunks)
     opened.load()
     if container.format == "JPEG" and (lengthened := lengthen_last_scan(container.required_chunks)):
-        again = PilImage.open(BytesIO(b"".join(lengthened)), formats=["JPEG"])
-        if not have_same_pixels(opened, again):
+        reopened = PilImage.open(BytesIO(b"".join(lengthened)), formats=["JPEG"])
+        if not have_same_pixels(opened, reopened):
             raise UnreadableImageError("Truncated or corrupt JPEG: its last scan lacks blocks. Send the whole file.")
     if upload.orientation in _TRANSPOSITIONS:
         return opened.transpose(_TRANSPOSITIONS[upload.orientation])

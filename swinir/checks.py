@@ -46,9 +46,9 @@ class OutputChecks:
 
     def to_sentence(self) -> str:
         """Return the checks as text for users."""
-        again = f" ({self.reruns} computed again in full precision)" if self.reruns else ""
+        rerun_note = f" ({self.reruns} computed again in full precision)" if self.reruns else ""
         return (
-            f"Checked: {self.tiles} {'tile' if self.tiles == 1 else 'tiles'}{again}, every value finite. "
+            f"Checked: {self.tiles} {'tile' if self.tiles == 1 else 'tiles'}{rerun_note}, every value finite. "
             f"Scaled back down, the result matches the upload at {self.back_db:.1f} dB."
         )
 

@@ -27,8 +27,8 @@ def read_pixels(path: Path) -> npt.NDArray[np.uint8]:
 
 def set5_pair(name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Return (the x4 input, the reference) of a Set5 image; the reference is cropped to 4x the input."""
-    given, reference = read_pixels(SET5 / "x4" / f"{name}.png"), read_pixels(SET5 / "HR" / f"{name}.png")
-    return given, reference[: given.shape[0] * 4, : given.shape[1] * 4]
+    low_resolution, reference = read_pixels(SET5 / "x4" / f"{name}.png"), read_pixels(SET5 / "HR" / f"{name}.png")
+    return low_resolution, reference[: low_resolution.shape[0] * 4, : low_resolution.shape[1] * 4]
 
 
 def max_difference(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> int:

@@ -144,9 +144,9 @@ def check_containers(compose: Compose, inspect: Callable[[str], str]) -> None:
         status = compose("exec", "-T", service, "cat", "/proc/1/status")
         facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
         limits = [facts["Uid"].split()[0] != "0", int(facts["CapEff"], 16) == 0, facts["NoNewPrivs"] == "1"]
-        tried = compose("exec", "-T", service, "sh", "-c", "touch /x /etc/x 2>&1; ls /x /etc/x 2>/dev/null; exit 0")
+        output = compose("exec", "-T", service, "sh", "-c", "touch /x /etc/x 2>&1; ls /x /etc/x 2>/dev/null; exit 0")
         expect(all(limits), f"{service}: uid {facts['Uid'].split()[0]}, no capability, no new privileges")
-        expect(tried.count("Read-only file system") == 2, f"{service}: its root file system is read-only")
+        expect(output.count("Read-only file system") == 2, f"{service}: its root file system is read-only")
         details = json.loads(inspect(compose("ps", "-q", service).strip()))[0]
         host = details["HostConfig"]
         bounded = [host["Memory"] > 0, host["PidsLimit"] > 0, host["NanoCpus"] > 0 or host["CpuQuota"] > 0]

@@ -163,10 +163,10 @@ class _BoundedBody:
 
     def read(self, size: int) -> bytes:
         """Return at most `size` bytes; none at the end of the body."""
-        left = (self._max_bytes + 1 if self._length is None else self._length) - self._read
-        if left <= 0:
+        remaining = (self._max_bytes + 1 if self._length is None else self._length) - self._read
+        if remaining <= 0:
             return b""
-        data = self._read_stream(min(size, left))
+        data = self._read_stream(min(size, remaining))
         self._read += len(data)
         if not data and self._length is not None:
             raise problems.IncompleteBody(

@@ -78,8 +78,8 @@ def _run_together(engine: Engine, variant: str, group: list[TileJob]) -> bool:
         return len(group) == 1
     first = 0
     for job in group:
-        own = slice(first, first + len(job.tiles))
-        job.restored = Restored(restored.tiles[own], restored.checks[own], restored.work_us[own])
+        span = slice(first, first + len(job.tiles))
+        job.restored = Restored(restored.tiles[span], restored.checks[span], restored.work_us[span])
         job.error = None
-        first = own.stop
+        first = span.stop
     return True

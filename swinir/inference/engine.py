@@ -158,10 +158,10 @@ class Engine:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise EngineError(f"{variant} failed on {height}x{width} tiles: {error}") from error
-                tried = part.stop - part.start
-                if tried == 1:
+                count_in_pass = part.stop - part.start
+                if count_in_pass == 1:
                     raise OutOfMemoryError(f"one {height}x{width} tile of {variant} does not fit in memory") from error
-                size, halvings = tried // 2, halvings + 1
+                size, halvings = count_in_pass // 2, halvings + 1
                 self._count(halvings=1)
                 log.warning("out of memory at %s: micro-batch halved to %d tiles", variant, size)
                 if self.device.type == "cuda":
@@ -190,10 +190,10 @@ class Engine:
             for index in torch.nonzero(rerun).flatten().tolist():
                 self._count(reruns=1)
                 log.warning("a tile of %s was not finite: running it again in float32", row.name)
-                again = self._forward(network, network_input[index : index + 1], torch.float32)
-                if not torch.isfinite(again).all():
+                rerun_output = self._forward(network, network_input[index : index + 1], torch.float32)
+                if not torch.isfinite(rerun_output).all():
                     raise NotFiniteError(f"{row.name} returned values that are not finite for a tile, also in float32")
-                restored[index : index + 1] = again
+                restored[index : index + 1] = rerun_output
             if row.channels == 1:  # keep the (enlarged) colour and replace its luminance
                 restored = _enlarge(images, row.scale) + (restored - _enlarge(network_input, row.scale))
             levels, rows = _check(restored.mul_(255.0), images)

@@ -79,13 +79,13 @@ def test_triton_image_has_the_embedded_servers_cpu_setup() -> None:
 @pytest.mark.parametrize(("name", "start"), [("gateway", "gateway"), ("triton", "model_repository")])
 def test_image_has_every_package_that_its_code_imports(name: str, start: str) -> None:
     recipe = (DOCKER / f"{name}.Dockerfile").read_text()
-    wanted, seen = [start], set()
-    while wanted:
-        folder = wanted.pop()
+    pending, seen = [start], set()
+    while pending:
+        folder = pending.pop()
         seen.add(folder)
         for path in (ROOT / folder).rglob("*.py"):
             imported = {module.split(".")[0] for _, module in imports(ast.walk(ast.parse(path.read_text())))}
-            wanted += [other for other in imported & set(SHIPPED) if other not in seen and other not in wanted]
+            pending += [other for other in imported & set(SHIPPED) if other not in seen and other not in pending]
     copied = set(re.findall(r"^COPY (\w+) \w+$", recipe, re.MULTILINE))
     assert seen <= copied, f"docker/{name}.Dockerfile does not copy {sorted(seen - copied)}"
 

@@ -78,7 +78,7 @@ def test_grey_image_stays_grey_without_a_note(tasks: Stack) -> None:
 
 def test_api_lists_all_variants_and_offers_the_installed_ones(tasks: Stack) -> None:
     with urllib.request.urlopen(f"{tasks.url}/api/v1/variants", timeout=30) as response:
-        told = json.load(response)
-    offered = {row["name"] for row in told["variants"]}
+        status = json.load(response)
+    offered = {row["name"] for row in status["variants"]}
     assert offered == {name for name, row in VARIANTS.items() if row.is_bundled} | {*INSTALLED, "mine_x3"}
-    assert offered | {row["name"] for row in told["not_offered"]} == {*VARIANTS, "mine_x3"}
+    assert offered | {row["name"] for row in status["not_offered"]} == {*VARIANTS, "mine_x3"}

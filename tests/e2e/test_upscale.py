@@ -44,22 +44,22 @@ def test_curl_gets_a_png_of_four_times_the_sides(stack: Stack, tmp_path: Path) -
         check=True,
     )
 
-    with Image.open(target) as opened, Image.open(source) as given:
-        assert (opened.format, opened.size) == ("PNG", (given.width * 4, given.height * 4))
+    with Image.open(target) as opened, Image.open(source) as low_res:
+        assert (opened.format, opened.size) == ("PNG", (low_res.width * 4, low_res.height * 4))
 
 
 def test_set5_beats_bicubic_and_equals_the_network(stack: Stack) -> None:
     engine, scores, plain = Engine(), {}, {}
     for name in SET5_NAMES:
-        given, reference = set5_pair(name)
+        low_res, reference = set5_pair(name)
 
         with stack.post((SET5 / "x4" / f"{name}.png").read_bytes()) as response:
             assert response.headers["Content-Type"] == "image/png"
             upscaled = decode_pixels(response.read())
 
-        assert max_difference(upscaled, engine.restore(given[None], DEFAULT_VARIANT).tiles[0]) <= 1
+        assert max_difference(upscaled, engine.restore(low_res[None], DEFAULT_VARIANT).tiles[0]) <= 1
         scores[name] = luminance_psnr(upscaled, reference, border=4)
-        bicubic = Image.fromarray(given).resize((reference.shape[1], reference.shape[0]), Image.Resampling.BICUBIC)
+        bicubic = Image.fromarray(low_res).resize((reference.shape[1], reference.shape[0]), Image.Resampling.BICUBIC)
         plain[name] = luminance_psnr(np.array(bicubic), reference, border=4)
 
     assert np.mean(list(scores.values())) >= LEAST_SET5_DB, scores
@@ -125,8 +125,8 @@ def odd_uploads() -> dict[str, tuple[bytes, tuple[int, int], str]]:
 @pytest.mark.parametrize("case", odd_uploads())
 def test_unusual_but_valid_uploads_are_upscaled(stack: Stack, case: str) -> None:
     data, size, mode = odd_uploads()[case]
-    with Image.open(io.BytesIO(data)) as given:
-        size = size if size[0] else (given.width * 4, given.height * 4)
+    with Image.open(io.BytesIO(data)) as low_res:
+        size = size if size[0] else (low_res.width * 4, low_res.height * 4)
 
     with stack.post(data) as response, Image.open(io.BytesIO(response.read())) as opened:
         assert (opened.size, opened.mode) == (size, mode)

@@ -108,9 +108,9 @@ def test_chain_out_of_order_is_seen(name: str, field: str, value: int, words: st
 def test_backend_concurrency_matches_the_gateways(overlay: str) -> None:
     backend, gateway = (find_service(f"overlays/{overlay}", name) for name in ("backend", "gateway"))
     settings = read_overlay_settings(overlay)
-    places = int(annotation(backend, "max-scale")) * revision(backend)["containerConcurrency"]
-    assert settings.max_concurrent_jobs <= places, "jobs would wait at the activator, where nobody is fair"
-    assert settings.max_concurrent_jobs >= places, "one gateway alone could not wake every pod that max-scale pays for"
+    slots = int(annotation(backend, "max-scale")) * revision(backend)["containerConcurrency"]
+    assert settings.max_concurrent_jobs <= slots, "jobs would wait at the activator, where nobody is fair"
+    assert settings.max_concurrent_jobs >= slots, "one gateway alone could not wake every pod that max-scale pays for"
     assert revision(gateway)["containerConcurrency"] < settings.threads
     tail_s = sum(duration_s(annotation(backend, name)) or 0 for name in TAIL)
     assert settings.scale_to_zero_after_s == tail_s, "asleep is not when it sleeps"

@@ -132,11 +132,11 @@ def test_health_responds_while_every_thread_is_stalled(tmp_path: Path) -> None:
             while len(select.select(socks, [], [], 0.1)[0]) < 64:
                 assert time.monotonic() < end, "some threads were never taken"
             responses = [ask_health(server) for _ in range(3)]
-            answered = len(select.select(socks, [], [], 0)[0])
+            ready = len(select.select(socks, [], [], 0)[0])
 
     assert [status for status, _ in responses] == [200] * 3
     assert usual_wait_s(responses) < AT_ONCE_S
-    assert answered == 64, "no thread was free all the while"
+    assert ready == 64, "no thread was free all the while"
 
 
 def test_file_readers_that_stall_do_not_block_others(usual: Served) -> None:

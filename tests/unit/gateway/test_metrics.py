@@ -43,19 +43,19 @@ def test_scrape_reads_the_sources() -> None:
     metrics.count_request("POST", "/api/v1/upscale", 503, 11.0)
     metrics.count_problem("queue-full")
 
-    told = values(metrics.text())
+    exported = values(metrics.text())
 
-    assert told['superres_gateway_requests_total{method="POST",route="/api/v1/upscale",status="503"}'] == 1
-    assert told['superres_gateway_request_duration_seconds_bucket{le="0.5",route="/"}'] == 1
-    assert told['superres_gateway_problems_total{slug="queue-full"}'] == 1
-    assert told['superres_gateway_backend_state{state="booting"}'] == 1
-    assert told['superres_gateway_backend_state{state="up"}'] == 0
-    assert told['superres_gateway_boot_duration_seconds{quantile="0.9"}'] == 14
-    assert told["superres_gateway_jobs_queued"] == 2
-    assert told['superres_gateway_cache_lookups_total{result="hit"}'] == 5
-    assert told['superres_gateway_monthly_gpu_seconds{kind="idle"}'] == 295
-    assert told["superres_gateway_monthly_gpu_budget_seconds"] == 3_600
-    assert told["superres_gateway_upload_memory_bytes"] == 7_000
+    assert exported['superres_gateway_requests_total{method="POST",route="/api/v1/upscale",status="503"}'] == 1
+    assert exported['superres_gateway_request_duration_seconds_bucket{le="0.5",route="/"}'] == 1
+    assert exported['superres_gateway_problems_total{slug="queue-full"}'] == 1
+    assert exported['superres_gateway_backend_state{state="booting"}'] == 1
+    assert exported['superres_gateway_backend_state{state="up"}'] == 0
+    assert exported['superres_gateway_boot_duration_seconds{quantile="0.9"}'] == 14
+    assert exported["superres_gateway_jobs_queued"] == 2
+    assert exported['superres_gateway_cache_lookups_total{result="hit"}'] == 5
+    assert exported['superres_gateway_monthly_gpu_seconds{kind="idle"}'] == 295
+    assert exported["superres_gateway_monthly_gpu_budget_seconds"] == 3_600
+    assert exported["superres_gateway_upload_memory_bytes"] == 7_000
 
 
 def test_invented_method_is_not_a_label() -> None:
@@ -80,10 +80,10 @@ def test_all_metrics_are_documented() -> None:
     metrics = Metrics(sources())
     metrics.count_request("GET", "/", 200, 0.2)
     metrics.count_problem("queue-full")
-    told = set(re.findall(r"^# TYPE (superres_\S+)", metrics.text(), re.MULTILINE))
+    exported = set(re.findall(r"^# TYPE (superres_\S+)", metrics.text(), re.MULTILINE))
     written = set(re.findall(r"^\| `(superres_\w+)", (ROOT / "docs/reference/metrics.md").read_text(), re.MULTILINE))
 
-    assert {name for name in told if not name.endswith("_created")} == written
+    assert {name for name in exported if not name.endswith("_created")} == written
 
 
 def test_metrics_are_served_on_their_own_port() -> None:

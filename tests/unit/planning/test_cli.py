@@ -150,9 +150,9 @@ def test_sweep_varies_every_setting_alone() -> None:
 @pytest.mark.slow
 def test_sweep_skips_invalid_combinations() -> None:
     trials = list(sweep(SimulationCache(draw_traffic("nobody", days=1, seed=1)), Service(min_scale=3, max_scale=4)))
-    tried = {knob: [trial.value for trial in trials if trial.knob == knob] for knob in ("max_scale", "gpus")}
+    values = {knob: [trial.value for trial in trials if trial.knob == knob] for knob in ("max_scale", "gpus")}
 
-    assert tried == {"max_scale": [4], "gpus": [0]}
+    assert values == {"max_scale": [4], "gpus": [0]}
 
 
 def test_gpu_for_nothing_gives_a_bill_of_zero() -> None:

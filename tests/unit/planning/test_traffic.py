@@ -41,9 +41,9 @@ def test_bursty_trace_has_the_mean_of_poisson_but_in_bursts() -> None:
 def test_front_page_brings_half_its_traffic_in_three_hours() -> None:
     traffic = draw_traffic("front-page", days=30, seed=1)
     noon_s = 15.5 * DAY_S
-    crowd = traffic.arrive_s[(traffic.arrive_s > noon_s) & (traffic.arrive_s < noon_s + DAY_S)]
+    visitors = traffic.arrive_s[(traffic.arrive_s > noon_s) & (traffic.arrive_s < noon_s + DAY_S)]
 
-    assert (crowd < noon_s + 3 * 3600).mean() == pytest.approx(0.5, abs=0.06)
+    assert (visitors < noon_s + 3 * 3600).mean() == pytest.approx(0.5, abs=0.06)
 
 
 def test_session_has_one_to_five_images() -> None:

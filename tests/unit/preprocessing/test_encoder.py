@@ -25,9 +25,9 @@ GIVEN = {
 }
 
 
-def encode_bands(given: Image, format_: OutputFormat, cuts: tuple[int, ...]) -> bytes:
-    encoder = BandEncoder(given, 2, format_, 90)
-    large = given.pixels.repeat(2, axis=0).repeat(2, axis=1)
+def encode_bands(original: Image, format_: OutputFormat, cuts: tuple[int, ...]) -> bytes:
+    encoder = BandEncoder(original, 2, format_, 90)
+    large = original.pixels.repeat(2, axis=0).repeat(2, axis=1)
     for band in np.split(large, cuts):
         encoder.add(band)
     return encoder.finish()
@@ -41,15 +41,15 @@ def decoded(data: bytes) -> tuple[str, bytes, bytes | None]:
 @pytest.mark.parametrize("format_", get_args(OutputFormat))
 @pytest.mark.parametrize("kind", GIVEN)
 def test_bands_decode_like_the_whole_image(kind: str, format_: OutputFormat) -> None:
-    given = GIVEN[kind]
+    original = GIVEN[kind]
     whole = Image(
-        given.pixels.repeat(2, axis=0).repeat(2, axis=1),
-        alpha=None if given.alpha is None else scale_alpha(given.alpha, 2),
-        is_grey=given.is_grey,
-        icc_profile=given.icc_profile,
+        original.pixels.repeat(2, axis=0).repeat(2, axis=1),
+        alpha=None if original.alpha is None else scale_alpha(original.alpha, 2),
+        is_grey=original.is_grey,
+        icc_profile=original.icc_profile,
     )
 
-    assert decoded(encode_bands(given, format_, (10, 11, 40))) == decoded(encode(whole, format_, 90))
+    assert decoded(encode_bands(original, format_, (10, 11, 40))) == decoded(encode(whole, format_, 90))
 
 
 def test_same_bands_make_the_same_bytes() -> None:
@@ -75,11 +75,11 @@ def test_image_the_format_cannot_hold_is_rejected_before_any_band() -> None:
 
 @pytest.mark.parametrize("format_", ["png", "jpeg"])
 def test_memory_follows_the_band_for_any_image_holds(format_: OutputFormat) -> None:
-    given = Image(np.zeros((1_024, 512, 3), np.uint8), alpha=np.full((1_024, 512), 9, np.uint8))
+    original = Image(np.zeros((1_024, 512, 3), np.uint8), alpha=np.full((1_024, 512), 9, np.uint8))
     band, pixels = np.zeros((32, 2_048, 3), np.uint8), 4_096 * 2_048
     tracemalloc.start()  # includes numpy's memory
 
-    encoder = BandEncoder(given, 4, format_, 90)
+    encoder = BandEncoder(original, 4, format_, 90)
     for _ in range(4_096 // len(band)):
         encoder.add(band)
     data = encoder.finish()

@@ -20,12 +20,12 @@ ROUNDS = 180
 
 @pytest.mark.parametrize("name", SEEDS)
 def test_damaged_uploads_are_rejected_by_name_or_decoded_whole(name: str) -> None:
-    dice = random.Random(name)
+    rng = random.Random(name)
     outcomes: Counter[str] = Counter()
     sentences: list[str] = []
     for _ in range(ROUNDS):
-        damaged = dice.choice(DAMAGES)(SEEDS[name], dice)
-        data = seal(damaged) if dice.random() < 0.5 else damaged
+        damaged = rng.choice(DAMAGES)(SEEDS[name], rng)
+        data = seal(damaged) if rng.random() < 0.5 else damaged
         try:
             upload = probe(data, LIMITS)
             image = decode(upload)

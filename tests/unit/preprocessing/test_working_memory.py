@@ -49,14 +49,14 @@ def make_upload(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Uplo
 @pytest.mark.parametrize("format_", get_args(OutputFormat))
 @pytest.mark.parametrize("channels", [3, 4])
 def test_noise_takes_no_more_than_it_is_said_to(format_: OutputFormat, channels: int) -> None:
-    told = working_bytes(make_upload(np.zeros((SIDE, SIDE, channels), np.uint8)), 4, format_)
+    predicted = working_bytes(make_upload(np.zeros((SIDE, SIDE, channels), np.uint8)), 4, format_)
 
     response = subprocess.run(
         [sys.executable, "-c", MEASURE, format_, str(channels)], cwd=ROOT, capture_output=True, text=True, check=True
     )
 
     taken = json.loads(response.stdout)["taken"]
-    assert taken < told, f"{taken / (4 * SIDE) ** 2:.1f} bytes a pixel, told were {told / (4 * SIDE) ** 2:.1f}"
+    assert taken < predicted, f"{taken / (4 * SIDE) ** 2:.1f} bytes per pixel, not {predicted / (4 * SIDE) ** 2:.1f}"
 
 
 def test_more_pixels_a_larger_scale_and_transparency_take_more() -> None:

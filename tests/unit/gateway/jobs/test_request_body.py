@@ -34,15 +34,15 @@ class Watched(BytesIO):
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
-        self.taken = 0
+        self.bytes_read = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
         data = super().read(size)
-        self.taken += len(data)
+        self.bytes_read += len(data)
         return data
 
 
-def ask_watched(client: FlaskClient, key: str, data: bytes, **environ: Any) -> tuple[tuple[int, str], int]:
+def send_counted(client: FlaskClient, key: str, data: bytes, **environ: Any) -> tuple[tuple[int, str], int]:
     """Post a raw body and return (problem, bytes read of it)."""
     body = Watched(data)
     response = client.post(
@@ -51,7 +51,7 @@ def ask_watched(client: FlaskClient, key: str, data: bytes, **environ: Any) -> t
         headers={"X-API-Key": key},
         environ_overrides={"wsgi.input_terminated": True, **environ},
     )
-    return read_problem(response), body.taken
+    return read_problem(response), body.bytes_read
 
 
 BAD_IMAGES = {
@@ -104,10 +104,10 @@ def test_unusual_image_is_accepted(client: FlaskClient, key: str, upscaler: Fake
 def test_upload_over_limit_returns_413_unread(make_app: MakeApp, key: str) -> None:
     client = make_app(max_upload_bytes=2_000).test_client()
 
-    problem, taken = ask_watched(client, key, bytes(2_001), CONTENT_LENGTH="2001")
+    problem, bytes_read = send_counted(client, key, bytes(2_001), CONTENT_LENGTH="2001")
 
     assert problem == (413, "too-many-bytes")
-    assert taken == 0
+    assert bytes_read == 0
 
 
 def test_error_names_size_and_limit(make_app: MakeApp, key: str) -> None:
@@ -122,40 +122,40 @@ def test_chunked_body_is_read_to_one_byte_past_the_limit(make_app: MakeApp, key:
     client = make_app(max_upload_bytes=2_000).test_client()
     png = images.insert_png_chunk(PHOTO, b"teSt", bytes(100_000))
 
-    problem, taken = ask_watched(client, key, png, CONTENT_LENGTH="", HTTP_TRANSFER_ENCODING="chunked")
+    problem, bytes_read = send_counted(client, key, png, CONTENT_LENGTH="", HTTP_TRANSFER_ENCODING="chunked")
 
     assert problem == (413, "too-many-bytes")
-    assert taken == 2_001
+    assert bytes_read == 2_001
 
 
 def test_body_without_length_is_empty(client: FlaskClient, key: str) -> None:
-    problem, taken = ask_watched(client, key, PHOTO, CONTENT_LENGTH="", **{"wsgi.input_terminated": False})
+    problem, bytes_read = send_counted(client, key, PHOTO, CONTENT_LENGTH="", **{"wsgi.input_terminated": False})
 
     assert problem == (400, "empty-upload")
-    assert taken == 0
+    assert bytes_read == 0
 
 
 def test_body_shorter_than_its_length_is_incomplete(client: FlaskClient, key: str) -> None:
-    problem, _ = ask_watched(client, key, PHOTO[:100], CONTENT_LENGTH=str(len(PHOTO)))
+    problem, _ = send_counted(client, key, PHOTO[:100], CONTENT_LENGTH=str(len(PHOTO)))
 
     assert problem == (400, "incomplete-body")
 
 
 def test_body_without_api_key_is_not_read(client: FlaskClient) -> None:
-    problem, taken = ask_watched(client, "", PHOTO, CONTENT_LENGTH=str(len(PHOTO)))
+    problem, bytes_read = send_counted(client, "", PHOTO, CONTENT_LENGTH=str(len(PHOTO)))
 
     assert problem == (401, "key-required")
-    assert taken == 0
+    assert bytes_read == 0
 
 
 @pytest.mark.parametrize("head", [b"not an image ", images.png_header_only(30_000, 30_000)])
 def test_body_is_rejected_by_its_first_bytes(client: FlaskClient, key: str, head: bytes) -> None:
     data = head + bytes(1_000_000)
 
-    problem, taken = ask_watched(client, key, data, CONTENT_LENGTH=str(len(data)))
+    problem, bytes_read = send_counted(client, key, data, CONTENT_LENGTH=str(len(data)))
 
     assert problem[0] in (413, 415)
-    assert taken == 65_536
+    assert bytes_read == 65_536
 
 
 def test_form_is_rejected_by_its_first_bytes(client: FlaskClient, key: str) -> None:
@@ -169,7 +169,7 @@ def test_form_is_rejected_by_its_first_bytes(client: FlaskClient, key: str) -> N
     )
 
     assert read_problem(response) == (415, "unknown-format")
-    assert body.taken <= 3 * 65_536
+    assert body.bytes_read <= 3 * 65_536
 
 
 def test_truncated_header_is_not_rejected_early() -> None:

@@ -182,12 +182,12 @@ def test_metrics_count_and_are_not_public(make_app: MakeApp, key: str) -> None:
         assert [response.status_code for response in (first, second, refused)] == [200, 200, 415]
     assert client.get("/metrics").status_code == 404
 
-    told: Any = services(app).metrics.text()
+    metrics_text: Any = services(app).metrics.text()
 
-    assert 'requests_total{method="POST",route="/api/v1/upscale",status="200"} 2.0' in told
-    assert 'problems_total{slug="unknown-format"} 1.0' in told
-    assert 'cache_lookups_total{result="hit"} 1.0' in told
-    assert str(PHOTO) not in told
+    assert 'requests_total{method="POST",route="/api/v1/upscale",status="200"} 2.0' in metrics_text
+    assert 'problems_total{slug="unknown-format"} 1.0' in metrics_text
+    assert 'cache_lookups_total{result="hit"} 1.0' in metrics_text
+    assert str(PHOTO) not in metrics_text
 
 
 def test_upload_memory_is_released(make_app: MakeApp, key: str) -> None:

@@ -131,11 +131,11 @@ def test_phase_sweep_reproduces_the_times(setting: str) -> None:
         base["requests"] = [[arrive_s, 3, 0, -1, -1, "A"]]
         run = replay_run(base)
         (request,) = run.requests
-        mine = (run.times(0, 1)[-1], request.start_ns / 1e9, request.end_ns / 1e9, run.times(1, 0)[-1])
+        times = (run.times(0, 1)[-1], request.start_ns / 1e9, request.end_ns / 1e9, run.times(1, 0)[-1])
         found += [
-            (arrive_s, got, want)
-            for got, want in zip(mine, (up_s, ready_s, end_s, down_s), strict=True)
-            if abs(got - want) > TIME_TOLERANCE_S
+            (arrive_s, actual, expected)
+            for actual, expected in zip(times, (up_s, ready_s, end_s, down_s), strict=True)
+            if abs(actual - expected) > TIME_TOLERANCE_S
         ]
 
     assert len(rows) == 40
