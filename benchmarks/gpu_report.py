@@ -9,12 +9,12 @@ from typing import Any
 
 from benchmarks.report import ROOT, replace_part, table
 
-NOTHING_YET = ["No results yet. Run `make gpu` on a machine with a GPU."]
+NO_RESULTS = ["No results yet. Run `make gpu` on a machine with a GPU."]
 
 
 def write_gpu_report(results: Path, page: Path = ROOT / "docs/measurements/gpu.md") -> None:
     """Write the measured part of docs/measurements/gpu.md."""
-    lines = make_lines(json.loads(results.read_text())) if results.exists() else NOTHING_YET
+    lines = make_lines(json.loads(results.read_text())) if results.exists() else NO_RESULTS
     replace_part(page, "gpu", lines)
 
 

@@ -41,7 +41,7 @@ PANEL = 16
 # Length of the array of zeros in `attend` of fused_block.c; longer heads run in PyTorch.
 MAX_HEAD_DIM = 1024
 # Added to the scores of padding tokens, so that their exponential is zero.
-FAR_BELOW = -1e30
+PADDING_SCORE = -1e30
 # Maximum difference from PyTorch, relative to the largest magnitude, at which the library is used.
 TOLERANCE = 1e-5
 _enabled = True
@@ -89,7 +89,7 @@ class FusedBlock:
             "fc2_bias": _pad(block.mlp.fc2.bias),
         }
         self._biases = {
-            kind: _pad(attention.make_bias(kind), FAR_BELOW) for kind in (KINDS if block.shifted else KINDS[:1])
+            kind: _pad(attention.make_bias(kind), PADDING_SCORE) for kind in (KINDS if block.shifted else KINDS[:1])
         }
         pointers = {name: tensor.data_ptr() for name, tensor in self._tensors.items()}
         self._window_tokens = window_tokens

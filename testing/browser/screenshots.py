@@ -36,14 +36,14 @@ SHOTS: dict[str, tuple[str, dict[str, Any]]] = {
 TALL = {"width": 1180, "height": 3_400}
 """Tall enough for the whole iframe: the browser paints only the part on the screen."""
 QUALITY = 88
-MOST_PX = 2_500
+MAX_PX = 2_500
 """Maximum height of a screenshot; the rest of the page is the same in all of them."""
 
 
 def save(shot: bytes, path: Path) -> None:
     """Write a screenshot as WebP, a fifth of the size of a PNG. A palette would change the page's colours."""
     with Image.open(BytesIO(shot)) as image:
-        seen = image.convert("RGB").crop((0, 0, image.width, min(image.height, MOST_PX)))
+        seen = image.convert("RGB").crop((0, 0, image.width, min(image.height, MAX_PX)))
         seen.save(path, quality=QUALITY, method=6)
 
 

@@ -18,7 +18,7 @@ from testing.source_tree import SHIPPED, imports
 DOCKER = ROOT / "docker"
 NAMES = ("triton", "gateway")
 # Triton's image is measured on 26.07; the floor for anything reachable is 26.04 (docs/how-to/operate.md).
-LEAST_TRITON = (26, 7)
+MIN_TRITON_VERSION = (26, 7)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -46,7 +46,7 @@ def test_bases_are_pinned() -> None:
     assert re.search(r"^ARG PYTHON_IMAGE=\S+@sha256:[0-9a-f]{64}$", gateway, re.MULTILINE)
     version = re.search(r"^ARG TRITON_IMAGE=nvcr\.io/nvidia/tritonserver:(\d+)\.(\d+)-py3$", triton, re.MULTILINE)
     assert version
-    assert (int(version[1]), int(version[2])) >= LEAST_TRITON
+    assert (int(version[1]), int(version[2])) >= MIN_TRITON_VERSION
     assert "TRITON_DIGEST is empty" in triton
 
 

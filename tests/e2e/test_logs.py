@@ -16,7 +16,7 @@ from testing.stack import Stack
 LIMIT_S = 20.0
 WRONG_KEY = "ssr_a-key-that-nobody-made-4711"
 FILE_NAME = "geheim-urlaub-2026"
-PLACE = "XY-GPS-HOME"
+GPS_MARKER = "XY-GPS-HOME"
 
 
 def multipart(data: bytes, filename: str) -> tuple[bytes, str]:
@@ -61,7 +61,7 @@ def test_request_id_is_in_one_log_line_of_the_gateway_and_one_of_triton(stack: S
 
 
 def test_logs_have_no_keys_file_names_or_addresses(stack: Stack) -> None:
-    exif = b"Exif\0\0" + images.exif_with_orientation(1) + PLACE.encode()
+    exif = b"Exif\0\0" + images.exif_with_orientation(1) + GPS_MARKER.encode()
     jpeg = images.encode_jpeg(images.draw_photo(40, 40, seed=time.monotonic_ns() % 2**31), exif=exif)
     body, content_type = multipart(jpeg, f"{FILE_NAME}.jpg")
     key = {"X-API-Key": stack.key, "Content-Type": content_type, "X-Forwarded-For": "203.0.113.77"}
@@ -84,7 +84,7 @@ def test_logs_have_no_keys_file_names_or_addresses(stack: Stack) -> None:
     logs["what it printed"] = "\n".join(stack.printed)
 
     assert logs.keys() >= {"gateway.log", "triton.log"}
-    for text in (stack.key, WRONG_KEY, FILE_NAME, PLACE, "203.0.113.77", *secrets):
+    for text in (stack.key, WRONG_KEY, FILE_NAME, GPS_MARKER, "203.0.113.77", *secrets):
         assert [name for name, log in logs.items() if text in log] == [], text
     requests = [json.loads(line) for line in logs["gateway.log"].splitlines() if '"gateway.request"' in line]
     assert {line["address"] for line in requests} == {"127.0.0.0/24"}

@@ -31,7 +31,7 @@ THREADS = 4
 """Few enough to fill neither the queue, so that a 503 is a failure, nor MAX_LINGERING."""
 MAX_GROWTH_BYTES = 300_000_000
 LIMIT_S = 120.0
-AMPLE = "100000 per minute"
+HIGH_RATE = "100000 per minute"
 PIXELS = images.draw_photo(16, 16)
 PNG, JPEG, WEBP = images.encode_png(PIXELS), images.encode_jpeg(PIXELS), images.encode_webp(PIXELS)
 
@@ -42,7 +42,7 @@ Dice = random.Random
 def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server with the default limits on images and without rate limits."""
     names = ("ANONYMOUS_REQUESTS", "ANONYMOUS_MEGAPIXELS", "CLIENT_REQUESTS", "CLIENT_MEGAPIXELS", "BAN_AFTER")
-    ample = {f"SUPERRES_{name}": AMPLE for name in names}
+    ample = {f"SUPERRES_{name}": HIGH_RATE for name in names}
     each = {"SUPERRES_MAX_CONCURRENT_REQUESTS": "1000"}
     with serving(tmp_path_factory.mktemp("exposed"), **ample, **each) as server:
         yield server

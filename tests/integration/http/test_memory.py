@@ -21,12 +21,12 @@ from testing import images
 from testing.server import Served, read_memory_bytes, read_worker_pid, serving
 
 MAX_GROWTH_BYTES = 300_000_000
-LITTLE_BYTES = 200_000_000
+MAX_BANDED_GROWTH_BYTES = 200_000_000
 """43 to 105 MB measured, most of it in the decoder; an encoder that holds all pixels needs at least 201 MB."""
 SIDE = 2_048
-AT_ONCE = 3
+CONCURRENT_REQUESTS = 3
 LIMIT_S = 120.0
-AMPLE = "100000 per minute"
+HIGH_RATE = "100000 per minute"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def banded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def banded_key(banded: Served) -> str:
-    return ApiKeyStore(banded.state_dir / "keys.json").new("tests", requests=AMPLE, megapixels=AMPLE)
+    return ApiKeyStore(banded.state_dir / "keys.json").new("tests", requests=HIGH_RATE, megapixels=HIGH_RATE)
 
 
 def flat(side: int, *, is_transparent: bool) -> bytes:
@@ -80,17 +80,17 @@ def test_several_full_size_images_need_little_memory(
 ) -> None:
     data = flat(SIDE, is_transparent=is_transparent)
 
-    responses, growth = measure_growth(banded, banded_key, f"?format={format_}", data, AT_ONCE)
+    responses, growth = measure_growth(banded, banded_key, f"?format={format_}", data, CONCURRENT_REQUESTS)
 
-    assert [status for status, _, _ in responses] == [200] * AT_ONCE
-    assert growth < LITTLE_BYTES, f"{growth / 1e6:.0f} MB for {AT_ONCE} times {len(data)} bytes"
+    assert [status for status, _, _ in responses] == [200] * CONCURRENT_REQUESTS
+    assert growth < MAX_BANDED_GROWTH_BYTES, f"{growth / 1e6:.0f} MB for {CONCURRENT_REQUESTS} times {len(data)} bytes"
 
 
 @pytest.mark.parametrize("is_transparent", [False, True])
 def test_full_size_webp_is_rejected_before_decoding(banded: Served, banded_key: str, is_transparent: bool) -> None:
     data = flat(SIDE, is_transparent=is_transparent)
 
-    responses, growth = measure_growth(banded, banded_key, "?format=webp", data, AT_ONCE)
+    responses, growth = measure_growth(banded, banded_key, "?format=webp", data, CONCURRENT_REQUESTS)
 
     kind = "WebP with transparency" if is_transparent else "WebP"
     limit = f"{7_142_857 if is_transparent else 18_750_000:,}"
@@ -106,8 +106,8 @@ def test_largest_webp_stays_within_working_memory(banded: Served, banded_key: st
     side = int(max_result_pixels("webp", Settings(), is_transparent=is_transparent) ** 0.5) // 4
 
     responses, growth = measure_growth(
-        banded, banded_key, "?format=webp", flat(side, is_transparent=is_transparent), AT_ONCE
+        banded, banded_key, "?format=webp", flat(side, is_transparent=is_transparent), CONCURRENT_REQUESTS
     )
 
-    assert [status for status, _, _ in responses] == [200] * AT_ONCE
+    assert [status for status, _, _ in responses] == [200] * CONCURRENT_REQUESTS
     assert growth < MAX_GROWTH_BYTES, f"{growth / 1e6:.0f} MB"

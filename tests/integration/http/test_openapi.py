@@ -24,7 +24,7 @@ from testing.server import serving
 EXAMPLES = 12
 """Examples per operation and kind; about 300 requests with the coverage phase."""
 LIMIT_S = 300.0
-AMPLE = "100000 per minute"
+HIGH_RATE = "100000 per minute"
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_parameters_list_the_available_values(described: dict[str, Any]) -> None
 
 def test_schemathesis_finds_no_fault(tmp_path: Path) -> None:
     limits = {
-        f"SUPERRES_{name}": AMPLE
+        f"SUPERRES_{name}": HIGH_RATE
         for name in (
             "ANONYMOUS_REQUESTS",
             "ANONYMOUS_MEGAPIXELS",

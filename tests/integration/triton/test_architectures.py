@@ -33,7 +33,7 @@ ARCHITECTURES = tuple({repr(dict(row.config)): name for name, row in reversed(li
 AS_PUBLISHED = "classical_x3"
 """Installed from a .pth as its authors would publish it, with buffers and the key `params`; its hash is not pinned."""
 IMPORTED = "anime_x4"
-MOST_OFF = 5e-4
+TOLERANCE = 5e-4
 """Share of values that may differ by one level, because a sum in another order rounds differently.
 
 Two float32 formulations differ by up to 2e-6 of a magnitude of 1, or 0.0005 levels:
@@ -107,7 +107,7 @@ def reference(row: Variant, tensors: dict[str, Tensor], pixels: Any) -> Any:
 def assert_close(upscaled: Any, expected: Any) -> None:
     assert max_difference(upscaled, expected) <= 1
     off = int((upscaled != expected).sum())
-    assert off <= max(1, MOST_OFF * upscaled.size), f"{off} of {upscaled.size} values are a level off"
+    assert off <= max(1, TOLERANCE * upscaled.size), f"{off} of {upscaled.size} values are a level off"
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -21,15 +21,15 @@ from testing.images import draw_photo
 from testing.triton import TritonServer, run_server
 from testing.triton_clients import upscale
 
-ASKED = 'on_cpu = self.engine.device.type == "cpu"'
+DEVICE_CHECK = 'on_cpu = self.engine.device.type == "cpu"'
 
 
 def test_ensemble_and_stream_give_equal_images_on_gpu(triton_server: TritonServer, tmp_path: Path) -> None:
     repository = tmp_path / "model_repository"
     shutil.copytree(ROOT / "model_repository", repository, ignore=shutil.ignore_patterns("__pycache__"))
     model = repository / "swinir" / "1" / "model.py"
-    assert model.read_text().count(ASKED) == 1
-    model.write_text(model.read_text().replace(ASKED, "on_cpu = False"))
+    assert model.read_text().count(DEVICE_CHECK) == 1
+    model.write_text(model.read_text().replace(DEVICE_CHECK, "on_cpu = False"))
     images = [draw_photo(*sides, seed=sum(sides)) for sides in ((40, 64), (160, 200), (160, 200), (300, 280))]
     expected = [upscale(triton_server, image) for image in images]
 

@@ -17,7 +17,7 @@ from testing.triton import TritonServer
 from testing.triton_clients import upscale
 from training.metrics import psnr
 
-LEAST_DB = 80.0
+MIN_DB = 80.0
 
 
 def gradient(height: int, width: int) -> Any:
@@ -50,4 +50,4 @@ def test_tiles_leave_no_seam(triton_server: TritonServer, engine: Engine, name: 
 
     whole = engine.restore(pixels[None], DEFAULT_VARIANT).tiles[0]
     assert max_difference(tiled, whole) <= 1
-    assert psnr(tiled, whole) >= LEAST_DB, f"{psnr(tiled, whole):.1f} dB"
+    assert psnr(tiled, whole) >= MIN_DB, f"{psnr(tiled, whole):.1f} dB"

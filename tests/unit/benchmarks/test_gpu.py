@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import gpu
-from benchmarks.gpu_report import NOTHING_YET, make_lines, write_gpu_report
+from benchmarks.gpu_report import NO_RESULTS, make_lines, write_gpu_report
 from benchmarks.machine import describe_machine
 from swinir.inference.engine import Engine
 from testing.data import ROOT
@@ -42,7 +42,7 @@ def test_every_part_runs_and_becomes_a_page(tmp_path: Path) -> None:
     assert f"| compact_x4 | 16 | **{measured['networks'][0]['ratios']['ours']['median']:.2f}** |" in text
     assert "| compact_x4 | 16 | 12: " in text
     assert "none (CPU)" in text
-    assert NOTHING_YET[0] not in text
+    assert NO_RESULTS[0] not in text
 
 
 def test_micro_batch_out_of_memory_ends_the_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from testing import images
 
 PHOTO, ALPHA = images.draw_photo(24, 40), images.draw_alpha(24, 40)
 LARGE = PHOTO.repeat(2, axis=0).repeat(2, axis=1)
-GIVEN = {
+IMAGES = {
     "colour": Image(PHOTO),
     "with alpha": Image(PHOTO, alpha=ALPHA),
     "grey": Image(np.repeat(PHOTO[..., :1], 3, axis=2), is_grey=True),
@@ -39,9 +39,9 @@ def decoded(data: bytes) -> tuple[str, bytes, bytes | None]:
 
 
 @pytest.mark.parametrize("format_", get_args(OutputFormat))
-@pytest.mark.parametrize("kind", GIVEN)
+@pytest.mark.parametrize("kind", IMAGES)
 def test_bands_decode_like_the_whole_image(kind: str, format_: OutputFormat) -> None:
-    original = GIVEN[kind]
+    original = IMAGES[kind]
     whole = Image(
         original.pixels.repeat(2, axis=0).repeat(2, axis=1),
         alpha=None if original.alpha is None else scale_alpha(original.alpha, 2),
@@ -53,19 +53,19 @@ def test_bands_decode_like_the_whole_image(kind: str, format_: OutputFormat) -> 
 
 
 def test_same_bands_make_the_same_bytes() -> None:
-    assert encode_bands(GIVEN["with alpha"], "png", (10, 40)) == encode_bands(GIVEN["with alpha"], "png", (10, 40))
+    assert encode_bands(IMAGES["with alpha"], "png", (10, 40)) == encode_bands(IMAGES["with alpha"], "png", (10, 40))
 
 
 @pytest.mark.parametrize("format_", ["png", "jpeg"])
 def test_rows_missing_or_too_many_are_rejected(format_: OutputFormat) -> None:
-    encoder = BandEncoder(GIVEN["colour"], 2, format_, 90)
+    encoder = BandEncoder(IMAGES["colour"], 2, format_, 90)
     encoder.add(LARGE[:40])
     with pytest.raises(ValueError, match="8 of 48 rows are missing"):
         encoder.finish()
     with pytest.raises(ValueError, match="do not fit"):
         encoder.add(LARGE[:9])
     with pytest.raises(ValueError, match="do not fit"):
-        BandEncoder(GIVEN["colour"], 2, format_, 90).add(PHOTO)
+        BandEncoder(IMAGES["colour"], 2, format_, 90).add(PHOTO)
 
 
 def test_image_the_format_cannot_hold_is_rejected_before_any_band() -> None:

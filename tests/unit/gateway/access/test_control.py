@@ -199,7 +199,7 @@ def test_form_as_a_browser_sends_it_is_accepted(client: FlaskClient) -> None:
 
 TOKENS = CsrfTokens(FORM_SECRET, 60)
 OLD = CsrfTokens(FORM_SECRET, 60, clock=lambda: 1_700_000_000.0).create()
-AHEAD = CsrfTokens(FORM_SECRET, 60, clock=lambda: 4_000_000_000.0).create()
+FUTURE_TOKEN = CsrfTokens(FORM_SECRET, 60, clock=lambda: 4_000_000_000.0).create()
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ AHEAD = CsrfTokens(FORM_SECRET, 60, clock=lambda: 4_000_000_000.0).create()
         "",
         "x",
         OLD,
-        AHEAD,
+        FUTURE_TOKEN,
         CsrfTokens("another secret", 60).create(),
         TOKENS.create()[:-1],
         TOKENS.create() + "x",

@@ -17,7 +17,7 @@ from swinir.zoo import VARIANTS, Variant
 from testing.networks import install_small
 
 CPU = torch.device("cpu")
-MUCH = 10**9
+UNLIMITED = 10**9
 
 
 def network_size_bytes(row: Variant) -> int:
@@ -32,7 +32,7 @@ def test_concurrent_requests_load_a_network_once(tmp_path: Path) -> None:
         loads.append(row.name)
         return load_network(row, path, device)
 
-    cache = NetworkCache(tmp_path, CPU, MUCH, load)
+    cache = NetworkCache(tmp_path, CPU, UNLIMITED, load)
 
     def ask(_: int) -> SwinIR:
         start.wait()
@@ -70,7 +70,7 @@ def test_variant_larger_than_the_limit_is_held_alone(tmp_path: Path) -> None:
 
 def test_file_that_was_replaced_is_loaded_again(tmp_path: Path) -> None:
     row = install_small(tmp_path, "a")
-    cache = NetworkCache(tmp_path, CPU, MUCH)
+    cache = NetworkCache(tmp_path, CPU, UNLIMITED)
     before = cache.get(row)
     row = install_small(tmp_path, "a", embed_dim=24)
     assert cache.get(row) is not before
@@ -80,7 +80,7 @@ def test_file_that_was_replaced_is_loaded_again(tmp_path: Path) -> None:
 
 def test_failed_load_is_retried(tmp_path: Path) -> None:
     row, other = install_small(tmp_path, "a"), install_small(tmp_path, "b")
-    cache = NetworkCache(tmp_path, CPU, MUCH)
+    cache = NetworkCache(tmp_path, CPU, UNLIMITED)
     cache.get(other)
     good = (tmp_path / "a.safetensors").read_bytes()
     (tmp_path / "a.safetensors").write_bytes(good[:1000])
@@ -96,11 +96,14 @@ def test_failed_load_is_retried(tmp_path: Path) -> None:
 
 def test_missing_weights_name_the_command_that_fetches_them(tmp_path: Path) -> None:
     with pytest.raises(MissingWeightsError, match="superres weights fetch real_x4"):
-        NetworkCache(tmp_path, CPU, MUCH).get(VARIANTS["real_x4"])
+        NetworkCache(tmp_path, CPU, UNLIMITED).get(VARIANTS["real_x4"])
 
 
 def test_weights_fetched_later_are_found_without_a_restart(tmp_path: Path) -> None:
-    cache, row = NetworkCache(tmp_path, CPU, MUCH), Variant(**{**vars(install_small(tmp_path, "a")), "name": "later"})
+    cache, row = (
+        NetworkCache(tmp_path, CPU, UNLIMITED),
+        Variant(**{**vars(install_small(tmp_path, "a")), "name": "later"}),
+    )
     with pytest.raises(MissingWeightsError):
         cache.get(row)
     (tmp_path / "a.safetensors").rename(tmp_path / "later.safetensors")
@@ -123,7 +126,7 @@ def test_out_of_memory_during_a_load_evicts_the_others_and_retries_once(tmp_path
             raise error
         return load_network(row, path, device)
 
-    cache = NetworkCache(tmp_path, CPU, MUCH, load)
+    cache = NetworkCache(tmp_path, CPU, UNLIMITED, load)
     for name in "abc":
         cache.get(rows[name])
     assert cache.names == ("c",)
