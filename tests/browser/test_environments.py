@@ -94,6 +94,28 @@ def test_phone_needs_no_horizontal_scrolling(make_page: MakePage, gateway: Scrip
     assert small == 0, "every target must be 24 px at least (WCAG 2.5.8)"
 
 
+@pytest.mark.parametrize("width", [320, 360, 430])
+def test_buttons_of_a_result_fit_a_row_of_a_phone(width: int, make_page: MakePage) -> None:
+    page = make_page(viewport={"width": width, "height": 800}, has_touch=True, is_mobile=True)
+    choose(page, file("harbour.png", HARBOUR))
+    start(page)
+    await_state(page, "done")
+
+    broken = page.eval_on_selector_all(
+        ".job-actions :is(button, .button)",
+        """all => all.filter((one) => one.offsetWidth).filter((one) => {
+            const range = document.createRange();
+            range.selectNodeContents(one);
+            return new Set([...range.getClientRects()].map((line) => Math.round(line.top))).size > 1;
+        }).map((one) => one.textContent.trim())""",
+    )
+    assert broken == []
+    tops = page.eval_on_selector_all(
+        ".job-actions :is(.job-save, .job-retry, .job-show)", "all => all.map((one) => one.getBoundingClientRect().top)"
+    )
+    assert len(set(tops)) == 1, "the buttons need more than one row"
+
+
 def test_form_works_without_javascript(make_page: MakePage, gateway: ScriptedGateway) -> None:
     page = make_page(java_script_enabled=False)
     expect(page.locator(".example").first).to_be_hidden()

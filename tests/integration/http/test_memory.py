@@ -97,7 +97,7 @@ def test_full_size_webp_is_rejected_before_decoding(banded: Served, banded_key: 
     for status, _, detail in responses:
         assert status == 413
         assert f"8192 x 8192 = 67,108,864 pixels; the maximum for {kind} is {limit}, " in detail
-        assert "Ask for PNG" in detail
+        assert "Choose PNG" in detail
     assert growth < 20_000_000, f"{growth / 1e6:.0f} MB"
 
 
