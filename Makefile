@@ -18,8 +18,8 @@ setup: .setup-run-$(PINS) ## Make .venv with everything that serving needs
 run: setup ## Serve the page, the API and a real Triton on http://127.0.0.1:$PORT
 	@PORT=$(PORT) $(BIN)/superres serve
 
-unit: .setup-test-$(PINS) ## Run the tests that start no Triton, Redis, Chromium or gunicorn (under a minute)
-	$(BIN)/python -m pytest -q -m "not triton and not redis and not browser and not containers and not slow"
+unit: .setup-test-$(PINS) ## Run the tests that start no Triton, Redis, Chromium or gunicorn (about a minute on two cores)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not triton and not redis and not browser and not containers and not slow"
 
 test: .setup-test-$(PINS) ## Run every test, on the real Triton, Redis and Chromium
 	$(BIN)/python -m pytest
