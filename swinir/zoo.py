@@ -111,9 +111,9 @@ def _config(
     return MappingProxyType({**shared, **sizes, "upscale": scale, "upsampler": upsampler, **others})
 
 
-# Halos: 16 px is measured for the compact network (docs/explanation/tiling.md). The deeper published networks get more;
-# their seams could not be measured without their weights.
-_COMPACT: dict[str, Any] = {"halo": 16, "max_tile_px": 256, "credit": OWN_CREDIT}
+# Halos of bundled variants: measured, at least 84 dB in tiles of 96 px (docs/explanation/tiling.md). The published
+# networks are deeper; their seams could not be measured without their weights.
+_COMPACT: dict[str, Any] = {"halo": 24, "max_tile_px": 256, "credit": OWN_CREDIT}
 _LIGHT: dict[str, Any] = {"halo": 24, "max_tile_px": 256}
 _MEDIUM: dict[str, Any] = {"halo": 32, "max_tile_px": 192}
 _LARGE: dict[str, Any] = {"halo": 32, "max_tile_px": 192}
@@ -137,6 +137,7 @@ def _compact_real(scale: int) -> Variant:
         name=f"compact_real_x{scale}",
         task="real_sr",
         summary=f"{scale}x for photos from phones and the web (blur, noise, JPEG damage). Small; invents no detail.",
+        halo=32,
     )
 
 

@@ -213,6 +213,6 @@ def test_docs_table_of_computed_pixels_matches_the_grid() -> None:
     )
     assert len(rows) == 16
     for width, height, max_tile_px, columns, n_rows, tile_width, tile_height, ratio in rows:
-        grid = choose_grid(int(height), int(width), window=8, halo=16, max_tile_px=int(max_tile_px))
+        grid = choose_grid(int(height), int(width), window=8, halo=24, max_tile_px=int(max_tile_px))
         documented = (int(columns), int(n_rows), int(tile_width), int(tile_height), ratio)
         assert documented == (grid.columns, grid.rows, grid.tile_width, grid.tile_height, f"{grid.computed_ratio:.2f}")
