@@ -27,9 +27,11 @@ from gateway.problems import (
     UnknownFormat,
     UnreadableImage,
     UnsupportedOutput,
+    VariantUnavailable,
     retry_later,
 )
 from preprocessing.errors import ImageError
+from swinir.zoo import VARIANTS
 
 _IMAGE_PROBLEMS = {
     kind.slug: kind
@@ -54,25 +56,30 @@ def problem_from_image_error(error: ImageError) -> Problem:
 
 
 def problem_from_backend_error(
-    error: backend.BackendError, *, deadline_s: float, usual_boot_s: tuple[float, float] | None = None
+    error: backend.BackendError,
+    *,
+    deadline_s: float,
+    usual_boot_s: tuple[float, float] | None = None,
+    variant: str = "",
 ) -> Problem:
     """Return the problem for a failed call of the backend. Only a rejection keeps the backend's message.
 
-    `usual_boot_s`, median and 90th percentile of past boots, determines Retry-After.
+    `usual_boot_s`, median and 90th percentile of past boots, determines Retry-After. `variant` is the one requested.
     """
     boot_s = max(1, round(usual_boot_s[1] if usual_boot_s else BOOT_RETRY_S))
     if isinstance(error, backend.BackendRejectedError):
         return RefusedByBackend(str(error))
-    if isinstance(error, backend.BackendStillBootingError):
-        usual = f" (a boot usually takes {max(1, round(usual_boot_s[0]))} s)" if usual_boot_s else ""
-        return DeadlineExceeded(
-            f"The backend was still booting when the deadline of {deadline_s:g} s passed{usual}. "
-            "Send the same image again; it is not the cause."
-        )
+    if isinstance(error, backend.BackendVariantMissingError):
+        return _missing_variant(variant)
     if isinstance(error, backend.BackendTimeoutError):
-        return DeadlineExceeded(
-            f"The image was not ready before the deadline of {deadline_s:g} s. Try later, or send a smaller image."
-        )
+        detail = f"The image was not ready before the deadline of {deadline_s:g} s. Try later, or send a smaller image."
+        if isinstance(error, backend.BackendStillBootingError):
+            usual = f" (a boot usually takes {max(1, round(usual_boot_s[0]))} s)" if usual_boot_s else ""
+            detail = (
+                f"The backend was still booting when the deadline of {deadline_s:g} s passed{usual}. "
+                "Send the same image again; it is not the cause."
+            )
+        return DeadlineExceeded(detail)
     if isinstance(error, backend.BackendUnavailableError | backend.BackendDiedError):
         return retry_later(
             BackendUnavailable,
@@ -87,6 +94,16 @@ def problem_from_backend_error(
             boot_s,
         )
     return BackendFault("The backend failed while it upscaled this image. The image is not the cause. Try again once.")
+
+
+def _missing_variant(variant: str) -> Problem:
+    is_published = variant in VARIANTS and not VARIANTS[variant].is_bundled
+    remedy = f" The operator can add them with: superres weights fetch {variant}." if is_published else ""
+    return VariantUnavailable(
+        f"The backend has no weights for {variant or 'this variant'}. Choose another variant; GET /api/v1/variants "
+        f"lists them.{remedy}",
+        parameter="variant",
+    )
 
 
 _HTTP_PROBLEMS: dict[int, tuple[type[Problem], str]] = {

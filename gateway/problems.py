@@ -26,6 +26,7 @@ Problem                       status  an error response
   UnreadableImage                422  truncated or corrupt
   UnsupportedOutput              422  the output format cannot hold the result
   RefusedByBackend               422  the backend rejected the request, with a reason
+    VariantUnavailable           422  the backend has no weights for the variant
   LimitReached                   429  a rate limit is used up
     Banned                       429  too many rejected requests: nothing is accepted for a while
     TooManyAtOnce                429  too many concurrent requests or queued images
@@ -224,6 +225,12 @@ class RefusedByBackend(Problem):
     """The backend rejected a request that the gateway had accepted."""
 
     status, slug, title = 422, "refused-by-backend", "Rejected by the backend"
+
+
+class VariantUnavailable(RefusedByBackend):
+    """The backend has no weights for the variant: they were just deleted, or a remote backend lacks them."""
+
+    slug, title = "variant-unavailable", "Variant not available"
 
 
 class LimitReached(Problem):

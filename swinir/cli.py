@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from swinir.custom_variants import read_rows
+from swinir.custom_variants import has_weights, read_rows
 from swinir.errors import WeightsError
 from swinir.zoo import RELEASE_URL, TASKS, VARIANTS, UnknownVariantError, Variant
 
@@ -63,7 +63,9 @@ def verify(folder: Path, names: tuple[str, ...]) -> None:
     weights = _import_fetch()
 
     failed = False
-    for name in names or [row["name"] for row in describe_rows(folder) if row["here"] != "no"]:
+    on_this_machine = [row.name for row in VARIANTS.values() if row.is_bundled]
+    on_this_machine += sorted(path.stem for path in folder.glob("*.safetensors"))
+    for name in names or on_this_machine:
         try:
             click.echo(f"{name}: OK ({weights.verify(name, folder)})")
         except (WeightsError, UnknownVariantError) as error:
@@ -152,7 +154,8 @@ def _describe(row: Variant, folder: Path) -> dict[str, Any]:
     elif row.is_imported:
         here = "imported"
     else:
-        here = "fetched" if (folder / f"{row.name}.safetensors").is_file() else "no"
+        is_here = (folder / f"{row.name}.safetensors").exists()
+        here = "fetched" if has_weights(row, folder) else "damaged" if is_here else "no"
     if row.sha256:
         sources = {"many": "many projects", "1": "1 project"}.get(row.sha256_sources, f"{row.sha256_sources} projects")
         certainty = f"pinned by {sources}"

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
+from swinir.weights_file import is_complete, read_header
 from swinir.zoo import TASKS, VARIANTS, UnknownVariantError, Variant
 
 # Metadata key in the safetensors header under which an imported file holds its row, as JSON.
@@ -20,8 +20,8 @@ ROW_KEY = "superres_variant"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
 # Maximum of any count in a row; the largest in the zoo is 256.
 MAX_NUMBER = 4096
-# Maximum size of a safetensors header; that of real_large_x4 has 100 kB.
-MAX_HEADER_BYTES = 4_000_000
+# Rows that are remembered, so that they are not parsed for each request.
+_MAX_REMEMBERED = 512
 # Keywords of `swinir.network.swinir.SwinIR` and their JSON types.
 _CONFIG_TYPES: Mapping[str, tuple[type, ...]] = {
     "upscale": (int,),
@@ -59,7 +59,7 @@ def find_row(name: str, weights_dir: Path | None) -> Variant:
 
 
 def read_rows(weights_dir: Path | None) -> Mapping[str, Variant]:
-    """Return the rows of imported variants by name; files without a valid row are skipped."""
+    """Return the rows of imported variants by name; incomplete files and files without a valid row are skipped."""
     if weights_dir is None or not weights_dir.is_dir():
         return {}
     rows: dict[str, Variant] = {}
@@ -76,22 +76,31 @@ def read_rows(weights_dir: Path | None) -> Mapping[str, Variant]:
 def find_offered(names: Sequence[str], weights_dir: Path | None) -> Mapping[str, Variant]:
     """Return the rows that a server with these names offers; without names, all whose weights are on this machine.
 
-    Unknown names are skipped.
+    Unknown names and names without complete weights are skipped. Where no folder is known, all names are taken to have
+    weights: they are on the machine of a remote Triton.
     """
-    rows = {**VARIANTS, **read_rows(weights_dir)}
-    return {
-        name: rows[name] for name in names or rows if name in rows and (names or has_weights(rows[name], weights_dir))
-    }
+    rows = find_known(weights_dir)
+    known = [rows[name] for name in names or rows if name in rows]
+    is_trusted = bool(names) and weights_dir is None
+    return {row.name: row for row in known if is_trusted or has_weights(row, weights_dir)}
+
+
+def find_known(weights_dir: Path | None) -> Mapping[str, Variant]:
+    """Return the rows of the zoo and of the imported variants by name, with weights or without."""
+    return {**VARIANTS, **read_rows(weights_dir)}
 
 
 def has_weights(row: Variant, weights_dir: Path | None) -> bool:
-    """Return whether the weights file of a variant is on this machine; the file is not read."""
-    return row.is_bundled or (weights_dir is not None and (weights_dir / f"{row.name}.safetensors").is_file())
+    """Return whether the weights of a variant are on this machine, as a complete file; its tensors are not read."""
+    return row.is_bundled or (weights_dir is not None and is_complete(weights_dir / f"{row.name}.safetensors"))
 
 
 def read_row(path: Path) -> Variant:
     """Return the row in the header of an imported file; raises CustomVariantError."""
-    text = read_metadata(path).get(ROW_KEY)
+    header = read_header(path)
+    if header.fault:
+        raise CustomVariantError(f"{path.name} cannot be used: {header.fault}")
+    text = header.metadata.get(ROW_KEY)
     if not text:
         raise CustomVariantError(
             f"{path.name} has no description of a variant in its header. Import it with: superres weights import"
@@ -104,6 +113,7 @@ def read_row(path: Path) -> Variant:
         raise CustomVariantError(f"{path.name} describes an invalid variant: {str(error)[:300]}") from error
 
 
+@lru_cache(maxsize=_MAX_REMEMBERED)
 def _parse(text: str, path: Path) -> Variant:
     fields = json.loads(text)
     if not isinstance(fields, dict) or fields.keys() != _ROW_KEYS or fields["config"].keys() != _CONFIG_TYPES.keys():
@@ -117,20 +127,6 @@ def write_row(row: Variant) -> str:
     """Return a row as JSON for `read_row`."""
     fields = {name: getattr(row, name) for name in sorted(_ROW_KEYS - {"config"})}
     return json.dumps({**fields, "config": dict(row.config)})
-
-
-def read_metadata(path: Path) -> Mapping[str, str]:
-    """Return the metadata of a safetensors file (8 bytes of length, then JSON); raises CustomVariantError."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > MAX_HEADER_BYTES:
-                excess = f"its header has {length:,} bytes; {MAX_HEADER_BYTES:,} is the limit"
-                raise CustomVariantError(f"{path.name} is not a safetensors file: {excess}")
-            metadata: Any = json.loads(file.read(length)).get("__metadata__", {})
-    except (OSError, struct.error, ValueError, AttributeError, RecursionError) as error:
-        raise CustomVariantError(f"{path.name} is not a safetensors file: {error}") from error
-    return metadata if isinstance(metadata, dict) else {}
 
 
 def _check(row: Variant, path: Path) -> None:

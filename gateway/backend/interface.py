@@ -9,6 +9,7 @@ BackendError                  the call returned no result
     BackendStillBootingError  and the backend had not even booted
   BackendRejectedError        it found the request invalid; the message may be shown to the client
   BackendMisconfiguredError   a wrong MODEL_KEY or a missing model; the message is for the operator
+    BackendVariantMissingError  it has no weights for the variant: they were deleted, or never fetched
   BackendFaultError           it failed on a valid request, or its response is invalid
     BackendDiedError          it died while it worked, and another one is booting
 """
@@ -51,6 +52,10 @@ class BackendRejectedError(BackendError):
 
 class BackendMisconfiguredError(BackendError):
     """The gateway and the backend do not fit together. The message is for the operator."""
+
+
+class BackendVariantMissingError(BackendMisconfiguredError):
+    """The backend has no weights for the variant, although the gateway offers it."""
 
 
 class BackendFaultError(BackendError):

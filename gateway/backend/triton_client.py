@@ -5,6 +5,7 @@ Owns the channel and the meaning of every gRPC status that Triton returns. It ne
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from gateway.backend.interface import (
     BackendRejectedError,
     BackendTimeoutError,
     BackendUnavailableError,
+    BackendVariantMissingError,
     Band,
 )
 from gateway.cancellation import CancelToken
@@ -33,6 +35,8 @@ MODEL_KEY_HEADER = "triton-grpc-protocol-model-key"
 STATUS_HEADER = ("triton_grpc_error", "true")
 # A band of 8192 columns has 25 MB; gRPC's default maximum is 4 MB.
 MAX_MESSAGE_BYTES = 2**31 - 1
+# Tells an unknown or unreadable variant from an unknown model, which has the same status.
+_VARIANT = re.compile(r"\b[Vv]ariant '")
 
 
 class TritonClient:
@@ -182,7 +186,9 @@ def translate(error: grpc.RpcError | grpc.FutureCancelledError) -> BackendError:
     code, text = error.code().name, str(error.details() or "")
     if "is restricted" in text:
         return BackendMisconfiguredError("Triton rejected MODEL_KEY")
-    if "superres weights fetch" in text:
+    if "superres weights fetch" in text or (code == "NOT_FOUND" and _VARIANT.search(text)):
+        return BackendVariantMissingError(text)
+    if "superres weights verify" in text:  # a damaged file
         return BackendMisconfiguredError(text)
     kind = _ERRORS_BY_STATUS.get(code, BackendFaultError)
     return kind(text if kind is BackendRejectedError else f"{code}: {text}")

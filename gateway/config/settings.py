@@ -25,7 +25,7 @@ from gateway.config.fields import (
 )
 from gateway.config.rates import check_rates
 from preprocessing.upload import MAX_DECODED_PIXELS
-from swinir.custom_variants import find_offered, read_rows
+from swinir.custom_variants import find_known, find_offered
 from swinir.settings import MAX_WEIGHTS_BYTES
 from swinir.zoo import DEFAULT_VARIANT, PHOTO_VARIANT, VARIANTS, Variant
 
@@ -83,7 +83,9 @@ class Settings:
         PHOTO_VARIANT, "Variant preselected in the form. If it is not offered, default_variant is."
     )
     variants: str = setting(
-        "", "Variants offered, separated by commas. Empty: all whose weights are bundled, fetched or imported."
+        "",
+        "Variants offered if their weights are present, separated by commas. Empty: all whose weights are bundled, "
+        "fetched or imported.",
     )
 
     # Timeouts
@@ -175,7 +177,11 @@ class Settings:
         "Maximum memory of the embedded server for loaded networks, in bytes. The least recently used are evicted.",
         check=between(1, 10**12),
     )
-    weights_dir: str = setting("", "Folder of fetched and imported weights. Empty: weights/ in state_dir.")
+    weights_dir: str = setting(
+        "",
+        "Folder of fetched and imported weights. Empty: weights/ in state_dir. With a remote backend: the folder that "
+        "both mount, if any.",
+    )
 
     # State
 
@@ -246,33 +252,46 @@ class Settings:
 
     def _find_contradictions(self) -> list[str]:
         errors = []
-        offered = self.offered()
-        if unknown := [name for name in split_list(self.variants) if name not in offered]:
-            available = ", ".join((*VARIANTS, *read_rows(self._local_weights())))
-            errors.append(f"Invalid variants {self.variants!r}: unknown: {', '.join(unknown)}. Available: {available}.")
+        known = find_known(self.local_weights())
+        names = split_list(self.variants)
+        if unknown := [name for name in names if name not in known]:
+            errors.append(
+                f"Invalid variants {self.variants!r}: unknown: {', '.join(unknown)}. Available: {', '.join(known)}."
+            )
         minimum = self.max_concurrent_jobs + self.queue_size + 2
         if self.threads < minimum:
             errors.append(
                 f"Invalid threads {self.threads}: must be at least {minimum}, the sum of max_concurrent_jobs "
                 f"({self.max_concurrent_jobs}), queue_size ({self.queue_size}) and 2 for pages and health checks."
             )
-        if not unknown and self.default_variant not in offered:
+        # The weights of the default may still be fetched, if this machine has a folder for them.
+        allowed = names or ([] if self.local_weights() else list(self.offered()))
+        if not unknown and allowed and self.default_variant not in allowed:
             errors.append(
-                f"Invalid default_variant {self.default_variant!r}: the setting variants offers {', '.join(offered)}."
+                f"Invalid default_variant {self.default_variant!r}: the setting variants offers {', '.join(allowed)}."
             )
         return errors
 
     def preselected_variant(self) -> str:
         """Return the name of the variant that the form preselects."""
-        return self.form_variant if self.form_variant in self.offered() else self.default_variant
+        offered = self.offered()
+        preferred = (self.form_variant, self.default_variant, *offered)
+        return next((name for name in preferred if name in offered), self.default_variant)
 
     def offered(self) -> Mapping[str, Variant]:
-        """Return the variants that clients can request, by name: those of `variants`, or all that have weights."""
-        return find_offered(split_list(self.variants), self._local_weights())
+        """Return the variants that clients can request now, by name: those in `variants`, or all, that have weights.
 
-    def _local_weights(self) -> Path | None:
-        """Return the weights folder of our own backend; None if the backend is remote or no folder is set."""
-        return self.weights_path() if (self.weights_dir or self.state_dir) and not self.backend_address else None
+        Looks at the weights folder each time, which costs one `stat` per file: new weights are offered at once.
+        """
+        return find_offered(split_list(self.variants), self.local_weights())
+
+    def local_weights(self) -> Path | None:
+        """Return the weights folder if this machine has the backend's; None if only a remote backend knows its weights.
+
+        With a remote backend it is known if `weights_dir` names it: a volume that both mount.
+        """
+        is_known = self.weights_dir or (self.state_dir and not self.backend_address)
+        return self.weights_path() if is_known else None
 
     def model_keys(self) -> list[str]:
         """Return the values of MODEL_KEY in the order in which to try them: one, or two during a rotation."""

@@ -10,6 +10,7 @@ from typing import get_args
 from gateway import problems
 from gateway.config.settings import Settings
 from gateway.error_mapping import problem_from_image_error
+from gateway.jobs.offered_variants import find_offered_variant, weights_version
 from preprocessing.codec import (
     DEFAULT_QUALITY,
     FORMAT_NAMES,
@@ -43,6 +44,8 @@ class UpscaleOptions:
     format: OutputFormat
     quality: int
     """JPEG and WebP quality, 1 to 100; ignored for PNG."""
+    weights_version: str = ""
+    """Changes when the variant's weights are replaced; empty for bundled weights."""
 
     def result_filename(self, stem: str) -> str:
         """Return the file name of a result, such as photo_compact_x4.png."""
@@ -87,10 +90,7 @@ def parse_options(parameters: Mapping[str, str], settings: Settings) -> UpscaleO
     for name in parameters:
         if name not in PARAMETERS:
             raise _bad_parameter(name, f"Unknown parameter {name[:40]!r}", PARAMETERS)
-    offered = settings.offered()
-    variant = offered.get(variant_name := parameters.get("variant") or settings.default_variant)
-    if variant is None:
-        raise _bad_parameter("variant", f"Unknown variant {variant_name[:40]!r}", tuple(offered))
+    variant = find_offered_variant(parameters.get("variant") or settings.default_variant, settings)
     if (format_ := parameters.get("format") or "png") not in FORMATS:
         raise _bad_parameter("format", f"Unknown output format {format_[:40]!r}", FORMATS)
     quality = parameters.get("quality") or str(DEFAULT_QUALITY)
@@ -99,7 +99,12 @@ def parse_options(parameters: Mapping[str, str], settings: Settings) -> UpscaleO
             f"Invalid quality {quality[:40]!r}: use a whole number from 1 to 100 (default: {DEFAULT_QUALITY}).",
             parameter="quality",
         )
-    return UpscaleOptions(variant=variant, format=next(f for f in FORMATS if f == format_), quality=int(quality))
+    return UpscaleOptions(
+        variant=variant,
+        format=next(f for f in FORMATS if f == format_),
+        quality=int(quality),
+        weights_version=weights_version(variant, settings),
+    )
 
 
 def pop_flag(parameters: dict[str, str], name: str) -> bool:

@@ -206,6 +206,7 @@ class QueuedJob:
                 error,
                 deadline_s=self._runner.deadline_s,
                 usual_boot_s=self._backend.state_tracker.current().usual_boot_s,
+                variant=self.request.options.variant.name,
             ) from error
 
     def _upscale_once(self, image: Image, on_progress: OnProgress) -> tuple[bytes, list[Rows]]:

@@ -1,7 +1,7 @@
 """The model cache: networks in memory, loaded on first use, evicted least recently used first.
 
-Concurrent requests for one variant cause one load. A file that was replaced is loaded again. A failed load is retried
-by the next request.
+Concurrent requests for one variant cause one load. Each request looks at the file: one that was replaced is loaded
+again, and the network of one that was deleted is dropped. A failed load is retried by the next request.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path
 
 import torch
 
-from swinir.errors import InvalidWeightsError
+from swinir.errors import InvalidWeightsError, MissingWeightsError
 from swinir.inference.memory import is_out_of_memory
 from swinir.network.swinir import SwinIR
 from swinir.weights.load import find_weights, load_network
+from swinir.weights_file import file_version
 from swinir.zoo import Variant
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,8 @@ Load = Callable[[Variant, Path, torch.device], SwinIR]
 class _CachedNetwork:
     network: SwinIR
     size_bytes: int
-    file_version: tuple[str, int, int]
-    """Path, modification time and length of the weights file."""
+    file_version: tuple[str, ...]
+    """Path, times, size and inode of the weights file."""
 
 
 class NetworkCache:
@@ -52,12 +53,16 @@ class NetworkCache:
     def get(self, row: Variant) -> SwinIR:
         """Return the network of a variant, loaded when it is not cached; raises WeightsError."""
         with self._lock:  # also during the load, so that concurrent requests wait for it and do not load it twice
-            path = find_weights(row, self._weights_dir)
-            file_version = _file_version(path)
-            cached = self._cached.get(row.name)
-            if cached is None or cached.file_version != file_version:
+            try:
+                path = find_weights(row, self._weights_dir)
+            except MissingWeightsError:
                 self._cached.pop(row.name, None)
-                cached = self._cached[row.name] = self._load_and_evict(row, path, file_version)
+                raise
+            version = _file_version(path)
+            cached = self._cached.get(row.name)
+            if cached is None or cached.file_version != version:
+                self._cached.pop(row.name, None)
+                cached = self._cached[row.name] = self._load_and_evict(row, path, version)
             self._cached.move_to_end(row.name)
             return cached.network
 
@@ -73,9 +78,11 @@ class NetworkCache:
         with self._lock:
             return self._size_bytes()
 
-    def _load_and_evict(self, row: Variant, path: Path, file_version: tuple[str, int, int]) -> _CachedNetwork:
+    def _load_and_evict(self, row: Variant, path: Path, version: tuple[str, ...]) -> _CachedNetwork:
         try:
             network, size_bytes = self._load_and_prepare(row, path)
+        except InvalidWeightsError as error:
+            raise InvalidWeightsError(f"{error}. Check it with: superres weights verify {row.name}") from error
         except (RuntimeError, MemoryError) as error:
             if not self._cached or not is_out_of_memory(error):
                 raise
@@ -86,7 +93,7 @@ class NetworkCache:
         log.info("loaded %s from %s: %d bytes in memory", row.name, path, size_bytes)
         while self._cached and self._size_bytes() + size_bytes > self._max_bytes:
             self._evict(1)
-        return _CachedNetwork(network, size_bytes, file_version)
+        return _CachedNetwork(network, size_bytes, version)
 
     def _load_and_prepare(self, row: Variant, path: Path) -> tuple[SwinIR, int]:
         network = self._load(row, path, self._device)
@@ -104,9 +111,8 @@ class NetworkCache:
         return sum(cached.size_bytes for cached in self._cached.values())
 
 
-def _file_version(path: Path) -> tuple[str, int, int]:
+def _file_version(path: Path) -> tuple[str, ...]:
     try:
-        status = path.stat()
+        return str(path), *map(str, file_version(path))
     except OSError as error:
         raise InvalidWeightsError(f"{path.name} cannot be read: {error.strerror}") from error
-    return str(path), status.st_mtime_ns, status.st_size

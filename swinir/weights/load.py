@@ -18,8 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from swinir.errors import InvalidWeightsError, MissingWeightsError
+from swinir.errors import InvalidWeightsError, MissingWeightsError, WeightsError
 from swinir.network.swinir import DERIVED_BUFFERS, SwinIR
+from swinir.weights_file import MAX_WEIGHTS_FILE_BYTES
 from swinir.zoo import Variant
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
@@ -95,6 +96,8 @@ def read_checkpoint(path: Path, key: str = "") -> dict[str, Tensor]:
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     """Read a file into memory. Mapped, overwriting it would change live weights, and truncating it would crash us."""
     try:
+        if (size_bytes := path.stat().st_size) > MAX_WEIGHTS_FILE_BYTES:
+            raise InvalidWeightsError(f"{path.name} has {size_bytes:,} bytes; {MAX_WEIGHTS_FILE_BYTES:,} is the limit")
         return load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise InvalidWeightsError(f"{path.name} cannot be read as safetensors: {error}") from error
@@ -127,6 +130,8 @@ def write_weights(network: SwinIR, target: Path, metadata: Mapping[str, str]) ->
         save_file({name: each.contiguous() for name, each in network.state_dict().items()}, partial, dict(metadata))
         partial.chmod(0o644)  # save_file uses 0600, and the server may run as another user
         partial.replace(target)
+    except SafetensorError as error:  # such as a full disk
+        raise WeightsError(f"Cannot write {target}: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
 

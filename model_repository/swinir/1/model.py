@@ -29,7 +29,7 @@ from swinir.inference.memory import keep_freed_memory
 from swinir.inference.shared_memory import SharedMemoryBudget
 from swinir.request_limits import check_tiles
 from swinir.settings import read_settings
-from swinir.zoo import UnknownVariantError
+from swinir.zoo import DEFAULT_VARIANT, UnknownVariantError
 
 log = logging.getLogger(__name__)  # to standard error: Triton's own logger needs /dev/shm
 
@@ -65,18 +65,28 @@ class TritonPythonModel:
         self.metrics = {name: family.Metric(labels=labels) for name, family in self.families.items()}
         self.reported = dict.fromkeys(METRICS, 0.0)
         self.metrics_lock = threading.Lock()
-        self.engine.load(settings.default_variant)
+        variant = self._load_first(settings.default_variant)
         loaded = time.monotonic()
-        self.engine.warm_up(settings.default_variant)
+        self.engine.warm_up(variant)
         warm = time.monotonic()
         self._report_metrics()
         self.shm_budget = SharedMemoryBudget()
         on_cpu = self.engine.device.type == "cpu"
         self.large_jobs = LargeJobQueue(self._run, self.engine.micro_batch_pixels) if on_cpu else None
         pb_utils.Logger.log_info(
-            f"{self.engine.describe()}; {settings.default_variant}: imports {age_s:.2f} s, "
+            f"{self.engine.describe()}; {variant}: imports {age_s:.2f} s, "
             f"weights {loaded - started:.2f} s, warm-up {warm - loaded:.2f} s"
         )
+
+    def _load_first(self, default_variant: str) -> str:
+        """Load the default variant and return its name; if its weights are gone or damaged, a bundled variant."""
+        try:
+            self.engine.load(default_variant)
+        except (WeightsError, UnknownVariantError):
+            log.exception("the default variant cannot be loaded; starting with %s", DEFAULT_VARIANT)
+            self.engine.load(DEFAULT_VARIANT)
+            return DEFAULT_VARIANT
+        return default_variant
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Run the small jobs, which share forward passes, and queue the large ones."""

@@ -18,6 +18,7 @@ from gateway.backend.interface import (
     BackendRejectedError,
     BackendTimeoutError,
     BackendUnavailableError,
+    BackendVariantMissingError,
     Band,
 )
 from gateway.backend.triton_client import TritonClient
@@ -191,8 +192,13 @@ REFUSED = {
     ),
     "no pixels": (np.zeros((0, 5, 3), np.uint8), DEFAULT_VARIANT, BackendRejectedError, "no pixels|byte size"),
     "too many channels": (np.zeros((8, 8, 4), np.uint8), DEFAULT_VARIANT, BackendFaultError, r"\[-1,-1,3\]"),
-    "an unknown variant": (np.zeros((8, 8, 3), np.uint8), "swin_ultra", BackendMisconfiguredError, "compact_x4"),
-    "a variant without weights": (np.zeros((8, 8, 3), np.uint8), "real_x4", BackendMisconfiguredError, "weights fetch"),
+    "an unknown variant": (np.zeros((8, 8, 3), np.uint8), "swin_ultra", BackendVariantMissingError, "compact_x4"),
+    "a variant without weights": (
+        np.zeros((8, 8, 3), np.uint8),
+        "real_x4",
+        BackendVariantMissingError,
+        "weights fetch",
+    ),
 }
 
 

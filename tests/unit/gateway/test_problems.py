@@ -18,6 +18,7 @@ from gateway.backend.interface import (
     BackendStillBootingError,
     BackendTimeoutError,
     BackendUnavailableError,
+    BackendVariantMissingError,
 )
 from gateway.problems import Problem, all_problems
 from gateway.views.hooks import SECURITY_HEADERS
@@ -185,6 +186,7 @@ def test_errors_of_flask_have_the_same_format(
         (BackendTimeoutError("10.0.0.7"), 504, "deadline-exceeded", False),
         (BackendStillBootingError("10.0.0.7"), 504, "deadline-exceeded", False),
         (BackendRejectedError("The image is bad."), 422, "refused-by-backend", False),
+        (BackendVariantMissingError("no file at 10.0.0.7"), 422, "variant-unavailable", False),
         (BackendFaultError("traceback of 10.0.0.7"), 502, "backend-fault", False),
         (MemoryError(), 500, "internal-error", False),
     ],

@@ -14,6 +14,7 @@ from gateway.cli.main import cli
 from swinir.zoo import VARIANTS
 from testing.file_server import Behaviour, serve
 from testing.networks import SMALL, install_small, reference_tensors
+from testing.weights_files import write_weights_file
 
 Run = Callable[..., Result]
 
@@ -64,7 +65,11 @@ def test_verify_fails_for_a_damaged_file(run: Run, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     result = run("verify", "mine_x2", "compact_x4", status=1)
     assert "compact_x4: OK" in result.stdout
-    assert "mine_x2: mine_x2.safetensors cannot be read as safetensors" in result.stderr
+    assert "mine_x2.safetensors cannot be used: it has " in result.stderr
+    assert "compact_x2: OK (bundled)" in run("verify", status=1).stdout
+    write_weights_file(tmp_path / "weights", "real_x4", missing=1)
+    assert "real_x4: real_x4.safetensors cannot be read as safetensors" in run("verify", status=1).stderr
+    assert any(line.startswith("real_x4 ") and " damaged " in line for line in run("list").stdout.splitlines())
 
 
 def test_verify_names_missing_variants(run: Run) -> None:

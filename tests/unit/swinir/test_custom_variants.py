@@ -14,40 +14,47 @@ from swinir.cli import describe_rows, list_
 from swinir.custom_variants import ROW_KEY, CustomVariantError, find_offered, has_weights, read_row, read_rows
 from swinir.zoo import VARIANTS
 from testing.networks import install_small
+from testing.weights_files import write_weights_file
 
 BUNDLED = [name for name, row in VARIANTS.items() if row.is_bundled]
 
 
 def test_all_installed_variants_are_offered_by_default(tmp_path: Path) -> None:
     install_small(tmp_path, "mine_x2")
-    (tmp_path / "real_x4.safetensors").touch()
+    write_weights_file(tmp_path, "real_x4")
     (tmp_path / "downloads").mkdir()
     assert set(find_offered((), tmp_path)) == {*BUNDLED, "real_x4", "mine_x2"}
     assert list(find_offered((), None)) == BUNDLED
     assert list(find_offered((), tmp_path / "none")) == BUNDLED
 
 
-def test_names_are_offered_in_their_order_weights_or_not(tmp_path: Path) -> None:
+def test_names_are_offered_in_their_order_once_their_weights_are_here(tmp_path: Path) -> None:
     install_small(tmp_path, "mine_x2")
-    assert list(find_offered(("real_x4", "mine_x2", "nope", "compact_x4"), tmp_path)) == [
-        "real_x4",
-        "mine_x2",
-        "compact_x4",
-    ]
+    names = ("real_x4", "mine_x2", "nope", "compact_x4")
+    assert list(find_offered(names, tmp_path)) == ["mine_x2", "compact_x4"]
+    write_weights_file(tmp_path, "real_x4")
+    assert list(find_offered(names, tmp_path)) == ["real_x4", "mine_x2", "compact_x4"]
+
+
+def test_names_are_offered_without_a_known_folder() -> None:
+    assert list(find_offered(("real_x4", "nope", "compact_x4"), None)) == ["real_x4", "compact_x4"]
 
 
 def test_bundled_weights_and_weights_in_the_folder_are_found(tmp_path: Path) -> None:
     assert has_weights(VARIANTS["compact_x4"], None)
     assert not has_weights(VARIANTS["real_x4"], tmp_path)
-    (tmp_path / "real_x4.safetensors").touch()
+    write_weights_file(tmp_path, "real_x4")
     assert has_weights(VARIANTS["real_x4"], tmp_path)
 
 
-def test_remote_backend_offers_only_bundled_variants(tmp_path: Path) -> None:
-    install_small(tmp_path, "mine_x2")
-    assert "mine_x2" in Settings(weights_dir=str(tmp_path)).offered()
-    assert "mine_x2" in Settings(weights_dir=str(tmp_path), variants="compact_x4,mine_x2").offered()
-    assert list(Settings(weights_dir=str(tmp_path), backend_address="elsewhere:8001").offered()) == BUNDLED
+def test_remote_backend_offers_only_bundled_variants_unless_the_folder_is_shared(tmp_path: Path) -> None:
+    install_small(tmp_path / "weights", "mine_x2")
+    remote = "elsewhere:8001"
+    assert "mine_x2" in Settings(state_dir=str(tmp_path)).offered()
+    assert "mine_x2" in Settings(state_dir=str(tmp_path), variants="compact_x4,mine_x2").offered()
+    assert list(Settings(state_dir=str(tmp_path), backend_address=remote).offered()) == BUNDLED
+    shared = str(tmp_path / "weights")
+    assert list(Settings(weights_dir=shared, backend_address=remote).offered()) == [*BUNDLED, "mine_x2"]
 
 
 def write_header(path: Path, row: Any) -> None:

@@ -18,6 +18,7 @@ from testing.backend import FakeBackend
 from testing.clock import ManualClock
 from testing.fixtures import MakeApp
 from testing.requests import FORM_SECRET, PHOTO, api_form, form, post_image, read_problem
+from testing.weights_files import write_weights_file
 
 JSON = {"Accept": "application/json"}
 
@@ -244,7 +245,8 @@ def test_form_with_invalid_token_returns_403_and_a_new_token(
     assert client.post("/", **api_form(token=fresh)).status_code == 200
 
 
-def test_expired_form_is_returned_with_its_choices(make_app: MakeApp) -> None:
+def test_expired_form_is_returned_with_its_choices(make_app: MakeApp, tmp_path: Path) -> None:
+    write_weights_file(tmp_path / "weights", "real_x4")
     client = make_app(variants="compact_x4,real_x4").test_client()
 
     response = client.post("/", **api_form(token=OLD, variant="real_x4", format="webp", quality="71"))

@@ -20,6 +20,7 @@ from gateway.backend.interface import (
     BackendStillBootingError,
     BackendTimeoutError,
     BackendUnavailableError,
+    BackendVariantMissingError,
     Band,
 )
 from gateway.backend.state import BackendStateTracker
@@ -145,6 +146,7 @@ OUTCOMES: list[tuple[BackendError, type[problems.Problem], bool]] = [
     (BackendStillBootingError(SECRET), problems.DeadlineExceeded, False),
     (BackendNotStartedError(SECRET), problems.BackendNotStarted, False),
     (BackendMisconfiguredError(SECRET), problems.BackendFault, False),
+    (BackendVariantMissingError(SECRET), problems.VariantUnavailable, False),
     (BackendRejectedError("The side 3 is odd."), problems.RefusedByBackend, True),
 ]
 

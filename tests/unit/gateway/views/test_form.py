@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from swinir.zoo import PHOTO_VARIANT
 from testing.fixtures import MakeApp
 from testing.requests import Elements
+from testing.weights_files import write_weights_file
 
 
-def test_form_offers_the_configured_variants(make_app: MakeApp) -> None:
+def test_form_offers_the_configured_variants(make_app: MakeApp, tmp_path: Path) -> None:
+    write_weights_file(tmp_path / "weights", "real_x4")
     page = make_app(variants="compact_x4,real_x4").test_client().get("/").get_data(as_text=True)
 
     values = [field["value"] for field in Elements(page).by_tag["input"] if field.get("name") == "variant"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from testing.backend import FakeBackend
 from testing.clock import ManualClock
 from testing.fixtures import MakeApp
 from testing.requests import PHOTO, Elements, api_form, form, post_image, read_image, read_problem
+from testing.weights_files import write_weights_file
 
 ENLARGED = images.draw_photo(24, 32).repeat(4, 0).repeat(4, 1)
 
@@ -203,7 +205,8 @@ def test_key_works_in_either_header_until_revoked(client: FlaskClient, settings_
     assert [client.post("/api/v1/upscale", data=PHOTO, headers=one).status_code for one in headers] == [401] * 3
 
 
-def test_variants_route_lists_options_and_limits(make_app: MakeApp) -> None:
+def test_variants_route_lists_options_and_limits(make_app: MakeApp, tmp_path: Path) -> None:
+    write_weights_file(tmp_path / "weights", "real_x4")
     body = make_app(variants="compact_x4,real_x4", max_pixels=1_000).test_client().get("/api/v1/variants").get_json()
 
     assert [variant["name"] for variant in body["variants"]] == ["compact_x4", "real_x4"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from swinir.errors import InvalidWeightsError, MissingWeightsError
 from swinir.inference.network_cache import NetworkCache
 from swinir.network.swinir import SwinIR
 from swinir.weights.load import load_network
+from swinir.weights_file import MAX_WEIGHTS_FILE_BYTES
 from swinir.zoo import VARIANTS, Variant
 from testing.networks import install_small
 
@@ -85,7 +87,7 @@ def test_failed_load_is_retried(tmp_path: Path) -> None:
     good = (tmp_path / "a.safetensors").read_bytes()
     (tmp_path / "a.safetensors").write_bytes(good[:1000])
 
-    with pytest.raises(InvalidWeightsError, match=r"a\.safetensors cannot be read"):
+    with pytest.raises(InvalidWeightsError, match=r"a\.safetensors cannot be read.*superres weights verify a$"):
         cache.get(row)
 
     assert cache.names == ("b",)
@@ -108,6 +110,25 @@ def test_weights_fetched_later_are_found_without_a_restart(tmp_path: Path) -> No
         cache.get(row)
     (tmp_path / "a.safetensors").rename(tmp_path / "later.safetensors")
     assert isinstance(cache.get(row), SwinIR)
+
+
+def test_network_of_a_deleted_file_is_dropped(tmp_path: Path) -> None:
+    row, other = install_small(tmp_path, "a"), install_small(tmp_path, "b")
+    cache = NetworkCache(tmp_path, CPU, UNLIMITED)
+    cache.get(row)
+    cache.get(other)
+    (tmp_path / "a.safetensors").unlink()
+    with pytest.raises(MissingWeightsError):
+        cache.get(row)
+    assert cache.names == ("b",)
+    assert cache.size_bytes == network_size_bytes(other)
+
+
+def test_larger_file_than_any_published_one_is_not_read(tmp_path: Path) -> None:
+    row = install_small(tmp_path, "a")
+    os.truncate(tmp_path / "a.safetensors", MAX_WEIGHTS_FILE_BYTES + 1)  # sparse
+    with pytest.raises(InvalidWeightsError, match=f"has {MAX_WEIGHTS_FILE_BYTES + 1:,} bytes"):
+        NetworkCache(tmp_path, CPU, UNLIMITED).get(row)
 
 
 SHORT = (
