@@ -1,12 +1,18 @@
 """Measure the bundled weights on images they never saw: ``python -m training.measure --data DIR [NAME...]``.
 
-Through the engine that serves, uint8 in and uint8 out; prints the table of docs/reference/variants.md.
+Through the engine that serves, uint8 in and uint8 out; prints the table of docs/reference/variants.md: PSNR, SSIM, a
+distance of VGG features and BRISQUE. The last two need the packages of benchmarks/packages.txt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import functools
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -17,8 +23,13 @@ from swinir.inference.engine import Engine
 from swinir.weights.load import find_weights
 from swinir.zoo import VARIANTS, Variant
 from training.degradations import add_noise, jpeg, resize
-from training.metrics import luminance_psnr, psnr
+from training.metrics import luminance_psnr, luminance_ssim, psnr
+from training.packages import PackageMissingError
+from training.perceptual import Perceptual
 
+BUNDLED = tuple(row.name for row in VARIANTS.values() if row.is_bundled)
+COLUMNS = ("variant", "file", "measured on", "before, dB", "after, dB", "gain, dB", "SSIM", "VGG distance", "BRISQUE")
+HEADER = (f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|")
 # The benchmarks of grey variants; the others are measured on Set5.
 GREY_SETS = {"gray_denoise": "Set12", "gray_jpeg": "classic5"}
 
@@ -26,28 +37,93 @@ Pair = tuple[Any, Any]
 """(input of the variant, target), uint8 [H, W, 3]."""
 
 
+@dataclass(frozen=True)
+class Quality:
+    """Means over the images of a benchmark."""
+
+    psnr_db: float
+    """Of the luminance without a border of `scale` pixels for upscaling, of all channels otherwise."""
+    ssim: float
+    """Of the luminance, with the same border."""
+    vgg: float
+    """Distance of VGG features to the target, `training.perceptual`."""
+    brisque: float
+
+
 @click.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, type=click.Choice(BUNDLED))
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Holds bench/.")
+@click.option("--weights", type=click.Path(path_type=Path, exists=True), help="Measure these; needs one NAME.")
 @click.option("--threads", default=2, show_default=True)
-def measure(names: tuple[str, ...], data: Path, threads: int) -> None:
+def measure(names: tuple[str, ...], data: Path, weights: Path | None, threads: int) -> None:
     """Print a line of the table for each bundled variant, or for those NAMED."""
-    engine = Engine(device="cpu", threads=threads)
-    print("| variant | file | measured on | before, dB | after, dB | gain, dB |\n|---|---|---|---|---|---|")
-    for row in VARIANTS.values():
-        if row.is_bundled and (not names or row.name in names):
-            for title, pairs in benchmarks_of(row, data / "bench"):
-                before, after = score(engine, row, list(pairs))
-                size_kb = find_weights(row, None).stat().st_size / 1000
-                figures = f"{before:.2f} | {after:.2f} | {after - before:+.2f} |"
-                print(f"| `{row.name}` | {size_kb:.0f} kB | {title} | {figures}", flush=True)
+    with engine_with(names, weights, threads) as engine:
+        print("\n".join(HEADER))
+        for name in names or BUNDLED:
+            path = weights or find_weights(VARIANTS[name], None)
+            for line in measure_variant(engine, VARIANTS[name], path, data / "bench", load_perceptual()):
+                print(line, flush=True)
+
+
+@contextmanager
+def engine_with(names: Sequence[str], weights: Path | None, threads: int) -> Iterator[Engine]:
+    """Give an engine with the bundled weights, or with the file `weights` for the one variant that is named."""
+    if weights and len(names) != 1:
+        raise click.UsageError(f"--weights needs the NAME of one variant, got {len(names)}.")
+    with TemporaryDirectory() as folder:
+        if weights:
+            shutil.copyfile(weights, Path(folder) / f"{names[0]}.safetensors")
+        yield Engine(Path(folder), device="cpu", threads=threads)
+
+
+@functools.cache
+def load_perceptual() -> Perceptual:
+    """Load VGG and BRISQUE; ends the command with the way to install them if they are missing."""
+    try:
+        return Perceptual()
+    except PackageMissingError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def measure_variant(engine: Engine, row: Variant, weights: Path, bench: Path, perceptual: Perceptual) -> Iterator[str]:
+    """Yield the lines of the table for a variant, one for each of its benchmarks; pairs are "before / after"."""
+    size_kb = weights.stat().st_size / 1000
+    for title, pairs in benchmarks_of(row, bench):
+        before, after = assess(served(engine, row.name), row.scale, pairs, perceptual)
+        cells = [
+            f"`{row.name}`",
+            f"{size_kb:.0f} kB",
+            title,
+            f"{before.psnr_db:.2f}",
+            f"{after.psnr_db:.2f}",
+            f"{after.psnr_db - before.psnr_db:+.2f}",
+            f"{before.ssim:.3f} / {after.ssim:.3f}",
+            f"{before.vgg:.3f} / {after.vgg:.3f}",
+            f"{before.brisque:.1f} / {after.brisque:.1f}",
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def assess(
+    restore: Callable[[Any], Any], scale: int, pairs: Iterable[Pair], perceptual: Perceptual
+) -> tuple[Quality, Quality]:
+    """Return the quality of the input (or bicubic) and of the results of `restore`, over (input, target) pairs."""
+    before: list[tuple[float, ...]] = []
+    after: list[tuple[float, ...]] = []
+    for given, target in pairs:
+        for scores, image in ((before, enlarge(given, target, scale)), (after, restore(given))):
+            psnr_db = luminance_psnr(image, target, border=scale) if scale > 1 else psnr(image, target)
+            ssim = luminance_ssim(image, target, border=scale if scale > 1 else 0)
+            scores.append((psnr_db, ssim, perceptual.vgg_distance(image, target), perceptual.brisque(image)))
+    first, second = (Quality(*(float(mean) for mean in np.mean(scores, axis=0))) for scores in (before, after))
+    return first, second
 
 
 def benchmarks_of(row: Variant, bench: Path) -> Iterator[tuple[str, Iterator[Pair]]]:
     """Yield (title, pairs) for a variant, the main set first: images never trained on, degraded by a fixed seed."""
     if row.task == "real_sr":
         paths = sorted((bench / "Set5" / "HR").iterdir())
-        yield f"Set5 x{row.scale}, bicubic, noise 5, JPEG 70", (_degraded(read(path), row.scale) for path in paths)
+        yield f"Set5 x{row.scale}, bicubic, noise 5, JPEG 70", (degrade(read(path), row.scale) for path in paths)
         yield f"Set5 x{row.scale}, bicubic alone", published_pairs(bench, row.scale)
     elif row.task.endswith("_sr"):
         yield f"Set5 x{row.scale}, luminance", published_pairs(bench, row.scale)
@@ -85,7 +161,12 @@ def same_size_pairs(row: Variant, paths: list[Path]) -> Iterator[Pair]:
 
 def score(engine: Engine, row: Variant, pairs: Iterable[Pair]) -> tuple[float, float]:
     """Mean PSNR in dB of the input (or bicubic) and of the variant as it is served, over (input, target) pairs."""
-    return compare(lambda given: engine.restore(given[None], row.name).tiles[0], row.scale, pairs)
+    return compare(served(engine, row.name), row.scale, pairs)
+
+
+def served(engine: Engine, name: str) -> Callable[[Any], Any]:
+    """Return a function that restores one image as the variant is served, uint8 [H, W, 3] in and out."""
+    return lambda given: engine.restore(given[None], name).tiles[0]
 
 
 def compare(restore: Callable[[Any], Any], scale: int, pairs: Iterable[Pair]) -> tuple[float, float]:
@@ -93,13 +174,17 @@ def compare(restore: Callable[[Any], Any], scale: int, pairs: Iterable[Pair]) ->
     before: list[float] = []
     after: list[float] = []
     for given, target in pairs:
-        plain = resize(given, target.shape[0], target.shape[1]) if scale > 1 else given
-        for scores, image in ((before, plain), (after, restore(given))):
+        for scores, image in ((before, enlarge(given, target, scale)), (after, restore(given))):
             if scale > 1:
                 scores.append(luminance_psnr(image, target, border=scale))
             else:
                 scores.append(psnr(image, target))
     return float(np.mean(before)), float(np.mean(after))
+
+
+def enlarge(given: Any, target: Any, scale: int) -> Any:
+    """Bicubic to the size of the target; at scale 1 the image itself."""
+    return resize(given, target.shape[0], target.shape[1]) if scale > 1 else given
 
 
 def read(path: Path) -> Any:
@@ -108,7 +193,8 @@ def read(path: Path) -> Any:
         return np.asarray(image.convert("RGB"))
 
 
-def _degraded(reference: Any, scale: int) -> Pair:
+def degrade(reference: Any, scale: int) -> Pair:
+    """Shrink, add noise of 5 levels (from a seed that depends on the size) and encode as JPEG of quality 70."""
     height, width = reference.shape[0] // scale, reference.shape[1] // scale
     reference = reference[: height * scale, : width * scale]
     rng = np.random.default_rng(height * width)
