@@ -15,7 +15,8 @@ help: ## List the targets
 
 setup: .setup-run-$(PINS) ## Make .venv with everything that serving needs
 
-run: setup ## Serve the page, the API and a real Triton on http://127.0.0.1:$PORT
+run: setup ## Serve page, API and a real Triton on http://127.0.0.1:$PORT; VARIANTS="real_x4 ..." fetches these first
+	$(if $(strip $(VARIANTS)),@$(BIN)/superres weights fetch --optional $(VARIANTS))
 	@PORT=$(PORT) $(BIN)/superres serve
 
 unit: .setup-test-$(PINS) ## Run the tests that start no Triton, Redis, Chromium or gunicorn (about a minute on two cores)

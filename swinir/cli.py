@@ -14,8 +14,10 @@ from typing import Any, NoReturn
 
 import click
 
-from swinir.custom_variants import has_weights, read_rows
-from swinir.errors import WeightsError
+from swinir.custom_variants import find_row, has_weights, read_rows
+from swinir.errors import UnreachableError, WeightsError
+from swinir.variant_names import resolve_name
+from swinir.weights_file import list_weights_files
 from swinir.zoo import RELEASE_URL, TASKS, VARIANTS, UnknownVariantError, Variant
 
 
@@ -44,15 +46,66 @@ def list_(folder: Path, *, as_json: bool, as_markdown: bool) -> None:
 @click.option(
     "--from", "base_url", default=RELEASE_URL, show_default=True, help="URL of the folder with the published files."
 )
+@click.option("--again", is_flag=True, help="Download weights that are already here again.")
+@click.option("--optional", "is_optional", is_flag=True, help="Exit with 0 when a download fails.")
 @click.pass_obj
-def fetch(folder: Path, names: tuple[str, ...], base_url: str) -> None:
-    """Download published weights. Resumes an interrupted download and checks the hash."""
-    weights = _import_fetch()
+def fetch(folder: Path, names: tuple[str, ...], base_url: str, *, again: bool, is_optional: bool) -> None:
+    """Download published weights; a running server offers them at once.
 
-    for name in names:
-        with _errors_as_messages(), _progress_bar(name) as on_progress:
-            entry = weights.fetch(name, folder, base_url=base_url, on_progress=on_progress)
-        click.echo(f"{name}: {entry.size_bytes:,} bytes, sha256 {entry.sha256} ({entry.trust})")
+    Skips weights that are already here, resumes an interrupted download, and checks the hash.
+    """
+    with _errors_as_messages():
+        separate = [name for text in names for name in text.split(",") if name.strip()]
+        rows = {row.name: row for row in (find_row(resolve_name(name), folder) for name in separate)}
+        missing = [name for name, row in rows.items() if not _is_here(row, folder, again=again)]
+    weights: Any = _import_fetch() if missing else None
+    failed: list[str] = []
+    for name in missing:
+        size = rows[name].size_bytes
+        click.echo(f"{name}: downloading{f' {size / 1e6:.1f} MB' if size else ''} from {base_url}")
+        try:
+            with _progress_bar(name) as on_progress:
+                entry = weights.fetch(name, folder, base_url=base_url, on_progress=on_progress)
+        except (WeightsError, OSError) as error:
+            click.echo(f"superres: {error}", err=True)
+            failed.append(name)
+            if isinstance(error, UnreachableError):  # so are the others
+                failed = missing[missing.index(name) :]
+                break
+        else:
+            click.echo(f"{name}: {entry.size_bytes:,} bytes, sha256 {entry.sha256} ({entry.trust})")
+            click.echo(f"{name}: saved to {folder / name}.safetensors. A server that uses this folder offers it now.")
+    if failed:
+        click.echo(_advise(failed), err=True)
+        sys.exit(0 if is_optional else 1)
+
+
+def _is_here(row: Variant, folder: Path, *, again: bool) -> bool:
+    """Return whether there is nothing to download for a variant, and say so."""
+    from swinir.weights.lockfile import LockFile, hash_file  # noqa: PLC0415 - the gateway imports no more than it needs
+
+    path = folder / f"{row.name}.safetensors"
+    if row.is_bundled or row.is_imported:
+        click.echo(f"{row.name}: {'bundled' if row.is_bundled else 'imported'}, nothing to fetch")
+        return True
+    if again or not has_weights(row, folder):
+        return False
+    entry = LockFile(folder).find(row.name)
+    if entry and hash_file(path) != entry.converted_sha256:
+        click.echo(f"{row.name}: {path} was changed since it was fetched")
+        return False
+    click.echo(f"{row.name}: already in {path}")
+    return True
+
+
+def _advise(failed: list[str]) -> str:
+    names = " ".join(failed)
+    return (
+        f"Not fetched: {names.replace(' ', ', ')}. The bundled variants need no download and work anyway.\n"
+        f"When this machine has internet access, run: superres weights fetch {names}\n"
+        "Behind a proxy, set HTTPS_PROXY. With a file from another machine, run: "
+        f"superres weights convert FILE {failed[0]}"
+    )
 
 
 @click.command()
@@ -64,10 +117,10 @@ def verify(folder: Path, names: tuple[str, ...]) -> None:
 
     failed = False
     on_this_machine = [row.name for row in VARIANTS.values() if row.is_bundled]
-    on_this_machine += sorted(path.stem for path in folder.glob("*.safetensors"))
+    on_this_machine += list_weights_files(folder)
     for name in names or on_this_machine:
         try:
-            click.echo(f"{name}: OK ({weights.verify(name, folder)})")
+            click.echo(f"{name}: OK ({weights.verify(resolve_name(name), folder)})")
         except (WeightsError, UnknownVariantError) as error:
             click.echo(f"{name}: {error}", err=True)
             failed = True
@@ -83,6 +136,7 @@ def convert(folder: Path, source: Path, name: str) -> None:
     """Convert a published checkpoint file SOURCE to the weights of the variant NAME."""
     weights = _import_fetch()
 
+    name = resolve_name(name)
     with _errors_as_messages():
         entry = weights.convert_local(source, name, folder)
     click.echo(f"{name}: {entry.size_bytes:,} bytes, sha256 {entry.sha256} ({entry.trust})")
@@ -205,13 +259,24 @@ def _import_fetch() -> Any:
 
 @contextmanager
 def _progress_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a progress bar on standard error if it is a terminal."""
-    with click.progressbar(length=1, label=name, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+    """Show progress on standard error: a bar if it is a terminal, otherwise a line for each quarter."""
+    is_terminal = sys.stderr.isatty()
+    quarters = 0
 
-        def advance(done: int, total: int | None) -> None:
-            bar.length = total or max(done, 1)
-            bar.update(done - bar.pos)
+    def show_size(_: object) -> str:
+        return f"{bar.pos / 1e6:.1f} of {(bar.length or 0) / 1e6:.1f} MB"
 
+    def advance(done: int, total: int | None) -> None:
+        nonlocal quarters
+        bar.length = total or max(done, 1)
+        bar.update(done - bar.pos)
+        if not is_terminal and total and 4 * done // total > quarters:
+            quarters = 4 * done // total
+            click.echo(f"{name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB", err=True)
+
+    with click.progressbar(
+        length=1, label=name, file=sys.stderr, hidden=not is_terminal, item_show_func=show_size
+    ) as bar:
         yield advance
 
 

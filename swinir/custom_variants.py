@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from swinir.weights_file import is_complete, read_header
+from swinir.weights_file import is_complete, list_weights_files, read_header
 from swinir.zoo import TASKS, VARIANTS, UnknownVariantError, Variant
 
 # Metadata key in the safetensors header under which an imported file holds its row, as JSON.
@@ -60,14 +60,16 @@ def find_row(name: str, weights_dir: Path | None) -> Variant:
 
 def read_rows(weights_dir: Path | None) -> Mapping[str, Variant]:
     """Return the rows of imported variants by name; incomplete files and files without a valid row are skipped."""
-    if weights_dir is None or not weights_dir.is_dir():
-        return {}
+    return _read_rows(list_weights_files(weights_dir))
+
+
+def _read_rows(files: Mapping[str, Path]) -> Mapping[str, Variant]:
     rows: dict[str, Variant] = {}
-    for path in sorted(weights_dir.glob("*.safetensors")):
-        if path.stem in VARIANTS:
+    for name, path in files.items():
+        if name in VARIANTS:
             continue
         try:
-            rows[path.stem] = read_row(path)
+            rows[name] = read_row(path)
         except CustomVariantError:
             continue
     return rows
@@ -79,10 +81,15 @@ def find_offered(names: Sequence[str], weights_dir: Path | None) -> Mapping[str,
     Unknown names and names without complete weights are skipped. Where no folder is known, all names are taken to have
     weights: they are on the machine of a remote Triton.
     """
-    rows = find_known(weights_dir)
+    files = list_weights_files(weights_dir)
+    rows = {**VARIANTS, **_read_rows(files)}
     known = [rows[name] for name in names or rows if name in rows]
     is_trusted = bool(names) and weights_dir is None
-    return {row.name: row for row in known if is_trusted or has_weights(row, weights_dir)}
+
+    def has_file(row: Variant) -> bool:
+        return row.is_imported or (row.name in files and is_complete(files[row.name]))
+
+    return {row.name: row for row in known if is_trusted or row.is_bundled or has_file(row)}
 
 
 def find_known(weights_dir: Path | None) -> Mapping[str, Variant]:

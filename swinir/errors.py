@@ -4,6 +4,7 @@ WeightsError             the message names the file, what is wrong and what to d
   MissingWeightsError    no file for this variant on this machine
   InvalidWeightsError    a file that does not fit the variant
   FetchError             a download that failed
+    UnreachableError     the server cannot be reached at all: usually internet access is missing
 """
 
 from __future__ import annotations
@@ -23,3 +24,7 @@ class InvalidWeightsError(WeightsError):
 
 class FetchError(WeightsError):
     """A download failed."""
+
+
+class UnreachableError(FetchError):
+    """The server's name is unknown here, or no route leads to it: usually internet access is missing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import stat
 import struct
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from typing import Any
 MAX_HEADER_BYTES = 4_000_000
 # Maximum size of a weights file; the largest published one has 142 MB. The engine reads a file into memory to load it.
 MAX_WEIGHTS_FILE_BYTES = 1_000_000_000
+SUFFIX = ".safetensors"
 # Files whose headers are remembered: the 30 published ones and many imported ones.
 _MAX_REMEMBERED = 512
 _LENGTH = struct.Struct("<Q")
@@ -34,10 +36,22 @@ class WeightsHeader:
     """Why the file cannot be served, such as that half of it is missing; empty for a complete file."""
 
 
+def list_weights_files(weights_dir: Path | None) -> Mapping[str, Path]:
+    """Return the files NAME.safetensors in a folder by name, in order; none if the folder does not exist."""
+    if weights_dir is None:
+        return {}
+    try:
+        with os.scandir(weights_dir) as entries:
+            names = sorted(entry.name for entry in entries if entry.name.endswith(SUFFIX) and entry.name[0] != ".")
+    except OSError:
+        return {}
+    return {name.removesuffix(SUFFIX): weights_dir / name for name in names}
+
+
 def read_header(path: Path) -> WeightsHeader:
     """Return the header of a weights file; of a file that cannot be read, its fault."""
     try:
-        return _read(path, file_version(path))
+        return _read(str(path), file_version(path))
     except OSError as error:  # not remembered: the next look may succeed
         return WeightsHeader({}, f"it cannot be read: {error.strerror}")
 
@@ -56,12 +70,12 @@ def file_version(path: Path) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=_MAX_REMEMBERED)
-def _read(path: Path, version: tuple[int, ...]) -> WeightsHeader:
+def _read(path: str, version: tuple[int, ...]) -> WeightsHeader:
     """Read the header: 8 bytes of length, then JSON, then exactly the bytes of the tensors that it lists."""
     size_bytes = version[2]
     if size_bytes > MAX_WEIGHTS_FILE_BYTES:
         return WeightsHeader({}, f"it has {size_bytes:,} bytes; {MAX_WEIGHTS_FILE_BYTES:,} is the limit")
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         start = file.read(_LENGTH.size)
         length = _LENGTH.unpack(start)[0] if len(start) == _LENGTH.size else 0
         if length > MAX_HEADER_BYTES:

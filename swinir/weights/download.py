@@ -8,17 +8,21 @@ then. With our own downloader inside pooch, pooch would only rename the finished
 
 from __future__ import annotations
 
+import errno
 import http.client
 import re
+import socket
+import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from swinir.errors import FetchError
+from swinir.errors import FetchError, UnreachableError
 
 # Called with the bytes received so far and, when known, the total.
 Progress = Callable[[int, int | None], None]
@@ -27,6 +31,8 @@ CHUNK_BYTES = 1 << 16
 # Maximum size of a checkpoint; the largest published one has 142 MB.
 MAX_FILE_BYTES = 1_000_000_000
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+# Errors of a connection that mean that the network is missing.
+_NO_ROUTE = (errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EHOSTDOWN)
 # Status codes that are worth another attempt.
 _TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 
@@ -74,6 +80,8 @@ def download(
             if isinstance(error, urllib.error.HTTPError) and error.code not in _TRANSIENT_STATUSES:
                 raise FetchError(f"Download failed: {url} returned {error.code} {error.reason}.") from error
             received = _length(partial) - before
+            if not received and not failures:
+                _raise_if_hopeless(error, url)
             failures = 1 if received > 0 else failures + 1
             pause_s = policy.backoff_s if received > 0 else pause_s
             if failures >= policy.max_attempts:
@@ -171,6 +179,21 @@ def _receive(
                 raise _InterruptedError(f"received only {arrived} bytes in {policy.stall_s:g} s")
             since, arrived = now, 0
     return done
+
+
+def _raise_if_hopeless(error: Exception, url: str) -> None:
+    """Raise UnreachableError or FetchError for a first attempt whose failure no retry within seconds would change."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    host = urllib.parse.urlsplit(url).hostname
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        raise FetchError(
+            f"The certificate of {host} cannot be verified: {reason.verify_message}. Behind a proxy that inspects TLS, "
+            "set SSL_CERT_FILE to the file with its certificate."
+        ) from error
+    has_no_route = isinstance(reason, OSError) and reason.errno in _NO_ROUTE
+    is_silent = isinstance(error, urllib.error.URLError) and isinstance(reason, TimeoutError)  # while connecting
+    if isinstance(reason, socket.gaierror) or has_no_route or is_silent:
+        raise UnreachableError(f"{host} cannot be reached: {getattr(reason, 'strerror', None) or reason}.") from error
 
 
 def _length(path: Path) -> int:

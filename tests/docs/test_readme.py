@@ -27,17 +27,47 @@ def test_every_block_of_the_readme_has_a_test_here() -> None:
     assert kinds == [
         ("sh", "make"),
         ("sh", "make"),
+        ("sh", "make"),
         ("sh", "KEY"),
         ("sh", ".venv/bin/superres"),
         ("python", "import"),
     ], "a new block of the README needs a test here"
-    assert [text.strip() for _, text in BLOCKS[:2]] == ["make run", "make test"]
+    assert [text.strip() for _, text in BLOCKS[:3]] == [
+        "make run",
+        'make run VARIANTS="real_x4 lightweight_x4"',
+        "make test",
+    ]
 
 
 def test_make_run_prints_one_line_with_the_address(service: list[str], environ: dict[str, str]) -> None:
     assert [line for line in service if "http://" in line] == [
         f"Serverless SuperRes is ready at http://127.0.0.1:{environ['PORT']}"
     ]
+
+
+FETCH = "weights fetch --optional real_x4 lightweight_x4"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "commands"),
+    [
+        ("make run", 0, ["serve"]),
+        (block("sh", "VARIANTS").strip(), 0, [FETCH, "serve"]),
+        (block("sh", "VARIANTS").strip(), 1, [FETCH]),
+    ],
+    ids=("no variants", "variants", "unknown variant"),
+)
+def test_make_run_fetches_variants_before_it_serves(
+    tmp_path: Path, arguments: str, status: int, commands: list[str]
+) -> None:
+    """A stand-in for `superres` writes down its arguments; its `weights fetch` ends with `status`."""
+    stand_in = tmp_path / "superres"
+    stand_in.write_text(f'#!/bin/sh\necho "$*" >>"{tmp_path}/calls"\n[ "$1" = serve ] || exit {status}\n')
+    stand_in.chmod(0o755)
+    command = ["sh", "-c", f"{arguments} -o setup BIN='{tmp_path}'"]
+    ended = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
+    assert (ended.returncode != 0) == (status != 0), ended.stderr
+    assert (tmp_path / "calls").read_text().splitlines() == commands
 
 
 @pytest.mark.usefixtures("service")
