@@ -14,7 +14,8 @@ DECODER_BYTES = 24
 # Bytes per pixel of the upload afterwards: RGB and alpha.
 IMAGE_BYTES = 4
 # Bytes per pixel of a band: the gRPC message, what protobuf makes of it, and the array
-# (gateway/backend/triton_client.py).
+# (gateway/backend/triton_client.py). Mixing by strength adds 3, but only at scale 1, where DECODER_BYTES is more than
+# all of this together.
 BAND_BYTES = 9
 # Rows of the upload in one band: the maximum tile side (swinir/zoo.py).
 BAND_ROWS = 256

@@ -60,6 +60,16 @@ class OutputChecks:
         )
 
 
+def mix_rows(rows: Rows, strength: float) -> Rows:
+    """Return rows for a result of which `strength`, 0 to 1, is the network's output and the rest the input.
+
+    The mix differs from the input by `strength` times as much; the other columns still describe the network's output.
+    """
+    mixed = rows.copy()
+    mixed[:, FIELDS.index("back_error")] *= strength**2
+    return mixed
+
+
 def summarise(rows: Rows) -> OutputChecks:
     """Return the checks of an image from the rows of its tiles, float32 [N, 6]; raises ValueError for other arrays."""
     if rows.ndim != 2 or rows.shape[1] != len(FIELDS) or not len(rows) or not np.isfinite(rows).all():

@@ -85,6 +85,11 @@ class Variant:
         return int(self.config["in_chans"])
 
     @property
+    def keeps_size(self) -> bool:
+        """Whether the result has the size of the upload, as with denoising and JPEG repair: they can be mixed."""
+        return self.scale == 1
+
+    @property
     def is_bundled(self) -> bool:
         """Whether the weights are part of this package."""
         return not self.file and not self.is_imported

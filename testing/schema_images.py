@@ -1,16 +1,24 @@
-"""Image bytes for schemathesis, which cannot derive them from the schema. Loaded by schemathesis.toml."""
+"""What schemathesis cannot derive from the schema: image bytes, and variants that take a strength.
+
+Loaded by schemathesis.toml.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import schemathesis
 from hypothesis import strategies as st
 
+from swinir.zoo import DEFAULT_VARIANT, VARIANTS
 from testing import images
 
 SIDES = st.integers(1, 20)
+
+# A variant that keeps the size, as a strength below 1 requires.
+DENOISER = "compact_color_denoise_25"
 
 
 def image_files(*encoders: Callable[[images.Pixels], bytes]) -> st.SearchStrategy[bytes]:
@@ -29,3 +37,13 @@ schemathesis.openapi.media_type("image/jpeg", image_files(images.encode_jpeg))
 schemathesis.openapi.media_type("image/webp", image_files(images.encode_webp))
 schemathesis.openapi.media_type("application/octet-stream", ANY)
 schemathesis.openapi.format("binary", ANY)
+
+
+@schemathesis.hook
+def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
+    """Replace a valid variant that changes the size if there is a strength: OpenAPI cannot express this condition."""
+    del context, kwargs
+    if case.query and "strength" in case.query:
+        variant = VARIANTS.get(str(case.query.get("variant", DEFAULT_VARIANT)))
+        if variant is not None and not variant.keeps_size:
+            case.query["variant"] = DENOISER

@@ -49,6 +49,9 @@ def serve(**options: Any) -> None:
 @click.option("--variant", help="Variant to use, as listed by `superres weights list`.")
 @click.option("--format", help="png, jpeg or webp. Default: from the name of OUT; png for a folder.")
 @click.option("--quality", help="Quality of JPEG and WebP, 1 to 100.")
+@click.option(
+    "--strength", help="How much of the restoration to keep, 0 to 1, if the variant keeps the size. Default: 1."
+)
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def upscale(paths: tuple[Path, ...], *, overwrite: bool, **parameters: str | None) -> None:
     """Upscale image files. Uses the Triton at SUPERRES_BACKEND_ADDRESS, or starts the embedded one.

@@ -22,6 +22,7 @@ from PIL import Image as PilImage
 from gateway.backend.state import BackendStateTracker
 from gateway.cancellation import CancelledError
 from gateway.jobs.job import Job, Progress, Result
+from gateway.jobs.options import UpscaleOptions
 from gateway.jobs.queue import RUNNING
 from gateway.problems import INTERNAL_DETAIL, InternalError, Problem
 
@@ -86,7 +87,7 @@ class JobEvents:
                 chunks = self._poll()
                 if isinstance(message, Result):
                     yield b"".join(chunks)
-                    yield from _format_result(message, self._job.request.options.variant.name)
+                    yield from _format_result(message, self._job.request.options)
                     return
                 if isinstance(message, Problem):
                     yield b"".join((*chunks, format_event("problem", message.body(self._job.request_id))))
@@ -169,7 +170,7 @@ def _preview(progress: Progress) -> dict[str, Any]:
     }
 
 
-def _format_result(result: Result, variant: str) -> Iterator[bytes]:
+def _format_result(result: Result, options: UpscaleOptions) -> Iterator[bytes]:
     """Yield the `result` event. Its file is encoded in slices: the base64 is never in memory as a whole."""
     members = {
         "filename": result.filename,
@@ -178,7 +179,8 @@ def _format_result(result: Result, variant: str) -> Iterator[bytes]:
         "height": result.height,
         "bytes": len(result.data),
         "seconds": round(result.seconds, 3),
-        "variant": variant,
+        "variant": options.variant.name,
+        "strength": options.strength,
         "notes": list(result.notes),
         "checks": None if result.checks is None else vars(result.checks),
         "cache": result.cache,

@@ -1,4 +1,7 @@
-"""Options of an upscale request (variant, format, quality) and the checks of an upload's header. Decodes nothing."""
+"""Options of an upscale request (variant, format, quality, strength) and the checks of an upload's header.
+
+Decodes nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +27,23 @@ from preprocessing.codec import (
     working_bytes,
 )
 from preprocessing.errors import ImageError, SideTooLongError, TooManyPixelsError, UnknownFormatError
+from preprocessing.mixing import FULL_STRENGTH_PERCENT
 from swinir.zoo import Variant
 
 FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
-PARAMETERS = ("variant", "format", "quality")
+PARAMETERS = ("variant", "format", "quality", "strength")
 MAX_STEM_LENGTH = 80
 
 # UTF-8 bytes of a stem. With the variant and the extension, the name stays below the 255 bytes of most file systems.
 MAX_STEM_BYTES = 160
 
 _UNSAFE = re.compile(r"[^\w.-]+")
+
+# A decimal number as JSON and Python write it. Not NaN, not 0,5, and no digits other than ASCII's.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+# Longer than any number that a program writes. The pattern takes quadratic time for a long run of digits.
+_MAX_NUMBER_LENGTH = 40
 
 
 @dataclass(frozen=True)
@@ -46,12 +56,21 @@ class UpscaleOptions:
     """JPEG and WebP quality, 1 to 100; ignored for PNG."""
     weights_version: str = ""
     """Changes when the variant's weights are replaced; empty for bundled weights."""
+    strength_percent: int = FULL_STRENGTH_PERCENT
+    """Share of the network's change that the result keeps, 0 to 100; below 100 only if the variant keeps the size."""
+
+    @property
+    def strength(self) -> float:
+        """Strength as clients send it, 0 to 1, in steps of 0.01."""
+        return self.strength_percent / 100
 
     def result_filename(self, stem: str) -> str:
         """Return the file name of a result, such as photo_compact_x4.png."""
         variant = self.variant
         scale = f"_x{variant.scale}"
         name = variant.name if variant.name.endswith(scale) else variant.name + scale
+        if self.strength_percent != FULL_STRENGTH_PERCENT:
+            name += f"_strength{self.strength_percent}"
         return f"{stem}_{name}.{self.format}"
 
 
@@ -99,12 +118,28 @@ def parse_options(parameters: Mapping[str, str], settings: Settings) -> UpscaleO
             f"Invalid quality {quality[:40]!r}: use a whole number from 1 to 100 (default: {DEFAULT_QUALITY}).",
             parameter="quality",
         )
+    strength_percent = FULL_STRENGTH_PERCENT
+    if (strength := parameters.get("strength")) is not None:
+        strength_percent = parse_strength(strength)
+        _check_strength(strength_percent, variant, settings)
     return UpscaleOptions(
         variant=variant,
         format=next(f for f in FORMATS if f == format_),
         quality=int(quality),
         weights_version=weights_version(variant, settings),
+        strength_percent=strength_percent,
     )
+
+
+def parse_strength(text: str) -> int:
+    """Return a strength from 0 to 1 in percent, rounded to 0.01; raise BadParameter for anything else."""
+    is_number = len(text) <= _MAX_NUMBER_LENGTH and _NUMBER.fullmatch(text)
+    if not is_number or not 0 <= float(text) <= 1:
+        raise problems.BadParameter(
+            f"Invalid strength {text[:40]!r}: use a number from 0 to 1 with a decimal point, such as 0.5 (default: 1).",
+            parameter="strength",
+        )
+    return round(100 * float(text))
 
 
 def pop_flag(parameters: dict[str, str], name: str) -> bool:
@@ -169,6 +204,19 @@ def _check_memory(upload: Upload, options: UpscaleOptions, settings: Settings) -
             f"The result would have {width} x {height} = {width * height:,} pixels; the maximum for {kind} is "
             f"{maximum:,}, because encoding it needs memory. {advice} a smaller image, or crop it."
         )
+
+
+def _check_strength(strength_percent: int, variant: Variant, settings: Settings) -> None:
+    """Raise BadParameter if the variant changes the size, so that its result cannot be mixed with the upload."""
+    if strength_percent == FULL_STRENGTH_PERCENT or variant.keeps_size:
+        return
+    names = ", ".join(row.name for row in settings.offered().values() if row.keeps_size)
+    choose = f"Choose one that keeps it ({names})" if names else "This service offers none that keeps it"
+    raise problems.BadParameter(
+        f"The strength {strength_percent / 100:g} cannot be used with {variant.name}, which changes the size. "
+        f"{choose}, or leave the strength out.",
+        parameter="strength",
+    )
 
 
 def _bad_parameter(parameter: str, explanation: str, allowed: tuple[str, ...]) -> problems.BadParameter:

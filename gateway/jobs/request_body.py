@@ -92,7 +92,7 @@ def _read_multipart(request: Request, settings: Settings) -> tuple[bytes, str, d
     except RequestEntityTooLarge as error:
         raise problems.MalformedForm(
             f"The form has more than {MAX_FORM_PARTS} parts or a text field over {MAX_FIELD_BYTES:,} bytes. "
-            f"Send one file, `{IMAGE_FIELD}`, and the fields variant, format and quality."
+            f"Send one file, `{IMAGE_FIELD}`, and the fields variant, format, quality and strength."
         ) from error
     except ValueError as error:
         raise problems.MalformedForm(

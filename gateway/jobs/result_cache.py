@@ -1,9 +1,9 @@
 """The result cache: results by the content of their uploads, in memory, bounded by bytes, count and age.
 
 The key is a hash of everything that determines the result: the upload's bytes (pixels, alpha, colour profile,
-orientation and frames are in them), variant, version of its weights, format and quality. Two uploads that differ in one
-byte are two entries: comparing their pixels would mean decoding both. The client is not part of the key, so all clients
-share the cache.
+orientation and frames are in them), variant, version of its weights, format, quality and strength. Two uploads that
+differ in one byte are two entries: comparing their pixels would mean decoding both. The client is not part of the key,
+so all clients share the cache.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def cache_key(request: UpscaleRequest) -> str:
     """Return the hash of everything that determines the result of a request."""
     options = request.options
     quality = "" if options.format == "png" else str(options.quality)  # PNG is lossless
-    named = "\0".join((options.variant.name, options.weights_version, options.format, quality))
-    digest = hashlib.sha256(named.encode() + b"\0")
+    named = (options.variant.name, options.weights_version, options.format, quality, str(options.strength_percent))
+    digest = hashlib.sha256("\0".join(named).encode() + b"\0")
     digest.update(request.upload.data)
     return digest.hexdigest()

@@ -12,6 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,11 +23,12 @@ from gateway.backend.interface import (
     BackendFaultError,
     BackendMisconfiguredError,
     BackendNotStartedError,
+    Band,
 )
 from gateway.cancellation import CancelledError, CancelToken
 from gateway.error_mapping import problem_from_backend_error, problem_from_image_error
 from gateway.jobs.job import OnProgress, Progress, Result, ignore_progress
-from gateway.jobs.options import UpscaleRequest
+from gateway.jobs.options import UpscaleOptions, UpscaleRequest
 from gateway.jobs.queue import (
     ClientQueueFullError,
     JobQueue,
@@ -37,8 +39,9 @@ from gateway.jobs.queue import (
 )
 from preprocessing.codec import BandEncoder, Image, decode, describe_losses
 from preprocessing.errors import ImageError
+from preprocessing.mixing import FULL_STRENGTH_PERCENT, mix
 from preprocessing.tiling import choose_grid
-from swinir.checks import Rows, summarise
+from swinir.checks import Rows, mix_rows, summarise
 from swinir.zoo import CHROMA_NOTE
 
 _log = logging.getLogger(__name__)
@@ -172,7 +175,8 @@ class QueuedJob:
         options = self.request.options
         variant = options.variant
         chroma_note = CHROMA_NOTE if variant.channels == 1 and not image.is_grey else ""
-        notes = (*image.notes, *describe_losses(image, options.format), chroma_note, variant.notice)
+        losses = describe_losses(image, options.format)
+        notes = (*image.notes, *losses, chroma_note, _strength_note(options), variant.notice)
         result = Result(
             data=data,
             media_type=f"image/{options.format}",
@@ -224,9 +228,10 @@ class QueuedJob:
             request_id=self.request_id,
             cancel_token=self.cancel_token,
         )
-        for done, band in enumerate(bands, 1):
-            self._runner.charge(self._client_name, band.work_s, 0)  # also if the job is cancelled later
+        for done, restored in enumerate(bands, 1):
+            self._runner.charge(self._client_name, restored.work_s, 0)  # also if the job is cancelled later
             try:
+                band = _mix(restored, image, options)
                 encoder.add(band.pixels)
             except ValueError as error:
                 raise BackendFaultError(f"the bands do not add up to the image: {error}") from error
@@ -270,6 +275,24 @@ def queue_full(waiting: int, retry_after_s: float) -> problems.Problem:
 def count_images(count: int) -> str:
     """Return "1 image", "2 images", ..."""
     return "1 image" if count == 1 else f"{count} images"
+
+
+def _mix(band: Band, image: Image, options: UpscaleOptions) -> Band:
+    """Return a band mixed with the upload by the strength. Raises ValueError if it does not fit the upload.
+
+    Mixed here and not in Triton: the input is at hand, and the models' contract needs no further tensor.
+    """
+    if options.strength_percent == FULL_STRENGTH_PERCENT:
+        return band
+    original = image.pixels[band.top : band.top + len(band.pixels)]
+    checks = None if band.checks is None else mix_rows(band.checks, options.strength)
+    return replace(band, pixels=mix(original, band.pixels, options.strength_percent), checks=checks)
+
+
+def _strength_note(options: UpscaleOptions) -> str:
+    if (percent := options.strength_percent) == FULL_STRENGTH_PERCENT:
+        return ""
+    return f"Strength {options.strength:g}: the result is a mix of {percent} % restored and {100 - percent} % original."
 
 
 def _count_bands(request: UpscaleRequest) -> int:

@@ -41,6 +41,8 @@ def upscale() -> Response:
         return result
     response = send_image(result.data, result.media_type, result.filename, as_download=True)
     response.headers["X-Superres-Variant"] = upscale_request.options.variant.name
+    if upscale_request.options.variant.keeps_size:
+        response.headers["X-Superres-Strength"] = f"{upscale_request.options.strength:g}"
     response.headers["X-Superres-Size"] = f"{result.width}x{result.height}"
     response.headers["X-Superres-Seconds"] = f"{result.seconds:.3f}"
     response.headers["X-Superres-Cache"] = result.cache

@@ -44,20 +44,21 @@ def keyed_environ(environ: dict[str, str]) -> dict[str, str]:
 
 @pytest.mark.usefixtures("service")
 @pytest.mark.parametrize(
-    ("language", "command", "result"),
+    ("language", "command", "result", "side"),
     [
-        ("sh", SHELL, "bird_x4.webp"),
-        ("python", PYTHON, "bird_x4.png"),
-        ("javascript", ["node", "--input-type=module", "--eval"], "bird_x4_js.png"),
+        ("sh", SHELL, "bird_x4.webp", 288),
+        ("sh", SHELL, "bird_strength50.png", 72),
+        ("python", PYTHON, "bird_x4.png", 288),
+        ("javascript", ["node", "--input-type=module", "--eval"], "bird_x4_js.png", 288),
     ],
 )
 def test_client_of_the_guide_upscales_an_image(
-    language: str, command: list[str], result: str, keyed_environ: dict[str, str], tmp_path: Path
+    language: str, command: list[str], result: str, side: int, keyed_environ: dict[str, str], tmp_path: Path
 ) -> None:
-    (program,) = [text for kind, text in read_code_blocks(API_GUIDE) if kind == language]
+    (program,) = [text for kind, text in read_code_blocks(API_GUIDE) if kind == language and result in text]
     run_block(command, program, keyed_environ, tmp_path)
     with Image.open(tmp_path / result) as image:
-        assert image.size == (288, 288)
+        assert image.size == (side, side)
 
 
 @pytest.mark.usefixtures("service")

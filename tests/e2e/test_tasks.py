@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from preprocessing.mixing import mix
 from swinir.weights.load import build_network, write_weights
 from swinir.zoo import GAN_NOTICE, VARIANTS
 from testing import images
@@ -82,3 +83,18 @@ def test_api_lists_all_variants_and_offers_the_installed_ones(tasks: Stack) -> N
     offered = {row["name"] for row in status["variants"]}
     assert offered == {name for name, row in VARIANTS.items() if row.is_bundled} | {*INSTALLED, "mine_x3"}
     assert offered | {row["name"] for row in status["not_offered"]} == {*VARIANTS, "mine_x3"}
+
+
+@pytest.mark.parametrize("variant", ["compact_color_denoise_25", "gray_jpeg_10"])
+def test_strength_mixes_the_restoration_with_the_upload(tasks: Stack, variant: str) -> None:
+    """The image has several bands of tiles, and its colours stay under the variant that restores luminance only."""
+    photo = images.draw_photo(300, 70, seed=5)
+    restored, _ = fetch_result(tasks, photo, f"{variant}&strength=1")
+    assert not np.array_equal(restored, photo)
+
+    unchanged, _ = fetch_result(tasks, photo, f"{variant}&strength=0")
+    mixed, headers = fetch_result(tasks, photo, f"{variant}&strength=0.3")
+
+    assert np.array_equal(unchanged, photo)
+    assert np.array_equal(mixed, mix(photo, restored, 30))
+    assert (headers["X-Superres-Strength"], headers["X-Superres-Cache"]) == ("0.3", "miss")

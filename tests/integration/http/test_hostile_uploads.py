@@ -168,7 +168,9 @@ def noise(rng: Dice) -> Request:
 
 
 def odd_parameters(rng: Dice) -> Request:
-    query = rng.choice(("quality=1e9", "quality=" + "9" * 3_000, "format=%00", "variant=" + "a" * 3_000, "a" * 3_000))
+    query = rng.choice(
+        ("quality=1e9", "strength=nan", "strength=" + "9" * 3_000, "format=%00", "variant=" + "a" * 3_000, "a" * 3_000)
+    )
     return f"/api/v1/upscale?{query}", PNG, {}
 
 

@@ -82,3 +82,35 @@ def test_log_of_a_failed_server_is_kept(tmp_path: Path, monkeypatch: pytest.Monk
 
     assert code == upscale_command.EXIT_BACKEND
     assert [path.read_text() for path in tmp_path.glob("triton-*.log")] == ["why it failed"]
+
+
+def test_strength_is_part_of_the_name_in_a_folder(
+    tmp_path: Path, backend: FakeBackend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, parameters = draw(tmp_path / "x" / "bird.png", 1), {"variant": "compact_color_denoise_25"}
+    paths = [source, tmp_path / "out"]
+
+    codes = [
+        upscale_command.run(
+            Settings(state_dir=str(tmp_path)), paths, {**parameters, "strength": strength}, overwrite=False
+        )
+        for strength in ("0.5", "1")
+    ]
+
+    assert codes == [0, 0]
+    assert len(backend.calls) == 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "bird_compact_color_denoise_25_x1.png",
+        "bird_compact_color_denoise_25_x1_strength50.png",
+    ]
+    assert "Strength 0.5: the result is a mix of 50 % restored and 50 % original." in capsys.readouterr().err
+
+
+def test_strength_that_cannot_be_used_is_a_usage_error(tmp_path: Path, backend: FakeBackend) -> None:
+    paths = [draw(tmp_path / "x" / "bird.png", 1), tmp_path / "out.png"]
+
+    for strength, message in (("0,5", "use a number from 0 to 1"), ("0.5", "cannot be used with compact_x4")):
+        with pytest.raises(click.UsageError, match=message):
+            upscale_command.run(Settings(state_dir=str(tmp_path)), paths, {"strength": strength}, overwrite=False)
+
+    assert backend.calls == []

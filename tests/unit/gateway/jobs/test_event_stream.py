@@ -57,6 +57,7 @@ def test_stream_reports_progress_and_ends_with_the_bytes_of_the_plain_response(c
         "height": 96,
         "bytes": len(plain.data),
         "variant": "compact_x4",
+        "strength": 1.0,
         "notes": [],
         "checks": None,
         "cache": "miss",
