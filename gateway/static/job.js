@@ -4,6 +4,7 @@ import { describe } from "./backend.js";
 import { Compare } from "./compare.js";
 import { ProblemError, send, toBlob } from "./stream.js";
 import { bytes, count, number, seconds, ticking } from "./format.js";
+import { percent } from "./strength.js";
 
 const CANVAS_MAX_SIDE = 2048; // bands are previews: the file itself has every pixel
 const ANNOUNCED = ["booting", "working", "done", "failed", "stopped", "rejected"]; // read aloud by screen readers; progress is not
@@ -207,7 +208,8 @@ export class Job {
     this.showNotes([...result.notes, ...checks(result.checks, this.isLarger)]);
     this.setBar(1);
     const isCached = result.cache === "hit";
-    this.setState("done", isCached ? `Done at once: ${result.variant} upscaled the same image before.` : `Done in ${seconds(result.seconds)} with ${result.variant}.`);
+    const how = result.strength < 1 ? `${result.variant} at ${percent(result.strength)}` : result.variant;
+    this.setState("done", isCached ? `Done at once: ${how} upscaled the same image before.` : `Done in ${seconds(result.seconds)} with ${how}.`);
     this.open(this.owner.mayOpen(this));
   }
 

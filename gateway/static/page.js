@@ -5,6 +5,7 @@ import { postHeight } from "./frame.js";
 import { findUploadError, findResultError, readHeader } from "./header.js";
 import { Job } from "./job.js";
 import { count } from "./format.js";
+import { StrengthField } from "./strength.js";
 
 const MAX_JOBS = 20; // each finished job holds its result in the tab's memory
 
@@ -26,6 +27,7 @@ const backend = new Backend({
   statusUrl: form.dataset.statusUrl,
   wakeUrl: form.dataset.wakeUrl,
 });
+const strength = new StrengthField();
 const { title } = document;
 let jobs = [];
 let isRunning = false;
@@ -74,7 +76,9 @@ function refresh() {
   document.documentElement.classList.toggle("has-work", jobs.length > 0);
   input.required = !jobs.some((job) => job.isWaiting || job.state === "checking");
   go.disabled = isRunning;
-  const [one, many] = readOptions().scale > 1 ? ["Upscale", `Upscale ${waiting} images`] : ["Clean up", `Clean up ${waiting} images`];
+  const { scale } = readOptions();
+  strength.offer(scale === 1);
+  const [one, many] = scale > 1 ? ["Upscale", `Upscale ${waiting} images`] : ["Clean up", `Clean up ${waiting} images`];
   go.textContent = isRunning ? "Working" : waiting > 1 ? many : one;
   document.documentElement.classList.toggle("is-ready", waiting > 0 && !isRunning);
   const last = jobs.length && jobs.every((job) => job.state === "done") ? "Done: " : "";

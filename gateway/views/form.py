@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping
 from flask import Blueprint, Response, render_template, request, url_for
 
 from gateway.config.settings import Settings
-from gateway.jobs.options import FORMATS, output_limits
+from gateway.jobs.options import FORMATS, output_limits, parse_strength
 from gateway.jobs.request_body import read_upscale_request
 from gateway.jobs.result_store import BeforeAfter, StoredImage
-from gateway.problems import Problem, ResultGone, StaleForm
+from gateway.problems import BadParameter, Problem, ResultGone, StaleForm
 from gateway.services import services
 from gateway.views.access import authorize_form, authorize_result
 from gateway.views.hooks import request_id, wants_json
@@ -53,6 +53,7 @@ def _render_form(fields: Mapping[str, str], problem: Problem | None) -> str:
         chosen_variant=_choose(fields.get("variant"), settings.offered(), default_variant),
         chosen_format=_choose(fields.get("format"), FORMATS, FORMATS[0]),
         chosen_quality=_choose(fields.get("quality"), [str(n) for n in range(1, 101)], str(DEFAULT_QUALITY)),
+        chosen_strength=_choose_strength(fields.get("strength", "1")),
         settings=settings,
         retention=_describe_retention(settings),
         variants=sorted(settings.offered().values(), key=lambda row: row.name != default_variant),
@@ -126,6 +127,14 @@ def after(result_id: str) -> Response:
 
 def _choose(value: str | None, allowed: Collection[str], default: str) -> str:
     return value if value is not None and value in allowed else default
+
+
+def _choose_strength(value: str) -> str:
+    """Return a strength as the form shows it; "1" for an invalid one."""
+    try:
+        return f"{parse_strength(value) / 100:g}"
+    except BadParameter:
+        return "1"
 
 
 def _find_result(result_id: str) -> BeforeAfter:

@@ -43,6 +43,14 @@ def press_in_front(frame: Frame, selector: str) -> None:
     frame.locator(selector).press("Enter")
 
 
+def choose_variant(page: Page, name: str) -> None:
+    """Select a variant, also one that is folded away."""
+    choice = page.locator(f"input[value={name}]")
+    if not choice.is_visible():
+        page.locator(".more summary").click()
+    choice.check()
+
+
 def start(page: Page) -> None:
     page.click("#go")
 
@@ -67,6 +75,13 @@ def chosen(page: Page, gateway: ScriptedGateway) -> None:
     idle(page, gateway)
     choose(page, file("harbour.png", HARBOUR))
     await_state(page, "ready")
+
+
+def mixes(page: Page, gateway: ScriptedGateway) -> None:
+    chosen(page, gateway)
+    choose_variant(page, "compact_color_denoise_25")
+    page.get_by_label("Clean-up strength").fill("0.6")
+    page.locator("#strength-field").scroll_into_view_if_needed()
 
 
 def boots(page: Page, gateway: ScriptedGateway) -> None:
@@ -136,6 +151,7 @@ STATES: Mapping[str, Callable[[Page, ScriptedGateway], None]] = {
     "idle": idle,
     "asleep": asleep,
     "chosen": chosen,
+    "strength": mixes,
     "boots": boots,
     "queues": queues,
     "grows": grows,

@@ -99,6 +99,8 @@ class Script:
     uploads: list[bytes] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     """The form's CSRF token of each upload."""
+    fields: list[dict[str, str]] = field(default_factory=list)
+    """The other fields of each upload that the page's script sent."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     gates: dict[str, threading.Event] = field(default_factory=dict)
 
@@ -166,6 +168,7 @@ class ScriptedGateway:
             fields, filename = sent.form.to_dict(), sent.files["image"].filename
             script.uploads.append(sent.files["image"].read())
         script.tokens.append(fields.pop("token", ""))
+        script.fields.append(fields)
         if script.refusals:
             status, problem, headers = script.refusals.pop(0)
             return self._json(start, f"{status} Refused", {"status": status, **problem}, headers.items())
@@ -243,6 +246,7 @@ def _result(response: Any) -> dict[str, Any]:
         "bytes": len(response.data),
         "seconds": float(response.headers["X-Superres-Seconds"]),
         "variant": response.headers["X-Superres-Variant"],
+        "strength": float(response.headers.get("X-Superres-Strength", 1)),
         "notes": [note for note in [response.headers.get("X-Superres-Notes")] if note],
         "checks": {
             "tiles": 2,

@@ -26,7 +26,7 @@ from testing.fixtures import MakeApp
 from testing.jobs import SETTINGS, make_runner, upscale_request
 from testing.requests import PHOTO, post_image, read_events, read_image, read_problem
 
-RESTORER = "color_jpeg_10"
+RESTORER, BUNDLED = "color_jpeg_10", "compact_color_jpeg_20"
 PIXELS = images.draw_photo(24, 32)
 NEGATIVE = np.subtract(255, PIXELS, dtype=np.uint8)
 
@@ -249,8 +249,8 @@ def test_strengths_never_share_a_cached_result() -> None:
 
 
 def test_cached_result_has_the_requested_strength(make_app: MakeApp, key: str) -> None:
-    client = make_app(cache_max_bytes=10**6, variants=f"compact_x4,{RESTORER}", upscaler=Inverting()).test_client()
-    query = f"?variant={RESTORER}&strength="
+    client = make_app(cache_max_bytes=10**6, upscaler=Inverting()).test_client()
+    query = f"?variant={BUNDLED}&strength="
 
     responses = [post_image(client, key, query=query + strength) for strength in ("0.5", "0.6", "0.50", "1")]
 
@@ -259,12 +259,11 @@ def test_cached_result_has_the_requested_strength(make_app: MakeApp, key: str) -
     assert responses[2].data == responses[0].data != responses[1].data
 
 
-def test_header_and_event_name_the_strength(make_app: MakeApp, key: str) -> None:
-    client = make_app(variants=f"compact_x4,{RESTORER}").test_client()
+def test_header_and_event_name_the_strength(client: FlaskClient, key: str) -> None:
     headers = {"Accept": "text/event-stream"}
 
     enlarged = post_image(client, key)
-    streamed = post_image(client, key, query=f"?variant={RESTORER}&strength=0.25", headers=headers)
+    streamed = post_image(client, key, query=f"?variant={BUNDLED}&strength=0.25", headers=headers)
 
     assert "X-Superres-Strength" not in enlarged.headers
     name, result = read_events(streamed.data)[-1]

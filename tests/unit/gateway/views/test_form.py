@@ -9,7 +9,7 @@ import pytest
 
 from swinir.zoo import PHOTO_VARIANT
 from testing.fixtures import MakeApp
-from testing.requests import Elements
+from testing.requests import Elements, api_form, form
 from testing.weights_files import write_weights_file
 
 
@@ -33,3 +33,38 @@ def test_form_starts_with_the_photo_variant(make_app: MakeApp, settings: dict[st
     assert first["value"] == usual
     assert "checked" in first
     assert not any("checked" in field for field in others)
+
+
+def strength_fields(page: str) -> list[dict[str, str | None]]:
+    return [field for field in Elements(page).by_tag["input"] if field.get("name") == "strength"]
+
+
+def test_form_asks_for_the_strength_if_a_variant_takes_it(make_app: MakeApp) -> None:
+    [field] = strength_fields(make_app().test_client().get("/").get_data(as_text=True))
+
+    expected = {"type": "number", "min": "0", "max": "1", "step": "0.01", "value": "1"}
+    assert {name: field[name] for name in expected} == expected
+    assert strength_fields(make_app(variants="compact_x4").test_client().get("/").get_data(as_text=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"), [("0.50", "0.5"), ("0", "0"), ("0,5", "1"), ('"><script>', "1"), ("2", "1")]
+)
+def test_expired_form_keeps_a_valid_strength(make_app: MakeApp, sent: str, shown: str) -> None:
+    page = make_app().test_client().post("/", **api_form(token="1.old", strength=sent))
+
+    [field] = strength_fields(page.get_data(as_text=True))
+    assert (page.status_code, field["value"]) == (403, shown)
+
+
+def test_result_page_names_the_strength(make_app: MakeApp) -> None:
+    client = make_app().test_client()
+
+    half, full = (
+        client.post("/", **form(variant="compact_color_jpeg_20", strength=strength)).get_data(as_text=True)
+        for strength in ("0.5", "1")
+    )
+
+    assert "with compact_color_jpeg_20 at 50 %." in half
+    assert "Strength 0.5: the result is a mix of 50 % restored and 50 % original." in half
+    assert "with compact_color_jpeg_20." in full

@@ -43,6 +43,7 @@ def test_form_works_without_script_and_states_limits(make_app: MakeApp) -> None:
         ("variant", "radio"),
         ("format", "radio"),
         ("quality", "number"),
+        ("strength", "number"),
     }
     for limit in ("7.0 MB", "3 megapixels", "4,321 pixels per side"):
         assert limit in page
