@@ -1,4 +1,4 @@
-"""Mixing: blends a restored image with the original of the same size, by a strength in whole percent."""
+"""Mixing: blends a restored image with its original, which has equal size, by a strength in whole percent."""
 
 from __future__ import annotations
 
