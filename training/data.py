@@ -63,7 +63,16 @@ def held_out_pairs(images: Sequence[Pixels], recipe: Recipe, maximum: int = 40) 
 class Crops:
     """Random aligned (input, target) crops of photos and drawings: shrunk, flipped, turned, colours exchanged."""
 
-    def __init__(self, photos: Sequence[Pixels], recipe: Recipe, seed: int, drawings: Sequence[Pixels] = ()) -> None:
+    def __init__(
+        self,
+        photos: Sequence[Pixels],
+        recipe: Recipe,
+        seed: int,
+        drawings: Sequence[Pixels] = (),
+        *,
+        permuted_share: float = PERMUTED_SHARE,
+    ) -> None:
+        self._permuted_share = permuted_share
         self._images = [*photos, *drawings]
         self._photo_count = len(photos)
         self._recipe = recipe
@@ -101,7 +110,7 @@ class Crops:
         # An image hardly larger than the crop has less around it.
         border = min(border, (available - patch) // 2)
         target = self._cut(self._images[index], (patch + 2 * border) * scale)
-        if target.shape[-1] == 3 and rng.random() < PERMUTED_SHARE:
+        if target.shape[-1] == 3 and rng.random() < self._permuted_share:
             target = target[..., rng.permutation(3)]
         if self._recipe.grey_share and target.shape[-1] == 3 and rng.random() < self._recipe.grey_share:
             target = to_grey(target).repeat(3, axis=-1)

@@ -6,6 +6,9 @@ import math
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
 
 FINAL_RATE = 0.01
 
@@ -19,6 +22,19 @@ def parse_until(text: str, now: float | None = None) -> float:
         raise ValueError(f"Invalid time of day {text!r}; write hours and minutes as in 20:30 (UTC).") from None
     moment = current.replace(hour=clock.hour, minute=clock.minute, second=0, microsecond=0)
     return (moment if moment > current else moment + timedelta(days=1)).timestamp()
+
+
+class TimeOfDay(click.ParamType[float]):
+    """An option `HH:MM` (UTC) of the command line, as seconds since 1970; see parse_until."""
+
+    name = "HH:MM"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse the option; an invalid one ends the command with its message."""
+        try:
+            return value if isinstance(value, float) else parse_until(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @dataclass

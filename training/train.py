@@ -22,19 +22,12 @@ from training.drawings import draw_images
 from training.initialise import grey_from_colour, start_as_upsampler
 from training.losses import LOSSES
 from training.recipes import RECIPES, Recipe
-from training.schedule import parse_until
+from training.schedule import TimeOfDay
 from training.trainer import Options, Trainer, choose_precision
 
 DRAWINGS = 60
 DRAWING_SIDE = 480
 SHIPPED = "shipped"
-
-
-def _parse_until(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
-    try:
-        return parse_until(text) if text else None
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @click.command()
@@ -45,7 +38,7 @@ def _parse_until(_context: click.Context, _option: click.Parameter, text: str | 
 @click.option("--start", help="Weights to start from: a file, or 'shipped'. Tensors of other shapes are left out.")
 @click.option("--steps", default=20_000, show_default=True)
 @click.option("--minutes", type=float, help="Train for minutes instead of steps; several starts add up.")
-@click.option("--until", callback=_parse_until, help="Train until HH:MM (UTC) instead; the rate follows the clock.")
+@click.option("--until", type=TimeOfDay(), help="Train until HH:MM (UTC) instead; the rate follows the clock.")
 @click.option("--patch", default=64, show_default=True, help="Side of an input crop, pixels: a multiple of the window.")
 @click.option("--batch", default=8, show_default=True)
 @click.option("--loss", default="l1+fft", show_default=True, type=click.Choice(list(LOSSES)))

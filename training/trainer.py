@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from training.degradations import Pixels
 from training.evaluate import judge, judge_held_out, to_tensor
 from training.forward import TrainingForward
 from training.losses import LOSSES
+from training.photo_loss import PhotoLoss
 from training.recipes import Recipe
 from training.schedule import Schedule
 
@@ -56,11 +57,15 @@ def choose_precision(device: str) -> str:
 class Trainer:
     """One run: the network, its optimisers, its moving average, and the steps taken."""
 
-    def __init__(self, recipe: Recipe, network: SwinIR, run: Path, options: Options) -> None:
+    def __init__(
+        self, recipe: Recipe, network: SwinIR, run: Path, options: Options, photo_loss: PhotoLoss | None = None
+    ) -> None:
         self.recipe, self.network, self.run, self.options = recipe, network.to(options.device), run, options
         half = options.precision == "bfloat16"
         fused = half and options.device == "cpu" and swin_block.suits(network) and swin_block.is_available()
         self.forward = TrainingForward(network, options.patch, fused=fused)
+        self.photo_loss = photo_loss
+        self.loss = photo_loss or LOSSES[options.loss]
         self.autocast = torch.autocast(options.device, torch.bfloat16, enabled=half)
         self.optimisers = make_optimisers(network, options.rate)
         self.peaks = [[group["lr"] for group in optimiser.param_groups] for optimiser in self.optimisers]
@@ -74,13 +79,16 @@ class Trainer:
         self, photos: Sequence[Pixels], drawings: Sequence[Pixels], held_out: Sequence[Pixels], data: Path
     ) -> None:
         """Run until the schedule ends; every `save_every` steps judge the average on DATA/bench and save everything."""
+        crops = Crops(photos, self.recipe, self.options.seed + self.step, drawings)
+        self.train_on(crops.batches(self.options.patch, self.options.batch), held_out, data)
+
+    def train_on(self, batches: Iterator[tuple[Any, Any]], held_out: Sequence[Pixels], data: Path) -> None:
+        """The same on (input, target) batches of pixels [B, H, W, C] that the caller draws."""
         options = self.options
-        crops = Crops(photos, self.recipe, options.seed + self.step, drawings)
         losses: list[float] = []
         first, before = self.step, self.seconds
         started = time.monotonic()
         done = self.share_done() >= 1
-        batches = crops.batches(options.patch, options.batch)
         while not done:
             losses.append(self.take_step(*next(batches)))
             self.seconds = before + time.monotonic() - started
@@ -90,8 +98,9 @@ class Trainer:
                 network = self.average_network()
                 scores = judge(network, self.recipe, data / "bench")
                 scores |= judge_held_out(network, self.recipe, held_out)
+                parts = self.photo_loss.means() if self.photo_loss else {}
                 seconds_per_step = (self.seconds - before) / (self.step - first)
-                self._log({"loss": float(np.mean(losses)), "seconds_per_step": seconds_per_step, **scores})
+                self._log({"loss": float(np.mean(losses)), "seconds_per_step": seconds_per_step, **scores, **parts})
                 losses.clear()
 
     def take_step(self, given: Any, target: Any) -> float:
@@ -103,7 +112,7 @@ class Trainer:
             optimiser.zero_grad()
         with self.autocast:
             restored = self.forward(to_tensor(given).to(device))
-        loss = LOSSES[self.options.loss](restored.float(), to_tensor(target).to(device))
+        loss = self.loss(restored.float(), to_tensor(target).to(device))
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
         for optimiser in self.optimisers:
@@ -134,6 +143,8 @@ class Trainer:
             "average": self.average,
             **{name: getattr(self, name) for name in ("step", "pixels", "seconds", "began")},
         }
+        if self.photo_loss:
+            state["photo_loss"] = self.photo_loss.state_dict()
         torch.save(state, self.run / "checkpoint.tmp")
         (self.run / "checkpoint.tmp").replace(self.run / "checkpoint.pt")
         config = {name: str(value).strip("[]").replace(" ", "") for name, value in self.recipe.variant.config.items()}
@@ -150,6 +161,8 @@ class Trainer:
         self.average = state["average"]
         self.step, self.pixels, self.seconds = state["step"], state["pixels"], state["seconds"]
         self.began = state["began"]
+        if self.photo_loss:
+            self.photo_loss.load_state_dict(state["photo_loss"])
         print(f"resumed at step {self.step}", flush=True)
 
     def _log(self, values: dict[str, float]) -> None:
