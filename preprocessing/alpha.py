@@ -76,3 +76,9 @@ def scale_alpha(alpha: Pixels, scale: int, top: int = 0, bottom: int | None = No
     size, box = (width * scale, (lower - upper) * scale), (0, upper - first, width * scale, lower - first)
     whole_rows = np.array(wide.resize(size, PilImage.Resampling.BICUBIC, box=box))
     return whole_rows[top - upper * scale : bottom - upper * scale]
+
+
+def repeat_alpha(alpha: Pixels, scale: int, top: int, bottom: int) -> Pixels:
+    """Return rows `top` to `bottom` of alpha [H, W] scaled to [H * scale, W * scale] by repeating each value."""
+    rows = alpha[np.arange(top, bottom) // scale]
+    return rows.repeat(scale, axis=1)

@@ -11,7 +11,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image as PilImage
 
-from preprocessing.alpha import scale_alpha
+from preprocessing.alpha import repeat_alpha, scale_alpha
 from preprocessing.formats.jpeg import JpegStream
 from preprocessing.formats.png import PngStream
 from preprocessing.image import Image, Pixels
@@ -34,14 +34,22 @@ WEBP_METHOD = 2
 class BandEncoder:
     """Encodes one file: call `add` with each band from top to bottom, then `finish`."""
 
-    def __init__(self, source: Image, scale: int, format: OutputFormat, quality: int) -> None:  # noqa: A002
+    def __init__(
+        self,
+        source: Image,
+        scale: int,
+        format: OutputFormat,  # noqa: A002
+        quality: int,
+        *,
+        is_exact: bool = False,
+    ) -> None:
         """`source` is the image before upscaling: the encoder scales its alpha and keeps its profile.
 
-        Raises UnsupportedOutputError.
+        With `is_exact`, alpha is repeated instead of interpolated. Raises UnsupportedOutputError.
         """
         self.width, self.height = source.width * scale, source.height * scale
         check_output(self.width, self.height, format, quality)
-        self._source, self._scale, self._quality = source, scale, quality
+        self._source, self._scale, self._quality, self._is_exact = source, scale, quality, is_exact
         self._profile = profile_for(source, format)
         self._rows = 0
         self._file = BytesIO()  # grows in place; getvalue() needs no copy
@@ -78,7 +86,8 @@ class BandEncoder:
     def _add(self, rows: Pixels) -> None:
         top, self._rows = self._rows, self._rows + len(rows)
         source = self._source
-        alpha = None if source.alpha is None else scale_alpha(source.alpha, self._scale, top, self._rows)
+        scale = repeat_alpha if self._is_exact else scale_alpha
+        alpha = None if source.alpha is None else scale(source.alpha, self._scale, top, self._rows)
         if self._canvas is not None:
             self._canvas.paste(PilImage.fromarray(join_channels(rows, alpha, is_grey=False)), (0, top))
         elif isinstance(self._stream, JpegStream):

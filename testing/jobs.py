@@ -9,7 +9,7 @@ from gateway.jobs.runner import JobRunner
 from testing.backend import FakeBackend
 from testing.requests import PHOTO
 
-SETTINGS = Settings(variants="compact_x4,real_x4,color_jpeg_10")
+SETTINGS = Settings(variants="compact_x4,real_x4,color_jpeg_10", default_variant="compact_x4")
 
 
 def upscale_request(data: bytes = PHOTO, **parameters: str) -> UpscaleRequest:

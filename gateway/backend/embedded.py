@@ -36,6 +36,7 @@ from gateway.backend.triton_process import (
 from gateway.cancellation import CancelToken
 from gateway.config.settings import Settings
 from preprocessing.image import Pixels
+from swinir.auto import choose_warm_variant
 
 _log = logging.getLogger(__name__)
 
@@ -295,7 +296,7 @@ class EmbeddedBackend:
 def _engine_environ(settings: Settings) -> dict[str, str]:
     environ = {
         "SUPERRES_WEIGHTS_DIR": str(settings.weights_path()),
-        "SUPERRES_DEFAULT_VARIANT": settings.default_variant,
+        "SUPERRES_DEFAULT_VARIANT": choose_warm_variant(settings.default_variant, settings.offered()),
         # OpenMP threads that spin while they wait slow the engine by 10x as soon as another process needs a core
         # (measured with two busy processes: 72x72 in 2.2 s instead of 0.12 s). Sleeping threads cost nothing.
         "OMP_WAIT_POLICY": "passive",

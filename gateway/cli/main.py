@@ -46,7 +46,7 @@ def serve(**options: Any) -> None:
 
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IN... OUT|DIR")
-@click.option("--variant", help="Variant to use, as listed by `superres weights list`.")
+@click.option("--variant", help="Variant to use, as listed by `superres weights list`; auto or nearest_x4.")
 @click.option("--format", help="png, jpeg or webp. Default: from the name of OUT; png for a folder.")
 @click.option("--quality", help="Quality of JPEG and WebP, 1 to 100.")
 @click.option(

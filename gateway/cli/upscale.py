@@ -19,10 +19,14 @@ from gateway.backend import embedded
 from gateway.backend.interface import Backend, BackendError
 from gateway.backend.triton_install import EmbeddedServerError
 from gateway.config.settings import Settings
+from gateway.error_mapping import problem_from_image_error
+from gateway.jobs.choice import choose_variant, describe_choice
 from gateway.jobs.options import FORMATS, UpscaleOptions, UpscaleRequest, make_request, parse_options, safe_stem
 from gateway.jobs.queue import Capacity, JobQueue
 from gateway.jobs.runner import JobRunner
 from gateway.problems import Problem
+from preprocessing.codec import decode
+from preprocessing.errors import ImageError
 
 EXIT_OK = 0
 # At least one input was rejected, or could not be read or written. The others were upscaled.
@@ -56,6 +60,9 @@ def run(settings: Settings, paths: list[Path], parameters: dict[str, str], *, ov
         for source, destination in bar:
             try:
                 request = _read_request(source, options, settings)
+                if options.must_choose:
+                    request = _choose_variant(request)
+                    destination = destination.with_name(request.filename) if is_folder else destination  # noqa: PLW2901
                 _check_destination(destination, overwrite=overwrite)
                 result = session.runner().run(request, uuid.uuid4().hex[:16])
                 _write(destination, result.data)
@@ -71,6 +78,8 @@ def run(settings: Settings, paths: list[Path], parameters: dict[str, str], *, ov
             else:
                 size = f"{result.width}x{result.height}"
                 click.echo(f"\n{source} -> {destination}  {size}  {result.seconds:.1f} s", err=True)
+                if choice := describe_choice(request.options):
+                    click.echo(f"  {choice.sentence}", err=True)
                 for note in result.notes:
                     click.echo(f"  {note}", err=True)
     return exit_code
@@ -155,6 +164,14 @@ def _read_request(source: Path, options: UpscaleOptions, settings: Settings) -> 
     except OSError as error:
         raise InputFileError(f"The file cannot be read: {error.strerror}.") from error
     return make_request(data, source.name, options, settings)
+
+
+def _choose_variant(request: UpscaleRequest) -> UpscaleRequest:
+    """Return the request with the variant that fits the image, which names the output; raises a Problem."""
+    try:
+        return choose_variant(request, decode(request.upload))
+    except ImageError as error:
+        raise problem_from_image_error(error) from error
 
 
 def _check_destination(target: Path, *, overwrite: bool) -> None:

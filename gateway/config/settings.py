@@ -25,9 +25,10 @@ from gateway.config.fields import (
 )
 from gateway.config.rates import check_rates
 from preprocessing.upload import MAX_DECODED_PIXELS
-from swinir.custom_variants import find_known, find_offered
+from swinir.auto import AUTO, NEAREST, offer
+from swinir.custom_variants import find_known
 from swinir.settings import MAX_WEIGHTS_BYTES
-from swinir.zoo import DEFAULT_VARIANT, PHOTO_VARIANT, VARIANTS, Variant
+from swinir.zoo import VARIANTS, Variant
 
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -77,10 +78,12 @@ class Settings:
         67_108_864, "Maximum number of pixels of a result.", check=between(1, 1_000_000_000)
     )
     default_variant: str = setting(
-        DEFAULT_VARIANT, "Variant of a request that does not name one.", check=one_of(tuple(VARIANTS))
+        AUTO,
+        "Variant of a request that does not name one. auto: chosen for each image by what it shows.",
+        check=one_of((AUTO, NEAREST.name, *VARIANTS)),
     )
     form_variant: str = setting(
-        PHOTO_VARIANT, "Variant preselected in the form. If it is not offered, default_variant is."
+        "", "Variant preselected in the form. Empty, or if it is not offered: that of default_variant."
     )
     variants: str = setting(
         "",
@@ -252,7 +255,7 @@ class Settings:
 
     def _find_contradictions(self) -> list[str]:
         errors = []
-        known = find_known(self.local_weights())
+        known = (*find_known(self.local_weights()), NEAREST.name)
         names = split_list(self.variants)
         if unknown := [name for name in names if name not in known]:
             errors.append(
@@ -266,24 +269,24 @@ class Settings:
             )
         # The weights of the default may still be fetched, if this machine has a folder for them.
         allowed = names or ([] if self.local_weights() else list(self.offered()))
-        if not unknown and allowed and self.default_variant not in allowed:
+        if not unknown and allowed and self.default_variant not in (AUTO, *allowed):
             errors.append(
                 f"Invalid default_variant {self.default_variant!r}: the setting variants offers {', '.join(allowed)}."
             )
         return errors
 
     def preselected_variant(self) -> str:
-        """Return the name of the variant that the form preselects."""
+        """Return the name of the variant that the form preselects, or `auto`."""
         offered = self.offered()
         preferred = (self.form_variant, self.default_variant, *offered)
-        return next((name for name in preferred if name in offered), self.default_variant)
+        return next((name for name in preferred if name in (AUTO, *offered)), self.default_variant)
 
     def offered(self) -> Mapping[str, Variant]:
         """Return the variants that clients can request now, by name: those in `variants`, or all, that have weights.
 
         Looks at the weights folder each time, which costs one `stat` per file: new weights are offered at once.
         """
-        return find_offered(split_list(self.variants), self.local_weights())
+        return offer(split_list(self.variants), self.local_weights())
 
     def local_weights(self) -> Path | None:
         """Return the weights folder if this machine has the backend's; None if only a remote backend knows its weights.

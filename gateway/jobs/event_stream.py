@@ -21,6 +21,7 @@ from PIL import Image as PilImage
 
 from gateway.backend.state import BackendStateTracker
 from gateway.cancellation import CancelledError
+from gateway.jobs.choice import describe_choice
 from gateway.jobs.job import Job, Progress, Result
 from gateway.jobs.options import UpscaleOptions
 from gateway.jobs.queue import RUNNING
@@ -69,6 +70,7 @@ class JobEvents:
         self._state = ""
         self._state_sent_at = 0.0
         self._position = RUNNING
+        self._has_sent_choice = False
 
     def start(self) -> None:
         """Start the job on a thread. It ends with an outcome, or when its token is cancelled."""
@@ -132,7 +134,7 @@ class JobEvents:
         self._messages.put(b"".join((*chunks, format_event("progress", data))))
 
     def _poll(self) -> list[bytes]:
-        """Return events for the state and the position if they changed, and for the state also while it boots."""
+        """Return events for what changed: state, position, choice of the variant. While it boots, always the state."""
         chunks = []
         state = self._state_tracker.current()
         is_due = state.name == "booting" and self._clock() - self._state_sent_at >= BOOTING_STATE_INTERVAL_S
@@ -145,6 +147,9 @@ class JobEvents:
         if position != self._position:
             self._position = position
             chunks.append(format_event("queue", position._asdict()))
+        if not self._has_sent_choice and (choice := describe_choice(self._job.request.options)):
+            self._has_sent_choice = True
+            chunks.append(format_event("choice", choice.body()))
         return chunks
 
 
@@ -172,6 +177,7 @@ def _preview(progress: Progress) -> dict[str, Any]:
 
 def _format_result(result: Result, options: UpscaleOptions) -> Iterator[bytes]:
     """Yield the `result` event. Its file is encoded in slices: the base64 is never in memory as a whole."""
+    choice = describe_choice(options)
     members = {
         "filename": result.filename,
         "media_type": result.media_type,
@@ -181,6 +187,7 @@ def _format_result(result: Result, options: UpscaleOptions) -> Iterator[bytes]:
         "seconds": round(result.seconds, 3),
         "variant": options.variant.name,
         "strength": options.strength,
+        "choice": choice.body() if choice else None,
         "notes": list(result.notes),
         "checks": None if result.checks is None else vars(result.checks),
         "cache": result.cache,

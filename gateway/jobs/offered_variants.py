@@ -7,6 +7,7 @@ import difflib
 from gateway.config.fields import split_list
 from gateway.config.settings import Settings
 from gateway.problems import BadParameter
+from swinir.auto import AUTO, NEAREST
 from swinir.custom_variants import find_known
 from swinir.weights_file import file_version
 from swinir.zoo import Variant
@@ -19,8 +20,9 @@ def find_offered_variant(name: str, settings: Settings) -> Variant:
     offered = settings.offered()
     if name in offered:
         return offered[name]
+    allowed = [AUTO, *offered]
     raise BadParameter(
-        f"{_explain(name, settings)} Allowed: {', '.join(offered)}.", parameter="variant", allowed=list(offered)
+        f"{_explain(name, settings)} Allowed: {', '.join(allowed)}.", parameter="variant", allowed=allowed
     )
 
 
@@ -36,7 +38,9 @@ def weights_version(variant: Variant, settings: Settings) -> str:
 
 def _explain(name: str, settings: Settings) -> str:
     folder = settings.local_weights()
-    known = find_known(folder)
+    if name == AUTO:
+        return "No variant of this server has its weights. Its operator can add them with: superres weights fetch NAME."
+    known = (*find_known(folder), NEAREST.name)
     if name not in known:
         similar = difflib.get_close_matches(name[:_MAX_SHOWN], known, n=1)
         return f"Unknown variant {name[:_MAX_SHOWN]!r}." + (f" Did you mean {similar[0]}?" if similar else "")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from gateway import problems
@@ -26,8 +26,10 @@ from preprocessing.codec import (
     probe,
     working_bytes,
 )
+from preprocessing.content import Content
 from preprocessing.errors import ImageError, SideTooLongError, TooManyPixelsError, UnknownFormatError
 from preprocessing.mixing import FULL_STRENGTH_PERCENT
+from swinir.auto import AUTO, Candidates
 from swinir.zoo import Variant
 
 FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
@@ -51,6 +53,7 @@ class UpscaleOptions:
     """Variant and output format."""
 
     variant: Variant
+    """The variant to use. While `candidates` is set, the one of them with the largest result, for limits."""
     format: OutputFormat
     quality: int
     """JPEG and WebP quality, 1 to 100; ignored for PNG."""
@@ -63,6 +66,26 @@ class UpscaleOptions:
     def strength(self) -> float:
         """Strength as clients send it, 0 to 1, in steps of 0.01."""
         return self.strength_percent / 100
+
+    candidates: Candidates | None = field(default=None, compare=False)
+    """What `variant=auto` chooses from; None for a variant by name, and never changed by the choice."""
+    candidate_versions: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """The version of the weights of each candidate, by name."""
+    content: Content | None = None
+    """What the image shows, once `variant=auto` has chosen by it."""
+
+    @property
+    def must_choose(self) -> bool:
+        """Whether the variant is still to be chosen from the decoded image."""
+        return self.candidates is not None and self.content is None
+
+    def choose(self, content: Content) -> UpscaleOptions:
+        """Return the options with the variant for an image that shows this."""
+        if self.candidates is None:
+            return self
+        variant = self.candidates[content.kind]
+        version = self.candidate_versions[variant.name]
+        return replace(self, variant=variant, weights_version=version, content=content)
 
     def result_filename(self, stem: str) -> str:
         """Return the file name of a result, such as photo_compact_x4.png."""
@@ -98,6 +121,10 @@ class UpscaleRequest:
         """File name of the result, such as photo_compact_x4.png."""
         return self.options.result_filename(self.stem)
 
+    def choose(self, content: Content) -> UpscaleRequest:
+        """Return the request with the variant for an image that shows this."""
+        return replace(self, options=self.options.choose(content))
+
 
 def upload_limits(settings: Settings) -> UploadLimits:
     """Return the limits that the settings put on uploads."""
@@ -109,7 +136,10 @@ def parse_options(parameters: Mapping[str, str], settings: Settings) -> UpscaleO
     for name in parameters:
         if name not in PARAMETERS:
             raise _bad_parameter(name, f"Unknown parameter {name[:40]!r}", PARAMETERS)
-    variant = find_offered_variant(parameters.get("variant") or settings.default_variant, settings)
+    name = parameters.get("variant") or settings.default_variant
+    offered = settings.offered()
+    candidates = Candidates(offered) if name == AUTO and offered else None
+    variant = candidates.largest() if candidates else find_offered_variant(name, settings)
     if (format_ := parameters.get("format") or "png") not in FORMATS:
         raise _bad_parameter("format", f"Unknown output format {format_[:40]!r}", FORMATS)
     quality = parameters.get("quality") or str(DEFAULT_QUALITY)
@@ -128,6 +158,10 @@ def parse_options(parameters: Mapping[str, str], settings: Settings) -> UpscaleO
         quality=int(quality),
         weights_version=weights_version(variant, settings),
         strength_percent=strength_percent,
+        candidates=candidates,
+        candidate_versions={row.name: weights_version(row, settings) for row in candidates.variants()}
+        if candidates
+        else {},
     )
 
 

@@ -20,6 +20,10 @@ from gateway.cancellation import CancelToken
 from gateway.jobs.job import OnProgress, Result, ignore_progress
 from gateway.jobs.options import UpscaleRequest
 from gateway.jobs.queue import RUNNING, QueuePosition
+from preprocessing.content import Content
+
+# A content is a few hundred bytes, a result some megabytes: the contents outlive the results.
+CONTENTS_PER_RESULT = 16
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,18 @@ class ResultCache:
         self._results: TTLCache[str, Result] = TTLCache(
             max_bytes, max_age_s, timer=clock, getsizeof=lambda result: len(result.data)
         )
+        # What uploads show, by hash: `variant=auto` then finds the result without decoding the upload again.
+        self._contents: TTLCache[bytes, Content] = TTLCache(CONTENTS_PER_RESULT * max_count, max_age_s, timer=clock)
         self._hits = self._misses = 0
+
+    def recall(self, request: UpscaleRequest) -> UpscaleRequest:
+        """Return a request for `variant=auto` with its variant, if the same upload was looked at before."""
+        if not request.options.must_choose:
+            return request
+        with self._lock:
+            self._contents.expire()
+            content = self._contents.get(_upload_hash(request))
+        return request if content is None else request.choose(content)
 
     def get(self, request: UpscaleRequest) -> Result | None:
         """Return the result of an equal request, with the file name that this request asks for; None on a miss."""
@@ -76,7 +91,10 @@ class ResultCache:
         return replace(result, filename=request.filename, seconds=0.0, cache="hit")
 
     def put(self, request: UpscaleRequest, result: Result) -> None:
-        """Store a result, unless it alone is larger than the cache."""
+        """Store a result, unless it alone is larger than the cache, and what `variant=auto` found in the upload."""
+        if (content := request.options.content) and self._results.maxsize:
+            with self._lock:
+                self._contents[_upload_hash(request)] = content
         if len(result.data) > self._results.maxsize:
             return
         key = cache_key(request)
@@ -90,6 +108,10 @@ class ResultCache:
         """Return the size of the cache, without expired results, and its hits and misses."""
         with self._lock:
             return CacheStats(len(self._results), int(self._results.currsize), self._hits, self._misses)
+
+
+def _upload_hash(request: UpscaleRequest) -> bytes:
+    return hashlib.sha256(request.upload.data).digest()
 
 
 def cache_key(request: UpscaleRequest) -> str:

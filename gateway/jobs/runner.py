@@ -27,7 +27,9 @@ from gateway.backend.interface import (
 )
 from gateway.cancellation import CancelledError, CancelToken
 from gateway.error_mapping import problem_from_backend_error, problem_from_image_error
+from gateway.jobs.choice import choose_variant
 from gateway.jobs.job import OnProgress, Progress, Result, ignore_progress
+from gateway.jobs.nearest import BAND_ROWS, repeat_bands
 from gateway.jobs.options import UpscaleOptions, UpscaleRequest
 from gateway.jobs.queue import (
     ClientQueueFullError,
@@ -41,6 +43,7 @@ from preprocessing.codec import BandEncoder, Image, decode, describe_losses
 from preprocessing.errors import ImageError
 from preprocessing.mixing import FULL_STRENGTH_PERCENT, mix
 from preprocessing.tiling import choose_grid
+from swinir.auto import NEAREST
 from swinir.checks import Rows, mix_rows, summarise
 from swinir.zoo import CHROMA_NOTE
 
@@ -153,6 +156,7 @@ class QueuedJob:
         try:
             self.slot.wait(self._deadline - self._clock(), self.cancel_token)
             image = decode(self.request.upload)  # fully transparent pixels get the colour of their neighbours
+            self.request = choose_variant(self.request, image)
             data, rows = self._upscale(image, on_progress)
             self.slot.has_finished = True
         except QueueTimeoutError as error:
@@ -217,17 +221,21 @@ class QueuedJob:
         """Return the encoded result and its rows of checks; each band is encoded before the next one is read."""
         options = self.request.options
         variant = options.variant
-        encoder = BandEncoder(image, variant.scale, options.format, options.quality)
+        repeats_pixels = variant is NEAREST
+        encoder = BandEncoder(image, variant.scale, options.format, options.quality, is_exact=repeats_pixels)
         count = _count_bands(self.request)
         rows: list[Rows] = []
         started_at = self._clock()
-        bands = self._backend.upscale_bands(
-            image.pixels,
-            variant.name,
-            deadline=self._deadline,
-            request_id=self.request_id,
-            cancel_token=self.cancel_token,
-        )
+        if repeats_pixels:
+            bands = repeat_bands(image.pixels, variant.scale, self.cancel_token)
+        else:
+            bands = self._backend.upscale_bands(
+                image.pixels,
+                variant.name,
+                deadline=self._deadline,
+                request_id=self.request_id,
+                cancel_token=self.cancel_token,
+            )
         for done, restored in enumerate(bands, 1):
             self._runner.charge(self._client_name, restored.work_s, 0)  # also if the job is cancelled later
             try:
@@ -298,6 +306,8 @@ def _strength_note(options: UpscaleOptions) -> str:
 def _count_bands(request: UpscaleRequest) -> int:
     """Return how many bands the backend will send: it chooses the same grid."""
     variant, upload = request.options.variant, request.upload
+    if variant is NEAREST:
+        return -(-upload.height // BAND_ROWS)
     grid = choose_grid(
         upload.height, upload.width, window=variant.window, halo=variant.halo, max_tile_px=variant.max_tile_px
     )

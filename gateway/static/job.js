@@ -12,7 +12,7 @@ const ANNOUNCED = ["booting", "working", "done", "failed", "stopped", "rejected"
 export class Job {
   /** `owner` has announce(text), changed(job), remove(job) and backend. */
   constructor(file, owner) {
-    Object.assign(this, { file, owner, header: null, result: null, state: "checking" });
+    Object.assign(this, { file, owner, header: null, result: null, variant: null, choice: null, state: "checking" });
     this.element = document.getElementById("job").content.firstElementChild.cloneNode(true);
     this.find(".job-name").textContent = file.name;
     const act = (selector, does) => this.find(selector).addEventListener("click", does);
@@ -20,6 +20,7 @@ export class Job {
     act(".job-retry", () => this.owner.retry(this));
     act(".job-remove", () => this.owner.remove(this));
     act(".job-show", () => this.open(!this.isOpen));
+    act(".job-other", () => this.owner.retry(this, this.choice.alternative));
     this.find(".job-remove").setAttribute("aria-label", `Remove ${file.name}`);
     for (const [selector, verb] of [[".job-stop", "Stop"], [".job-show", "Show"]]) {
       this.find(selector).setAttribute("aria-label", `${verb} ${file.name}`);
@@ -89,6 +90,7 @@ export class Job {
     this.setBar(null);
     this.showNotes([]);
     this.discardResult();
+    this.showChoice(null);
     this.boot = null;
     this.line = "";
     this.setState("sending", `Uploading ${bytes(this.file.size)}.`);
@@ -111,6 +113,7 @@ export class Job {
       case "state": return this.showBackendState(data);
       case "queue": return this.showPosition(data);
       case "progress": return this.showProgress(data);
+      case "choice": return this.showChoice(data);
       case "band": return this.paint(data);
       case "result": return this.finish(data);
       case "problem": throw new ProblemError(data);
@@ -215,6 +218,17 @@ export class Job {
 
   showNotes(notes) {
     this.find(".job-notes").replaceChildren(...notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
+  }
+
+  /** Show what the image looks like, which variant that means, and the other one to try; null hides it. */
+  showChoice(choice) {
+    this.choice = choice;
+    const other = choice?.alternative;
+    this.find(".job-choice").hidden = !choice;
+    this.find(".job-choice span").textContent = choice?.sentence ?? "";
+    this.find(".job-other").hidden = !other;
+    this.find(".job-other").textContent = other ? `Use ${other} instead` : "";
+    this.find(".job-other").setAttribute("aria-label", `Use ${other} instead for ${this.file.name}`);
   }
 
   fail(error) {

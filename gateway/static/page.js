@@ -51,15 +51,18 @@ const owner = {
     refresh();
     (next?.querySelector(".job-name") ?? input).focus();
   },
-  retry(job) {
+  /** Upscale an image again: with the form's options, or with this variant instead of the form's. */
+  retry(job, variant = null) {
+    job.variant = variant;
     job.setState("ready", "Ready.");
     job.find(".job-name").focus();
     run();
   },
 };
 
-function readOptions() {
-  const variant = form.querySelector("input[name=variant]:checked");
+function readOptions(name = null) {
+  const choices = [...form.querySelectorAll("input[name=variant]")];
+  const variant = choices.find((choice) => choice.value === name) ?? choices.find((choice) => choice.checked);
   const format = form.querySelector("input[name=format]:checked");
   return {
     scale: Number(variant.dataset.scale),
@@ -123,7 +126,7 @@ async function run() {
   if (isRunning) return;
   isRunning = true;
   for (let job; (job = jobs.find((one) => one.isWaiting)); ) {
-    const { scale, ...others } = readOptions();
+    const { scale, ...others } = readOptions(job.variant);
     const error = findResultError(job.header, { scale, ...others }, limits);
     if (error) {
       job.setState("failed", error);
@@ -131,6 +134,10 @@ async function run() {
     }
     const fields = new FormData(form);
     fields.delete("image");
+    if (job.variant) {
+      fields.set("variant", job.variant);
+      fields.delete("strength"); // of the variant that the form has chosen since
+    }
     if (owner.mayOpen(job)) job.prepare(scale);
     refresh();
     let problem = await job.run(form.action, fields);

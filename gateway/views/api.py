@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from gateway.config.settings import Settings
+from gateway.jobs.choice import describe_choice
 from gateway.jobs.job import Result
 from gateway.jobs.options import FORMATS, output_limits, pop_flag
 from gateway.jobs.request_body import read_upscale_request
@@ -16,6 +17,7 @@ from gateway.views.hooks import request_id
 from gateway.views.image_response import send_image
 from gateway.views.jobs import reserve_upload_memory, run_job, stream_events, submit_job, wants_events
 from preprocessing.codec import DEFAULT_QUALITY
+from swinir.auto import Candidates
 from swinir.zoo import VARIANTS, Variant
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
@@ -40,9 +42,12 @@ def upscale() -> Response:
     if isinstance(result, Response):
         return result
     response = send_image(result.data, result.media_type, result.filename, as_download=True)
-    response.headers["X-Superres-Variant"] = upscale_request.options.variant.name
-    if upscale_request.options.variant.keeps_size:
-        response.headers["X-Superres-Strength"] = f"{upscale_request.options.strength:g}"
+    options = job.request.options
+    response.headers["X-Superres-Variant"] = options.variant.name
+    if choice := describe_choice(options):
+        response.headers["X-Superres-Choice"] = choice.sentence
+    if options.variant.keeps_size:
+        response.headers["X-Superres-Strength"] = f"{options.strength:g}"
     response.headers["X-Superres-Size"] = f"{result.width}x{result.height}"
     response.headers["X-Superres-Seconds"] = f"{result.seconds:.3f}"
     response.headers["X-Superres-Cache"] = result.cache
@@ -66,6 +71,7 @@ def describe_service(settings: Settings) -> dict[str, Any]:
         "variants": [_describe(variant) for variant in offered.values()],
         "not_offered": [_describe(variant) for name, variant in VARIANTS.items() if name not in offered],
         "default_variant": settings.default_variant,
+        "auto": Candidates(offered).by_kind() if offered else {},
         "formats": {name: output_limits(name, settings) for name in FORMATS},
         "default_format": FORMATS[0],
         "default_quality": DEFAULT_QUALITY,

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from flask import Blueprint, Response, render_template, request, url_for
 
 from gateway.config.settings import Settings
+from gateway.jobs.choice import describe_choice
 from gateway.jobs.options import FORMATS, output_limits, parse_strength
 from gateway.jobs.request_body import read_upscale_request
 from gateway.jobs.result_store import BeforeAfter, StoredImage
@@ -24,6 +25,7 @@ from gateway.views.jobs import (
     wants_events,
 )
 from preprocessing.codec import DEFAULT_QUALITY
+from swinir.auto import AUTO, Candidates
 
 blueprint = Blueprint("form", __name__)
 
@@ -38,25 +40,33 @@ _FORMAT_DESCRIPTIONS = {
 
 @blueprint.get("/")
 def index() -> str:
-    """Show the form with all limits for uploads."""
-    return _render_form({}, find_budget_problem())
+    """Show the form with all limits for uploads; ?variant=... preselects a variant, as result pages suggest."""
+    return _render_form({"variant": request.args.get("variant", "")}, find_budget_problem())
 
 
 def _render_form(fields: Mapping[str, str], problem: Problem | None) -> str:
     """Return the form's page, with earlier choices selected and a problem shown, if there is one."""
     settings = services().settings
+    offered = settings.offered()
+    candidates = Candidates(offered).variants() if offered else []
+    # Without a second variant there is nothing to choose.
+    auto = Candidates(offered) if len(candidates) > 1 else None
     default_variant = settings.preselected_variant()
+    if default_variant == AUTO and not auto and candidates:
+        default_variant = candidates[0].name
+    first = [default_variant, *(variant.name for variant in candidates)]
     return render_template(
         "form.html",
         token=services().access_control.csrf_tokens.create(),
         problem=problem,
-        chosen_variant=_choose(fields.get("variant"), settings.offered(), default_variant),
+        auto=auto,
+        chosen_variant=_choose(fields.get("variant"), (AUTO, *offered) if auto else offered, default_variant),
         chosen_format=_choose(fields.get("format"), FORMATS, FORMATS[0]),
         chosen_quality=_choose(fields.get("quality"), [str(n) for n in range(1, 101)], str(DEFAULT_QUALITY)),
         chosen_strength=_choose_strength(fields.get("strength", "1")),
         settings=settings,
         retention=_describe_retention(settings),
-        variants=sorted(settings.offered().values(), key=lambda row: row.name != default_variant),
+        variants=sorted(offered.values(), key=lambda row: (row.name != default_variant, row.name not in first)),
         formats={name: _FORMAT_DESCRIPTIONS[name] for name in FORMATS},
         output_limits={name: output_limits(name, settings) for name in FORMATS},
         api_url=url_for("api.upscale", _external=True),
@@ -105,7 +115,8 @@ def upscale() -> Response | str:
         before_url=url_for("form.before", result_id=result_id),
         after_url=url_for("form.after", result_id=result_id),
         download_url=url_for("form.after", result_id=result_id, download=1),
-        upscale_request=upscale_request,
+        upscale_request=job.request,
+        choice=describe_choice(job.request.options),
         result=result,
         max_age_minutes=_result_max_age_minutes(),
     )

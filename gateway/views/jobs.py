@@ -67,6 +67,7 @@ def submit_job(
     """Return the job of a request: a cached one, which is free, or one that was charged and put into the queue."""
     if reservation is not None:
         reservation.shrink(len(upscale_request.upload.data))
+    upscale_request = services().result_cache.recall(upscale_request)
     if cached := services().result_cache.get(upscale_request):
         return CachedJob(upscale_request, request_id, cached)
     if problem := find_budget_problem():

@@ -50,6 +50,8 @@ _EXIF, _ICC, _JFIF, _ADOBE = b"Exif\0\0", b"ICC_PROFILE\0", b"JFIF\0", b"Adobe"
 # are repeated after each of the eight markers.
 _EXTRA_BITS = b"\x55" * 16
 _EXTRA_SCAN_DATA = _EXTRA_BITS + b"".join(bytes((0xFF, 0xD0 + number)) + _EXTRA_BITS for number in range(8))
+# Sum of the luminance table of annex K.1, which is quality 50.
+_ANNEX_K_SUM = 3689
 # Rows compared at once, so that no third full image is held.
 _COMPARED_ROWS = 256
 
@@ -92,6 +94,26 @@ def read_jpeg(data: bytes) -> Container:
         icc_profile=_join_profile(icc_parts),
         defect=defect or _find_scan_defect(len(data), scans, ended=ended),
     )
+
+
+def read_quality(container: Container) -> int | None:
+    """Return the quality of a JPEG, 1 to 100, estimated from its first quantisation table; None without a valid one.
+
+    The table is compared with that of annex K.1, which libjpeg scales by the quality. Cameras have tables of their own,
+    so the estimate is rough there.
+    """
+    if container.format != "JPEG":
+        return None
+    for chunk in container.required_chunks:
+        if chunk[:2] != b"\xff\xdb" or len(chunk) < 5:
+            continue
+        kind = ">u2" if chunk[4] >> 4 else ">u1"
+        body = bytes(chunk[5 : 5 + 64 * np.dtype(kind).itemsize])
+        if len(body) == 64 * np.dtype(kind).itemsize:
+            scale = 100 * int(np.frombuffer(body, kind).sum(dtype=np.int64)) / _ANNEX_K_SUM
+            quality = 5000 / scale if scale > 100 else (200 - scale) / 2
+            return min(100, max(1, round(quality)))
+    return None
 
 
 def _read_frame(frame: bytes, n_bytes: int) -> tuple[int, int, int]:

@@ -71,7 +71,8 @@ def test_parameters_list_the_available_values(described: dict[str, Any]) -> None
     schemas = described["components"]["schemas"]
 
     assert schemas["Format"]["enum"] == list(FORMATS)
-    assert schemas["Variant"]["enum"] == [name for name, variant in VARIANTS.items() if variant.is_bundled]
+    bundled = [name for name, variant in VARIANTS.items() if variant.is_bundled]
+    assert schemas["Variant"]["enum"] == ["auto", *bundled, "nearest_x4"]
     assert schemas["BackendState"]["enum"] == list(StateName.__args__)  # type: ignore[attr-defined]
 
 

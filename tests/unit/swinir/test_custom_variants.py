@@ -52,9 +52,9 @@ def test_remote_backend_offers_only_bundled_variants_unless_the_folder_is_shared
     remote = "elsewhere:8001"
     assert "mine_x2" in Settings(state_dir=str(tmp_path)).offered()
     assert "mine_x2" in Settings(state_dir=str(tmp_path), variants="compact_x4,mine_x2").offered()
-    assert list(Settings(state_dir=str(tmp_path), backend_address=remote).offered()) == BUNDLED
+    assert list(Settings(state_dir=str(tmp_path), backend_address=remote).offered()) == [*BUNDLED, "nearest_x4"]
     shared = str(tmp_path / "weights")
-    assert list(Settings(weights_dir=shared, backend_address=remote).offered()) == [*BUNDLED, "mine_x2"]
+    assert list(Settings(weights_dir=shared, backend_address=remote).offered()) == [*BUNDLED, "mine_x2", "nearest_x4"]
 
 
 def write_header(path: Path, row: Any) -> None:

@@ -83,7 +83,7 @@ def test_port_comes_from_option_then_variable_then_port(
             "Invalid variants 'compact_x4,compact_x5': unknown: compact_x5. Available: compact_x4, ",
         ),
         (
-            {"SUPERRES_VARIANTS": "real_x4"},
+            {"SUPERRES_VARIANTS": "real_x4", "SUPERRES_DEFAULT_VARIANT": "compact_x4"},
             "Invalid default_variant 'compact_x4': the setting variants offers real_x4.",
         ),
         (

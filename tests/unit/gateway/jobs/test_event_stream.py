@@ -31,7 +31,7 @@ EVENTS = {"Accept": "text/event-stream"}
 
 
 def submit_job(upscaler: FakeBackend, queue: JobQueue | None = None, data: bytes = PHOTO, **options: str) -> QueuedJob:
-    settings = Settings()
+    settings = Settings(default_variant="compact_x4")
     request = make_request(data, "photo.png", parse_options(options, settings), settings)
     return JobRunner(upscaler, queue or JobQueue(Capacity(running=1, waiting=3)), deadline_s=30.0).submit(
         request, "the-id"
@@ -45,7 +45,7 @@ def test_stream_reports_progress_and_ends_with_the_bytes_of_the_plain_response(c
 
     assert streamed.content_type.startswith("text/event-stream")
     events = read_events(streamed.data)
-    assert [name for name, _ in events if name not in ("state", "")] == ["progress", "progress", "result"]
+    assert [name for name, _ in events if name not in ("state", "")] == ["choice", "progress", "progress", "result"]
     assert [body["bands_done"] for name, body in events if name == "progress"] == [1, 2]
     result = events[-1][1]
     assert base64.b64decode(result.pop("data")) == plain.data
@@ -58,6 +58,7 @@ def test_stream_reports_progress_and_ends_with_the_bytes_of_the_plain_response(c
         "bytes": len(plain.data),
         "variant": "compact_x4",
         "strength": 1.0,
+        "choice": next(body for name, body in events if name == "choice"),
         "notes": [],
         "checks": None,
         "cache": "miss",

@@ -26,13 +26,13 @@ def offered(client: FlaskClient) -> list[list[str]]:
     fields = Elements(page.get_data(as_text=True)).by_tag["input"]
     return [
         sorted(row["name"] for row in listed.get_json()["variants"]),
-        sorted(str(field["value"]) for field in fields if field.get("name") == "variant"),
+        sorted(str(field["value"]) for field in fields if field.get("name") == "variant" and field["value"] != "auto"),
     ]
 
 
 def test_offer_of_page_and_api_follows_the_folder(client: FlaskClient, key: str, tmp_path: Path) -> None:
     weights = tmp_path / "weights"
-    bundled = sorted(name for name, row in VARIANTS.items() if row.is_bundled)
+    bundled = sorted(["nearest_x4", *(name for name, row in VARIANTS.items() if row.is_bundled)])
     assert offered(client) == [bundled] * 2
 
     write_weights_file(weights, "real_x4", missing=1)
@@ -55,11 +55,15 @@ def test_offer_of_page_and_api_follows_the_folder(client: FlaskClient, key: str,
 EXPLANATIONS = [
     ({}, "real_x4", "The weights of real_x4 are not on this server. Its operator can add them with: superres weights "),
     ({}, "real_x2", "The weights of real_x2 are incomplete. Its operator can add them with: superres weights fetch r"),
-    ({}, "rael_x4", "Unknown variant 'rael_x4'. Did you mean real_x4? Allowed: compact_x4, "),
+    ({}, "rael_x4", "Unknown variant 'rael_x4'. Did you mean real_x4? Allowed: auto, compact_x4, "),
     ({}, "x" * 500, f"Unknown variant '{'x' * 40}'. Allowed: "),
-    ({"variants": "compact_x4"}, "real_x4", "This server does not offer real_x4. Allowed: compact_x4."),
+    ({"variants": "compact_x4"}, "real_x4", "This server does not offer real_x4. Allowed: auto, compact_x4."),
     ({"variants": "compact_x4,real_x4"}, "real_x4", "The weights of real_x4 are not on this server. Its operator "),
-    ({"backend_address": "elsewhere:8001"}, "real_x4", "This server does not offer real_x4. Allowed: compact_x4, "),
+    (
+        {"backend_address": "elsewhere:8001"},
+        "real_x4",
+        "This server does not offer real_x4. Allowed: auto, ",
+    ),
 ]
 
 
@@ -72,7 +76,7 @@ def test_variant_that_is_not_offered_is_explained(
     with pytest.raises(BadParameter) as caught:
         find_offered_variant(name, settings)
     assert caught.value.detail.startswith(text)
-    assert caught.value.extensions["allowed"] == list(settings.offered())
+    assert caught.value.extensions["allowed"] == ["auto", *settings.offered()]
 
 
 def test_default_variant_may_be_fetched_later(make_app: MakeApp, key: str, tmp_path: Path) -> None:

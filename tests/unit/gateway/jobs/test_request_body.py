@@ -95,7 +95,7 @@ GOOD_IMAGES = {
 
 @pytest.mark.parametrize("case", GOOD_IMAGES)
 def test_unusual_image_is_accepted(client: FlaskClient, key: str, upscaler: FakeBackend, case: str) -> None:
-    response = post_image(client, key, GOOD_IMAGES[case])
+    response = post_image(client, key, GOOD_IMAGES[case], "?variant=compact_x4")
 
     assert response.status_code == 200, response.get_data(as_text=True)
     assert len(upscaler.calls) == 1

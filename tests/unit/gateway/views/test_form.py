@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from swinir.zoo import PHOTO_VARIANT
 from testing.fixtures import MakeApp
 from testing.requests import Elements, api_form, form
 from testing.weights_files import write_weights_file
@@ -18,21 +17,42 @@ def test_form_offers_the_configured_variants(make_app: MakeApp, tmp_path: Path) 
     page = make_app(variants="compact_x4,real_x4").test_client().get("/").get_data(as_text=True)
 
     values = [field["value"] for field in Elements(page).by_tag["input"] if field.get("name") == "variant"]
-    assert values == ["compact_x4", "real_x4"]
+    assert values == ["compact_x4", "real_x4"]  # real_x4 invents detail, so there is nothing to choose from
     assert "invents plausible texture" in page
 
 
 @pytest.mark.parametrize(
     ("settings", "usual"),
-    [({}, PHOTO_VARIANT), ({"form_variant": "compact_x2"}, "compact_x2"), ({"variants": "compact_x4"}, "compact_x4")],
+    [
+        ({}, "auto"),
+        ({"default_variant": "compact_x2"}, "compact_x2"),
+        ({"form_variant": "compact_x2"}, "compact_x2"),
+        ({"form_variant": "auto", "default_variant": "compact_x2"}, "auto"),
+        ({"form_variant": "real_x4"}, "auto"),  # its weights are missing
+        ({"variants": "compact_x4"}, "compact_x4"),
+    ],
 )
-def test_form_starts_with_the_photo_variant(make_app: MakeApp, settings: dict[str, Any], usual: str) -> None:
+def test_form_starts_with_the_default(make_app: MakeApp, settings: dict[str, Any], usual: str) -> None:
     page = make_app(**settings).test_client().get("/").get_data(as_text=True)
 
-    first, *others = [field for field in Elements(page).by_tag["input"] if field.get("name") == "variant"]
-    assert first["value"] == usual
-    assert "checked" in first
-    assert not any("checked" in field for field in others)
+    fields = [field for field in Elements(page).by_tag["input"] if field.get("name") == "variant"]
+    assert [field["value"] for field in fields if "checked" in field] == [usual]
+    assert usual in [field["value"] for field in fields[:2]]
+
+
+def test_form_lists_automatic_and_its_candidates_first(make_app: MakeApp) -> None:
+    page = make_app().test_client().get("/").get_data(as_text=True)
+
+    values = [field["value"] for field in Elements(page).by_tag["input"] if field.get("name") == "variant"]
+    assert values[:4] == ["auto", "compact_x4", "compact_real_x4", "nearest_x4"]
+
+
+@pytest.mark.parametrize(("asked", "checked"), [("compact_x2", "compact_x2"), ("nope", "auto"), ("<b>", "auto")])
+def test_address_preselects_a_variant(make_app: MakeApp, asked: str, checked: str) -> None:
+    page = make_app().test_client().get("/", query_string={"variant": asked}).get_data(as_text=True)
+
+    fields = [field for field in Elements(page).by_tag["input"] if field.get("name") == "variant"]
+    assert [field["value"] for field in fields if "checked" in field] == [checked]
 
 
 def strength_fields(page: str) -> list[dict[str, str | None]]:

@@ -218,7 +218,8 @@ def test_variants_route_lists_options_and_limits(make_app: MakeApp, tmp_path: Pa
         "max_pixels": 18_750_000,
         "max_pixels_transparent": 7_142_857,
     }
-    assert (body["default_variant"], body["default_format"], body["default_quality"]) == ("compact_x4", "png", 92)
+    assert (body["default_variant"], body["default_format"], body["default_quality"]) == ("auto", "png", 92)
+    assert body["auto"] == dict.fromkeys(("clean photo", "worn photo", "drawing", "pixel art"), "compact_x4")
 
 
 def test_variant_not_offered_is_rejected(client: FlaskClient, key: str) -> None:

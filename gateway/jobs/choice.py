@@ -1,0 +1,52 @@
+"""The choice that `variant=auto` made for an image: what the response says of it, and how the runner makes it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gateway.jobs.options import UpscaleOptions, UpscaleRequest
+from preprocessing.content import classify
+from preprocessing.formats.jpeg import read_quality
+from preprocessing.image import Image
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A variant that was chosen by what the image shows."""
+
+    kind: str
+    """What the image shows: a `preprocessing.content.ImageKind`."""
+    variant: str
+    alternative: str
+    """Variant to try if the result does not please; empty without another one."""
+    sentence: str
+    """The reason, for the user: "Looks like a worn JPEG (JPEG quality 40): compact_real_x4."."""
+
+    def body(self) -> dict[str, Any]:
+        """Return the members of the JSON object."""
+        return asdict(self)
+
+
+def choose_variant(request: UpscaleRequest, image: Image) -> UpscaleRequest:
+    """Return the request with its variant chosen by the decoded image; unchanged if it names one."""
+    if not request.options.must_choose:
+        return request
+    return request.choose(classify(image, read_quality(request.upload.container)))
+
+
+def describe_choice(options: UpscaleOptions) -> Choice | None:
+    """Return the choice that was made; None for a variant by name, and before the choice."""
+    candidates, content = options.candidates, options.content
+    if candidates is None or content is None:
+        return None
+    sentence = f"Looks like {content.description} ({content.evidence}): {options.variant.name}."
+    if missing := candidates.find_gap(content.kind):
+        sentence += f" {missing} would fit better, but this service does not offer it."
+    second = candidates.second(content.kind)
+    return Choice(
+        kind=str(content.kind),
+        variant=options.variant.name,
+        alternative=second.name if second else "",
+        sentence=sentence,
+    )

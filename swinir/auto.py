@@ -1,0 +1,112 @@
+"""The variant `auto`: which of the offered variants fits an image, by what the image shows.
+
+`preprocessing.content` says what it shows. Also the row of `nearest_x4`, the variant for pixel art: it repeats pixels,
+so it has no network, no weights and no place in the zoo, and only the gateway offers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from preprocessing.content import ImageKind
+from swinir.custom_variants import find_offered
+from swinir.zoo import DEFAULT_VARIANT, PHOTO_VARIANT, Variant
+
+AUTO = "auto"
+
+NEAREST = Variant(
+    name="nearest_x4",
+    task="pixel_art",
+    scale=4,
+    summary="4x for pixel art. Repeats each pixel 4 x 4 times; no network, exact colours.",
+    config=MappingProxyType({"window_size": 1, "in_chans": 3}),
+    halo=0,
+    max_tile_px=64,
+    credit="Pixels repeated, without a network",
+    licence="",
+)
+
+# In order of preference. Only variants that invent no detail, and only those measured or published for the purpose.
+_CLEAN = (
+    DEFAULT_VARIANT,
+    *("lightweight_x4", "classical_x4", "classical_div2k_x4"),
+    *("compact_x2", "lightweight_x2", "classical_x2", "classical_div2k_x2"),
+)
+_PREFERRED: Mapping[ImageKind, tuple[str, ...]] = {
+    ImageKind.CLEAN_PHOTO: _CLEAN,
+    ImageKind.WORN_PHOTO: (PHOTO_VARIANT, "real_x4_psnr", "real_large_x4_psnr", *_CLEAN),
+    # The photo variant softens letters and thin lines, so drawings do without it, however worn they are.
+    ImageKind.DRAWING: _CLEAN,
+    ImageKind.PIXEL_ART: (NEAREST.name, *_CLEAN),
+}
+# The kind whose variant is worth a try when the choice was wrong.
+_SECOND = {
+    ImageKind.CLEAN_PHOTO: ImageKind.WORN_PHOTO,
+    ImageKind.WORN_PHOTO: ImageKind.CLEAN_PHOTO,
+    ImageKind.DRAWING: ImageKind.WORN_PHOTO,
+    ImageKind.PIXEL_ART: ImageKind.DRAWING,
+}
+
+
+def offer(names: Sequence[str], weights_dir: Path | None) -> Mapping[str, Variant]:
+    """Return the rows that a gateway with these names offers: those of `find_offered`, and `nearest_x4`.
+
+    Without names, all whose weights are on this machine. Unknown names are skipped.
+    """
+    if not names:
+        return {**find_offered((), weights_dir), NEAREST.name: NEAREST}
+    networks = [name for name in names if name != NEAREST.name]
+    rows = {**(find_offered(networks, weights_dir) if networks else {}), NEAREST.name: NEAREST}
+    return {name: rows[name] for name in names if name in rows}
+
+
+def choose_warm_variant(default_variant: str, offered: Mapping[str, Variant]) -> str:
+    """Return the name of the variant that the backend loads before it reports ready: the one likeliest to be used."""
+    networks = [name for name in offered if name != NEAREST.name]
+    if default_variant in networks:
+        return default_variant
+    return DEFAULT_VARIANT if DEFAULT_VARIANT in networks or not networks else networks[0]
+
+
+class Candidates:
+    """The variant for each kind of image, chosen among those that a server offers."""
+
+    def __init__(self, offered: Mapping[str, Variant]) -> None:
+        """`offered` holds at least one variant."""
+        self._by_kind = {kind: _pick(names, offered) for kind, names in _PREFERRED.items()}
+
+    def __getitem__(self, kind: ImageKind) -> Variant:
+        """Return the variant for a kind of image."""
+        return self._by_kind[kind]
+
+    def by_kind(self) -> dict[str, str]:
+        """Return the names of the variants, by kind."""
+        return {str(kind): variant.name for kind, variant in self._by_kind.items()}
+
+    def variants(self) -> list[Variant]:
+        """Return the different variants, that for clean photos first."""
+        return list({variant.name: variant for variant in self._by_kind.values()}.values())
+
+    def largest(self) -> Variant:
+        """Return the variant with the largest result: limits that hold for it hold for all."""
+        return max(self.variants(), key=lambda variant: variant.scale)
+
+    def second(self, kind: ImageKind) -> Variant | None:
+        """Return the variant to try next when that for this kind does not please; None without another one."""
+        other = self._by_kind[_SECOND[kind]]
+        return None if other.name == self._by_kind[kind].name else other
+
+    def find_gap(self, kind: ImageKind) -> str:
+        """Return the name of the variant that is meant for this kind if it is not offered; else an empty text."""
+        meant = _PREFERRED[kind][0]
+        return "" if self._by_kind[kind].name == meant else meant
+
+
+def _pick(names: tuple[str, ...], offered: Mapping[str, Variant]) -> Variant:
+    """Return the first that is offered; without any, the first offered one that enlarges and invents nothing."""
+    for name in names:
+        if name in offered:
+            return offered[name]
+    return min(offered.values(), key=lambda variant: (bool(variant.notice), variant.scale == 1))
