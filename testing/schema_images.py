@@ -12,7 +12,8 @@ import numpy as np
 import schemathesis
 from hypothesis import strategies as st
 
-from swinir.zoo import DEFAULT_VARIANT, VARIANTS
+from swinir.auto import AUTO, NEAREST
+from swinir.zoo import VARIANTS
 from testing import images
 
 SIDES = st.integers(1, 20)
@@ -44,6 +45,6 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any],
     """Replace a valid variant that changes the size if there is a strength: OpenAPI cannot express this condition."""
     del context, kwargs
     if case.query and "strength" in case.query:
-        variant = VARIANTS.get(str(case.query.get("variant", DEFAULT_VARIANT)))
-        if variant is not None and not variant.keeps_size:
+        name = str(case.query.get("variant", AUTO))
+        if name in (AUTO, NEAREST.name) or (name in VARIANTS and not VARIANTS[name].keeps_size):
             case.query["variant"] = DENOISER

@@ -61,18 +61,17 @@ class UpscaleOptions:
     """Changes when the variant's weights are replaced; empty for bundled weights."""
     strength_percent: int = FULL_STRENGTH_PERCENT
     """Share of the network's change that the result keeps, 0 to 100; below 100 only if the variant keeps the size."""
-
-    @property
-    def strength(self) -> float:
-        """Strength as clients send it, 0 to 1, in steps of 0.01."""
-        return self.strength_percent / 100
-
     candidates: Candidates | None = field(default=None, compare=False)
     """What `variant=auto` chooses from; None for a variant by name, and never changed by the choice."""
     candidate_versions: Mapping[str, str] = field(default_factory=dict, compare=False)
     """The version of the weights of each candidate, by name."""
     content: Content | None = None
     """What the image shows, once `variant=auto` has chosen by it."""
+
+    @property
+    def strength(self) -> float:
+        """Strength as clients send it, 0 to 1, in steps of 0.01."""
+        return self.strength_percent / 100
 
     @property
     def must_choose(self) -> bool:
@@ -151,7 +150,7 @@ def parse_options(parameters: Mapping[str, str], settings: Settings) -> UpscaleO
     strength_percent = FULL_STRENGTH_PERCENT
     if (strength := parameters.get("strength")) is not None:
         strength_percent = parse_strength(strength)
-        _check_strength(strength_percent, variant, settings)
+        _check_strength(strength_percent, name, variant, settings)
     return UpscaleOptions(
         variant=variant,
         format=next(f for f in FORMATS if f == format_),
@@ -240,14 +239,17 @@ def _check_memory(upload: Upload, options: UpscaleOptions, settings: Settings) -
         )
 
 
-def _check_strength(strength_percent: int, variant: Variant, settings: Settings) -> None:
-    """Raise BadParameter if the variant changes the size, so that its result cannot be mixed with the upload."""
+def _check_strength(strength_percent: int, name: str, variant: Variant, settings: Settings) -> None:
+    """Raise BadParameter if the variant changes the size, so that its result cannot be mixed with the upload.
+
+    `name` is the one requested, which may be `auto`; `variant` is then the candidate with the largest result.
+    """
     if strength_percent == FULL_STRENGTH_PERCENT or variant.keeps_size:
         return
     names = ", ".join(row.name for row in settings.offered().values() if row.keeps_size)
     choose = f"Choose one that keeps it ({names})" if names else "This service offers none that keeps it"
     raise problems.BadParameter(
-        f"The strength {strength_percent / 100:g} cannot be used with {variant.name}, which changes the size. "
+        f"The strength {strength_percent / 100:g} cannot be used with {name}, which changes the size. "
         f"{choose}, or leave the strength out.",
         parameter="strength",
     )

@@ -109,7 +109,7 @@ def test_strength_is_part_of_the_name_in_a_folder(
 def test_strength_that_cannot_be_used_is_a_usage_error(tmp_path: Path, backend: FakeBackend) -> None:
     paths = [draw(tmp_path / "x" / "bird.png", 1), tmp_path / "out.png"]
 
-    for strength, message in (("0,5", "use a number from 0 to 1"), ("0.5", "cannot be used with compact_x4")):
+    for strength, message in (("0,5", "use a number from 0 to 1"), ("0.5", "cannot be used with auto")):
         with pytest.raises(click.UsageError, match=message):
             upscale_command.run(Settings(state_dir=str(tmp_path)), paths, {"strength": strength}, overwrite=False)
 

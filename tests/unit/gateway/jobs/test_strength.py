@@ -14,6 +14,7 @@ from PIL import Image as PilImage
 
 from gateway import problems
 from gateway.backend.interface import Band
+from gateway.config.settings import Settings
 from gateway.jobs.job import Progress, Result
 from gateway.jobs.options import parse_options
 from gateway.jobs.result_cache import cache_key
@@ -124,8 +125,17 @@ def test_variant_that_changes_the_size_takes_no_strength_and_the_problem_names_t
     assert caught.value.status == 400
 
 
-def test_full_strength_is_valid_for_every_variant() -> None:
-    assert parse_options({"variant": "compact_x4", "strength": "1"}, SETTINGS) == parse_options({}, SETTINGS)
+@pytest.mark.parametrize("parameters", [{}, {"variant": "auto"}, {"variant": ""}])
+def test_automatic_choice_takes_no_strength_because_it_upscales(parameters: dict[str, str]) -> None:
+    with pytest.raises(problems.BadParameter, match="cannot be used with auto, which changes the size"):
+        parse_options({"strength": "0.5", **parameters}, Settings())
+
+
+@pytest.mark.parametrize("variant", ["compact_x4", "auto", RESTORER])
+def test_full_strength_is_valid_for_every_variant(variant: str) -> None:
+    named = {"variant": variant}
+
+    assert parse_options({**named, "strength": "1"}, SETTINGS) == parse_options(named, SETTINGS)
 
 
 def test_service_without_a_variant_that_keeps_the_size_says_so() -> None:
