@@ -26,6 +26,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.report import write_seams
 from preprocessing.tiling import Grid, choose_grid, pad_to_window, split, stitch
 from swinir.inference.engine import Engine
+from swinir.inference.whole_image import restore_image
 from swinir.zoo import DEFAULT_VARIANT, find_variant
 
 RESULTS = Path(__file__).parent / "results" / "tiling.json"
@@ -62,9 +63,7 @@ def compare_images(tiled: Pixels, whole: Pixels) -> Seam:
 
 def upscale_whole(engine: Engine, image: Pixels, variant: str) -> Pixels:
     """Return the image upscaled as one tile."""
-    row = find_variant(variant)
-    restored = engine.restore(pad_to_window(image, row.window)[np.newaxis], variant).tiles[0]
-    return restored[: image.shape[0] * row.scale, : image.shape[1] * row.scale]
+    return restore_image(engine, image, find_variant(variant))
 
 
 def upscale_tiled(engine: Engine, image: Pixels, variant: str, grid: Grid) -> Pixels:
@@ -78,10 +77,11 @@ def upscale_off_grid(engine: Engine, image: Pixels, variant: str, grid: Grid) ->
     So every tile has at least the halo and all pixels that it has on the grid.
     """
     scale = find_variant(variant).scale
-    padded = pad_to_window(image, grid.window)
+    padded = pad_to_window(image, grid.window, grid.margin)
     tops, lefts = (_move(offsets, grid.window) for offsets in (grid.tops, grid.lefts))
     tile_height, tile_width = grid.tile_height + grid.window, grid.tile_width + grid.window
-    cut = [padded[top : top + tile_height, left : left + tile_width] for top in tops for left in lefts]
+    corners = [(top + grid.margin, left + grid.margin) for top in tops for left in lefts]
+    cut = [padded[top : top + tile_height, left : left + tile_width] for top, left in corners]
     tiles = engine.restore(np.stack(cut), variant).tiles
     rows = _edges(tops, tile_height, grid.height)
     columns = _edges(lefts, tile_width, grid.width)
@@ -95,12 +95,15 @@ def upscale_off_grid(engine: Engine, image: Pixels, variant: str, grid: Grid) ->
 
 
 def measure_image(engine: Engine, image: Pixels, variant: str, halos: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Return one row per halo on the window grid and one off it."""
+    """Return one row per halo on the window grid and one off it; halos narrower than the margin are left out."""
     height, width = image.shape[:2]
+    row = find_variant(variant)
     whole = upscale_whole(engine, image, variant)
     rows: list[dict[str, Any]] = []
     for halo in halos:
-        grid = choose_grid(height, width, window=find_variant(variant).window, halo=halo, max_tile_px=MAX_TILE_PX)
+        if halo < row.margin:
+            continue
+        grid = choose_grid(height, width, window=row.window, halo=halo, margin=row.margin, max_tile_px=MAX_TILE_PX)
         for is_aligned, upscale in ((True, upscale_tiled), (False, upscale_off_grid)):
             seam = compare_images(upscale(engine, image, variant, grid), whole)
             rows.append(

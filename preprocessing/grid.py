@@ -24,7 +24,7 @@ class GridError(ValueError):
 
 @dataclass(frozen=True)
 class Grid:
-    """Tiles of one shape that cover an image padded to the next multiple of the window; all lengths in pixels.
+    """Tiles of one shape that cover an image with its margin, padded to the next multiple of the window; all in pixels.
 
     Raises GridError when the tiles do not cover the image.
     """
@@ -34,6 +34,8 @@ class Grid:
     window: int
     halo: int
     """Minimum distance of a core from every inner side of its tile; a multiple of the window."""
+    margin: int
+    """Reflected pixels before the first and after the last of the image: a multiple of the window, at most the halo."""
     tile_height: int
     tile_width: int
     rows: int
@@ -41,22 +43,25 @@ class Grid:
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            if not 0 <= value <= MAX_SIDE_PX or (value == 0 and name != "halo"):
-                raise GridError(f"The {name} of a grid is 1 to {MAX_SIDE_PX} (the halo may be 0), not {value}.")
-        if self.halo % self.window:
-            raise GridError(f"The halo {self.halo} is not a multiple of the window {self.window}.")
+            if not 0 <= value <= MAX_SIDE_PX or (value == 0 and name not in ("halo", "margin")):
+                raise GridError(f"The {name} of a grid is 1 to {MAX_SIDE_PX} (halo and margin may be 0), not {value}.")
+        for name, value in (("halo", self.halo), ("margin", self.margin)):
+            if value % self.window:
+                raise GridError(f"The {name} {value} is not a multiple of the window {self.window}.")
+        if self.margin > self.halo:
+            raise GridError(f"The margin {self.margin} is wider than the halo {self.halo}.")
         self._check_axis("rows", self.height, self.tile_height, self.rows)
         self._check_axis("columns", self.width, self.tile_width, self.columns)
 
     @cached_property
     def tops(self) -> tuple[int, ...]:
-        """First row of each row of tiles."""
-        return _offsets(self.height, self.tile_height, self.rows, self.window)
+        """First row of each row of tiles, in rows of the image: the first is -margin."""
+        return self._offsets(self.height, self.tile_height, self.rows)
 
     @cached_property
     def lefts(self) -> tuple[int, ...]:
-        """First column of each column of tiles."""
-        return _offsets(self.width, self.tile_width, self.columns, self.window)
+        """First column of each column of tiles, in columns of the image: the first is -margin."""
+        return self._offsets(self.width, self.tile_width, self.columns)
 
     @cached_property
     def row_edges(self) -> tuple[int, ...]:
@@ -70,16 +75,16 @@ class Grid:
 
     @property
     def computed_ratio(self) -> float:
-        """Pixels computed per pixel of the image; 1.0 means neither halo nor padding."""
+        """Pixels computed per pixel of the image; 1.0 means no halo, margin or padding."""
         return self.rows * self.tile_height * self.columns * self.tile_width / (self.height * self.width)
 
     def to_array(self) -> npt.NDArray[np.int32]:
-        """Return the grid as an int32 [8] tensor for Triton, in the order of its fields."""
+        """Return the grid as an int32 [9] tensor for Triton, in the order of its fields."""
         return np.array(dataclasses.astuple(self), dtype=np.int32)
 
     @classmethod
     def from_array(cls, array: npt.NDArray[np.int32]) -> Grid:
-        """Return the grid of an int32 [8] tensor; raises GridError when its tiles do not cover the image."""
+        """Return the grid of an int32 [9] tensor; raises GridError when its tiles do not cover the image."""
         if array.dtype != np.int32 or array.shape != (len(dataclasses.fields(cls)),):
             raise GridError(
                 f"A grid is an int32 [{len(dataclasses.fields(cls))}] tensor, not {array.dtype} {list(array.shape)}."
@@ -87,7 +92,7 @@ class Grid:
         return cls(*(int(number) for number in array))
 
     def _check_axis(self, name: str, side: int, tile: int, count: int) -> None:
-        padded = pad_length(side, self.window)
+        padded = pad_length(side + 2 * self.margin, self.window)
         steps = (padded - tile) // self.window
         if tile % self.window:
             raise GridError(f"A tile side of {tile} px is not a multiple of the window {self.window}.")
@@ -99,20 +104,28 @@ class Grid:
                 "so that every tile has a core."
             )
 
+    def _offsets(self, side: int, tile: int, count: int) -> tuple[int, ...]:
+        """Spread the tiles evenly over the padded side, on multiples of the window."""
+        steps = (pad_length(side + 2 * self.margin, self.window) - tile) // self.window
+        return tuple(self.window * (index * steps // max(1, count - 1)) - self.margin for index in range(count))
 
-def choose_grid(height: int, width: int, *, window: int, halo: int, max_tile_px: int) -> Grid:
+
+def choose_grid(height: int, width: int, *, window: int, halo: int, max_tile_px: int, margin: int = 0) -> Grid:
     """Return the grid that computes the fewest pixels with tile sides of at most `max_tile_px`.
 
-    The halo is rounded up to a multiple of the window. A side that fits one tile becomes one tile, padded to the next
-    multiple of the window; otherwise all tiles get an even size. Raises GridError when `max_tile_px` leaves no core
-    inside the halo.
+    Halo and margin are rounded up to multiples of the window. A side that fits one tile with its margins becomes one
+    tile, padded to the next multiple of the window; otherwise all tiles get an even size. Raises GridError when
+    `max_tile_px` leaves no core inside the halo, or the margin is wider than the halo.
     """
-    if min(height, width, window, max_tile_px) < 1 or halo < 0:
-        raise GridError(f"No grid for {height} x {width} px, window {window}, halo {halo}, tiles of {max_tile_px} px.")
-    halo = pad_length(halo, window)
-    tile_height, rows = _choose_axis(height, window, halo, max_tile_px)
-    tile_width, columns = _choose_axis(width, window, halo, max_tile_px)
-    return Grid(height, width, window, halo, tile_height, tile_width, rows, columns)
+    if min(height, width, window, max_tile_px) < 1 or min(halo, margin) < 0:
+        raise GridError(
+            f"No grid for {height} x {width} px, window {window}, halo {halo}, margin {margin}, tiles of "
+            f"{max_tile_px} px."
+        )
+    halo, margin = pad_length(halo, window), pad_length(margin, window)
+    tile_height, rows = _choose_axis(height + 2 * margin, window, halo, max_tile_px)
+    tile_width, columns = _choose_axis(width + 2 * margin, window, halo, max_tile_px)
+    return Grid(height, width, window, halo, margin, tile_height, tile_width, rows, columns)
 
 
 def pad_length(length: int, window: int) -> int:
@@ -143,12 +156,6 @@ def _choose_axis(side: int, window: int, halo: int, max_tile_px: int) -> tuple[i
         choices.append((count * tile, count, tile))
     _, count, tile = min(choices)
     return tile, count
-
-
-def _offsets(side: int, tile: int, count: int, window: int) -> tuple[int, ...]:
-    """Spread the tiles evenly over the padded side, on multiples of the window."""
-    steps = (pad_length(side, window) - tile) // window
-    return tuple(window * (index * steps // max(1, count - 1)) for index in range(count))
 
 
 def _edges(offsets: tuple[int, ...], tile: int, side: int, window: int) -> tuple[int, ...]:

@@ -39,11 +39,14 @@ def split_band(image: Array, grid: Grid, row: int) -> Array:
     return tiles
 
 
-def pad_to_window(image: Array, window: int) -> Array:
-    """Return [H, W, C] padded right and below to the next multiple of the window, exactly as tiles are padded."""
+def pad_to_window(image: Array, window: int, margin: int = 0) -> Array:
+    """Return [H, W, C] with its margin on all sides, padded right and below to the next multiple of the window.
+
+    These are the pixels of the tiles.
+    """
     height, width = image.shape[:2]
-    rows = _source(0, pad_length(height, window), height)
-    return image[rows[:, np.newaxis], _source(0, pad_length(width, window), width)]
+    rows = _source(-margin, pad_length(height + 2 * margin, window), height)
+    return image[rows[:, np.newaxis], _source(-margin, pad_length(width + 2 * margin, window), width)]
 
 
 def bands(grid: Grid) -> list[tuple[int, int]]:
@@ -89,8 +92,9 @@ def _is_only_tile(grid: Grid) -> bool:
 def _fill_row(tiles: Array, image: Array, grid: Grid, row: int) -> None:
     top = grid.tops[row]
     for tile, left in zip(tiles, grid.lefts, strict=True):
-        if top + grid.tile_height <= grid.height and left + grid.tile_width <= grid.width:
-            tile[...] = image[top : top + grid.tile_height, left : left + grid.tile_width]
+        bottom, right = top + grid.tile_height, left + grid.tile_width
+        if top >= 0 and bottom <= grid.height and left >= 0 and right <= grid.width:
+            tile[...] = image[top:bottom, left:right]
         else:
             rows = _source(top, grid.tile_height, grid.height)
             tile[...] = image[rows[:, np.newaxis], _source(left, grid.tile_width, grid.width)]
@@ -99,11 +103,12 @@ def _fill_row(tiles: Array, image: Array, grid: Grid, row: int) -> None:
 def _source(offset: int, length: int, side: int) -> npt.NDArray[np.intp]:
     """Return the index in the image of each row (or column) of a padded range.
 
-    Padding reflects at the end, as the published network does. Reflection gives `side - 1` lines; then the last of them
-    repeats.
+    Padding reflects at both ends, as the published network does at the far one. Reflection gives `side - 1` lines; then
+    the last of them repeats.
     """
     lines = np.arange(offset, offset + length)
-    return np.where(lines < side, lines, np.maximum(2 * (side - 1) - lines, 0))
+    before, after = np.minimum(-lines, side - 1), np.maximum(2 * (side - 1) - lines, 0)
+    return np.where(lines < 0, before, np.where(lines < side, lines, after))
 
 
 def _copy_cores(band: Array, tiles_of_row: Array, grid: Grid, row: int, scale: int) -> None:

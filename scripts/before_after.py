@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from swinir.inference.engine import Engine
-from swinir.zoo import DEFAULT_VARIANT
+from swinir.inference.whole_image import restore_image
+from swinir.zoo import DEFAULT_VARIANT, VARIANTS
 
 ROOT = Path(__file__).resolve().parent.parent
 # Set5 image -> the square of its result that is shown (left, top, right, bottom).
@@ -29,7 +30,7 @@ def main() -> None:
         with Image.open(ROOT / "tests" / "data" / "Set5" / "x4" / f"{name}.png") as image:
             source = image.convert("RGB")
         bicubic = source.resize((source.width * 4, source.height * 4), Image.Resampling.BICUBIC)
-        upscaled = Image.fromarray(engine.restore(np.array(source)[None], DEFAULT_VARIANT).tiles[0])
+        upscaled = Image.fromarray(restore_image(engine, np.array(source), VARIANTS[DEFAULT_VARIANT]))
         rows.append([each.crop(box).resize((384, 384), Image.Resampling.LANCZOS) for each in (bicubic, upscaled)])
     sheet = Image.new("RGB", (384 * 2 + GAP, (384 + GAP) * len(rows) + 28), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from preprocessing.tiling import Grid, choose_grid
+from preprocessing.tiling import Grid
 from swinir.custom_variants import find_row
+from swinir.image_grid import tile_grid
 from swinir.zoo import Variant
 
 
@@ -41,7 +42,7 @@ def check_image(
         raise RequestLimitError(
             f"IMAGE has {pixels} pixels ({width} x {height}); the limit for {variant} is {max_pixels}"
         )
-    grid = choose_grid(height, width, window=row.window, halo=row.halo, max_tile_px=row.max_tile_px)
+    grid = tile_grid(row, height, width)
     count = grid.rows * grid.columns
     if count > limits.get("max_tiles", count):
         raise RequestLimitError(f"IMAGE of {width} x {height} needs {count} tiles; the limit is {limits['max_tiles']}")

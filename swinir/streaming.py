@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from preprocessing.grey import is_grey, to_grey
 from preprocessing.tiling import Grid, bands, split_band, stitch_band
 from swinir.checks import Rows
 
@@ -73,10 +74,11 @@ def stream_bands(
 ) -> Iterator[RestoredBand]:
     """Yield the bands of an image uint8 [H, W, 3] from top to bottom.
 
-    Holds the tiles of at most two bands. After a cancel no more tiles are sent, and those in flight are waited for.
+    The bands of a grey image are grey. Holds the tiles of at most two bands. After a cancel no more tiles are sent, and
+    those in flight are waited for.
     Raises StreamCancelledError, and every error that `restore` raises.
     """
-    size, done = SubBatchSize(), 0
+    size, done, grey = SubBatchSize(), 0, is_grey(image)
     with ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="sub-batch") as pool:
         sent: deque[Future[tuple[Tiles, Rows, int, float]]] = deque()
         source = _sub_batches(image, grid, size)
@@ -98,7 +100,7 @@ def stream_bands(
                 done += len(restored)
                 size.update(len(restored), elapsed_s)
             band = stitch_band(tiles[0] if len(tiles) == 1 else np.concatenate(tiles), grid, row, scale)
-            yield RestoredBand(top * scale, band, np.concatenate(rows), compute_us)
+            yield RestoredBand(top * scale, to_grey(band) if grey else band, np.concatenate(rows), compute_us)
 
 
 def _sub_batches(image: Tiles, grid: Grid, size: SubBatchSize) -> Iterator[Tiles]:

@@ -56,6 +56,8 @@ class Variant:
     """Pixels at the border of a tile whose output is dropped."""
     max_tile_px: int
     """Maximum side of a tile, halo included."""
+    margin: int = 0
+    """Reflected pixels around an image whose output is dropped: a multiple of the window, at most the halo."""
     strength: int | None = None
     """Noise sigma in levels, or JPEG quality, that the weights were trained for."""
     notice: str = ""
@@ -116,8 +118,9 @@ def _config(
     return MappingProxyType({**shared, **sizes, "upscale": scale, "upsampler": upsampler, **others})
 
 
-# Halos of bundled variants: measured, at least 84 dB in tiles of 96 px (docs/explanation/tiling.md). The published
-# networks are deeper; their seams could not be measured without their weights.
+# Halos of bundled variants: measured, at least 84 dB in tiles of 96 px; margins: measured, one window where it loses
+# nothing (docs/explanation/tiling.md). The published networks are deeper; their seams could not be measured without
+# their weights, and they keep the padding that they were published with.
 _COMPACT: dict[str, Any] = {"halo": 24, "max_tile_px": 256, "credit": OWN_CREDIT}
 _LIGHT: dict[str, Any] = {"halo": 24, "max_tile_px": 256}
 _MEDIUM: dict[str, Any] = {"halo": 32, "max_tile_px": 192}
@@ -155,6 +158,7 @@ def _compact_denoise(sigma: int, *, grey: bool) -> Variant:
         strength=sigma,
         summary=f"Removes {'grey' if grey else 'colour'} noise of strength {sigma} (of 255); same size. Small.",
         config=_config(2, 4, 48, 4, 1, "", in_chans=1 if grey else 3),
+        margin=8,
         **_COMPACT,
     )
 
@@ -168,7 +172,7 @@ def _compact_jpeg(quality: int, *, grey: bool) -> Variant:
         strength=quality,
         summary=f"Removes the damage of {'grey ' if grey else ''}JPEG quality {quality}; same size. Small.",
         config=_config(2, 4, 48, 4, 1, "", in_chans=1 if grey else 3, **_JPEG),
-        **{**_COMPACT, "halo": 21, "max_tile_px": 252},
+        **{**_COMPACT, "halo": 21, "max_tile_px": 252, "margin": 7},
     )
 
 

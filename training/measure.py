@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from swinir.inference.engine import Engine
+from swinir.inference.whole_image import restore_image
 from swinir.weights.load import find_weights
 from swinir.zoo import VARIANTS, Variant
 from training.degradations import add_noise, jpeg, resize
@@ -166,7 +167,7 @@ def score(engine: Engine, row: Variant, pairs: Iterable[Pair]) -> tuple[float, f
 
 def served(engine: Engine, name: str) -> Callable[[Any], Any]:
     """Return a function that restores one image as the variant is served, uint8 [H, W, 3] in and out."""
-    return lambda given: engine.restore(given[None], name).tiles[0]
+    return lambda given: restore_image(engine, given, VARIANTS[name])
 
 
 def compare(restore: Callable[[Any], Any], scale: int, pairs: Iterable[Pair]) -> tuple[float, float]:

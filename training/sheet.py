@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from swinir.inference.engine import Engine
+from swinir.inference.whole_image import restore_image
 from swinir.zoo import VARIANTS
 from training.degradations import resize
 from training.measure import read
@@ -37,7 +38,7 @@ def draw_sheet(photos: tuple[Path, ...], out: Path, variants: tuple[str, ...]) -
         photo = read(path)
         images = [crop(resize(photo, photo.shape[0] * scale, photo.shape[1] * scale), side)]
         # The whole photo is restored and then cropped, as a user would see it, borders included.
-        images += [crop(engine.restore(photo[None].copy(), name).tiles[0], side) for name in variants]
+        images += [crop(restore_image(engine, photo, VARIANTS[name]), side) for name in variants]
         for column, image in enumerate(images):
             sheet.paste(Image.fromarray(image), (column * side, TITLE_PX + row * side))
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,7 @@ def strengths(network: SwinIR, row: Variant, paths: list[Path]) -> list[tuple[in
             target = to_grey(read(path)) if row.channels == 1 else read(path)
             given = add_noise(target, strength, rng) if noisy else jpeg(target, strength)
             before.append(psnr(given, target))
-            after.append(psnr(restore(network, given), target))
+            after.append(psnr(restore(network, given, row.margin), target))
         table.append((strength, float(np.mean(before)), float(np.mean(after))))
     return table
 
@@ -69,7 +69,7 @@ def flat_change(network: SwinIR, row: Variant) -> int:
         flat = np.empty((FLAT_SIDE, FLAT_SIDE, 3), np.uint8)
         flat[:] = colour
         given = to_grey(flat) if row.channels == 1 else flat
-        changes.append(int(np.abs(restore(network, given).astype(int) - given.astype(int)).max()))
+        changes.append(int(np.abs(restore(network, given, row.margin).astype(int) - given.astype(int)).max()))
     return max(changes)
 
 

@@ -42,9 +42,9 @@ from gateway.jobs.queue import (
 from preprocessing.codec import BandEncoder, Image, decode, describe_losses
 from preprocessing.errors import ImageError
 from preprocessing.mixing import FULL_STRENGTH_PERCENT, mix
-from preprocessing.tiling import choose_grid
 from swinir.auto import NEAREST
 from swinir.checks import Rows, mix_rows, summarise
+from swinir.image_grid import tile_grid
 from swinir.zoo import CHROMA_NOTE
 
 _log = logging.getLogger(__name__)
@@ -308,7 +308,4 @@ def _count_bands(request: UpscaleRequest) -> int:
     variant, upload = request.options.variant, request.upload
     if variant is NEAREST:
         return -(-upload.height // BAND_ROWS)
-    grid = choose_grid(
-        upload.height, upload.width, window=variant.window, halo=variant.halo, max_tile_px=variant.max_tile_px
-    )
-    return grid.rows
+    return tile_grid(variant, upload.height, upload.width).rows

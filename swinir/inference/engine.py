@@ -21,6 +21,7 @@ from torch.nn.functional import interpolate
 from swinir.checks import FIELDS, Rows
 from swinir.custom_variants import find_row
 from swinir.inference.cpu_count import count_cpus
+from swinir.inference.flats import keep_flats
 from swinir.inference.memory import is_out_of_memory
 from swinir.inference.network_cache import NetworkCache
 from swinir.network import fused
@@ -129,7 +130,7 @@ class Engine:
 
         Returns:
             Restored tiles, clamped, rounded and cast to uint8. One-channel variants restore the luminance and keep the
-            difference of each colour to it.
+            difference of each colour to it. Flat areas keep their colour (`swinir.inference.flats`).
 
         Raises:
             UnknownVariantError, WeightsError, NotFiniteError, OutOfMemoryError, InferenceCancelledError, and
@@ -196,6 +197,7 @@ class Engine:
                 restored[index : index + 1] = rerun_output
             if row.channels == 1:  # keep the (enlarged) colour and replace its luminance
                 restored = _enlarge(images, row.scale) + (restored - _enlarge(network_input, row.scale))
+            keep_flats(restored, images, row.halo)
             levels, rows = _check(restored.mul_(255.0), images)
             rows[:, FIELDS.index("rerun")] = rerun
             torch.from_numpy(out).copy_(levels.permute(0, 2, 3, 1))  # from a GPU straight into the result

@@ -9,7 +9,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, expect, sync_playwright
 
@@ -17,6 +16,8 @@ from gateway.backend.interface import Band
 from gateway.cancellation import CancelToken
 from preprocessing.codec import Pixels
 from swinir.inference.engine import Engine
+from swinir.inference.whole_image import restore_image
+from swinir.zoo import find_variant
 from testing.backend import FakeBackend, cut_in_two
 from testing.browser.chromium import DESKTOP, FLAGS, PHONE, find_chromium
 from testing.browser.front import FrontServer
@@ -60,14 +61,11 @@ class Restoring(FakeBackend):
     ) -> Iterator[Band]:
         """Yield the whole image as two bands."""
         del deadline, request_id, cancel_token
-        height, width = pixels.shape[:2]
         if (result := self._results.get((pixels.tobytes(), variant))) is not None:
             yield from cut_in_two(result)
             return
-        padded = np.pad(pixels, ((0, -height % 8), (0, -width % 8), (0, 0)), mode="edge")
-        result = self._engine.restore(padded[None], variant).tiles[0]
-        scale = len(result) // len(padded)
-        self._results[pixels.tobytes(), variant] = result = result[: height * scale, : width * scale]
+        result = restore_image(self._engine, pixels, find_variant(variant))
+        self._results[pixels.tobytes(), variant] = result
         yield from cut_in_two(result)
 
 

@@ -1,4 +1,4 @@
-"""Triton's stitch step: stitches restored tiles into the image with ``preprocessing.tiling``."""
+"""Triton's stitch step: stitches restored tiles into the image with ``preprocessing.tiling``; grey stays grey."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
+from preprocessing.grey import to_grey
 from preprocessing.tiling import Grid, stitch
 
 
@@ -23,6 +24,8 @@ class TritonPythonModel:
             tiles = pb_utils.get_input_tensor_by_name(request, "UPSCALED_TILES").as_numpy()
             grid = Grid.from_array(pb_utils.get_input_tensor_by_name(request, "GRID").as_numpy())
             image = stitch(tiles, grid, tiles.shape[1] // grid.tile_height)
+            if pb_utils.get_input_tensor_by_name(request, "GREY").as_numpy().all():
+                image = to_grey(image)
         except ValueError as error:
             return _error(str(error), pb_utils.TritonError.INVALID_ARG)
         return pb_utils.InferenceResponse([pb_utils.Tensor("UPSCALED", image)])

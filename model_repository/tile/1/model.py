@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from preprocessing.grey import is_grey
 from preprocessing.tiling import split
 from swinir.request_limits import RequestLimitError, check_image
 from swinir.settings import read_settings
@@ -45,7 +46,8 @@ class TritonPythonModel:
         _, grid = check_image(height, width, variant, limits=self.limits, weights_dir=self.weights_dir)
         count = grid.rows * grid.columns
         names = np.full((count, 1), variant.encode(), dtype=np.object_)
-        return {"TILES": split(image, grid), "VARIANTS": names, "GRID": grid.to_array()}
+        grey = np.array([is_grey(image)])
+        return {"TILES": split(image, grid), "VARIANTS": names, "GRID": grid.to_array(), "GREY": grey}
 
 
 def _error(text: str, code: int) -> Any:

@@ -91,17 +91,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
 
 
 def reference(row: Variant, tensors: dict[str, Tensor], pixels: Any) -> Any:
-    """Upscale with the plain formulation; a variant of one channel replaces only the luminance."""
+    """Upscale with the plain formulation, margin included; a variant of one channel replaces only the luminance."""
     network = PlainSwinIR(**row.config, img_size=8 * row.window).eval()
     network.load_state_dict(tensors, strict=True)
     with torch.inference_mode():
-        image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255.0
+        padded = np.pad(pixels, ((row.margin, row.margin), (row.margin, row.margin), (0, 0)), mode="reflect")
+        image = torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 255.0
         if row.channels == 3:
             restored = network(image)
         else:
             luminance = sum(share * image[:, index : index + 1] for index, share in enumerate(LUMINANCE))
             restored = image + network(luminance) - luminance
-    return restored[0].mul(255.0).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    levels = restored[0].mul(255.0).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    top = left = row.margin * row.scale
+    return levels[top : levels.shape[0] - top, left : levels.shape[1] - left]
 
 
 def assert_close(upscaled: Any, expected: Any) -> None:

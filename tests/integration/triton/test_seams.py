@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preprocessing.tiling import choose_grid
+from swinir.image_grid import tile_grid
 from swinir.inference.engine import Engine
+from swinir.inference.whole_image import restore_image
 from swinir.zoo import DEFAULT_VARIANT, VARIANTS
 from testing.data import SET5, max_difference, read_pixels
 from testing.images import draw_photo
@@ -43,11 +44,11 @@ def engine() -> Engine:
 @pytest.mark.parametrize("name", PICTURES)
 def test_tiles_leave_no_seam(triton_server: TritonServer, engine: Engine, name: str) -> None:
     pixels, row = PICTURES[name](), VARIANTS[DEFAULT_VARIANT]
-    grid = choose_grid(*pixels.shape[:2], window=row.window, halo=row.halo, max_tile_px=row.max_tile_px)
+    grid = tile_grid(row, *pixels.shape[:2])
     assert grid.rows * grid.columns > 1, "this image has only one tile"
 
     tiled = upscale(triton_server, pixels)
 
-    whole = engine.restore(pixels[None], DEFAULT_VARIANT).tiles[0]
+    whole = restore_image(engine, pixels, row)
     assert max_difference(tiled, whole) <= 1
     assert psnr(tiled, whole) >= MIN_DB, f"{psnr(tiled, whole):.1f} dB"

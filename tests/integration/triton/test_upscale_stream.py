@@ -23,8 +23,9 @@ from gateway.backend.interface import (
 )
 from gateway.backend.triton_client import TritonClient
 from gateway.cancellation import CancelledError, CancelToken
-from preprocessing.tiling import choose_grid
+from preprocessing.grey import is_grey
 from swinir.checks import summarise
+from swinir.image_grid import tile_grid
 from swinir.zoo import DEFAULT_VARIANT, VARIANTS
 from testing.data import max_difference
 from testing.images import draw_photo
@@ -82,9 +83,22 @@ def test_every_bundled_variant_streams(triton_server: TritonServer, backend: Tri
     assert share_that_differs(join(bands), upscale(triton_server, pixels, variant)) <= 1e-4
 
 
+@pytest.mark.parametrize("variant", ["compact_real_x4", "compact_color_denoise_25"])
+def test_grey_image_stays_grey_on_both_paths(triton_server: TritonServer, backend: TritonClient, variant: str) -> None:
+    """The network itself colours it: in 300 x 140 px it has several tiles, each with a band of its own."""
+    grey = draw_photo(300, 140, seed=6)[..., :1].repeat(3, axis=2)
+
+    bands, upscaled = ask(backend, grey, variant), upscale(triton_server, grey, variant)
+
+    assert len(bands) > 1
+    assert is_grey(join(bands))
+    assert is_grey(upscaled)
+    assert share_that_differs(join(bands), upscaled) <= 1e-4
+
+
 def test_large_image_arrives_in_one_band_per_tile_row(triton_server: TritonServer, backend: TritonClient) -> None:
     pixels, row = draw_photo(*LARGE, seed=3), VARIANTS[DEFAULT_VARIANT]
-    grid = choose_grid(*LARGE, window=row.window, halo=row.halo, max_tile_px=row.max_tile_px)
+    grid = tile_grid(row, *LARGE)
     assert grid.rows > 1, "this image has only one band"
 
     bands = ask(backend, pixels)
@@ -117,7 +131,7 @@ def test_ten_small_images_overtake_a_large_one(triton_server: TritonServer, back
     """Checked by order and counters, not by time: the small jobs end while the large one still has tiles."""
     small, began, ended = draw_photo(64, 64, seed=4), threading.Event(), threading.Event()
     row = VARIANTS[DEFAULT_VARIANT]
-    grid = choose_grid(1000, 760, window=row.window, halo=row.halo, max_tile_px=row.max_tile_px)
+    grid = tile_grid(row, 1000, 760)
 
     def ask_large() -> int:
         began.set()

@@ -34,9 +34,10 @@ windows = st.sampled_from([7, 8])
 
 
 def photo_and_grid(
-    height: int, width: int, window: int = 8, halo: int = 16, max_tile_px: int = 64
+    height: int, width: int, window: int = 8, halo: int = 16, max_tile_px: int = 64, margin: int = 0
 ) -> tuple[Array, Grid]:
-    return draw_photo(height, width), choose_grid(height, width, window=window, halo=halo, max_tile_px=max_tile_px)
+    grid = choose_grid(height, width, window=window, halo=halo, margin=margin, max_tile_px=max_tile_px)
+    return draw_photo(height, width), grid
 
 
 def repeat(tiles: Array, scale: int) -> Array:
@@ -45,11 +46,12 @@ def repeat(tiles: Array, scale: int) -> Array:
 
 
 @settings(max_examples=80, deadline=None)
-@given(sides, sides, windows, st.integers(0, 16), st.integers(0, 60))
+@given(sides, sides, windows, st.integers(0, 16), st.integers(0, 60), st.integers(0, 16))
 def test_split_then_stitch_is_the_image_bit_for_bit(
-    height: int, width: int, window: int, halo: int, spare: int
+    height: int, width: int, window: int, halo: int, spare: int, margin: int
 ) -> None:
-    image, grid = photo_and_grid(height, width, window, halo, 2 * (halo + window) + window + spare)
+    max_tile_px = 2 * (halo + window) + window + spare
+    image, grid = photo_and_grid(height, width, window, halo, max_tile_px, min(margin, halo))
     tiles = split(image, grid)
     assert tiles.shape == (grid.rows * grid.columns, grid.tile_height, grid.tile_width, 3)
     assert (stitch(tiles, grid, 1) == image).all()
@@ -77,7 +79,7 @@ def test_network_that_repeats_pixels_gives_the_repeated_image(height: int, width
 @settings(max_examples=60, deadline=None)
 @given(sides, sides, windows, st.sampled_from([1, 3, 4]))
 def test_bands_tile_the_rows_and_are_the_rows_of_the_whole(height: int, width: int, window: int, scale: int) -> None:
-    image, grid = photo_and_grid(height, width, window)
+    image, grid = photo_and_grid(height, width, window, margin=window)
     parts = []
     next_top = 0
     for row, (top, rows) in enumerate(bands(grid)):
@@ -108,14 +110,29 @@ def test_padding_reflects_as_far_as_it_can_and_then_replicates(side: int, shown:
     assert pad_to_window(column.swapaxes(0, 1), 8)[0, :, 0].tolist() == shown
 
 
+@pytest.mark.parametrize(
+    ("side", "shown"),
+    [
+        (1, [0] * 24),
+        (2, [1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (3, [2, 2, 2, 2, 2, 2, 2, 1, 0, 1, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (9, [8, 7, 6, 5, 4, 3, 2, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
+    ],
+)
+def test_margin_reflects_on_all_sides(side: int, shown: list[int]) -> None:
+    column = np.arange(side, dtype=np.uint8)[:, np.newaxis, np.newaxis]
+    assert pad_to_window(column, 8, margin=8)[:, 4, 0].tolist() == shown
+    assert pad_to_window(column.swapaxes(0, 1), 8, margin=8)[4, :, 0].tolist() == shown
+
+
 @settings(max_examples=40, deadline=None)
-@given(sides, sides, windows)
-def test_tiles_cover_the_padded_image(height: int, width: int, window: int) -> None:
-    image, grid = photo_and_grid(height, width, window)
-    whole = pad_to_window(image, window)
+@given(sides, sides, windows, st.sampled_from([0, 1, 2]))
+def test_tiles_cover_the_padded_image(height: int, width: int, window: int, margin_windows: int) -> None:
+    image, grid = photo_and_grid(height, width, window, margin=min(margin_windows * window, 16))
+    whole = pad_to_window(image, window, grid.margin)
     assert not whole.shape[0] % window
     assert not whole.shape[1] % window
-    corners = [(top, left) for top in grid.tops for left in grid.lefts]
+    corners = [(top + grid.margin, left + grid.margin) for top in grid.tops for left in grid.lefts]
     for tile, (top, left) in zip(split(image, grid), corners, strict=True):
         assert (tile == whole[top : top + grid.tile_height, left : left + grid.tile_width]).all()
 
@@ -146,10 +163,14 @@ def windowed(window: int) -> Callable[[Array], Array]:
 
 @pytest.mark.parametrize(("window", "shape"), [(8, (150, 203)), (7, (150, 203)), (8, (64, 300)), (8, (97, 5))])
 @pytest.mark.parametrize("kind", ["shift-covariant", "windowed"])
-def test_tiled_equals_whole_with_a_sufficient_halo(kind: str, window: int, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("margin_windows", [0, 1])
+def test_tiled_equals_whole_with_a_sufficient_halo(
+    kind: str, window: int, shape: tuple[int, int], margin_windows: int
+) -> None:
     network = shift_covariant(16) if kind == "shift-covariant" else windowed(window)
-    image, grid = photo_and_grid(*shape, window, halo=16, max_tile_px=80)
-    whole = network(pad_to_window(image, window))[: shape[0], : shape[1]]
+    margin = margin_windows * window
+    image, grid = photo_and_grid(*shape, window, halo=16, max_tile_px=80, margin=margin)
+    whole = network(pad_to_window(image, window, margin))[margin:, margin:][: shape[0], : shape[1]]
     tiles = np.stack([network(tile) for tile in split(image, grid)])
     assert len(tiles) > 1
     assert (stitch(tiles, grid, 1) == whole).all()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from preprocessing.grey import to_grey
 from preprocessing.tiling import Grid, choose_grid, split, stitch
 from swinir.streaming import MAX_IN_FLIGHT, SUB_BATCH_S, StreamCancelledError, SubBatchSize, stream_bands
 from testing.images import draw_photo
@@ -43,6 +44,25 @@ def test_bands_equal_the_stitched_image(height: int, width: int) -> None:
     assert np.array_equal(np.concatenate([band.pixels for band in bands]), stitch(restored, grid, SCALE))
     assert np.array_equal(np.concatenate([band.checks for band in bands]), checks)
     assert [band.top for band in bands] == [edge * SCALE for edge in grid.row_edges[:-1]]
+
+
+def tint(tiles: Any) -> tuple[Any, Any, int]:
+    """A network that colours what it gets."""
+    restored, checks, work_us = enlarge(tiles // 2)
+    return restored + np.array([0, 60, 120], np.uint8), checks, work_us
+
+
+def test_bands_of_a_grey_image_are_its_luminance() -> None:
+    image, grid = draw_photo(110, 60)[..., :1].repeat(3, axis=2), make_grid(110, 60)
+    bands = np.concatenate([band.pixels for band in stream_bands(image, grid, SCALE, tint, never)])
+    assert np.array_equal(bands, to_grey(stitch(tint(split(image, grid))[0], grid, SCALE)))
+
+
+def test_one_coloured_pixel_leaves_the_colour_of_every_tile() -> None:
+    image, grid = draw_photo(110, 60)[..., :1].repeat(3, axis=2), make_grid(110, 60)
+    image[-1, -1, 0] ^= 1
+    bands = np.concatenate([band.pixels for band in stream_bands(image, grid, SCALE, tint, never)])
+    assert np.array_equal(bands, stitch(tint(split(image, grid))[0], grid, SCALE))
 
 
 def test_no_more_than_two_sub_batches_are_under_way() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preprocessing.tiling import choose_grid, pad_to_window, split, stitch
+from preprocessing.tiling import choose_grid, split, stitch
 from swinir.inference.engine import Engine
+from swinir.inference.whole_image import restore_image
 from swinir.zoo import DEFAULT_VARIANT, VARIANTS, Variant
 from testing.data import SET5, max_difference, read_pixels
 from testing.images import draw_photo
@@ -40,12 +41,11 @@ def damage(pixels: Any, row: Variant) -> Any:
 
 def tiled_and_whole(engine: Engine, pixels: Any, row: Variant, max_tile_px: int, halo: int) -> tuple[Any, Any]:
     height, width = pixels.shape[:2]
-    grid = choose_grid(height, width, window=row.window, halo=halo, max_tile_px=max_tile_px)
+    grid = choose_grid(height, width, window=row.window, halo=halo, margin=row.margin, max_tile_px=max_tile_px)
     assert grid.rows > 1, "this image has one row of tiles"
     assert grid.columns > 1, "this image has one column of tiles"
     tiled = stitch(engine.restore(split(pixels, grid), row.name).tiles, grid, row.scale)
-    whole = engine.restore(pad_to_window(pixels, row.window)[None], row.name).tiles[0]
-    return tiled, whole[: height * row.scale, : width * row.scale]
+    return tiled, restore_image(engine, pixels, row)
 
 
 @pytest.mark.parametrize("row", BUNDLED, ids=lambda row: row.name)
