@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from swinir.auto import AUTO, NEAREST
 from swinir.zoo import DEFAULT_VARIANT
 
 # Enough for all bundled variants and ten of the published medium networks (95 MB each on a CPU: 47 as in the file,
@@ -32,9 +33,11 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> EngineSettings:
     """Read SUPERRES_WEIGHTS_DIR, SUPERRES_DEFAULT_VARIANT, SUPERRES_ENGINE_THREADS and SUPERRES_MAX_WEIGHTS_BYTES."""
     weights_dir = environ.get("SUPERRES_WEIGHTS_DIR")
     threads = environ.get("SUPERRES_ENGINE_THREADS")
+    # Gateway and engine may share one environment; the gateway's choices without a network mean nothing here.
+    default_variant = environ.get("SUPERRES_DEFAULT_VARIANT", "")
     return EngineSettings(
         weights_dir=Path(weights_dir) if weights_dir else None,
-        default_variant=environ.get("SUPERRES_DEFAULT_VARIANT") or DEFAULT_VARIANT,
+        default_variant=DEFAULT_VARIANT if default_variant in ("", AUTO, NEAREST.name) else default_variant,
         threads=int(threads) if threads else None,
         max_weights_bytes=int(environ.get("SUPERRES_MAX_WEIGHTS_BYTES") or MAX_WEIGHTS_BYTES),
     )

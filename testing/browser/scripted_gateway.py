@@ -27,7 +27,6 @@ from werkzeug.wsgi import ClosingIterator
 from gateway.access.api_keys import ApiKeyStore
 from gateway.app import create_app
 from gateway.config.settings import Settings
-from swinir.zoo import PHOTO_VARIANT
 from testing.backend import FakeBackend
 
 GATE_LIMIT_S = 30.0
@@ -132,7 +131,7 @@ class ScriptedGateway:
     def api(self, upload: bytes, **fields: object) -> bytes:
         """Return the API's response to an upload with the form's variant and these fields."""
         with self.app.test_client() as client:
-            path = f"/api/v1/upscale?{urlencode({'variant': PHOTO_VARIANT, **fields})}"
+            path = f"/api/v1/upscale?{urlencode({'variant': 'auto', **fields})}"
             response = client.post(path, data=upload, headers={"X-API-Key": self.key}, buffered=True)
         assert response.status_code == 200, response.get_data(as_text=True)
         return response.data
@@ -185,8 +184,12 @@ class ScriptedGateway:
 
     def _play(self, script: Script, steps: tuple[Step, ...], response: Any) -> Iterator[bytes]:
         ended = False
+        choice = response.headers.get("X-Superres-Choice")
         try:
             for step in steps:
+                if choice and isinstance(step, Bands | Whole):
+                    yield _line("choice", _choice(choice, response.headers["X-Superres-Variant"]))
+                    choice = None
                 if isinstance(step, Gate):
                     yield from self._wait(script.gate(step.name), step.is_silent)
                 elif isinstance(step, Event):
@@ -234,6 +237,11 @@ def _bands(step: Bands, data: bytes) -> Iterator[bytes]:
         yield _line("band", {**facts, "media_type": "image/jpeg", "data": encoded})
         left = {"elapsed_s": 1.5 * band, "left_s": 15.0 * (step.of - band)}
         yield _line("progress", {"bands_done": band, "bands": step.of, **left})
+
+
+def _choice(sentence: str, variant: str) -> dict[str, Any]:
+    other = "compact_x4" if variant in ("compact_real_x4", "nearest_x4") else "compact_real_x4"
+    return {"kind": "clean photo", "variant": variant, "alternative": other, "sentence": sentence}
 
 
 def _result(response: Any) -> dict[str, Any]:

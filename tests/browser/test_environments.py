@@ -56,7 +56,7 @@ def test_page_works_by_keyboard_only(page: Page, gateway: ScriptedGateway) -> No
     press_until(page, ".job-save", "Shift+Tab")
     with page.expect_download() as download:
         page.keyboard.press("Enter")
-    assert download.value.suggested_filename == "harbour_compact_real_x4.jpeg"
+    assert download.value.suggested_filename == "harbour_compact_x4.jpeg"
 
 
 def test_focus_is_always_visible(page: Page) -> None:
@@ -127,7 +127,7 @@ def test_form_works_without_javascript(make_page: MakePage, gateway: ScriptedGat
 
     expect(page.locator("h1")).to_have_text("Your result")
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download butterfly_compact_real_x4.png").click()
+        page.get_by_role("link", name="Download butterfly_compact_x4.png").click()
     assert Path(download.value.path()).read_bytes() == gateway.api(BUTTERFLY)
 
 

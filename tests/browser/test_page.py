@@ -68,7 +68,7 @@ def test_upload_shows_boot_queue_bands_and_the_result(page: Page, gateway: Scrip
     await_state(page, "done")
 
     name, data = saved(page)
-    assert name == "my_holiday_compact_real_x4.png"
+    assert name == "my_holiday_compact_x4.png"
     assert data == gateway.api(HARBOUR)
 
 
@@ -82,7 +82,7 @@ def test_result_shows_its_facts(page: Page, gateway: ScriptedGateway) -> None:
     await_state(page, "done")
 
     expect(page.locator(".job-size")).to_have_text("64 × 64 upscaled to 256 × 256 pixels, 16 kB")
-    words(page).to_have_text("Done in 3.2 s with compact_real_x4.")
+    words(page).to_have_text("Done in 3.2 s with compact_x4.")
     expect(page.locator(".job-notes li")).to_have_text(
         [
             "The image is animated: only the first of its 2 frames was used.",
@@ -96,7 +96,7 @@ def test_result_kept_from_earlier_says_so(page: Page, gateway: ScriptedGateway) 
     choose(page, file("butterfly.png"))
     start(page)
 
-    words(page).to_have_text("Done at once: compact_real_x4 upscaled the same image before.")
+    words(page).to_have_text("Done at once: compact_x4 upscaled the same image before.")
 
 
 def test_stop_and_try_again(page: Page, gateway: ScriptedGateway) -> None:
@@ -132,7 +132,7 @@ def test_several_images_are_upscaled_in_turn(page: Page, gateway: ScriptedGatewa
     for index, state in enumerate(("done", "failed", "done")):
         await_state(page, state, index)
     words(page, 1).to_have_text(f"{BROKEN['title']}. {BROKEN['detail']}")
-    assert [saved(page, index)[0] for index in (0, 2)] == ["a_compact_real_x4.png", "c_compact_real_x4.png"]
+    assert [saved(page, index)[0] for index in (0, 2)] == ["a_compact_x4.png", "c_compact_x4.png"]
     page.locator(".job-retry").nth(1).click()
     await_state(page, "done", 1)
 
@@ -202,7 +202,7 @@ def test_finished_image_can_be_upscaled_again(page: Page, gateway: ScriptedGatew
     await_state(page, "done")
 
     name, data = saved(page)
-    assert name == "butterfly_compact_real_x4.webp"
+    assert name == "butterfly_compact_x4.webp"
     assert data == gateway.api(BUTTERFLY, format="webp")
 
 
@@ -299,7 +299,7 @@ def test_format_and_quality_are_sent(page: Page, gateway: ScriptedGateway) -> No
     await_state(page, "done")
 
     name, data = saved(page)
-    assert name == "butterfly_compact_real_x4.webp"
+    assert name == "butterfly_compact_x4.webp"
     assert data == gateway.api(BUTTERFLY, format="webp", quality=70)
 
 

@@ -14,7 +14,6 @@ import pytest
 from playwright.sync_api import Frame, Page, Playwright, expect
 
 from gateway.wsgi.disconnects import POLL_INTERVAL_S
-from swinir.zoo import PHOTO_VARIANT
 from testing.browser.chromium import PHONE, STORAGE, MakePage, frugal_page, press_until
 from testing.browser.front import FrontServer
 from testing.browser.page_states import BUTTERFLY, HARBOUR, choose, file, press_in_front
@@ -72,7 +71,7 @@ class SleepyStack:
             time.sleep(0.1)
 
     def api(self, upload: bytes) -> bytes:
-        with self.stack.post(upload, f"?variant={PHOTO_VARIANT}") as response:
+        with self.stack.post(upload, "?variant=auto") as response:
             data: bytes = response.read()
             return data
 
@@ -113,7 +112,7 @@ def test_upload_boots_triton_and_downloads_the_result(make_page: MakePage, sleep
     page.keyboard.press("End")
     with page.expect_download() as download:
         page.click(".job-save")
-    assert download.value.suggested_filename == "harbour_compact_real_x4.png"
+    assert download.value.suggested_filename == "harbour_compact_x4.png"
     assert Path(download.value.path()).read_bytes() == sleeping.api(HARBOUR)
 
 

@@ -73,3 +73,11 @@ def test_settings_come_from_the_environment_and_have_defaults() -> None:
     environ = {"SUPERRES_WEIGHTS_DIR": "/w", "SUPERRES_ENGINE_THREADS": "3", "SUPERRES_MAX_WEIGHTS_BYTES": "5"}
     settings = read_settings({**environ, "SUPERRES_DEFAULT_VARIANT": "compact_x4"})
     assert (settings.weights_dir, settings.threads, settings.max_weights_bytes) == (Path("/w"), 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("value", "variant"),
+    [("", "compact_x4"), ("auto", "compact_x4"), ("nearest_x4", "compact_x4"), ("real_x4", "real_x4")],
+)
+def test_defaults_of_the_gateway_that_name_no_network_are_ignored(value: str, variant: str) -> None:
+    assert read_settings({"SUPERRES_DEFAULT_VARIANT": value}).default_variant == variant

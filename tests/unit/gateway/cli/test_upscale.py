@@ -13,6 +13,7 @@ from gateway.cli import upscale as upscale_command
 from gateway.config.settings import Settings
 from testing import images
 from testing.backend import FakeBackend
+from testing.content_images import draw_clean_photo, draw_pixel_art
 
 
 @pytest.fixture
@@ -114,3 +115,41 @@ def test_strength_that_cannot_be_used_is_a_usage_error(tmp_path: Path, backend: 
             upscale_command.run(Settings(state_dir=str(tmp_path)), paths, {"strength": strength}, overwrite=False)
 
     assert backend.calls == []
+
+
+def test_variant_is_chosen_for_each_file_and_named(
+    tmp_path: Path, backend: FakeBackend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, art = tmp_path / "photo.jpg", tmp_path / "art.png"
+    photo.write_bytes(images.encode_jpeg(draw_clean_photo(), quality=30))
+    art.write_bytes(images.encode_png(draw_pixel_art()))
+
+    code = upscale_command.run(Settings(state_dir=str(tmp_path)), [photo, art, tmp_path / "out"], {}, overwrite=False)
+
+    made = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert (code, made) == (0, ["art_nearest_x4.png", "photo_compact_real_x4.png"])
+    assert len(backend.calls) == 1
+    said = capsys.readouterr().err
+    assert "  Looks like a worn JPEG (JPEG quality 30): compact_real_x4." in said
+    assert "  Looks like pixel art (6 colours and hard edges): nearest_x4." in said
+
+
+@pytest.mark.usefixtures("backend")
+def test_existing_file_of_the_chosen_variant_is_kept(tmp_path: Path) -> None:
+    art, kept = tmp_path / "art.png", tmp_path / "out" / "art_nearest_x4.png"
+    art.write_bytes(images.encode_png(draw_pixel_art()))
+    kept.parent.mkdir()
+    kept.write_bytes(b"kept")
+
+    code = upscale_command.run(Settings(state_dir=str(tmp_path)), [art, kept.parent], {}, overwrite=False)
+
+    assert (code, kept.read_bytes()) == (upscale_command.EXIT_REJECTED, b"kept")
+
+
+def test_file_that_cannot_be_decoded_is_rejected_before_the_choice(tmp_path: Path, backend: FakeBackend) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(images.encode_jpeg(draw_clean_photo())[:2_000])
+
+    code = upscale_command.run(Settings(state_dir=str(tmp_path)), [broken, tmp_path / "out"], {}, overwrite=False)
+
+    assert (code, backend.calls) == (upscale_command.EXIT_REJECTED, [])
