@@ -77,6 +77,13 @@ class EmbeddedBackend:
                 f"No Triton models in {self._model_repository}: upscale/config.pbtxt is missing. Set "
                 "SUPERRES_MODEL_REPOSITORY to the folder model_repository of this project, or reinstall the package."
             )
+        if settings.default_variant not in settings.offered():
+            _log.warning(
+                "default_variant %s has no weights here. Requests that name no variant are rejected until you fetch "
+                "them: superres weights fetch %s",
+                settings.default_variant,
+                settings.default_variant,
+            )
         self._settings = settings
         self._log_path = Path(settings.state_dir) / log_name
         self.model_key = next(iter(settings.model_keys()), "") or secrets.token_urlsafe(24)

@@ -16,6 +16,7 @@ from gateway.config.fields import SettingsError
 from gateway.config.settings import SETTINGS
 from planning.cli import plan
 from swinir.cli import COMMANDS
+from swinir.zoo import DEFAULT_VARIANT
 
 
 @click.group()
@@ -107,7 +108,8 @@ def usage(month: str) -> None:
 @click.pass_context
 def weights(context: click.Context) -> None:
     """List, fetch, verify, convert and import weights of SwinIR. They are stored in the folder weights_dir."""
-    context.obj = _settings({}).settings.weights_path()
+    # Without these two settings: they may name a variant that this command is about to add.
+    context.obj = _settings({"variants": "", "default_variant": DEFAULT_VARIANT}).settings.weights_path()
 
 
 cli.add_command(keys)

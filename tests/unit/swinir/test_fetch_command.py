@@ -62,6 +62,13 @@ def test_what_is_here_is_not_downloaded_again(fetch: Fetch, tmp_path: Path) -> N
     ]
 
 
+def test_settings_may_name_the_variant_that_is_fetched(fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERRES_DEFAULT_VARIANT", LIGHT)
+    monkeypatch.setenv("SUPERRES_VARIANTS", f"{LIGHT},mine_x2")
+    with serve(Behaviour(data=checkpoint())) as base_url:
+        fetch(LIGHT, "--from", base_url)
+
+
 @pytest.mark.parametrize("harm", ["cut", "changed"])
 def test_harmed_file_is_fetched_again(fetch: Fetch, tmp_path: Path, harm: str) -> None:
     path = tmp_path / "weights" / f"{LIGHT}.safetensors"
