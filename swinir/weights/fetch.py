@@ -161,14 +161,23 @@ def verify(name: str, weights_dir: Path) -> str:
     if entry and (found := hash_file(path)) != entry.converted_sha256:
         raise InvalidWeightsError(
             f"{path} has sha256 {found}; the lock file has {entry.converted_sha256}: the file was changed. "
-            f"Create it again: superres weights {'import' if row.is_imported else f'fetch {name}'}"
+            f"{_describe_remedy(row)}"
         )
-    load_network(row, path)
+    try:
+        load_network(row, path)
+    except InvalidWeightsError as error:
+        raise InvalidWeightsError(f"{error}. {_describe_remedy(row)}") from error
     if entry:
         return {"pinned": "hash pinned by the zoo", "first use": "hash trusted on first use"}.get(
             entry.trust, "imported, hash unchanged"
         )
     return "bundled" if row.is_bundled else "no known hash: not in the lock file"
+
+
+def _describe_remedy(row: Variant) -> str:
+    if row.is_bundled:
+        return "Install the package again"
+    return f"Create it again: superres weights {'import --replace' if row.is_imported else f'fetch --again {row.name}'}"
 
 
 @contextmanager
