@@ -57,8 +57,9 @@ def reject(stack: Stack, name: str) -> tuple[int, str, str]:
     """Return (status, type, detail) of a request for a variant that must fail."""
     with pytest.raises(urllib.error.HTTPError) as caught:
         stack.post(encode_png(draw_photo(8, 8)), f"?variant={name}")
-    body = json.load(caught.value)
-    return caught.value.code, body["type"], body["detail"]
+    with caught.value as response:
+        body = json.load(response)
+    return response.code, body["type"], body["detail"]
 
 
 def upscale(stack: Stack, name: str, seed: int = 0) -> tuple[int, ...]:
@@ -144,7 +145,8 @@ def test_default_variant_is_served_once_its_weights_are_here(running: Stack) -> 
     path.rename(path.with_suffix(".aside"))
     with pytest.raises(urllib.error.HTTPError) as caught:
         running.post(image)
-    assert caught.value.code == 400
+    with caught.value as response:
+        assert response.code == 400
     path.with_suffix(".aside").rename(path)
     with running.post(image) as response:
         assert response.headers["X-Superres-Variant"] == LIGHT
