@@ -36,7 +36,7 @@ from gateway.backend.triton_process import (
 from gateway.cancellation import CancelToken
 from gateway.config.settings import Settings
 from preprocessing.image import Pixels
-from swinir.auto import choose_warm_variant
+from swinir.auto import AUTO, choose_warm_variant
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class EmbeddedBackend:
                 f"No Triton models in {self._model_repository}: upscale/config.pbtxt is missing. Set "
                 "SUPERRES_MODEL_REPOSITORY to the folder model_repository of this project, or reinstall the package."
             )
-        if settings.default_variant not in settings.offered():
+        if settings.default_variant not in (AUTO, *settings.offered()):
             _log.warning(
                 "default_variant %s has no weights here. Requests that name no variant are rejected until you fetch "
                 "them: superres weights fetch %s",
