@@ -143,7 +143,7 @@ def _judge_photo(signs: _Signs, jpeg_quality: int | None) -> Content:
     noise, spread = signs.noise()
     if noise >= _MIN_NOISE and spread <= _MAX_NOISE_SPREAD:
         return Content(ImageKind.WORN_PHOTO, "a noisy photo", f"noise of about {noise:.0f} levels everywhere")
-    return Content(ImageKind.CLEAN_PHOTO, "a clean photo", "neither compression blocks nor strong noise")
+    return Content(ImageKind.CLEAN_PHOTO, "a clean image", "neither compression blocks nor strong noise")
 
 
 def _composed(image: Image, top: int, left: int) -> Pixels:

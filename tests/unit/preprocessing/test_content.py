@@ -30,6 +30,19 @@ def on_white(pixels: Pixels) -> Pixels:
     return np.pad(pixels, ((96, 96), (96, 96), (0, 0)), constant_values=255)
 
 
+def draw_antialiased_ring() -> Pixels:
+    y, x = np.mgrid[0:64, 0:64]
+    level = np.rint(15 * np.clip(1.2 - np.abs(np.hypot(y - 31.2, x - 30.7) - 22), 0, 1))
+    return (40 + 12 * level)[..., np.newaxis].repeat(3, axis=2).astype(np.uint8)
+
+
+def draw_rectangles() -> Pixels:
+    pixels = np.full((90, 100, 3), 250, np.uint8)
+    for number, (top, left) in enumerate([(7, 5), (20, 18), (33, 41), (49, 60), (61, 13)]):
+        pixels[top : top + 17, left : left + 23] = 40 * number, 90, 200 - 30 * number
+    return pixels
+
+
 KINDS: dict[str, tuple[Pixels, ImageKind]] = {
     "photo": (PHOTO, CLEAN),
     "photo of other content": (draw_photo(150, 200), CLEAN),
@@ -46,6 +59,8 @@ KINDS: dict[str, tuple[Pixels, ImageKind]] = {
     "screenshot": (draw_screenshot(), DRAWING),
     "screenshot as JPEG": (pass_through_jpeg(draw_screenshot(), 85), DRAWING),
     "screenshot next to a photo": (np.concatenate([draw_screenshot(200, 240), PHOTO], axis=1), DRAWING),
+    "icon with antialiased edges": (draw_antialiased_ring(), DRAWING),
+    "flat rectangles without details": (draw_rectangles(), DRAWING),
     "one colour": (np.full((50, 60, 3), 77, np.uint8), DRAWING),
     "one pixel": (np.full((1, 1, 3), 200, np.uint8), DRAWING),
     "pixel art": (draw_pixel_art(), ART),

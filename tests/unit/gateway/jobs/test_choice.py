@@ -42,7 +42,7 @@ def auto_request(data: bytes, settings: Settings | None = None, **parameters: st
 @pytest.mark.parametrize(
     ("data", "variant", "said"),
     [
-        (PHOTO, "compact_x4", "Looks like a clean photo ("),
+        (PHOTO, "compact_x4", "Looks like a clean image ("),
         (encode_jpeg(draw_clean_photo(), quality=40), "compact_real_x4", "Looks like a worn JPEG (JPEG quality 40): "),
         (encode_png(draw_screenshot()), "compact_x4", "Looks like a drawing or screenshot ("),
         (encode_png(ART), "nearest_x4", "Looks like pixel art (6 colours and hard edges): nearest_x4."),
