@@ -95,7 +95,8 @@ def reference(row: Variant, tensors: dict[str, Tensor], pixels: Any) -> Any:
     network = PlainSwinIR(**row.config, img_size=8 * row.window).eval()
     network.load_state_dict(tensors, strict=True)
     with torch.inference_mode():
-        padded = np.pad(pixels, ((row.margin, row.margin), (row.margin, row.margin), (0, 0)), mode="reflect")
+        sides = [(row.margin, row.margin + -(side + 2 * row.margin) % row.window) for side in pixels.shape[:2]]
+        padded = np.pad(pixels, (*sides, (0, 0)), mode="reflect")
         image = torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 255.0
         if row.channels == 3:
             restored = network(image)
@@ -104,7 +105,8 @@ def reference(row: Variant, tensors: dict[str, Tensor], pixels: Any) -> Any:
             restored = image + network(luminance) - luminance
     levels = restored[0].mul(255.0).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     top = left = row.margin * row.scale
-    return levels[top : levels.shape[0] - top, left : levels.shape[1] - left]
+    height, width = (side * row.scale for side in pixels.shape[:2])
+    return levels[top : top + height, left : left + width]
 
 
 def assert_close(upscaled: Any, expected: Any) -> None:
