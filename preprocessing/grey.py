@@ -1,4 +1,4 @@
-"""Grey in, grey out: the result of an image without any colour has none, whatever network made it.
+"""Grey in, grey out: the result of an image without any colour has none, also where the network adds some.
 
 Grey means R = G = B in every pixel, in one-channel images and in those stored as RGB. It is decided for the whole image
 and not for a tile, so that tiles of one image agree.
