@@ -8,6 +8,13 @@ import torch
 from torch import Tensor
 
 FFT_WEIGHT = 0.05
+
+# Pair weights at scale 1, see `pair_weights`: the weight is 1 at a mean damage of 8 levels, 4.2 for a clean pair.
+TYPICAL_DAMAGE = 8 / 255
+DAMAGE_FLOOR = 1 / 255
+DAMAGE_POWER = 0.65
+LUMA_SHARE = 0.8
+LUMA = (0.299, 0.587, 0.114)  # BT.601, as PSNR is measured
 MSE_WEIGHT = 20.0  # gradients of about the size of the L1 loss at 30 dB
 
 
@@ -23,4 +30,23 @@ def mse(restored: Tensor, target: Tensor) -> Tensor:
     return MSE_WEIGHT * (restored - target).square().mean()
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1+fft": l1_fft, "mse": mse}
+def luma_mse(restored: Tensor, target: Tensor) -> Tensor:
+    """The mean squared error, four fifths of it that of the luminance (BT.601), which PSNR and the eye look at."""
+    if restored.shape[1] == 1:
+        return mse(restored, target)
+    weights = torch.tensor(LUMA, device=restored.device).view(1, 3, 1, 1)
+    luma = MSE_WEIGHT * ((restored - target) * weights).sum(dim=1).square().mean()
+    return LUMA_SHARE * luma + (1 - LUMA_SHARE) * mse(restored, target)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1+fft": l1_fft, "mse": mse, "mse-luma": luma_mse}
+
+
+def pair_weights(given: Tensor, target: Tensor) -> Tensor:
+    """Weights [B, 1, 1, 1] of pairs [B, C, H, W]: a pair counts by its error in relation to the damage of its input.
+
+    PSNR is a logarithm: an error of one level ruins a clean image and does not show in one with noise of 50 levels.
+    Without weights a batch is ruled by its worst inputs (docs/how-to/train.md, "Weights by damage").
+    """
+    damage = (given - target).abs().mean(dim=(1, 2, 3), keepdim=True)
+    return ((TYPICAL_DAMAGE + DAMAGE_FLOOR) / (damage + DAMAGE_FLOOR)) ** DAMAGE_POWER

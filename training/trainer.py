@@ -20,7 +20,7 @@ from training.data import Crops
 from training.degradations import Pixels
 from training.evaluate import judge, judge_held_out, to_tensor
 from training.forward import TrainingForward
-from training.losses import LOSSES
+from training.losses import LOSSES, pair_weights
 from training.photo_loss import PhotoLoss
 from training.recipes import Recipe
 from training.schedule import Schedule
@@ -110,9 +110,11 @@ class Trainer:
             for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                 group["lr"] = peak * rate
             optimiser.zero_grad()
+        inputs, targets = to_tensor(given).to(device), to_tensor(target).to(device)
         with self.autocast:
-            restored = self.forward(to_tensor(given).to(device))
-        loss = self.loss(restored.float(), to_tensor(target).to(device))
+            restored = self.forward(inputs)
+        weights = pair_weights(inputs, targets) if self.recipe.scale == 1 else 1.0
+        loss = self.loss(restored.float() * weights, targets * weights)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
         for optimiser in self.optimisers:
