@@ -9,10 +9,9 @@ from torch import Tensor
 
 FFT_WEIGHT = 0.05
 
-# Pair weights at scale 1, see `pair_weights`: the weight is 1 at a mean damage of 8 levels, 4.2 for a clean pair.
+# Pair weights at scale 1, see `pair_weights`: the weight is 1 at a mean damage of 8 levels, 9 for a clean pair.
 TYPICAL_DAMAGE = 8 / 255
 DAMAGE_FLOOR = 1 / 255
-DAMAGE_POWER = 0.65
 LUMA_SHARE = 0.8
 LUMA = (0.299, 0.587, 0.114)  # BT.601, as PSNR is measured
 MSE_WEIGHT = 20.0  # gradients of about the size of the L1 loss at 30 dB
@@ -49,4 +48,4 @@ def pair_weights(given: Tensor, target: Tensor) -> Tensor:
     Without weights a batch is ruled by its worst inputs (docs/how-to/train.md, "Weights by damage").
     """
     damage = (given - target).abs().mean(dim=(1, 2, 3), keepdim=True)
-    return ((TYPICAL_DAMAGE + DAMAGE_FLOOR) / (damage + DAMAGE_FLOOR)) ** DAMAGE_POWER
+    return (TYPICAL_DAMAGE + DAMAGE_FLOOR) / (damage + DAMAGE_FLOOR)

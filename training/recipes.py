@@ -35,6 +35,7 @@ Degrade = Callable[[Pixels, np.random.Generator], Any]
 # Shares of pairs. Nominal strengths are drawn often enough that a variant loses little at the strength in its name.
 CLEAN_SHARE = 0.1
 NOMINAL_SHARE = 0.4
+NOMINAL_QUALITY_SHARE = 0.3
 UNCLIPPED_SHARE = 0.5  # of noisy pairs
 REAL_CLEAN_SHARE = 0.2
 REAL_UNSHRUNK_SHARE = 0.3  # of damaged pairs: JPEG or WebP at the size of the input
@@ -103,13 +104,13 @@ def mixed_noise(sigma: float) -> Degradation:
 
 
 def mixed_jpeg(quality: int) -> Degradation:
-    """JPEG of quality 10 to 95, `quality` in 4 of 10 pairs; 1 of 10 pairs clean."""
+    """JPEG of quality 10 to 100, `quality` in 3 of 10 pairs; 1 of 10 pairs clean."""
 
     def draw(target: Pixels, rng: np.random.Generator) -> Pixels:
         chance = rng.random()
         if chance < CLEAN_SHARE:
             return target
-        return jpeg(target, quality if chance < CLEAN_SHARE + NOMINAL_SHARE else int(rng.integers(10, 96)))
+        return jpeg(target, quality if chance < CLEAN_SHARE + NOMINAL_QUALITY_SHARE else int(rng.integers(10, 101)))
 
     return Degradation(draw, lambda target, rng: jpeg(target, quality), border_px=8)  # noqa: ARG005
 
