@@ -112,12 +112,24 @@ def assess(
     before: list[tuple[float, ...]] = []
     after: list[tuple[float, ...]] = []
     for given, target in pairs:
-        for scores, image in ((before, enlarge(given, target, scale)), (after, restore(given))):
-            psnr_db = luminance_psnr(image, target, border=scale) if scale > 1 else psnr(image, target)
-            ssim = luminance_ssim(image, target, border=scale if scale > 1 else 0)
-            scores.append((psnr_db, ssim, perceptual.vgg_distance(image, target), perceptual.brisque(image)))
-    first, second = (Quality(*(float(mean) for mean in np.mean(scores, axis=0))) for scores in (before, after))
-    return first, second
+        before.append(_judge(enlarge(given, target, scale), target, scale, perceptual))
+        after.append(_judge(restore(given), target, scale, perceptual))
+    return _mean(before), _mean(after)
+
+
+def assess_results(restore: Callable[[Any], Any], scale: int, pairs: Iterable[Pair], perceptual: Perceptual) -> Quality:
+    """Return the quality of the results of `restore` alone, over (input, target) pairs."""
+    return _mean([_judge(restore(given), target, scale, perceptual) for given, target in pairs])
+
+
+def _judge(image: Any, target: Any, scale: int, perceptual: Perceptual) -> tuple[float, ...]:
+    psnr_db = luminance_psnr(image, target, border=scale) if scale > 1 else psnr(image, target)
+    ssim = luminance_ssim(image, target, border=scale if scale > 1 else 0)
+    return psnr_db, ssim, perceptual.vgg_distance(image, target), perceptual.brisque(image)
+
+
+def _mean(scores: Sequence[tuple[float, ...]]) -> Quality:
+    return Quality(*(float(mean) for mean in np.mean(scores, axis=0)))
 
 
 def benchmarks_of(row: Variant, bench: Path) -> Iterator[tuple[str, Iterator[Pair]]]:

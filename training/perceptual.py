@@ -6,6 +6,7 @@ built.
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from typing import Any
 
@@ -18,6 +19,8 @@ from training.packages import PackageMissingError
 from training.vgg import feature_distance, load_features
 
 BRISQUE_PACKAGE = "brisque==0.2.0"
+# Targets whose features are kept: Set5 takes 270 MB.
+KEPT_TARGETS = 6
 
 
 class Perceptual:
@@ -26,11 +29,21 @@ class Perceptual:
     def __init__(self) -> None:
         self._features = load_features()
         self._brisque = _load_brisque()
+        self._targets: dict[bytes, list[Tensor]] = {}
 
     def vgg_distance(self, image: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8]) -> float:
         """Relative L1 distance of VGG16 features, mean of blocks 1 to 4 (`training.vgg`): 0 for equal images."""
         with torch.inference_mode():
-            return float(feature_distance(self._features(_to_tensor(image)), self._features(_to_tensor(target))))
+            return float(feature_distance(self._features(_to_tensor(image)), self._target_features(target)))
+
+    def _target_features(self, target: npt.NDArray[np.uint8]) -> list[Tensor]:
+        """Features of a target, kept: several images are compared with each, and the features take most of the time."""
+        key = hashlib.sha256(repr(target.shape).encode() + target.tobytes()).digest()
+        if key not in self._targets:
+            while len(self._targets) >= KEPT_TARGETS:
+                self._targets.pop(next(iter(self._targets)))
+            self._targets[key] = self._features(_to_tensor(target))
+        return self._targets[key]
 
     def brisque(self, image: npt.NDArray[np.uint8]) -> float:
         """BRISQUE (Mittal et al. 2012): about 0 for an undamaged photo, 100 for a badly damaged one; not bounded."""

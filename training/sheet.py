@@ -5,6 +5,7 @@ One row per photo: a crop of it enlarged by bicubic and by each variant, through
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,24 @@ def draw_sheet(photos: tuple[Path, ...], out: Path, variants: tuple[str, ...]) -
     """Draw the sheet. Every variant must have the same scale."""
     engine = Engine(device="cpu")
     scale = VARIANTS[variants[0]].scale
-    side = CROP_PX * scale
-    sheet = Image.new("RGB", ((1 + len(variants)) * side, TITLE_PX + len(photos) * side), "white")
-    for column, title in enumerate(("bicubic", *variants)):
-        ImageDraw.Draw(sheet).text((column * side + 4, 3), title, fill="black")
-    for row, path in enumerate(photos):
+    rows = []
+    for path in photos:
         photo = read(path)
-        images = [crop(resize(photo, photo.shape[0] * scale, photo.shape[1] * scale), side)]
+        bicubic = resize(photo, photo.shape[0] * scale, photo.shape[1] * scale)
         # The whole photo is restored and then cropped, as a user would see it, borders included.
-        images += [crop(restore_image(engine, photo, VARIANTS[name]), side) for name in variants]
-        for column, image in enumerate(images):
-            sheet.paste(Image.fromarray(image), (column * side, TITLE_PX + row * side))
+        rows.append([bicubic, *(restore_image(engine, photo, VARIANTS[name]) for name in variants)])
     out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(out, quality=90)
+    draw_rows(("bicubic", *variants), rows, CROP_PX * scale).save(out, quality=90)
+
+
+def draw_rows(titles: Sequence[str], rows: Sequence[Sequence[Any]], side: int) -> Image.Image:
+    """Draw the middle of each image, `side` pixels square, in its row below the titles."""
+    sheet = Image.new("RGB", (len(titles) * side, TITLE_PX + len(rows) * side), "white")
+    for column, title in enumerate(titles):
+        ImageDraw.Draw(sheet).text((column * side + 4, 3), title, fill="black")
+        for number, images in enumerate(rows):
+            sheet.paste(Image.fromarray(crop(images[column], side)), (column * side, TITLE_PX + number * side))
+    return sheet
 
 
 def crop(image: Any, side: int) -> Any:

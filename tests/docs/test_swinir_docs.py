@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.peers.networks import PEERS
 from swinir.checks import FIELDS
 from swinir.cli import COMMANDS, markdown_table
 from swinir.zoo import VARIANTS
@@ -17,12 +18,23 @@ def test_variant_table_matches_the_zoo() -> None:
     assert table.splitlines() == markdown_table(), "update it with: superres weights list --markdown"
 
 
-def test_every_bundled_variant_was_measured() -> None:
+def part_of_variants_page(name: str) -> list[str]:
     text = (DOCS / "reference/variants.md").read_text()
-    begin, end = "<!-- measured: python -m training.measure -->\n", "<!-- end of measured -->"
-    measured = text[text.index(begin) + len(begin) : text.index(end)]
-    names = {line.split("`")[1] for line in measured.splitlines() if line.startswith("| `")}
-    assert names == {name for name, row in VARIANTS.items() if row.is_bundled}
+    begin, end = f"<!-- measured: {name} -->\n", f"<!-- end of {name} -->"
+    return text[text.index(begin) + len(begin) : text.index(end)].splitlines()
+
+
+def test_every_bundled_variant_was_measured() -> None:
+    names = {line.split("`")[1] for line in part_of_variants_page("variants") if line.startswith("| `")}
+    assert names == {name for name, row in VARIANTS.items() if row.is_bundled}, "python -m benchmarks.peers measure"
+
+
+def test_bundled_4x_variants_are_compared_with_every_peer() -> None:
+    lines = part_of_variants_page("peers")
+    for name in (f"`{name}`" for name, row in VARIANTS.items() if row.is_bundled and row.scale == 4):
+        assert any(line.startswith(f"| {name} |") for line in lines), f"python -m benchmarks.peers measure {name}"
+    for peer in PEERS.values():
+        assert any(line.startswith(f"| {peer.title} |") for line in lines), peer.title
 
 
 def test_commands_and_checks_are_documented() -> None:

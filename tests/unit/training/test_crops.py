@@ -24,7 +24,7 @@ def bench(tmp_path: Path) -> Path:
         pixels = np.stack([rows % 256, columns % 256, np.full_like(rows, 7)], axis=-1).astype(np.uint8)
         path = (tmp_path / "photos" / file).with_suffix(".png")
         Image.fromarray(pixels).save(path)
-        path.rename(tmp_path / "photos" / file)  # a PNG by its bytes, without loss whatever the name says
+        path.rename(tmp_path / "photos" / file)  # a PNG by its bytes, so nothing is lost, also under a .jpg name
     for name in DEGRADED:
         Image.fromarray(images.draw_photo(160, 192)).save(tmp_path / "Set5/HR" / f"{name}.png")
     return tmp_path
