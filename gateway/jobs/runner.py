@@ -44,8 +44,8 @@ from preprocessing.errors import ImageError
 from preprocessing.mixing import FULL_STRENGTH_PERCENT, mix
 from swinir.auto import NEAREST
 from swinir.checks import Rows, mix_rows, summarise
+from swinir.credits import CHROMA_NOTE
 from swinir.image_grid import tile_grid
-from swinir.zoo import CHROMA_NOTE
 
 _log = logging.getLogger(__name__)
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from preprocessing.mixing import mix
+from swinir.credits import GAN_NOTICE
 from swinir.weights.load import build_network, write_weights
-from swinir.zoo import GAN_NOTICE, VARIANTS
+from swinir.zoo import VARIANTS
 from testing import images
 from testing.data import decode_pixels
 from testing.networks import install_small, reference_tensors

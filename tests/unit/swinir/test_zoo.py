@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from swinir.credits import GAN_NOTICE
 from swinir.zoo import (
     DEFAULT_VARIANT,
-    GAN_NOTICE,
     PHOTO_VARIANT,
     RELEASE_URL,
     TASKS,
