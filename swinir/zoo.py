@@ -277,11 +277,7 @@ _ROWS = (
     _compact_jpeg(20, grey=False),
     _compact_denoise(25, grey=True),
     _compact_jpeg(20, grey=True),
-    _classical(
-        2,
-        "DF2K",
-        **_pin(67277475, "2032ebf8f401dd3ce2fae5f3852117cb72101ec6ed8358faa64c2a3fa09ed4ac", "many"),
-    ),
+    _classical(2, "DF2K", **_pin(67277475, "2032ebf8f401dd3ce2fae5f3852117cb72101ec6ed8358faa64c2a3fa09ed4ac", "many")),
     _classical(3, "DF2K"),
     _classical(
         4, "DF2K", sha256="4e78e33f22c1aa8a773db0cf4a7381bae97c2362c717f155439ebc690cbd9215", sha256_sources="1"
@@ -289,11 +285,7 @@ _ROWS = (
     _classical(8, "DF2K"),
     _classical(2, "DIV2K"),
     _classical(3, "DIV2K"),
-    _classical(
-        4,
-        "DIV2K",
-        **_pin(59611499, "129dc773ba2d4c07f3eb0bb116fbe692011b7cc072d9ca12797cd3748198610a", "2"),
-    ),
+    _classical(4, "DIV2K", **_pin(59611499, "129dc773ba2d4c07f3eb0bb116fbe692011b7cc072d9ca12797cd3748198610a", "2")),
     _classical(8, "DIV2K"),
     _lightweight(2, **_pin(17147989, "193b229909ca89cd8b55de9c9e7fce146ae759d59dfcd78d8feb9dd1d6fa0fd7", "many")),
     _lightweight(3),
@@ -336,18 +328,12 @@ _ROWS = (
     *(_denoise(sigma, grey=True) for sigma in (15, 25, 50)),
     _denoise(15, grey=False),
     _denoise(
-        25,
-        grey=False,
-        **_pin(122905743, "39e264322ba762682de5acee4705aaeda7077b947204b9ce1899519ebd540724", "1"),
+        25, grey=False, **_pin(122905743, "39e264322ba762682de5acee4705aaeda7077b947204b9ce1899519ebd540724", "1")
     ),
     _denoise(50, grey=False),
     *(_jpeg(quality, grey=True) for quality in (10, 20, 30, 40)),
     _jpeg(10, grey=False),
-    _jpeg(
-        20,
-        grey=False,
-        **_pin(102873665, "1b47fa32f358630e3de3430c91296535a0011b16f0518dacd5b847f123023d45", "1"),
-    ),
+    _jpeg(20, grey=False, **_pin(102873665, "1b47fa32f358630e3de3430c91296535a0011b16f0518dacd5b847f123023d45", "1")),
     *(_jpeg(quality, grey=False) for quality in (30, 40)),
 )
 
