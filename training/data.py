@@ -70,9 +70,9 @@ class Crops:
         seed: int,
         drawings: Sequence[Pixels] = (),
         *,
-        permuted_share: float = PERMUTED_SHARE,
+        permuted_share: float | None = None,
     ) -> None:
-        self._permuted_share = permuted_share
+        self._permuted_share = PERMUTED_SHARE if permuted_share is None else permuted_share
         self._images = [*photos, *drawings]
         self._photo_count = len(photos)
         self._recipe = recipe

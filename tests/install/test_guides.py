@@ -15,7 +15,7 @@ OTHERS = {"THESE PACKAGES DO NOT MATCH THE HASHES", "No space left on device", "
 
 
 def test_quoted_messages_are_those_of_the_code() -> None:
-    paths = [path for folder in ("gateway", "scripts") for path in (ROOT / folder).rglob("*")]
+    paths = [path for folder in ("gateway", "scripts", "swinir") for path in (ROOT / folder).rglob("*")]
     code = "".join(path.read_text() for path in paths if path.suffix in {".py", ".sh"})
     code = re.sub(r'"\s*\n\s*f?"', "", code)  # a message over several lines
     quoted = re.findall(r"^\| `([^`]+)`", GUIDES["troubleshoot"], re.MULTILINE)
