@@ -1,4 +1,4 @@
-"""Grey in, grey out: the result of an image without any colour has none, also where the network adds some.
+"""Keeps grey images grey: a network may add colour to an image that has none.
 
 Grey means R = G = B in every pixel, in one-channel images and in those stored as RGB. It is decided for the whole image
 and not for a tile, so that tiles of one image agree.

@@ -1,4 +1,4 @@
-"""Weights files that are complete but hold no network: enough for everything that does not run them."""
+"""Complete weights files without a network, for tests that do not run them."""
 
 from __future__ import annotations
 

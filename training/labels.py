@@ -1,7 +1,7 @@
 """Labelled crops of compact_photo_x4: a damaged input, the true image, and what the teacher makes of the input.
 
-Owns the files, one .npz for every hundred crops, and how a teacher's output becomes a target: its colours are those of
-the true image, and crops where it invents another structure are left out.
+Each .npz file has a hundred crops. A target is the teacher's output with the colours of the true image; crops in which
+the teacher invents another structure are left out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Mixing by strength: exact for every pair of levels, without a shift of brightness, and bounded."""
+"""Mixing by strength: exact for every pair of levels, without a shift of brightness; strengths outside 0..1 fail."""
 
 from __future__ import annotations
 
