@@ -6,7 +6,7 @@ export TORCH ?=
 BIN := .venv/bin
 PORT ?= 8080
 # One stamp for each set of pins: a change of these files runs set-up again, and an unchanged set costs nothing.
-PINS := $(shell cat pyproject.toml requirements.lock swinir/network/fused_block.c 2>/dev/null | sha256sum | cut -c1-12)
+PINS := $(shell cat pyproject.toml requirements.lock swinir/network/fused_block.c swinir/network/fused_bfloat16.h 2>/dev/null | sha256sum | cut -c1-12)
 
 .DEFAULT_GOAL := help
 
@@ -31,6 +31,10 @@ check: .setup-test-$(PINS) ## Format, lint, types, architecture
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
+fuzz: .setup-test-$(PINS) ## Fuzz the readers of image headers, guided by coverage, for SECONDS (60)
+	$(BIN)/python -m pip install --quiet --no-build-isolation -e ".[fuzz]"
+	$(BIN)/python -m testing.fuzz_readers .fuzz-corpus -max_total_time=$(or $(SECONDS),60)
+
 fix: .setup-test-$(PINS) ## Format, and let ruff fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -46,6 +50,8 @@ bill: .setup-test-$(PINS) ## Update the tables and plots of docs/how-to/plan-cos
 
 docs: .setup-test-$(PINS) ## Build the documentation into build/site; a broken link fails
 	@$(BIN)/python -m scripts.cli_reference
+	@$(BIN)/python -m scripts.openapi
+	@$(BIN)/python -m testing.format_table
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 containers: .setup-test-$(PINS) ## Build both images and test docker-compose.yml with them (root, Debian 12; 5 minutes)
@@ -75,4 +81,4 @@ audit: .setup-test-$(PINS) ## Check every package of requirements.lock for known
 
 always:
 
-.PHONY: help setup run unit test check fix bench gpu bill docs containers lock dist sbom audit
+.PHONY: help setup run unit test check fix bench gpu bill docs containers lock dist sbom audit fuzz

@@ -28,7 +28,8 @@ from benchmarks.choices import set_choice
 from benchmarks.gpu_report import write_gpu_report
 from benchmarks.machine import describe_machine
 from benchmarks.rounds import compare, measure_in_turn
-from swinir.inference.engine import Engine, choose_precision
+from swinir.inference.engine import Engine
+from swinir.inference.precision import choose_autocast
 from swinir.network import attention
 from swinir.weights.load import find_weights, load_network, write_weights
 from swinir.zoo import DEFAULT_VARIANT, find_variant
@@ -128,14 +129,15 @@ def measure_heads(
 ) -> list[dict[str, Any]]:
     """Compare heads with and without padding, without the time of padding itself."""
     rows = []
+    precision = choose_autocast(device, "auto")
     for variant, lengths in heads.items():
         images = _noise(variant, side).to(device)
         runs = {}
         for length in lengths:
             with set_choice(attention, "padded_length", lambda _head_dim, _device, length=length: length):
                 pair = _move(make_pair(variant), device)
-                _run(pair.ours, images, choose_precision(device))  # the first run pads the weights and caches them
-            runs[str(length)] = _waiting(device, functools.partial(_run, pair.ours, images, choose_precision(device)))
+                _run(pair.ours, images, precision)  # the first run pads the weights and caches them
+            runs[str(length)] = _waiting(device, functools.partial(_run, pair.ours, images, precision))
         timings = measure_in_turn(runs, rounds)
         rows.append({"variant": variant, "side": side, "lengths": {n: t.to_json() for n, t in timings.items()}})
     return rows

@@ -121,9 +121,9 @@ def serving_for_load(folder: Path, work_s: float, **variables: str) -> Any:
     return serving(
         folder,
         f"takes={work_s}",
-        SUPERRES_CLIENT_REQUESTS="",
-        SUPERRES_CLIENT_MEGAPIXELS="",
-        SUPERRES_BAN_AFTER="",
+        SUPERRES_CLIENT_REQUESTS="none",
+        SUPERRES_CLIENT_MEGAPIXELS="none",
+        SUPERRES_BAN_AFTER="none",
         **variables,
     )
 

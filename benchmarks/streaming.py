@@ -31,8 +31,8 @@ HUGE = (2048, 2048)
 LARGEST = (("?format=png", "a 2048x2048 image as PNG"), ("?format=jpeg", "one as JPEG"))
 SETTINGS = {
     "SUPERRES_CACHE_MAX_BYTES": "0",
-    "SUPERRES_CLIENT_REQUESTS": "",
-    "SUPERRES_CLIENT_MEGAPIXELS": "",
+    "SUPERRES_CLIENT_REQUESTS": "none",
+    "SUPERRES_CLIENT_MEGAPIXELS": "none",
     "SUPERRES_DEADLINE_S": "3600",
     "SUPERRES_IDLE_TIMEOUT_S": "3600",
 }

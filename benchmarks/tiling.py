@@ -38,7 +38,7 @@ MAX_SIDE_PX = 400
 """Photos are cropped to this side, so that the whole image fits into one pass."""
 SYNTHETIC_SIDE_PX = 384
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8 | np.uint16]
 
 
 @dataclass(frozen=True)

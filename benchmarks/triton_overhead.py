@@ -18,7 +18,8 @@ import tritonclient.grpc as triton
 
 from benchmarks.machine import OMP_WAIT_POLICY
 from benchmarks.rounds import Timing, measure_in_turn
-from gateway.backend.triton_client import MAX_MESSAGE_BYTES, MODEL_KEY_HEADER, TritonClient
+from gateway.backend.channel import MAX_MESSAGE_BYTES
+from gateway.backend.triton_client import MODEL_KEY_HEADER, TritonClient
 from gateway.backend.triton_process import PROJECT_ROOT, TritonProcess, find_free_ports
 from gateway.cancellation import CancelToken
 from swinir.inference.engine import Engine

@@ -1,10 +1,10 @@
 # The backend: NVIDIA Triton with only the Python backend, torch, and the project's models and weights.
 #
-#   docker buildx imagetools inspect nvcr.io/nvidia/tritonserver:26.07-py3 --format '{{.Manifest.Digest}}'
+#   docker buildx imagetools inspect nvcr.io/nvidia/tritonserver:26.09-py3 --format '{{.Manifest.Digest}}'
 #   docker build -f docker/triton.Dockerfile --build-arg TRITON_DIGEST=sha256:... -t REGISTRY/superres-triton .
 #
-# 26.07 or later. docs/how-to/operate.md has the reasons and the differences from version 2.51, which tests use.
-ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.07-py3
+# 26.09 or later. docs/how-to/operate.md has the reasons and the differences from version 2.51, which tests use.
+ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.09-py3
 ARG TRITON_DIGEST=
 FROM ${TRITON_IMAGE}${TRITON_DIGEST:+@}${TRITON_DIGEST}
 ARG TRITON_IMAGE
@@ -52,7 +52,7 @@ COPY docker/triton/weights.md weight[s] weights/
 RUN for name in $VARIANTS; do \
       venv/bin/python3 -c "import pathlib, sys, swinir.weights.fetch as f; print(f.fetch(sys.argv[1], pathlib.Path('weights')))" "$name"; \
     done && rm -rf weights/downloads
-COPY --chmod=0755 docker/triton/start docker/triton/alive bin/
+COPY --chmod=0755 docker/triton/start docker/triton/alive docker/triton/open-streams bin/
 # Triton needs a version directory for an ensemble, and git does not store empty directories.
 RUN mkdir -p model_repository/upscale/1 && python3 -m compileall -q preprocessing swinir \
     && chmod -R a+rX,go-w preprocessing swinir model_repository weights bin

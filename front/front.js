@@ -34,7 +34,16 @@ window.addEventListener("message", (event) => {
   frame.style.height = `${Math.min(Math.max(height, MIN_HEIGHT_PX), MAX_HEIGHT_PX)}px`;
 });
 
+/** Let the user move the line between before and after; without a script it stays in the middle. */
+function startSlide(slide) {
+  const range = Object.assign(document.createElement("input"), { type: "range", min: 0, max: 100, value: 50, className: "slide-range" });
+  range.setAttribute("aria-label", "How much of the blurred image covers the upscaled one, in percent");
+  range.addEventListener("input", () => slide.style.setProperty("--at", `${range.value}%`));
+  slide.append(range);
+}
+
 document.addEventListener("DOMContentLoaded", () => {
+  startSlide(document.getElementById("slide"));
   const frame = document.getElementById("gateway");
   for (const link of document.querySelectorAll(".gateway-link")) Object.assign(link, { href: frame.src, target: "_blank", rel: "noopener" });
   document.getElementById("address").textContent = new URL(frame.src).host;

@@ -8,6 +8,7 @@ from gateway.backend import interface as backend
 from gateway.problems import (
     INTERNAL_DETAIL,
     BackendFault,
+    BackendHung,
     BackendNotStarted,
     BackendUnavailable,
     BadRequest,
@@ -46,6 +47,22 @@ _IMAGE_PROBLEMS = {
     )
 }
 
+_HUNG_DETAIL = (
+    "The backend stopped responding while it worked on this image, and the image could not be sent again in time. "
+    "Its size is not the cause. You were not charged for it."
+)
+_NOT_STARTED_DETAIL = (
+    "The backend failed to start. Your image is not the cause; the operator finds the reason in the log."
+)
+_UNREACHABLE_DETAIL = "The backend cannot be reached; it may be booting."
+# The first row that matches counts.
+_UNAVAILABLE: tuple[tuple[type[backend.BackendError], type[BackendUnavailable], str], ...] = (
+    (backend.BackendHungError, BackendHung, _HUNG_DETAIL),
+    (backend.BackendDiedError, BackendUnavailable, _UNREACHABLE_DETAIL),
+    (backend.BackendUnavailableError, BackendUnavailable, _UNREACHABLE_DETAIL),
+    (backend.BackendNotStartedError, BackendNotStarted, _NOT_STARTED_DETAIL),
+)
+
 # Retry-After for a backend whose boot has not been measured yet.
 BOOT_RETRY_S = 10.0
 
@@ -61,10 +78,12 @@ def problem_from_backend_error(
     deadline_s: float,
     usual_boot_s: tuple[float, float] | None = None,
     variant: str = "",
+    bands: tuple[int, int] = (0, 0),
 ) -> Problem:
     """Return the problem for a failed call of the backend. Only a rejection keeps the backend's message.
 
     `usual_boot_s`, median and 90th percentile of past boots, determines Retry-After. `variant` is the one requested.
+    `bands` has the number of finished bands and of all bands.
     """
     boot_s = max(1, round(usual_boot_s[1] if usual_boot_s else BOOT_RETRY_S))
     if isinstance(error, backend.BackendRejectedError):
@@ -72,28 +91,34 @@ def problem_from_backend_error(
     if isinstance(error, backend.BackendVariantMissingError):
         return _missing_variant(variant)
     if isinstance(error, backend.BackendTimeoutError):
-        detail = f"The image was not ready before the deadline of {deadline_s:g} s. Try later, or send a smaller image."
-        if isinstance(error, backend.BackendStillBootingError):
-            usual = f" (a boot usually takes {max(1, round(usual_boot_s[0]))} s)" if usual_boot_s else ""
-            detail = (
-                f"The backend was still booting when the deadline of {deadline_s:g} s passed{usual}. "
-                "Send the same image again; it is not the cause."
-            )
+        is_booting = isinstance(error, backend.BackendStillBootingError)
+        detail = _describe_slow_boot(deadline_s, usual_boot_s) if is_booting else _describe_slow_work(deadline_s, bands)
         return DeadlineExceeded(detail)
-    if isinstance(error, backend.BackendUnavailableError | backend.BackendDiedError):
-        return retry_later(
-            BackendUnavailable,
-            f"The backend cannot be reached; it may be booting. Try again in {boot_s} seconds.",
-            boot_s,
-        )
-    if isinstance(error, backend.BackendNotStartedError):
-        return retry_later(
-            BackendNotStarted,
-            "The backend failed to start. Your image is not the cause; the operator finds the reason in the log. "
-            f"Try again in {boot_s} seconds.",
-            boot_s,
-        )
+    for error_type, kind, text in _UNAVAILABLE:
+        if isinstance(error, error_type):
+            return retry_later(kind, f"{text} Try again in {boot_s} seconds.", boot_s)
     return BackendFault("The backend failed while it upscaled this image. The image is not the cause. Try again once.")
+
+
+def _describe_slow_boot(deadline_s: float, usual_boot_s: tuple[float, float] | None) -> str:
+    usual = f" (a boot usually takes {max(1, round(usual_boot_s[0]))} s)" if usual_boot_s else ""
+    return (
+        f"The backend was still booting when the deadline of {deadline_s:g} s passed{usual}. "
+        "Send the same image again; it is not the cause."
+    )
+
+
+def _describe_slow_work(deadline_s: float, bands: tuple[int, int]) -> str:
+    done, count = bands
+    if done:
+        return (
+            f"{done} of {count} bands were finished when the deadline of {deadline_s:g} s passed. "
+            "Try again later, choose a faster variant, or send a smaller image."
+        )
+    return (
+        f"The backend returned nothing before the deadline of {deadline_s:g} s: it was busy, or it did not respond. "
+        "Try again later, or choose a faster variant."
+    )
 
 
 def _missing_variant(variant: str) -> Problem:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
 from gateway.access.client_ip import truncate_address
+from gateway.log_file import LogFileHandler, StandardErrorHandler
 
-# Size at which the file is rotated; one older file is kept.
-MAX_LOG_BYTES = 5_000_000
 _FIELDS = "fields"
+# Characters of a field of a request's line. The longest by itself is a client's name, which has at most 80.
+MAX_FIELD_LENGTH = 120
+# Characters of a message and of a traceback. A message may repeat the last lines of Triton's log.
+MAX_MESSAGE_LENGTH = 20_000
 
 
 class JsonFormatter(logging.Formatter):
@@ -31,9 +32,9 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
         }
         fields = getattr(record, _FIELDS, None)
-        line |= fields if fields is not None else {"message": record.getMessage()}
+        line |= fields if fields is not None else {"message": _cut(record.getMessage(), MAX_MESSAGE_LENGTH)}
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = _cut(self.formatException(record.exc_info), MAX_MESSAGE_LENGTH)
         return json.dumps(line, default=str)
 
 
@@ -45,17 +46,20 @@ class TextFormatter(logging.Formatter):
         return ""
 
 
-def configure_log(path: Path | None, level: str) -> None:
-    """Send the log of this process to a file, or to standard error when `path` is None. Raises OSError."""
+def configure_log(path: Path | None, level: str, max_bytes: int) -> None:
+    """Send the log of this process to a file, or to standard error when `path` is None. Raises OSError.
+
+    A file of `max_bytes` is rotated, and one older file is kept; 0: it is not rotated.
+    """
     handlers: list[logging.Handler] = []
     if path is None:
-        handlers.append(logging.StreamHandler(sys.stderr))
+        handlers.append(StandardErrorHandler())
     else:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handlers.append(RotatingFileHandler(path, maxBytes=MAX_LOG_BYTES, backupCount=1))
+        handlers.append(LogFileHandler(path, max_bytes=max_bytes))
     handlers[0].setFormatter(JsonFormatter())
     if path is not None:
-        terminal = logging.StreamHandler(sys.stderr)
+        terminal = StandardErrorHandler()
         terminal.setLevel(logging.ERROR)
         terminal.setFormatter(TextFormatter(f"superres: %(message)s (log: {path})"))
         terminal.addFilter(logging.Filter("gateway"))  # records of gunicorn and other libraries go to the file only
@@ -64,16 +68,36 @@ def configure_log(path: Path | None, level: str) -> None:
 
 
 def log_request(
-    logger: logging.Logger, *, request_id: str, method: str, route: str, status: int, ms: float, size: int, address: str
+    logger: logging.Logger,
+    *,
+    request_id: str,
+    method: str,
+    route: str,
+    status: int,
+    size: int,
+    address: str,
+    **more: str | float,
 ) -> None:
-    """Log one request. `route` is the URL rule, not the URL, which may hold the ID of a result."""
+    """Log one request. `route` is the URL rule, not the URL, which may hold the ID of a result.
+
+    docs/reference/logs.md lists the fields, also those of `more`.
+    """
     fields = {
         "request_id": request_id,
         "method": method,
         "route": route,
         "status": status,
-        "ms": round(ms, 1),
         "bytes": size,
         "address": truncate_address(address),
+        **more,
     }
+    fields = {name: _cut(value, MAX_FIELD_LENGTH) for name, value in fields.items()}
     logger.info("request", extra={_FIELDS: fields})
+
+
+def _cut(value: Any, max_length: int) -> Any:
+    """Return a text without its middle if it is longer than the maximum; other values as they are."""
+    if not isinstance(value, str) or len(value) <= max_length:
+        return value
+    half = max_length // 2
+    return f"{value[:half]}...{value[-half:]}"

@@ -1,28 +1,54 @@
 """Prometheus metrics of the gateway, served on their own port. No label identifies a client.
 
-Requests and problems are counted as their responses are sent; everything else is read at each scrape. Every label has a
-bounded number of values, regardless of what clients send. docs/reference/metrics.md lists all metrics.
+Requests and problems are counted as their responses are sent, the phases of a job as it ends. Everything else is read
+at each scrape. Every label has a bounded number of values, regardless of what clients send. docs/reference/metrics.md
+lists all metrics.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+    start_http_server,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from gateway.backend.state import BackendState, StateName
+from gateway.jobs.phases import Phase
 from gateway.jobs.queue import QueueState
 from gateway.jobs.result_cache import CacheStats
-from gateway.usage.store import MonthlyUsage
+from gateway.problems import all_problems
+from gateway.usage.records import MonthlyUsage
 
 PREFIX = "superres_gateway_"
-METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
+# Final states of asynchronous jobs.
+FINAL_STATES = ("done", "failed", "cancelled", "lost")
+# What an attempt to deliver a webhook leads to.
+WEBHOOK_RESULTS = ("delivered", "retried", "failed")
 # Bucket bounds in seconds: a page takes milliseconds, an image that waits for a boot half a minute.
 DURATION_BUCKETS_S = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
+# As above, finer at the start: phases of a small image take some 10 ms.
+PHASE_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+# Variants with series of their own; all further ones share the name "other". The zoo has 38, imports add any number.
+# Each variant has up to five histograms.
+MAX_VARIANTS = 64
+
+# Each counter and histogram would have another series with the time at which it was created.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class MetricsError(Exception):
@@ -39,6 +65,8 @@ class Sources:
     month: Callable[[], MonthlyUsage]
     upload_bytes: Callable[[], int]
     gpu_budget_s: float
+    queue_size: int
+    deadline_s: float
 
 
 class Metrics:
@@ -52,23 +80,69 @@ class Metrics:
         self._durations = Histogram(
             f"{PREFIX}request_duration_seconds",
             "Time from the request headers to the end of the response.",
-            ("route",),
+            ("method", "route"),
             buckets=DURATION_BUCKETS_S,
             registry=self._registry,
         )
         self._problems = Counter(
             f"{PREFIX}problems", "Error responses sent, by problem type.", ("slug",), registry=self._registry
         )
+        for kind in all_problems():
+            self._problems.labels(kind.slug)  # 0: a rate needs a value before the first problem
+        self._phases = Histogram(
+            f"{PREFIX}job_seconds",
+            "Time of a job in each phase.",
+            ("phase", "variant"),
+            buckets=PHASE_BUCKETS_S,
+            registry=self._registry,
+        )
+        self._async_jobs = Counter(
+            f"{PREFIX}async_jobs", "Asynchronous jobs that ended, by final state.", ("state",), registry=self._registry
+        )
+        for state in FINAL_STATES:
+            self._async_jobs.labels(state)
+        self._webhooks = Counter(
+            f"{PREFIX}webhooks",
+            "Attempts to deliver a webhook, by what they led to.",
+            ("result",),
+            registry=self._registry,
+        )
+        for result in WEBHOOK_RESULTS:
+            self._webhooks.labels(result)
+        self._variants: set[str] = set()
+        self._lock = threading.Lock()
+        Info(f"{PREFIX}build", "Versions of the gateway and of Python.", registry=self._registry).info(
+            {"version": importlib.metadata.version("serverless-superres"), "python": platform.python_version()}
+        )
+        ProcessCollector(registry=self._registry)
         self._registry.register(_ScrapeCollector(sources))
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a response. `route` is the URL rule, not the URL."""
-        self._requests.labels(method if method in METHODS else "other", route, str(status)).inc()
-        self._durations.labels(route).observe(seconds)
+        method = method if method in METHODS else "other"
+        self._requests.labels(method, route, str(status)).inc()
+        self._durations.labels(method, route).observe(seconds)
 
     def count_problem(self, slug: str) -> None:
         """Count an error response."""
         self._problems.labels(slug).inc()
+
+    def count_async_job(self, state: str) -> None:
+        """Count an asynchronous job that ended."""
+        self._async_jobs.labels(state).inc()
+
+    def count_webhook(self, result: str) -> None:
+        """Count an attempt to deliver a webhook."""
+        self._webhooks.labels(result).inc()
+
+    def observe_phases(self, variant: str, seconds: Mapping[Phase, float]) -> None:
+        """Record the seconds of each phase of a job that ended."""
+        with self._lock:
+            if len(self._variants) < MAX_VARIANTS:
+                self._variants.add(variant)
+            label = variant if variant in self._variants else "other"
+        for phase, phase_s in seconds.items():
+            self._phases.labels(phase, label).observe(phase_s)
 
     def text(self) -> str:
         """Return the metrics in the text format of Prometheus."""
@@ -129,6 +203,8 @@ class _ScrapeCollector:
         state = self._sources.queue()
         yield _gauge("jobs_running", "Images being upscaled.", state.running)
         yield _gauge("jobs_queued", "Images waiting in the queue.", state.waiting)
+        yield _gauge("queue_size", "Maximum number of images waiting in the queue.", self._sources.queue_size)
+        yield _gauge("deadline_seconds", "Maximum time of a job, its waiting included.", self._sources.deadline_s)
 
     def _cache(self) -> Iterable[Metric]:
         state = self._sources.cache()

@@ -21,7 +21,7 @@ Problem                       status  an error response
     SideTooLong                  413  the longer side of the image
     ResultTooLarge               413  the result
     OverAllowance                413  this image alone costs more than the client's rate limit
-  UnknownFormat                  415  not a JPEG, PNG or WebP
+  UnknownFormat                  415  none of the formats that are read
   RangeNotSatisfiable            416  the requested range lies beyond the end of the file
   UnreadableImage                422  truncated or corrupt
   UnsupportedOutput              422  the output format cannot hold the result
@@ -38,9 +38,11 @@ Problem                       status  an error response
   BudgetSpent                    503  this month's GPU seconds are used up
   BackendUnavailable             503  the backend cannot be reached
     BackendNotStarted            503  the backend failed to boot; the log has the reason
+    BackendHung                503  the backend made no progress and could not be replaced in time
   DeadlineExceeded               504  the result was not ready before the deadline
 
-`type` is /problems/<slug>. docs/reference/problems.md explains each of them. Slugs never change.
+`type` is /problems/<slug>, after the path prefix of a proxy. docs/reference/problems.md explains each of them. Slugs
+never change.
 """
 
 from __future__ import annotations
@@ -65,10 +67,13 @@ class Problem(Exception):
         self.extensions = extensions
         """Extension members of the JSON (RFC 9457 section 3.2), for programs: allowed values, seconds to wait."""
 
-    def body(self, request_id: str) -> dict[str, Any]:
-        """Return the members of RFC 9457 section 3.1, the request ID and the extension members."""
+    def body(self, request_id: str, base_path: str) -> dict[str, Any]:
+        """Return the members of RFC 9457 section 3.1, the request ID and the extension members.
+
+        `base_path` is the path prefix under which a proxy publishes the gateway; empty for none.
+        """
         return {
-            "type": TYPE_PREFIX + self.slug,
+            "type": f"{base_path}{TYPE_PREFIX}{self.slug}",
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
@@ -144,7 +149,7 @@ class NotFound(Problem):
 
 
 class ResultGone(NotFound):
-    """Results of the form are stored for a short time in a limited amount of memory. This one is no longer there."""
+    """Results are stored for a short time in a limited amount of memory. This one is no longer there."""
 
     slug, title = "result-gone", "Result expired"
 
@@ -198,7 +203,7 @@ class OverAllowance(TooLarge):
 
 
 class UnknownFormat(Problem):
-    """The upload is not a JPEG, PNG or WebP, according to its first bytes. Its name does not matter."""
+    """The upload has none of the formats that are read, according to its first bytes. Its name does not matter."""
 
     status, slug, title = 415, "unknown-format", "Unsupported image format"
 
@@ -303,6 +308,12 @@ class BackendNotStarted(BackendUnavailable):
     """
 
     slug, title = "backend-not-started", "Backend failed to start"
+
+
+class BackendHung(BackendUnavailable):
+    """The backend made no progress and could not be replaced in time. Retry-After says when to try again."""
+
+    slug, title = "backend-hung", "Backend not responding"
 
 
 class DeadlineExceeded(Problem):

@@ -6,15 +6,17 @@ when the worker ends. The line with the URL is printed once the backend is ready
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
+import math
+import mmap
 import os
-import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -26,7 +28,11 @@ from gateway.config.settings import Settings
 from gateway.logs import configure_log
 from gateway.metrics import MetricsError
 from gateway.services import Services, services
-from gateway.wsgi.malloc import return_large_blocks
+from gateway.storage.state_lock import StateLockedError, lock_state_dir
+from gateway.tracing.opening import TracingError
+from gateway.wsgi.arbiter import CLOSE_S, GatewayArbiter
+from gateway.wsgi.drain import CANCELLED_RESPONSES_S, Drain
+from gateway.wsgi.malloc import start_returning_memory, tune_malloc
 from gateway.wsgi.timeouts import RequestBodyTimeout, ResponseTimeout, SocketDeadlines
 from gateway.wsgi.worker import GatewayWorker, QuietLogger
 
@@ -34,12 +40,8 @@ MakeBackend = Callable[[Settings], Backend]
 AwaitReady = Callable[[Backend], None]
 """Returns when the backend has been ready once. Raises, with the reason, when it does not start."""
 
-# Seconds until the worker is killed: time to end its requests and to close the backend.
-SHUTDOWN_S = 15
-# Seconds to wait for running requests at shutdown.
-REQUESTS_GRACE_S = 3
-# Seconds left after that to send 503 to requests still running, and to refund them.
-CANCELLED_RESPONSES_S = 2
+# Seconds for connections without a running upload, once the drain has ended.
+CONNECTIONS_GRACE_S = 1
 # Connections that the kernel holds until they are accepted.
 BACKLOG = 256
 # Open connections, idle ones included.
@@ -55,16 +57,22 @@ class ServeError(Exception):
 def serve(settings: Settings, make_backend: MakeBackend, await_ready: AwaitReady = lambda _: None) -> int:
     """Serve until SIGINT or SIGTERM and return the exit code. Raises ServeError before any process starts."""
     try:
-        configure_log(settings.log_path(), settings.log_level)
+        configure_log(settings.log_path(), settings.log_level, settings.log_max_bytes)
     except OSError as error:
         raise ServeError(
             f"The log {settings.log_path()} cannot be written: {error.strerror}. "
             "Set SUPERRES_LOG_FILE (- for standard error) or SUPERRES_STATE_DIR."
         ) from error
-    listener = bind(settings.host, settings.port)
-    return_large_blocks()
     try:
-        Arbiter(Server(settings, listener, make_backend, await_ready)).run()
+        lock_state_dir(Path(settings.state_dir))  # held until the last process of this server ends
+    except StateLockedError as error:
+        raise ServeError(str(error)) from error
+    except OSError as error:  # a read-only file system, or a full one: nobody writes there
+        _log.warning("the state folder %s cannot be locked: %s", settings.state_dir, error.strerror)
+    listener = bind(settings.host, settings.port)
+    tune_malloc()
+    try:
+        GatewayArbiter(Server(settings, listener, make_backend, await_ready)).run()
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 1
     return 0
@@ -91,6 +99,11 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def max_shutdown_s(drain_s: float) -> float:
+    """Return the maximum of seconds from SIGTERM to the end of the server, which SIGKILL brings if need be."""
+    return drain_s + CANCELLED_RESPONSES_S + CONNECTIONS_GRACE_S + CLOSE_S
+
+
 def format_url(listener: socket.socket) -> str:
     """Return the URL of a listener, for clients on this machine."""
     host, port = listener.getsockname()[:2]
@@ -106,6 +119,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     ) -> None:
         self.settings = settings
         self.deadlines: SocketDeadlines
+        self.drain: Drain | None = None
+        """Stops the requests; None until the worker can serve them."""
+        # Memory that arbiter and worker share: whether the current worker has begun to serve.
+        self._started = mmap.mmap(-1, 1)
         self._listener = listener
         self._url = format_url(listener)
         self._make_backend = make_backend
@@ -124,8 +141,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "threads": self.settings.threads,
             "worker_connections": MAX_CONNECTIONS,
             "backlog": BACKLOG,
-            "keepalive": 15,
-            "graceful_timeout": SHUTDOWN_S,
+            "keepalive": self.settings.keepalive_s,
+            # Threads that serve requests do not show whether they hang, and a frozen process must not be killed.
+            "timeout": 0,
+            "graceful_timeout": math.ceil(max_shutdown_s(self.settings.drain_s)),
             "logger_class": QuietLogger,
             "control_socket_disable": True,
             "forwarded_allow_ips": "",  # only gateway.access.client_ip decides which proxies to trust
@@ -135,6 +154,19 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         for name, value in options.items():
             self.cfg.set(name, value)
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the worker is about to end: each response then closes its connection."""
+        return self.drain is not None and self.drain.is_draining
+
+    def has_started(self) -> bool:
+        """Return whether the current worker has begun to serve."""
+        return self._started[0] == 1
+
+    def forget_start(self) -> None:
+        """Wait for another worker to begin to serve."""
+        self._started[0] = 0
+
     def load(self) -> ResponseTimeout:
         """Make the backend and the application; called by gunicorn in the worker."""
         self.deadlines = SocketDeadlines()
@@ -143,20 +175,28 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         except Exception as error:  # noqa: BLE001 - any failure: its message goes to the operator
             _log.error("%s", error, exc_info=error)
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
-        app = create_app(self.settings, self._backend)
+        try:
+            app = create_app(self.settings, self._backend)
+        except TracingError as error:
+            _log.error("%s", error)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
         self._start_meter_and_metrics(services(app))
         bodies = RequestBodyTimeout(
             app,
             self.deadlines,
             body_timeout_s=self.settings.body_timeout_s,
+            idle_timeout_s=self.settings.idle_timeout_s,
             # A browser shows no response before it has sent its whole body.
             max_linger_bytes=4 * self.settings.max_upload_bytes,
         )
-        return ResponseTimeout(bodies, idle_timeout_s=self.settings.idle_timeout_s)
+        return ResponseTimeout(bodies, self.deadlines, idle_timeout_s=self.settings.idle_timeout_s)
 
     def _start_meter_and_metrics(self, running: Services) -> None:
-        self._services = running
+        self._services, self.drain = running, running.drain
+        start_returning_memory()
         running.usage_meter.start()
+        running.async_jobs.start()
+        running.webhook_deliveries.start()
         if self.settings.metrics_port:
             try:
                 running.metrics.serve(self.settings.metrics_host, self.settings.metrics_port)
@@ -164,37 +204,42 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
                 _log.error("%s", error)
                 sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
-    @staticmethod
-    def _end_requests(running: Services) -> None:
-        running.runner.shut_down()
-        end = time.monotonic() + CANCELLED_RESPONSES_S
-        while running.access_control.count_running() and time.monotonic() < end:
-            time.sleep(0.01)
-
     def _after_start(self, worker: Any) -> None:
-        worker.cfg.set("graceful_timeout", REQUESTS_GRACE_S)  # in the worker only; the arbiter keeps SHUTDOWN_S
+        worker.cfg.set("graceful_timeout", CONNECTIONS_GRACE_S)  # in the worker only; the arbiter keeps the sum
+        assert self.drain is not None  # noqa: S101 - load() has run
+        self.drain.start(self.deadlines.expire_reads, worker.leave_loop)
+        self._started[0] = 1
         if worker.age == 1:  # printed once, not again when gunicorn replaces a dead worker
             threading.Thread(target=self._announce, name="announce", daemon=True).start()
 
     def _announce(self) -> None:
-        assert self._backend is not None  # noqa: S101 - load() has run
+        assert self._backend is not None and self.drain is not None  # noqa: PT018, S101 - load() has run
         try:
             self._await_ready(self._backend)
         except Exception as error:  # noqa: BLE001 - as above
             _log.error("%s", error, exc_info=error)
             self._exit_code = Arbiter.WORKER_BOOT_ERROR  # tells the arbiter to exit as well
-            os.kill(os.getpid(), signal.SIGTERM)
+            self.drain.end_now()
             return
-        print(f"Serverless SuperRes is ready at {self._url}", flush=True)  # noqa: T201
+        with contextlib.suppress(OSError):  # standard output is closed, or on a full disk
+            print(f"Serverless SuperRes is ready at {self._url}", flush=True)  # noqa: T201
 
     def _before_exit(self, _arbiter: Arbiter, worker: Any) -> None:
         if os.getpid() != worker.pid:
             return  # gunicorn calls this in the arbiter too
-        if self._services is not None:
-            self._end_requests(self._services)
-            self._services.usage_meter.close()
-        if self._backend is not None:
-            self._backend.close()
+        try:
+            with contextlib.ExitStack() as steps:  # all of them, in reverse order, even if one fails
+                if self._backend is not None:
+                    steps.callback(self._backend.close)
+                if self._services is not None:
+                    if self._services.tracing:
+                        steps.callback(self._services.tracing.close)
+                    steps.callback(self._services.usage_meter.close)
+                    steps.callback(self._services.drain.cancel_requests)
+                    steps.callback(self._services.async_jobs.close)
+                    steps.callback(self._services.webhook_deliveries.close)
+        except Exception as error:  # noqa: BLE001 - the process must end all the same
+            _log.error("The server did not stop cleanly: %s", error, exc_info=error)
         logging.shutdown()
         if worker.booted:
             os._exit(self._exit_code)  # a normal exit would wait for every thread, and one may be waiting for a client

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import cast
 
 from flask import Flask, current_app
 
 from gateway.access.control import AccessControl
+from gateway.async_jobs.deliveries import WebhookDeliveries
+from gateway.async_jobs.jobs import AsyncJobs
+from gateway.async_jobs.shared_results import SharedResults
 from gateway.backend.interface import Backend
 from gateway.config.settings import Settings
 from gateway.jobs.queue import JobQueue
@@ -16,8 +20,11 @@ from gateway.jobs.result_store import ResultStore
 from gateway.jobs.runner import JobRunner
 from gateway.jobs.upload_memory import UploadMemory
 from gateway.metrics import Metrics
+from gateway.tracing.spans import Tracing
 from gateway.usage.meter import UsageMeter
+from gateway.webhooks.sender import WebhookSender
 from gateway.wsgi.disconnects import DisconnectWatcher
+from gateway.wsgi.drain import Drain
 
 _EXTENSION = "superres"
 
@@ -31,12 +38,22 @@ class Services:
     access_control: AccessControl
     queue: JobQueue
     runner: JobRunner
+    async_jobs: AsyncJobs
+    webhook_sender: WebhookSender
+    webhook_deliveries: WebhookDeliveries
     result_store: ResultStore
+    shared_results: SharedResults | None
+    """Results that other replicas can send; None without Redis."""
     result_cache: ResultCache
+    archive_threads: threading.Semaphore
+    """Worker threads that requests for several images may occupy, on top of those of queued images."""
     disconnects: DisconnectWatcher
+    drain: Drain
     usage_meter: UsageMeter
     upload_memory: UploadMemory
     metrics: Metrics
+    tracing: Tracing | None
+    """What sends traces; None while they are off."""
 
     def attach_to(self, app: Flask) -> None:
         """Make these the services of an application."""

@@ -6,10 +6,13 @@ the visible edge: a dark or white fringe. So visible colour is bled over it firs
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PilImage
 
+from preprocessing.depth import resize
 from preprocessing.image import Pixels
 
 Mask = npt.NDArray[np.bool_]
@@ -19,7 +22,7 @@ _MARGIN_ROWS = 3
 
 
 def bleed_colour(pixels: Pixels, alpha: Pixels) -> Pixels:
-    """Return pixels [H, W, 3] uint8 where each pixel under alpha 0 is filled from visible pixels near it.
+    """Return pixels [H, W, 3] where each pixel under alpha 0 is filled from visible pixels near it.
 
     Visible pixels stay unchanged, and only they are read, so bleeding twice changes nothing. The method is pull-push
     over a pyramid: the mean of the visible pixels is halved in size until no pixel is empty, then empty pixels are
@@ -37,10 +40,8 @@ def _fill(pixels: Pixels, visible: Mask) -> Pixels:
         return pixels
     coarse = _fill(*_halve(pixels, visible))
     height, width = visible.shape
-    doubled = PilImage.fromarray(coarse).resize(
-        (coarse.shape[1] * 2, coarse.shape[0] * 2), PilImage.Resampling.BILINEAR
-    )
-    filled = np.array(doubled)[:height, :width]
+    doubled = resize(coarse, (coarse.shape[1] * 2, coarse.shape[0] * 2), PilImage.Resampling.BILINEAR)
+    filled = doubled[:height, :width].copy()
     np.copyto(filled, pixels, where=visible[..., np.newaxis])
     return filled
 
@@ -48,7 +49,7 @@ def _fill(pixels: Pixels, visible: Mask) -> Pixels:
 def _halve(pixels: Pixels, visible: Mask) -> tuple[Pixels, Mask]:
     """Return the mean of the visible pixels of each 2 x 2 block, and which blocks have a visible pixel."""
     height, width = ((side + 1) // 2 for side in visible.shape)
-    total = np.zeros((height, width, 3), np.uint16)
+    total: npt.NDArray[Any] = np.zeros((height, width, 3), np.uint16 if pixels.dtype == np.uint8 else np.uint32)
     count = np.zeros((height, width, 1), np.uint16)
     for top in (0, 1):
         for left in (0, 1):
@@ -57,11 +58,11 @@ def _halve(pixels: Pixels, visible: Mask) -> tuple[Pixels, Mask]:
             total[:rows, :columns] += pixels[top::2, left::2] * mask
             count[:rows, :columns] += mask
     mean = (total + count // 2) // np.maximum(count, 1)
-    return mean.astype(np.uint8), count[..., 0] > 0
+    return mean.astype(pixels.dtype), count[..., 0] > 0
 
 
 def scale_alpha(alpha: Pixels, scale: int, top: int = 0, bottom: int | None = None) -> Pixels:
-    """Return alpha [H, W] scaled to [H * scale, W * scale] by bicubic interpolation, clipped to 0..255.
+    """Return alpha [H, W] scaled to [H * scale, W * scale] by bicubic interpolation, clipped to its levels.
 
     With `top` and `bottom`, returns these rows of the result only: the same values, with memory for these rows only.
     """
@@ -72,9 +73,9 @@ def scale_alpha(alpha: Pixels, scale: int, top: int = 0, bottom: int | None = No
     upper, lower = top // scale, -(-bottom // scale)
     first, last = max(0, upper - _MARGIN_ROWS), min(height, lower + _MARGIN_ROWS)
     # Columns first, always: Pillow starts with rows where that is less work, and rounds in between.
-    wide = PilImage.fromarray(alpha[first:last]).resize((width * scale, last - first), PilImage.Resampling.BICUBIC)
+    wide = resize(alpha[first:last], (width * scale, last - first), PilImage.Resampling.BICUBIC)
     size, box = (width * scale, (lower - upper) * scale), (0, upper - first, width * scale, lower - first)
-    whole_rows = np.array(wide.resize(size, PilImage.Resampling.BICUBIC, box=box))
+    whole_rows = resize(wide, size, PilImage.Resampling.BICUBIC, box)
     return whole_rows[top - upper * scale : bottom - upper * scale]
 
 

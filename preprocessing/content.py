@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from preprocessing.depth import to_depth
 from preprocessing.image import Image, Pixels
 
 TILE_PX = 128
@@ -149,10 +150,10 @@ def _judge_photo(signs: _Signs, jpeg_quality: int | None) -> Content:
 def _composed(image: Image, top: int, left: int) -> Pixels:
     """Return a tile [h, w, 3] uint8; colour under transparency, which nobody sees, is replaced."""
     rows, columns = slice(top, top + TILE_PX), slice(left, left + TILE_PX)
-    pixels = image.pixels[rows, columns]
+    pixels = to_depth(image.pixels[rows, columns], 8)
     if image.alpha is None:
         return pixels
-    alpha = image.alpha[rows, columns, np.newaxis].astype(np.uint16)
+    alpha = to_depth(image.alpha[rows, columns, np.newaxis], 8).astype(np.uint16)
     blended = (pixels * alpha + (255 - alpha) * _BACKGROUND + 127) // 255
     return blended.astype(np.uint8)
 

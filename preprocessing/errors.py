@@ -2,7 +2,7 @@
 
 ImageError                    anything wrong with the upload or the requested output; `kind` is its slug
   EmptyUploadError            no bytes at all
-  UnknownFormatError          not a JPEG, PNG or WebP
+  UnknownFormatError          none of the formats that are read
   TooManyBytesError           the upload is larger than the limit
   TooManyPixelsError          the header declares more pixels than the limit
   SideTooLongError            the header declares a side over the limit
@@ -30,7 +30,7 @@ class EmptyUploadError(ImageError):
 
 
 class UnknownFormatError(ImageError):
-    """The first bytes are not those of a JPEG, PNG or WebP."""
+    """The first bytes are not those of a format that is read."""
 
     kind = "unknown-format"
 

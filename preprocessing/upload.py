@@ -6,8 +6,13 @@ invalid. It never decodes a pixel.
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
+from preprocessing.decoder_limits import DecoderLimits
+from preprocessing.depth import Depth
 from preprocessing.errors import (
     EmptyUploadError,
     SideTooLongError,
@@ -16,12 +21,19 @@ from preprocessing.errors import (
     UnknownFormatError,
     UnreadableImageError,
 )
-from preprocessing.formats.container import Container, InputFormat
-from preprocessing.formats.exif import read_orientation, swaps_sides
+from preprocessing.formats.bmp import SIGNATURE as BMP_SIGNATURE
+from preprocessing.formats.bmp import read_bmp
+from preprocessing.formats.container import INPUT_FORMAT_NAMES, Container, InputFormat
+from preprocessing.formats.exif import Orientation, find_orientation, swaps_sides
+from preprocessing.formats.gif import SIGNATURES as GIF_SIGNATURES
+from preprocessing.formats.gif import read_gif
+from preprocessing.formats.isobmff import is_image, read_isobmff
 from preprocessing.formats.jpeg import SIGNATURE as JPEG_SIGNATURE
 from preprocessing.formats.jpeg import read_jpeg
 from preprocessing.formats.png import SIGNATURE as PNG_SIGNATURE
-from preprocessing.formats.png import read_png
+from preprocessing.formats.png import check_pixels, read_png
+from preprocessing.formats.tiff import SIGNATURES as TIFF_SIGNATURES
+from preprocessing.formats.tiff import read_tiff
 from preprocessing.formats.webp import is_webp, read_webp
 
 # Pillow's own limit (Image.MAX_IMAGE_PIXELS). Above it Pillow warns of a decompression bomb, which is an error here.
@@ -29,11 +41,7 @@ MAX_DECODED_PIXELS = 89_478_485
 
 # Offset, first bytes and name of formats that are named in the error.
 _UNSUPPORTED_FORMATS = (
-    (0, (b"GIF87a", b"GIF89a"), "a GIF"),
-    (0, (b"BM",), "a BMP"),
-    (0, (b"II*\0", b"MM\0*"), "a TIFF or a camera's raw file"),
-    (4, (b"ftypavif", b"ftypavis"), "an AVIF"),
-    (4, (b"ftyp",), "a HEIC image or a video"),
+    (4, (b"ftyp",), "a video"),
     (0, (b"%PDF",), "a PDF"),
     (0, (b"<svg", b"<?xml", b"<!DOC", b"<html"), "SVG or a web page"),
     (0, (b"\xff\x0a", b"\0\0\0\x0cJXL "), "a JPEG XL"),
@@ -51,6 +59,10 @@ class UploadLimits:
     """Maximum of width times height; at most MAX_DECODED_PIXELS."""
     max_side: int
     """Maximum pixels of the longer side."""
+    formats: tuple[InputFormat, ...] = tuple(INPUT_FORMAT_NAMES)
+    """Formats that are read, if they have a decoder."""
+    decoder: DecoderLimits = field(default_factory=DecoderLimits)
+    """Limits of the process that decodes formats other than JPEG, PNG and WebP, and converts CMYK."""
 
     def __post_init__(self) -> None:
         if min(self.max_bytes, self.max_pixels, self.max_side) < 1:
@@ -76,8 +88,18 @@ class Upload:
     frames: int
     """Frames of an animation, 1 for a still image; only the first is decoded."""
     orientation: int
-    """EXIF orientation 1..8."""
+    """Orientation 1..8, from EXIF or XMP."""
+    is_turned_by_browsers: bool
+    """Whether a browser that shows `data` applies the same orientation."""
     container: Container = field(repr=False, compare=False)
+    decoder_limits: DecoderLimits = field(default_factory=DecoderLimits)
+    """Limits of the process that decodes it, if one does."""
+
+    @property
+    def depth(self) -> Depth:
+        """Bits per sample that decoding can keep: 16 for PNG and TIFF with more than 8, except CMYK."""
+        keeps = self.format in ("PNG", "TIFF") and self.mode != "CMYK"
+        return 16 if keeps and self.container.bits > 8 else 8
 
     @property
     def may_be_transparent(self) -> bool:
@@ -93,19 +115,32 @@ def probe(data: bytes, limits: UploadLimits) -> Upload:
     UnreadableImageError.
     """
     if not data:
-        raise EmptyUploadError("The upload is empty (0 bytes). Choose a JPEG, PNG or WebP image.")
+        raise EmptyUploadError(f"The upload is empty (0 bytes). Choose an image: {describe_formats(limits.formats)}.")
     if len(data) > limits.max_bytes:
         raise TooManyBytesError(
             f"The upload has {len(data):,} bytes; {limits.max_bytes:,} is the limit. "
             "Send a smaller image, or save it as JPEG or WebP."
         )
-    container = _read_container(data)
-    _check_size(container, limits)
+    upload = probe_start(data, limits)
+    container = upload.container
     if container.defect:
         raise UnreadableImageError(container.defect)
-    orientation = read_orientation(container.exif)
+    if container.format == "PNG" and not container.has_end:
+        _check_png_pixels(container)
+    return upload
+
+
+def probe_start(data: bytes, limits: UploadLimits) -> Upload:
+    """Return the facts in the first bytes of an upload that is still being received; it may not be decoded.
+
+    Raises UnknownFormatError, TooManyPixelsError or SideTooLongError for what these bytes show already, and
+    UnreadableImageError when they do not reach to the size of the image.
+    """
+    container = _read_container(data, limits.formats)
+    _check_size(container, limits)
+    orientation = _find_orientation(container)
     width, height = container.width, container.height
-    if swaps_sides(orientation):
+    if swaps_sides(orientation.value):
         width, height = height, width
     return Upload(
         data=data,
@@ -114,21 +149,71 @@ def probe(data: bytes, limits: UploadLimits) -> Upload:
         height=height,
         mode=container.mode,
         frames=container.frames,
-        orientation=orientation,
+        orientation=orientation.value,
+        is_turned_by_browsers=orientation.is_shown_by_browsers,
         container=container,
+        decoder_limits=limits.decoder,
     )
 
 
-def _read_container(data: bytes) -> Container:
-    if data.startswith(PNG_SIGNATURE):
-        return read_png(data)
-    if data.startswith(JPEG_SIGNATURE):
-        return read_jpeg(data)
-    if is_webp(data):
-        return read_webp(data)
+def readable_formats(formats: Iterable[InputFormat] = tuple(INPUT_FORMAT_NAMES)) -> list[InputFormat]:
+    """Return those of `formats` that this installation decodes: HEIC needs the package pi-heif."""
+    return [name for name in formats if name != "HEIF" or _has_heif_decoder()]
+
+
+def describe_formats(formats: Sequence[InputFormat]) -> str:
+    """Return formats for errors: "JPEG, PNG or WebP"."""
+    names = [INPUT_FORMAT_NAMES[name] for name in formats]
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _has_heif_decoder() -> bool:
+    return find_spec("pi_heif") is not None
+
+
+# Whether the first bytes are those of a format, and its reader.
+_READERS: tuple[tuple[Callable[[bytes], bool], Callable[[bytes], Container]], ...] = (
+    (lambda data: data.startswith(PNG_SIGNATURE), read_png),
+    (lambda data: data.startswith(JPEG_SIGNATURE), read_jpeg),
+    (is_webp, read_webp),
+    (is_image, read_isobmff),
+    (lambda data: data.startswith(TIFF_SIGNATURES), read_tiff),
+    (lambda data: data.startswith(BMP_SIGNATURE), read_bmp),
+    (lambda data: data.startswith(GIF_SIGNATURES), read_gif),
+)
+
+
+def _read_container(data: bytes, formats: Sequence[InputFormat]) -> Container:
+    accepted = describe_formats(formats)
+    reader = next((read for is_format, read in _READERS if is_format(data)), None)
+    if reader is not None:
+        container = reader(data)
+        if container.format not in formats:
+            name = INPUT_FORMAT_NAMES[container.format]
+            raise UnknownFormatError(f"The upload is a {name}, which this service does not read. Send a {accepted}.")
+        if container.format == "HEIF" and not _has_heif_decoder():
+            raise UnknownFormatError(
+                "The upload is a HEIC, and this service has no decoder for it (the operator adds it with: "
+                "pip install pi-heif). Save it as JPEG or PNG."
+            )
+        return container
     guesses = (name for at, starts, name in _UNSUPPORTED_FORMATS if data[at:].lstrip().startswith(starts))
     found = f"is {guess}" if (guess := next(guesses, None)) else f"begins with {data[:8]!r}, an unknown format"
-    raise UnknownFormatError(f"The upload {found}. Send a JPEG, PNG or WebP.")
+    raise UnknownFormatError(f"The upload {found}. Send a {accepted}.")
+
+
+def _find_orientation(container: Container) -> Orientation:
+    if container.orientation is not None:
+        return Orientation(container.orientation)
+    return find_orientation(container.exif, container.xmp, is_exif_read_by_browsers=container.is_exif_read_by_browsers)
+
+
+def _check_png_pixels(container: Container) -> None:
+    """Reject a PNG that was cut inside its pixels. Inflating in pieces takes little memory, and 16 ms per megapixel."""
+    try:
+        check_pixels(container.required_chunks, must_end=container.has_cut_pixels)
+    except zlib.error as error:
+        raise UnreadableImageError(f"Truncated or corrupt PNG ({error}). Send the whole file.") from error
 
 
 def _check_size(container: Container, limits: UploadLimits) -> None:

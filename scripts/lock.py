@@ -27,8 +27,11 @@ LOCK = Path("requirements.lock")
 # Extras of pyproject.toml that each target installs.
 TARGETS: dict[str, tuple[str, ...]] = {
     "gateway": (),  # docker/gateway.Dockerfile
-    "run": ("embedded",),  # make run
-    "test": ("embedded", "plan", "dev", "release"),  # make test
+    "gateway-tracing": ("tracing",),  # the same with --build-arg PACKAGES=gateway-tracing
+    "gateway-webhooks": ("webhooks",),  # the same with --build-arg PACKAGES=gateway-webhooks
+    "gateway-all": ("tracing", "webhooks"),
+    "run": ("embedded", "client", "webhooks"),  # make run
+    "test": ("embedded", "client", "mcp", "plan", "tracing", "webhooks", "dev", "release"),  # make test
 }
 # docker/triton.Dockerfile installs what the Triton models import, and not the gateway.
 TRITON_PACKAGES = ("numpy", "pillow", "safetensors", "torch")

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Make .venv at the root of the project: `setup.sh run|test [PYTHON]`, called by `make run` and `make test`.
-# "test" adds what the tests need besides Python packages: Debian's chromium, redis-server, nodejs and a C compiler.
+# "test" adds what the tests need besides Python packages: Debian's chromium, redis-server, nginx, nodejs, jq and a C compiler.
 # Without PYTHON it takes the first suitable Python of this machine. TORCH=cpu or TORCH=cuda chooses the build of torch.
 set -eu
 what=$1
@@ -91,6 +91,9 @@ fi
 if [ "$what" = test ]; then
     command -v chromium >/dev/null || need chromium
     command -v redis-server >/dev/null || need redis-server
+    command -v systemd-analyze >/dev/null || need systemd # checks the unit in how-to/systemd
+    command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || need nginx-light
+    command -v jq >/dev/null || need jq # how-to/operate's commands for the log
     command -v node >/dev/null || need nodejs
     if ! { command -v cc && printf '#include <math.h>' | cc -E -; } >/dev/null 2>&1; then need gcc libc6-dev; fi
 fi

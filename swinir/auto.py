@@ -6,6 +6,7 @@ so it has no network, no weights and no place in the zoo, and only the gateway o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -73,9 +74,18 @@ def choose_warm_variant(default_variant: str, offered: Mapping[str, Variant]) ->
 class Candidates:
     """The variant for each kind of image, chosen among those that a server offers."""
 
-    def __init__(self, offered: Mapping[str, Variant]) -> None:
-        """`offered` holds at least one variant."""
-        self._by_kind = {kind: _pick(names, offered) for kind, names in _PREFERRED.items()}
+    def __init__(self, offered: Mapping[str, Variant], *, min_scale: float = 0.0, max_scale: float = math.inf) -> None:
+        """`offered` holds at least one variant of a scale from `min_scale` to `max_scale`; others are not chosen.
+
+        With a `min_scale`, the one that enlarges least is chosen among those that differ in their scale only. Raises
+        LookupError if no scale is within the range.
+        """
+        fitting = {name: row for name, row in offered.items() if min_scale <= row.scale <= max_scale}
+        if not fitting:
+            raise LookupError(f"none of {len(offered)} variants has a scale from {min_scale:g} to {max_scale:g}")
+        self._offered, self._max_scale = offered, max_scale
+        chosen = {kind: _pick(names, fitting) for kind, names in _PREFERRED.items()}
+        self._by_kind = {kind: _smallest(row, fitting) if min_scale else row for kind, row in chosen.items()}
 
     def __getitem__(self, kind: ImageKind) -> Variant:
         """Return the variant for a kind of image."""
@@ -101,7 +111,22 @@ class Candidates:
     def find_gap(self, kind: ImageKind) -> str:
         """Return the name of the variant that is meant for this kind if it is not offered; else an empty text."""
         meant = _PREFERRED[kind][0]
-        return "" if self._by_kind[kind].name == meant else meant
+        return "" if self._by_kind[kind].name == meant or meant in self._offered else meant
+
+    def find_oversized(self, kind: ImageKind) -> str:
+        """Return the name of the offered variant that is meant for this kind if its scale is too large."""
+        meant = self._offered.get(_PREFERRED[kind][0])
+        return "" if meant is None or meant.scale <= self._max_scale else meant.name
+
+
+def _smallest(variant: Variant, fitting: Mapping[str, Variant]) -> Variant:
+    """Return the variant that enlarges least among those whose names differ from this one's in the scale only."""
+    family = _family(variant)
+    return min((row for row in fitting.values() if _family(row) == family), key=lambda row: row.scale)
+
+
+def _family(variant: Variant) -> str:
+    return variant.name.replace(f"_x{variant.scale}", "_x", 1)
 
 
 def _pick(names: tuple[str, ...], offered: Mapping[str, Variant]) -> Variant:

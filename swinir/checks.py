@@ -44,14 +44,6 @@ class OutputChecks:
     back_db: float
     """PSNR between the input and the output scaled back down to its size: high when nothing was moved or recoloured."""
 
-    def to_sentence(self) -> str:
-        """Return the checks as text for users."""
-        rerun_note = f" ({self.reruns} computed again in full precision)" if self.reruns else ""
-        return (
-            f"Checked: {self.tiles} {'tile' if self.tiles == 1 else 'tiles'}{rerun_note}, every value finite. "
-            f"Scaled back down, the result matches the upload at {self.back_db:.1f} dB."
-        )
-
     def to_header(self) -> str:
         """Return every value with its name, for the header X-Superres-Checks."""
         return (

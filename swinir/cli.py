@@ -20,6 +20,11 @@ from swinir.variant_names import resolve_name
 from swinir.weights_file import list_weights_files
 from swinir.zoo import RELEASE_URL, TASKS, VARIANTS, UnknownVariantError, Variant
 
+_KEY_HELP = (
+    "Key of the state dict in a .pth file; default: the first of params_ema, params-ema, params, state_dict, "
+    "model_state_dict, model, net."
+)
+
 
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per variant.")
@@ -156,7 +161,7 @@ def convert(folder: Path, source: Path, name: str) -> None:
 @click.option("--notice", default="", help="Warning shown with every result, for example of a GAN.")
 @click.option("--credit", default="unknown", show_default=True, help="Author of the weights.")
 @click.option("--licence", default="unknown", show_default=True, help="Licence of the weights.")
-@click.option("--key", default="", help="Key of the state dict in a .pth file; default: params_ema, then params.")
+@click.option("--key", default="", help=_KEY_HELP)
 @click.option("--replace", "is_replacing", is_flag=True, help="Replace an existing variant of that name.")
 @click.pass_obj
 def import_(folder: Path, /, source: Path, *, is_replacing: bool, **described: Any) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from swinir.auto import AUTO, NEAREST
 from swinir.zoo import DEFAULT_VARIANT
@@ -13,6 +14,10 @@ from swinir.zoo import DEFAULT_VARIANT
 # Enough for all bundled variants and ten of the published medium networks (95 MB each on a CPU: 47 as in the file,
 # 48 packed for the fused block).
 MAX_WEIGHTS_BYTES = 1_000_000_000
+
+
+Precision = Literal["auto", "float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -27,10 +32,14 @@ class EngineSettings:
     """Threads of torch on a CPU; None: one per core that this process may use and its container grants."""
     max_weights_bytes: int
     """Memory for weights; above it the least recently used variant is evicted."""
+    precision: Precision
+    """float32, bfloat16, or auto: bfloat16 where it is quicker and close enough."""
+    image_limits: Mapping[str, int]
+    """`max_pixels` and `max_output_pixels` of the model `upscale_stream`, where they differ from its configuration."""
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> EngineSettings:
-    """Read SUPERRES_WEIGHTS_DIR, SUPERRES_DEFAULT_VARIANT, SUPERRES_ENGINE_THREADS and SUPERRES_MAX_WEIGHTS_BYTES."""
+    """Read the variables SUPERRES_ that are named like the fields, and SUPERRES_ENGINE_THREADS."""
     weights_dir = environ.get("SUPERRES_WEIGHTS_DIR")
     threads = environ.get("SUPERRES_ENGINE_THREADS")
     # Gateway and engine may share one environment; the gateway's choices without a network mean nothing here.
@@ -40,4 +49,17 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> EngineSettings:
         default_variant=DEFAULT_VARIANT if default_variant in ("", AUTO, NEAREST.name) else default_variant,
         threads=int(threads) if threads else None,
         max_weights_bytes=int(environ.get("SUPERRES_MAX_WEIGHTS_BYTES") or MAX_WEIGHTS_BYTES),
+        precision=_read_precision(environ.get("SUPERRES_PRECISION") or "auto"),
+        image_limits={
+            name: int(value)
+            for name in ("max_pixels", "max_output_pixels")
+            if (value := environ.get(f"SUPERRES_{name.upper()}"))
+        },
     )
+
+
+def _read_precision(text: str) -> Precision:
+    for precision in PRECISIONS:
+        if text == precision:
+            return precision
+    raise ValueError(f"Invalid SUPERRES_PRECISION {text!r}: expected one of {', '.join(PRECISIONS)}.")

@@ -19,9 +19,9 @@ from preprocessing.grey import is_grey, to_grey
 from preprocessing.tiling import Grid, bands, split_band, stitch_band
 from swinir.checks import Rows
 
-Tiles = npt.NDArray[np.uint8]
-# Tiles uint8 [n, T, T', 3] -> restored tiles, their rows of checks, and the microseconds of work; called from several
-# threads.
+Tiles = npt.NDArray[np.uint8 | np.uint16]
+# Tiles uint8 or uint16 [n, T, T', 3] -> restored tiles, their rows of checks, and the microseconds of work; called from
+# several threads.
 Restore = Callable[[Tiles], tuple[Tiles, Rows, int]]
 
 # Sub-batches of one image in flight: one being computed, one on its way.
@@ -48,7 +48,7 @@ class RestoredBand:
     top: int
     """First row of the band in the output."""
     pixels: Tiles
-    """uint8 [h * scale, W * scale, 3]."""
+    """[h * scale, W * scale, 3] of the type of the image."""
     checks: Rows
     """float32 [columns, 6]: one row per tile of this band."""
     compute_us: int
@@ -72,7 +72,7 @@ class SubBatchSize:
 def stream_bands(
     image: Tiles, grid: Grid, scale: int, restore: Restore, is_cancelled: Callable[[], bool]
 ) -> Iterator[RestoredBand]:
-    """Yield the bands of an image uint8 [H, W, 3] from top to bottom.
+    """Yield the bands of an image [H, W, 3], uint8 or uint16, from top to bottom.
 
     The bands of a grey image are grey. Holds the tiles of at most two bands. After a cancel no more tiles are sent, and
     those in flight are waited for.

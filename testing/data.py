@@ -16,6 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SET5 = ROOT / "tests" / "data" / "Set5"
 
 
+# Files that public bug reports describe, drawn again; README.md there says what is special in each.
+UPLOADS = ROOT / "tests" / "data" / "uploads"
+
+
 SET5_NAMES = ("baby", "bird", "butterfly", "head", "woman")
 
 

@@ -85,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif behaviour.stall_after:
             self.wfile.write(rest[: behaviour.stall_after.pop(0)])
             self.wfile.flush()
-            released.wait(30)
+            released.wait(120)
         else:
             self.wfile.write(rest)
 

@@ -12,12 +12,13 @@ from flask.testing import FlaskClient
 
 from gateway.access.api_keys import ApiKeyStore
 from gateway.app import create_app
-from gateway.backend.triton_process import TritonProcess, find_free_ports
+from gateway.backend.triton_process import TritonPorts, TritonProcess
 from gateway.config.settings import Settings
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
 from testing.data import ROOT
-from testing.redis_server import RedisServer
+from testing.ports import find_free_ports
+from testing.redis_server import RedisServer, raise_timeouts
 from testing.requests import FORM_SECRET
 from testing.server import Served, serving
 from testing.stack import Stack, start_stack, stop_stack
@@ -52,6 +53,7 @@ def make_app(tmp_path: Path, upscaler: FakeBackend) -> MakeApp:
             "form_secret": FORM_SECRET,
             "max_concurrent_requests": 1_000,
             "threads": 1_024,
+            "small_jobs_per_slot": 1,  # the images of most tests are small
         }
         settings = Settings(**{"cache_max_bytes": 0, **usual, **changes})  # type: ignore[arg-type]
         return create_app(settings, backend, clock=clock)  # type: ignore[arg-type]
@@ -103,7 +105,7 @@ def triton_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonSe
         api_key="api-key-of-the-tests",
         log_path=tmp_path_factory.mktemp("triton") / "triton.log",
         environ={"OMP_WAIT_POLICY": "passive"},
-        ports=find_free_ports(),
+        ports=TritonPorts(*find_free_ports(3)),
     )
     try:
         process.wait_until_ready(time.monotonic() + BOOT_LIMIT_S)  # a failure includes the server's log
@@ -122,6 +124,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     finally:
         code = stop_stack(running)
     assert code == 0, f"superres serve ended with {code}:\n{running.log()}"
+
+
+@pytest.fixture(autouse=True)
+def _long_redis_timeouts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Raise the gateway's timeouts for Redis in the tests that start one, unless they are marked to wait for them.
+
+    Does not use the fixture `monkeypatch`: that would set it up, and undo it, outside the fixtures of every test.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("redis") and not request.node.get_closest_marker("redis_timeouts"):
+            raise_timeouts(patch.setattr)
+        yield
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def save(drawn: PilImage.Image, format: str, **options: Any) -> bytes:  # noqa: 
     return target.getvalue()
 
 
-def encode_png(pixels: Pixels, **options: Any) -> bytes:
+def encode_png(pixels: npt.NDArray[Any], **options: Any) -> bytes:
     """Encode [H, W], [H, W, 2], [H, W, 3] or [H, W, 4] pixels as PNG."""
     return save(PilImage.fromarray(pixels), "PNG", **options)
 
@@ -94,6 +94,34 @@ def exif_with_orientation(orientation: int, *, byte_order: str = "<", gps: bool 
     if gps:
         entries.append(struct.pack(f"{byte_order}HHI4s", 0x8825, 2, 4, b"HOME"))
     return start + struct.pack(f"{byte_order}IH", 8, len(entries)) + b"".join(entries) + b"\0\0\0\0"
+
+
+def xmp_with_orientation(orientation: int, *, as_element: bool = False) -> bytes:
+    """Return an XMP packet with tiff:Orientation, as an attribute (macOS) or as an element (Adobe)."""
+    attribute, element = (
+        ("", f"<tiff:Orientation>{orientation}</tiff:Orientation>")
+        if as_element
+        else (f' tiff:Orientation="{orientation}"', "")
+    )
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        f'<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/"{attribute}>{element}'
+        "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    ).encode()
+
+
+def png_with_xmp(pixels: Pixels, xmp: bytes, *, is_compressed: bool = False) -> bytes:
+    """Encode pixels as PNG with an XMP packet in an iTXt chunk."""
+    flags, text = (b"\1\0", zlib.compress(xmp)) if is_compressed else (b"\0\0", xmp)
+    return insert_png_chunk(encode_png(pixels), b"iTXt", b"XML:com.adobe.xmp\0" + flags + b"\0\0" + text)
+
+
+def raw_profile(exif: bytes) -> bytes:
+    """Return EXIF as the text of ImageMagick's "Raw profile type exif"."""
+    block = b"Exif\0\0" + exif
+    digits = block.hex()
+    lines = "\n".join(digits[at : at + 72] for at in range(0, len(digits), 72))
+    return f"\nexif\n{len(block):8}\n{lines}\n".encode()
 
 
 def store_for_orientation(upright: Pixels, orientation: int) -> Pixels:

@@ -16,5 +16,5 @@ def upscale_request(data: bytes = PHOTO, **parameters: str) -> UpscaleRequest:
     return make_request(data, "photo.png", parse_options(parameters, SETTINGS), SETTINGS)
 
 
-def make_runner(backend: FakeBackend, queue: JobQueue | None = None, deadline_s: float = 30.0) -> JobRunner:
+def make_runner(backend: FakeBackend, queue: JobQueue | None = None, deadline_s: float = 120.0) -> JobRunner:
     return JobRunner(backend, queue or JobQueue(Capacity(running=1, waiting=1)), deadline_s=deadline_s)

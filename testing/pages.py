@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 from pathlib import Path
 
 from testing.data import ROOT
+from testing.ports import find_free_port
 
 SECRET = "our-secret"
 _SHOWN_PORTS = {":8080": "PORT", ":8001": "SUPERRES_TRITON_GRPC_PORT"}
@@ -23,18 +23,11 @@ def reader_environ(state_dir: Path) -> dict[str, str]:
     """Return what the README sets, on free ports, with a state folder of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SUPERRES_", "MAKE"))}
     return clean | {
-        "PORT": str(free_port()),
-        "SUPERRES_TRITON_GRPC_PORT": str(free_port()),
+        "PORT": str(find_free_port()),
+        "SUPERRES_TRITON_GRPC_PORT": str(find_free_port()),
         "SUPERRES_MODEL_KEY": SECRET,
         "SUPERRES_STATE_DIR": str(state_dir),
     }
-
-
-def free_port() -> int:
-    """Return a port of the loopback address on which nothing listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def run_block(command: list[str], text: str, environ: dict[str, str], folder: Path) -> str:

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 
 from testing.server import Served
 
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 Response = tuple[int, dict[str, str], bytes]
 
 

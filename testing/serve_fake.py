@@ -1,10 +1,13 @@
 """Serves the real gateway with a fake backend: `python -m testing.serve_fake [HOW]`.
 
-HOW is slow (never responds), takes=SECONDS (per image), bands (of 48 rows, made on demand), broken or never-ready.
+HOW is slow (responds once the file `go` is in the state folder), takes=SECONDS (per image), bands (of 48 rows, made
+on demand), broken, killed (at the start), never-ready or redis-timeouts (those of the product, not long ones).
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,6 +20,18 @@ from gateway.config.settings import Settings
 from gateway.server import ServeError, serve
 from preprocessing.codec import Pixels
 from testing.backend import FakeBackend, enlarge
+
+
+class FileGate(threading.Event):
+    """A gate that opens when a file exists, for a test in another process."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return whether the gate is open, after at most `timeout` seconds."""
+        return self._path.exists() or super().wait(timeout)
 
 
 class ClosingBackend(FakeBackend):
@@ -65,10 +80,12 @@ def make_backend(settings: Settings) -> Backend:
     """Return the backend that the arguments ask for."""
     if "broken" in sys.argv:
         raise RuntimeError("No Triton to be had. Install one.")
+    if "killed" in sys.argv:
+        os.kill(os.getpid(), signal.SIGKILL)
     if "bands" in sys.argv:
         return BandBackend()
     work_s = sum(float(argument.removeprefix("takes=")) for argument in sys.argv if argument.startswith("takes="))
-    gate = threading.Event() if "slow" in sys.argv else None
+    gate = FileGate(Path(settings.state_dir) / "go") if "slow" in sys.argv else None
     return ClosingBackend(Path(settings.state_dir) / "closed", gate, work_s)
 
 
@@ -78,6 +95,10 @@ def await_ready(_upscaler: Backend) -> None:
         raise RuntimeError("Triton does not start: it has no legs.")
 
 
+if "SUPERRES_REDIS_URL" in os.environ and "redis-timeouts" not in sys.argv:
+    from testing.redis_server import raise_timeouts  # only where it is needed: Redis' package takes time to import
+
+    raise_timeouts()
 try:
     sys.exit(serve(read_settings().settings, make_backend, await_ready))
 except ServeError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from testing.data import ROOT
 
-START_LIMIT_S = 30.0
+START_LIMIT_S = 120.0
 
 
 @dataclass
@@ -36,6 +36,7 @@ def serving(state_dir: Path, *arguments: str, **variables: str) -> Iterator[Serv
     """Serve in a separate process until the block ends; `arguments` go to testing.serve_fake."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("SUPERRES_", "PORT"))}
     environ |= {"SUPERRES_STATE_DIR": str(state_dir), "SUPERRES_PORT": "0", "SUPERRES_CACHE_MAX_BYTES": "0"}
+    environ["SUPERRES_SMALL_JOBS_PER_SLOT"] = "1"  # the images of most tests are small
     environ |= variables
     process = subprocess.Popen(
         [sys.executable, "-m", "testing.serve_fake", *arguments],

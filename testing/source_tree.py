@@ -12,7 +12,7 @@ from testing.data import ROOT
 Import = tuple[int, str]
 """Line and dotted name; `a.b` for `from a import b`."""
 
-SHIPPED = ("gateway", "preprocessing", "swinir", "training", "planning", "model_repository")
+SHIPPED = ("gateway", "preprocessing", "swinir", "training", "planning", "superres", "model_repository")
 """Folders of what users run."""
 PACKAGES = (*SHIPPED, "benchmarks", "docker", "scripts", "testing")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
@@ -92,7 +93,7 @@ def start_stack(state_dir: Path, **variables: str) -> Stack:
 def stop_stack(stack: Stack) -> int:
     """Send SIGTERM, as an operator does; return the exit code."""
     stack.process.send_signal(signal.SIGTERM)
-    stack.printed += (stack.process.communicate(timeout=30)[0] or "").splitlines()
+    stack.printed += (stack.process.communicate(timeout=120)[0] or "").splitlines()
     return stack.process.returncode
 
 
@@ -112,7 +113,7 @@ def read_until_ready(process: subprocess.Popen[str], limit_s: float) -> list[str
     return text.splitlines()
 
 
-def wait_for(condition: Callable[[], bool], description: str, limit_s: float = 90.0) -> None:
+def wait_for(condition: Callable[[], bool], description: str, limit_s: float = 120.0) -> None:
     """Wait until a condition holds; fail with `description` after the limit."""
     deadline = time.monotonic() + limit_s
     while not condition():
@@ -128,15 +129,25 @@ def triton_metrics(stack: Stack) -> dict[str, float]:
 
     def read() -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as response:
                 texts.append(response.read().decode())
         except urllib.error.URLError:  # Triton opens this port last, after it reports ready
             return False
         return True
 
-    wait_for(read, "Triton's metrics", 5)
+    wait_for(read, "Triton's metrics")
     found = re.findall(r'^(\w+)\{[^}]*model="swinir"[^}]*\} (\S+)$', texts[0], re.MULTILINE)
     return {name: float(value) for name, value in found}
+
+
+def wait_until_no_job_runs(stack: Stack) -> None:
+    """Wait until the gateway has ended its last job, also one whose client has disconnected."""
+
+    def is_idle() -> bool:
+        with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=120) as response:
+            return bool(json.load(response)["queue"]["running"] == 0)
+
+    wait_for(is_idle, "the end of the gateway's jobs")
 
 
 def count_tiles(stack: Stack) -> float:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
-from gateway.backend.triton_process import TritonProcess, find_free_ports
+from gateway.backend import triton_process
+from gateway.backend.triton_process import TritonPorts, TritonProcess
 from swinir.streaming import MAX_IN_FLIGHT, SUB_BATCH_S
 from testing.data import ROOT
+from testing.ports import find_free_ports
 
 FAULTY_ADAPTER = '''"""The shipped adapter, with an engine whose forward pass and load go wrong as a file says."""
 
@@ -66,11 +69,13 @@ def free_shm_bytes():
 
 engine.Engine._forward = forward
 shared_memory.SharedMemoryBudget.__init__.__defaults__ = (free_shm_bytes,)
-network_cache.NetworkCache.__init__.__defaults__ = (load,)
+network_cache.NetworkCache.__init__.__defaults__ = (load, *network_cache.NetworkCache.__init__.__defaults__[1:])
 
 
 class TritonPythonModel(shipped.TritonPythonModel):
     def execute(self, requests):
+        if take_fault("hang"):
+            time.sleep(3600)
         large_jobs = self.large_jobs
         if take_fault("no large jobs"):  # as on a GPU
             self.large_jobs = None
@@ -83,21 +88,31 @@ class TritonPythonModel(shipped.TritonPythonModel):
 
 @contextmanager
 def run_server(
-    folder: Path, *, environ: Mapping[str, str], model_repository: Path = ROOT / "model_repository"
+    folder: Path,
+    *,
+    environ: Mapping[str, str],
+    model_repository: Path = ROOT / "model_repository",
+    options: Sequence[str] = (),
+    may_end: bool = False,
 ) -> Iterator[TritonServer]:
-    """Run a real tritonserver on free loopback ports; its log is in `folder`."""
-    process = TritonProcess(
-        model_repository=model_repository,
-        model_key="model-key-of-the-tests",
-        api_key="api-key-of-the-tests",
-        log_path=folder / "triton.log",
-        environ={"OMP_WAIT_POLICY": "passive", **environ},
-        ports=find_free_ports(),
-    )
+    """Run a real tritonserver on free loopback ports, with further `options`; its log is in `folder`.
+
+    Fails at the end if a process of the server has died, unless it `may_end`.
+    """
+    real_command = triton_process._command
+    with patch.object(triton_process, "_command", lambda *arguments: [*real_command(*arguments), *options]):
+        process = TritonProcess(
+            model_repository=model_repository,
+            model_key="model-key-of-the-tests",
+            api_key="api-key-of-the-tests",
+            log_path=folder / "triton.log",
+            environ={"OMP_WAIT_POLICY": "passive", **environ},
+            ports=TritonPorts(*find_free_ports(3)),
+        )
     try:
         process.wait_until_ready(time.monotonic() + BOOT_LIMIT_S)
         yield TritonServer(process, "model-key-of-the-tests", "api-key-of-the-tests")
-        assert not process.find_fault(), f"{process.find_fault()}\n{process.log_tail()}"
+        assert may_end or not process.find_fault(), f"{process.find_fault()}\n{process.log_tail()}"
     finally:
         process.stop()
 

@@ -55,7 +55,11 @@ class TcpActivator:
                 self._server = self._start()
                 self._server.wait_until_ready(time.monotonic() + BOOT_LIMIT_S)
             host, _, port = self._server.grpc_address.partition(":")
-        server = socket.create_connection((host, int(port)))
+        try:
+            server = socket.create_connection((host, int(port)))
+        except OSError:  # it has been put to sleep
+            client.close()
+            return
         self._open.append(server)
         threading.Thread(target=_pass_on, args=(server, client), daemon=True).start()
         _pass_on(client, server)

@@ -15,7 +15,7 @@ from testing.stack import wait_until_stable
 from testing.triton import TritonServer
 
 TIMEOUT_S = 120.0
-STABLE_S = 0.3
+STABLE_S = 1.0
 
 
 def upscale_request(client: Any, pixels: Any, variant: str | None = None) -> list[Any]:
@@ -56,7 +56,7 @@ def swinir_request(server: TritonServer, tiles: Any, variants: str | Sequence[st
 
 def metric(server: TritonServer, name: str, model: str = "swinir") -> float:
     """Return a counter of Triton or of the model."""
-    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=5) as response:
+    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=TIMEOUT_S) as response:
         lines = response.read().decode().splitlines()
     lines = [line for line in lines if line.startswith(f"{name}{{") and f'model="{model}"' in line]
     values = [float(line.split()[-1]) for line in lines]
@@ -90,7 +90,7 @@ def upscale_with_checks(server: TritonServer, pixels: Any, variant: str) -> tupl
 
 def custom_metric(server: TritonServer, name: str) -> float:
     """Return a counter of the engine from Triton's metrics: tiles, seconds, reruns, halvings, loads or evictions."""
-    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=5) as response:
+    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=TIMEOUT_S) as response:
         lines = response.read().decode().splitlines()
     values = [float(line.split()[-1]) for line in lines if line.startswith(f"superres_{name}_total{{")]
     assert len(values) == 1, f"superres_{name}_total appears {len(values)} times"

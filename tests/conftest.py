@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,9 @@ settings.load_profile("tests")
 
 pytest.register_assert_rewrite("testing")
 pytest_plugins = ["testing.fixtures"]
+
+# A test that begins this many seconds before a month's end would see the usage of two months.
+MONTH_END_S = 120.0
 
 # What the tests of a folder start, and what a fixture starts for any test that uses it.
 FOLDER_MARKERS = {
@@ -42,3 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names |= {FIXTURE_MARKERS[name] for name in getattr(item, "fixturenames", ()) if name in FIXTURE_MARKERS}
         for name in sorted(names):
             item.add_marker(name)
+
+
+def pytest_runtest_setup() -> None:
+    """Let no test begin just before a month's end (UTC): wait for the next month, as the usage is counted per month."""
+    now = datetime.now(UTC)
+    soon = now + timedelta(seconds=MONTH_END_S)
+    if soon.month != now.month:
+        month_begin = soon.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        time.sleep((month_begin - now).total_seconds() + 1)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from testing.data import ROOT
+from testing.short_waits import LONG_S, find_short_waits
 from testing.source_tree import PACKAGES, SHIPPED, SourceTree, find_cycle, is_below
 
 MAX_LINES = 350
@@ -23,6 +24,18 @@ FORBIDDEN = {
     "gateway": ("torch", "training"),
     "swinir": ("flask", "tritonclient", "gateway", "training"),
     "training": ("flask", "tritonclient", "gateway"),
+    "superres": (
+        "flask",
+        "tritonclient",
+        "torch",
+        "gateway",
+        "swinir",
+        "preprocessing",
+        "training",
+        "planning",
+        "numpy",
+        "PIL",
+    ),
     "planning": ("flask", "tritonclient", "torch", "gateway", "swinir"),
     "model_repository": ("flask", "tritonclient", "gateway", "training", "torch"),
 }
@@ -30,7 +43,8 @@ FORBIDDEN = {
 # What the parts of the gateway must not reach, not even through the modules that they import.
 LAYERS = {
     **dict.fromkeys(
-        ("gateway/access", "gateway/backend", "gateway/usage", "gateway/wsgi"), ("gateway.views", "gateway.jobs")
+        ("gateway/access", "gateway/backend", "gateway/tracing", "gateway/usage", "gateway/wsgi"),
+        ("gateway.views", "gateway.jobs"),
     ),
     "gateway/jobs": ("gateway.views",),
 }
@@ -157,6 +171,12 @@ def meaningless_module_names(tree: SourceTree) -> Iterator[str]:
             yield f"{tree.name(path)}: name the module by what it owns"
 
 
+def short_waits(tree: SourceTree) -> Iterator[str]:
+    for path in tree.files("tests", "testing"):
+        for line, seconds in find_short_waits(tree.parse(path)):
+            yield f"{tree.name(path)}:{line}: {seconds:g} s are too few on a busy machine; wait {2 * LONG_S:.0f} s"
+
+
 RULES: dict[Rule, dict[str, str]] = {
     forbidden_imports: {"gateway/server.py": "def f():\n    import torch.nn\n"},
     layer_violations: {
@@ -184,6 +204,7 @@ RULES: dict[Rule, dict[str, str]] = {
     environment_reads: {"planning/cli.py": "import os\nHOME = os.environ['HOME']\n"},
     flask_request_elsewhere: {"gateway/access/control.py": "from flask import request\n"},
     meaningless_module_names: {"swinir/utils.py": ""},
+    short_waits: {"tests/unit/test_a.py": "LIMIT_S = 20.0\n"},
 }
 """Each rule with the files of a tree that breaks it."""
 
@@ -228,6 +249,24 @@ def test_other_violations_are_found_too(other: dict[str, str], tmp_path: Path) -
         (tmp_path / name).write_text(text)
     tree = SourceTree(tmp_path)
     assert [*torch_in_light_imports(tree), *imports_of_test_code(tree), *import_cycles(tree)]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("START_LIMIT_S = 120.0", []),
+        ("event.wait(30)", [30.0]),
+        ("process.communicate(timeout=10)", [10.0]),
+        ("process.wait(0.2)", []),
+        ("urlopen(url, timeout=LIMIT_S)", []),
+        ("wait_for(condition, 'it', limit_s=5)", [5.0]),
+        ("names.get('a', 3)", []),
+        ("', '.join(names)", []),
+        ("join(images, 4)", []),
+    ],
+)
+def test_short_waits_are_found(text: str, seconds: list[float]) -> None:
+    assert [found for _, found in find_short_waits(ast.parse(text))] == seconds
 
 
 LIGHT_MODULES = [

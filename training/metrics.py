@@ -18,7 +18,7 @@ def luminance(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     return np.asarray(pixels @ weights + 16.0, np.float64)
 
 
-def psnr(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], *, border: int = 0) -> float:
+def psnr(a: npt.NDArray[np.uint8 | np.uint16], b: npt.NDArray[np.uint8 | np.uint16], *, border: int = 0) -> float:
     """PSNR in dB over all channels as given, ``border`` pixels cropped on each side; infinite when equal."""
     return _decibel(a.astype(np.float64), b.astype(np.float64), border)
 

@@ -14,13 +14,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from docker.exercise.podman import ExerciseError
+from docker.exercise.podman import CommandFailedError, ExerciseError
 
 ROOT = Path(__file__).resolve().parents[2]
 SET5 = ROOT / "tests" / "data" / "Set5"
 SERVICES = ("triton", "gateway", "redis", "front")
 RESPONSE_TIMEOUT_S = 310.0
 """Longer than the gateway's deadline_s in docker-compose.yml, so that the gateway responds first."""
+
+WAIT_LIMIT_S = 300.0
+"""Longest wait for anything that must happen: on a slow machine, Triton boots for a minute."""
 
 NEW_SIDE = 16
 
@@ -75,23 +78,38 @@ def upscale(url: str, key: str, png: bytes, *, timeout_s: float = RESPONSE_TIMEO
     return send(f"{url}/api/v1/upscale", body=png, headers=headers, timeout_s=timeout_s)
 
 
-def draw_new() -> bytes:
+def draw_new(side: int = NEW_SIDE) -> bytes:
     """Return a random PNG, so that the result cannot come from the cache."""
-    pixels = np.random.default_rng(time.monotonic_ns()).integers(0, 256, (NEW_SIDE, NEW_SIDE, 3), np.uint8)
+    pixels = np.random.default_rng(time.monotonic_ns()).integers(0, 256, (side, side, 3), np.uint8)
     png = io.BytesIO()
     Image.fromarray(pixels).save(png, "png")
     return png.getvalue()
 
 
-def is_upscaled(url: str, key: str, *, timeout_s: float) -> bool:
-    """Return whether a new image is upscaled four times; raises ExerciseError for a result of the wrong size."""
-    status, body = upscale(url, key, draw_new(), timeout_s=timeout_s)
-    if status != 200:
-        return False
-    size = Image.open(io.BytesIO(body)).size
-    if size != (4 * NEW_SIDE, 4 * NEW_SIDE):
-        raise ExerciseError(f"the result is {size}, expected {4 * NEW_SIDE} x {4 * NEW_SIDE}")
-    return True
+class Upscales:
+    """Whether a new image is upscaled four times, and why the last one was not."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self._url = url
+        self._key = key
+        self.reason = ""
+        """Seconds, status and body of the last response, in parentheses; empty if it was an image."""
+
+    def __call__(self, timeout_s: float = 30.0) -> bool:
+        """Send an image. Raises ExerciseError for a result of the wrong size.
+
+        The default is for repeated tries while Triton restarts: one that hangs must not use up the time for all.
+        """
+        begun = time.monotonic()
+        status, body = upscale(self._url, self._key, draw_new(), timeout_s=timeout_s)
+        seconds = time.monotonic() - begun
+        self.reason = "" if status == 200 else f" (after {seconds:.1f} s status {status}: {body[:500]!r})"
+        if status != 200:
+            return False
+        size = Image.open(io.BytesIO(body)).size
+        if size != (4 * NEW_SIDE, 4 * NEW_SIDE):
+            raise ExerciseError(f"the result is {size}, expected {4 * NEW_SIDE} x {4 * NEW_SIDE}")
+        return True
 
 
 def check_upscaling(url: str, key: str) -> None:
@@ -104,6 +122,21 @@ def check_upscaling(url: str, key: str) -> None:
     expect(result.size == (4 * small.width, 4 * small.height), f"{small.size} became {result.size}")
     ours, bicubic = (_psnr(image, large) for image in (result, small.resize(result.size, Image.Resampling.BICUBIC)))
     expect(ours > bicubic + 1, f"{ours:.2f} dB against the original, bicubic {bicubic:.2f} dB")
+
+
+def check_decoder_process(url: str, key: str) -> None:
+    """Check that formats which are decoded in a separate process are accepted in the container, and CMYK too."""
+    small = Image.open(SET5 / "x4" / "butterfly.png").convert("RGB")
+    uploads = {"HEIC": (ROOT / "tests" / "data" / "heic" / "plain.heic").read_bytes()}
+    for name, image in (("TIFF", small), ("AVIF", small), ("BMP", small), ("JPEG", small.convert("CMYK"))):
+        file = io.BytesIO()
+        image.save(file, name)
+        uploads[f"{name} in {image.mode}"] = file.getvalue()
+    for name, data in uploads.items():
+        status, body = upscale(url, key, data)
+        expect(status == 200, f"{name} is upscaled" if status == 200 else f"{name}: {status} {body[:200]!r}")
+    status, body = upscale(url, key, uploads["TIFF in RGB"][:2_000])
+    expect(status == 422, "a TIFF that was cut is 422")
 
 
 def _psnr(image: Image.Image, original: Image.Image) -> float:
@@ -157,11 +190,28 @@ def check_containers(compose: Compose, inspect: Callable[[str], str]) -> None:
     expect(published == expected, f"published: {published}")
 
 
-def wait_for(condition: Callable[[], bool], limit_s: float, words: str) -> None:
-    """Wait until the condition holds, or raise ExerciseError."""
-    begun = time.monotonic()
-    while not condition():
+def wait_for(condition: Callable[[], bool], words: str, limit_s: float = WAIT_LIMIT_S) -> None:
+    """Wait until the condition holds, or raise ExerciseError.
+
+    Prints the `reason` of the condition, if it has one, or the command that failed, now and then.
+    """
+    begun, tries, reason = time.monotonic(), 0, ""
+
+    def holds() -> bool:
+        nonlocal reason
+        try:
+            is_true = condition()
+        except CommandFailedError as error:  # a container that restarts
+            is_true, reason = False, f" ({error})"
+        else:
+            reason = getattr(condition, "reason", "")
+        return is_true
+
+    while not holds():
+        tries += 1
+        if reason and tries & (tries - 1) == 0:  # the 1st, 2nd, 4th, 8th time and so on
+            print(f"  try {tries}: not yet{reason}", flush=True)
         if time.monotonic() - begun > limit_s:
-            raise ExerciseError(f"not within {limit_s:.0f} s: {words}")
+            raise ExerciseError(f"not within {limit_s:.0f} s: {words}{reason}")
         time.sleep(0.5)
     print(f"  ok: {words} ({time.monotonic() - begun:.1f} s)", flush=True)

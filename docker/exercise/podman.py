@@ -37,18 +37,22 @@ class ExerciseError(Exception):
     """A step failed; the message says which one and why."""
 
 
+class CommandFailedError(ExerciseError):
+    """A command failed or did not end; while a container restarts, the next try may succeed."""
+
+
 def run(*command: str | Path, environ: dict[str, str] | None = None, limit_s: float = 900) -> str:
-    """Run a command and return its output; raises ExerciseError with the end of the output."""
+    """Run a command and return its output; raises CommandFailedError with the end of the output."""
     shown = " ".join(map(str, command))[:200]
     try:
         done = subprocess.run(
             [str(word) for word in command], env=environ, text=True, capture_output=True, timeout=limit_s, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise ExerciseError(f"{shown} did not end within {limit_s:.0f} s") from error
+        raise CommandFailedError(f"{shown} did not end within {limit_s:.0f} s") from error
     if done.returncode:
         output = (done.stdout + done.stderr).strip()[-3000:]
-        raise ExerciseError(f"{shown} failed with exit code {done.returncode}:\n{output}")
+        raise CommandFailedError(f"{shown} failed with exit code {done.returncode}:\n{output}")
     return done.stdout
 
 
@@ -103,7 +107,7 @@ class Podman:
         done = threading.Event()
         checker = threading.Thread(target=self._check_health, args=(done,), name="health")
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while not socket.exists():
                 if service.poll() is not None or time.monotonic() > deadline:
                     raise ExerciseError(f"podman's service did not start; see {log.name}")
@@ -115,7 +119,11 @@ class Podman:
             if checker.is_alive():
                 checker.join()
             service.terminate()
-            service.wait(20)
+            try:
+                service.wait(20)
+            except subprocess.TimeoutExpired:
+                service.kill()
+                service.wait()
             log.close()
 
     def _check_health(self, done: threading.Event) -> None:

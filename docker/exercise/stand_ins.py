@@ -18,7 +18,7 @@ from pathlib import Path
 from docker.exercise.podman import ExerciseError, Podman, run
 
 PYTHON = "docker.io/library/python:3.11-slim-bookworm"
-TRITON = "nvcr.io/nvidia/tritonserver:26.07-py3"
+TRITON = "nvcr.io/nvidia/tritonserver:26.09-py3"
 REDIS = "docker.io/library/redis:7.4.11-alpine"
 NGINX = "docker.io/nginxinc/nginx-unprivileged:1.28.0"
 # All four stand-ins share one root file system with these packages.

@@ -6,12 +6,17 @@ from collections import Counter
 from collections.abc import Callable
 from threading import Lock
 
-from gateway.access.rate_limits import Charge, RateLimitedClient, RateLimiter
+from gateway.access.rate_limits import Charge, RateLimitedClient, RateLimiter, RateLimitStatus, SharedHit
 from gateway.config.rates import count_megapixels
 from gateway.problems import Problem, QueueFull, TooManyAtOnce, retry_later
 
 # When a client whose requests are all running may try again. How long they will take is not known.
 _RETRY_AFTER_S = 2.0
+
+
+def is_refunded(resource: str, problem: Problem) -> bool:
+    """Return whether a problem refunds a resource: megapixels always, everything if the fault is ours."""
+    return resource == "megapixels" or (problem.status >= 500 and not isinstance(problem, QueueFull))
 
 
 class AdmittedRequest:
@@ -35,21 +40,40 @@ class AdmittedRequest:
         """Count a call that wakes the backend. Raises a Problem if a limit is exceeded."""
         self._charges.append(self._limiter.charge(self.client, "wakes"))
 
-    def refund_pixels(self) -> None:
-        """Refund the megapixels, because nothing was computed."""
+    def charge_poll(self) -> None:
+        """Count a request for the state of a job. Raises a Problem if a limit is exceeded."""
+        self._charges.append(self._limiter.charge(self.client, "polls"))
+
+    def another(self) -> AdmittedRequest:
+        """Return an admission for a further image of this request, with charges of its own. It is not released."""
+        return AdmittedRequest(self.client, self._limiter, lambda: None)
+
+    def refund_all(self) -> None:
+        """Refund everything, because the image was not looked at."""
         for charge in self._charges:
-            if charge.resource == "megapixels":
-                self._limiter.refund(charge)
+            self._limiter.refund(charge)
+
+    def megapixel_statuses(self) -> list[RateLimitStatus]:
+        """Return the client's status at each megapixel limit, without counting anything."""
+        return self._limiter.read(self.client, "megapixels")
 
     def refund_for(self, problem: Problem) -> None:
         """Refund what a response with this problem does not cost: megapixels always, everything if the fault is ours.
 
         A full queue is not a fault. The request stays counted, so that a client that keeps trying reaches its limit.
         """
-        self.refund_pixels()
-        if problem.status >= 500 and not isinstance(problem, QueueFull):
-            for charge in self._charges:
+        for charge in self._charges:
+            if is_refunded(charge.resource, problem):
                 self._limiter.refund(charge)
+
+    def shared_hits(self) -> list[SharedHit]:
+        """Return what was counted in Redis, so that another gateway can refund it."""
+        return [
+            (charge.resource, hit.key, hit.amount, hit.time)
+            for charge in self._charges
+            for hit in charge.hits
+            if hit.is_shared
+        ]
 
     def rate_limit_headers(self) -> dict[str, str]:
         """Return the response headers that report the client's status at each limit of this request."""

@@ -1,11 +1,8 @@
 """The client's IP address: the peer of the connection, or what our own trusted proxies report about it.
 
 Each proxy appends the address of its client to X-Forwarded-For. With n proxies of ours, the n-th entry from the right
-is therefore true, and the client may have written anything to the left of it. `TrustedProxies` stores the result in
-REMOTE_ADDR, where the rest of the gateway reads it. IPv4 addresses mapped into IPv6 become plain IPv4.
-
-X-Forwarded-Host is ignored, because many proxies pass on what the client wrote there. The gateway's own name is the
-header Host or, where proxies change that header, the setting public_url.
+is therefore true, and the client may have written anything to the left of it. `gateway.access.trusted_proxies` stores
+the result in REMOTE_ADDR, where the rest of the gateway reads it. IPv4 addresses mapped into IPv6 become plain IPv4.
 
 Werkzeug's ProxyFix is not used: it splits X-Forwarded-For by the rules for quoted strings, so a client that sends one
 stray quote (`X-Forwarded-For: "x`) merges all entries into one. ProxyFix then reports the proxy's own address, and
@@ -16,11 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+from typing import TypeAlias
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -83,26 +76,3 @@ def truncate_address(address: str) -> str:
     """Return the network of an address as logs may name it, a /24 (IPv4) or a /48 (IPv6); "-" if it is unknown."""
     parsed = parse_address(address)
     return "-" if parsed is None else truncate_network(ipaddress.ip_network(parsed))
-
-
-class TrustedProxies:
-    """WSGI middleware that sets REMOTE_ADDR to the client's address, and scheme and host to the gateway's own."""
-
-    def __init__(self, app: WSGIApplication, proxies: int, public_url: str = "") -> None:
-        self._app = app
-        self._proxies = proxies
-        self._public_scheme, _, self._public_host = public_url.partition("://")
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Correct the environment and pass the request on."""
-        forwarded_for = environ.get("HTTP_X_FORWARDED_FOR", "")
-        environ["REMOTE_ADDR"] = client_address(environ.get("REMOTE_ADDR", ""), forwarded_for, self._proxies)
-        if self._public_host:
-            environ["wsgi.url_scheme"], environ["HTTP_HOST"] = self._public_scheme, self._public_host
-        elif self._proxies:
-            # Proxies replace this header instead of appending to it. If there are several values, the last one comes
-            # from the nearest proxy.
-            scheme = environ.get("HTTP_X_FORWARDED_PROTO", "").rpartition(",")[2].strip()
-            if scheme in ("http", "https"):
-                environ["wsgi.url_scheme"] = scheme
-        return self._app(environ, start_response)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from gateway.access.admitted_request import AdmittedRequest, ConcurrencyLimit
 from gateway.access.api_keys import ApiKey, ApiKeyStore
 from gateway.access.client_ip import truncate_network
-from gateway.access.csrf import CsrfTokens, allowed_origins, is_cross_site
+from gateway.access.csrf import CsrfTokens, Sender, allowed_origins, describe_cross_site, is_cross_site
 from gateway.access.ip_blocklist import Blocklist
 from gateway.access.rate_limits import RateLimiter
 from gateway.config.settings import Settings
@@ -48,14 +48,22 @@ class AccessControl:
             _log.info("%s: rejected, network %s is blocked (line %d)", request_id, network, entry.line)
             raise Blocked("Your network is blocked. If this is a mistake, contact the operator of this service.")
 
-    def authorize_api(self, address: str, x_api_key: str | None, authorization: str | None) -> AdmittedRequest:
-        """Admit a client with a valid API key.
+    def identify(self, x_api_key: str | None, authorization: str | None) -> ApiKey | None:
+        """Return the valid API key that the request presents, or None."""
+        presented = x_api_key or _bearer_token(authorization) or ""
+        return self._api_keys.identify(presented if len(presented) <= _MAX_KEY_LENGTH else "")
+
+    def authorize_api(
+        self, address: str, x_api_key: str | None, authorization: str | None, *, is_poll: bool = False
+    ) -> AdmittedRequest:
+        """Admit a client with a valid API key. A poll of a job has a rate limit of its own.
 
         Raises KeyRequired with the same text for a missing and for an invalid key. Such requests count against the
         rate limit of the address, so that guessing keys ends there.
         """
-        api_key = self._identify(x_api_key, authorization)
-        admitted = self._admit(address, api_key)
+        api_key = self.identify(x_api_key, authorization)
+        charge = AdmittedRequest.charge_poll if is_poll and api_key else AdmittedRequest.charge_request
+        admitted = self._admit(address, api_key, charge)
         if api_key is None:
             admitted.release()
             raise KeyRequired(
@@ -65,9 +73,9 @@ class AccessControl:
             )
         return admitted
 
-    def authorize_form(self, address: str, *, sec_fetch_site: str, origin: str, host: str) -> AdmittedRequest:
+    def authorize_form(self, address: str, sender: Sender, request_id: str) -> AdmittedRequest:
         """Admit a form without an API key, unless another site sent it."""
-        self.reject_cross_site(sec_fetch_site=sec_fetch_site, origin=origin, host=host)
+        self.reject_cross_site(sender, request_id)
         return self._admit(address, None)
 
     def authorize_page(self, address: str) -> AdmittedRequest:
@@ -81,29 +89,28 @@ class AccessControl:
     def authorize_wake(
         self,
         address: str,
+        sender: Sender,
+        request_id: str,
         *,
         x_api_key: str | None,
         authorization: str | None,
-        sec_fetch_site: str,
-        origin: str,
-        host: str,
         starts_a_boot: bool,
     ) -> AdmittedRequest:
         """Admit a wake call by API key, or without one unless another site sent it.
 
         Only a call that starts a boot is charged.
         """
-        api_key = self._identify(x_api_key, authorization)
+        api_key = self.identify(x_api_key, authorization)
         if api_key is None:
-            self.reject_cross_site(sec_fetch_site=sec_fetch_site, origin=origin, host=host)
+            self.reject_cross_site(sender, request_id)
         return self._admit(address, api_key, AdmittedRequest.charge_wake if starts_a_boot else lambda _: None)
 
-    def reject_cross_site(self, *, sec_fetch_site: str, origin: str, host: str) -> None:
-        """Raise ForeignOrigin for a request that a page of another site sent."""
-        if is_cross_site(sec_fetch_site, origin, host, self._allowed_origins):
-            raise ForeignOrigin(
-                "A page of another site sent this request. Open the form on this site and send it from there."
-            )
+    def reject_cross_site(self, sender: Sender, request_id: str) -> None:
+        """Raise ForeignOrigin for a request that a page of another site sent. The log has both origins."""
+        if is_cross_site(sender, self._allowed_origins):
+            reason = describe_cross_site(sender)
+            _log.info("%s: rejected, cross-site: %s", request_id, reason)
+            raise ForeignOrigin(reason)
 
     def check_csrf_token(self, token: str) -> None:
         """Raise StaleForm, which carries a new token, unless the form was opened here and not too long ago."""
@@ -113,10 +120,6 @@ class AccessControl:
                 "Please choose the image again: browsers do not keep it.",
                 form_token=self.csrf_tokens.create(),
             )
-
-    def _identify(self, x_api_key: str | None, authorization: str | None) -> ApiKey | None:
-        presented = x_api_key or _bearer_token(authorization) or ""
-        return self._api_keys.identify(presented if len(presented) <= _MAX_KEY_LENGTH else "")
 
     def _admit(
         self,

@@ -5,7 +5,8 @@
 decides. Programs such as curl send neither header, and no other site can make them send a request.
 
 `CsrfTokens` signs a dated token for the form (itsdangerous), which shows that the form was opened here and not too long
-ago. Tokens are not stored: every replica with the same secret accepts them. They identify nobody.
+ago. Tokens are not stored: every replica with the same secret accepts them. They identify nobody. The replicas' clocks
+may differ, and a clock may be set back, by less than the maximum age of a form.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from itsdangerous import BadData, TimestampSigner
+
+from gateway.config.origins import is_origin
 
 # A token has some 45 characters. The limit bounds the work on a forged one.
 _MAX_TOKEN_LENGTH = 200
@@ -29,21 +33,45 @@ def allowed_origins(frame_ancestors: str) -> frozenset[str]:
     return frozenset(origin for source in frame_ancestors.split() if (origin := _normalize_origin(source)))
 
 
-def is_cross_site(sec_fetch_site: str, origin: str, host: str, allowed: frozenset[str]) -> bool:
-    """Return whether a form was sent by a site that is neither ours nor in `allowed`.
+@dataclass(frozen=True)
+class Sender:
+    """The headers that say which page sent a request, and the gateway's own address. A missing header is empty."""
 
-    `host` is the gateway's own host. A missing header is passed as an empty string.
-    """
-    site = sec_fetch_site.strip().lower()
+    sec_fetch_site: str
+    origin: str
+    own_origin: str
+    """This gateway, as scheme://host."""
+    own_hosts: tuple[str, ...]
+    """Values of the header Host under which browsers know this gateway."""
+
+
+def is_cross_site(sender: Sender, allowed: frozenset[str]) -> bool:
+    """Return whether a form was sent by a site that is neither ours nor in `allowed`."""
+    site, origin = sender.sec_fetch_site.strip().lower(), _normalize_origin(sender.origin)
     if site in ("same-origin", "none"):  # none: the user typed the URL or reloaded the page
         return False
-    if _normalize_origin(origin) in allowed:
+    if origin in allowed:
         return False
     if site:
         return True  # same-site or cross-site
     # Both schemes: behind a proxy that terminates TLS, the scheme we see may differ from the browser's.
-    own_origins = {_normalize_origin(f"{scheme}://{host}") for scheme in _DEFAULT_PORTS}
-    return bool(origin) and _normalize_origin(origin) not in own_origins
+    own = {_normalize_origin(f"{scheme}://{host}") for scheme in _DEFAULT_PORTS for host in sender.own_hosts}
+    return bool(sender.origin) and origin not in own - {""}
+
+
+def describe_cross_site(sender: Sender) -> str:
+    """Return why a cross-site request is rejected and what visitor and operator can do, with both origins."""
+    advice = "Open the form on this site and send it from there."
+    if not is_origin(sender.origin):
+        return f"A page of another site sent this request. {advice}"
+    own = sender.own_origin if is_origin(sender.own_origin) else "at another address"
+    both = f"A page of {sender.origin} sent this request, and this service is {own}. {advice}"
+    if sender.sec_fetch_site:  # the browser compared the origins itself, so no proxy is the cause
+        return f"{both} Other sites may send it only if the operator lists them in SUPERRES_FRAME_ANCESTORS."
+    return (
+        f"{both} If both are this site, the operator must set SUPERRES_PUBLIC_URL={sender.origin}, "
+        "or make the proxy pass on the header Host (nginx: proxy_set_header Host $http_host)."
+    )
 
 
 class CsrfTokens:
@@ -62,10 +90,10 @@ class CsrfTokens:
         if not token.isascii() or len(token) > _MAX_TOKEN_LENGTH:
             return False
         try:
-            self._signer.unsign(token, max_age=int(self._max_age_s))
+            _, signed_at = self._signer.unsign(token, return_timestamp=True)
         except BadData:
             return False
-        return True
+        return abs(self._signer.get_timestamp() - signed_at.timestamp()) <= int(self._max_age_s)
 
 
 class _Signer(TimestampSigner):

@@ -1,8 +1,8 @@
 """Rate limits: how many requests, megapixels and wake calls a client may use in which time.
 
 Clients with an API key are limited by name, all others by address. An amount that exceeds a limit is not counted at
-all, and a counted amount can be refunded. A client that exceeds limits too often (wake calls excepted) is banned for a
-while.
+all, and a counted amount can be refunded. A client that exceeds limits too often (wake calls and polls of jobs
+excepted) is banned for a while.
 
 flask-limiter provides the moving-window strategy over our storage. Its decorators are not used: they cannot refund.
 """
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, TypeAlias, cast
 from urllib.parse import quote
 
 from flask import Flask
@@ -28,13 +28,25 @@ from gateway.config.rates import Rates, describe_period, describe_rate, parse_ra
 from gateway.config.settings import Settings
 from gateway.problems import Banned, LimitReached, OverAllowance, Problem, retry_later
 
-Resource = Literal["requests", "megapixels", "wakes"]
+Resource = Literal["requests", "megapixels", "wakes", "polls"]
 
 # How error messages name a resource.
-_NOUNS: dict[Resource, str] = {"requests": "requests", "megapixels": "megapixels", "wakes": "wake calls"}
+_NOUNS: dict[Resource, str] = {
+    "requests": "requests",
+    "megapixels": "megapixels",
+    "wakes": "wake calls",
+    "polls": "polls of jobs",
+}
+
+# The page sends wake calls without the user's knowledge, and a client that polls too often asks for little.
+_NEVER_BANNED: tuple[Resource, ...] = ("wakes", "polls")
 
 # Key part under which the exceeded limits of a client are counted.
 _BANS = "bans"
+
+
+SharedHit: TypeAlias = tuple[str, str, int, float]
+"""Resource, key, amount and time of something that was counted in Redis."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +85,9 @@ class Charge:
 class RateLimiter:
     """Counts what clients use. Safe for several threads."""
 
-    def __init__(self, app: Flask, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, app: Flask, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` counts in memory; in Redis its own clock counts."""
         self._settings = settings
-        self._clock = clock
         options = {"redis_url": settings.redis_url, "clock": clock}
         limiter = Limiter(
             get_remote_address,
@@ -112,7 +124,7 @@ class RateLimiter:
             hit = self._storage.acquire(rate.key_for(client.id, resource), rate.amount, rate.get_expiry(), cost)
             if hit is None:
                 self.refund(charge)
-                if resource != "wakes":  # the page sends wake calls without the user's knowledge
+                if resource not in _NEVER_BANNED:
                     for ban_rate in self._ban_rates:
                         self._windows.hit(ban_rate, client.id, _BANS)
                 raise self._limit_reached(client, rate, resource, cost)
@@ -124,16 +136,25 @@ class RateLimiter:
         while charge.hits:
             self._storage.refund(charge.hits.pop())
 
+    def refund_shared(self, hits: Iterable[SharedHit]) -> None:
+        """Remove what another gateway has counted in Redis."""
+        for _, key, amount, time_of_hit in hits:
+            self._storage.refund(Hit(key, amount, time_of_hit, is_shared=True))
+
     def statuses(self, charge: Charge) -> list[RateLimitStatus]:
         """Return the client's status at each limit of a charge."""
         statuses = []
         for rate in charge.rates:
-            window = self._windows.get_window_stats(rate, charge.client_id, charge.resource)
-            is_unused = window.remaining >= rate.amount
-            reset_s = 0 if is_unused else max(0, math.ceil(window.reset_time - self._clock()))
-            remaining = max(0, window.remaining)
-            statuses.append(RateLimitStatus(charge.resource, rate.amount, rate.get_expiry(), remaining, reset_s))
+            window_s = rate.get_expiry()
+            usage = self._storage.usage(rate.key_for(charge.client_id, charge.resource), window_s)
+            reset_s = max(0, math.ceil(window_s - usage.oldest_s)) if usage.used else 0
+            remaining = max(0, rate.amount - usage.used)
+            statuses.append(RateLimitStatus(charge.resource, rate.amount, window_s, remaining, reset_s))
         return statuses
+
+    def read(self, client: RateLimitedClient, resource: Resource) -> list[RateLimitStatus]:
+        """Return a client's status at each limit of a resource, without counting anything."""
+        return self.statuses(Charge(client.id, resource, sorted(parse_rates(self._rates_text(client, resource))), []))
 
     def headers(self, statuses: list[RateLimitStatus]) -> dict[str, str]:
         """Return the response headers that report these statuses.
@@ -147,7 +168,7 @@ class RateLimiter:
         return {
             "X-RateLimit-Limit": str(closest.limit),
             "X-RateLimit-Remaining": str(closest.remaining),
-            "X-RateLimit-Reset": str(math.ceil(self._clock()) + closest.reset_s),
+            "X-RateLimit-Reset": str(math.ceil(time.time()) + closest.reset_s),
             "RateLimit-Policy": ", ".join(
                 f'"{status.resource}-{status.window_s}";q={status.limit};w={status.window_s}' for status in statuses
             ),
@@ -159,7 +180,9 @@ class RateLimiter:
     def _rates_text(self, client: RateLimitedClient, resource: Resource) -> str:
         if resource == "requests":
             return client.rates.requests
-        return client.rates.megapixels if resource == "megapixels" else self._settings.wake_rate
+        if resource == "megapixels":
+            return client.rates.megapixels
+        return self._settings.wake_rate if resource == "wakes" else self._settings.poll_rate
 
     def _reject_banned(self, client: RateLimitedClient) -> None:
         for rate in self._ban_rates:

@@ -1,7 +1,7 @@
 """The embedded backend: runs one real Triton on this machine and sends requests to it.
 
 Owns the server's lifecycle, cold starts included. The server starts in the background, is replaced when it or one of
-its Python stubs dies (Triton itself would report a dead stub as ready), is ended after an idle time, boots again on
+its Python stubs dies or hangs (Triton itself would report it as ready), is ended after an idle time, boots again on
 demand, and ends with the gateway. A request waits for a boot within its own deadline.
 """
 
@@ -12,19 +12,24 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
+from gateway.backend.activity import ServerActivity
+from gateway.backend.client_ports import ClientPorts
+from gateway.backend.forwarded_connection import ConnectionLimits
+from gateway.backend.hang_watch import Hangs, HangWatch, grace_s
 from gateway.backend.interface import (
     Backend,
-    BackendDiedError,
     BackendFaultError,
     BackendNotStartedError,
     BackendStillBootingError,
     BackendUnavailableError,
     Band,
 )
-from gateway.backend.remote import RemoteBackend
+from gateway.backend.model_environ import make_model_environ, warn_of_missing_default
+from gateway.backend.remote import make_remote_backend
 from gateway.backend.state import BOOT_LIMIT_S, BackendStateTracker
 from gateway.backend.triton_client import TritonClient
 from gateway.backend.triton_install import EmbeddedServerError, find_triton
@@ -36,18 +41,16 @@ from gateway.backend.triton_process import (
 from gateway.cancellation import CancelToken
 from gateway.config.settings import Settings
 from preprocessing.image import Pixels
-from swinir.auto import AUTO, choose_warm_variant
 
 _log = logging.getLogger(__name__)
 
 LOG_NAME = "triton.log"
-# Seconds between two checks that the server and its stubs are alive.
+# Seconds between two checks that the server is alive. Its stubs, whose state is in /proc, are checked with the
+# counters: a request to a dead stub fails after a second anyway, and then they are checked at once.
 WATCH_INTERVAL_S = 0.25
-# Failed boots in a row after which the backend waits for the next request before it tries again.
+# Failed boots in a row, or hangs without a restored tile between them, after which the backend waits for the next
+# request before it tries again.
 MAX_FAILED_BOOTS = 3
-# Seconds in which a failed connection may turn out to be a dead process: a killed process closes its sockets before it
-# is reported as ended (under load by more than 70 ms).
-DEATH_GRACE_S = 2.0
 # Seconds after which the first boots have failed for certain.
 READY_LIMIT_S = BOOT_LIMIT_S * MAX_FAILED_BOOTS
 
@@ -55,8 +58,7 @@ READY_LIMIT_S = BOOT_LIMIT_S * MAX_FAILED_BOOTS
 def make_backend(settings: Settings, log_name: str = LOG_NAME) -> Backend:
     """Return a remote backend when `backend_address` is set, otherwise an embedded one that has started to boot."""
     if settings.backend_address:
-        tracker = BackendStateTracker(settings.boots_path(), assume_asleep_after_s=settings.scale_to_zero_after_s)
-        return RemoteBackend(TritonClient(settings.backend_address, settings.model_keys()), tracker)
+        return make_remote_backend(settings)
     backend = EmbeddedBackend(settings, log_name)
     backend.start()
     return backend
@@ -77,13 +79,7 @@ class EmbeddedBackend:
                 f"No Triton models in {self._model_repository}: upscale/config.pbtxt is missing. Set "
                 "SUPERRES_MODEL_REPOSITORY to the folder model_repository of this project, or reinstall the package."
             )
-        if settings.default_variant not in (AUTO, *settings.offered()):
-            _log.warning(
-                "default_variant %s has no weights here. Requests that name no variant are rejected until you fetch "
-                "them: superres weights fetch %s",
-                settings.default_variant,
-                settings.default_variant,
-            )
+        warn_of_missing_default(settings)
         self._settings = settings
         self._log_path = Path(settings.state_dir) / log_name
         self.model_key = next(iter(settings.model_keys()), "") or secrets.token_urlsafe(24)
@@ -96,12 +92,22 @@ class EmbeddedBackend:
         self._is_wanted = True  # false while the backend sleeps, or has given up booting
         self._is_closed = False
         self._running_requests = 0  # the server does not sleep while there are any
+        self._hangs = Hangs(MAX_FAILED_BOOTS)
         self._last_used = time.monotonic()
+        self._client_ports = ClientPorts(
+            {"grpc": settings.triton_grpc_port, "http": settings.triton_http_port},
+            self._wake_for_client,
+            ConnectionLimits(silence_s=settings.deadline_s),
+        )
         # The kernel sends the death signal when the thread that started the server ends, so one thread starts them all.
         self._supervisor = threading.Thread(target=self._supervise, name="triton-supervisor", daemon=True)
 
     def start(self) -> None:
-        """Start to boot. Returns at once."""
+        """Open the ports for Triton clients and start to boot. Returns at once.
+
+        Raises EmbeddedServerError when a port cannot be opened.
+        """
+        self._client_ports.open()
         self._supervisor.start()
 
     @property
@@ -154,12 +160,16 @@ class EmbeddedBackend:
         with self._in_use():
             client = self.wait_until_ready(deadline, cancel_token)
             try:
-                yield from client.upscale_bands(
-                    pixels, variant, deadline=deadline, request_id=request_id, cancel_token=cancel_token
-                )
+                with closing(
+                    client.upscale_bands(
+                        pixels, variant, deadline=deadline, request_id=request_id, cancel_token=cancel_token
+                    )
+                ) as bands:
+                    while (band := self._hangs.await_band(bands)) is not None:
+                        yield band
             except (BackendFaultError, BackendUnavailableError) as error:
-                if self._retire_if_broken(client, DEATH_GRACE_S if isinstance(error, BackendUnavailableError) else 0.0):
-                    raise BackendDiedError("Triton or one of its stubs died while it worked") from error
+                if self._retire_if_broken(client, grace_s(error)):
+                    raise self._hangs.error_of(client) from error
                 raise
 
     def close(self) -> None:
@@ -169,6 +179,12 @@ class EmbeddedBackend:
             self._changed.notify_all()
         if self._supervisor.is_alive():
             self._supervisor.join()
+        self._client_ports.close()
+
+    def _wake_for_client(self) -> None:
+        if not self._is_wanted:
+            _log.info("a request of a Triton client wakes Triton")
+        self.wake()
 
     def _notify(self) -> None:
         with self._changed:
@@ -208,6 +224,8 @@ class EmbeddedBackend:
             try:
                 self._run_one_server()
                 failed_boots = 0
+                if self._hangs.were_too_many():
+                    self._give_up("it hung after each of its last boots", self._state_tracker.current().reason)
             except Exception as error:  # noqa: BLE001 - any error: without this thread nothing would boot again
                 failed_boots += 1
                 _log.exception("Triton failed to boot (%d of %d)", failed_boots, MAX_FAILED_BOOTS)
@@ -237,8 +255,8 @@ class EmbeddedBackend:
             model_key=self.model_key,
             api_key=self.api_key,
             log_path=self._log_path,
-            environ=_engine_environ(settings),
-            ports=find_free_ports(settings.triton_grpc_port, settings.triton_http_port),
+            environ=make_model_environ(settings),
+            ports=find_free_ports(),
         )
         try:
             process.wait_until_ready(began + BOOT_LIMIT_S, lambda: self._is_closed)
@@ -252,35 +270,63 @@ class EmbeddedBackend:
             self._last_used = time.monotonic()
             self._state_tracker.mark_up()
             self._changed.notify_all()
+        self._client_ports.connect(asdict(process.ports))
         return process
 
     def _watch(self, process: TritonProcess) -> None:
-        """Return when the server is dead, idle for too long, or the gateway closes."""
+        """Return when the server is dead, hangs, is idle for too long, or the gateway closes."""
+        activity = ServerActivity(process.ports.metrics, self._client_ports.has_open_request)
+        hang_watch = HangWatch(process, self._settings, self._hangs.is_awaited)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._is_closed or self._client is None, WATCH_INTERVAL_S)
                 if self._is_closed:
                     return
-                if self._fall_asleep_if_idle():
+            if is_due := activity.is_due():
+                if activity.is_in_use():
+                    self._note_use()
+                elif self._fall_asleep_if_idle(process):
                     return
-            if fault := process.find_fault():
+                if hang := hang_watch.check(activity.counters):
+                    self._state_tracker.mark_failed(self._hangs.record(self._client, hang_watch))
+                    _log.error("ending Triton, which hangs: %s\n%s", hang, process.log_tail())
+                    return
+            if fault := process.find_fault() if is_due else process.find_end():
                 _log.error("replacing Triton: %s\n%s", fault, process.log_tail())
                 self._state_tracker.mark_asleep()
                 return
 
-    def _fall_asleep_if_idle(self) -> bool:
+    def _note_use(self) -> None:
+        with self._changed:
+            self._last_used = time.monotonic()
+
+    def _is_idle(self) -> bool:
+        """Return whether the server has been idle for so long that it is to sleep. Called with the lock held."""
+        limit_s, idle_s = self._settings.scale_to_zero_after_s, time.monotonic() - self._last_used
+        return bool(limit_s) and idle_s >= limit_s and not self._running_requests and self._client is not None
+
+    def _fall_asleep_if_idle(self, process: TritonProcess) -> bool:
         """Put the server to sleep if it has been idle for too long, and return whether it was.
 
-        Later requests wait for the next boot.
+        Later requests wait for the next boot, those of Triton clients too: their connections to this server are closed
+        first, so that none of them begins while it is put to sleep.
         """
-        limit_s, idle_s = self._settings.scale_to_zero_after_s, time.monotonic() - self._last_used
-        if not limit_s or self._running_requests or self._client is None or idle_s < limit_s:
+        with self._changed:
+            if not self._is_idle():
+                return False
+        if not self._client_ports.disconnect_if_idle():  # without the lock: the ports' thread may wait for it
+            self._note_use()
             return False
-        _log.info("Triton is put to sleep after %.0f s without requests", idle_s)
-        self._client.close()
-        self._client, self._is_wanted = None, False
-        self._state_tracker.mark_asleep()
-        return True
+        with self._changed:
+            if is_idle := self._is_idle():  # otherwise a request came meanwhile
+                _log.info("Triton is put to sleep after %.0f s without use", time.monotonic() - self._last_used)
+                client, self._client, self._is_wanted = self._client, None, False
+                self._state_tracker.mark_asleep()
+        if not is_idle:
+            self._client_ports.connect(asdict(process.ports))
+        elif client is not None:
+            client.close()
+        return is_idle
 
     def _retire(self, process: TritonProcess) -> None:
         with self._changed:
@@ -289,26 +335,15 @@ class EmbeddedBackend:
         if client is not None:
             client.close()
         if is_shutdown:
+            self._client_ports.drain()
             process.stop()
         else:
+            self._client_ports.disconnect()
             process.kill()  # at once: a dead or idle server has nothing to finish
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, reason: str, public_reason: str = "") -> None:
         with self._changed:
             self._failure, self._is_wanted = reason, False
-            self._state_tracker.mark_failed()
+            self._state_tracker.mark_failed(public_reason)
             self._changed.notify_all()
-
-
-def _engine_environ(settings: Settings) -> dict[str, str]:
-    environ = {
-        "SUPERRES_WEIGHTS_DIR": str(settings.weights_path()),
-        "SUPERRES_DEFAULT_VARIANT": choose_warm_variant(settings.default_variant, settings.offered()),
-        # OpenMP threads that spin while they wait slow the engine by 10x as soon as another process needs a core
-        # (measured with two busy processes: 72x72 in 2.2 s instead of 0.12 s). Sleeping threads cost nothing.
-        "OMP_WAIT_POLICY": "passive",
-    }
-    environ["SUPERRES_MAX_WEIGHTS_BYTES"] = str(settings.max_weights_bytes)
-    if settings.engine_threads:
-        environ["SUPERRES_ENGINE_THREADS"] = str(settings.engine_threads)
-    return environ
+        self._client_ports.refuse()

@@ -4,6 +4,7 @@
 
 BackendError                  the call returned no result
   BackendUnavailableError     nothing listens: asleep, booting, stopping or being replaced; a later call may succeed
+    BackendUnreachableError   no connection could be made
   BackendNotStartedError      it failed to boot; a later call starts another boot
   BackendTimeoutError         the deadline passed first
     BackendStillBootingError  and the backend had not even booted
@@ -12,6 +13,7 @@ BackendError                  the call returned no result
     BackendVariantMissingError  it has no weights for the variant: they were deleted, or never fetched
   BackendFaultError           it failed on a valid request, or its response is invalid
     BackendDiedError          it died while it worked, and another one is booting
+      BackendHungError        it made no progress while it worked, and was ended
 """
 
 from __future__ import annotations
@@ -32,6 +34,10 @@ class BackendError(Exception):
 
 class BackendUnavailableError(BackendError):
     """Nothing listens at the address, or the connection broke. A later call may succeed."""
+
+
+class BackendUnreachableError(BackendUnavailableError):
+    """No connection to the address could be made."""
 
 
 class BackendNotStartedError(BackendError):
@@ -66,6 +72,15 @@ class BackendDiedError(BackendFaultError):
     """The backend died while it worked, and is being replaced."""
 
 
+class BackendHungError(BackendDiedError):
+    """The backend made no progress for `seconds`. `is_replaced` is false when replacing it has not helped before."""
+
+    def __init__(self, seconds: float, *, is_replaced: bool = True) -> None:
+        super().__init__(f"the backend made no progress for {seconds:.0f} s")
+        self.seconds = seconds
+        self.is_replaced = is_replaced
+
+
 @dataclass(frozen=True, eq=False)
 class Band:
     """Finished rows of the output."""
@@ -73,7 +88,7 @@ class Band:
     top: int
     """Index of the band's first row in the output."""
     pixels: Pixels = field(repr=False)
-    """uint8 [h, W * scale, 3]."""
+    """[h, W * scale, 3] of the type of the image, uint8 or uint16."""
     checks: Rows | None = field(default=None, repr=False)
     """float32 [n, 6], one row per tile (`swinir.checks`); None when the tiles were not checked."""
     work_s: float = 0.0
@@ -91,7 +106,9 @@ class Backend(Protocol):
     def upscale_bands(
         self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
     ) -> Iterator[Band]:
-        """Yield all bands of the output [H * scale, W * scale, 3] for an image [H, W, 3] uint8, from top to bottom.
+        """Yield all bands of the output [H * scale, W * scale, 3] for an image [H, W, 3], from top to bottom.
+
+        The image is uint8 or uint16, and its bands have the same type.
 
         `deadline` is a time of `time.monotonic` and includes the boot of a sleeping backend. Raises a BackendError, or
         CancelledError soon after `cancel_token` is cancelled.

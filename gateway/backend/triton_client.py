@@ -1,31 +1,37 @@
 """Triton's gRPC API: sends pixels to `upscale_stream`, yields bands, and translates gRPC errors to backend errors.
 
-Owns the channel and the meaning of every gRPC status that Triton returns. It neither starts nor stops a server.
+Owns the meaning of every gRPC status that Triton returns (`unreachable` explains UNAVAILABLE). It neither starts nor
+stops a server.
 """
 
 from __future__ import annotations
 
 import re
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from gateway.backend.channel import Keepalive, TlsOptions, channel_opener
 from gateway.backend.interface import (
     BackendError,
     BackendFaultError,
     BackendMisconfiguredError,
-    BackendNotStartedError,
     BackendRejectedError,
     BackendTimeoutError,
     BackendUnavailableError,
+    BackendUnreachableError,
     BackendVariantMissingError,
     Band,
 )
+from gateway.backend.unreachable import explain_unavailable, is_being_ended
 from gateway.cancellation import CancelToken
+from gateway.tracing.spans import trace_metadata
+from preprocessing.depth import from_bytes, to_bytes
 from preprocessing.image import Pixels
 from swinir.checks import FIELDS
 
@@ -33,36 +39,48 @@ from swinir.checks import FIELDS
 MODEL_KEY_HEADER = "triton-grpc-protocol-model-key"
 # Makes Triton end a failed stream with a gRPC status instead of an error text inside a response.
 STATUS_HEADER = ("triton_grpc_error", "true")
-# A band of 8192 columns has 25 MB; gRPC's default maximum is 4 MB.
-MAX_MESSAGE_BYTES = 2**31 - 1
+# In the error of a call whose stub is dead or stopped (2.51).
+STUB_NOT_HEALTHY = "is not healthy"
 # Tells an unknown or unreadable variant from an unknown model, which has the same status.
 _VARIANT = re.compile(r"\b[Vv]ariant '")
+
+
+class _Connection:
+    """A channel and its stub, made while the channel is open.
+
+    Making a stub of a closed channel can end the process with a segmentation fault (grpcio 1.85, at the first try).
+    """
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.channel = channel
+        self.stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
 
 
 class TritonClient:
     """A client of one Triton server. Safe to use from several threads."""
 
-    def __init__(self, address: str, model_keys: Sequence[str]) -> None:
-        """`model_keys` holds two values during a key rotation: the second is tried when the first is rejected."""
+    def __init__(
+        self,
+        address: str,
+        model_keys: Sequence[str],
+        *,
+        tls: TlsOptions | None = None,
+        keepalive: Keepalive | None = None,
+    ) -> None:
+        """`address` is host:port. Without `tls` the connection is not encrypted; without `keepalive` none is checked.
+
+        `model_keys` holds two values during a key rotation: the second is tried when the first is rejected.
+        """
         self._keys = [key for key in model_keys if key] or [""]
-        # gRPC reconnects by itself to a server that slept or was replaced; by default it waits up to 120 s between
-        # attempts.
-        self._channel = grpc.insecure_channel(
-            address,
-            options=[
-                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 2000),
-                ("grpc.enable_http_proxy", 0),
-            ],
-        )
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._open = channel_opener(address, tls, keepalive)
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._connection = _Connection(self._open())
 
     def upscale_bands(
         self, pixels: Pixels, variant: str, *, deadline: float, request_id: str, cancel_token: CancelToken
-    ) -> Iterator[Band]:
-        """Yield the bands of [H * scale, W * scale, 3] uint8 for [H, W, 3] uint8 before `deadline`.
+    ) -> Generator[Band, None, None]:
+        """Yield the bands of [H * scale, W * scale, 3] for [H, W, 3] before `deadline`, of its type: uint8 or uint16.
 
         Cancelling `cancel_token`, or closing the iterator, cancels the work on the server too.
         """
@@ -81,28 +99,48 @@ class TritonClient:
 
         One call wakes a sleeping backend, and Knative's activator holds it until the boot has ended: never poll this.
         """
+        connection = self._connection
         with _closed_channel_as_unavailable():
-            call = self._stub.ServerReady.future(service_pb2.ServerReadyRequest(), timeout=_remaining_s(deadline))
+            ready_call = connection.stub.ServerReady
+            call = ready_call.future(service_pb2.ServerReadyRequest(), timeout=_remaining_s(deadline))
         with cancel_token.on_cancel(call.cancel):
             try:
                 ready = call.result().ready
             except (grpc.RpcError, grpc.FutureCancelledError) as error:
                 cancel_token.raise_if_cancelled()
-                raise translate(error) from error
+                failure = translate(error)
+                if isinstance(failure, BackendUnreachableError):
+                    self._replace(connection)
+                raise failure from error
         if not ready:
-            raise BackendNotStartedError("the server reports that it is not ready")
+            raise BackendUnavailableError("the server is not ready: it loads its models, or is being ended")
 
     def close(self) -> None:
         """Close the channel."""
-        self._channel.close()
+        with self._lock:
+            self._is_closed = True
+        self._connection.channel.close()
+
+    def _replace(self, failed: _Connection) -> None:
+        """Replace a channel that cannot connect, unless another thread has done it.
+
+        A server that restarts may get another address, as under Docker Compose. A channel that cannot connect looks
+        its host up only every 30 s, and less often while the name is not found (grpcio 1.85, measured).
+        """
+        with self._lock:
+            if self._is_closed or self._connection is not failed:
+                return
+            self._connection = _Connection(self._open())
+        failed.channel.close()
 
     def _bands(
         self, request: service_pb2.ModelInferRequest, key: str, deadline: float, cancel_token: CancelToken
     ) -> Iterator[tuple[Band, tuple[int, int]]]:
         """Yield each band with the size (rows, columns) of the whole output."""
-        metadata = [STATUS_HEADER, *([(MODEL_KEY_HEADER, key)] if key else [])]
+        metadata = [STATUS_HEADER, *([(MODEL_KEY_HEADER, key)] if key else []), *trace_metadata()]
         with _closed_channel_as_unavailable():
-            call = self._stub.ModelStreamInfer(iter([request]), metadata=metadata, timeout=_remaining_s(deadline))
+            stub = self._connection.stub
+            call = stub.ModelStreamInfer(iter([request]), metadata=metadata, timeout=_remaining_s(deadline))
         error_message, is_complete = "", False
         try:
             with cancel_token.on_cancel(call.cancel):
@@ -110,7 +148,7 @@ class TritonClient:
                     error_message = error_message or message.error_message
                     response = message.infer_response
                     if response.outputs:
-                        yield _read_band(response)
+                        yield _read_band(response, pixel_bytes=request.inputs[0].shape[2])
                     is_complete = is_complete or response.parameters["triton_final_response"].bool_param
         except grpc.RpcError as error:
             cancel_token.raise_if_cancelled()
@@ -124,20 +162,21 @@ class TritonClient:
 
 
 def _request(pixels: Pixels, variant: str, request_id: str) -> service_pb2.ModelInferRequest:
+    packed = to_bytes(pixels)
     request = service_pb2.ModelInferRequest(model_name="upscale_stream", id=request_id)
-    request.inputs.add(name="IMAGE", datatype="UINT8", shape=pixels.shape)
+    request.inputs.add(name="IMAGE", datatype="UINT8", shape=packed.shape)
     request.inputs.add(name="VARIANT", datatype="BYTES", shape=[1])
     name = variant.encode()
-    request.raw_input_contents.extend([pixels.tobytes(), len(name).to_bytes(4, "little") + name])
+    request.raw_input_contents.extend([packed.tobytes(), len(name).to_bytes(4, "little") + name])
     request.parameters["triton_enable_empty_final_response"].bool_param = True
     return request
 
 
-def _read_band(response: service_pb2.ModelInferResponse) -> tuple[Band, tuple[int, int]]:
+def _read_band(response: service_pb2.ModelInferResponse, pixel_bytes: int) -> tuple[Band, tuple[int, int]]:
     raw = dict(zip((output.name for output in response.outputs), response.raw_output_contents, strict=True))
     try:
         top, rows, height, width = (int(number) for number in np.frombuffer(raw["BAND"], np.int32))
-        pixels = np.frombuffer(raw["ROWS"], np.uint8).reshape(rows, width, 3)
+        pixels = from_bytes(np.frombuffer(raw["ROWS"], np.uint8).reshape(rows, width, pixel_bytes))
         checks = np.frombuffer(raw["CHECKS"], np.float32).reshape(-1, len(FIELDS))
         work_s = int(np.frombuffer(raw["COMPUTE_US"], np.int64)[0]) / 1e6
     except (KeyError, ValueError, IndexError) as error:
@@ -190,6 +229,8 @@ def translate(error: grpc.RpcError | grpc.FutureCancelledError) -> BackendError:
         return BackendVariantMissingError(text)
     if "superres weights verify" in text:  # a damaged file
         return BackendMisconfiguredError(text)
+    if code == "UNAVAILABLE" or is_being_ended(text):
+        return explain_unavailable(text)
     kind = _ERRORS_BY_STATUS.get(code, BackendFaultError)
     return kind(text if kind is BackendRejectedError else f"{code}: {text}")
 
@@ -200,5 +241,4 @@ _ERRORS_BY_STATUS: dict[str, type[BackendError]] = {
     "NOT_FOUND": BackendMisconfiguredError,
     "UNIMPLEMENTED": BackendMisconfiguredError,
     "CANCELLED": BackendUnavailableError,
-    "UNAVAILABLE": BackendUnavailableError,
 }

@@ -6,6 +6,7 @@ starts and when another replaces it.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import shutil
@@ -19,10 +20,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.backend.channel import SERVER_KEEPALIVE_OPTIONS
 from gateway.backend.runtime_folder import RuntimeFolder
 from gateway.backend.triton_install import EmbeddedServerError, TritonPaths, find_triton
+from gateway.backend.triton_log import explain_failed_start, open_log, read_log_tail
 from gateway.backend.triton_stubs import (
     RECORD_SUFFIX,
+    StoppedStubs,
     Stub,
     end_orphaned_stubs,
     end_stubs,
@@ -39,7 +43,6 @@ STUBS_GRACE_S = 2.0
 MODEL_APIS = "inference,metadata"
 ADMIN_APIS = "shared-memory,model-config,model-repository,statistics,trace,logging"
 _READY_POLL_S = 0.03
-_MAX_LOG_LINE_CHARS = 300
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class TritonPorts:
     metrics: int
 
 
-def find_free_ports(grpc: int = 0, http: int = 0) -> TritonPorts:
-    """Return loopback ports that are free now. A port that is given is used unchanged."""
+def find_free_ports() -> TritonPorts:
+    """Return loopback ports that are free now."""
     sockets = [socket.socket() for _ in range(3)]
     try:
         for each in sockets:
@@ -61,7 +64,7 @@ def find_free_ports(grpc: int = 0, http: int = 0) -> TritonPorts:
     finally:
         for each in sockets:
             each.close()
-    return TritonPorts(grpc or found[0], http or found[1], found[2])
+    return TritonPorts(*found)
 
 
 class TritonProcess:
@@ -92,10 +95,7 @@ class TritonProcess:
         command = _command(paths, ports, self._folder)
         command += _restrictions("grpc-restricted-protocol", model_key, api_key)
         command += _restrictions("http-restricted-api", model_key, api_key)
-        log_path.parent.mkdir(parents=True, exist_ok=True)
-        if log_path.exists():
-            log_path.replace(log_path.with_suffix(".previous.log"))
-        with log_path.open("wb") as log:
+        with open_log(log_path) as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
                 _with_death_signal(command),
                 stdin=subprocess.DEVNULL,
@@ -106,6 +106,7 @@ class TritonProcess:
                 start_new_session=True,  # Ctrl-C in the terminal must reach the gateway alone, which then ends this
             )
         self._stubs: list[Stub] = []
+        self._stopped_stubs = StoppedStubs()
 
     @property
     def pid(self) -> int:
@@ -141,28 +142,39 @@ class TritonProcess:
             if is_cancelled():
                 raise EmbeddedServerError("The start of Triton was cancelled before it was ready.")
             if (status := self._process.poll()) is not None:
-                raise EmbeddedServerError(f"Triton ended with status {status} while starting.\n{self.log_tail()}")
+                reason = explain_failed_start(self.log_path, status)
+                raise EmbeddedServerError(
+                    f"Triton ended with status {status} while starting. {reason}\n{self.log_tail()}"
+                )
             if time.monotonic() > deadline:
                 raise EmbeddedServerError(f"Triton was not ready before the deadline.\n{self.log_tail()}")
             time.sleep(_READY_POLL_S)
 
+    def find_end(self) -> str:
+        """Return that the server itself has ended, or an empty string. Costs one system call."""
+        status = self._process.poll()
+        return "" if status is None else f"tritonserver ended with status {status}"
+
     def find_fault(self) -> str:
-        """Return what died, or an empty string. Triton itself reports a dead stub as ready (2.51, measured)."""
-        if (status := self._process.poll()) is not None:
-            return f"tritonserver ended with status {status}"
+        """Return what died or stays stopped, or an empty string. Triton itself reports it as ready (2.51, measured).
+
+        Call this once a second: a stub counts as stopped when every call for STOPPED_LIMIT_S has seen it so.
+        """
+        if end := self.find_end():
+            return end
         if dead := [stub for stub in self._stubs if not stub.is_alive()]:
             return f"{len(dead)} of Triton's {len(self._stubs)} Python stubs died"
+        if stopped := self._stopped_stubs.find(self._stubs):
+            return f"a signal has stopped {len(stopped)} of Triton's {len(self._stubs)} Python stubs"
         return ""
 
-    def log_tail(self, lines: int = 15) -> str:
-        """Return the errors in the log and its last lines, without Triton's tables."""
-        try:
-            text = self.log_path.read_text(errors="replace").splitlines()
-        except OSError as error:
-            return f"(no log: {error})"
-        text = [line[:_MAX_LOG_LINE_CHARS] for line in text if line and line[0] not in "+|"]
-        errors = [line for line in text[:-lines] if "Z E " in line or "Failed to" in line]
-        return "\n".join(errors[-lines:] + text[-lines:] + [f"(whole log: {self.log_path})"])
+    def cpu_s(self, model: str) -> float:
+        """Return the processor time in seconds that the stubs of a model have used."""
+        return sum(stub.cpu_s() for stub in self._stubs if stub.model == model)
+
+    def log_tail(self) -> str:
+        """Return the errors in the log and its last lines."""
+        return read_log_tail(self.log_path)
 
     def stop(self, *, grace_s: float = EXIT_TIMEOUT_S + 2.0) -> None:
         """End the server and its stubs: by SIGTERM, and by SIGKILL when that takes longer than `grace_s`."""
@@ -186,7 +198,8 @@ class TritonProcess:
 
     def _clean_up(self, *, stubs_grace_s: float) -> None:
         end_stubs(self._folder.path, grace_s=stubs_grace_s, regions=[stub.region for stub in self._stubs])
-        self._region_record.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that has become read-only
+            self._region_record.unlink(missing_ok=True)
         self._folder.remove()
 
 
@@ -203,6 +216,7 @@ def _command(paths: TritonPaths, ports: TritonPorts, folder: RuntimeFolder) -> l
         f"--http-port={ports.http}",
         "--grpc-address=127.0.0.1",
         f"--grpc-port={ports.grpc}",
+        *SERVER_KEEPALIVE_OPTIONS,
         "--metrics-address=127.0.0.1",
         f"--metrics-port={ports.metrics}",
         "--allow-gpu-metrics=false",

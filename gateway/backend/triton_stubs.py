@@ -8,6 +8,7 @@ end (seen on 2.51: `upscale_stream`, 42 MB), and every killed stub leaves its sh
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Collection
@@ -21,9 +22,13 @@ from gateway.backend.runtime_folder import FOLDER_PREFIX
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the kernel's path
 RECORD_SUFFIX = ".stubs"
 SERVER_NAME = "tritonserver"
+# Seconds for which a stub must be stopped before its server counts as broken.
+STOPPED_LIMIT_S = 2.0
 _STUB_NAME = "triton_python_backend_stub"
 _REGION_PREFIX = "triton_python_backend_shm_region_"
 _POLL_INTERVAL_S = 0.03
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Stub:
     region: str
     """Name of the stub's shared memory region in /dev/shm."""
     server_pid: int
+    model: str = ""
+    """Name of the stub's model."""
 
     @property
     def pid(self) -> int:
@@ -49,6 +56,44 @@ class Stub:
             return self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
+
+    def is_stopped(self) -> bool:
+        """Return whether a signal has stopped the process."""
+        try:
+            return self.process.status() == psutil.STATUS_STOPPED
+        except psutil.NoSuchProcess:
+            return False
+
+    def cpu_s(self) -> float:
+        """Return the processor time that the process has used, in seconds; 0 once it has ended."""
+        try:
+            times = self.process.cpu_times()
+        except psutil.NoSuchProcess:
+            return 0.0
+        return float(times.user + times.system)
+
+
+class StoppedStubs:
+    """Remembers which stubs of one server a signal has stopped, and since when. Not safe for several threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        # By process id: when the stub was first seen stopped, and its processor time then.
+        self._seen: dict[int, tuple[float, float]] = {}
+
+    def find(self, stubs: Collection[Stub]) -> list[Stub]:
+        """Return the stubs that every call for STOPPED_LIMIT_S has seen stopped, and that have not run in between.
+
+        A limiter such as cpulimit stops and continues a process many times a second.
+        """
+        now, before = self._clock(), self._seen
+        self._seen = {}
+        for stub in stubs:
+            if stub.is_stopped():
+                cpu_s = stub.cpu_s()
+                since, cpu_s_then = before.get(stub.pid, (now, cpu_s))
+                self._seen[stub.pid] = (since if cpu_s == cpu_s_then else now, cpu_s)
+        return [stub for stub in stubs if now - self._seen.get(stub.pid, (now, 0.0))[0] >= STOPPED_LIMIT_S]
 
 
 def find_stubs(server_pid: int | None = None) -> list[Stub]:
@@ -68,11 +113,17 @@ def end_stubs(folder: Path, *, grace_s: float, regions: Collection[str] = ()) ->
 def record_regions(path: Path, stubs: Collection[Stub]) -> None:
     """Write each stub's server and region to a file for `end_orphaned_stubs`, which a later gateway calls.
 
-    The file is replaced by an atomic rename, so a reader never sees a partial file.
+    The file is replaced by an atomic rename, so a reader never sees a partial file. A full disk costs the record, not
+    the boot: a warning is logged, and the regions stay in /dev/shm only if this gateway is killed.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text("".join(f"{stub.server_pid} {stub.region}\n" for stub in stubs))
-    partial.replace(path)
+    try:
+        partial.write_text("".join(f"{stub.server_pid} {stub.region}\n" for stub in stubs))
+        partial.replace(path)
+    except OSError as error:
+        _log.warning("Cannot record the shared memory of Triton in %s: %s", path, error.strerror or error)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def end_orphaned_stubs(record_folder: Path) -> None:
@@ -88,7 +139,8 @@ def end_orphaned_stubs(record_folder: Path) -> None:
         orphaned = {region for server_pid, region in pairs if not _is_server(int(server_pid))}
         regions |= {region for region in orphaned if _is_region(region)}
         if len(orphaned) == len(pairs):  # otherwise a live server still needs the file
-            record.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a disk that has become read-only
+                record.unlink(missing_ok=True)
     _end(lambda stub: not _is_server(stub.server_pid), 0.0, regions)
 
 
@@ -101,7 +153,7 @@ def _parse_stub(process: psutil.Process) -> Stub | None:
     folder = program.parent.parent
     if program.name != _STUB_NAME or not folder.name.startswith(FOLDER_PREFIX):
         return None
-    return Stub(process, str(folder), words[2], int(words[5]))
+    return Stub(process, str(folder), words[2], int(words[5]), model=Path(words[1]).parent.parent.name)
 
 
 def _is_region(name: str) -> bool:

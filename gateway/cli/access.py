@@ -16,10 +16,12 @@ from gateway.config.settings import Settings
 from gateway.storage.reloading_file import FileError
 
 requests_option = click.option(
-    "--requests", help='Request rate, such as "60 per minute; 500 per day". Default: the setting client_requests.'
+    "--requests",
+    help='Request rate, such as "60 per minute; 500 per day", or "none". Default: the setting client_requests.',
 )
 megapixels_option = click.option(
-    "--megapixels", help='Megapixel rate, such as "100 per hour". Default: the setting client_megapixels.'
+    "--megapixels",
+    help='Megapixel rate, such as "100 per hour", or "none". Default: the setting client_megapixels.',
 )
 
 
@@ -64,7 +66,10 @@ def new(name: str, requests: str | None, megapixels: str | None) -> None:
 def list_keys() -> None:
     """List all keys: ID, creation date, client name, own rates and expiry."""
     now = datetime.now(UTC)
-    for key in _key_store().entries():
+    entries = _key_store().entries()
+    if not entries:
+        click.echo(f"{_settings().keys_path()} has no API keys. Create one with: superres keys new NAME", err=True)
+    for key in entries:
         click.echo(f"{key.id}  {key.created}  {key.name}{_describe(key, now)}")
 
 
@@ -124,7 +129,12 @@ def add_block(network: str, why: str) -> None:
 @block.command("list")
 def list_blocks() -> None:
     """List all blocked networks: who blocked them, and why."""
-    for entry in _blocklist().entries():
+    entries = _blocklist().entries()
+    if not entries:
+        click.echo(
+            f"{_settings().blocklist_path()} blocks no network. Block one with: superres block add NETWORK", err=True
+        )
+    for entry in entries:
         click.echo(f"{entry.network}  {entry.note}".rstrip())
 
 

@@ -1,4 +1,4 @@
-"""The command line `superres`: serve, upscale, settings, usage, and the groups keys, block, weights and plan."""
+"""The command line `superres`: serve, upscale, settings, usage, preflight, plan, mcp; groups: keys, block, weights."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Any, NoReturn
 import click
 
 from gateway.cli.access import block, keys
+from gateway.cli.mcp_command import mcp
 from gateway.config.environment import SettingsRead, read_settings
 from gateway.config.fields import SettingsError
 from gateway.config.settings import SETTINGS
+from gateway.preflight.command import preflight
 from planning.cli import plan
 from swinir.cli import COMMANDS
 from swinir.zoo import DEFAULT_VARIANT
@@ -46,23 +48,53 @@ def serve(**options: Any) -> None:
 
 
 @cli.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IN... OUT|DIR")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IN... OUT")
 @click.option("--variant", help="Variant to use, as listed by `superres weights list`; auto or nearest_x4.")
-@click.option("--format", help="png, jpeg or webp. Default: from the name of OUT; png for a folder.")
-@click.option("--quality", help="Quality of JPEG and WebP, 1 to 100.")
+@click.option(
+    "--format",
+    help="png, jpeg, jpg, webp, avif, or same as the input. Default: from the name of OUT; png for a folder.",
+)
+@click.option("--quality", help="Quality of JPEG, AVIF and lossy WebP, 1 to 100.")
+@click.option("--lossless", flag_value="1", help="Keep every pixel of WebP exactly; PNG always does.")
+@click.option("--depth", help="Bits per channel of PNG results: 8, 16, or auto, as the input has. Default: auto.")
 @click.option(
     "--strength", help="How much of the restoration to keep, 0 to 1, if the variant keeps the size. Default: 1."
 )
+@click.option("--scale", help="Side of the result / side of the image, such as 1.5; at most that of the variant.")
+@click.option("--width", help="Width of the result in pixels; with --height the result fits inside both.")
+@click.option("--height", help="Height of the result in pixels.")
+@click.option("--megapixels", help="Pixels of the result in millions, such as 12.5.")
+@click.option(
+    "--metadata",
+    help="keep: EXIF, the location included, XMP, IPTC and comments stay in the results. Default: strip.",
+)
+@click.option(
+    "--transparent-colour",
+    help="bleed: under full transparency use the colours of visible neighbours. keep: upscale the colours there, for "
+    "textures of games. Default: bleed.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
-def upscale(paths: tuple[Path, ...], *, overwrite: bool, **parameters: str | None) -> None:
-    """Upscale image files. Uses the Triton at SUPERRES_BACKEND_ADDRESS, or starts the embedded one.
+@click.option("--skip-existing", is_flag=True, help="Leave out images whose result exists; goes on after a stop.")
+@click.option("--dry-run", is_flag=True, help="Show what would be made, with sizes and time; write nothing.")
+@click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
+@click.option("--to", metavar="URL", help="Upscale on the running service at this address.")
+@click.option("--key", "ask_for_key", is_flag=True, help="Ask for the API key of --to. Keys never go in arguments.")
+@click.option("--key-file", type=click.Path(path_type=Path), help="File with the API key of --to.")
+def upscale(paths: tuple[Path, ...], **options: Any) -> None:
+    """Upscale image files, folders, or standard input.
 
-    Exit code: 0 success, 2 invalid usage, 3 an input was rejected, 4 the backend failed.
+    IN is a file, a folder (searched with all folders in it), or - for standard input. OUT is a file, a folder, or -
+    for standard output. Uses the Triton at SUPERRES_BACKEND_ADDRESS, or starts the embedded one; with --to, a running
+    service, whose API key is in SUPERRES_CLIENT_KEY.
+
+    With the embedded one, the limits of images follow from the memory of this machine, unless a setting such as
+    SUPERRES_MAX_PIXELS is set.
+
+    Exit code: 0 success, 2 invalid usage, 3 an input was rejected, 4 the backend or the service failed, 130 Ctrl-C.
     """
-    from gateway.cli import upscale as upscale_command  # noqa: PLC0415 - gRPC takes a second to import
+    from gateway.cli import upscale_arguments  # noqa: PLC0415 - gRPC takes a second to import
 
-    chosen = {name: value for name, value in parameters.items() if value is not None}
-    sys.exit(upscale_command.run(_settings({}).settings, list(paths), chosen, overwrite=overwrite))
+    sys.exit(upscale_arguments.run(_settings({}), list(paths), options, sys.argv[1:]))
 
 
 @cli.command()
@@ -95,11 +127,10 @@ def usage(month: str) -> None:
     """Show the GPU seconds of each month, and of each client in one month."""
     # Imported here so that `keys` and other commands start quickly.
     from gateway.cli import usage as usage_command  # noqa: PLC0415
-    from gateway.usage import meter  # noqa: PLC0415
-    from gateway.usage.store import UsageStoreError  # noqa: PLC0415
+    from gateway.usage.records import UsageStoreError  # noqa: PLC0415
 
     try:
-        click.echo(usage_command.describe(_settings({}).settings, month, meter.format_month(time.time())))
+        click.echo(usage_command.describe(_settings({}).settings, month))
     except UsageStoreError as error:
         _fail(error)
 
@@ -115,6 +146,8 @@ def weights(context: click.Context) -> None:
 cli.add_command(keys)
 cli.add_command(block)
 cli.add_command(plan)
+cli.add_command(mcp)
+cli.add_command(preflight)
 for _command in COMMANDS:
     weights.add_command(_command)
 

@@ -1,198 +1,251 @@
-"""`superres upscale`: upscales image files. Starts the embedded Triton unless backend_address is set.
+"""`superres upscale`: upscales image files, here or on a service elsewhere.
 
 A file that fails does not stop the others. The exit code says whether an input or the backend was the cause.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
-import sys
-import tempfile
-import time
-import uuid
+import math
+import shlex
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import click
 
-from gateway.backend import embedded
-from gateway.backend.interface import Backend, BackendError
-from gateway.backend.triton_install import EmbeddedServerError
+from gateway.cli import dry_run as dry_run_command
+from gateway.cli.batch import AlreadyDone, Batch, InputFileError, read_sides
+from gateway.cli.pace import Pace
+from gateway.cli.progress import ProgressReport
+from gateway.cli.service import Facts, ResultWriter, ServiceError, UpscaleError, UpscaleService
+from gateway.cli.sources import STANDARD_STREAM, FoundSources, Source, SourceError, find_sources
+from gateway.cli.targets import TargetError, WriteError, read_target
 from gateway.config.settings import Settings
-from gateway.error_mapping import problem_from_image_error
-from gateway.jobs.choice import choose_variant, describe_choice
-from gateway.jobs.options import FORMATS, UpscaleOptions, UpscaleRequest, make_request, parse_options, safe_stem
-from gateway.jobs.queue import Capacity, JobQueue
-from gateway.jobs.runner import JobRunner
+from gateway.jobs.options import parse_options
 from gateway.problems import Problem
-from preprocessing.codec import decode
-from preprocessing.errors import ImageError
 
 EXIT_OK = 0
 # At least one input was rejected, or could not be read or written. The others were upscaled.
 EXIT_REJECTED = 3
-# The backend did not start, or failed or was too slow for at least one input.
+# The backend or the service failed, cannot be reached, or was too slow for at least one input.
 EXIT_BACKEND = 4
-_FORMATS_BY_SUFFIX = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+# Added to the number of the signal that ended the command, as shells do: 130 after Ctrl-C.
+EXIT_SIGNAL = 128
+
+# Errors of one image. The others are still upscaled.
+_ONE_IMAGE = (InputFileError, WriteError, UpscaleError, Problem)
 
 
-class InputFileError(Exception):
-    """A file cannot be read or written; the message is for the user."""
+@dataclass(frozen=True)
+class Flags:
+    """What to do besides upscaling."""
+
+    overwrite: bool = False
+    """Replace existing files."""
+    skip_existing: bool = False
+    """Leave out images whose result exists."""
+    dry_run: bool = False
+    """Show what would be made, and write nothing."""
+    quiet: bool = False
+    """Print errors only."""
 
 
-def run(settings: Settings, paths: list[Path], parameters: dict[str, str], *, overwrite: bool) -> int:
-    """Upscale all paths but the last into the last one, and return the exit code. Raises click.UsageError."""
-    sources, target, is_folder = _read_paths(paths)
-    if "format" not in parameters and not is_folder:
-        parameters = {**parameters, "format": _output_format(target)}
+@dataclass
+class _Counts:
+    """How many images ended in which way."""
+
+    upscaled: int = 0
+    existing: int = 0
+    failed: int = 0
+
+
+def run(
+    settings: Settings,
+    paths: list[Path],
+    parameters: dict[str, str],
+    *,
+    flags: Flags | None = None,
+    service: AbstractContextManager[UpscaleService] | None = None,
+    arguments: Sequence[str] = (),
+) -> int:
+    """Upscale all paths but the last into the last one, and return the exit code. Raises click.UsageError.
+
+    `service` is the one elsewhere; without it this machine upscales. `arguments` are those of the command, which an
+    interrupted run names to go on.
+    """
+    flags = flags or Flags()
+    with _open_service(settings, service) as opened:
+        batch, found = _read_batch(opened, paths, parameters, flags)
+        pace = Pace(Path(settings.state_dir) / "pace.json", opened.name)
+        try:
+            batch.check(makes_folder=not flags.dry_run)
+        except TargetError as error:
+            raise click.UsageError(str(error)) from error
+        if flags.dry_run:
+            return EXIT_REJECTED if dry_run_command.describe(batch, found, pace, settings) else EXIT_OK
+        return _Run(batch, opened, pace, ProgressReport(is_quiet=flags.quiet), _describe_resume(arguments, batch)).run(
+            found
+        )
+
+
+def _open_service(
+    settings: Settings, service: AbstractContextManager[UpscaleService] | None
+) -> AbstractContextManager[UpscaleService]:
+    if service is not None:
+        return service
+    from gateway.cli.local_service import LocalService  # noqa: PLC0415 - gRPC takes time to import
+
+    return LocalService(settings)
+
+
+def _read_batch(
+    service: UpscaleService, paths: list[Path], parameters: dict[str, str], flags: Flags
+) -> tuple[Batch, FoundSources]:
+    """Return what to upscale, from the arguments; raises click.UsageError."""
+    *inputs, last = paths
+    if not inputs:
+        raise click.UsageError("Missing argument: give at least one input file, then the output file or folder.")
+    if flags.overwrite and flags.skip_existing:
+        raise click.UsageError("--overwrite and --skip-existing exclude each other.")
+    if inputs.count(Path(STANDARD_STREAM)) > 1:
+        raise click.UsageError("Standard input (-) holds one image. Name it once.")
     try:
-        options = parse_options(parameters, settings)
+        target = read_target(last, is_for_several=len(inputs) > 1 or inputs[0].is_dir())
+        if "format" not in parameters and (format_ := target.format):
+            parameters = {**parameters, "format": format_}
+        options = parse_options(parameters, service.settings)
+        if not options.output.is_same and target.format not in (None, options.format):
+            raise click.UsageError(
+                f"{target} ends in {target.path.suffix}, but the requested format is {options.format}."
+            )
+        found = find_sources(inputs, target.path if target.is_folder else None)
+    except (TargetError, SourceError) as error:
+        raise click.UsageError(str(error)) from error
     except Problem as problem:
         raise click.UsageError(problem.detail) from problem
-    if not is_folder and _output_format(target) != options.format:
-        raise click.UsageError(f"{target} ends in {target.suffix}, but the requested format is {options.format}.")
+    if not found.sources and not found.unreadable:
+        raise click.UsageError(f"No images found in {', '.join(map(str, inputs))}. {found.describe_left_out()}")
+    return Batch(found.sources, target, options, service.settings, flags.overwrite, flags.skip_existing), found
 
-    destinations = _choose_destinations(sources, target, options) if is_folder else [target]
 
-    exit_code = EXIT_OK
-    pairs = list(zip(sources, destinations, strict=True))
-    with _BackendSession(settings) as session, click.progressbar(pairs, label="Upscaling", file=sys.stderr) as bar:
-        for source, destination in bar:
+class _Run:
+    """Upscales the images of a batch, one after the other."""
+
+    def __init__(self, batch: Batch, service: UpscaleService, pace: Pace, report: ProgressReport, resume: str) -> None:
+        """`resume` is a sentence on how to go on after an interruption."""
+        self._batch = batch
+        self._service = service
+        self._pace = pace
+        self._report = report
+        self._resume = resume
+        self._counts = _Counts()
+        self._exit_code = EXIT_OK
+
+    def run(self, found: FoundSources) -> int:
+        """Return the exit code."""
+        for sentence in found.unreadable:
+            self._fail(sentence, EXIT_REJECTED)
+        if left_out := found.describe_left_out():
+            self._report.say(left_out)
+        self._report.begin(len(found.sources), self._batch.pixels())
+        received: list[int] = []
+        try:
+            with _stopping_signals(received):
+                self._upscale_all()
+        except KeyboardInterrupt:
+            self._report.error(f"Interrupted. {self._describe_counts()} No partial image is left.{self._resume}")
+            return EXIT_SIGNAL + (received[0] if received else signal.SIGINT)
+        except ServiceError as error:
+            self._report.error(f"superres: {error}")
+            self._report.error(f"Stopped. {self._describe_counts()}{self._resume}")
+            return EXIT_BACKEND
+        except WriteError as error:
+            self._report.error(f"Stopped: {error} {self._describe_counts()}{self._resume}")
+            return max(self._exit_code, EXIT_REJECTED)
+        finally:
+            self._report.close()
+            self._pace.save()
+        if len(found.sources) > 1:
+            self._report.say(self._describe_counts())
+        return self._exit_code
+
+    def _upscale_all(self) -> None:
+        for source in self._batch.sources:
+            self._report.begin_image(str(source), math.prod(read_sides(source)))
+            was_upscaled = False
             try:
-                request = _read_request(source, options, settings)
-                if options.must_choose:
-                    request = _choose_variant(request)
-                    destination = destination.with_name(request.filename) if is_folder else destination  # noqa: PLW2901
-                _check_destination(destination, overwrite=overwrite)
-                result = session.runner().run(request, uuid.uuid4().hex[:16])
-                _write(destination, result.data)
-            except (BackendError, EmbeddedServerError) as error:  # it does not start, so the other files would fail too
-                click.echo(f"\nsuperres: {error}", err=True)
-                session.keep_log()
-                return EXIT_BACKEND
-            except (Problem, InputFileError) as problem:
-                if is_backend_fault := isinstance(problem, Problem) and problem.status >= 500:
-                    session.keep_log()
-                exit_code = max(exit_code, EXIT_BACKEND if is_backend_fault else EXIT_REJECTED)
-                click.echo(f"\n{source}: {problem}", err=True)
-            else:
-                size = f"{result.width}x{result.height}"
-                click.echo(f"\n{source} -> {destination}  {size}  {result.seconds:.1f} s", err=True)
-                if choice := describe_choice(request.options):
-                    click.echo(f"  {choice.sentence}", err=True)
-                for note in result.notes:
-                    click.echo(f"  {note}", err=True)
-    return exit_code
+                self._upscale(source)
+                was_upscaled = True
+            except AlreadyDone as done:
+                self._counts.existing += 1
+                self._report.say(f"{source}: left out, {done}.")
+            except _ONE_IMAGE as error:
+                is_service_fault = isinstance(error, UpscaleError) and error.is_service_fault
+                self._fail(f"{source}: {error}", EXIT_BACKEND if is_service_fault else EXIT_REJECTED)
+                if isinstance(error, WriteError) and error.is_final:
+                    raise
+            self._report.end_image(was_upscaled=was_upscaled)
+
+    def _upscale(self, source: Source) -> None:
+        request = self._batch.prepare(source)
+        written: list[str] = []
+
+        def save(facts: Facts) -> AbstractContextManager[ResultWriter]:
+            target = self._batch.target
+            written.append(str(target if target.is_stream else self._batch.destination(source, facts.filename)))
+            return self._batch.open_result(source, facts.filename)
+
+        facts = self._service.upscale(request, save, self._report)
+        self._counts.upscaled += 1
+        if facts.work_s is not None:
+            self._pace.note(facts.variant, request.pixels, facts.work_s)
+        self._report.say(f"{source} -> {written[-1]}  {facts.width}x{facts.height}  {facts.seconds:.1f} s")
+        for note in facts.notes:
+            self._report.say(f"  {note}")
+
+    def _fail(self, text: str, exit_code: int) -> None:
+        self._counts.failed += 1
+        self._exit_code = max(self._exit_code, exit_code)
+        self._report.error(text)
+
+    def _describe_counts(self) -> str:
+        counts, total = self._counts, len(self._batch.sources)
+        parts = [f"{counts.upscaled} of {total} images upscaled"]
+        parts += [f"{counts.existing} there already"] if counts.existing else []
+        parts += [f"{counts.failed} failed"] if counts.failed else []
+        return ", ".join(parts) + "."
 
 
-class _BackendSession:
-    """The backend: started for the first valid file, closed after the last."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._backend: Backend | None = None
-        # A running `superres serve` may use the same folder, and must keep its own log.
-        self._log_path = Path(settings.state_dir) / f"triton-{secrets.token_hex(4)}.log"
-        self._keeps_log = False
-
-    def __enter__(self) -> _BackendSession:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._backend is not None:
-            self._backend.close()
-        if not self._keeps_log:
-            for path in (self._log_path, self._log_path.with_suffix(".previous.log")):
-                path.unlink(missing_ok=True)
-
-    def keep_log(self) -> None:
-        """Keep the server's log at the end: it says why something failed."""
-        self._keeps_log = True
-
-    def runner(self) -> JobRunner:
-        if self._backend is None:
-            self._backend = embedded.make_backend(self._settings, self._log_path.name)
-            if isinstance(self._backend, embedded.EmbeddedBackend):
-                click.echo("\nStarting the embedded Triton ...", err=True)
-                self._backend.wait_until_ready(time.monotonic() + embedded.READY_LIMIT_S)
-        return JobRunner(self._backend, JobQueue(Capacity(running=1, waiting=0)), deadline_s=self._settings.deadline_s)
+def _describe_resume(arguments: Sequence[str], batch: Batch) -> str:
+    """Return a sentence with the command that does the rest; empty if no command can do that."""
+    if not arguments or not batch.target.is_folder or any(source.is_standard_input for source in batch.sources):
+        return ""
+    if batch.overwrite:
+        return " The same command upscales all of them again."
+    rest = list(arguments) + ([] if batch.skip_existing else ["--skip-existing"])
+    return f"\nTo go on: {shlex.join(['superres', *rest])}"
 
 
-def _read_paths(paths: list[Path]) -> tuple[list[Path], Path, bool]:
-    """Return (inputs, target, whether the target is a folder)."""
-    *sources, target = paths
-    if not sources:
-        raise click.UsageError("Missing argument: give at least one input file, then the output file or folder.")
-    is_folder = target.is_dir() or len(sources) > 1 or target.suffix == ""
-    if is_folder and target.exists() and not target.is_dir():
-        raise click.UsageError(f"{target} is a file. The output of several inputs must be a folder.")
-    return sources, target, is_folder
+@contextmanager
+def _stopping_signals(received: list[int]) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, and append their number; what is ignored stays ignored."""
 
+    def stop(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
 
-def _choose_destinations(sources: list[Path], folder: Path, options: UpscaleOptions) -> list[Path]:
-    """Return the output path of each input. Rejects two inputs with the same output path before any work starts."""
-    sources_by_destination: dict[Path, Path] = {}
-    for source in sources:
-        destination = folder / options.result_filename(safe_stem(source.name))
-        if destination in sources_by_destination:
-            earlier = sources_by_destination[destination]
-            raise click.UsageError(
-                f"{earlier} and {source} would both be written to {destination}. "
-                "Rename one of them, or use separate folders."
-            )
-        sources_by_destination[destination] = source
-    return list(sources_by_destination)
-
-
-def _output_format(target: Path) -> str:
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGTERM, signal.SIGHUP) if is_main else ()
+    before = {number: signal.getsignal(number) for number in numbers}
+    taken = [number for number in numbers if before[number] == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, stop)
     try:
-        return _FORMATS_BY_SUFFIX[target.suffix.lower()]
-    except KeyError:
-        raise click.UsageError(
-            f"Unknown format {target.suffix!r} of {target}. The formats are {', '.join(FORMATS)}."
-        ) from None
-
-
-def _read_request(source: Path, options: UpscaleOptions, settings: Settings) -> UpscaleRequest:
-    try:
-        size = source.stat().st_size
-        if size > settings.max_upload_bytes:
-            raise InputFileError(
-                f"The file has {size:,} bytes; the limit is {settings.max_upload_bytes:,} (max_upload_bytes)."
-            )
-        data = source.read_bytes()
-    except OSError as error:
-        raise InputFileError(f"The file cannot be read: {error.strerror}.") from error
-    return make_request(data, source.name, options, settings)
-
-
-def _choose_variant(request: UpscaleRequest) -> UpscaleRequest:
-    """Return the request with the variant that fits the image, which names the output; raises a Problem."""
-    try:
-        return choose_variant(request, decode(request.upload))
-    except ImageError as error:
-        raise problem_from_image_error(error) from error
-
-
-def _check_destination(target: Path, *, overwrite: bool) -> None:
-    if target.exists() and not overwrite:
-        raise InputFileError(f"{target} already exists. Use --overwrite to replace it.")
-
-
-def _write(target: Path, data: bytes) -> None:
-    """Write the whole file or nothing: no partial image is ever left under this name."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            try:
-                file.write(data)
-                file.close()
-                umask = os.umask(0)
-                os.umask(umask)
-                Path(file.name).chmod(0o666 & ~umask)
-                Path(file.name).replace(target)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise InputFileError(f"{target} cannot be written: {error.strerror}.") from error
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, before[number])

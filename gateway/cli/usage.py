@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.config.settings import Settings
-from gateway.usage.store import MonthlyUsage, open_usage_store
+from gateway.usage.records import MonthlyUsage, format_month
+from gateway.usage.store import open_usage_store
+from gateway.usage.unwritten import UnwrittenUsageFile, describe_batches
 
 _KINDS = ("gpu_s", "boot_s", "work_s", "idle_s")
 
 
-def describe(settings: Settings, name: str, current: str) -> str:
+def describe(settings: Settings, name: str) -> str:
     """Return a table of all months, and one of the clients in the month `name`, or in the current one.
 
     Raises UsageStoreError.
     """
-    months = open_usage_store(settings.usage_path(), settings.redis_url).read()
+    store = open_usage_store(settings.usage_path(), settings.redis_url)
+    months = store.read()
+    current = format_month(store.now())  # known after the reading, because Redis's clock decides
     month = months.get(name or current, MonthlyUsage(name or current))
     shown = sorted({*months, month.name})
     lines = _table(
@@ -27,6 +31,11 @@ def describe(settings: Settings, name: str, current: str) -> str:
         share = f"{100 * spent / settings.monthly_gpu_budget_s:.0f} %"
         budget = f"monthly_gpu_budget_s = {settings.monthly_gpu_budget_s:,.0f}"
         lines.append(f"{current}: {share} of the budget used ({budget}).")
+    unwritten = UnwrittenUsageFile.next_to(settings.usage_path())
+    if batches := unwritten.read():
+        lines.append(
+            f"Not included: {describe_batches(batches)} in {unwritten.path}. The next start of the gateway adds them."
+        )
     lines += ["", f"Compute seconds by client in {month.name}:"]
     clients = sorted(month.clients.items(), key=lambda one: -one[1].work_s)
     if not clients:

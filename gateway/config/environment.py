@@ -13,7 +13,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from gateway.config.fields import PREFIX, Setting, SettingsError, Value
+from gateway.config.paths import default_state_dir, make_absolute
 from gateway.config.settings import SETTINGS, Settings
+
+CLIENT_KEY_VARIABLE = "SUPERRES_CLIENT_KEY"
+"""Variable with the API key that `superres upscale --to` sends. No setting: the gateway never reads its value."""
 
 _MAX_SECRET_BYTES = 4_096
 
@@ -56,19 +60,35 @@ def read_settings(
             if option is not None:
                 values[row.name], sources[row.name] = option, f"--{row.name.replace('_', '-')}"
             elif found := _find(row, environ):
-                sources[row.name], text = found
-                values[row.name] = row.parse(text)
+                sources[row.name] = found[0]
+                values[row.name] = _parse(row, *found)
         except SettingsError as error:
             errors.append(str(error))
-    if not values.get("state_dir"):
-        values["state_dir"] = _default_state_dir(environ)
     try:
+        if not values.get("state_dir"):
+            values["state_dir"] = default_state_dir(environ)
         settings = Settings(**values)  # type: ignore[arg-type]  # each value has the type of its field
     except SettingsError as error:
         errors.append(str(error))
     if errors:
         raise SettingsError("\n".join(errors))
     return SettingsRead(settings, {row.name: sources.get(row.name, "default") for row in SETTINGS})
+
+
+def read_client_key_variable(environ: Mapping[str, str] | None = None) -> str:
+    """Return the value of CLIENT_KEY_VARIABLE; an empty text without one."""
+    return (os.environ if environ is None else environ).get(CLIENT_KEY_VARIABLE, "").strip()
+
+
+def _parse(row: Setting, variable: str, text: str) -> Value:
+    """Return the value of a variable. Raises SettingsError, which names a variable that other programs use, too."""
+    try:
+        value = row.parse(text)
+        return make_absolute(row.name, value) if isinstance(value, str) else value
+    except SettingsError as error:
+        if variable != row.fallback_variable:
+            raise
+        raise SettingsError(f"{error} It comes from the variable {variable}.") from error
 
 
 def _find(row: Setting, environ: Mapping[str, str]) -> tuple[str, str] | None:
@@ -106,7 +126,7 @@ def _check_names(environ: Mapping[str, str]) -> list[str]:
     renamed = {PREFIX + old.upper(): PREFIX + new.upper() for old, new in _RENAMED.items()}
     errors = []
     for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable in known:
+        if not variable.startswith(PREFIX) or variable in (*known, CLIENT_KEY_VARIABLE):
             continue
         if variable in renamed:
             errors.append(f"{variable} was renamed to {renamed[variable]}.")
@@ -118,10 +138,3 @@ def _check_names(environ: Mapping[str, str]) -> list[str]:
             hint = f"Did you mean {PREFIX}{close[0]}?" if close else "`superres settings` lists all settings."
             errors.append(f"Unknown setting {variable}. {hint}")
     return errors
-
-
-def _default_state_dir(environ: Mapping[str, str]) -> str:
-    # XDG Base Directory Specification: a relative path is ignored.
-    base = environ.get("XDG_STATE_HOME", "")
-    home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
-    return str((Path(base) if Path(base).is_absolute() else home / ".local" / "state") / "superres")

@@ -43,6 +43,8 @@ def describe_choice(options: UpscaleOptions) -> Choice | None:
     sentence = f"Looks like {content.description} ({content.evidence}): {options.variant.name}."
     if missing := candidates.find_gap(content.kind):
         sentence += f" {missing} would fit better, but this service does not offer it."
+    elif oversized := candidates.find_oversized(content.kind):
+        sentence += f" {oversized} would fit better, but it makes too many pixels of an image of this size."
     second = candidates.second(content.kind)
     return Choice(
         kind=str(content.kind),

@@ -9,6 +9,7 @@ from typing import Literal, Protocol, TypeAlias
 from gateway.backend.interface import Band
 from gateway.cancellation import CancelToken
 from gateway.jobs.options import UpscaleRequest
+from gateway.jobs.phases import PhaseTimer
 from gateway.jobs.queue import QueuePosition
 from swinir.checks import OutputChecks
 
@@ -42,11 +43,14 @@ class Progress:
     """Seconds since the request."""
     left_s: float
     """Estimated seconds left, from the pace of the bands so far; the backend's boot is not counted."""
-    band: Band
+    band: Band | None
+    """The rows that were finished; None for a band of the alpha, which is enlarged ahead of the colours."""
     width: int
     """Width of the whole output, in pixels."""
     height: int
     """Height of the whole output, in pixels."""
+    icc_profile: bytes | None = None
+    """The profile that describes the band in a JPEG: for greyscale or RGB, as its header says."""
 
 
 OnProgress: TypeAlias = Callable[[Progress], None]
@@ -77,6 +81,24 @@ class Job(Protocol):
     @property
     def position(self) -> QueuePosition:
         """Position in the queue."""
+        ...
+
+    @property
+    def bands_done(self) -> int:
+        """Number of bands that the backend has sent; 0 for a cached result."""
+        ...
+
+    @property
+    def gpu_s(self) -> float:
+        """Seconds that the network has worked; 0 for a cached result."""
+        ...
+
+    counts_image: bool
+    """Whether `run` charges the finished image. An asynchronous job charges it once its end is stored."""
+
+    @property
+    def phases(self) -> PhaseTimer:
+        """The time that the job spends in each phase; a cached one has no phases."""
         ...
 
     def run(self, on_progress: OnProgress = ignore_progress) -> Result:

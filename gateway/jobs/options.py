@@ -1,72 +1,76 @@
-"""Options of an upscale request (variant, format, quality, strength) and the checks of an upload's header.
+"""Options of an upscale request (variant, format, size and others) and the checks of an upload's header.
 
 Decodes nothing.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import get_args
 
 from gateway import problems
 from gateway.config.settings import Settings
 from gateway.error_mapping import problem_from_image_error
-from gateway.jobs.offered_variants import find_offered_variant, weights_version
-from preprocessing.codec import (
-    DEFAULT_QUALITY,
-    FORMAT_NAMES,
-    MAX_OUTPUT_SIDES,
-    OutputFormat,
-    Upload,
-    UploadLimits,
-    check_output,
-    max_output_pixels,
-    probe,
-    working_bytes,
+from gateway.jobs.filenames import fit_name, safe_stem
+from gateway.jobs.limits import (
+    check_cost,
+    check_memory,
+    check_reach,
+    find_16_bit_obstacle,
+    max_upload_pixels,
+    probe_first_bytes,
+    probe_upload,
 )
+from gateway.jobs.offered_variants import find_offered_variant, weights_version
+from gateway.jobs.output_options import PARAMETERS as OUTPUT_PARAMETERS
+from gateway.jobs.output_options import OutputOptions, parse_flag, parse_output_options
+from gateway.jobs.result_metadata import MetadataChoice, parse_metadata
+from gateway.jobs.result_size import SIZE_PARAMETERS, ResultSize, parse_decimal, parse_size
+from gateway.jobs.transparent_colour import TransparentColour, parse_transparent_colour
+from preprocessing.codec import OutputFormat, Upload, check_output, working_bytes
 from preprocessing.content import Content
-from preprocessing.errors import ImageError, SideTooLongError, TooManyPixelsError, UnknownFormatError
+from preprocessing.errors import ImageError
 from preprocessing.mixing import FULL_STRENGTH_PERCENT
 from swinir.auto import AUTO, Candidates
 from swinir.zoo import Variant
 
-FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
-PARAMETERS = ("variant", "format", "quality", "strength")
-MAX_STEM_LENGTH = 80
+PARAMETERS = ("variant", *OUTPUT_PARAMETERS, "strength", *SIZE_PARAMETERS, "metadata", "transparent_colour")
 
-# UTF-8 bytes of a stem. With the variant and the extension, the name stays below the 255 bytes of most file systems.
-MAX_STEM_BYTES = 160
-
-_UNSAFE = re.compile(r"[^\w.-]+")
-
-# A decimal number as JSON and Python write it. Not NaN, not 0,5, and no digits other than ASCII's.
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-
-# Longer than any number that a program writes. The pattern takes quadratic time for a long run of digits.
-_MAX_NUMBER_LENGTH = 40
+# Images that Triton's model `swinir` runs together: `large_jobs.SMALL_PIXELS` of the engine.
+SMALL_IMAGE_PIXELS = 128 * 128
 
 
 @dataclass(frozen=True)
 class UpscaleOptions:
-    """Variant and output format."""
+    """Variant, output and strength."""
 
     variant: Variant
     """The variant to use. While `candidates` is set, the one of them with the largest result, for limits."""
-    format: OutputFormat
-    quality: int
-    """JPEG and WebP quality, 1 to 100; ignored for PNG."""
+    output: OutputOptions
+    """Format and quality of the result's file."""
     weights_version: str = ""
     """Changes when the variant's weights are replaced; empty for bundled weights."""
     strength_percent: int = FULL_STRENGTH_PERCENT
     """Share of the network's change that the result keeps, 0 to 100; below 100 only if the variant keeps the size."""
+    size: ResultSize = field(default_factory=ResultSize)
+    """The requested size of the result; the variant's result is shrunk to it."""
+    metadata: MetadataChoice = "strip"
+    """Whether the result keeps the metadata of the upload."""
+    has_provenance: bool = True
+    """Whether the result's metadata say how it was made: the setting `provenance`."""
+    transparent_colour: TransparentColour = "bleed"
+    """What becomes of the colours under full transparency."""
     candidates: Candidates | None = field(default=None, compare=False)
     """What `variant=auto` chooses from; None for a variant by name, and never changed by the choice."""
     candidate_versions: Mapping[str, str] = field(default_factory=dict, compare=False)
     """The version of the weights of each candidate, by name."""
     content: Content | None = None
     """What the image shows, once `variant=auto` has chosen by it."""
+
+    @property
+    def format(self) -> OutputFormat:
+        """Format of the result; for `format=same`, known once the upload is."""
+        return self.output.format
 
     @property
     def strength(self) -> float:
@@ -78,6 +82,11 @@ class UpscaleOptions:
         """Whether the variant is still to be chosen from the decoded image."""
         return self.candidates is not None and self.content is None
 
+    @property
+    def variant_name(self) -> str:
+        """Name of the variant; "auto" until it is chosen."""
+        return AUTO if self.must_choose else self.variant.name
+
     def choose(self, content: Content) -> UpscaleOptions:
         """Return the options with the variant for an image that shows this."""
         if self.candidates is None:
@@ -86,14 +95,16 @@ class UpscaleOptions:
         version = self.candidate_versions[variant.name]
         return replace(self, variant=variant, weights_version=version, content=content)
 
-    def result_filename(self, stem: str) -> str:
-        """Return the file name of a result, such as photo_compact_x4.png."""
+    def result_filename(self, stem: str, shrunk_to: tuple[int, int] | None = None) -> str:
+        """Return the file name of a result, such as photo_compact_x4.png, or photo_compact_x4_800x600.png."""
         variant = self.variant
         scale = f"_x{variant.scale}"
         name = variant.name if variant.name.endswith(scale) else variant.name + scale
         if self.strength_percent != FULL_STRENGTH_PERCENT:
             name += f"_strength{self.strength_percent}"
-        return f"{stem}_{name}.{self.format}"
+        if shrunk_to:
+            name += f"_{shrunk_to[0]}x{shrunk_to[1]}"
+        return fit_name(stem, f"_{name}{self.output.suffix}")
 
 
 @dataclass(frozen=True)
@@ -111,23 +122,53 @@ class UpscaleRequest:
         return self.upload.width * self.upload.height
 
     @property
+    def is_small(self) -> bool:
+        """Whether the backend runs the image in one batch with others."""
+        return self.pixels <= SMALL_IMAGE_PIXELS
+
+    @property
     def working_bytes(self) -> int:
         """Maximum memory that the job needs, in bytes."""
-        return working_bytes(self.upload, self.options.variant.scale, self.options.format)
+        options, shrunk_to = self.options, self.shrunk_to
+        return working_bytes(
+            self.upload,
+            options.variant.scale,
+            options.format,
+            shrunk_to,
+            is_lossless=options.output.is_lossless,
+            depth=options.output.depth,
+        )
+
+    @property
+    def shrunk_to(self) -> tuple[int, int] | None:
+        """Width and height to which the variant's result is shrunk; None if it is not."""
+        fitted = self.options.size.fit(self.upload.width, self.upload.height)
+        return None if fitted == self._made else fitted
+
+    @property
+    def width(self) -> int:
+        """Pixels per row of the result."""
+        return (self.shrunk_to or self._made)[0]
+
+    @property
+    def height(self) -> int:
+        """Rows of the result."""
+        return (self.shrunk_to or self._made)[1]
+
+    @property
+    def _made(self) -> tuple[int, int]:
+        """Width and height of what the variant makes."""
+        scale = self.options.variant.scale
+        return self.upload.width * scale, self.upload.height * scale
 
     @property
     def filename(self) -> str:
         """File name of the result, such as photo_compact_x4.png."""
-        return self.options.result_filename(self.stem)
+        return self.options.result_filename(self.stem, self.shrunk_to)
 
     def choose(self, content: Content) -> UpscaleRequest:
         """Return the request with the variant for an image that shows this."""
         return replace(self, options=self.options.choose(content))
-
-
-def upload_limits(settings: Settings) -> UploadLimits:
-    """Return the limits that the settings put on uploads."""
-    return UploadLimits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels, max_side=settings.max_side)
 
 
 def parse_options(parameters: Mapping[str, str], settings: Settings) -> UpscaleOptions:
@@ -139,104 +180,110 @@ def parse_options(parameters: Mapping[str, str], settings: Settings) -> UpscaleO
     offered = settings.offered()
     candidates = Candidates(offered) if name == AUTO and offered else None
     variant = candidates.largest() if candidates else find_offered_variant(name, settings)
-    if (format_ := parameters.get("format") or "png") not in FORMATS:
-        raise _bad_parameter("format", f"Unknown output format {format_[:40]!r}", FORMATS)
-    quality = parameters.get("quality") or str(DEFAULT_QUALITY)
-    if not (quality.isascii() and quality.isdigit() and len(quality) <= 3 and 1 <= int(quality) <= 100):
-        raise problems.BadParameter(
-            f"Invalid quality {quality[:40]!r}: use a whole number from 1 to 100 (default: {DEFAULT_QUALITY}).",
-            parameter="quality",
-        )
+    output = parse_output_options(parameters)
     strength_percent = FULL_STRENGTH_PERCENT
     if (strength := parameters.get("strength")) is not None:
         strength_percent = parse_strength(strength)
         _check_strength(strength_percent, name, variant, settings)
     return UpscaleOptions(
         variant=variant,
-        format=next(f for f in FORMATS if f == format_),
-        quality=int(quality),
+        output=output,
         weights_version=weights_version(variant, settings),
         strength_percent=strength_percent,
+        size=parse_size(parameters),
+        metadata=parse_metadata(parameters.get("metadata") or ""),
+        has_provenance=settings.provenance == "on",
+        transparent_colour=parse_transparent_colour(parameters.get("transparent_colour", "")),
         candidates=candidates,
-        candidate_versions={row.name: weights_version(row, settings) for row in candidates.variants()}
-        if candidates
-        else {},
+        candidate_versions=_versions(candidates, settings),
     )
 
 
 def parse_strength(text: str) -> int:
     """Return a strength from 0 to 1 in percent, rounded to 0.01; raise BadParameter for anything else."""
-    is_number = len(text) <= _MAX_NUMBER_LENGTH and _NUMBER.fullmatch(text)
-    if not is_number or not 0 <= float(text) <= 1:
+    if (strength := parse_decimal(text, 0, 1)) is None:
         raise problems.BadParameter(
             f"Invalid strength {text[:40]!r}: use a number from 0 to 1 with a decimal point, such as 0.5 (default: 1).",
             parameter="strength",
         )
-    return round(100 * float(text))
+    return round(100 * strength)
 
 
 def pop_flag(parameters: dict[str, str], name: str) -> bool:
     """Remove a 0/1 flag from the parameters and return it; raise BadParameter for any other value."""
-    value = parameters.pop(name, "") or "0"
-    if value not in ("0", "1"):
-        raise _bad_parameter(name, f"Invalid {name} {value[:40]!r}", ("0", "1"))
-    return value == "1"
+    value = parse_flag(parameters, name)
+    parameters.pop(name, None)
+    return value
+
+
+def reject_early(first_bytes: bytes, options: UpscaleOptions | None, settings: Settings) -> None:
+    """Raise a Problem if the first bytes of an upload already show that it will be rejected.
+
+    `options` are None if they come after the upload.
+    """
+    upload = probe_first_bytes(first_bytes, settings)
+    if upload is None or options is None:
+        return
+    # With a requested size `auto` depends on both sides, and what turns the image may follow.
+    if options.candidates is None or options.size == ResultSize():
+        check_cost(upload, options.variant, options.variant_name, settings)
 
 
 def make_request(data: bytes, filename: str, options: UpscaleOptions, settings: Settings) -> UpscaleRequest:
     """Check an upload's header against the limits and return the request; raise a Problem if it cannot be served."""
+    upload = probe_upload(data, settings)
+    options = replace(options, output=options.output.resolve(upload))
+    options = _narrow_candidates(options, upload, settings)
+    check_reach(upload, options.size, options.variant, options.variant_name, settings)
+    check_cost(upload, options.variant, options.variant_name, settings)
+    request = UpscaleRequest(upload=upload, options=options, stem=safe_stem(filename))
     try:
-        upload = probe(data, upload_limits(settings))
-        scale = options.variant.scale
-        width, height = upload.width * scale, upload.height * scale
-        if width * height > settings.max_output_pixels:
-            raise problems.ResultTooLarge(
-                f"The result would have {width} x {height} = {width * height:,} pixels; the maximum is "
-                f"{settings.max_output_pixels:,}. Upload a smaller image, or crop it."
-            )
-        check_output(width, height, options.format, options.quality)
-        _check_memory(upload, options, settings)
+        check_output(request.width, request.height, options.format, options.output.quality)
     except ImageError as error:
         raise problem_from_image_error(error) from error
-    return UpscaleRequest(upload=upload, options=options, stem=safe_stem(filename))
+    check_memory(upload, (request.width, request.height), options.output, settings)
+    return _limit_depth(request, settings)
 
 
-def max_result_pixels(format_: OutputFormat, settings: Settings, *, is_transparent: bool) -> int:
-    """Return the maximum number of pixels of a result in this format."""
-    fits_in_memory = max_output_pixels(format_, settings.max_job_memory_bytes, is_transparent=is_transparent)
-    return min(settings.max_output_pixels, fits_in_memory)
-
-
-def output_limits(format_: OutputFormat, settings: Settings) -> dict[str, int]:
-    """Return the limits of a result in this format, as the API and the form name them."""
-    return {
-        "max_side": MAX_OUTPUT_SIDES[format_],
-        "max_pixels": max_result_pixels(format_, settings, is_transparent=False),
-        "max_pixels_transparent": max_result_pixels(format_, settings, is_transparent=True),
-    }
-
-
-def reject_early(first_bytes: bytes, settings: Settings) -> None:
-    """Raise a Problem if the first bytes of an upload already show that it will be rejected."""
-    try:
-        probe(first_bytes, upload_limits(settings))
-    except (UnknownFormatError, TooManyPixelsError, SideTooLongError) as error:
-        raise problem_from_image_error(error) from error
-    except ImageError:
-        return  # truncated, as expected of the first bytes
-
-
-def _check_memory(upload: Upload, options: UpscaleOptions, settings: Settings) -> None:
-    """Raise ResultTooLarge if the job would need more memory than all jobs together may have: WebP, as a rule."""
-    width, height = upload.width * options.variant.scale, upload.height * options.variant.scale
-    is_transparent = upload.may_be_transparent
-    if width * height > (maximum := max_result_pixels(options.format, settings, is_transparent=is_transparent)):
-        kind = FORMAT_NAMES[options.format] + (" with transparency" if is_transparent else "")
-        advice = "Upload" if options.format == "png" else "Choose PNG, upload"
+def _limit_depth(request: UpscaleRequest, settings: Settings) -> UpscaleRequest:
+    """Return the request in 8 bits if 16 need too much memory; raise ResultTooLarge if the client asks for 16."""
+    output = request.options.output
+    if output.depth == 8 or not (
+        obstacle := find_16_bit_obstacle(request.upload, (request.width, request.height), settings)
+    ):
+        return request
+    if output.requested_depth is not None:
         raise problems.ResultTooLarge(
-            f"The result would have {width} x {height} = {width * height:,} pixels; the maximum for {kind} is "
-            f"{maximum:,}, because encoding it needs memory. {advice} a smaller image, or crop it."
+            f"In 16 bits per channel, {obstacle}. Use depth=8, request a smaller size, or send a smaller image."
         )
+    note = f"The result has 8 bits per channel: in 16 bits, {obstacle}."
+    return replace(request, options=replace(request.options, output=replace(output, depth=8, depth_note=note)))
+
+
+def _narrow_candidates(options: UpscaleOptions, upload: Upload, settings: Settings) -> UpscaleOptions:
+    """Return the options with those candidates of `auto` that reach the requested size and may read this upload.
+
+    Without a requested size nothing changes: a client that names none expects the usual scale.
+    """
+    if options.candidates is None or (fitted := options.size.fit(upload.width, upload.height)) is None:
+        return options
+    pixels = upload.width * upload.height
+    scales = [row.scale for row in settings.offered().values() if pixels <= max_upload_pixels(row.scale, settings)]
+    needed = max(fitted[0] / upload.width, fitted[1] / upload.height)
+    try:
+        candidates = Candidates(settings.offered(), min_scale=needed, max_scale=max(scales, default=0))
+    except LookupError:
+        return options  # whose check says what is too large
+    return replace(
+        options,
+        variant=candidates.largest(),
+        candidates=candidates,
+        candidate_versions=_versions(candidates, settings),
+    )
+
+
+def _versions(candidates: Candidates | None, settings: Settings) -> dict[str, str]:
+    return {row.name: weights_version(row, settings) for row in candidates.variants()} if candidates else {}
 
 
 def _check_strength(strength_percent: int, name: str, variant: Variant, settings: Settings) -> None:
@@ -259,11 +306,3 @@ def _bad_parameter(parameter: str, explanation: str, allowed: tuple[str, ...]) -
     return problems.BadParameter(
         f"{explanation}. Allowed: {', '.join(allowed)}.", parameter=parameter[:40], allowed=list(allowed)
     )
-
-
-def safe_stem(filename: str) -> str:
-    """Return the last part of a path from any system, without its extension and characters that file systems reject."""
-    name = re.split(r"[/\\]", filename)[-1]
-    stem = name.rpartition(".")[0] or name
-    stem = _UNSAFE.sub("_", stem).strip("._")[:MAX_STEM_LENGTH]
-    return stem.encode()[:MAX_STEM_BYTES].decode(errors="ignore") or "image"

@@ -77,6 +77,8 @@ class Capacity:
 
     running: int
     waiting: int
+    small_per_running: int = 1
+    """Small jobs that count as one running job: they share batches of the backend."""
     waiting_per_client: int = 1_000_000
     working_bytes: int = 1 << 62
     """Memory for all running jobs together. A job that needs more runs alone."""
@@ -127,6 +129,8 @@ class JobQueue:
         # Running jobs by client id; clients without any are absent.
         self._running: Counter[str] = Counter()
         self._running_bytes = 0
+        # A small job is one part of a running job.
+        self._running_parts = 0
         # In the order of arrival.
         self._waiting: list[QueueSlot] = []
         self._reservations = Reservations(RESERVATIONS_PER_SLOT * (capacity.running + capacity.waiting))
@@ -141,18 +145,28 @@ class JobQueue:
         with self._lock:
             running, waiting = self._running.total(), len(self._waiting)
             now = self._clock()
-            starts_at_once = running < self._capacity.running and not waiting
+            starts_at_once = self._has_parts(self._capacity.small_per_running) and not waiting
             is_full = not starts_at_once and not self._may_wait("", now)
             ahead = self._reservations.count_ahead("", now) if is_full else 0
             return QueueState(running, waiting, is_full, self._estimate_s(ahead))
 
-    def acquire(self, client_id: str = "", working_bytes: int = 0) -> QueueSlot:
+    def estimate_wait_s(self, position: int | None = None) -> float:
+        """Return the estimated seconds until the job at a position starts; without one, a job that enters now."""
+        with self._lock:
+            if position is not None:
+                return self._estimate_s(position - 1) if position else 0.0
+            waiting = len(self._waiting)
+            starts_at_once = self._has_parts(self._capacity.small_per_running) and not waiting
+            return 0.0 if starts_at_once else self._estimate_s(waiting)
+
+    def acquire(self, client_id: str = "", working_bytes: int = 0, *, is_small: bool = False) -> QueueSlot:
         """Return a running slot, or a waiting one if all are taken.
 
         Raises QueueFullError or ClientQueueFullError at once if no slot is free. The caller must release the slot.
         """
         with self._lock:
-            slot, now = QueueSlot(self, client_id, working_bytes), self._clock()
+            parts = 1 if is_small else self._capacity.small_per_running
+            slot, now = QueueSlot(self, client_id, working_bytes, parts), self._clock()
             if not self._waiting and self._fits(slot):  # a reservation must not keep the backend idle
                 self._reservations.remove(client_id)
                 self._start(slot)
@@ -186,6 +200,7 @@ class JobQueue:
                     seconds = self._clock() - slot.started_at
                     self._usual_job_s += _LATEST_JOB_WEIGHT * (seconds - self._usual_job_s)
                 self._running_bytes -= slot.working_bytes
+                self._running_parts -= slot.parts
                 self._running[slot.client_id] -= 1
                 self._running += Counter()  # drops clients that have no running job
             self._forget(slot.client_id)
@@ -196,11 +211,12 @@ class JobQueue:
                 self._start(first)
 
     def _fits(self, slot: QueueSlot) -> bool:
-        running = self._running.total()
-        return not running or (
-            running < self._capacity.running
-            and self._running_bytes + slot.working_bytes <= self._capacity.working_bytes
+        return not self._running or (
+            self._has_parts(slot.parts) and self._running_bytes + slot.working_bytes <= self._capacity.working_bytes
         )
+
+    def _has_parts(self, parts: int) -> bool:
+        return self._running_parts + parts <= self._capacity.running * self._capacity.small_per_running
 
     def _may_wait(self, client_id: str, now: float) -> bool:
         """Return whether a waiting slot is free and not reserved for a client that returns while this one waits."""
@@ -216,6 +232,7 @@ class JobQueue:
         self._started_count += 1
         self._last_started[slot.client_id] = self._started_count
         self._running_bytes += slot.working_bytes
+        self._running_parts += slot.parts
         self._running[slot.client_id] += 1
         slot.start(self._clock())
 
@@ -239,12 +256,14 @@ class JobQueue:
 class QueueSlot:
     """One job's slot: waiting at first if all running slots are taken, then running."""
 
-    def __init__(self, queue: JobQueue, client_id: str, working_bytes: int) -> None:
+    def __init__(self, queue: JobQueue, client_id: str, working_bytes: int, parts: int) -> None:
         self._queue = queue
         self._started = threading.Event()
         self.client_id = client_id
         self.working_bytes = working_bytes
         """Maximum memory that the job needs, in bytes."""
+        self.parts = parts
+        """How much of `Capacity.running` the job takes: `small_per_running` parts are one running job."""
         self.started_at = 0.0
         """Clock time at which the job started."""
         self.has_finished = False

@@ -1,7 +1,7 @@
 """The result cache: results by the content of their uploads, in memory, bounded by bytes, count and age.
 
 The key is a hash of everything that determines the result: the upload's bytes (pixels, alpha, colour profile,
-orientation and frames are in them), variant, version of its weights, format, quality and strength. Two uploads that
+orientation and frames are in them), variant, version of its weights and all other options. Two uploads that
 differ in one byte are two entries: comparing their pixels would mean decoding both. The client is not part of the key,
 so all clients share the cache.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from cachetools import TTLCache
@@ -19,6 +19,7 @@ from cachetools import TTLCache
 from gateway.cancellation import CancelToken
 from gateway.jobs.job import OnProgress, Result, ignore_progress
 from gateway.jobs.options import UpscaleRequest
+from gateway.jobs.phases import PhaseTimer
 from gateway.jobs.queue import RUNNING, QueuePosition
 from preprocessing.content import Content
 
@@ -40,11 +41,15 @@ class CachedJob:
     """A `gateway.jobs.job.Job` whose result was in the cache."""
 
     position: QueuePosition = RUNNING
+    bands_done = 0
+    gpu_s = 0.0
+    counts_image = False
 
     def __init__(self, request: UpscaleRequest, request_id: str, result: Result) -> None:
         self.request = request
         self.request_id = request_id
         self.cancel_token = CancelToken()
+        self.phases = PhaseTimer(first=None)
         self._result = result
 
     def run(self, on_progress: OnProgress = ignore_progress) -> Result:
@@ -90,6 +95,13 @@ class ResultCache:
             self._hits += 1
         return replace(result, filename=request.filename, seconds=0.0, cache="hit")
 
+    def has(self, request: UpscaleRequest) -> bool:
+        """Return whether the result of an equal request is stored. Counts neither a hit nor a miss."""
+        key = cache_key(request)
+        with self._lock:
+            self._results.expire()
+            return key in self._results
+
     def put(self, request: UpscaleRequest, result: Result) -> None:
         """Store a result, unless it alone is larger than the cache, and what `variant=auto` found in the upload."""
         if (content := request.options.content) and self._results.maxsize:
@@ -104,6 +116,18 @@ class ResultCache:
                 self._results.popitem()
             self._results[key] = result
 
+    def forget(self, data: bytes) -> None:
+        """Drop every result with these bytes, because a client has deleted its copy."""
+        with self._lock:
+            for key in [key for key, result in self._results.items() if result.data == data]:
+                del self._results[key]
+
+    def forget_keys(self, keys: Iterable[str]) -> None:
+        """Drop the results with these keys (`cache_key`)."""
+        with self._lock:
+            for key in keys:
+                self._results.pop(key, None)
+
     def stats(self) -> CacheStats:
         """Return the size of the cache, without expired results, and its hits and misses."""
         with self._lock:
@@ -117,8 +141,16 @@ def _upload_hash(request: UpscaleRequest) -> bytes:
 def cache_key(request: UpscaleRequest) -> str:
     """Return the hash of everything that determines the result of a request."""
     options = request.options
-    quality = "" if options.format == "png" else str(options.quality)  # PNG is lossless
-    named = (options.variant.name, options.weights_version, options.format, quality, str(options.strength_percent))
+    named = (
+        options.variant.name,
+        options.weights_version,
+        *options.output.cache_key(),
+        str(options.strength_percent),
+        f"{request.width}x{request.height}",  # `scale=2` and the `width` that gives the same size share a result
+        options.metadata,
+        str(options.has_provenance),
+        options.transparent_colour,
+    )
     digest = hashlib.sha256("\0".join(named).encode() + b"\0")
     digest.update(request.upload.data)
     return digest.hexdigest()

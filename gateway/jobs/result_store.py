@@ -1,4 +1,4 @@
-"""The result store: uploads and results of the form, in memory, bounded by bytes, count and age.
+"""The result store: results of the form and of event streams, in memory, bounded by bytes, count and age.
 
 It needs neither sessions nor cookies: a result's id is an unguessable secret, and anyone who knows it can download
 the result.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cachetools import TTLCache
@@ -26,13 +26,15 @@ class StoredImage:
 
 @dataclass(frozen=True)
 class BeforeAfter:
-    """An upload and its result."""
+    """A result and, for a page that compares the two, its upload."""
 
-    before: StoredImage
+    before: StoredImage | None
     after: StoredImage
+    shown: Mapping[str, object] = field(default_factory=dict, repr=False)
+    """Variables of the page that shows both. They share the images' bytes and need little memory of their own."""
 
     def __len__(self) -> int:
-        return len(self.before.data) + len(self.after.data)
+        return (len(self.before.data) if self.before else 0) + len(self.after.data)
 
 
 class ResultStore:
@@ -61,3 +63,9 @@ class ResultStore:
         with self._lock:
             self._results.expire()  # frees their memory: a look-up alone does not
             return self._results.get(result_id)
+
+    def delete(self, result_id: str) -> bool:
+        """Forget a result at once; return whether there was one with this id."""
+        with self._lock:
+            self._results.expire()
+            return self._results.pop(result_id, None) is not None

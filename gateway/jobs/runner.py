@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -21,16 +21,21 @@ from gateway.backend.interface import (
     Backend,
     BackendError,
     BackendFaultError,
+    BackendHungError,
     BackendMisconfiguredError,
     BackendNotStartedError,
-    Band,
+    BackendTimeoutError,
 )
 from gateway.cancellation import CancelledError, CancelToken
 from gateway.error_mapping import problem_from_backend_error, problem_from_image_error
+from gateway.jobs.alpha_pass import AlphaPass
+from gateway.jobs.bands import count_bands, make_bands, mix_band
 from gateway.jobs.choice import choose_variant
 from gateway.jobs.job import OnProgress, Progress, Result, ignore_progress
-from gateway.jobs.nearest import BAND_ROWS, repeat_bands
-from gateway.jobs.options import UpscaleOptions, UpscaleRequest
+from gateway.jobs.job_codec import decode_upload, make_encoder
+from gateway.jobs.job_pace import JobPace
+from gateway.jobs.options import UpscaleRequest
+from gateway.jobs.phases import Phase, PhaseTimer
 from gateway.jobs.queue import (
     ClientQueueFullError,
     JobQueue,
@@ -39,22 +44,21 @@ from gateway.jobs.queue import (
     QueueSlot,
     QueueTimeoutError,
 )
-from preprocessing.codec import BandEncoder, Image, decode, describe_losses
+from gateway.jobs.refusals import count_images, gateway_restarting, queue_full
+from gateway.jobs.result_notes import describe_result
+from gateway.tracing.spans import passed_on
+from preprocessing.codec import Image, profile_for
 from preprocessing.errors import ImageError
-from preprocessing.mixing import FULL_STRENGTH_PERCENT, mix
 from swinir.auto import NEAREST
-from swinir.checks import Rows, mix_rows, summarise
-from swinir.credits import CHROMA_NOTE
-from swinir.image_grid import tile_grid
+from swinir.checks import Rows, summarise
 
 _log = logging.getLogger(__name__)
 
 Charge = Callable[[str, float, int], object]
 """Takes (client name, seconds that the network worked, finished images)."""
 CacheResult = Callable[[UpscaleRequest, Result], object]
-
-# Retry-After while the gateway shuts down: usually another instance starts at once.
-_RESTART_RETRY_S = 10.0
+ObservePhases = Callable[[str, Mapping[Phase, float]], object]
+"""Takes (name of the variant, seconds of each phase) of a job that ended, with a result or without."""
 
 ANONYMOUS = "(anonymous)"
 """Name under which the usage of clients without an API key is counted."""
@@ -72,28 +76,36 @@ class JobRunner:
         clock: Callable[[], float] = time.monotonic,
         charge: Charge = lambda *_: None,
         cache_result: CacheResult = lambda *_: None,
+        observe_phases: ObservePhases = lambda *_: None,
     ) -> None:
         self.backend = backend
         self.charge = charge
         self.cache_result = cache_result
+        self.observe_phases = observe_phases
         self.deadline_s = deadline_s
         self.clock = clock
+        self.pace = JobPace()
         self.is_shutting_down = False
         self._queue = queue
         self._lock = threading.Lock()
         self._jobs: set[QueuedJob] = set()
 
     def submit(
-        self, request: UpscaleRequest, request_id: str, client_name: str = ANONYMOUS, client_id: str = ""
+        self,
+        request: UpscaleRequest,
+        request_id: str,
+        client_name: str = ANONYMOUS,
+        client_id: str = "",
+        traceparent: str = "",
     ) -> QueuedJob:
         """Put a job into the queue; raise QueueFull or TooManyAtOnce if it has no slot.
 
-        Usage is charged to `client_name`; the queue is fair across `client_id`s. The caller must `run` the job.
+        Usage is charged to `client_name`; the queue is fair across `client_id`s. `traceparent` is the trace that
+        Triton's spans become part of. The caller must `run` the job.
         """
         try:
-            job = QueuedJob(
-                self, request, request_id, client_name, self._queue.acquire(client_id, request.working_bytes)
-            )
+            slot = self._queue.acquire(client_id, request.working_bytes, is_small=request.is_small)
+            job = QueuedJob(self, request, request_id, client_name, slot, traceparent)
         except ClientQueueFullError as error:
             raise problems.retry_later(
                 problems.TooManyAtOnce,
@@ -133,31 +145,50 @@ class QueuedJob:
     """A `gateway.jobs.job.Job` that waits for a queue slot and then runs on the backend."""
 
     def __init__(
-        self, runner: JobRunner, request: UpscaleRequest, request_id: str, client_name: str, slot: QueueSlot
+        self,
+        runner: JobRunner,
+        request: UpscaleRequest,
+        request_id: str,
+        client_name: str,
+        slot: QueueSlot,
+        traceparent: str,
     ) -> None:
         self.request = request
         self.request_id = request_id
         self.cancel_token = CancelToken()
         self.slot = slot
         self._client_name = client_name
+        self._traceparent = traceparent
         self._runner = runner
         self._backend = runner.backend
         self._clock = runner.clock
         self._started_at = runner.clock()
         self._deadline = self._started_at + runner.deadline_s
+        self.phases = PhaseTimer(runner.clock, runner.backend.state_tracker.recent_states)
+        self.gpu_s = 0.0
+        self.counts_image = True
+        self._bands = (0, 0)  # finished, all; of the last call of the backend
 
     @property
     def position(self) -> QueuePosition:
         """Position in the queue."""
         return self.slot.position
 
+    @property
+    def bands_done(self) -> int:
+        """Number of bands that the last call of the backend has sent."""
+        return self._bands[0]
+
     def run(self, on_progress: OnProgress = ignore_progress) -> Result:
         """Return the result, calling `on_progress` after each band; raise a Problem or CancelledError."""
         try:
             self.slot.wait(self._deadline - self._clock(), self.cancel_token)
-            image = decode(self.request.upload)  # fully transparent pixels get the colour of their neighbours
+            self.phases.enter("decode")
+            image = decode_upload(self.request)
             self.request = choose_variant(self.request, image)
-            data, rows = self._upscale(image, on_progress)
+            alpha = AlphaPass(image, self.request.options.variant)
+            with passed_on(self._traceparent):
+                data, rows = self._upscale(image, alpha, on_progress)
             self.slot.has_finished = True
         except QueueTimeoutError as error:
             raise problems.DeadlineExceeded(
@@ -168,44 +199,46 @@ class QueuedJob:
         except CancelledError:
             if not self._runner.is_shutting_down:
                 raise
-            raise problems.retry_later(
-                problems.BackendUnavailable,
-                "The gateway is restarting. You were not charged for this image. "
-                f"Try again in {_RESTART_RETRY_S:.0f} seconds.",
-                _RESTART_RETRY_S,
-            ) from None
+            raise gateway_restarting("You were not charged for this image.") from None
         finally:
+            self.phases.end()
             self._runner.release(self)
-        options = self.request.options
-        variant = options.variant
-        chroma_note = CHROMA_NOTE if variant.channels == 1 and not image.is_grey else ""
-        losses = describe_losses(image, options.format)
-        notes = (*image.notes, *losses, chroma_note, _strength_note(options), variant.notice)
+            self._runner.observe_phases(self.request.options.variant_name, self.phases.seconds())
         result = Result(
             data=data,
-            media_type=f"image/{options.format}",
+            media_type=f"image/{self.request.options.format}",
             filename=self.request.filename,
-            width=image.width * variant.scale,
-            height=image.height * variant.scale,
-            notes=tuple(note for note in notes if note),
+            width=self.request.width,
+            height=self.request.height,
+            notes=describe_result(image, self.request),
             seconds=self._clock() - self._started_at,
             checks=summarise(np.concatenate(rows)) if rows else None,
         )
-        self._runner.charge(self._client_name, 0.0, 1)
+        self._runner.pace.observe(self.request.options.variant.name, self.request.pixels, self.phases.seconds())
+        if self.counts_image:
+            self._runner.charge(self._client_name, 0.0, 1)
         self._runner.cache_result(self.request, result)
         return result
 
-    def _upscale(self, image: Image, on_progress: OnProgress) -> tuple[bytes, list[Rows]]:
+    def _upscale(self, image: Image, alpha: AlphaPass, on_progress: OnProgress) -> tuple[bytes, list[Rows]]:
         """Call the backend, and once more after a fault: equal pixels give an equal result, so a retry is safe."""
         started_at = self._clock()
         try:
             try:
-                return self._upscale_once(image, on_progress)
+                return self._upscale_once(image, alpha, on_progress)
+            except BackendHungError as hang:  # the time until now says nothing about how long a retry takes
+                if not hang.is_replaced:
+                    raise
+                _log.warning("%s: sending the image again: %s", self.request_id, hang)
+                try:
+                    return self._upscale_once(image, alpha, on_progress)
+                except BackendTimeoutError as error:
+                    raise hang from error
             except BackendFaultError as error:
                 if self._deadline - self._clock() < self._clock() - started_at:
                     raise  # a retry that takes as long would miss the deadline
                 _log.warning("%s: retrying after a backend fault: %s", self.request_id, error)
-                return self._upscale_once(image, on_progress)
+                return self._upscale_once(image, alpha, on_progress)
         except BackendError as error:
             is_ours = isinstance(error, BackendFaultError | BackendMisconfiguredError | BackendNotStartedError)
             level = logging.ERROR if is_ours else logging.WARNING
@@ -215,40 +248,54 @@ class QueuedJob:
                 deadline_s=self._runner.deadline_s,
                 usual_boot_s=self._backend.state_tracker.current().usual_boot_s,
                 variant=self.request.options.variant.name,
+                bands=self._bands,
             ) from error
 
-    def _upscale_once(self, image: Image, on_progress: OnProgress) -> tuple[bytes, list[Rows]]:
+    def _upscale_once(self, image: Image, alpha: AlphaPass, on_progress: OnProgress) -> tuple[bytes, list[Rows]]:
         """Return the encoded result and its rows of checks; each band is encoded before the next one is read."""
         options = self.request.options
         variant = options.variant
         repeats_pixels = variant is NEAREST
-        encoder = BandEncoder(image, variant.scale, options.format, options.quality, is_exact=repeats_pixels)
-        count = _count_bands(self.request)
+        encoder = make_encoder(self.request, image, alpha)
+        preview_profile = profile_for(image, "jpeg")
+        count = count_bands(self.request, alpha)
+        self._bands = (0, count)
         rows: list[Rows] = []
+        bottom = 0  # of the finished rows in the result
         started_at = self._clock()
-        if repeats_pixels:
-            bands = repeat_bands(image.pixels, variant.scale, self.cancel_token)
-        else:
-            bands = self._backend.upscale_bands(
-                image.pixels,
-                variant.name,
-                deadline=self._deadline,
-                request_id=self.request_id,
-                cancel_token=self.cancel_token,
-            )
-        for done, restored in enumerate(bands, 1):
+        self.phases.enter("work", waits_for_backend=not repeats_pixels)
+        pixels_done, pixels = 0, image.width * image.height * variant.scale**2 + alpha.pending_pixels
+        bands = make_bands(
+            self._backend,
+            image,
+            alpha,
+            options,
+            deadline=self._deadline,
+            request_id=self.request_id,
+            cancel_token=self.cancel_token,
+        )
+        for done, (restored, mask) in enumerate(bands, 1):
+            self._bands = (done, max(done, count))
+            self.phases.note_band()
+            self.phases.enter("encode")
+            self.gpu_s += restored.work_s
             self._runner.charge(self._client_name, restored.work_s, 0)  # also if the job is cancelled later
             try:
-                band = _mix(restored, image, options)
-                encoder.add(band.pixels)
+                if mask is not None:
+                    mask.add(restored.pixels)
+                    band = None
+                else:
+                    band = mix_band(restored, image, options)
+                    band = replace(band, top=bottom, pixels=encoder.add(band.pixels))
+                    bottom += len(band.pixels)
             except ValueError as error:
                 raise BackendFaultError(f"the bands do not add up to the image: {error}") from error
-            if band.checks is not None:
+            if band is not None and band.checks is not None:
                 rows.append(band.checks)
-            now, bottom = self._clock(), band.top + len(band.pixels)
+            now, pixels_done = self._clock(), pixels_done + restored.pixels.size // 3
             if done == 1:  # only now is it known when the boot ended, if there was one
                 started_at = max(started_at, now - self._backend_up_s())
-            left_s = (now - started_at) * (encoder.height - bottom) / bottom
+            left_s = (now - started_at) * (pixels - pixels_done) / pixels_done
             on_progress(
                 Progress(
                     bands_done=done,
@@ -258,8 +305,11 @@ class QueuedJob:
                     band=band,
                     width=encoder.width,
                     height=encoder.height,
+                    icc_profile=preview_profile,
                 )
             )
+            self.phases.enter("work", waits_for_backend=not repeats_pixels)
+        self.phases.enter("encode")
         try:
             return encoder.finish(), rows
         except ValueError as error:
@@ -269,43 +319,3 @@ class QueuedJob:
         """Return how long the backend has been up; infinity if it does not report that it is."""
         state = self._backend.state_tracker.current()
         return state.since_s if state.name == "up" else math.inf
-
-
-def queue_full(waiting: int, retry_after_s: float) -> problems.Problem:
-    """Return the problem of a full queue."""
-    return problems.retry_later(
-        problems.QueueFull,
-        f"The queue is full ({count_images(waiting)} waiting). Try again in {problems.describe_wait(retry_after_s)}.",
-        retry_after_s,
-    )
-
-
-def count_images(count: int) -> str:
-    """Return "1 image", "2 images", ..."""
-    return "1 image" if count == 1 else f"{count} images"
-
-
-def _mix(band: Band, image: Image, options: UpscaleOptions) -> Band:
-    """Return a band mixed with the upload by the strength. Raises ValueError if it does not fit the upload.
-
-    Mixed here and not in Triton: the input is at hand, and the models' contract needs no further tensor.
-    """
-    if options.strength_percent == FULL_STRENGTH_PERCENT:
-        return band
-    original = image.pixels[band.top : band.top + len(band.pixels)]
-    checks = None if band.checks is None else mix_rows(band.checks, options.strength)
-    return replace(band, pixels=mix(original, band.pixels, options.strength_percent), checks=checks)
-
-
-def _strength_note(options: UpscaleOptions) -> str:
-    if (percent := options.strength_percent) == FULL_STRENGTH_PERCENT:
-        return ""
-    return f"Strength {options.strength:g}: the result is a mix of {percent} % restored and {100 - percent} % original."
-
-
-def _count_bands(request: UpscaleRequest) -> int:
-    """Return how many bands the backend will send: it chooses the same grid."""
-    variant, upload = request.options.variant, request.upload
-    if variant is NEAREST:
-        return -(-upload.height // BAND_ROWS)
-    return tile_grid(variant, upload.height, upload.width).rows

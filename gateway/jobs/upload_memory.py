@@ -38,6 +38,12 @@ class Reservation:
             self.n_bytes -= surplus
         self._release(surplus)
 
+    def move(self) -> Reservation:
+        """Return a reservation that has all bytes from now on; this one has none."""
+        with self._lock:
+            moved, self.n_bytes = Reservation(self.n_bytes, self._release), 0
+        return moved
+
     def release(self) -> None:
         """Release all bytes. May be called more than once."""
         self.shrink(0)

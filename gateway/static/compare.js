@@ -1,6 +1,8 @@
 // Before/after view: a divider, zoom and a lens, each by mouse, touch and keyboard.
 // Dragging is never needed: a click sets the divider, buttons zoom and move (WCAG 2.5.7).
 
+import { t } from "./text.js";
+
 const MAX_ZOOM = 16; // CSS pixels per pixel of the result
 const STEP = 1.5;
 const LENS_SCALE = 3; // relative to the view
@@ -40,7 +42,7 @@ export class Compare {
   makeDivider() {
     const divider = document.createElement("input");
     Object.assign(divider, { type: "range", min: 0, max: 100, step: 1, value: 50, className: "divider" });
-    divider.setAttribute("aria-label", "How much of the upload covers the result, in percent");
+    divider.setAttribute("aria-label", t("compare.divider"));
     divider.addEventListener("input", () => this.divide(Number(divider.value) / 100));
     this.view.append(divider);
     return divider;

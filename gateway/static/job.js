@@ -1,30 +1,43 @@
 // One image: its row in the list, its state, its bands as they arrive, and its result.
 
-import { describe } from "./backend.js";
+import { describeChecks } from "./checks.js";
 import { Compare } from "./compare.js";
+import { download } from "./download.js";
+import { Growing } from "./growing.js";
+import { describeKept } from "./kept.js";
 import { ProblemError, send, toBlob } from "./stream.js";
-import { bytes, count, number, seconds, ticking } from "./format.js";
+import { bytes, number, seconds, ticking, tryAgain } from "./format.js";
+import { titleOf } from "./options.js";
+import { Preview } from "./preview.js";
+import { Progress } from "./progress.js";
 import { percent } from "./strength.js";
+import { canCopy, canShare, copyImage, shareImage, takeAlong } from "./take.js";
+import { t } from "./text.js";
 
-const CANVAS_MAX_SIDE = 2048; // bands are previews: the file itself has every pixel
+const RUNNING = ["sending", "booting", "waiting", "working", "receiving"];
 const ANNOUNCED = ["booting", "working", "done", "failed", "stopped", "rejected"]; // read aloud by screen readers; progress is not
 
 export class Job {
   /** `owner` has announce(text), changed(job), remove(job) and backend. */
-  constructor(file, owner) {
-    Object.assign(this, { file, owner, header: null, result: null, variant: null, choice: null, state: "checking" });
+  constructor(file, owner, { isExample }) {
+    Object.assign(this, { file, owner, isExample, isSaved: false, header: null, orientation: null, result: null, variant: null, choice: null, kept: null, changes: [], state: "checking" });
+    this.progress = new Progress(this, owner.backend);
     this.element = document.getElementById("job").content.firstElementChild.cloneNode(true);
     this.find(".job-name").textContent = file.name;
+    this.preview = new Preview(this.find(".job-thumb"), {
+      measured: (width, height) => this.orient(width, height),
+      changed: (url) => this.stage?.showUpload(url),
+    });
     const act = (selector, does) => this.find(selector).addEventListener("click", does);
     act(".job-stop", () => this.stop.abort(new Error("stopped")));
     act(".job-retry", () => this.owner.retry(this));
+    act(".job-save", () => this.saved());
+    act(".job-copy", () => takeAlong(this, copyImage, t("job.copied")));
+    act(".job-share", () => takeAlong(this, shareImage, t("job.shared")));
     act(".job-remove", () => this.owner.remove(this));
     act(".job-show", () => this.open(!this.isOpen));
     act(".job-other", () => this.owner.retry(this, this.choice.alternative));
-    this.find(".job-remove").setAttribute("aria-label", `Remove ${file.name}`);
-    for (const [selector, verb] of [[".job-stop", "Stop"], [".job-show", "Show"]]) {
-      this.find(selector).setAttribute("aria-label", `${verb} ${file.name}`);
-    }
+    for (const act of ["remove", "stop", "show", "copy", "share"]) this.find(`.job-${act}`).setAttribute("aria-label", t(`job.${act}_of`, { name: file.name }));
   }
 
   find(selector) {
@@ -34,23 +47,66 @@ export class Job {
   /** Show the upload; an error text rejects it. */
   checked(header, error) {
     this.header = header;
-    this.url = error ? null : URL.createObjectURL(this.file);
+    this.preview.show(error ? null : this.file, header);
     this.showSize();
-    const thumb = this.find(".job-thumb");
-    thumb.addEventListener("load", () => this.orient(thumb.naturalWidth, thumb.naturalHeight));
-    if (this.url) thumb.src = this.url;
-    this.setState(error ? "rejected" : "ready", error || "Ready.");
+    this.setState(error ? "rejected" : "ready", error || t("job.ready"));
+  }
+
+  /** Use a file that the browser has made from the chosen one; `change` says how. */
+  replaceFile(file, header, change) {
+    this.file = file;
+    this.changes = [change];
+    this.showWays([]);
+    this.checked(header, "");
+    this.showNotes([]);
+    this.owner.replaced(this);
+  }
+
+  /** Show buttons, as [label, act], or a tool for what the browser can do about a rejected file. */
+  showWays(ways, tool = null) {
+    const buttons = ways.map(([label, act], index) => {
+      const button = Object.assign(document.createElement("button"), { type: "button", textContent: label, className: index ? "button-quiet" : "" });
+      button.addEventListener("click", act);
+      return button;
+    });
+    const element = this.find(".job-ways");
+    const hadFocus = element.contains(document.activeElement);
+    element.replaceChildren(...buttons, ...(tool ? [tool] : []));
+    element.hidden = !element.childNodes.length;
+    if (hadFocus) (buttons[0] ?? this.find(".job-name")).focus();
+  }
+
+  /** Say what upscaling this image will give and take. */
+  foretell(text) {
+    if (this.isWaiting) this.find(".job-state").textContent = text;
+  }
+
+  /** Show what came of a button, without a new state. */
+  report(text) {
+    this.find(".job-state").textContent = text;
+    this.owner.announce(t("job.said", { name: this.file.name, text }));
+  }
+
+  /** Show the button that upscales what is ready, with this label, in this row; null hides it. */
+  offer(label) {
+    const go = this.find(".job-go");
+    if (go.contains(document.activeElement) && label === null) this.find(".job-name").focus();
+    go.hidden = label === null;
+    go.textContent = label ?? "";
+  }
+
+  /** The result as a file, with the name of the download. */
+  get resultFile() {
+    return new File([this.resultBlob], this.result.filename, { type: this.resultBlob.type });
   }
 
   /** Show the size of the upload and, once it is finished, of the result. */
   showSize() {
     const { header: { type, width, height }, result } = this;
-    const words = [];
-    if (width) words.push(`${number(width)} × ${number(height)}`);
-    if (this.isLarger) words.push(`upscaled to ${number(result.width)} × ${number(result.height)}`);
-    const kind = result || !width ? "" : `${type}, `;
-    const size = words.length ? `${words.join(" ")} pixels, ` : "";
-    this.find(".job-size").textContent = kind + size + bytes(result ? result.bytes : this.file.size);
+    const words = result || !width ? [] : [type];
+    if (this.isLarger) words.push(t("job.pixels_upscaled", { width, height, toWidth: result.width, toHeight: result.height }));
+    else if (width) words.push(t("job.pixels", { width, height }));
+    this.find(".job-size").textContent = [...words, bytes(result ? result.bytes : this.file.size)].join(", ");
   }
 
   get isLarger() {
@@ -61,8 +117,10 @@ export class Job {
   orient(width, height) {
     const { header } = this;
     if (header.width && !(width === header.height && height === header.width)) return;
+    const isNews = !header.width;
     Object.assign(header, { width, height });
     this.showSize();
+    if (isNews) this.owner.measured();
   }
 
   setState(state, text) {
@@ -70,12 +128,13 @@ export class Job {
     const hadFocus = this.find(".job-actions").contains(document.activeElement);
     this.state = state;
     this.element.dataset.state = state;
+    this.element.toggleAttribute("data-running", RUNNING.includes(state));
     if (hadFocus && !document.activeElement.offsetWidth) this.find(".job-name").focus(); // the focused button was hidden
     this.find(".job-state").textContent = text;
-    const [again, how] = state === "done" ? ["Redo", "with the current options"] : ["Try again", ""];
-    this.find(".job-retry").textContent = again;
-    this.find(".job-retry").setAttribute("aria-label", `${again} ${this.file.name} ${how}`.trim());
-    if (isNew && ANNOUNCED.includes(state)) this.owner.announce(`${this.file.name}: ${text}`);
+    const again = state === "done" ? "job.redo" : "job.again";
+    this.find(".job-retry").textContent = t(again);
+    this.find(".job-retry").setAttribute("aria-label", t(`${again}_of`, { name: this.file.name }));
+    if (isNew && ANNOUNCED.includes(state)) this.owner.announce(t("job.said", { name: this.file.name, text }));
     if (isNew) this.owner.changed(this);
   }
 
@@ -83,141 +142,119 @@ export class Job {
     return this.state === "ready";
   }
 
+  /** Whether closing the page would lose something. */
+  get wouldBeLost() {
+    return !this.isExample && ((RUNNING.includes(this.state) && !this.kept) || Boolean(this.result && !this.isSaved));
+  }
+
+  /** Whether this is a result of an earlier visit whose upload has not arrived. */
+  get isUnrestored() {
+    return Boolean(this.kept) && !this.result;
+  }
+
+  saved() {
+    this.isSaved = true;
+    this.owner.changed(this);
+  }
+
   /** Upload the image with the form's other fields and follow its events. Resolves to the problem it failed with, or null. */
   async run(url, fields) {
-    this.began = performance.now();
-    this.stop = new AbortController();
-    this.setBar(null);
     this.showNotes([]);
     this.discardResult();
     this.showChoice(null);
-    this.boot = null;
-    this.line = "";
-    this.setState("sending", `Uploading ${bytes(this.file.size)}.`);
-    this.clock = setInterval(() => this.tick(), 1000);
-    try {
+    return this.follow("sending", t("wait.sending", { size: bytes(this.file.size) }), async () => {
       fields.set("image", this.file, this.file.name);
-      for await (const { name, data } of send(url, fields, this.stop)) await this.handle(name, data);
+      const sent = (part, whole) => this.progress.showSent((this.file.size * part) / whole, this.file.size);
+      for await (const { name, data } of send(url, fields, this.stop, sent)) await this.handle(name, data);
       if (!this.result) throw new TypeError("the stream ended early");
+    });
+  }
+
+  /** Show a result of an earlier visit of this tab: upload and result are still stored. Resolves as `run` does. */
+  async restore() {
+    const { name, uploadBytes, header, orientation, changes, isSaved, result, expires } = this.kept;
+    Object.assign(this, { header, orientation, changes });
+    return this.follow("receiving", t("wait.receiving", { size: bytes(uploadBytes + result.bytes) }), async () => {
+      const upload = await this.receive(result.upload_url);
+      this.file = new File([upload], name, { type: upload.type });
+      this.preview.show(this.file, header);
+      if (orientation) await this.preview.turn(orientation);
+      this.showChoice(result.choice ?? null);
+      await this.finish({ ...result }, expires);
+      if (isSaved) this.saved();
+    });
+  }
+
+  /** Run `act` as the job's work, from a state and its text on. Resolves to the problem it failed with, or null. */
+  async follow(state, text, act) {
+    this.began = performance.now();
+    this.stop = new AbortController();
+    this.progress.begin();
+    this.setState(state, text);
+    try {
+      await act();
       return null;
     } catch (error) {
       return this.fail(error);
     } finally {
-      clearInterval(this.clock);
-      this.ticks = null;
+      this.progress.end();
     }
   }
 
   handle(name, data) {
     switch (name) {
-      case "state": return this.showBackendState(data);
-      case "queue": return this.showPosition(data);
-      case "progress": return this.showProgress(data);
+      case "state": return this.progress.showBackendState(data);
+      case "queue": return this.progress.showPosition(data);
+      case "progress": return this.progress.showBands(data);
+      case "receiving": return this.progress.showReceived(data.received, data.total);
+      case "orientation": return this.preview.turn((this.orientation = data));
       case "choice": return this.showChoice(data);
-      case "band": return this.paint(data);
+      case "band": return this.growing(data.width, data.height).paint(data);
       case "result": return this.finish(data);
       case "problem": throw new ProblemError(data);
       default: return undefined; // an event that a later version added
     }
   }
 
-  showBackendState({ state, elapsed_s: elapsed, usual_s: times }) {
-    this.owner.backend.show(state, elapsed, times);
-    if (state === "up" && this.state === "working") return;
-    const receivedAt = performance.now();
-    const now = () => (elapsed === null ? null : elapsed + (performance.now() - receivedAt) / 1000);
-    this.boot = state === "up" ? null : () => describe(state, now(), times).long;
-    const part = state === "booting" && times ? Math.min(0.97, elapsed / times.p90) : null;
-    this.showWait({ up: "waiting", failed: this.state }[state] ?? "booting", part);
-  }
-
-  showPosition({ position, ahead }) {
-    if (!position) this.line = "";
-    else this.line = ahead ? `In the queue: ${count(ahead, "image is", "images are")} ahead of yours.` : "In the queue: your image is next.";
-    this.showWait(this.boot ? this.state : "waiting", null);
-  }
-
-  /** Show what the job waits for: the boot, the queue, both, or the first band. */
-  showWait(state, part) {
-    const since = performance.now();
-    const firstBand = () => `Upscaling your image, ${ticking((performance.now() - since) / 1000)} so far.`;
-    this.ticks = () => [this.boot?.(), this.line].filter(Boolean).join(" ") || firstBand();
-    this.setBar(part);
-    this.setState(state, this.ticks());
-  }
-
-  showProgress({ bands_done: done, bands, elapsed_s: elapsed, left_s: left }) {
-    const receivedAt = performance.now();
-    this.ticks = () => {
-      const more = (performance.now() - receivedAt) / 1000;
-      const rest = left === null ? "" : left - more > 0.5 ? `, about ${ticking(Math.ceil(left - more))} left` : ", almost done";
-      return `${done} of ${bands} bands done, ${ticking(elapsed + more)} so far${rest}.`;
-    };
-    this.setBar(done / bands);
-    this.setState("working", this.ticks());
-  }
-
-  tick() {
-    if (!this.ticks || !["booting", "waiting", "working"].includes(this.state)) return;
-    this.find(".job-state").textContent = this.ticks();
-  }
-
-  setBar(part) {
-    const bar = this.find(".job-progress");
-    if (part === null) bar.removeAttribute("value");
-    else bar.value = part;
-  }
-
-  /** Paint a band over the resized upload. */
-  async paint({ top, rows, width, height, media_type: type, data }) {
-    const stage = this.growing(width, height);
-    const bitmap = await createImageBitmap(await toBlob(data, type));
-    const { canvas, scale } = stage;
-    const [from, to] = [Math.floor(top * scale), Math.ceil((top + rows) * scale)];
-    canvas.getContext("2d").drawImage(bitmap, 0, from, canvas.width, to - from);
-    bitmap.close();
-    stage.element.style.setProperty("--done", `${(100 * (top + rows)) / height}%`);
-    stage.element.dataset.rows = top + rows;
+  receive(url) {
+    return download(url, { stop: this.stop, progress: (...amount) => this.progress.showReceived(...amount) });
   }
 
   growing(width, height) {
-    if (this.stage?.width === width && this.stage.height === height) return this.stage;
-    const element = document.getElementById("growing").content.firstElementChild.cloneNode(true);
-    const canvas = element.querySelector("canvas");
-    const scale = Math.min(1, CANVAS_MAX_SIDE / Math.max(width, height));
-    Object.assign(canvas, { width: Math.round(width * scale), height: Math.round(height * scale) });
-    element.style.setProperty("--width", width);
-    element.style.setProperty("--height", height);
-    element.querySelector("img").src = this.url;
-    this.find(".job-stage").replaceChildren(element);
-    this.stage = { element, canvas, scale, width, height };
+    if (!this.stage?.fits(width, height)) {
+      this.stage = new Growing(this.preview.url, width, height);
+      this.find(".job-stage").replaceChildren(this.stage.element);
+    }
     return this.stage;
   }
 
   /** Show the resized upload before the first band arrives. */
-  prepare(scale) {
-    if (this.header.width) this.growing(this.header.width * scale, this.header.height * scale);
+  prepare({ width, height }) {
+    if (width) this.growing(width, height);
   }
 
-  async finish(result) {
-    const blob = await toBlob(result.data, result.media_type);
+  async finish(result, expires = Date.now() + 1_000 * result.expires_s) {
+    const { url, media_type: type, data } = result;
+    this.resultBlob = url ? await this.receive(url) : await toBlob(data, type);
     delete result.data;
-    this.result = result;
-    this.resultUrl = URL.createObjectURL(blob);
+    Object.assign(this, { result, isSaved: false, kept: describeKept(this, result, expires) });
+    this.resultUrl = URL.createObjectURL(this.resultFile);
+    this.find(".job-copy").hidden = !canCopy();
+    this.find(".job-share").hidden = !canShare(this.resultFile);
     const save = this.find(".job-save");
     Object.assign(save, { href: this.resultUrl, download: result.filename });
-    save.setAttribute("aria-label", `Download ${result.filename}`);
+    save.setAttribute("aria-label", t("job.download_of", { name: result.filename }));
     this.showSize();
-    this.showNotes([...result.notes, ...checks(result.checks, this.isLarger)]);
-    this.setBar(1);
+    this.showNotes([...result.notes, ...describeChecks(result.checks, this.isLarger)]);
+    this.progress.setBar(1);
     const isCached = result.cache === "hit";
-    const how = result.strength < 1 ? `${result.variant} at ${percent(result.strength)}` : result.variant;
-    this.setState("done", isCached ? `Done at once: ${how} upscaled the same image before.` : `Done in ${seconds(result.seconds)} with ${how}.`);
+    const variant = result.strength < 1 ? t("job.strength", { variant: result.variant, percent: percent(result.strength) }) : result.variant;
+    this.setState("done", isCached ? t("job.done_cached", { variant }) : t("job.done", { time: seconds(result.seconds), variant }));
     this.open(this.owner.mayOpen(this));
   }
 
   showNotes(notes) {
-    this.find(".job-notes").replaceChildren(...notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
+    this.find(".job-notes").replaceChildren(...[...this.changes, ...notes].map((note) => Object.assign(document.createElement("li"), { textContent: note })));
   }
 
   /** Show what the image looks like, which variant that means, and the other one to try; null hides it. */
@@ -227,24 +264,24 @@ export class Job {
     this.find(".job-choice").hidden = !choice;
     this.find(".job-choice span").textContent = choice?.sentence ?? "";
     this.find(".job-other").hidden = !other;
-    this.find(".job-other").textContent = other ? `Use ${other} instead` : "";
-    this.find(".job-other").setAttribute("aria-label", `Use ${other} instead for ${this.file.name}`);
+    if (!other) return;
+    const title = titleOf(other);
+    Object.assign(this.find(".job-other"), { textContent: t("job.other", { title }), ariaLabel: t("job.other_of", { title, name: this.file.name }) });
   }
 
   fail(error) {
     this.closeStage();
     if (this.stop.signal.aborted && this.stop.signal.reason?.message === "stopped") {
-      this.setState("stopped", `Stopped after ${ticking((performance.now() - this.began) / 1000)}.`);
+      this.setState("stopped", t("job.stopped", { time: ticking((performance.now() - this.began) / 1000) }));
       return { isStop: true };
     }
     if (error instanceof ProblemError) {
-      const { title, detail, request_id: id, retry_after_s: wait } = error.problem;
-      this.setState("failed", `${title}. ${detail}`);
-      this.showNotes([...(wait ? [`Try again in ${ticking(wait)}.`] : []), ...(id ? [`Request ${id}: the operator of this service can find it in the log.`] : [])]);
+      const { title, detail, gone, request_id: id, retry_after_s: wait } = error.problem;
+      this.setState("failed", gone ? t("job.gone") : t("job.problem", { title, detail }));
+      this.showNotes([...(wait ? [tryAgain(wait)] : []), ...(id ? [t("job.request", { id })] : [])]);
       return error.problem;
     }
-    const offline = navigator.onLine === false ? " You seem to be offline." : "";
-    this.setState("failed", `The connection was lost before the result arrived.${offline} Try again.`);
+    this.setState("failed", t(navigator.onLine === false ? "job.lost_offline" : "job.lost"));
     return { isBroken: true };
   }
 
@@ -252,7 +289,7 @@ export class Job {
   discardResult() {
     this.closeStage();
     if (this.resultUrl) URL.revokeObjectURL(this.resultUrl);
-    this.resultUrl = this.result = null;
+    this.resultUrl = this.result = this.resultBlob = this.kept = null;
   }
 
   get isOpen() {
@@ -263,12 +300,13 @@ export class Job {
   open(isWanted) {
     this.closeStage();
     if (isWanted) {
-      this.compare = new Compare({ before: this.url, after: this.resultUrl }, this.result.width, this.result.height);
+      this.compare = new Compare({ before: this.preview.url, after: this.resultUrl }, this.result.width, this.result.height);
       this.find(".job-stage").replaceChildren(this.compare.element);
+      if (this.preview.isPlaceholder) this.compare.divide(0);
     }
-    const show = this.find(".job-show");
-    show.textContent = isWanted ? "Hide" : "Show";
-    show.setAttribute("aria-label", `${show.textContent} before and after of ${this.file.name}`);
+    const act = isWanted ? "job.hide" : "job.show";
+    const show = Object.assign(this.find(".job-show"), { textContent: t(act) });
+    show.setAttribute("aria-label", t(`${act}_of`, { name: this.file.name }));
     show.setAttribute("aria-expanded", isWanted);
   }
 
@@ -279,20 +317,12 @@ export class Job {
     this.find(".job-stage").replaceChildren();
   }
 
-  /** Stop the request and free the URLs. */
+  /** Stop the request, delete the stored result, and free the URLs. */
   close() {
     this.stop?.abort(new Error("stopped"));
+    const url = (this.result ?? this.kept?.result)?.url;
+    if (url) fetch(url, { method: "DELETE", keepalive: true }).catch(() => null); // it expires anyway
     this.discardResult();
-    if (this.url) URL.revokeObjectURL(this.url);
+    this.preview.show(null);
   }
-}
-
-/** Return the checks of the output as a sentence. */
-function checks(checked, isLarger) {
-  if (!checked) return [];
-  const tiles = checked.tiles ? `${count(checked.tiles, "tile", "tiles")} checked: all values are finite` : "All values were checked and are finite";
-  const rerun = checked.reruns ? `, ${count(checked.reruns, "tile was", "tiles were")} recomputed in full precision` : "";
-  // Only for enlarged results: at the same size, a variant that changes nothing would score best.
-  const back = isLarger && Number.isFinite(checked.back_db) ? `. Scaled back down, the result matches your upload at ${checked.back_db.toFixed(1)} dB` : "";
-  return [`${tiles}${rerun}${back}.`];
 }

@@ -1,7 +1,11 @@
 // Uploads one image and reads the response as an event stream (text/event-stream on POST).
 
+import { describeProxyError } from "./proxy.js";
+import { post } from "./upload.js";
+
 const SILENCE_LIMIT_MS = 30_000; // the gateway sends a heartbeat every 5 s
 const SLICE_CHARS = 1_048_576; // base64 characters decoded at a time; a multiple of 4
+const ACCEPT = "text/event-stream, application/problem+json;q=0.9";
 
 export class ProblemError extends Error {
   /** A response that is not a stream: an RFC 9457 problem, or an error page of a proxy. */
@@ -11,37 +15,39 @@ export class ProblemError extends Error {
   }
 }
 
-/** Yield {name, data} for each event of the response; throw ProblemError, or what fetch throws. */
-export async function* send(url, body, stop) {
-  const response = await fetch(url, {
-    method: "POST",
-    body,
-    headers: { Accept: "text/event-stream, application/problem+json;q=0.9" },
-    signal: stop.signal,
-  });
-  if (!response.headers.get("Content-Type")?.startsWith("text/event-stream")) throw new ProblemError(await readProblem(response));
-  for await (const line of lines(response.body, stop)) {
-    yield line;
+/**
+ * Yield {name, data} for each event of the response, and `receiving` events ({received, total} in bytes) while a result
+ * within its event arrives. `sent` is called with the bytes sent and their total. Throws ProblemError, or what `post` throws.
+ */
+export async function* send(url, body, stop, sent) {
+  const { status, type, retryAfter, chunks } = await post(url, body, { accept: ACCEPT, stop, sent });
+  if (!type.startsWith("text/event-stream")) {
+    let text = "";
+    for (const reader = chunks.getReader(); ; ) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      text += value;
+    }
+    throw new ProblemError(parseProblem(text, status, retryAfter, body.get("image").size));
   }
+  yield* events(chunks, stop);
 }
 
-async function readProblem(response) {
-  const retry = Number(response.headers.get("Retry-After")) || null;
+/** Return the problem that a text has; `size` is that of the upload in bytes. */
+export function parseProblem(text, status, retryAfter, size) {
+  let problem = null;
   try {
-    const problem = await response.json();
-    return { retry_after_s: retry, ...problem, detail: String(problem.detail) };
+    problem = JSON.parse(text);
   } catch {
-    return {
-      title: "Unexpected response",
-      detail: `A proxy in front of the gateway returned status ${response.status}. Try again later.`,
-      retry_after_s: retry,
-    };
+    // an HTML page of a proxy
   }
+  const isOurs = typeof problem?.title === "string" && typeof problem.detail === "string";
+  return { retry_after_s: Number(retryAfter) || null, ...(isOurs ? problem : describeProxyError(status, size)) };
 }
 
-async function* lines(body, stop) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let parts = []; // of an incomplete line: a result is one line of many megabytes
+async function* events(chunks, stop) {
+  const reader = chunks.getReader();
+  let parts = []; // of an incomplete line: a result that the gateway cannot store is one line of many megabytes
   let name = "message";
   let data = [];
   for (;;) {
@@ -61,7 +67,15 @@ async function* lines(body, stop) {
       else if (field === "event") name = text;
       else if (field === "data") data.push(text);
     }
+    if (name === "result" && parts.length > 1) yield { name: "receiving", data: measure(parts) };
   }
+}
+
+/** Return how much of the file has arrived in the parts of an incomplete line. Three bytes are four characters. */
+function measure(parts) {
+  const total = Number(/"bytes": (\d+)/.exec(parts[0])?.[1]) || null;
+  const received = Math.floor(0.75 * parts.reduce((sum, part) => sum + part.length, 0));
+  return { received: Math.min(received, total ?? received), total };
 }
 
 /** Return the Blob of a base64 text. Yields to the page between slices: a large file takes a second or more. */

@@ -141,7 +141,10 @@ class ReloadingFile(Generic[T]):
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle = os.open(self.path.with_name(self.path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
         except OSError as error:
-            raise self._error(f"The {self._noun} in {self.path.parent} cannot be changed: {error.strerror}.") from error
+            raise self._error(
+                f"The {self._noun} in {self.path.parent} cannot be changed: {error.strerror}. "
+                "Set SUPERRES_STATE_DIR to a folder that this user can write."
+            ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield

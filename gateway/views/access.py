@@ -8,6 +8,9 @@ from __future__ import annotations
 from flask import Response, g, request
 
 from gateway.access.admitted_request import AdmittedRequest
+from gateway.access.csrf import Sender
+from gateway.access.trusted_proxies import OWN_HOSTS_KEY
+from gateway.jobs.runner import ANONYMOUS
 from gateway.services import services
 from gateway.wsgi.timeouts import CLOSE_WITHOUT_READING
 
@@ -17,9 +20,14 @@ def authorize_api() -> AdmittedRequest:
     return _remember(services().access_control.authorize_api(_address(), *_keys()))
 
 
+def authorize_poll() -> AdmittedRequest:
+    """Admit a request for the state or the result of a job; raise a Problem as `authorize_api` does."""
+    return _remember(services().access_control.authorize_api(_address(), *_keys(), is_poll=True))
+
+
 def authorize_form() -> AdmittedRequest:
     """Admit an upload of the form; raise a Problem if another site sent it or the rate limit is used up."""
-    return _remember(services().access_control.authorize_form(_address(), **_origin()))
+    return _remember(services().access_control.authorize_form(_address(), _sender(), g.request_id))
 
 
 def authorize_page() -> None:
@@ -36,7 +44,12 @@ def authorize_wake(*, starts_a_boot: bool) -> AdmittedRequest:
     """Admit a request that wakes the backend, or raise a Problem. It is charged only if it starts a boot."""
     x_api_key, authorization = _keys()
     admitted = services().access_control.authorize_wake(
-        _address(), x_api_key=x_api_key, authorization=authorization, starts_a_boot=starts_a_boot, **_origin()
+        _address(),
+        _sender(),
+        g.request_id,
+        x_api_key=x_api_key,
+        authorization=authorization,
+        starts_a_boot=starts_a_boot,
     )
     return _remember(admitted)
 
@@ -54,6 +67,15 @@ def admitted_request() -> AdmittedRequest | None:
     """Return the admitted request that is being served; None if it was not admitted."""
     admitted: AdmittedRequest | None = g.get("admitted_request")
     return admitted
+
+
+def client_name() -> str:
+    """Return the name of the client's API key, also of a request that was not admitted; `(anonymous)` without one."""
+    if admitted := admitted_request():
+        api_key = admitted.client.api_key
+    else:
+        api_key = services().access_control.identify(*_keys())
+    return api_key.name if api_key else ANONYMOUS
 
 
 def end_when_sent(response: Response) -> None:
@@ -76,11 +98,11 @@ def _keys() -> tuple[str | None, str | None]:
     return request.headers.get("X-API-Key"), request.headers.get("Authorization")
 
 
-def _origin() -> dict[str, str]:
-    """Return the headers that name the page that sent the request; a missing header is an empty string."""
+def _sender() -> Sender:
     headers = request.headers
-    return {
-        "sec_fetch_site": headers.get("Sec-Fetch-Site", ""),
-        "origin": headers.get("Origin", ""),
-        "host": request.host,
-    }
+    return Sender(
+        sec_fetch_site=headers.get("Sec-Fetch-Site", ""),
+        origin=headers.get("Origin", ""),
+        own_origin=request.host_url.rstrip("/"),
+        own_hosts=request.environ.get(OWN_HOSTS_KEY) or (request.host,),
+    )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import cast
 
-from flask import Blueprint, Response, render_template, request, url_for
+from flask import Blueprint, Response, redirect, render_template, request, url_for
 
 from gateway.config.settings import Settings
 from gateway.jobs.choice import describe_choice
-from gateway.jobs.options import FORMATS, output_limits, parse_strength
+from gateway.jobs.limits import accepted_formats, max_upload_pixels, output_limits, upload_limits
+from gateway.jobs.options import parse_strength
+from gateway.jobs.output_options import FORMATS, SAME, nearest_format
 from gateway.jobs.request_body import read_upscale_request
-from gateway.jobs.result_store import BeforeAfter, StoredImage
-from gateway.problems import BadParameter, Problem, ResultGone, StaleForm
+from gateway.problems import BadParameter, Problem, StaleForm
 from gateway.services import services
-from gateway.views.access import authorize_form, authorize_result
+from gateway.views.access import authorize_form
 from gateway.views.hooks import request_id, wants_json
 from gateway.views.image_response import send_image
 from gateway.views.jobs import (
@@ -24,18 +26,21 @@ from gateway.views.jobs import (
     submit_job,
     wants_events,
 )
-from preprocessing.codec import DEFAULT_QUALITY
+from gateway.views.language import LANGUAGE_PARAMETER, page_texts
+from gateway.views.orientation import svg_transform
+from gateway.views.results import keep_result, store_form_result
+from preprocessing.codec import (
+    DEFAULT_QUALITY,
+    INPUT_FORMAT_NAMES,
+    INPUT_MEDIA_TYPES,
+    UNSHOWN_FORMATS,
+    readable_formats,
+)
 from swinir.auto import AUTO, Candidates
 
 blueprint = Blueprint("form", __name__)
 
 TOKEN_FIELD = "token"  # noqa: S105 - the name of the field
-
-_FORMAT_DESCRIPTIONS = {
-    "png": "PNG: lossless; large files.",
-    "jpeg": "JPEG: small files, no transparency.",
-    "webp": "WebP: the smallest files, at most 16,383 pixels per side.",
-}
 
 
 @blueprint.get("/")
@@ -55,39 +60,63 @@ def _render_form(fields: Mapping[str, str], problem: Problem | None) -> str:
     if default_variant == AUTO and not auto and candidates:
         default_variant = candidates[0].name
     first = [default_variant, *(variant.name for variant in candidates)]
+    readable = readable_formats(accepted_formats(settings))
     return render_template(
         "form.html",
         token=services().access_control.csrf_tokens.create(),
-        problem=problem,
+        problem=problem and page_texts().problem(problem.slug, problem.title, problem.detail),
         auto=auto,
+        auto_names=[variant.name for variant in candidates],
         chosen_variant=_choose(fields.get("variant"), (AUTO, *offered) if auto else offered, default_variant),
-        chosen_format=_choose(fields.get("format"), FORMATS, FORMATS[0]),
+        chosen_format=_choose(fields.get("format"), (*FORMATS, SAME), FORMATS[0]),
         chosen_quality=_choose(fields.get("quality"), [str(n) for n in range(1, 101)], str(DEFAULT_QUALITY)),
+        chosen_scale=_choose(fields.get("scale"), ("2", "3"), ""),
+        chosen_width=width if (width := fields.get("width", ""))[:5].isdecimal() and len(width) <= 5 else "",
+        is_lossless=fields.get("lossless") == "1",
+        is_deep=fields.get("depth") == "16",
+        keeps_colour=fields.get("transparent_colour") == "keep",
+        keep_metadata=fields.get("metadata") == "keep",
         chosen_strength=_choose_strength(fields.get("strength", "1")),
         settings=settings,
+        limits=upload_limits(settings),
+        scales_by_pixels=_list_pixels(settings),
+        input_formats=[INPUT_FORMAT_NAMES[name] for name in readable],
+        accept=",".join(media_type for name in readable for media_type in INPUT_MEDIA_TYPES[name]),
+        same_formats={INPUT_FORMAT_NAMES[name]: nearest_format(name) for name in readable},
         retention=_describe_retention(settings),
         variants=sorted(offered.values(), key=lambda row: (row.name != default_variant, row.name not in first)),
-        formats={name: _FORMAT_DESCRIPTIONS[name] for name in FORMATS},
+        formats=FORMATS,
         output_limits={name: output_limits(name, settings) for name in FORMATS},
         api_url=url_for("api.upscale", _external=True),
     )
 
 
+def _list_pixels(settings: Settings) -> dict[int, list[str]]:
+    """Return the scales of variants ("2×", "1×") that take uploads of at most so many pixels, by these pixels."""
+    scales_by_pixels: dict[int, list[str]] = {}
+    for scale in sorted({row.scale for row in settings.offered().values()} or {1}, reverse=True):
+        scales_by_pixels.setdefault(max_upload_pixels(scale, settings), []).append(f"{scale}×")
+    return scales_by_pixels
+
+
 def _describe_retention(settings: Settings) -> str:
     """Return how long a result may stay in memory, in the result store or the result cache: "24 hours"."""
     seconds = max(settings.results_max_age_s, settings.cache_max_age_s if settings.cache_max_bytes else 0)
-    return f"{seconds / 3600:.0f} hours" if seconds >= 2 * 3600 else f"{max(1, round(seconds / 60))} minutes"
+    if seconds >= 2 * 3600:
+        return page_texts().text("privacy.hours", count=round(seconds / 3600))
+    return page_texts().text("privacy.minutes", count=max(1, round(seconds / 60)))
 
 
 @blueprint.post("/")
-def upscale() -> Response | str:
-    """Upscale the image and show it next to the upload, or send it as a download if the result store cannot hold it."""
+def upscale() -> Response:
+    """Upscale the image and redirect to the page that shows it; send it as a download if the store cannot hold it."""
     admitted = authorize_form()
     reservation = reserve_upload_memory(admitted)
     form_fields: dict[str, str] = {}
 
     def take_extra_fields(fields: dict[str, str]) -> None:
         token = fields.pop(TOKEN_FIELD, "")
+        fields.pop(LANGUAGE_PARAMETER, None)
         form_fields.update(fields)
         services().access_control.check_csrf_token(token)
 
@@ -99,41 +128,23 @@ def upscale() -> Response | str:
         return Response(_render_form(form_fields, problem), problem.status, mimetype="text/html")
     job = submit_job(upscale_request, admitted, reservation, request_id())
     if wants_events():
-        return stream_events(job, with_bands=True)
+        return stream_events(job, with_bands=True, store_result=store_form_result(), translate=page_texts().event)
     result = run_job(job)
     if isinstance(result, Response):
         return result
     upload = upscale_request.upload
-    extension = upload.format.lower()
-    before = StoredImage(upload.data, f"image/{extension}", f"{upscale_request.stem}.{extension}")
-    after = StoredImage(result.data, result.media_type, result.filename)
-    result_id = services().result_store.put(BeforeAfter(before, after))
+    shown = {
+        "unshown_format": INPUT_FORMAT_NAMES[upload.format] if upload.format in UNSHOWN_FORMATS else "",
+        "before_transform": svg_transform(upload),
+        "upscale_request": job.request,
+        "choice": describe_choice(job.request.options),
+        "result": result,
+    }
+    result_id = keep_result(services().result_store, job.request, result, with_upload=True, shown=shown)
     if result_id is None:
         return send_image(result.data, result.media_type, result.filename, as_download=True)
-    return render_template(
-        "result.html",
-        before_url=url_for("form.before", result_id=result_id),
-        after_url=url_for("form.after", result_id=result_id),
-        download_url=url_for("form.after", result_id=result_id, download=1),
-        upscale_request=job.request,
-        choice=describe_choice(job.request.options),
-        result=result,
-        max_age_minutes=_result_max_age_minutes(),
-    )
-
-
-@blueprint.get("/results/<result_id>/before")
-def before(result_id: str) -> Response:
-    """Return the upload of a result."""
-    image = _find_result(result_id).before
-    return send_image(image.data, image.media_type, image.filename, as_download=False)
-
-
-@blueprint.get("/results/<result_id>/after")
-def after(result_id: str) -> Response:
-    """Return the image of a result; with ?download=1 as a download."""
-    image = _find_result(result_id).after
-    return send_image(image.data, image.media_type, image.filename, as_download="download" in request.args)
+    # 303: a reload shows the result again instead of sending the upload again.
+    return cast("Response", redirect(url_for("results.page", result_id=result_id), 303))
 
 
 def _choose(value: str | None, allowed: Collection[str], default: str) -> str:
@@ -146,17 +157,3 @@ def _choose_strength(value: str) -> str:
         return f"{parse_strength(value) / 100:g}"
     except BadParameter:
         return "1"
-
-
-def _find_result(result_id: str) -> BeforeAfter:
-    authorize_result()
-    if (result := services().result_store.get(result_id)) is None:
-        raise ResultGone(
-            f"Results are kept for at most {_result_max_age_minutes()} minutes, less when many are made. "
-            "Upload the image again."
-        )
-    return result
-
-
-def _result_max_age_minutes() -> int:
-    return round(services().settings.results_max_age_s / 60)

@@ -18,11 +18,16 @@ from flask.globals import request_ctx
 from werkzeug.exceptions import HTTPException
 
 from gateway.error_mapping import problem_from_http_error
+from gateway.jobs.refusals import gateway_restarting
 from gateway.logs import log_request
-from gateway.problems import INTERNAL_DETAIL, InternalError, Problem
+from gateway.problems import INTERNAL_DETAIL, InternalError, Problem, SlowBody
 from gateway.services import services
-from gateway.views.access import admitted_request, authorize_page, end_when_sent, reject_blocked
+from gateway.tracing.spans import TRACEPARENT
+from gateway.views.access import admitted_request, authorize_page, client_name, end_when_sent, reject_blocked
+from gateway.views.cors import API_PREFIX, add_cors_headers, answer_preflight
 from gateway.views.jobs import wants_events
+from gateway.views.language import page_texts
+from gateway.views.request_record import request_record
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -45,10 +50,13 @@ CONTENT_POLICY = (
 # Probed by the cluster, which the blocklist must not cut off.
 HEALTH_PATHS = ("/healthz", "/readyz")
 
-JSON_PATHS = ("/api/", *HEALTH_PATHS)
+JSON_PATHS = (API_PREFIX, "/.well-known/", *HEALTH_PATHS)
 
 # Key of the WSGI environment that holds the finished response.
 RESPONSE_KEY = "superres.response"
+
+# Responses whose Location is another page.
+REDIRECTS = (301, 302, 303, 307, 308)
 
 HSTS = f"max-age={2 * 365 * 86_400}"
 
@@ -80,13 +88,16 @@ def request_id() -> str:
     return str(g.request_id)
 
 
-def _before_request() -> None:
+def _before_request() -> Response | None:
     g.request_id = secrets.token_hex(8)
-    g.started_at = time.monotonic()
+    record, tracing = request_record(), services().tracing
     if request.path not in HEALTH_PATHS:
+        if tracing:
+            record.start_trace(tracing, request.headers.get(TRACEPARENT, ""))
         reject_blocked(g.request_id)
         if request.method in ("GET", "HEAD"):
             authorize_page()
+    return answer_preflight()
 
 
 def _after_request(response: Response) -> Response:
@@ -102,10 +113,13 @@ def _after_request(response: Response) -> Response:
         for name, value in admitted.rate_limit_headers().items():
             response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", "no-store")
-    if response.location:
+    add_cors_headers(response)
+    if response.location and response.status_code in REDIRECTS:
         _make_location_relative(response)
     end_when_sent(response)
     _log_when_sent(response)
+    if 0 < settings.max_content_length_bytes < (response.content_length or 0):
+        del response.headers["Content-Length"]  # gunicorn then sends it in chunks
     request.environ[RESPONSE_KEY] = response
     return response
 
@@ -119,23 +133,28 @@ def _make_location_relative(redirect: Response) -> None:
 
 
 def _log_when_sent(response: Response) -> None:
-    request_id, started_at, method = g.request_id, g.started_at, request.method
+    request_id, method, record = g.request_id, request.method, request_record()
     metrics = services().metrics
+    record.client = client_name()
     route = request.url_rule.rule if request.url_rule else "-"
-    address = request.remote_addr or ""
+    address, size = request.remote_addr or "", response.content_length or 0
 
     def log() -> None:
+        seconds = time.monotonic() - record.started_at
         log_request(
             _requests,
             request_id=request_id,
             method=method,
             route=route,
             status=response.status_code,
-            ms=1000 * (time.monotonic() - started_at),
-            size=response.content_length or 0,
+            size=size,
             address=address,
+            ms=round(1000 * seconds, 1),
+            **record.fields(),
         )
-        metrics.count_request(method, route, response.status_code, time.monotonic() - started_at)
+        metrics.count_request(method, route, response.status_code, seconds)
+        record.end_trace(request_id, method, route, response.status_code)
+        record.forget_upload()
 
     response.call_on_close(log)
 
@@ -145,12 +164,15 @@ def _handle_error(error: Exception) -> Response | HTTPException:
         return error  # a redirect
     problem = _find_problem(error)
     services().metrics.count_problem(problem.slug)
+    request_record().note_problem(problem)
     if admitted := admitted_request():
         admitted.refund_for(problem)
     return _render(problem, as_json=wants_json())
 
 
 def _find_problem(error: Exception) -> Problem:
+    if isinstance(error, SlowBody) and services().drain.is_draining:
+        return gateway_restarting("You were not charged for this image.")
     if isinstance(error, Problem):
         return error
     if isinstance(error, HTTPException) and (error.code or 500) < 500:
@@ -170,11 +192,16 @@ def wants_json() -> bool:
 
 
 def _render(problem: Problem, *, as_json: bool) -> Response:
+    texts = page_texts()
     if as_json:
-        body, media_type = json.dumps(problem.body(request_id())), "application/problem+json"
+        members = problem.body(request_id(), request.script_root)
+        # Problems of the API are in English; those of the form are shown to its user.
+        is_shown = not request.path.startswith(JSON_PATHS)
+        body, media_type = json.dumps(texts.problem_body(members) if is_shown else members), "application/problem+json"
     else:
-        body = render_template("problem.html", problem=problem, request_id=request_id())
-        media_type = "text/html"
+        title, detail = texts.problem(problem.slug, problem.title, problem.detail)
+        shown = {"problem": problem, "title": title, "detail": detail, "request_id": request_id()}
+        body, media_type = render_template("problem.html", **shown), "text/html"
     response = Response(body, problem.status, mimetype=media_type)
     response.headers.extend(problem.headers)
     return response

@@ -16,9 +16,10 @@ from flask import Response, after_this_request, request
 
 from gateway.access.admitted_request import AdmittedRequest
 from gateway.cancellation import CancelledError
-from gateway.jobs.event_stream import JobEvents
+from gateway.jobs.event_stream import JobEvents, StoreResult, TranslateEvent
 from gateway.jobs.job import Job, Result
 from gateway.jobs.options import UpscaleRequest
+from gateway.jobs.refusals import gateway_restarting
 from gateway.jobs.request_body import FORM_OVERHEAD_BYTES
 from gateway.jobs.result_cache import CachedJob
 from gateway.jobs.runner import ANONYMOUS
@@ -26,6 +27,7 @@ from gateway.jobs.upload_memory import WAIT_S, Reservation, UploadMemoryFullErro
 from gateway.problems import BudgetSpent, Problem, UploadsFull, describe_wait, retry_later
 from gateway.services import services
 from gateway.views.access import admitted_request
+from gateway.views.request_record import request_record
 
 # nginx's status for a closed connection. Only the log sees it.
 CLIENT_CLOSED_REQUEST = 499
@@ -42,8 +44,9 @@ def reserve_upload_memory(admitted: AdmittedRequest) -> Reservation | None:
     """Reserve memory for the announced body before any of it is read; raise UploadsFull.
 
     Returns None for a body over the limit, because such a body is not read. The memory is released once the response
-    has been sent.
+    has been sent. A gateway that is being stopped rejects the upload.
     """
+    reject_while_draining()
     memory = services().upload_memory
     max_bytes = services().settings.max_upload_bytes + FORM_OVERHEAD_BYTES
     announced = max_bytes if request.content_length is None else request.content_length
@@ -61,6 +64,20 @@ def reserve_upload_memory(admitted: AdmittedRequest) -> Reservation | None:
     return reservation
 
 
+def keep_reservation(reservation: Reservation | None) -> Callable[[], object]:
+    """Keep the memory of an upload beyond the response; return the function that releases it."""
+    if reservation is None:
+        return lambda: None
+    moved = reservation.move()
+    return moved.release
+
+
+def reject_while_draining() -> None:
+    """Raise BackendUnavailable if this gateway is being stopped: it finishes its images and takes no others."""
+    if services().drain.is_draining:
+        raise gateway_restarting("You were not charged for this request.")
+
+
 def submit_job(
     upscale_request: UpscaleRequest, admitted: AdmittedRequest, reservation: Reservation | None, request_id: str
 ) -> Job:
@@ -68,15 +85,20 @@ def submit_job(
     if reservation is not None:
         reservation.shrink(len(upscale_request.upload.data))
     upscale_request = services().result_cache.recall(upscale_request)
-    if cached := services().result_cache.get(upscale_request):
+    cached = services().result_cache.get(upscale_request)
+    record = request_record()
+    record.note_upload(upscale_request, in_cache=cached is not None)
+    if cached:
         return CachedJob(upscale_request, request_id, cached)
     if problem := find_budget_problem():
         raise problem
     admitted.charge_pixels(upscale_request.pixels)
     api_key = admitted.client.api_key
-    return services().runner.submit(
-        upscale_request, request_id, api_key.name if api_key else ANONYMOUS, admitted.client.id
+    job = services().runner.submit(
+        upscale_request, request_id, api_key.name if api_key else ANONYMOUS, admitted.client.id, record.traceparent
     )
+    record.note_job(job)
+    return job
 
 
 def find_budget_problem() -> BudgetSpent | None:
@@ -111,18 +133,29 @@ def run_job(job: Job) -> Result | Response:
         unwatch()
 
 
-def stream_events(job: Job, *, with_bands: bool) -> Response:
+def stream_events(
+    job: Job, *, with_bands: bool, store_result: StoreResult, translate: TranslateEvent = lambda _, data: data
+) -> Response:
     """Start a job and respond with its events (docs/reference/events.md)."""
     unwatch = services().disconnects.watch(request.environ.get("gunicorn.socket"), job.cancel_token)
     admitted = admitted_request()
-    metrics = services().metrics
+    metrics, record = services().metrics, request_record()
 
     def on_problem(problem: Problem) -> None:
+        record.note_problem(problem)
         metrics.count_problem(problem.slug)
         if admitted:
             admitted.refund_for(problem)
 
-    stream = JobEvents(job, services().backend.state_tracker, with_bands=with_bands, on_problem=on_problem)
+    stream = JobEvents(
+        job,
+        services().backend.state_tracker,
+        with_bands=with_bands,
+        base_path=request.script_root,
+        store_result=store_result,
+        on_problem=on_problem,
+        translate=translate,
+    )
     response = Response(stream.events(), mimetype=EVENT_STREAM)
     response.headers["X-Accel-Buffering"] = "no"  # tells nginx to forward each event at once
     response.call_on_close(unwatch)

@@ -8,14 +8,15 @@ of connections that have sent no whole request yet.
 from __future__ import annotations
 
 import contextlib
-import heapq
-import itertools
+import logging
+import math
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from gateway.wsgi.running_clock import RunningClock
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -41,59 +42,67 @@ MIN_RESPONSE_BYTES_PER_S = 32_768.0
 FIRST_READ_BYTES = 4_096
 # Size of the reads that discard a body.
 _DISCARD_BYTES = 65_536
+# Maximum of seconds between two looks at the deadlines, so that the clock does not take a wait for a freeze.
+_TICK_S = 1.0
+
+_log = logging.getLogger(__name__)
 
 
-@dataclass(order=True)
+@dataclass(eq=False)
 class Deadline:
     """A time at which a socket is shut down. It can be cancelled or extended until then."""
 
-    scheduled: float
-    """Time at which the watching thread checks this deadline. The heap is sorted by it."""
-    number: int
-    sock: socket.socket | None = field(compare=False)
-    """The socket to shut down. None once the deadline is cancelled."""
-    how: int = field(compare=False)
-    due: float = field(compare=False)
-    """Time at which the socket is shut down. It may be extended at any time: the thread reads it at `scheduled`."""
-    has_expired: bool = field(default=False, compare=False)
+    sock: socket.socket
+    how: int
+    due: float
+    """Time at which the socket is shut down. It may be extended at any time."""
+    has_expired: bool = False
 
 
 class SocketDeadlines:
     """Shuts down sockets at their deadlines, which wakes the threads that wait on them. One thread for all sockets."""
 
     def __init__(self) -> None:
-        self._heap: list[Deadline] = []
-        self._numbers = itertools.count()
+        self.clock = RunningClock()
+        """The clock of all deadlines. While the process is frozen it stands still: no client is late because of it."""
+        self._running: set[Deadline] = set()
+        self._earliest = math.inf
         self._changed = threading.Condition()
         threading.Thread(target=self._watch, name="socket-deadlines", daemon=True).start()
 
     def start(self, sock: socket.socket, seconds: float, how: int) -> Deadline:
         """Shut down the socket in `seconds`. After SHUT_RD it can still send a response."""
+        deadline = Deadline(sock, how, self.clock() + seconds)
         with self._changed:
-            due = time.monotonic() + seconds
-            deadline = Deadline(due, next(self._numbers), sock, how, due)
-            heapq.heappush(self._heap, deadline)
-            self._changed.notify()
+            self._running.add(deadline)
+            if deadline.due < self._earliest:
+                self._changed.notify()
         return deadline
 
     def cancel(self, deadline: Deadline) -> None:
         """Drop a deadline. After this call it cannot expire."""
         with self._changed:
-            deadline.sock = None
+            self._running.discard(deadline)
+
+    def expire_reads(self) -> None:
+        """End all waits for bodies now, as if their time were up: the server stops."""
+        with self._changed:
+            for deadline in [each for each in self._running if each.how == socket.SHUT_RD]:
+                self._expire(deadline)
+
+    def _expire(self, deadline: Deadline) -> None:
+        self._running.discard(deadline)
+        deadline.has_expired = True
+        shut_down(deadline.sock, deadline.how)
 
     def _watch(self) -> None:
         with self._changed:
             while True:
-                now = time.monotonic()
-                while self._heap and (self._heap[0].sock is None or self._heap[0].scheduled <= now):
-                    deadline = heapq.heappop(self._heap)
-                    if deadline.sock is not None and deadline.due > now:
-                        deadline.scheduled = deadline.due
-                        heapq.heappush(self._heap, deadline)
-                    elif deadline.sock is not None:
-                        deadline.has_expired = True
-                        shut_down(deadline.sock, deadline.how)
-                self._changed.wait(self._heap[0].scheduled - now if self._heap else None)
+                now = self.clock()
+                for deadline in [each for each in self._running if each.due <= now]:
+                    self._expire(deadline)
+                self._earliest = min((each.due for each in self._running), default=math.inf)
+                self._changed.wait(min(self._earliest - now, _TICK_S) if self._running else None)
 
 
 def shut_down(sock: socket.socket, how: int) -> None:
@@ -106,11 +115,18 @@ class RequestBodyTimeout:
     """WSGI middleware: reading a body that is late or too slow raises TimeoutError."""
 
     def __init__(
-        self, app: WSGIApplication, deadlines: SocketDeadlines, *, body_timeout_s: float, max_linger_bytes: int
+        self,
+        app: WSGIApplication,
+        deadlines: SocketDeadlines,
+        *,
+        body_timeout_s: float,
+        idle_timeout_s: float,
+        max_linger_bytes: int,
     ) -> None:
         self._app = app
         self._deadlines = deadlines
         self._body_timeout_s = body_timeout_s
+        self._idle_timeout_s = idle_timeout_s
         self._max_linger_bytes = max_linger_bytes
         self._lingering = threading.BoundedSemaphore(MAX_LINGERING)
 
@@ -121,7 +137,9 @@ class RequestBodyTimeout:
         if sock is None or not has_body:
             return self._app(environ, start_response)
         length = int(environ["CONTENT_LENGTH"]) if environ.get("CONTENT_LENGTH", "").isdigit() else None
-        body = _TimedBody(environ["wsgi.input"], sock, self._deadlines, self._body_timeout_s, length)
+        body = _TimedBody(
+            environ["wsgi.input"], sock, self._deadlines, self._body_timeout_s, self._idle_timeout_s, length
+        )
         is_http_1_1 = environ.get("SERVER_PROTOCOL") != "HTTP/1.0"  # RFC 9110 section 10.1.1: 1.0 ignores the header
         body.expects_continue = is_http_1_1 and environ.get("HTTP_EXPECT", "").lower() == "100-continue"
         environ["wsgi.input"] = body
@@ -141,30 +159,30 @@ class RequestBodyTimeout:
 
 
 class ResponseTimeout:
-    """WSGI middleware: a response that the client reads too slowly ends in TimeoutError."""
+    """WSGI middleware: the connection of a client that reads a response too slowly is closed."""
 
-    def __init__(
-        self, app: WSGIApplication, *, idle_timeout_s: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, app: WSGIApplication, deadlines: SocketDeadlines, *, idle_timeout_s: float) -> None:
         self._app = app
+        self._deadlines = deadlines
         self._idle_timeout_s = idle_timeout_s
-        self._clock = clock
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""
         response = self._app(environ, start_response)
         sock = environ.get("gunicorn.socket")
-        return response if sock is None else _TimedResponse(response, sock, self._idle_timeout_s, self._clock)
+        return response if sock is None else _TimedResponse(response, sock, self._deadlines, self._idle_timeout_s)
 
 
 class _TimedResponse:
     def __init__(
-        self, inner: Iterable[bytes], sock: socket.socket, idle_timeout_s: float, clock: Callable[[], float]
+        self, inner: Iterable[bytes], sock: socket.socket, deadlines: SocketDeadlines, idle_timeout_s: float
     ) -> None:
         self._inner = inner
         self._sock = sock
+        self._deadlines = deadlines
         self._idle_timeout_s = idle_timeout_s
-        self._clock = clock
+        # Of the item that is being sent. The socket itself has no timeout: that would run on while we are frozen.
+        self._deadline: Deadline | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         remaining_s = self._idle_timeout_s
@@ -172,31 +190,52 @@ class _TimedResponse:
             remaining_s += len(item) / MIN_RESPONSE_BYTES_PER_S
             if remaining_s <= 0:
                 raise TimeoutError("the client read the response too slowly")
-            self._sock.settimeout(min(remaining_s, self._idle_timeout_s))  # for the whole item, not for each byte
-            began = self._clock()
+            began = self._deadlines.clock()
+            self._begin(min(remaining_s, self._idle_timeout_s))  # for the whole item, not for each byte
             yield item
-            remaining_s -= self._clock() - began  # the time in which we make the next item does not count
+            self._end()
+            remaining_s -= self._deadlines.clock() - began  # the time in which we make the next item does not count
+        self._begin(self._idle_timeout_s)  # for the headers of a response without items, and for the last chunk
 
     def close(self) -> None:
         """Called by gunicorn once the response has been sent or abandoned."""
-        self._sock.settimeout(self._idle_timeout_s)
+        self._end()
         if hasattr(self._inner, "close"):
             self._inner.close()
+
+    def _begin(self, seconds: float) -> None:
+        self._deadline = self._deadlines.start(self._sock, seconds, socket.SHUT_RDWR)
+
+    def _end(self) -> None:
+        if self._deadline is not None:
+            self._deadlines.cancel(self._deadline)
+            if self._deadline.has_expired:
+                _log.info("a client read its response too slowly: the connection was closed")
+            self._deadline = None
 
 
 class _TimedBody:
     """`wsgi.input` with a deadline."""
 
     def __init__(
-        self, inner: Any, sock: socket.socket, deadlines: SocketDeadlines, timeout_s: float, length: int | None
+        self,
+        inner: Any,
+        sock: socket.socket,
+        deadlines: SocketDeadlines,
+        timeout_s: float,
+        idle_timeout_s: float,
+        length: int | None,
     ) -> None:
         self._inner = inner
         self._remaining_bytes = length  # None without Content-Length
         self._sock = sock
         self._deadlines = deadlines
         self._timeout_s = timeout_s
+        self._idle_timeout_s = idle_timeout_s
         self._deadline: Deadline | None = None
         self._began = 0.0
+        # Time at which what has arrived must be more, by the minimum rate and `timeout_s`.
+        self._paced_due = 0.0
         self._received_bytes = 0
         self._min_bytes_per_s = max(MIN_BODY_BYTES_PER_S, (length or 0) / (2 * timeout_s))
         self.has_ended = False
@@ -206,12 +245,22 @@ class _TimedBody:
     def read(self, size: int) -> bytes:
         if self.expects_continue:
             self.expects_continue = False  # only now, after every check that needs no body
-            self._sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            sending = self._deadlines.start(self._sock, self._idle_timeout_s, socket.SHUT_RDWR)
+            try:
+                self._sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            finally:
+                self._deadlines.cancel(sending)
         if self._deadline is None:
-            self._began = time.monotonic()
-            self._deadline = self._deadlines.start(self._sock, min(self._timeout_s, BODY_GRACE_S), socket.SHUT_RD)
+            self._began = self._deadlines.clock()
+            first_s = min(self._timeout_s, BODY_GRACE_S)
+            self._paced_due = self._began + first_s
+            self._deadline = self._deadlines.start(self._sock, min(first_s, self._idle_timeout_s), socket.SHUT_RD)
         try:
-            data: bytes = self._inner.read(min(size, max(FIRST_READ_BYTES, self._received_bytes // 4)))
+            size = min(size, max(FIRST_READ_BYTES, self._received_bytes // 4))
+            # One read has one idle timeout, or the time that it takes at the minimum rate.
+            idle_s = max(self._idle_timeout_s, size / self._min_bytes_per_s)
+            self._deadline.due = min(self._paced_due, self._deadlines.clock() + idle_s)
+            data: bytes = self._inner.read(size)
         except Exception as error:
             self.has_ended = True
             if self._deadline.has_expired:
@@ -222,7 +271,7 @@ class _TimedBody:
             raise TimeoutError("the request body did not arrive in time")
         self._received_bytes += len(data)
         rate_limit_s = BODY_GRACE_S + self._received_bytes / self._min_bytes_per_s
-        self._deadline.due = self._began + min(self._timeout_s, rate_limit_s)
+        self._paced_due = self._began + min(self._timeout_s, rate_limit_s)
         if self._remaining_bytes is not None:
             self._remaining_bytes -= len(data)
         if not data or self._remaining_bytes == 0:

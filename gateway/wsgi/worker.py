@@ -13,10 +13,11 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import secrets
 import selectors
+import signal
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
@@ -32,10 +33,13 @@ from gunicorn.http.errors import (
 )
 from gunicorn.workers.gthread import ThreadWorker
 
+from gateway.config.origins import parse_public_url
+from gateway.logs import log_request
 from gateway.problems import INTERNAL_DETAIL, BadRequest, HeadTooLong, InternalError, Problem
 from gateway.wsgi.timeouts import LINGER_S, shut_down
 
 _log = logging.getLogger(__name__)
+_requests = logging.getLogger("gateway.request")
 
 # Maximum of the request line and all headers together; browsers send 1 to 4 kB.
 MAX_HEADER_BYTES = 32_768
@@ -55,6 +59,31 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         # Sockets whose request is HEAD, also where gunicorn cannot parse it: their responses have no body.
         self._head_request_sockets: set[socket.socket] = set()
 
+    def init_signals(self) -> None:
+        """Set the signal handlers. Signals to a whole process group, such as Ctrl-C, are the arbiter's business."""
+        super().init_signals()
+        for sign in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU):
+            signal.signal(sign, signal.SIG_IGN)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Begin to drain: go on serving until the requests have finished (SIGTERM)."""
+        if self.app.drain is None:  # not serving yet
+            super().handle_exit(sig, frame)
+        else:
+            self.app.drain.begin()
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """End the requests and stop (SIGQUIT). gunicorn's method would exit from within this handler."""
+        if self.app.drain is None:
+            super().handle_exit(sig, frame)
+        else:
+            self.app.drain.end_now()
+
+    def leave_loop(self) -> None:
+        """Stop accepting connections and end. Called by another thread."""
+        self.alive = False
+        self.method_queue.defer(lambda: None)  # wakes the loop
+
     def accept(self, listener: Any) -> None:
         """Accept a connection. In a full table it replaces the idle connection that has waited longest."""
         if self.nr_conns >= self.worker_connections - 1:
@@ -63,7 +92,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
                 (self.keepalived_conns, self.murder_keepalived),
             ):
                 if idle:
-                    idle[0].timeout = 0.0
+                    idle[0].timeout = -math.inf
                     close_expired()
                     break
         super().accept(listener)
@@ -83,7 +112,7 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             served = pool.submit(self.handle, conn)
             served.add_done_callback(lambda future: self.method_queue.defer(self.finish_request, conn, future))
             return
-        conn.timeout = time.monotonic() + self.app.settings.idle_timeout_s
+        conn.timeout = self.app.deadlines.clock() + self.app.settings.idle_timeout_s
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, lambda sock: self.on_pending_socket_readable(conn, sock))
 
@@ -93,15 +122,16 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
             super().on_pending_socket_readable(conn, client)
 
     def murder_pending(self) -> None:
-        """Close connections whose headers did not arrive in time."""
-        now = time.monotonic()
-        for conn in self.pending_conns:
-            if conn.timeout > now:
-                conn.timeout = max(conn.timeout, now + 0.1)  # gunicorn reads the clock again, and must agree
-                break
+        """Close connections whose headers did not arrive in time, or at the end. Called once a second at least."""
+        now = self.app.deadlines.clock()  # not gunicorn's clock, which goes on while we are frozen
+        while self.pending_conns and (not self.alive or self.pending_conns[0].timeout <= now):
+            conn = self.pending_conns.popleft()
             with contextlib.suppress(OSError):
                 conn.sock.recv(MAX_HEADER_BYTES)  # closing with unread bytes would send a reset
-        super().murder_pending()
+            with contextlib.suppress(OSError, KeyError, ValueError):
+                self.poller.unregister(conn.sock)
+            self.nr_conns -= 1
+            conn.close()
 
     def handle(self, conn: Any) -> Any:
         """Serve one request of a connection. Its headers must be readable within the idle timeout."""
@@ -139,23 +169,37 @@ class GatewayWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         ]:
             # gunicorn takes "gzip, chunked" for chunks alone, and would pass on compressed bytes.
             raise UnsupportedTransferCoding(codings[0])
-        conn.sock.settimeout(self.app.settings.idle_timeout_s)
+        asked_to_close = req.should_close
+        req.should_close = lambda: self.app.is_draining or asked_to_close()  # asked when the response is sent
+        conn.sock.settimeout(None)  # `timeouts` has a deadline for each read and write
         req._expected_100_continue = False  # noqa: SLF001 - `timeouts` sends 100 Continue, after the access control
         try:
             return super().handle_request(req, conn)
         except TimeoutError:
             _log.info("a client read its response too slowly: the connection was closed")
             return False
+        finally:
+            req.should_close = asked_to_close  # asked again before the next request, which gets its own response
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:  # noqa: ARG002
-        """Send a problem+json response for a request that never reached the application."""
+        """Send a problem+json response for a request that never reached the application, and log it."""
         request_id = secrets.token_hex(8)
         problem = _problem_from_gunicorn_error(exc)
         if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
             _log.error("%s: %s", request_id, type(exc).__name__, exc_info=exc)
-        else:
-            _log.info("%s: rejected while parsing the headers: %s", request_id, type(exc).__name__)
-        body = json.dumps(problem.body(request_id)).encode()
+        prefix = parse_public_url(self.app.settings.public_url).prefix
+        body = json.dumps(problem.body(request_id, prefix)).encode()
+        log_request(
+            _requests,
+            request_id=request_id,
+            method="-",
+            route="-",
+            status=problem.status,
+            size=len(body),
+            address=addr[0] if isinstance(addr, tuple) else "",
+            problem=problem.slug,
+            cause=type(exc).__name__,
+        )
         headers = (
             f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
             f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n"
@@ -215,3 +259,6 @@ class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
         self._access_log_enabled = False
         self.error_log.propagate = True
         self.error_log.setLevel("WARNING")
+
+    def reopen_files(self) -> None:
+        """Do nothing on SIGUSR1: the log's handler opens the file again whenever it was renamed."""

@@ -1,16 +1,16 @@
-"""JPEG (ITU-T T.81): read the container, check that the last scan is complete, write a file strip by strip.
+"""JPEG (ITU-T T.81): read the container, write a file strip by strip.
 
 `read_jpeg` walks the segments (annex B) without decoding a coefficient. It keeps tables, frame and scans for the
 decoder, and of the application segments only JFIF and Adobe, which say how colours are stored. Thumbnails, EXIF, XMP,
-comments and data after the end marker (MPO, motion photos) never reach a decoder. `lengthen_last_scan` helps to find a
-scan that was cut. `JpegStream` writes a JPEG as its rows arrive.
+comments and data after the end marker (MPO, motion photos) never reach a decoder. `JpegStream` writes a JPEG as its
+rows arrive.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
@@ -18,7 +18,9 @@ import numpy as np
 from PIL import Image as PilImage
 
 from preprocessing.errors import UnreadableImageError
-from preprocessing.formats.container import MAX_ICC_BYTES, MAX_PARTS, Container
+from preprocessing.formats.container import MAX_PARTS, Container
+from preprocessing.formats.jpeg_metadata import JpegMetadata
+from preprocessing.formats.jpeg_scans import FRAMES, SCAN, can_be_complete, trim_end
 from preprocessing.image import Pixels
 
 SIGNATURE = b"\xff\xd8\xff"
@@ -27,33 +29,26 @@ SIGNATURE = b"\xff\xd8\xff"
 MAX_SCANS = 100
 # Rows encoded at once: eight rows of 8 x 8 blocks. There are eight restart markers, so each strip begins with number 0.
 STRIP_ROWS = 64
+NO_END_NOTE = "The JPEG has no end marker: the file was cut or damaged there. All its pixels were found."
 
 _MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 _CHANNELS = {"L": 1, "RGB": 3}
 
 # Markers (table B.1).
-_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BASELINE_FRAME = 0xC0
-_HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
 _TABLES = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD}
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}  # TEM, RSTn and SOI: no length follows
-_SCAN, _END = 0xDA, 0xD9
+_END = 0xD9
 _END_BYTES = b"\xff\xd9"
 _LAST_RESTART_BYTES = b"\xff\xd7"
 # A leading literal lets the search run at 2.8 GB/s here; with \xff+ for fill bytes it ran at 0.1 GB/s.
 _MARKER = re.compile(rb"\xff([\x01-\xfe])")
 _MARKER_AFTER_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither byte stuffing nor a restart marker
 
-_EXIF, _ICC, _JFIF, _ADOBE = b"Exif\0\0", b"ICC_PROFILE\0", b"JFIF\0", b"Adobe"
+_JFIF, _ADOBE = b"JFIF\0", b"Adobe"
 
-# Bits added behind the last scan. A decoder that waits for a restart marker skips everything before one, so the bits
-# are repeated after each of the eight markers.
-_EXTRA_BITS = b"\x55" * 16
-_EXTRA_SCAN_DATA = _EXTRA_BITS + b"".join(bytes((0xFF, 0xD0 + number)) + _EXTRA_BITS for number in range(8))
 # Sum of the luminance table of annex K.1, which is quality 50.
 _ANNEX_K_SUM = 3689
-# Rows compared at once, so that no third full image is held.
-_COMPARED_ROWS = 256
 
 
 def read_jpeg(data: bytes) -> Container:
@@ -64,22 +59,26 @@ def read_jpeg(data: bytes) -> Container:
     """
     view = memoryview(data)
     required_chunks: list[bytes | memoryview] = [data[:2]]
-    frame, exif, defect, scans, ended = b"", b"", "", 0, False
-    icc_parts: dict[int, bytes] = {}
-    for marker, body, segment in _segments(data, view):
-        if marker in _FRAMES:
+    frame, defect, scans, ended = b"", "", 0, False
+    metadata = JpegMetadata()
+    end = 0
+    for marker, body, segment, end in _segments(data, view):  # noqa: B007 - used after the loop
+        if marker in FRAMES:
             if frame:
                 defect = defect or "Invalid JPEG: it has a second frame header. Send the original file."
             frame = frame or bytes(body)
-        elif marker == 0xE1 and body[:6] == _EXIF and not exif:
-            exif = bytes(body)
-        elif marker == 0xE2 and body[:12] == _ICC and len(body) > 14:
-            icc_parts.setdefault(body[12], bytes(body[14:]))
-        scans += marker == _SCAN
+        metadata.take(marker, body, is_before_scan=not scans)
+        scans += marker == SCAN
         ended = ended or marker == _END
         if _is_required(marker, body):
             required_chunks.append(segment)
+    if ended:
+        metadata.take_trailing(view[end:])
     width, height, components = _read_frame(frame, len(data))
+    has_end = ended
+    if not ended and end == len(data) and can_be_complete(required_chunks):
+        required_chunks = [*required_chunks[:-1], trim_end(required_chunks[-1]), _END_BYTES]
+        ended = True
     if frame[0] != 8:
         defect = (
             defect or f"This JPEG has {frame[0]} bits per sample; only 8 are supported. Save it as a baseline JPEG."
@@ -90,8 +89,15 @@ def read_jpeg(data: bytes) -> Container:
         height=height,
         mode=_MODES[components],
         required_chunks=required_chunks,
-        exif=exif,
-        icc_profile=_join_profile(icc_parts),
+        exif=metadata.exif,
+        xmp=metadata.xmp,
+        iptc=metadata.iptc(),
+        texts=metadata.texts,
+        icc_profile=metadata.icc_profile(),
+        dpi=metadata.dpi,
+        dropped=metadata.dropped(),
+        has_end=has_end,
+        notes=() if has_end else (NO_END_NOTE,),
         defect=defect or _find_scan_defect(len(data), scans, ended=ended),
     )
 
@@ -132,8 +138,10 @@ def _read_frame(frame: bytes, n_bytes: int) -> tuple[int, int, int]:
     return width, height, components
 
 
-def _segments(data: bytes, view: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
-    """Yield (marker, body, whole segment) up to the end marker, the first incomplete segment, or MAX_PARTS segments.
+def _segments(data: bytes, view: memoryview) -> Iterator[tuple[int, memoryview, memoryview, int]]:
+    """Yield (marker, body, whole segment, offset of its end) of each segment.
+
+    Stops at the end marker, at the first incomplete segment, and after MAX_PARTS segments.
 
     The segment of a scan reaches to the next marker, so it includes the entropy-coded data.
     """
@@ -144,7 +152,7 @@ def _segments(data: bytes, view: memoryview) -> Iterator[tuple[int, memoryview, 
             return
         marker, start, body_start = found[1][0], found.end() - 2, found.end() + 2
         if marker == _END:
-            yield marker, view[0:0], view[start : found.end()]
+            yield marker, view[0:0], view[start : found.end()], found.end()
             return
         if marker in _STANDALONE:
             at = found.end()
@@ -153,14 +161,14 @@ def _segments(data: bytes, view: memoryview) -> Iterator[tuple[int, memoryview, 
         if at > len(data) or at < body_start:
             return
         body = view[body_start:at]
-        if marker == _SCAN:
+        if marker == SCAN:
             following = _MARKER_AFTER_SCAN.search(data, at)
             at = following.start() if following else len(data)
-        yield marker, body, view[start:at]
+        yield marker, body, view[start:at], at
 
 
 def _is_required(marker: int, body: memoryview) -> bool:
-    if marker in _FRAMES or marker in _TABLES or marker in (_SCAN, _END):
+    if marker in FRAMES or marker in _TABLES or marker in (SCAN, _END):
         return True
     return (marker == 0xE0 and body[:5] == _JFIF) or (marker == 0xEE and body[:5] == _ADOBE)
 
@@ -175,38 +183,6 @@ def _find_scan_defect(n_bytes: int, scans: int, *, ended: bool) -> str:
     return ""
 
 
-def _join_profile(parts: dict[int, bytes]) -> bytes | None:
-    """Join the numbered parts of a profile (ICC.1:2022 annex B.4), cut after MAX_ICC_BYTES + 1 bytes."""
-    if not parts:
-        return None
-    return b"".join(parts[number] for number in sorted(parts))[: MAX_ICC_BYTES + 1]
-
-
-def lengthen_last_scan(required_chunks: Sequence[bytes | memoryview]) -> list[bytes | memoryview] | None:
-    """Return the segments with extra bits at the end of the last scan, to find out whether that scan was cut.
-
-    libjpeg fills in what a scan lacks (grey, or no detail) and only warns; Pillow drops the warning. A decoder that has
-    all blocks of the scan skips the extra bits. A decoder that lacks blocks reads the bits as blocks, and the pixels
-    differ: compare both results with `have_same_pixels`.
-
-    Returns None for arithmetic coding, which may leave out the zeros at the end of a whole scan (section D.1.8), so
-    that the comparison would tell nothing.
-    """
-    markers = [segment[1] if len(segment) > 1 else 0 for segment in required_chunks]
-    if not any(marker in _HUFFMAN_FRAMES for marker in markers[1:]):
-        return None
-    last = max(at for at, marker in enumerate(markers) if marker == _SCAN)
-    scan = bytes(required_chunks[last]).rstrip(b"\xff")  # fill bytes are valid before a marker, not before more bits
-    return [*required_chunks[:last], scan + _EXTRA_SCAN_DATA, *required_chunks[last + 1 :]]
-
-
-def have_same_pixels(one: PilImage.Image, other: PilImage.Image) -> bool:
-    """Return whether two images of one size have the same pixels."""
-    width, height = one.size
-    bands = ((0, top, width, min(top + _COMPARED_ROWS, height)) for top in range(0, height, _COMPARED_ROWS))
-    return all(np.array_equal(np.asarray(one.crop(band)), np.asarray(other.crop(band))) for band in bands)
-
-
 class JpegStream:
     """A JPEG of known size (4:4:4, baseline), written as its rows arrive: `rows` once per band, then `finish`.
 
@@ -216,8 +192,18 @@ class JpegStream:
     file is a few bytes longer per row of blocks. Memory follows the strip, not the image.
     """
 
-    def __init__(self, width: int, height: int, mode: str, quality: int, icc_profile: bytes | None = None) -> None:
-        """`mode` is L or RGB."""
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        mode: str,
+        quality: int,
+        icc_profile: bytes | None = None,
+        dpi: tuple[float, float] | None = None,
+        segments: bytes = b"",
+    ) -> None:
+        """`mode` is L or RGB. `segments` are written after JFIF: see `preprocessing.metadata.metadata`."""
+        self._dpi, self._segments = dpi, segments
         self.width, self.height, self.mode, self.quality, self.icc_profile = width, height, mode, quality, icc_profile
         self._pending = np.empty((0, width, _CHANNELS[mode]), np.uint8)  # rows that do not fill a strip yet
         self._rows_written = 0
@@ -243,7 +229,10 @@ class JpegStream:
     def _encode_strip(self, rows: Pixels) -> bytes:
         is_first = not self._rows_written
         self._rows_written += len(rows)
-        keywords: dict[str, Any] = {"icc_profile": self.icc_profile} if is_first and self.icc_profile else {}
+        keywords: dict[str, Any] = {}
+        if is_first:
+            keywords = {"icc_profile": self.icc_profile, "dpi": self._dpi, "extra": self._segments}
+        keywords = {name: value for name, value in keywords.items() if value}
         target = BytesIO()
         strip = PilImage.fromarray(rows[..., 0] if self.mode == "L" else rows)
         strip.save(target, "JPEG", quality=self.quality, subsampling=0, restart_marker_rows=1, **keywords)
@@ -264,5 +253,5 @@ def _find_frame_and_scan_data(data: bytes) -> tuple[int, int]:
         if marker == _BASELINE_FRAME:
             frame = at + 2
         at += 2 + length
-        if marker == _SCAN:
+        if marker == SCAN:
             return frame, at

@@ -9,9 +9,9 @@ import struct
 from collections.abc import Iterator, Mapping
 
 from preprocessing.errors import UnreadableImageError
-from preprocessing.formats.container import MAX_ICC_BYTES, MAX_PARTS, Container
+from preprocessing.formats.container import MAX_ICC_BYTES, MAX_PARTS, MAX_XMP_BYTES, Container
 
-_ANIMATION_FLAG, _ALPHA_FLAG = 0x02, 0x10
+_ANIMATION_FLAG, _XMP_FLAG, _EXIF_FLAG, _ALPHA_FLAG = 0x02, 0x04, 0x08, 0x10
 _STILL_CHUNKS = (b"ALPH", b"VP8 ", b"VP8L")
 _ANIMATION_CHUNKS = (b"ANIM", b"ANMF")
 
@@ -36,7 +36,8 @@ def read_webp(data: bytes) -> Container:
         reached += len(chunk)
     first_kind = data[12:16]
     width, height, has_alpha = _read_canvas(first_kind, data[20:30])
-    animated = first_kind == b"VP8X" and bool(data[20] & _ANIMATION_FLAG)
+    flags = data[20] if first_kind == b"VP8X" else 0
+    animated = bool(flags & _ANIMATION_FLAG)
     pixel_kinds = {b"ANMF"} if animated else {b"VP8 ", b"VP8L"}
     declared_bytes = 8 + int.from_bytes(view[4:8], "little")
     defect = ""
@@ -54,8 +55,12 @@ def read_webp(data: bytes) -> Container:
         mode="RGBA" if has_alpha else "RGB",
         frames=max(1, frames) if animated else 1,
         required_chunks=() if defect else _select_required(first_kind, chunks, animated=animated),
-        exif=_body(chunks, b"EXIF") or b"",
+        # libwebp reads metadata only where the flags announce it; browsers turn no WebP.
+        exif=(flags & _EXIF_FLAG and _body(chunks, b"EXIF")) or b"",
+        xmp=(flags & _XMP_FLAG and _body(chunks, b"XMP ", MAX_XMP_BYTES)) or b"",
+        is_exif_read_by_browsers=False,
         icc_profile=_body(chunks, b"ICCP", MAX_ICC_BYTES + 1),
+        dropped=("the C2PA manifest",) if b"C2PA" in chunks else (),
         defect=defect,
     )
 

@@ -1,4 +1,4 @@
-"""Batching: requests of one variant and tile shape share forward passes, and a request that fails fails alone."""
+"""Batching: requests of one variant, tile shape and depth share forward passes, and each fails alone."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from swinir.zoo import UnknownVariantError
 
 log = logging.getLogger(__name__)
 
+# What jobs have in common that share a forward pass: the variant, the shape of a tile, and the type of its samples.
+Group = tuple[str, tuple[int, ...], str]
+
 
 @dataclass
 class TileJob:
-    """The tiles of one request: uint8 [N, T, T', 3], all for one variant."""
+    """The tiles of one request: uint8 or uint16 [N, T, T', 3], all for one variant."""
 
     tiles: Tiles
     variants: set[str]
@@ -25,7 +28,7 @@ class TileJob:
     is_cancelled: Callable[[], bool] = lambda: False
     restored: Restored | None = None
     error: Exception | None = None
-    group: tuple[str, tuple[int, ...]] = field(init=False, default=("", ()))
+    group: Group = field(init=False, default=("", (), ""))
 
     def __post_init__(self) -> None:
         if len(self.variants) != 1:
@@ -35,7 +38,7 @@ class TileJob:
         elif min(self.tiles.shape) == 0:
             self.error = ValueError(f"TILES has shape {list(self.tiles.shape)} and so no pixels")
         else:
-            self.group = (next(iter(self.variants)), self.tiles.shape[1:])
+            self.group = (next(iter(self.variants)), self.tiles.shape[1:], self.tiles.dtype.str)
 
     @property
     def pixels(self) -> int:
@@ -47,14 +50,14 @@ class TileJob:
 def run_jobs(engine: Engine, jobs: list[TileJob]) -> None:
     """Run every job; afterwards each has ``restored`` or ``error`` set, for every kind of error.
 
-    Jobs of one variant and tile shape share forward passes. When a shared pass fails, its jobs are run one by one, so
-    that only the bad one fails.
+    Jobs of one variant, tile shape and depth share forward passes. When a shared pass fails, its jobs are run one by
+    one, so that only the bad one fails.
     """
-    groups: dict[tuple[str, tuple[int, ...]], list[TileJob]] = {}
+    groups: dict[Group, list[TileJob]] = {}
     for job in jobs:
         if job.error is None:
             groups.setdefault(job.group, []).append(job)
-    for (variant, _), group in groups.items():
+    for (variant, *_), group in groups.items():
         if not _run_together(engine, variant, group):
             for job in group:
                 _run_together(engine, variant, [job])

@@ -41,10 +41,10 @@ def flat_weights(images: Tensor, reach: int) -> Tensor:
     """
     ramp = reach // 3
     differs = _differs(images)
-    constant = _box_sum(differs, max(0, reach - ramp - 1)) == 0  # `differs` itself looks one pixel far
+    constant = box_sum(differs, max(0, reach - ramp - 1)) == 0  # `differs` itself looks one pixel far
     if not constant.any():
         return torch.zeros(constant.shape, device=images.device)
-    return _box_sum(constant, ramp) / _box_sum(torch.ones_like(constant[:1]), ramp)
+    return box_sum(constant, ramp) / box_sum(torch.ones_like(constant[:1]), ramp)
 
 
 def _differs(images: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def _differs(images: Tensor) -> Tensor:
     return differs
 
 
-def _box_sum(values: Tensor, radius: int) -> Tensor:
+def box_sum(values: Tensor, radius: int) -> Tensor:
     """Return the sum over the box of `radius` around each pixel of [N, H, W], cut at the borders: int32 [N, H, W]."""
     sums = values.to(torch.int32)
     for dim in (1, 2):

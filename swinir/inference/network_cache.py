@@ -17,7 +17,9 @@ import torch
 
 from swinir.errors import InvalidWeightsError, MissingWeightsError
 from swinir.inference.memory import is_out_of_memory
+from swinir.inference.precision import set_block_precision
 from swinir.network.swinir import SwinIR
+from swinir.settings import Precision
 from swinir.weights.load import find_weights, load_network
 from swinir.weights_file import file_version
 from swinir.zoo import Variant
@@ -39,7 +41,12 @@ class NetworkCache:
     """Networks by name of their variant. Safe to use from several threads."""
 
     def __init__(
-        self, weights_dir: Path | None, device: torch.device, max_bytes: int, load: Load = load_network
+        self,
+        weights_dir: Path | None,
+        device: torch.device,
+        max_bytes: int,
+        load: Load = load_network,
+        precision: Precision = "float32",
     ) -> None:
         self.loads = 0
         self.evictions = 0
@@ -47,6 +54,7 @@ class NetworkCache:
         self._device = device
         self._max_bytes = max_bytes
         self._load = load
+        self._precision = precision
         self._lock = threading.Lock()
         self._cached: OrderedDict[str, _CachedNetwork] = OrderedDict()
 
@@ -97,6 +105,8 @@ class NetworkCache:
 
     def _load_and_prepare(self, row: Variant, path: Path) -> tuple[SwinIR, int]:
         network = self._load(row, path, self._device)
+        if self._device.type == "cpu":
+            set_block_precision(network, row.name, self._precision)
         return network, network.prepare()
 
     def _evict(self, count: int) -> None:

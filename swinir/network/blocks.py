@@ -10,7 +10,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +24,19 @@ from swinir.network.windows import KINDS, WindowOrders
 
 # Tokens a block handles at once on a CPU: measured in docs/measurements/benchmarks.md ("Chunk of windows").
 CPU_CHUNK_TOKENS = 4096
+
+
+_thread = threading.local()
+
+
+@contextmanager
+def blocks_in_float32() -> Iterator[None]:
+    """Run the fused blocks of this thread in float32 although their precision is bfloat16."""
+    _thread.in_float32 = True
+    try:
+        yield
+    finally:
+        _thread.in_float32 = False
 
 
 class ResidualGroup(nn.Module):
@@ -55,6 +70,8 @@ class SwinBlock(PlainSwinBlock):
     def __init__(self, dim: int, num_heads: int, window_size: int, mlp_ratio: float, *, shifted: bool) -> None:
         super().__init__(dim, num_heads, window_size, mlp_ratio, shifted=shifted)
         self._packed_cache: tuple[tuple[object, ...], fused.FusedBlock] | None = None
+        self.fused_precision = torch.float32
+        """Of the fused block's products; torch.bfloat16 only where `fused.has_bfloat16`."""
 
     def forward(self, tokens: Tensor, gather: Tensor, kinds: Sequence[tuple[int, int, int]]) -> Tensor:
         """Gather ``tokens`` [B*H*W, C] into this block's window order and run the block.
@@ -86,11 +103,14 @@ class SwinBlock(PlainSwinBlock):
         return tokens.dtype == torch.float32 and self.attn.head_dim <= fused.MAX_HEAD_DIM and fused.is_available()
 
     def _packed(self) -> fused.FusedBlock:
-        """Return the weights packed for the fused block; cached until one of them changes."""
-        source = tuple(parameter_version(parameter) for parameter in self.parameters())
+        """Return the weights packed for the fused block; cached until one of them or the precision changes."""
+        precision = self.fused_precision if fused.fits_bfloat16(self) else torch.float32
+        if precision != torch.float32 and getattr(_thread, "in_float32", False):
+            return fused.FusedBlock(self)  # packed for this one pass
+        source = (precision, *(parameter_version(parameter) for parameter in self.parameters()))
         cached = self._packed_cache  # read once and written once, because another thread may replace it
         if cached is None or source != cached[0]:
-            cached = self._packed_cache = (source, fused.FusedBlock(self))
+            cached = self._packed_cache = (source, fused.FusedBlock(self, precision))
         return cached[1]
 
     def _run_in_place(self, x: Tensor, kind: int) -> None:

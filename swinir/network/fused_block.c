@@ -9,9 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VECTOR_WIDTH 8 /* floats per vector */
-#define PANEL 16
-#define ROWS 6 /* rows x PANEL / VECTOR_WIDTH accumulators = 12 of the 16 registers of AVX2 */
+/* Floats per vector. A tile of the product has two vectors per row, and 8 rows with AVX-512 (16 of its 32 registers hold sums),
+ * 6 otherwise (12 of the 16 registers of AVX2). */
+#ifndef VECTOR_WIDTH
+#ifdef __AVX512F__
+#define VECTOR_WIDTH 16
+#else
+#define VECTOR_WIDTH 8
+#endif
+#endif
+#define PANEL 16 /* columns of a panel of weights */
 #define WINDOWS_PER_STEP 2 /* windows that a thread takes at a time */
 #define MAX_THREADS 64
 
@@ -20,7 +27,7 @@ typedef float loose __attribute__((vector_size(4 * VECTOR_WIDTH), aligned(4), ma
 typedef int32_t ivec __attribute__((vector_size(4 * VECTOR_WIDTH)));
 
 typedef struct {
-    int64_t dim, heads, head_dim, window_tokens, hidden;
+    int64_t dim, heads, head_dim, window_tokens, hidden, in_bfloat16; /* the last: 1 if the weights are packed so */
     const float *norm1_weight, *norm1_bias, *norm2_weight, *norm2_bias;
     const float *qkv_weight, *qkv_bias, *proj_weight, *proj_bias;
     const float *fc1_weight, *fc1_bias, *fc2_weight, *fc2_bias;
@@ -45,24 +52,39 @@ typedef struct {
 static inline int64_t padded(int64_t n) { return (n + PANEL - 1) / PANEL * PANEL; }
 static inline vec load(const float *p) { return *(const loose *)p; }
 static inline void store(float *p, vec v) { *(loose *)p = v; }
-static inline vec all(float x) { return (vec){x, x, x, x, x, x, x, x}; }
+static inline vec all(float x) { return (vec){0} + x; }
 static inline vec choose(ivec mask, vec yes, vec no) { return (vec)(((ivec)yes & mask) | ((ivec)no & ~mask)); }
 
-#define HALVES(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3)
-#define PAIRS(v) __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5)
-#define NEIGHBOURS(v) __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6)
+/* The vector with its halves, quarters, pairs or neighbours exchanged, to add up or compare all of its floats. */
+#define SHUFFLE(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
+#if VECTOR_WIDTH == 16
+#define HALVES(v) SHUFFLE(v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
+#define QUARTERS(v) SHUFFLE(v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)
+#define PAIRS(v) SHUFFLE(v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)
+#define NEIGHBOURS(v) SHUFFLE(v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
+#else
+#define QUARTERS(v) SHUFFLE(v, 4, 5, 6, 7, 0, 1, 2, 3)
+#define PAIRS(v) SHUFFLE(v, 2, 3, 0, 1, 6, 7, 4, 5)
+#define NEIGHBOURS(v) SHUFFLE(v, 1, 0, 3, 2, 5, 4, 7, 6)
+#endif
 
 static inline vec larger(vec a, vec b) { return choose(a > b, a, b); }
 
 static inline float sum(vec v) {
+#if VECTOR_WIDTH == 16
     v += HALVES(v);
+#endif
+    v += QUARTERS(v);
     v += PAIRS(v);
     v += NEIGHBOURS(v);
     return v[0];
 }
 
 static inline float largest(vec v) {
+#if VECTOR_WIDTH == 16
     v = larger(v, HALVES(v));
+#endif
+    v = larger(v, QUARTERS(v));
     v = larger(v, PAIRS(v));
     v = larger(v, NEIGHBOURS(v));
     return v[0];
@@ -101,82 +123,86 @@ static inline vec gelu_vec(vec x) {
     return x * choose(negative, tail, 1.0f - tail);
 }
 
-/* acc[ROWS][PANEL] += a[rows][depth] * panel[depth][PANEL] */
-#define MULTIPLY(COUNT)                                                                                                \
-    static inline __attribute__((always_inline)) void multiply_##COUNT(                                                \
-        vec acc[ROWS][2], const float *a, int64_t pitch, const float *panel, int64_t depth) {                          \
-        for (int64_t k = 0; k < depth; k++) {                                                                          \
-            vec left = load(panel + k * PANEL), right = load(panel + k * PANEL + VECTOR_WIDTH);                               \
-            _Pragma("GCC unroll 6") for (int r = 0; r < COUNT; r++) {                                                  \
-                vec x = all(a[r * pitch + k]);                                                                         \
-                acc[r][0] += x * left;                                                                                 \
-                acc[r][1] += x * right;                                                                                \
-            }                                                                                                          \
-        }                                                                                                              \
-    }
-MULTIPLY(1)
-MULTIPLY(2)
-MULTIPLY(4)
-MULTIPLY(6)
-
 typedef enum { WRITE, ADD, GELU } Ending;
 
-/* One tile of the product. Starts from `start` (one row for all, or one row each at start_pitch), ends as `ending` says. */
-#define TILE(COUNT)                                                                                                    \
-    static inline __attribute__((always_inline)) void tile_##COUNT(                                                    \
-        const float *a, int64_t a_pitch, const float *panel, int64_t depth, const float *start, int64_t start_pitch,   \
-        float *out, int64_t out_pitch, Ending ending) {                                                                \
-        vec acc[ROWS][2];                                                                                              \
-        _Pragma("GCC unroll 6") for (int r = 0; r < COUNT; r++) {                                                      \
-            acc[r][0] = load(start + r * start_pitch);                                                                 \
-            acc[r][1] = load(start + r * start_pitch + VECTOR_WIDTH);                                                         \
+/* One tile of the product, COUNT x VECTORS vectors: starts from `start` (one row for all, or one row each at start_pitch),
+ * adds a[rows][depth] * panel[depth][PANEL], ends as `ending` says. `next` is the distance from a vector of the panel to the
+ * one on its right: in the same panel, or in the next one. */
+#define TILE(COUNT, VECTORS)                                                                                           \
+    static inline __attribute__((always_inline)) void tile_##COUNT##x##VECTORS(                                        \
+        const float *a, int64_t a_pitch, const float *panel, int64_t next, int64_t depth, const float *start,          \
+        int64_t start_pitch, float *out, int64_t out_pitch, Ending ending) {                                           \
+        vec acc[COUNT][VECTORS], right[VECTORS];                                                                       \
+        _Pragma("GCC unroll 8") for (int r = 0; r < COUNT; r++)                                                        \
+            _Pragma("GCC unroll 2") for (int v = 0; v < VECTORS; v++)                                                  \
+                acc[r][v] = load(start + r * start_pitch + v * VECTOR_WIDTH);                                          \
+        for (int64_t k = 0; k < depth; k++) {                                                                          \
+            _Pragma("GCC unroll 2") for (int v = 0; v < VECTORS; v++) right[v] = load(panel + k * PANEL + v * next);   \
+            _Pragma("GCC unroll 8") for (int r = 0; r < COUNT; r++) {                                                  \
+                vec x = all(a[r * a_pitch + k]);                                                                       \
+                _Pragma("GCC unroll 2") for (int v = 0; v < VECTORS; v++) acc[r][v] += x * right[v];                   \
+            }                                                                                                          \
         }                                                                                                              \
-        multiply_##COUNT(acc, a, a_pitch, panel, depth);                                                               \
-        _Pragma("GCC unroll 6") for (int r = 0; r < COUNT; r++) {                                                      \
-            _Pragma("GCC unroll 2") for (int half = 0; half < 2; half++) {                                             \
-                float *to = out + r * out_pitch + half * VECTOR_WIDTH;                                                        \
-                vec value = acc[r][half];                                                                              \
+        _Pragma("GCC unroll 8") for (int r = 0; r < COUNT; r++)                                                        \
+            _Pragma("GCC unroll 2") for (int v = 0; v < VECTORS; v++) {                                                \
+                float *to = out + r * out_pitch + v * VECTOR_WIDTH;                                                    \
+                vec value = acc[r][v];                                                                                 \
                 if (ending == GELU) value = gelu_vec(value);                                                           \
                 if (ending == ADD) value += load(to);                                                                  \
                 store(to, value);                                                                                      \
             }                                                                                                          \
-        }                                                                                                              \
     }
-TILE(1)
-TILE(2)
-TILE(4)
-TILE(6)
+
+/* All rows of VECTORS columns, in tiles of FIRST, 4, 2 and 1 rows. */
+#define COLUMNS(FIRST, VECTORS)                                                                                        \
+    TILE(1, VECTORS)                                                                                                   \
+    TILE(2, VECTORS)                                                                                                   \
+    TILE(4, VECTORS)                                                                                                   \
+    TILE(FIRST, VECTORS)                                                                                               \
+    static inline __attribute__((always_inline)) void columns_##VECTORS(                                               \
+        const float *a, int64_t a_pitch, int64_t rows, const float *panel, int64_t next, int64_t depth,                \
+        const float *start, int64_t start_pitch, float *out, int64_t out_pitch, Ending ending) {                       \
+        int64_t r = 0;                                                                                                 \
+        for (; r + FIRST <= rows; r += FIRST) STEP(FIRST, VECTORS)                                                     \
+        if (r + 4 <= rows) { STEP(4, VECTORS) r += 4; }                                                                \
+        if (r + 2 <= rows) { STEP(2, VECTORS) r += 2; }                                                                \
+        if (r < rows) STEP(1, VECTORS)                                                                                 \
+    }
+#define STEP(COUNT, VECTORS)                                                                                           \
+    tile_##COUNT##x##VECTORS(a + r * a_pitch, a_pitch, panel, next, depth, start + r * start_pitch, start_pitch,       \
+                             out + r * out_pitch, out_pitch, ending);
+
+#if VECTOR_WIDTH == 16
+COLUMNS(8, 1)
+COLUMNS(8, 2)
+#else
+COLUMNS(6, 2)
+#endif
 
 /* out[rows][columns] = (or +=) start + a[rows][depth] * weight, panel by panel; the pitch is a multiple of PANEL. */
 static inline __attribute__((always_inline)) void multiply_matrix(
     const float *a, int64_t a_pitch, int64_t rows, int64_t depth, const float *weight, int64_t columns,
     const float *start, int64_t start_pitch, float *out, int64_t out_pitch, Ending ending) {
-    for (int64_t column = 0; column < columns; column += PANEL) {
-        const float *panel = weight + column * depth;
-        int64_t r = 0;
-        for (; r + 6 <= rows; r += 6)
-            tile_6(a + r * a_pitch, a_pitch, panel, depth, start + r * start_pitch + column, start_pitch,
-                   out + r * out_pitch + column, out_pitch, ending);
-        if (r + 4 <= rows) {
-            tile_4(a + r * a_pitch, a_pitch, panel, depth, start + r * start_pitch + column, start_pitch,
-                   out + r * out_pitch + column, out_pitch, ending);
-            r += 4;
-        }
-        if (r + 2 <= rows) {
-            tile_2(a + r * a_pitch, a_pitch, panel, depth, start + r * start_pitch + column, start_pitch,
-                   out + r * out_pitch + column, out_pitch, ending);
-            r += 2;
-        }
-        if (r < rows)
-            tile_1(a + r * a_pitch, a_pitch, panel, depth, start + r * start_pitch + column, start_pitch,
-                   out + r * out_pitch + column, out_pitch, ending);
-    }
+    int64_t column = 0;
+#if VECTOR_WIDTH == 16
+    for (; column + 2 * PANEL <= columns; column += 2 * PANEL)
+        columns_2(a, a_pitch, rows, weight + column * depth, PANEL * depth, depth, start + column, start_pitch,
+                  out + column, out_pitch, ending);
+    if (column < columns)
+        columns_1(a, a_pitch, rows, weight + column * depth, 0, depth, start + column, start_pitch, out + column,
+                  out_pitch, ending);
+#else
+    for (; column < columns; column += PANEL)
+        columns_2(a, a_pitch, rows, weight + column * depth, VECTOR_WIDTH, depth, start + column, start_pitch,
+                  out + column, out_pitch, ending);
+#endif
 }
 
 /* Rows of x beyond dim hold zeros up to the pitch, and so do the norm's weight and bias. */
 static void normalise(const float *x, int64_t rows, int64_t dim, const float *weight, const float *bias, float *out) {
     int64_t pitch = padded(dim);
-    const ivec columns = {0, 1, 2, 3, 4, 5, 6, 7};
+    ivec columns;
+    for (int i = 0; i < VECTOR_WIDTH; i++) columns[i] = i;
     for (int64_t r = 0; r < rows; r++, x += pitch, out += pitch) {
         vec total = all(0);
         for (int64_t c = 0; c < pitch; c += VECTOR_WIDTH) total += load(x + c);
@@ -231,9 +257,37 @@ static void attend(const Block *b, const float *bias, const Scratch *s) {
     }
 }
 
+/* 1 also compiles blocks with products in bfloat16: where there is an instruction for it, or where a test asks for it. */
+#ifndef HAS_BFLOAT16
+#if defined(__AVX512BF16__) && VECTOR_WIDTH == 16
+#define HAS_BFLOAT16 1
+#else
+#define HAS_BFLOAT16 0
+#endif
+#endif
+#if HAS_BFLOAT16
+#include "fused_bfloat16.h"
+#endif
+
+/* Return whether this library runs blocks whose weights are packed in bfloat16. */
+int has_bfloat16(void) { return HAS_BFLOAT16; }
+
+static void run_in_floats(const Block *b, const float *bias, const Scratch *s) {
+    int64_t n = b->window_tokens, dim = b->dim, pitch = padded(dim), hidden = padded(b->hidden);
+
+    normalise(s->x, n, dim, b->norm1_weight, b->norm1_bias, s->normal);
+    multiply_matrix(s->normal, pitch, n, dim, b->qkv_weight, padded(3 * dim), b->qkv_bias, 0, s->qkv, padded(3 * dim), WRITE);
+    attend(b, bias, s);
+    multiply_matrix(s->attended, pitch, n, dim, b->proj_weight, pitch, b->proj_bias, 0, s->x, pitch, ADD);
+
+    normalise(s->x, n, dim, b->norm2_weight, b->norm2_bias, s->normal);
+    multiply_matrix(s->normal, pitch, n, dim, b->fc1_weight, hidden, b->fc1_bias, 0, s->hidden, hidden, GELU);
+    multiply_matrix(s->hidden, hidden, n, b->hidden, b->fc2_weight, pitch, b->fc2_bias, 0, s->x, pitch, ADD);
+}
+
 static void run_window(const Work *work, int64_t window, const Scratch *s) {
     const Block *b = work->block;
-    int64_t n = b->window_tokens, dim = b->dim, pitch = padded(dim), hidden = padded(b->hidden);
+    int64_t n = b->window_tokens, dim = b->dim, pitch = padded(dim);
     const Kind *kind = work->kinds;
     while (window >= kind->end) kind++;
     const int64_t *gather = work->gather + window * n;
@@ -242,14 +296,12 @@ static void run_window(const Work *work, int64_t window, const Scratch *s) {
         memset(s->x + j * pitch + dim, 0, (pitch - dim) * sizeof(float)); /* a NaN of the previous window may be left here */
     }
 
-    normalise(s->x, n, dim, b->norm1_weight, b->norm1_bias, s->normal);
-    multiply_matrix(s->normal, pitch, n, dim, b->qkv_weight, padded(3 * dim), b->qkv_bias, 0, s->qkv, padded(3 * dim), WRITE);
-    attend(b, kind->bias, s);
-    multiply_matrix(s->attended, pitch, n, dim, b->proj_weight, pitch, b->proj_bias, 0, s->x, pitch, ADD);
-
-    normalise(s->x, n, dim, b->norm2_weight, b->norm2_bias, s->normal);
-    multiply_matrix(s->normal, pitch, n, dim, b->fc1_weight, hidden, b->fc1_bias, 0, s->hidden, hidden, GELU);
-    multiply_matrix(s->hidden, hidden, n, b->hidden, b->fc2_weight, pitch, b->fc2_bias, 0, s->x, pitch, ADD);
+#if HAS_BFLOAT16
+    if (b->in_bfloat16)
+        run_in_halves(b, kind->bias, s);
+    else
+#endif
+        run_in_floats(b, kind->bias, s);
 
     float *out = work->out + window * n * dim;
     for (int64_t j = 0; j < n; j++) memcpy(out + j * dim, s->x + j * pitch, dim * sizeof(float));
@@ -281,9 +333,11 @@ static void *run_thread(void *argument) {
     return NULL;
 }
 
-/* Run the block over all windows; returns 0, or 1 when memory ran out. `tokens` and `out` must not overlap. */
+/* Run the block over all windows; returns 0, or 1 when memory ran out or this library has no bfloat16. `tokens` and `out`
+ * must not overlap. */
 int run_swin_block(const Block *block, const Kind *kinds, int64_t kind_count, const float *tokens, const int64_t *gather,
                    float *out, int64_t threads) {
+    if (block->in_bfloat16 && !HAS_BFLOAT16) return 1;
     Work work = {block, kinds, kind_count, kinds[kind_count - 1].end, tokens, gather, out, 0, 0};
     pthread_t others[MAX_THREADS];
     int64_t started = 0;

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -105,10 +105,17 @@ class SwinIR(nn.Module):
             x = x + mean
         return x[:, :, : height * self.upscale, : width * self.upscale]
 
+    def set_fused_precision(self, precision: torch.dtype) -> None:
+        """Set the precision of the fused blocks' products: torch.float32, or torch.bfloat16 if `fused.has_bfloat16`."""
+        for block in self._blocks():
+            block.fused_precision = precision
+
     def prepare(self) -> int:
         """Create all caches of the weights; return the bytes of caches and parameters."""
-        blocks = (module for module in self.modules() if isinstance(module, SwinBlock))
-        return sum(each.nbytes for each in self.parameters()) + sum(block.prepare() for block in blocks)
+        return sum(each.nbytes for each in self.parameters()) + sum(block.prepare() for block in self._blocks())
+
+    def _blocks(self) -> Iterator[SwinBlock]:
+        return (module for module in self.modules() if isinstance(module, SwinBlock))
 
     def _deep_features(self, shallow: Tensor) -> Tensor:
         batch, channels, height, width = shallow.shape

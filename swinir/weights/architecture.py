@@ -24,6 +24,12 @@ def infer_config(tensors: Mapping[str, Tensor], *, img_range: float, source: str
     ``img_range`` is in no tensor: 255 for the published JPEG networks, 1 for all others.
     """
     reader = _Reader(tensors, source)
+    if "conv_first.1.weight" in tensors:
+        channels = reader.shape("conv_first.1.weight", 4)[1]
+        raise InvalidWeightsError(
+            f"{source} folds pixels into {channels} channels (pixel-unshuffle) ahead of its first convolution, "
+            "conv_first.1. Such networks cannot be imported; use one that was trained without it"
+        )
     embed_dim, in_chans = reader.shape("conv_first.weight", 4)[:2]
     depths = reader.depths()
     tables = [

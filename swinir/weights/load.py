@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,9 +25,13 @@ from swinir.weights_file import MAX_WEIGHTS_FILE_BYTES
 from swinir.zoo import Variant
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
-# Keys of the state dict in published files, which may also hold it at the top level. Without a given key the first one
-# found is used.
-CHECKPOINT_KEYS = ("params_ema", "params")
+# Keys of the state dict in files of BasicSR, KAIR, Lightning, NeoSR and others, which may also hold it at the top level
+# or below two keys. Without a given key the first one found is used.
+CHECKPOINT_KEYS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
+_MAX_LEVELS = 3
+# Names that wrappers put ahead of the names of the tensors: DataParallel, a GAN, torch.compile, Lightning.
+_WRAPPED_FIRST_TENSOR = re.compile(r"((?:(?:module|netG|_orig_mod|model|net)\.)*)conv_first\.(?:1\.)?weight")
+_MAX_NAMED_KEYS = 8
 
 
 def find_weights(variant: Variant, weights_dir: Path | None) -> Path:
@@ -85,12 +90,41 @@ def read_checkpoint(path: Path, key: str = "") -> dict[str, Tensor]:
     """Return the state dict of a ``.pth`` or ``.safetensors`` file, its floating point tensors in float32.
 
     ``key`` is the key of the state dict in a ``.pth``. Without one, the first of `CHECKPOINT_KEYS` is used, else the
-    top level. Raises InvalidWeightsError.
+    top level. The prefix of a wrapper such as ``module.`` is removed. Raises InvalidWeightsError.
     """
     state: object = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path, key)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InvalidWeightsError(f"{path.name} holds no state dict; expected a mapping of names to tensors")
-    return {str(name): each.float() if each.is_floating_point() else each for name, each in state.items()}
+        raise InvalidWeightsError(
+            f"{path.name} holds no state dict; expected a mapping of names to tensors{_name_keys(state)}"
+        )
+    tensors = {str(name): each.float() if each.is_floating_point() else each for name, each in state.items()}
+    return _remove_prefix(tensors, path.name)
+
+
+def _remove_prefix(tensors: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Return the tensors of the one network in a wrapper, without the wrapper's prefix.
+
+    Tensors without the prefix belong to something else, such as the loss of a Lightning module.
+    """
+    found = (_WRAPPED_FIRST_TENSOR.fullmatch(name) for name in tensors)
+    prefixes = sorted({match[1] for match in found if match})
+    if len(prefixes) > 1:
+        names = ", ".join(repr(prefix) for prefix in prefixes[:_MAX_NAMED_KEYS])
+        raise InvalidWeightsError(f"{source} holds {len(prefixes)} networks, under {names}; expected one")
+    if prefixes in ([], [""]):
+        return tensors
+    return {name.removeprefix(prefixes[0]): each for name, each in tensors.items() if name.startswith(prefixes[0])}
+
+
+def _name_keys(state: object) -> str:
+    """Return a sentence with the keys that may hold the state dict; empty when there are none."""
+    keys = (
+        [str(key) for key, value in state.items() if isinstance(value, Mapping)] if isinstance(state, Mapping) else []
+    )
+    if not keys:
+        return ""
+    more = f" and {len(keys) - _MAX_NAMED_KEYS} more" if len(keys) > _MAX_NAMED_KEYS else ""
+    return f". Name its key with --key: {', '.join(repr(key[:60]) for key in keys[:_MAX_NAMED_KEYS])}{more}"
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -115,11 +149,16 @@ def _read_pth(path: Path, key: str) -> object:
     except Exception as error:  # a damaged file makes torch raise IndexError, struct.error, AssertionError and others
         raise InvalidWeightsError(f"{path.name} cannot be read as a checkpoint: {str(error)[:300]}") from error
     if key and not (isinstance(state, Mapping) and key in state):
-        raise InvalidWeightsError(f"{path.name} has no key {key!r}")
-    for each in (key,) if key else CHECKPOINT_KEYS:
-        if isinstance(state, Mapping) and isinstance(state.get(each), Mapping):
-            return state[each]
-    return state
+        raise InvalidWeightsError(f"{path.name} has no key {key!r}{_name_keys(state)}")
+    inner: object = state[key] if key and isinstance(state, Mapping) else state
+    for _ in range(_MAX_LEVELS):
+        if not isinstance(inner, Mapping):
+            break
+        each = next((each for each in CHECKPOINT_KEYS if isinstance(inner.get(each), Mapping)), None)
+        if each is None:
+            break
+        inner = inner[each]
+    return inner
 
 
 def write_weights(network: SwinIR, target: Path, metadata: Mapping[str, str]) -> None:

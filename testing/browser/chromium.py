@@ -27,7 +27,14 @@ DESKTOP = {"width": 1180, "height": 900}
 PHONE = {"width": 375, "height": 740}
 
 
-WAIT_MS = 20_000
+PHONE_WIDTHS = (320, 360, 375, 430)
+"""From the smallest phones in use to the largest, in CSS pixels."""
+
+
+WAIT_MS = 60_000
+
+
+LAUNCH_MS = 180_000
 
 
 REFUSALS = ("Failed to load resource",)
@@ -71,10 +78,12 @@ def frugal_page(playwright: Playwright, folder: Path, url: str) -> Iterator[Page
         str(profile.parent),
         executable_path=find_chromium(),
         args=FLAGS,
+        timeout=LAUNCH_MS,
         viewport=DESKTOP,
         accept_downloads=True,
         reduced_motion="reduce",
     )
+    context.set_default_timeout(WAIT_MS)
     page = context.pages[0]
     page.goto(url)
     yield page

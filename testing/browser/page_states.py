@@ -168,7 +168,7 @@ def better_result(upload: bytes, size: tuple[int, int]) -> dict[str, Any]:
         larger = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     target = BytesIO()
     larger.save(target, "PNG", compress_level=1)
-    return {"data": base64.b64encode(target.getvalue()).decode(), "bytes": len(target.getvalue())}
+    return {"url": None, "data": base64.b64encode(target.getvalue()).decode(), "bytes": len(target.getvalue())}
 
 
 def words(page: Page, index: int = 0) -> Any:

@@ -27,9 +27,11 @@ from werkzeug.wsgi import ClosingIterator
 from gateway.access.api_keys import ApiKeyStore
 from gateway.app import create_app
 from gateway.config.settings import Settings
+from gateway.jobs.result_store import BeforeAfter, StoredImage
+from gateway.services import services
 from testing.backend import FakeBackend
 
-GATE_LIMIT_S = 30.0
+GATE_LIMIT_S = 120.0
 USUAL = {"p50": 12.0, "p90": 15.0}
 
 
@@ -90,10 +92,17 @@ class Script:
     plays: list[tuple[Step, ...]] = field(default_factory=list)
     refusals: list[tuple[int, dict[str, Any], dict[str, str]]] = field(default_factory=list)
     """(status, problem, headers) of responses that replace the stream of the next uploads."""
+    is_live: bool = False
+    """Whether the application itself responds to everything."""
     state: str = "up"
+    reason: str | None = None
     since_s: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     """Members that replace those of the result event."""
+    month: dict[str, Any] = field(default_factory=dict)
+    """The member `month` of the status."""
+    estimate: dict[str, Any] | None = None
+    """The member `estimate` of the status."""
     woken: int = 0
     uploads: list[bytes] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
@@ -116,7 +125,9 @@ class ScriptedGateway:
 
     def __init__(self, state_dir: Path, *, upscaler: FakeBackend | None = None, **changes: Any) -> None:
         self.key = ApiKeyStore(state_dir / "keys.json").new("browser")
-        self.app: Flask = create_app(Settings(state_dir=str(state_dir), **changes), upscaler or FakeBackend())
+        self.app: Flask = create_app(
+            Settings(**{"state_dir": str(state_dir), "small_jobs_per_slot": 1, **changes}), upscaler or FakeBackend()
+        )
         self._inner = self.app.wsgi_app
         self.app.wsgi_app = self._answer  # type: ignore[method-assign,assignment]
         self.script = Script()
@@ -138,6 +149,8 @@ class ScriptedGateway:
 
     def _answer(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        if self.script.is_live:
+            path = ""
         if path == "/api/v1/status":
             return self._json(start, "200 OK", self._status())
         if path == "/api/v1/wake" and method == "POST":
@@ -152,8 +165,13 @@ class ScriptedGateway:
 
     def _status(self) -> dict[str, Any]:
         since = self.script.since_s or 0.0
-        backend = {"state": self.script.state, "since_s": since, "usual_boot_s": USUAL}
-        return {"backend": backend, "queue": {"running": 0, "waiting": 0, "size": 8}, "month": {}}
+        backend = {"state": self.script.state, "since_s": since, "usual_boot_s": USUAL, "reason": self.script.reason}
+        return {
+            "backend": backend,
+            "queue": {"running": 0, "waiting": 0, "size": 8},
+            "month": self.script.month,
+            "estimate": self.script.estimate,
+        }
 
     def _json(
         self, start: Any, status: str, body: dict[str, Any], headers: Iterable[tuple[str, str]] = ()
@@ -178,11 +196,21 @@ class ScriptedGateway:
             )
         if response.status_code != 200:
             return self._json(start, f"{response.status_code} Refused", response.get_json() or {})
+        result = _result(response) | self._store(script.uploads[-1], response)
         start("200 OK", [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store")])
         steps = script.plays.pop(0) if script.plays else PLAIN
-        return self._play(script, steps, response)
+        return self._play(script, steps, response, result)
 
-    def _play(self, script: Script, steps: tuple[Step, ...], response: Any) -> Iterator[bytes]:
+    def _store(self, upload: bytes, response: Any) -> dict[str, Any]:
+        """Store a result with its upload, and return the members of its event that say where."""
+        filename = response.headers["Content-Disposition"].partition("filename=")[2]
+        image = StoredImage(response.data, response.mimetype, filename)
+        before = StoredImage(upload, "application/octet-stream", "upload")
+        result_id = services(self.app).result_store.put(BeforeAfter(before, image))
+        urls = {"url": f"/api/v1/results/{result_id}", "upload_url": f"/results/{result_id}/before"}
+        return {**urls, "expires_s": 900.0}
+
+    def _play(self, script: Script, steps: tuple[Step, ...], response: Any, result: dict[str, Any]) -> Iterator[bytes]:
         ended = False
         choice = response.headers.get("X-Superres-Choice")
         try:
@@ -200,7 +228,7 @@ class ScriptedGateway:
                     ended = True
                     return
                 else:
-                    yield _line("result", _result(response) | script.extra)
+                    yield _line("result", result | script.extra)
             ended = True
         finally:
             if not ended:
@@ -266,5 +294,4 @@ def _result(response: Any) -> dict[str, Any]:
             "back_db": 41.2,
         },
         "cache": "miss",
-        "data": base64.b64encode(response.data).decode(),
     }

@@ -6,11 +6,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, Playwright, expect, sync_playwright
 
-from testing.browser.chromium import DESKTOP, FLAGS, WAIT_MS, MakePage, find_chromium
+from testing.browser.chromium import DESKTOP, FLAGS, LAUNCH_MS, WAIT_MS, MakePage, find_chromium
 from testing.browser.front import FrontServer
 from testing.browser.scripted_gateway import Script, ScriptedGateway
+
+NO_SHARE_MENU = "Unrecognized feature: 'web-share'"
+"""Chromium on Linux has no share menu, so it does not know the permission that the front gives to its frame."""
+
+NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
+"""Chromium ends all requests when an interface of this machine comes or goes, as by podman or DHCP."""
 
 
 @pytest.fixture(scope="package")
@@ -22,7 +28,7 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="package")
 def browser(playwright: Playwright) -> Iterator[Browser]:
-    launched = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
+    launched = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS, timeout=LAUNCH_MS)
     yield launched
     launched.close()
 
@@ -77,12 +83,18 @@ def make_page(browser: Browser, gateway: ScriptedGateway) -> Iterator[MakePage]:
         page = context.new_page()
 
         def hear(kind: str, text: str) -> None:
-            if kind in ("error", "warning") and not text.startswith(refusals):
+            is_expected = text.startswith((*refusals, NO_SHARE_MENU)) or text.endswith(NETWORK_CHANGED)
+            if kind in ("error", "warning") and not is_expected:
                 complaints.append(text)
 
         page.on("console", lambda message: hear(message.type, message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(url)
+        try:
+            page.goto(url)
+        except Error as error:
+            if NETWORK_CHANGED not in str(error):
+                raise
+            page.goto(url)
         return page
 
     yield make

@@ -1,4 +1,4 @@
-"""axe finds no violation of WCAG 2.2 A and AA in any state of the page and the front, in light and dark mode."""
+"""axe finds no violation of WCAG 2.2 A and AA in any state of page and front: light, dark and with forced colours."""
 
 from __future__ import annotations
 
@@ -15,12 +15,23 @@ from testing.browser.scripted_gateway import ScriptedGateway
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 AXE = Axe()
-SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
+Scheme = Literal["light", "dark"]
+Forced = Literal["none", "active"]
+MODES: tuple[tuple[Scheme, Forced], ...] = (("light", "none"), ("dark", "none"), ("dark", "active"))
+"""Colour schemes, and whether the system's own colours replace the page's."""
 
 
-def check(page: Page) -> None:
-    """Fail with the violations that axe finds."""
-    found = AXE.run(page, options={"runOnly": {"type": "tag", "values": RULES}, "resultTypes": ["violations"]})
+def check_all_modes(page: Page) -> None:
+    """Fail with the violations that axe finds in any of the modes."""
+    for scheme, forced in MODES:
+        page.emulate_media(color_scheme=scheme, forced_colors=forced)
+        check(page, has_own_colours=forced == "none")
+
+
+def check(page: Page, *, has_own_colours: bool = True) -> None:
+    """Fail with the violations that axe finds. With forced colours, it reads colours that are not shown."""
+    only = {"runOnly": {"type": "tag", "values": RULES}, "resultTypes": ["violations"]}
+    found = AXE.run(page, options={**only, "rules": {"color-contrast": {"enabled": has_own_colours}}})
     violations = [
         f"{one['id']}: {one['help']}\n  " + "\n  ".join(node["html"][:160] for node in one["nodes"])
         for one in found.response["violations"]
@@ -29,13 +40,11 @@ def check(page: Page) -> None:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_no_violation_in_any_state_in_light_or_dark(make_page: MakePage, gateway: ScriptedGateway, state: str) -> None:
+def test_no_violation_in_any_state_and_mode(make_page: MakePage, gateway: ScriptedGateway, state: str) -> None:
     page = make_page()
     STATES[state](page, gateway)
 
-    for scheme in SCHEMES:
-        page.emulate_media(color_scheme=scheme)
-        check(page)
+    check_all_modes(page)
 
 
 @pytest.mark.parametrize("way", ["the page on a phone", "the front", "the front on a phone"])
@@ -47,9 +56,7 @@ def test_no_violation_on_a_phone_or_in_the_front(
     if "front" in way:
         expect(page.locator("#frame")).to_have_attribute("data-state", "here")
 
-    for scheme in SCHEMES:
-        page.emulate_media(color_scheme=scheme)
-        check(page)
+    check_all_modes(page)
 
 
 def test_pages_without_javascript_have_no_violation(make_page: MakePage, gateway: ScriptedGateway) -> None:
@@ -62,6 +69,16 @@ def test_pages_without_javascript_have_no_violation(make_page: MakePage, gateway
     expect(page.locator("h1")).to_have_text("Your result")
 
     check(page)
+
+
+def test_docs_have_no_violation_on_the_narrowest_phone(make_page: MakePage, gateway: ScriptedGateway) -> None:
+    page = make_page(f"{gateway.url}/docs", viewport={"width": 320, "height": 640})
+    page.locator("summary").first.click()
+    expect(page.locator("details[open] a[href='#schema-Quote']")).to_be_visible()
+
+    check_all_modes(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
+    assert page.locator("script[src]").count() == 0
 
 
 def test_axe_finds_a_planted_violation(page: Page) -> None:

@@ -27,7 +27,7 @@ def test_one_click_upscales_the_same_image_with_the_other_variant(page: Page, ga
     gateway.script.open("half")
     await_state(page, "done")
 
-    page.get_by_role("button", name="Use compact_x4 instead for old.jpg").click()
+    page.get_by_role("button", name="Try “Clean images, line art” for old.jpg").click()
 
     words(page).to_contain_text("with compact_x4.")
     await_state(page, "done")

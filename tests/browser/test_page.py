@@ -14,6 +14,7 @@ from testing.browser import scripted_gateway
 from testing.browser.chromium import REFUSALS, MakePage
 from testing.browser.page_states import BROKEN, BUTTERFLY, HARBOUR, await_state, choose, file, start, words
 from testing.browser.scripted_gateway import Bands, Broken, Event, Gate, ScriptedGateway, Whole
+from testing.data import ROOT
 
 CANVAS_PIXELS = """points => {
   const canvas = document.querySelector(".growing-canvas");
@@ -81,7 +82,7 @@ def test_result_shows_its_facts(page: Page, gateway: ScriptedGateway) -> None:
     start(page)
     await_state(page, "done")
 
-    expect(page.locator(".job-size")).to_have_text("64 × 64 upscaled to 256 × 256 pixels, 16 kB")
+    expect(page.locator(".job-size")).to_have_text("64 × 64 upscaled to 256 × 256 pixels, 17 kB")
     words(page).to_have_text("Done in 3.2 s with compact_x4.")
     expect(page.locator(".job-notes li")).to_have_text(
         [
@@ -109,7 +110,7 @@ def test_stop_and_try_again(page: Page, gateway: ScriptedGateway) -> None:
 
     await_state(page, "stopped")
     words(page).to_contain_text("Stopped after")
-    assert gateway.script.cancelled.wait(20), "the gateway must see the connection close"
+    assert gateway.script.cancelled.wait(120), "the gateway must see the connection close"
     page.click(".job-retry")
     await_state(page, "done")
     assert len(gateway.script.uploads) == 2
@@ -197,7 +198,7 @@ def test_finished_image_can_be_upscaled_again(page: Page, gateway: ScriptedGatew
     await_state(page, "done")
     expect(page).to_have_title(re.compile("^Done: "))
 
-    page.get_by_label("WebP: the smallest").check()
+    page.get_by_label("WebP: small files").check()
     page.get_by_role("button", name="Redo butterfly.png").click()
     await_state(page, "done")
 
@@ -211,7 +212,11 @@ def test_button_is_visible_once_an_image_is_ready(make_page: MakePage) -> None:
     choose(page, file("butterfly.png"))
     await_state(page, "ready")
 
-    expect(page.locator("#go")).to_be_in_viewport()
+    expect(page.locator(".job-go")).to_be_in_viewport(ratio=1)
+    expect(page.locator("html")).to_have_class(re.compile("is-row-seen"))
+    page.get_by_label("WebP: small files").scroll_into_view_if_needed()
+    expect(page.locator(".job-go")).not_to_be_in_viewport()
+    expect(page.locator("#go")).to_be_in_viewport(ratio=1)
 
 
 def test_page_shows_how_long_images_are_kept(page: Page) -> None:
@@ -277,23 +282,25 @@ def test_images_can_be_dropped_pasted_or_examples(page: Page, gateway: ScriptedG
         : new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
       document.body.dispatchEvent(event);
     }"""
+    page.get_by_role("button", name="Fur").click()
+    await_state(page, "done")
     page.evaluate(give, ["dragenter", list(BUTTERFLY)])
     expect(page.locator("#drop")).to_have_class("drop is-over")
     page.evaluate(give, ["drop", list(BUTTERFLY)])
     expect(page.locator("#drop")).to_have_class("drop")
     page.evaluate(give, ["paste", list(BUTTERFLY)])
-    expect(page.locator(".job-name")).to_have_text(["image.png", "pasted.png"])
+    expect(page.locator(".job-name")).to_have_text(["cat.png", "image.png", "pasted.png"])
 
-    page.get_by_role("button", name="Harbour").click()
+    start(page)
 
     for index in range(3):
         await_state(page, "done", index)
-    assert saved(page, 2)[1] == gateway.api(HARBOUR)
+    assert saved(page, 0)[1] == gateway.api((ROOT / "gateway/static/example-cat.png").read_bytes())
 
 
 def test_format_and_quality_are_sent(page: Page, gateway: ScriptedGateway) -> None:
-    page.get_by_label("WebP: the smallest").check()
-    page.get_by_label("JPEG and WebP quality").fill("70")
+    page.get_by_label("WebP: small files").check()
+    page.get_by_label("Quality, 1 to 100").fill("70")
     choose(page, file("butterfly.png"))
     start(page)
     await_state(page, "done")

@@ -46,17 +46,24 @@ def test_size_is_read_from_each_formats_header(page: Page) -> None:
 REFUSED = {
     "empty": (b"", "The file is empty. Choose another one."),
     "text": (b"words", "This is not a supported image. Save it as JPEG, PNG or WebP and choose it again."),
-    "gif": (saved_as("GIF", (4, 4), "P"), "This is a GIF. Save it as JPEG, PNG or WebP and choose it again."),
-    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0", "This is a HEIC. Save it as JPEG, PNG or WebP and choose it again."),
+    "pdf": (b"%PDF-1.7", "This is a PDF. Save it as JPEG, PNG or WebP and choose it again."),
+    "tiff": (saved_as("TIFF", (501, 500)), "The image has 501 × 500 = 250,500 pixels; the maximum is 250,000."),
     "bytes": (
         SIZES["PNG"] + bytes(400_000),
         "the maximum is 400,000 (400 kB). Make it smaller, or save it as JPEG or WebP.",
     ),
+    "bytes and pixels": (
+        images.encode_png(images.draw_grey(501, 500)) + bytes(400_000),
+        "the maximum is 400,000 (400 kB). The image has 500 × 501 = 250,500 pixels; the maximum is 250,000.",
+    ),
     "pixels": (
         images.encode_png(images.draw_grey(501, 500)),
-        "The image has 500 × 501 = 250,500 pixels; the maximum is 250,000. Crop it.",
+        "The image has 500 × 501 = 250,500 pixels; the maximum is 250,000. Shrink it or crop it.",
     ),
-    "side": (saved_as("PNG", (1_001, 2)), "The image has 1,001 × 2 pixels; the maximum per side is 1,000. Crop it."),
+    "side": (
+        saved_as("PNG", (1_001, 2)),
+        "The image has 1,001 × 2 pixels; the maximum per side is 1,000. Shrink it or crop it.",
+    ),
 }
 
 
@@ -82,7 +89,7 @@ def test_missing_file_is_reported_by_the_browser(page: Page, gateway: ScriptedGa
 def test_result_over_the_formats_memory_is_rejected(page: Page, mode: str, kind: str) -> None:
     name = "maxPixelsTransparent" if mode == "RGBA" else "maxPixels"
     page.evaluate(f"document.querySelector('input[value=webp]').dataset.{name} = 999")
-    page.get_by_label("WebP: the smallest").check()
+    page.get_by_label("WebP: small files").check()
     choose(page, file("square.png", saved_as("PNG", (8, 8), mode)))
     start(page)
 
@@ -94,7 +101,7 @@ def test_result_over_the_formats_memory_is_rejected(page: Page, mode: str, kind:
 
 def test_result_over_the_formats_sides_is_rejected(page: Page) -> None:
     page.evaluate("document.querySelector('input[value=webp]').dataset.maxSide = 3999")
-    page.get_by_label("WebP: the smallest").check()
+    page.get_by_label("WebP: small files").check()
     choose(page, file("wide.png", saved_as("PNG", (1_000, 2))))
     start(page)
 

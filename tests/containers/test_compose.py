@@ -10,6 +10,7 @@ import pytest
 
 from gateway.config.environment import read_settings
 from gateway.config.settings import SETTINGS
+from gateway.server import max_shutdown_s
 from testing.compose import compose, services
 from testing.data import ROOT
 
@@ -95,6 +96,9 @@ def test_gateway_settings_are_valid_and_deadline_is_shorter() -> None:
     assert variables.keys() <= known
     host, _, port = settings.backend_address.partition(":")
     assert (host, port) == ("triton", "8001")
+    drain = re.search(r"SUPERRES_DRAIN_S=(\d+)", (ROOT / "docker" / "gateway.Dockerfile").read_text())
+    assert drain
+    assert seconds(services()["gateway"]["stop_grace_period"]) > max_shutdown_s(float(drain[1]))
     for name in ("triton", "triton-gpu"):
         triton = services()[name]
         assert "triton" in triton["networks"]["inside"]["aliases"]

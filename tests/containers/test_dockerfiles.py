@@ -10,21 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from gateway.backend.embedded import _engine_environ
+from gateway.backend.model_environ import make_model_environ
 from gateway.config.environment import read_settings
 from testing.data import ROOT
 from testing.source_tree import SHIPPED, imports
 
 DOCKER = ROOT / "docker"
 NAMES = ("triton", "gateway")
-# Triton's image is measured on 26.07; the floor for anything reachable is 26.04 (docs/how-to/operate.md).
-MIN_TRITON_VERSION = (26, 7)
+# The image is based on 26.09; the floor for anything reachable is 26.04 (docs/how-to/operate.md).
+MIN_TRITON_VERSION = (26, 9)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_image_installs_entries_of_the_lock_file_only(name: str) -> None:
     recipe = (DOCKER / f"{name}.Dockerfile").read_text().replace("\\\n", " ")
-    assert f"lock.py select tools >tools.txt && python3 scripts/lock.py select {name} >{name}.txt" in recipe
+    target = '"$PACKAGES"' if name == "gateway" else name
+    assert f"lock.py select tools >tools.txt && python3 scripts/lock.py select {target} >{name}.txt" in recipe
+    assert name != "gateway" or "ARG PACKAGES=gateway\n" in recipe
     installed = re.findall(r"pip (?:--python \S+ )?install (.*?)(?:&&|;|\n)", recipe)
     assert len(installed) >= 2
     for arguments in installed:
@@ -70,7 +72,7 @@ def test_copied_files_are_not_ignored_by_docker(name: str) -> None:
 def test_triton_image_has_the_embedded_servers_cpu_setup() -> None:
     recipe = (DOCKER / "triton.Dockerfile").read_text()
     assert "RUN venv/bin/python3 -m swinir.network.fused" in recipe, "blocks would run in PyTorch, at half the speed"
-    policy = _engine_environ(read_settings({}).settings)["OMP_WAIT_POLICY"]
+    policy = make_model_environ(read_settings({}).settings)["OMP_WAIT_POLICY"]
     assert f"OMP_WAIT_POLICY={policy}" in recipe
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert ignored.index("swinir/network/compiled") > ignored.index("!swinir"), "the last rule that matches counts"

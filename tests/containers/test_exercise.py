@@ -5,13 +5,16 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
-from docker.exercise.checks import RESPONSE_TIMEOUT_S, send, wait_for
+from docker.exercise.checks import RESPONSE_TIMEOUT_S, Upscales, send, wait_for
+from docker.exercise.faults import PROXY_PORT, proxy_configuration
 from docker.exercise.podman import ExerciseError, run
 from testing.compose import services
+from testing.data import ROOT
 
 
 @contextmanager
@@ -22,7 +25,7 @@ def serving(*responses: bytes) -> Iterator[str]:
         def serve() -> None:
             for response in responses:
                 connection, _ = server.accept()
-                with connection:
+                with connection, suppress(OSError):  # the client may have closed it
                     connection.recv(65_536)
                     connection.sendall(response)
 
@@ -62,7 +65,27 @@ def test_closed_port_and_a_silent_one_are_status_0() -> None:
 
 def test_waiting_continues_after_failed_requests() -> None:
     with serving(b"", b"HTTP/1.1 503 Later\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n") as url:
-        wait_for(lambda: send(url)[0] == 200, 60, "it is back")
+        wait_for(lambda: send(url)[0] == 200, "it is back")
+
+
+def test_wait_that_ends_in_vain_names_the_last_response() -> None:
+    with serving(b"HTTP/1.1 503 Later\r\n\r\nThe backend boots.") as url:
+        upscales = Upscales(url.removesuffix("/"), "key")
+        with pytest.raises(
+            ExerciseError, match=r"^not within 0 s: images are upscaled \(after .* 503: b'The backend boots\."
+        ):
+            wait_for(upscales, "images are upscaled", 0.0)
+
+
+def test_command_that_fails_while_a_container_restarts_is_repeated() -> None:
+    tries: list[int] = []
+
+    def condition() -> bool:
+        tries.append(1)
+        return len(tries) == 2 or bool(run("false"))
+
+    wait_for(condition, "it is back")
+    assert len(tries) == 2
 
 
 def test_client_waits_longer_than_the_gateway_does() -> None:
@@ -72,3 +95,16 @@ def test_client_waits_longer_than_the_gateway_does() -> None:
 def test_command_that_hangs_fails_with_a_message() -> None:
     with pytest.raises(ExerciseError, match=r"sleep 60 did not end"):
         run("sleep", "60", limit_s=0.05)
+
+
+def test_proxy_has_the_example_of_the_guide(tmp_path: Path) -> None:
+    text = proxy_configuration(ROOT)
+    assert text.count("server {") == 1
+    for line in (f"listen {PROXY_PORT};", "proxy_pass http://gateway:8080;", "proxy_set_header Host $http_host;"):
+        assert line in text
+
+    for name in ("docs/how-to/proxies.md", "docker/front/nginx.conf"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text().replace(f"listen {PROXY_PORT};", "listen 80;"))
+    with pytest.raises(ExerciseError, match="has 0 examples for port"):
+        proxy_configuration(tmp_path)

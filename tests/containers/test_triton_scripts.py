@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
+import itertools
 import os
+import re
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from gateway.config.settings import Settings
+from testing.alive import ALIVE, load_alive
+from testing.compose import services
 from testing.data import ROOT
+from testing.k8s.manifests import find_service, revision
 from testing.triton import TritonServer
 
 TRITON = ROOT / "docker" / "triton"
+SLOWEST_STEP_S = 74
+"""One 256x256 tile of real_large_x4 on two cores shared with training runs (measured)."""
 
 
 def start(tmp_path: Path, model_key: str | None, api_key: str | None = "k" * 32) -> subprocess.CompletedProcess[str]:
@@ -55,6 +60,39 @@ def test_start_accepts_good_secrets(tmp_path: Path) -> None:
     assert "must hold" not in done.stderr
 
 
+def list_options(tmp_path: Path, **variables: str) -> list[str]:
+    """Return the options that `start` gives to Triton. Without its `rm`: other servers may run here."""
+    (tmp_path / "key").write_text("k" * 32)
+    keys = {"MODEL_KEY_FILE": str(tmp_path / "key"), "API_KEY_FILE": str(tmp_path / "key")}
+    command = ["bash", "-c", 'rm() { :; }; source "$1"', "bash", str(TRITON / "start")]
+    script = make_script(tmp_path / "tritonserver", 'printf "%s\\n" "$@"')
+    environ = {"PATH": os.environ["PATH"], "TRITONSERVER": str(script), **keys, **variables}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    return done.stdout.splitlines() if done.returncode == 0 else [f"{done.returncode} {done.stderr.strip()}"]
+
+
+def make_script(path: Path, body: str) -> Path:
+    path.write_text(f"#!/bin/bash\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_start_serves_tls_if_it_has_a_certificate(tmp_path: Path) -> None:
+    path = str(tmp_path / "key")
+    tls = ["--grpc-use-ssl=true", f"--grpc-server-cert={path}", f"--grpc-server-key={path}"]
+    mutual = ["--grpc-use-ssl-mutual=true", f"--grpc-root-cert={path}"]
+
+    def read(**variables: str) -> list[str]:
+        return [option for option in list_options(tmp_path, **variables) if option in (*tls, *mutual)]
+
+    assert read() == []
+    assert read(GRPC_CERT_FILE=path, GRPC_KEY_FILE=path) == tls
+    assert read(GRPC_CERT_FILE=path, GRPC_KEY_FILE=path, GRPC_CLIENT_CA_FILE=path) == [*tls, *mutual]
+    for missing in ({}, {"GRPC_KEY_FILE": "/nowhere"}, {"GRPC_KEY_FILE": path, "GRPC_CLIENT_CA_FILE": "/nowhere"}):
+        [error] = list_options(tmp_path, GRPC_CERT_FILE=path, **missing)
+        assert error.startswith("78 start: GRPC_CERT_FILE needs GRPC_KEY_FILE; the file '")
+
+
 def test_start_guards_every_api_but_health() -> None:
     """Triton allows an API without a key if no group of --grpc-restricted-protocol contains it."""
     text = (TRITON / "start").read_text()
@@ -74,33 +112,25 @@ def test_start_guards_every_api_but_health() -> None:
         assert text.count(f"--{flag}=") == 2
 
 
-def load_alive(port: int, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setenv("HTTP_PORT", str(port))
-    monkeypatch.setenv("MODEL_KEY_FILE", str(key_file))
-    monkeypatch.setenv("PROCESSES", str(key_file.parent))  # not this machine's, because other tests kill stubs
-    loader = importlib.machinery.SourceFileLoader("alive", str(TRITON / "alive"))
-    spec = importlib.util.spec_from_loader("alive", loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setattr("sys.dont_write_bytecode", True)
-    loader.exec_module(module)
-    return module
-
-
 @contextmanager
-def serving(status: int, text: str, *, hangs: bool = False, live: int = 200) -> Iterator[int]:
-    """A server with a fixed response to inference, and `live` as its health."""
+def serving(
+    status: int, text: str, *, hangs: bool = False, live: int = 200, tiles: Iterator[int] | None = None
+) -> Iterator[int]:
+    """A server with a fixed response to inference, `live` as its health, and the next of `tiles` in its metrics."""
     done = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             if hangs:
-                done.wait(10)
+                done.wait(120)
                 return
             self.answer(status, text)
 
         def do_GET(self) -> None:
-            self.answer(live, "")
+            if self.path == "/metrics":
+                self.answer(200, f'superres_tiles_total{{model="swinir"}} {next(tiles) if tiles else 0}\n')
+            else:
+                self.answer(live, "")
 
         def answer(self, code: int, body: str) -> None:
             self.send_response(code)
@@ -116,7 +146,8 @@ def serving(status: int, text: str, *, hangs: bool = False, live: int = 200) -> 
             threading.Thread(target=self.finish, args=(request, address), daemon=True).start()
 
         def finish(self, request: object, address: object) -> None:
-            self.finish_request(request, address)  # type: ignore[arg-type]
+            with suppress(OSError):  # the check has timed out and closed its connection
+                self.finish_request(request, address)  # type: ignore[arg-type]
             self.shutdown_request(request)  # type: ignore[arg-type]
 
     server = Server(("127.0.0.1", 0), Handler)
@@ -151,23 +182,108 @@ def test_alive_depends_on_a_real_inference(
     status: int, text: str, code: int, key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(status, text) as port:
-        assert load_alive(port, key_file, monkeypatch).main() == code
+        assert (
+            load_alive(monkeypatch, key_file.parent, key_file, HTTP_PORT=str(port), METRICS_PORT=str(port)).main()
+            == code
+        )
 
 
-@pytest.mark.parametrize(("live", "code"), [(200, 0), (503, 1)])
+@pytest.mark.parametrize(
+    ("live", "tiles", "text"),
+    [
+        (200, itertools.count(), ""),
+        (503, itertools.count(), "status 503"),
+        (200, itertools.repeat(7), "Triton may hang: images wait, and no tile was restored for "),
+    ],
+    ids=["busy", "not live", "no progress"],
+)
 def test_busy_server_is_alive_but_a_stuck_one_is_not(
-    live: int, code: int, key_file: Path, monkeypatch: pytest.MonkeyPatch
+    live: int,
+    tiles: Iterator[int],
+    text: str,
+    key_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with serving(200, "", hangs=True, live=live) as port:
-        alive = load_alive(port, key_file, monkeypatch)
-        monkeypatch.setattr(alive.ask, "__defaults__", ("", 0.3))
-        assert alive.main() == code
+    with serving(200, "", hangs=True, live=live, tiles=tiles) as port:
+        alive = load_alive(monkeypatch, key_file.parent, key_file, HTTP_PORT=str(port), METRICS_PORT=str(port))
+        monkeypatch.setattr(alive, "BUSY_AFTER_S", 0.3)
+        monkeypatch.setattr(alive, "ENDPOINT_TIMEOUT_S", 60)  # the other endpoints of the server respond
+        assert alive.main() == bool(text)
+    assert capsys.readouterr().err.startswith(text)
+
+
+def observation(at_s: float, *, tiles: int | None = 5, cpu_s: float = 1.0, server: str = "7") -> dict[str, object]:
+    """What `alive.observe` returns."""
+    lines = [] if tiles is None else [f"superres_tiles_total{{}} {tiles}"]
+    return {"server": [server], "tiles": lines, "cpu_s": cpu_s, "at_s": at_s}
+
+
+CHECKS: dict[str, tuple[list[tuple[dict[str, object], dict[str, object]]], list[str]]] = {
+    "nothing moves": (
+        [(observation(at), observation(at + 10)) for at in (0, 12, 24)],
+        ["may hang", "may hang", "hangs"],
+    ),
+    "no counters can be read": (
+        [(observation(at, tiles=None), observation(at + 10, tiles=None)) for at in (0, 12, 24)],
+        ["may hang", "may hang", "hangs"],
+    ),
+    "the counters stop responding": (
+        [(observation(0), observation(10, tiles=None)), (observation(25, tiles=None), observation(35, tiles=None))],
+        ["may hang", "hangs"],
+    ),
+    "one tile between two checks": (
+        [(observation(0), observation(10)), (observation(21, tiles=6), observation(31, tiles=6))],
+        ["may hang", "may hang"],
+    ),
+    "another server": (
+        [(observation(0), observation(10)), (observation(40, server="8"), observation(50, server="8"))],
+        ["may hang", "may hang"],
+    ),
+    "a slow tile": (
+        [(observation(at, cpu_s=at), observation(at + 10, cpu_s=at + 5)) for at in range(0, 290, 29)],
+        [""] * 10,
+    ),
+    "a tile without end": (
+        [(observation(at, cpu_s=at), observation(at + 10, cpu_s=at + 5)) for at in (0, 100, 200, 300)],
+        ["", "", "", "hangs"],
+    ),
+    "slow, then still": (
+        [(observation(0, cpu_s=0), observation(10, cpu_s=5)), (observation(30), observation(41))],
+        ["", "hangs"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_hang_is_judged_by_tiles_and_processor_time(name: str, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks, expected = CHECKS[name]
+    alive = load_alive(monkeypatch, key_file.parent, key_file)
+    found = []
+    for before, after in checks:
+        monkeypatch.setattr(alive, "observe", lambda after=after: after)
+        found.append(alive.find_hang(before).removeprefix("Triton ").partition(":")[0])
+    assert found == expected
 
 
 def test_nothing_listening_is_dead(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    assert load_alive(port, key_file, monkeypatch).main() == 1
+    assert load_alive(monkeypatch, key_file.parent, key_file, HTTP_PORT=str(port), METRICS_PORT=str(port)).main() == 1
+
+
+@pytest.mark.parametrize(("age_s", "code"), [(119, 0), (121, 1)])
+def test_server_that_does_not_listen_yet_is_alive(
+    age_s: int, code: int, tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    (tmp_path / "uptime").write_text("5000.00 9000.00\n")
+    (tmp_path / "7").mkdir()
+    fields = ["S", *["0"] * 18, str((5000 - age_s) * os.sysconf("SC_CLK_TCK")), "0"]
+    (tmp_path / "7" / "stat").write_text(f"7 (tritonserver) {' '.join(fields)}\n")
+    alive = load_alive(monkeypatch, tmp_path, key_file, HTTP_PORT=str(port), METRICS_PORT=str(port))
+    assert alive.main() == code
 
 
 def test_alive_kills_only_for_a_dead_stub_and_on_request(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +293,7 @@ def test_alive_kills_only_for_a_dead_stub_and_on_request(key_file: Path, monkeyp
         (["alive", "--end"], "some other failure", []),
     ):
         with serving(500, text) as port:
-            alive = load_alive(port, key_file, monkeypatch)
+            alive = load_alive(monkeypatch, key_file.parent, key_file, HTTP_PORT=str(port), METRICS_PORT=str(port))
             calls: list[int] = []
             monkeypatch.setattr(alive, "end_server", lambda calls=calls: calls.append(1))
             monkeypatch.setattr("sys.argv", arguments)
@@ -186,7 +302,7 @@ def test_alive_kills_only_for_a_dead_stub_and_on_request(key_file: Path, monkeyp
 
 
 def test_defunct_stub_of_any_model_is_dead(tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alive = load_alive(0, key_file, monkeypatch)
+    alive = load_alive(monkeypatch, key_file.parent, key_file, HTTP_PORT=str(0), METRICS_PORT=str(0))
     for number, name, state in (
         (1, "start", "S"),
         (7, "tritonserver", "S"),
@@ -196,6 +312,9 @@ def test_defunct_stub_of_any_model_is_dead(tmp_path: Path, key_file: Path, monke
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "stat").write_text(f"{number} ({name}) {state} 1 1 0\n")
     assert alive.find_dead_stub() == ""
+    (tmp_path / "20" / "stat").write_text("20 (triton_python_b) T 7 1 0\n")
+    monkeypatch.setattr(alive, "BUSY_AFTER_S", 0.3)
+    assert "20 is not healthy: it has been stopped" in alive.find_dead_stub()
     (tmp_path / "20" / "stat").write_text("20 (triton_python_b) Z 7 1 0\n")
     assert "20 is not healthy" in alive.find_dead_stub()
     assert alive.main() == 1
@@ -212,4 +331,20 @@ def test_alive_works_with_a_real_triton(triton_server: TritonServer, tmp_path: P
             "MODEL_KEY_FILE": str(path),
             "PROCESSES": str(tmp_path),
         }
-        assert subprocess.run([TRITON / "alive"], env=environ, capture_output=True, check=False).returncode == code
+        assert subprocess.run([ALIVE], env=environ, capture_output=True, check=False).returncode == code
+
+
+def test_health_check_ends_before_its_timeout(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe, and the metrics before and after it and the health afterwards, which may all time out."""
+    alive = load_alive(monkeypatch, key_file.parent, key_file)
+    recipe = re.search(r"HEALTHCHECK .*--timeout=(\d+)s", (ROOT / "docker" / "triton.Dockerfile").read_text())
+    assert recipe
+    container = revision(find_service("overlays/gpu", "backend"))["containers"][0]
+    timeouts_s = {
+        int(recipe[1]),
+        container["livenessProbe"]["timeoutSeconds"],
+        int(services()["triton"]["healthcheck"]["timeout"].removesuffix("s")),
+    }
+    assert min(timeouts_s) > alive.BUSY_AFTER_S + 3 * alive.ENDPOINT_TIMEOUT_S
+    assert Settings().hang_after_s == alive.HANG_AFTER_S
+    assert alive.STUCK_AFTER_S >= 2 * SLOWEST_STEP_S

@@ -37,4 +37,4 @@ def service(environ: dict[str, str]) -> Iterator[list[str]]:
         yield read_until_ready(process, BOOT_LIMIT_S)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)

@@ -145,6 +145,8 @@ def test_cluster_commands_name_existing_objects(name: str) -> None:
         for volume in m.get("spec", {}).get("template", {}).get("spec", {}).get("volumes", [])
         if "secret" in volume
     }
+    secrets.add("registry")  # the pull Secret of the operator's own registry
+    secrets.add("webhook-key")  # of k8s/components/webhooks, which no overlay here has
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].keys()
     commands = "\n".join(blocks(name, "console") + blocks(name, "sh"))
     for folder in re.findall(r"apply -k (\S+)|delete -k (\S+)", commands):
@@ -165,3 +167,18 @@ def test_every_overlay_has_its_row() -> None:
     text = (ROOT / "docs/how-to/deploy-kubernetes.md").read_text()
     rows = set(re.findall(r"^\| `(k8s/overlays/[\w-]+)`", text, re.MULTILINE))
     assert rows == {f"k8s/overlays/{path.name}" for path in (ROOT / "k8s" / "overlays").iterdir() if path.is_dir()}
+
+
+def test_files_with_keys_that_the_guide_writes_are_ignored_by_git_and_closed_to_others(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    block = next(block for block in blocks("deploy-kubernetes", "sh") if "keys new" in block)
+    subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=tmp_path, env=environ, check=True)
+    written = ("keys.json", "my-key", "blocks.txt")
+    assert [oct((tmp_path / name).stat().st_mode & 0o777) for name in written] == ["0o600"] * 3
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "--others", "--exclude-standard"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert not {*written, "keys.json.lock"} & set(listed.stdout.split())

@@ -8,6 +8,7 @@ import pytest
 
 from preprocessing.errors import ImageError
 from testing.data import ROOT
+from testing.format_table import format_table, split_page
 
 DOCS = ROOT / "docs"
 
@@ -28,3 +29,11 @@ def test_every_refusal_is_documented_and_no_other() -> None:
     )
     kinds = [subclass.kind for subclass in ImageError.__subclasses__()]
     assert sorted(kind for kind in table if "-" in kind) == sorted(kinds)
+
+
+def test_table_of_formats_is_up_to_date_and_everything_that_is_lost_is_said() -> None:
+    _, written, _ = split_page()
+    measured = format_table()
+    assert written == measured, "run python -m testing.format_table"
+    cells = [cell.strip() for line in measured[2:] for cell in line.split("|")[2:-1]]
+    assert [cell for cell in cells if cell not in ("-", "kept", "applied") and not cell.endswith("; said")] == []

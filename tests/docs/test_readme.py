@@ -79,8 +79,6 @@ def test_curl_block_upscales_an_image(environ: dict[str, str], tmp_path: Path) -
 
 @pytest.mark.triton
 def test_command_line_block_upscales_images(environ: dict[str, str], tmp_path: Path) -> None:
-    # The running service has the gRPC port.
-    environ = {**environ, "SUPERRES_TRITON_GRPC_PORT": "0"}
     run_block(["sh", "-euc"], block("sh", "superres upscale"), environ, tmp_path)
     assert sorted(path.name for path in (tmp_path / "upscaled").iterdir()) == [
         "bird_compact_x4.png",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,8 @@ def keyed_environ(environ: dict[str, str]) -> dict[str, str]:
     [
         ("sh", SHELL, "bird_x4.webp", 288),
         ("sh", SHELL, "bird_strength50.png", 72),
+        ("sh", SHELL, "bird_scale2.5.png", 180),
+        ("sh", SHELL, "bird_metadata.jpg", 288),
         ("python", PYTHON, "bird_x4.png", 288),
         ("javascript", ["node", "--input-type=module", "--eval"], "bird_x4_js.png", 288),
     ],
@@ -59,6 +62,14 @@ def test_client_of_the_guide_upscales_an_image(
     run_block(command, program, keyed_environ, tmp_path)
     with Image.open(tmp_path / result) as image:
         assert image.size == (side, side)
+
+
+@pytest.mark.usefixtures("service")
+def test_client_of_the_guide_upscales_several_images(keyed_environ: dict[str, str], tmp_path: Path) -> None:
+    (program,) = [text for kind, text in read_code_blocks(API_GUIDE) if kind == "sh" and "upscaled.zip" in text]
+    run_block(SHELL, program, keyed_environ, tmp_path)
+    with zipfile.ZipFile(tmp_path / "upscaled.zip") as archive:
+        assert archive.namelist() == ["bird_compact_x4.png", "woman_compact_x4.png", "report.json"]
 
 
 @pytest.mark.usefixtures("service")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -11,12 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from testing import images
+from testing.pages import read_code_blocks
 from testing.stack import Stack
 
-LIMIT_S = 20.0
+LIMIT_S = 120.0
 WRONG_KEY = "ssr_a-key-that-nobody-made-4711"
 FILE_NAME = "geheim-urlaub-2026"
 GPS_MARKER = "XY-GPS-HOME"
+CLIENT = "tests"  # the name of `stack.key`
+# Milliseconds by which the phases of a line may exceed its `ms`: each is rounded.
+ROUNDING_MS = 5.0
+PHASES = ("upload_s", "queue_s", "decode_s", "work_s", "encode_s")
 
 
 def multipart(data: bytes, filename: str) -> tuple[bytes, str]:
@@ -55,9 +62,40 @@ def test_request_id_is_in_one_log_line_of_the_gateway_and_one_of_triton(stack: S
 
     own = lines_with(stack.state_dir / "gateway.log", request_id)
     tritons = lines_with(stack.state_dir / "triton.log", request_id)
-    assert [json.loads(line)["route"] for line in own] == ["/api/v1/upscale"]
+    [line] = [json.loads(line) for line in own]
+    assert (line["route"], line["client"], line["variant"]) == ("/api/v1/upscale", CLIENT, "compact_x4")
+    assert (line["input_pixels"], line["output_pixels"], line["cache"]) == (40 * 48, 160 * 192, "miss")
+    assert line["bands"] >= 1
+    assert line["work_s"] > 0
+    assert 1000 * sum(line[name] for name in PHASES) <= line["ms"] + ROUNDING_MS
     assert len(tritons) == 1, tritons
     assert "48x40 through compact_x4" in tritons[0]
+
+
+def test_commands_of_the_guide_answer_their_questions(stack: Stack) -> None:
+    png = images.encode_png(images.draw_photo(40, 48, seed=time.monotonic_ns() % 2**31))
+    _, headers = send(stack, "/api/v1/upscale", png, {"X-API-Key": stack.key, "Content-Type": "image/png"})
+    status, refusal = send(stack, "/api/v1/upscale", png, {"X-API-Key": WRONG_KEY, "Content-Type": "image/png"})
+    assert status == 401
+    log = stack.state_dir / "gateway.log"
+    upscaled, refused = headers["X-Request-Id"], refusal["X-Request-Id"]
+    lines_with(log, upscaled)
+    lines_with(log, refused)
+    environ = {"PATH": os.environ["PATH"], "LOG": str(log), "ID": refused}
+    why, who, where = (
+        subprocess.run(["bash", "-ec", text], env=environ, text=True, capture_output=True, check=True).stdout
+        for kind, text in read_code_blocks("docs/how-to/operate.md")
+        if kind == "console" and text.startswith("jq")
+    )
+
+    assert json.loads(why)["problem"] == "key-required"
+    clients = [row.split("\t") for row in who.splitlines()]
+    assert {CLIENT, "(anonymous)"} <= {row[0] for row in clients}
+    assert all(len(row) == 5 and int(row[2]) >= 1 for row in clients)
+    slowest = [row.split("\t") for row in where.splitlines()]
+    assert upscaled in [row[0] for row in slowest] or len(slowest) == 10
+    for row in slowest:
+        assert 1000 * sum(map(float, row[4:])) <= float(row[3]) + ROUNDING_MS
 
 
 def test_logs_have_no_keys_file_names_or_addresses(stack: Stack) -> None:

@@ -16,13 +16,13 @@ import torch
 
 from gateway.backend.interface import BackendMisconfiguredError, BackendVariantMissingError
 from gateway.backend.triton_client import TritonClient
-from gateway.backend.triton_process import find_free_ports
 from gateway.cancellation import CancelToken
 from swinir.zoo import VARIANTS
 from testing.data import decode_pixels
 from testing.file_server import Behaviour, serve
 from testing.images import draw_photo, encode_png
 from testing.networks import SMALL, reference_tensors
+from testing.ports import find_free_port
 from testing.stack import Stack, start_stack, stop_stack, superres
 
 LIGHT = "lightweight_x3"
@@ -33,7 +33,7 @@ KEY = "key-of-the-tests"
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A service with bundled weights alone, also without those of its default; its Triton takes direct requests."""
-    port = str(find_free_ports().grpc)
+    port = str(find_free_port())
     state_dir = tmp_path_factory.mktemp("weights")
     running = start_stack(
         state_dir, SUPERRES_TRITON_GRPC_PORT=port, SUPERRES_MODEL_KEY=KEY, SUPERRES_DEFAULT_VARIANT=LIGHT
@@ -46,9 +46,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def offered(stack: Stack, name: str) -> tuple[bool, bool]:
     """Return whether the API and the page offer a variant."""
-    with urllib.request.urlopen(f"{stack.url}/api/v1/variants", timeout=60) as response:
+    with urllib.request.urlopen(f"{stack.url}/api/v1/variants", timeout=120) as response:
         names = {row["name"] for row in json.load(response)["variants"]}
-    with urllib.request.urlopen(stack.url, timeout=60) as response:
+    with urllib.request.urlopen(stack.url, timeout=120) as response:
         page = response.read().decode()
     return name in names, f'value="{name}"' in page
 

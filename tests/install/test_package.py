@@ -23,7 +23,7 @@ from testing.stack import Stack, read_until_ready
 pytestmark = pytest.mark.slow
 BUTTERFLY = SET5 / "x4" / "butterfly.png"
 # Of the top level of the checkout: the rest is for developers.
-PACKAGED = ("gateway", "model_repository", "planning", "preprocessing", "swinir", "training")
+PACKAGED = ("gateway", "model_repository", "planning", "preprocessing", "superres", "swinir", "training")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_missing_models_are_an_error_at_once(installed: Path, tmp_path: Path) ->
     )
     for command in (["serve"], ["upscale", str(BUTTERFLY), str(tmp_path / "out.png")]):
         done = subprocess.run(
-            [installed / "superres", *command], env=environ, text=True, capture_output=True, timeout=60, check=False
+            [installed / "superres", *command], env=environ, text=True, capture_output=True, timeout=120, check=False
         )
         output = done.stdout + done.stderr
         assert done.returncode != 0
@@ -162,8 +162,8 @@ def test_gateway_alone_runs_on_the_newest_python_without_torch(
     )
     try:
         url = read_until_ready(process, 60)[-1].split()[-1]
-        with urllib.request.urlopen(url, timeout=30) as response:
+        with urllib.request.urlopen(url, timeout=120) as response:
             assert b"<form" in response.read()
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)

@@ -1,4 +1,4 @@
-"""The dashboard and the scrape job use only existing names: metrics of a running Triton, labels of our pods."""
+"""The dashboard, alerts and scrape jobs use only existing names: metrics of a running Triton, labels of our pods."""
 
 from __future__ import annotations
 
@@ -58,18 +58,21 @@ def dashboard() -> dict[str, Any]:
 
 
 def expressions() -> list[str]:
-    """Return every PromQL expression of the dashboard and of docs/how-to/operate.md."""
+    """Return every PromQL expression of the dashboard, of the alerts and of docs/how-to/operate.md."""
     shown = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
+    groups = find("monitoring", "PrometheusRule", "superres")["spec"]["groups"]
+    alerts = [rule["expr"] for group in groups for rule in group["rules"]]
     recommended = re.findall(
         r"`([^`\n]*\b(?:nv|superres_gateway)_[^`\n]*)`", (ROOT / "docs/how-to/operate.md").read_text()
     )
     assert shown
     assert recommended
-    return shown + recommended
+    assert alerts
+    return shown + alerts + recommended
 
 
 def test_every_metric_exists_in_the_running_triton(triton_server: TritonServer) -> None:
-    with urllib.request.urlopen(f"http://{triton_server.metrics_address}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(f"http://{triton_server.metrics_address}/metrics", timeout=120) as response:
         known = set(re.findall(r"^# TYPE (\w+)", response.read().decode(), re.MULTILINE))
     named = {name for expression in expressions() for name in re.findall(r"\bnv_\w+", expression)}
     assert named - known - GPU_METRICS == set()
@@ -82,7 +85,7 @@ def test_gateway_metrics_in_use_are_documented() -> None:
     )
     named = {name for expression in expressions() for name in re.findall(r"\bsuperres_gateway_\w+", expression)}
     assert len(named) >= 5
-    assert {name.removesuffix("_bucket") for name in named} <= documented
+    assert {re.sub("_(bucket|sum|count)$", "", name) for name in named} <= documented
 
 
 def test_dashboard_is_one_that_grafana_reads() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
+from preprocessing.depth import from_bytes, to_bytes
 from preprocessing.grey import to_grey
 from preprocessing.tiling import Grid, stitch
 
@@ -25,7 +26,7 @@ class TritonPythonModel:
             grid = Grid.from_array(pb_utils.get_input_tensor_by_name(request, "GRID").as_numpy())
             image = stitch(tiles, grid, tiles.shape[1] // grid.tile_height)
             if pb_utils.get_input_tensor_by_name(request, "GREY").as_numpy().all():
-                image = to_grey(image)
+                image = to_bytes(to_grey(from_bytes(image)))
         except ValueError as error:
             return _error(str(error), pb_utils.TritonError.INVALID_ARG)
         return pb_utils.InferenceResponse([pb_utils.Tensor("UPSCALED", image)])

@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from preprocessing.depth import to_bytes
 from swinir.errors import WeightsError
 from swinir.inference.batching import TileJob, run_jobs
 from swinir.inference.engine import Engine, EngineError, InferenceCancelledError
 from swinir.inference.large_jobs import SMALL_PIXELS, LargeJobQueue
 from swinir.inference.memory import keep_freed_memory
 from swinir.inference.shared_memory import SharedMemoryBudget
-from swinir.request_limits import check_tiles
+from swinir.request_limits import check_tiles, read_samples
 from swinir.settings import read_settings
 from swinir.zoo import DEFAULT_VARIANT, UnknownVariantError
 
@@ -53,7 +54,10 @@ class TritonPythonModel:
         keep_freed_memory()
         self.weights_dir = settings.weights_dir
         self.engine = Engine(
-            settings.weights_dir, threads=settings.threads, max_weights_bytes=settings.max_weights_bytes
+            settings.weights_dir,
+            threads=settings.threads,
+            max_weights_bytes=settings.max_weights_bytes,
+            precision=settings.precision,
         )
         self.families = {
             name: pb_utils.MetricFamily(
@@ -70,6 +74,7 @@ class TritonPythonModel:
         self.engine.warm_up(variant)
         warm = time.monotonic()
         self._report_metrics()
+        self.engine.on_progress = self._try_to_report_metrics
         self.shm_budget = SharedMemoryBudget()
         on_cpu = self.engine.device.type == "cpu"
         self.large_jobs = LargeJobQueue(self._run, self.engine.micro_batch_pixels) if on_cpu else None
@@ -113,6 +118,9 @@ class TritonPythonModel:
 
     def _run(self, jobs: list[TileJob]) -> None:
         run_jobs(self.engine, jobs)
+        self._try_to_report_metrics()
+
+    def _try_to_report_metrics(self) -> None:
         try:
             self._report_metrics()
         except Exception:  # a metric must not cost an image; the next call adds what is missing
@@ -169,7 +177,7 @@ def _send_later(request: Any, shm_budget: SharedMemoryBudget) -> Callable[[TileJ
 
 
 def _job(request: Any) -> TileJob:
-    tiles = pb_utils.get_input_tensor_by_name(request, "TILES").as_numpy()
+    tiles = read_samples("TILES", pb_utils.get_input_tensor_by_name(request, "TILES").as_numpy())
     names = {
         name.decode(errors="replace") for name in pb_utils.get_input_tensor_by_name(request, "VARIANT").as_numpy().flat
     }
@@ -181,7 +189,7 @@ def _response(job: TileJob) -> Any:
         if job.restored is None:
             return _error_response(job.error)
         restored = {
-            "UPSCALED_TILES": job.restored.tiles,
+            "UPSCALED_TILES": to_bytes(job.restored.tiles),
             "CHECKS": job.restored.checks,
             "WORK_US": job.restored.work_us[:, np.newaxis],
         }

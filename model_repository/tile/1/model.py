@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from preprocessing.depth import depth_of
 from preprocessing.grey import is_grey
 from preprocessing.tiling import split
-from swinir.request_limits import RequestLimitError, check_image
+from swinir.request_limits import RequestLimitError, check_image, read_samples
 from swinir.settings import read_settings
 from swinir.zoo import DEFAULT_VARIANT, UnknownVariantError
 
@@ -42,11 +43,14 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors.items()])
 
     def _tile(self, image: np.ndarray[Any, Any], variant: str) -> dict[str, np.ndarray[Any, Any]]:
+        samples, limits = read_samples("IMAGE", image), self.limits
+        if depth_of(samples) == 16:  # twice the bytes
+            limits = limits | {name: limits[name] // 2 for name in ("max_pixels", "max_output_pixels")}
         height, width = image.shape[:2]
-        _, grid = check_image(height, width, variant, limits=self.limits, weights_dir=self.weights_dir)
+        _, grid = check_image(height, width, variant, limits=limits, weights_dir=self.weights_dir)
         count = grid.rows * grid.columns
         names = np.full((count, 1), variant.encode(), dtype=np.object_)
-        grey = np.array([is_grey(image)])
+        grey = np.array([is_grey(samples)])
         return {"TILES": split(image, grid), "VARIANTS": names, "GRID": grid.to_array(), "GREY": grey}
 
 

@@ -17,7 +17,7 @@ from gateway.wsgi.disconnects import DisconnectWatcher
 from testing.requests import PHOTO
 from testing.server import Served, serving
 
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 BODY_TIMEOUT_S = 0.5
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from gateway.access.api_keys import ApiKeyStore
 from gateway.config.settings import Settings
-from gateway.jobs.options import max_result_pixels
+from gateway.jobs.limits import max_result_pixels
 from testing import images
 from testing.server import Served, read_memory_bytes, read_worker_pid, serving
 
@@ -81,6 +81,33 @@ def test_several_full_size_images_need_little_memory(
     data = flat(SIDE, is_transparent=is_transparent)
 
     responses, growth = measure_growth(banded, banded_key, f"?format={format_}", data, CONCURRENT_REQUESTS)
+
+    assert [status for status, _, _ in responses] == [200] * CONCURRENT_REQUESTS
+    assert growth < MAX_BANDED_GROWTH_BYTES, f"{growth / 1e6:.0f} MB for {CONCURRENT_REQUESTS} times {len(data)} bytes"
+
+
+@pytest.mark.parametrize("is_flat", [True, False])
+def test_12_megapixel_photos_at_scale_1_need_little_memory(banded: Served, banded_key: str, is_flat: bool) -> None:
+    pixels = np.zeros((3_024, 4_032, 3), np.uint8)
+    if not is_flat:  # 11 MB
+        pixels = np.random.default_rng(0).integers(0, 256, pixels.shape, np.uint8)
+    data = images.encode_jpeg(pixels, quality=90, subsampling=2)
+
+    responses, growth = measure_growth(
+        banded, banded_key, "?variant=compact_color_denoise_25&format=jpeg", data, CONCURRENT_REQUESTS
+    )
+
+    assert [status for status, _, _ in responses] == [200] * CONCURRENT_REQUESTS
+    assert growth < MAX_GROWTH_BYTES, f"{growth / 1e6:.0f} MB for {CONCURRENT_REQUESTS} times {len(data)} bytes"
+
+
+@pytest.mark.parametrize("is_transparent", [False, True])
+def test_results_that_are_shrunk_need_little_memory(banded: Served, banded_key: str, is_transparent: bool) -> None:
+    data = flat(SIDE, is_transparent=is_transparent)
+
+    responses, growth = measure_growth(
+        banded, banded_key, "?variant=compact_x4&scale=3&format=jpeg", data, CONCURRENT_REQUESTS
+    )
 
     assert [status for status, _, _ in responses] == [200] * CONCURRENT_REQUESTS
     assert growth < MAX_BANDED_GROWTH_BYTES, f"{growth / 1e6:.0f} MB for {CONCURRENT_REQUESTS} times {len(data)} bytes"

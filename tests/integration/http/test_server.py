@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from gateway.access.api_keys import ApiKeyStore
+from gateway.config.settings import Settings
 from gateway.server import ServeError, bind
 from testing import images
+from testing.data import decode_pixels
 from testing.raw_http import LIMIT_S, connected, post_headers, read_problem_slug, read_response
 from testing.requests import PHOTO
 from testing.server import Served, serving
@@ -148,6 +150,20 @@ def test_chunked_body_is_accepted(served: Served, served_key: str) -> None:
         assert (status, headers["x-superres-size"]) == (200, "128x96")
 
 
+def test_long_response_is_sent_in_chunks_where_a_setting_asks_for_it(tmp_path: Path) -> None:
+    with serving(tmp_path, SUPERRES_MAX_CONTENT_LENGTH_BYTES="1000") as server:
+        key = ApiKeyStore(tmp_path / "keys.json").new("tests")
+        with closing(HTTPConnection("127.0.0.1", server.port, timeout=LIMIT_S)) as connection:
+            connection.request("POST", "/api/v1/upscale", PHOTO, {"X-API-Key": key})
+            response = connection.getresponse()
+            assert response.headers["Transfer-Encoding"] == "chunked"
+            assert "Content-Length" not in response.headers
+            assert decode_pixels(response.read()).shape == (96, 128, 3)
+
+            connection.request("GET", "/healthz")
+            assert "Content-Length" in connection.getresponse().headers, "a short response keeps its length"
+
+
 def test_chunked_body_over_the_limit_gets_413(served: Served, served_key: str) -> None:
     with connected(served) as sock:
         sock.sendall(post_headers(served_key, "Transfer-Encoding: chunked"))
@@ -251,8 +267,21 @@ def test_connection_is_reused_after_a_rejection(served: Served, served_key: str)
     assert statuses == [200, 401, 415, 200]
 
 
+def test_idle_connection_is_closed_after_keepalive_s(tmp_path: Path) -> None:
+    with serving(tmp_path, SUPERRES_KEEPALIVE_S="1") as server, connected(server) as sock:
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert read_response(sock)[0] == 200
+
+        assert sock.recv(1) == b"", "closed by the server: LIMIT_S of waiting would raise TimeoutError"
+
+
+def test_idle_connection_stays_open_longer_than_those_of_balancers() -> None:
+    """nginx and AWS close idle connections to an upstream after 60 s unless set otherwise."""
+    assert Settings().keepalive_s > 60
+
+
 def test_client_that_does_not_read_is_dropped(tmp_path: Path) -> None:
-    with serving(tmp_path, SUPERRES_IDLE_TIMEOUT_S="1", SUPERRES_LOG_LEVEL="debug") as server:
+    with serving(tmp_path, SUPERRES_IDLE_TIMEOUT_S="3", SUPERRES_LOG_LEVEL="debug") as server:
         key = ApiKeyStore(tmp_path / "keys.json").new("tests")
         data = images.encode_png(np.random.default_rng(0).integers(0, 256, (1_000, 1_000, 3), dtype=np.uint8))
         sock = socket.socket()

@@ -18,12 +18,11 @@ from testing.requests import PHOTO
 from testing.server import START_LIMIT_S, Served, serving
 
 
-def stop(server: Served, sign: signal.Signals) -> tuple[int, str, str, float]:
-    """Stop the server; return (exit code, stdout after the first line, stderr, seconds until the exit)."""
-    began = time.monotonic()
+def stop(server: Served, sign: signal.Signals) -> tuple[int, str, str]:
+    """Stop the server; return (exit code, stdout after the first line, stderr). Fails after START_LIMIT_S."""
     server.process.send_signal(sign)
     out, complaints = server.process.communicate(timeout=START_LIMIT_S)
-    return server.process.returncode, out, complaints, time.monotonic() - began
+    return server.process.returncode, out, complaints
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
@@ -32,14 +31,14 @@ def test_signal_ends_the_server_and_closes_the_backend(tmp_path: Path, sign: sig
         idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
         assert read_response(idle)[0] == 200
 
-        code, out, complaints, _ = stop(server, sign)
+        code, out, complaints = stop(server, sign)
 
     assert (code, out, complaints) == (0, "", "")
     assert (tmp_path / "closed").read_text() == "closed"
 
 
 def test_shutdown_cancels_a_running_job(tmp_path: Path) -> None:
-    with serving(tmp_path, "slow") as server, connected(server) as busy:
+    with serving(tmp_path, "slow", SUPERRES_DEADLINE_S="600") as server, connected(server) as busy:
         key = ApiKeyStore(tmp_path / "keys.json").new("tests")
         busy.sendall(post_headers(key, f"Content-Length: {len(PHOTO)}") + PHOTO)
         with connected(server) as sock:
@@ -47,14 +46,13 @@ def test_shutdown_cancels_a_running_job(tmp_path: Path) -> None:
             while b'"running":1' not in ask_ready(sock):
                 assert time.monotonic() < end
 
-        code, _, complaints, seconds = stop(server, signal.SIGTERM)
+        code, _, complaints = stop(server, signal.SIGTERM)  # it must not wait for the job's deadline of 600 s
         status, headers, body = read_response(busy)
 
     assert (code, complaints) == (0, "")
     assert (status, headers["retry-after"]) == (503, "10"), "a waiting client gets a response"
     assert b"The gateway is restarting." in body
     assert b"/problems/backend-unavailable" in body
-    assert seconds < START_LIMIT_S / 2, "the job's deadline is 300 s; the server must not wait for it"
     assert (tmp_path / "closed").exists()
 
 

@@ -84,7 +84,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
         is_replacing=False,
     )
     try:
-        with run_server(folder, environ={"SUPERRES_WEIGHTS_DIR": str(weights_dir)}) as running:
+        environ = {"SUPERRES_WEIGHTS_DIR": str(weights_dir), "SUPERRES_PRECISION": "float32"}  # as the reference
+        with run_server(folder, environ=environ) as running:
             yield running
     finally:
         shutil.rmtree(weights_dir)  # otherwise pytest keeps 600 MB

@@ -1,4 +1,4 @@
-"""The embedded backend on a real Triton: a boot that fails, its message, and the next boot, which succeeds."""
+"""The embedded backend on a real Triton: a boot that fails, its message, and the next boot, with the limits it gets."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from gateway.backend.embedded import READY_LIMIT_S, EmbeddedBackend
-from gateway.backend.interface import BackendNotStartedError, BackendStillBootingError
+from gateway.backend.interface import BackendNotStartedError, BackendRejectedError, BackendStillBootingError
 from gateway.cancellation import CancelledError, CancelToken
 from gateway.config.settings import Settings
+from preprocessing.image import Pixels
 from testing.data import ROOT
 
-LIMIT_S = 90.0
+LIMIT_S = 120.0
 PIXELS = np.zeros((8, 8, 3), np.uint8)
 
 
@@ -27,9 +28,14 @@ def wait_for(condition: Callable[[], bool], description: str) -> None:
         time.sleep(0.02)
 
 
-def ask(backend: EmbeddedBackend, limit_s: float = LIMIT_S, cancel_token: CancelToken | None = None) -> int:
+def ask(
+    backend: EmbeddedBackend,
+    limit_s: float = LIMIT_S,
+    cancel_token: CancelToken | None = None,
+    pixels: Pixels = PIXELS,
+) -> int:
     bands = backend.upscale_bands(
-        PIXELS,
+        pixels,
         "compact_x4",
         deadline=time.monotonic() + limit_s,
         request_id="id",
@@ -44,7 +50,8 @@ def test_failed_boot_is_reported_and_the_next_succeeds(tmp_path: Path) -> None:
     step = models / "swinir" / "1" / "model.py"
     sound = step.read_text()
     step.write_text("raise RuntimeError('a step that cannot be loaded')\n")
-    backend = EmbeddedBackend(Settings(state_dir=str(tmp_path / "state"), model_repository=str(models)))
+    settings = Settings(state_dir=str(tmp_path / "state"), model_repository=str(models), max_pixels=70)
+    backend = EmbeddedBackend(settings)
     backend.start()
     try:
         with pytest.raises(BackendStillBootingError):
@@ -66,5 +73,8 @@ def test_failed_boot_is_reported_and_the_next_succeeds(tmp_path: Path) -> None:
             ask(backend, cancel_token=cancel_token)
         assert ask(backend) == 1
         assert backend.state_tracker.current().name == "up"
+
+        with pytest.raises(BackendRejectedError, match=r"72 pixels .* the limit for compact_x4 is 70"):
+            ask(backend, pixels=np.zeros((9, 8, 3), np.uint8))
     finally:
         backend.close()

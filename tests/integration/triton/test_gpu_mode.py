@@ -38,7 +38,7 @@ def test_ensemble_and_stream_give_equal_images_on_gpu(triton_server: TritonServe
             batched = list(pool.map(lambda image: upscale(server, image), images))
         backend = TritonClient(server.grpc_address, [server.model_key])
         bands = backend.upscale_bands(
-            images[-1], DEFAULT_VARIANT, deadline=time.monotonic() + 60, request_id="card", cancel_token=CancelToken()
+            images[-1], DEFAULT_VARIANT, deadline=time.monotonic() + 120, request_id="card", cancel_token=CancelToken()
         )
         streamed = np.concatenate([band.pixels for band in bands])
         backend.close()

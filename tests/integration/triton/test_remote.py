@@ -14,9 +14,10 @@ from gateway.access.api_keys import ApiKeyStore
 from gateway.app import create_app
 from gateway.backend.embedded import make_backend
 from gateway.backend.interface import Backend
-from gateway.backend.triton_process import TritonPorts, TritonProcess, find_free_ports
+from gateway.backend.triton_process import TritonPorts, TritonProcess
 from gateway.config.environment import read_settings
 from testing.data import ROOT
+from testing.ports import find_free_ports
 from testing.requests import post_image, read_image
 from testing.stack import wait_for
 from testing.triton_activator import TcpActivator
@@ -37,7 +38,7 @@ def start_triton(folder: Path, ports: TritonPorts) -> TritonProcess:
 
 @pytest.fixture
 def activator(tmp_path: Path) -> Iterator[TcpActivator]:
-    running = TcpActivator(lambda: start_triton(tmp_path, find_free_ports()))
+    running = TcpActivator(lambda: start_triton(tmp_path, TritonPorts(*find_free_ports(3))))
     yield running
     running.close()
 
@@ -73,7 +74,7 @@ def test_images_wake_triton_before_and_after_scaling_to_zero(activator: TcpActiv
 
 
 def test_image_survives_a_restart_of_triton(tmp_path: Path) -> None:
-    ports = find_free_ports()
+    ports = TritonPorts(*find_free_ports(3))
     old = start_triton(tmp_path, ports)
     backend, ask = backend_at(old.grpc_address, tmp_path)
     servers = [old]

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as grpc_client
 
-from gateway.backend.triton_process import TritonProcess, find_free_ports
+from gateway.backend.triton_process import TritonPorts, TritonProcess
 from gateway.backend.triton_stubs import find_stubs
 from testing.data import ROOT
 from testing.images import draw_photo
+from testing.ports import find_free_ports
 from testing.triton import BOOT_LIMIT_S, TritonServer
 from testing.triton_clients import upscale
 
@@ -26,7 +27,7 @@ def test_unsendable_response_ends_the_stub(tmp_path: Path) -> None:
         api_key="api-key-of-the-tests",
         log_path=tmp_path / "triton.log",
         environ={"OMP_WAIT_POLICY": "passive"},
-        ports=find_free_ports(),
+        ports=TritonPorts(*find_free_ports(3)),
     )
     try:
         process.wait_until_ready(time.monotonic() + BOOT_LIMIT_S)

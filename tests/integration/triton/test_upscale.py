@@ -97,8 +97,13 @@ def test_administration_needs_a_key_and_health_does_not(triton_server: TritonSer
 REFUSED = {
     "too many pixels": (np.zeros((2049, 2049, 3), np.uint8), DEFAULT_VARIANT, "4198401 pixels .* limit .* is 4194304"),
     "no pixels": (np.zeros((0, 5, 3), np.uint8), DEFAULT_VARIANT, "0 x 5|byte size|no pixels"),
-    "too many channels": (np.zeros((8, 8, 4), np.uint8), DEFAULT_VARIANT, r"\[-1,-1,3\]"),
-    "a missing dimension": (np.zeros((8, 8), np.uint8), DEFAULT_VARIANT, r"\[-1,-1,3\]"),
+    "four channels": (np.zeros((8, 8, 4), np.uint8), DEFAULT_VARIANT, r"IMAGE has 4 bytes per pixel; send 3 .* or 6"),
+    "a missing dimension": (np.zeros((8, 8), np.uint8), DEFAULT_VARIANT, r"\[-1,-1,-1\]"),
+    "too many pixels of 16 bits": (
+        np.zeros((1449, 1448, 6), np.uint8),
+        DEFAULT_VARIANT,
+        "2098152 pixels .* limit .* is 2097152",
+    ),
     "floats": (np.zeros((8, 8, 3), np.float32), DEFAULT_VARIANT, "FP32.*UINT8|UINT8.*FP32"),
     "an unknown variant": (np.zeros((8, 8, 3), np.uint8), "swin_ultra", "Unknown variant 'swin_ultra'.*compact_x4"),
     "a variant without weights": (np.zeros((8, 8, 3), np.uint8), "real_x4", "superres weights fetch real_x4"),

@@ -8,7 +8,12 @@ from __future__ import annotations
 import pytest
 
 from gateway import problems
-from gateway.backend.interface import BackendNotStartedError, BackendStillBootingError, BackendTimeoutError
+from gateway.backend.interface import (
+    BackendHungError,
+    BackendNotStartedError,
+    BackendStillBootingError,
+    BackendTimeoutError,
+)
 from gateway.error_mapping import BOOT_RETRY_S, problem_from_backend_error
 
 # Median and 90th percentile of past boots.
@@ -27,7 +32,32 @@ def test_slow_boot_does_not_blame_the_image(usual_boot_s: tuple[float, float] | 
 
 
 def test_slow_work_suggests_a_smaller_image() -> None:
-    assert "send a smaller image" in problem_from_backend_error(BackendTimeoutError("late"), deadline_s=30).detail
+    problem = problem_from_backend_error(BackendTimeoutError("late"), deadline_s=30, bands=(3, 12))
+
+    assert problem.detail == (
+        "3 of 12 bands were finished when the deadline of 30 s passed. "
+        "Try again later, choose a faster variant, or send a smaller image."
+    )
+
+
+def test_no_progress_does_not_blame_the_image() -> None:
+    problem = problem_from_backend_error(BackendTimeoutError("late"), deadline_s=30, bands=(0, 12))
+
+    assert problem.detail == (
+        "The backend returned nothing before the deadline of 30 s: it was busy, or it did not respond. "
+        "Try again later, or choose a faster variant."
+    )
+
+
+def test_hang_has_its_problem_and_does_not_blame_the_image() -> None:
+    problem = problem_from_backend_error(BackendHungError(30), deadline_s=300, usual_boot_s=BOOTS)
+
+    assert isinstance(problem, problems.BackendHung)
+    assert (problem.status, problem.headers) == (503, {"Retry-After": "6"})
+    assert problem.detail == (
+        "The backend stopped responding while it worked on this image, and the image could not be sent again in time. "
+        "Its size is not the cause. You were not charged for it. Try again in 6 seconds."
+    )
 
 
 @pytest.mark.parametrize(("usual_boot_s", "wait_s"), [(BOOTS, 6), (None, BOOT_RETRY_S)])

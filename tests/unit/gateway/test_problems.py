@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from types import ModuleType
 
 import pytest
 from flask import Flask
@@ -11,6 +12,7 @@ from flask.testing import FlaskClient
 
 from gateway import error_mapping as causes
 from gateway import problems
+from gateway.async_jobs import problems as job_problems
 from gateway.backend.interface import (
     BackendFaultError,
     BackendNotStartedError,
@@ -30,12 +32,14 @@ from testing.requests import check_problem, form, post_image, read_problem
 ALL = list(all_problems())
 
 
-def test_module_docstring_shows_the_exception_tree() -> None:
-    drawn = re.findall(r"^( *)(\w+) +(\d{3}|status)  ", problems.__doc__ or "", re.MULTILINE)
+@pytest.mark.parametrize("module", [problems, job_problems], ids=lambda module: module.__name__)
+def test_module_docstring_shows_its_part_of_the_exception_tree(module: ModuleType) -> None:
+    drawn = re.findall(r"^( *)(\w+) +(\d{3}|status)  ", module.__doc__ or "", re.MULTILINE)
 
     def draw(kind: type[Problem], depth: int) -> list[tuple[str, str, str]]:
         own = ("  " * depth, kind.__name__, str(kind.status) if kind.slug else "status")
-        return [own, *(row for child in kind.__subclasses__() for row in draw(child, depth + 1))]
+        below = [row for child in kind.__subclasses__() for row in draw(child, depth + 1)]
+        return [own, *below] if below or kind.__module__ == module.__name__ else []
 
     assert drawn == draw(Problem, 0)
 
@@ -80,15 +84,25 @@ def broken_app(make_app: MakeApp, failure: Exception) -> Flask:
 ROUTES = {
     "/": ("GET", False),
     "/#post": ("POST", False),
+    "/results/x": ("GET", False),
     "/results/x/before": ("GET", False),
     "/results/x/after": ("GET", False),
     "/problems/x": ("GET", False),
     "/favicon.ico": ("GET", False),
+    "/robots.txt": ("GET", False),
     "/static/x/page.css": ("GET", False),
     "/api/v1/upscale": ("POST", True),
     "/api/v1/variants": ("GET", True),
     "/api/v1/status": ("GET", True),
+    "/api/v1/jobs/x": ("GET", True),
+    "/api/v1/jobs/x#delete": ("DELETE", True),
+    "/api/v1/jobs/x/result": ("GET", True),
+    "/api/v1/results/x": ("GET", True),
+    "/api/v1/results/x#delete": ("DELETE", True),
+    "/docs": ("GET", False),
+    "/api/openapi.json": ("GET", True),
     "/api/openapi.yaml": ("GET", True),
+    "/.well-known/jwks.json": ("GET", True),
     "/api/v1/wake": ("POST", True),
     "/healthz": ("GET", True),
     "/readyz": ("GET", True),

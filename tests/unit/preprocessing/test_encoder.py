@@ -52,6 +52,27 @@ def test_bands_decode_like_the_whole_image(kind: str, format_: OutputFormat) -> 
     assert decoded(encode_bands(original, format_, (10, 11, 40))) == decoded(encode(whole, format_, 90))
 
 
+@pytest.mark.parametrize("format_", get_args(OutputFormat))
+@pytest.mark.parametrize("kind", IMAGES)
+def test_shrunk_bands_decode_like_the_whole_image_shrunk(kind: str, format_: OutputFormat) -> None:
+    original, size = IMAGES[kind], (60, 36)
+    large = original.pixels.repeat(2, axis=0).repeat(2, axis=1)
+    encoder = BandEncoder(original, 2, format_, 90, shrink_to=size)
+
+    returned = np.concatenate([encoder.add(band) for band in np.split(large, (10, 11, 40))])
+
+    pixels = np.asarray(PilImage.fromarray(large).resize(size, PilImage.Resampling.LANCZOS))
+    alpha = None if original.alpha is None else PilImage.fromarray(scale_alpha(original.alpha, 2))
+    whole = Image(
+        pixels,
+        alpha=None if alpha is None else np.asarray(alpha.resize(size, PilImage.Resampling.HAMMING)),
+        is_grey=original.is_grey,
+        icc_profile=original.icc_profile,
+    )
+    assert decoded(encoder.finish()) == decoded(encode(whole, format_, 90))
+    assert np.array_equal(returned, pixels)
+
+
 def test_same_bands_make_the_same_bytes() -> None:
     assert encode_bands(IMAGES["with alpha"], "png", (10, 40)) == encode_bands(IMAGES["with alpha"], "png", (10, 40))
 

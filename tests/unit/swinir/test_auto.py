@@ -62,6 +62,45 @@ def test_limits_follow_the_largest_candidate() -> None:
     assert candidates("compact_x2", "compact_real_x4").largest().name == "compact_real_x4"
 
 
+@pytest.mark.parametrize(
+    ("offered", "min_scale", "max_scale", "names"),
+    [
+        (("compact_x4", "compact_x2"), 2, 9, ["compact_x2"] * 4),
+        (("compact_x4", "compact_x2"), 2.01, 9, ["compact_x4"] * 4),
+        (
+            ("compact_x4", "compact_real_x4", "compact_x2"),
+            2,
+            9,
+            ["compact_x2", "compact_real_x4", "compact_x2", "compact_x2"],
+        ),
+        (("compact_x4", "compact_real_x4", "compact_x2"), 2, 2, ["compact_x2"] * 4),
+        (("compact_color_denoise_25", "compact_x4"), 1, 9, ["compact_x4"] * 4),
+    ],
+)
+def test_size_is_reached_by_the_smallest_of_a_family(
+    offered: tuple[str, ...], min_scale: float, max_scale: float, names: list[str]
+) -> None:
+    chosen = Candidates(offer(offered, None), min_scale=min_scale, max_scale=max_scale)
+
+    assert [chosen[kind].name for kind in (CLEAN, WORN, DRAWING, ART)] == names
+    assert chosen.find_oversized(WORN) == ("compact_real_x4" if len(offered) == 3 and max_scale == 2 else "")
+
+
+def test_families_differ_in_the_scale_only() -> None:
+    chosen = Candidates(VARIANTS, min_scale=2)
+    assert [chosen[kind].name for kind in (CLEAN, WORN)] == ["compact_x2", "compact_real_x4"]
+    published = {
+        name: row for name, row in VARIANTS.items() if name.startswith(("real_", "classical_", "lightweight_"))
+    }
+    assert Candidates(published, min_scale=2.5)[CLEAN].name == "lightweight_x3"
+    assert Candidates(published, min_scale=2)[WORN].name == "real_x4_psnr"
+
+
+def test_size_that_no_variant_reaches_has_no_candidates() -> None:
+    with pytest.raises(LookupError, match="none of 1 variants has a scale from 3 to 9"):
+        Candidates(offer(("compact_x2",), None), min_scale=3, max_scale=9)
+
+
 def test_nearest_is_offered_by_default_and_by_name(tmp_path: Path) -> None:
     assert list(BUNDLED)[-1] == "nearest_x4"
     assert list(offer(["nearest_x4", "compact_x4", "nope"], tmp_path)) == ["nearest_x4", "compact_x4"]

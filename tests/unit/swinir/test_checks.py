@@ -30,14 +30,6 @@ def test_image_is_as_sound_as_its_tiles() -> None:
     )
 
 
-def test_sentence_has_tiles_reruns_and_psnr() -> None:
-    assert summarise(rows((0, 0, 0, 255, 0, 1.0))).to_sentence() == (
-        "Checked: 1 tile, every value finite. Scaled back down, the result matches the upload at 48.1 dB."
-    )
-    text = summarise(rows((1, 0, 0, 255, 0, 1.0), (0, 0, 0, 255, 0, 1.0))).to_sentence()
-    assert "2 tiles (1 computed again in full precision), every value finite." in text
-
-
 def test_no_difference_has_a_number_too() -> None:
     assert summarise(rows((0, 0, 0, 255, 0, 0))).back_db == IDENTICAL_DB
 
@@ -73,6 +65,16 @@ def test_settings_come_from_the_environment_and_have_defaults() -> None:
     environ = {"SUPERRES_WEIGHTS_DIR": "/w", "SUPERRES_ENGINE_THREADS": "3", "SUPERRES_MAX_WEIGHTS_BYTES": "5"}
     settings = read_settings({**environ, "SUPERRES_DEFAULT_VARIANT": "compact_x4"})
     assert (settings.weights_dir, settings.threads, settings.max_weights_bytes) == (Path("/w"), 3, 5)
+    assert settings.precision == "auto"
+    assert read_settings({"SUPERRES_PRECISION": "bfloat16"}).precision == "bfloat16"
+    with pytest.raises(ValueError, match="Invalid SUPERRES_PRECISION 'half': expected one of auto, float32, bfloat16"):
+        read_settings({"SUPERRES_PRECISION": "half"})
+
+
+def test_limits_of_images_come_from_the_environment_where_it_has_them() -> None:
+    assert read_settings({}).image_limits == {}
+    environ = {"SUPERRES_MAX_PIXELS": "7", "SUPERRES_MAX_OUTPUT_PIXELS": ""}
+    assert read_settings(environ).image_limits == {"max_pixels": 7}
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ keys = ApiKeyStore(Path({str(path)!r}))
     for thread in threads:
         thread.join()
 
-    assert [process.wait(60) for process in processes] == [0, 0]
+    assert [process.wait(120) for process in processes] == [0, 0]
     assert sorted(client.name for client in ApiKeyStore(path).entries()) == ["p"] * 10 + ["t"] * 5
 
 

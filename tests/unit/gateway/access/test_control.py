@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from gateway.access.api_keys import ApiKeyStore
-from gateway.access.csrf import CsrfTokens, allowed_origins, is_cross_site
+from gateway.access.csrf import CsrfTokens, Sender, allowed_origins, is_cross_site
 from gateway.access.ip_blocklist import Blocklist
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
@@ -33,7 +33,7 @@ class Inputs(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         field = dict(attrs)
-        if tag == "input" and (field.get("type") != "radio" or "checked" in field):
+        if tag == "input" and (field.get("type") not in ("radio", "checkbox") or "checked" in field):
             self.values[field.get("name") or ""] = field.get("value") or ""
 
 
@@ -156,14 +156,13 @@ OWN, FRONT, EVIL = "https://gate.example", "https://front.example", "https://evi
 def test_cross_site_check_of_headers(site: str, origin: str, *, is_cross_site_request: bool) -> None:
     allowed = allowed_origins(f"'self' {FRONT} https://*.wild.example https:")
 
-    assert is_cross_site(site, origin, "gate.example", allowed) == is_cross_site_request
+    assert is_cross_site(Sender(site, origin, OWN, ("gate.example",)), allowed) == is_cross_site_request
 
 
 def test_wildcards_and_schemes_in_frame_ancestors_allow_no_origin() -> None:
     assert allowed_origins("'self' https: https://*.wild.example 'none'") == frozenset()
-    assert is_cross_site(
-        "cross-site", "https://a.wild.example", "gate.example", allowed_origins("https://*.wild.example")
-    )
+    sender = Sender("cross-site", "https://a.wild.example", OWN, ("gate.example",))
+    assert is_cross_site(sender, allowed_origins("https://*.wild.example"))
 
 
 def test_cross_site_request_is_rejected_before_the_body_is_read(make_app: MakeApp, upscaler: FakeBackend) -> None:
@@ -177,7 +176,7 @@ def test_cross_site_request_is_rejected_before_the_body_is_read(make_app: MakeAp
     assert ask("/", Origin=EVIL) == 403
     assert ask("/api/v1/wake", Sec_Fetch_Site="cross-site") == 403
     assert ask("/api/v1/wake", Sec_Fetch_Site="cross-site", Origin=FRONT) == 202
-    assert client.post("/", **form(), headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+    assert client.post("/", **form(), headers={"Sec-Fetch-Site": "same-origin"}).status_code == 303
     assert upscaler.wakes == 1
 
 
@@ -195,7 +194,7 @@ def test_form_as_a_browser_sends_it_is_accepted(client: FlaskClient) -> None:
     fields = Inputs(client.get("/").get_data(as_text=True)).values
     del fields["image"]
 
-    assert client.post("/", **api_form(PHOTO, "photo.png", **fields)).status_code == 200
+    assert client.post("/", **api_form(PHOTO, "photo.png", **fields)).status_code == 303
 
 
 TOKENS = CsrfTokens(FORM_SECRET, 60)
@@ -242,7 +241,7 @@ def test_form_with_invalid_token_returns_403_and_a_new_token(
     assert read_problem(refused) == (403, "stale-form")
     assert upscaler.calls == []
     fresh = refused.get_json()["form_token"]
-    assert client.post("/", **api_form(token=fresh)).status_code == 200
+    assert client.post("/", **api_form(token=fresh)).status_code == 303
 
 
 def test_expired_form_is_returned_with_its_choices(make_app: MakeApp, tmp_path: Path) -> None:
@@ -257,7 +256,7 @@ def test_expired_form_is_returned_with_its_choices(make_app: MakeApp, tmp_path: 
     assert (fields["variant"], fields["format"], fields["quality"]) == ("real_x4", "webp", "71")
     assert "Please choose the image again: browsers do not keep it." in page
     del fields["image"]
-    assert client.post("/", **api_form(PHOTO, "photo.png", **fields)).status_code == 200
+    assert client.post("/", **api_form(PHOTO, "photo.png", **fields)).status_code == 303
 
 
 def test_invalid_choices_are_not_repeated_in_the_new_form(client: FlaskClient) -> None:
@@ -279,6 +278,16 @@ def test_token_expires_and_is_valid_in_every_replica_with_the_secret() -> None:
     clock.now += 1
     assert not other.is_valid(token)
     assert not CsrfTokens("", 60).is_valid(CsrfTokens("", 60).create()), "without a secret each start has its own"
+
+
+def test_token_of_a_clock_that_is_ahead_is_valid_within_its_age() -> None:
+    ahead, behind = ManualClock(), ManualClock()
+    ahead.now += 60
+    token = CsrfTokens("s", 60, clock=ahead).create()
+
+    assert CsrfTokens("s", 60, clock=behind).is_valid(token)
+    behind.now -= 1
+    assert not CsrfTokens("s", 60, clock=behind).is_valid(token)
 
 
 def test_api_needs_no_csrf_token(client: FlaskClient, key: str) -> None:

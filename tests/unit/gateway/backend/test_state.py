@@ -60,7 +60,12 @@ def test_usual_boot_time_comes_from_past_boots() -> None:
         boot(tracker, clock, seconds)
 
     assert tracker.current().usual_boot_s == (5, 9)
-    assert tracker.current().describe() == {"state": "up", "since_s": 0.0, "usual_boot_s": {"p50": 5, "p90": 9}}
+    assert tracker.current().describe() == {
+        "state": "up",
+        "since_s": 0.0,
+        "usual_boot_s": {"p50": 5, "p90": 9},
+        "reason": None,
+    }
 
 
 def test_boot_times_survive_a_restart_in_a_bounded_file(tmp_path: Path) -> None:
@@ -100,6 +105,39 @@ def test_failed_boot_does_not_change_usual_times() -> None:
     assert (tracker.current().name, tracker.current().usual_boot_s) == ("failed", None)
 
 
+def test_server_that_was_up_already_teaches_no_boot_time() -> None:
+    clock = ManualClock()
+    tracker = BackendStateTracker(min_boot_s=1, clock=clock)
+    tracker.begin_boot()
+    clock.now += 0.9
+    tracker.mark_up()
+    assert tracker.current().usual_boot_s is None
+
+
+def test_longer_boots_may_be_allowed() -> None:
+    clock = ManualClock()
+    tracker = BackendStateTracker(boot_limit_s=300, clock=clock)
+    tracker.begin_boot()
+    clock.now += 299
+    assert tracker.current().name == "booting"
+    tracker.mark_up()
+    assert tracker.current().usual_boot_s == (299, 299)
+
+
+def test_backend_with_an_open_call_is_not_asleep() -> None:
+    clock = ManualClock()
+    tracker = BackendStateTracker(assume_asleep_after_s=45, clock=clock)
+    tracker.mark_up()
+    with tracker.calling():
+        clock.now += 200  # a large image in a large network: no band yet
+        assert tracker.current().name == "up"
+        assert not tracker.begin_boot()
+    clock.now += 45
+    assert tracker.current().name == "up"
+    clock.now += 1
+    assert tracker.current().name == "asleep"
+
+
 def test_unobserved_backend_is_asleep_after_idle_time() -> None:
     clock = ManualClock()
     tracker = BackendStateTracker(assume_asleep_after_s=60, clock=clock)
@@ -112,6 +150,52 @@ def test_unobserved_backend_is_asleep_after_idle_time() -> None:
 
     clock.now += 5
     assert (tracker.current().name, tracker.current().since_s) == ("asleep", 5)
+
+
+def test_reason_lasts_until_the_backend_is_up() -> None:
+    tracker = BackendStateTracker()
+    tracker.mark_failed("It hung.")
+    tracker.begin_boot()
+    assert (tracker.current().name, tracker.current().describe()["reason"]) == ("booting", "It hung.")
+
+    tracker.mark_up()
+    assert tracker.current().reason == ""
+    tracker.mark_failed("It hung.")
+    tracker.mark_failed()
+    assert tracker.current().reason == "", "a boot that fails has another reason"
+
+
+def test_calls_without_a_result_mean_failed_until_a_result() -> None:
+    clock = ManualClock()
+    tracker = BackendStateTracker(hang_after_s=30, clock=clock)
+    tracker.mark_up()
+    clock.now += 1_000
+    tracker.mark_silent(10)
+    assert tracker.current().name == "up", "10 s are too few"
+
+    clock.now += 20
+    tracker.mark_silent(10)
+    state = tracker.current()
+    assert (state.name, state.reason) == ("failed", "The backend has not responded to any image for 30 s.")
+
+    assert tracker.begin_boot()
+    tracker.mark_ready()
+    assert (tracker.current().name, tracker.current().reason) == ("booting", state.reason), "readiness proves nothing"
+    tracker.mark_up()
+    assert (tracker.current().name, tracker.current().reason) == ("up", "")
+
+
+def test_result_of_another_call_means_busy_and_zero_turns_it_off() -> None:
+    clock = ManualClock()
+    busy, off = (BackendStateTracker(hang_after_s=limit_s, clock=clock) for limit_s in (30, 0))
+    for tracker in (busy, off):
+        tracker.mark_up()
+    clock.now += 90
+    busy.mark_up()
+    clock.now += 10
+    for tracker in (busy, off):
+        tracker.mark_silent(100)
+        assert tracker.current().name == "up"
 
 
 def test_cancelling_calls_each_callback_once_and_at_once() -> None:

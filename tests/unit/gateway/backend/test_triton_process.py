@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,22 +54,28 @@ def test_model_that_fails_to_load_ends_the_start(tmp_path: Path) -> None:
     (model / "1" / "model.py").write_text("raise RuntimeError('the reason why')\n")
     process = start(tmp_path, tmp_path / "models")
     try:
-        with pytest.raises(EmbeddedServerError, match=r"(?s)ended with status 1.*the reason why.*whole log"):
-            process.wait_until_ready(time.monotonic() + 60)
+        with pytest.raises(
+            EmbeddedServerError,
+            match=r"(?s)status 1 while starting\. failed to load 'broken' .*the reason why\n.*whole log",
+        ):
+            process.wait_until_ready(time.monotonic() + 120)
     finally:
         process.kill()
 
 
-def test_port_in_use_ends_the_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("service", ["grpc", "http"])
+def test_port_in_use_ends_the_start(tmp_path: Path, service: str) -> None:
     (tmp_path / "models").mkdir()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        process = start(tmp_path, tmp_path / "models", find_free_ports(grpc=port))
+        process = start(tmp_path, tmp_path / "models", replace(find_free_ports(), **{service: port}))
         try:
-            with pytest.raises(EmbeddedServerError, match=str(port)):
-                process.wait_until_ready(time.monotonic() + 60)
+            with pytest.raises(
+                EmbeddedServerError, match=rf"{service.upper()} port {port} is in use by another program"
+            ):
+                process.wait_until_ready(time.monotonic() + 120)
         finally:
             process.kill()
 
@@ -77,6 +84,6 @@ def test_start_ends_when_it_is_cancelled(tmp_path: Path) -> None:
     process = start(tmp_path, ROOT / "model_repository")
     try:
         with pytest.raises(EmbeddedServerError, match="cancelled before it was ready"):
-            process.wait_until_ready(time.monotonic() + 60, lambda: True)
+            process.wait_until_ready(time.monotonic() + 120, lambda: True)
     finally:
         process.kill()

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
 
 from gateway.backend import triton_stubs
-from gateway.backend.triton_stubs import SERVER_NAME, Stub, end_orphaned_stubs, record_regions
+from gateway.backend.triton_stubs import (
+    SERVER_NAME,
+    STOPPED_LIMIT_S,
+    StoppedStubs,
+    Stub,
+    end_orphaned_stubs,
+    record_regions,
+)
+from testing.clock import ManualClock
 
 REGION = "triton_python_backend_shm_region_"
 
@@ -145,3 +155,53 @@ def test_zombie_is_not_alive() -> None:
     assert not stub.is_alive()
     ended.wait()
     assert not stub.is_alive()
+
+
+def test_record_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A real full disk: /dev/full refuses every byte."""
+    path = tmp_path / "triton.stubs"
+    (tmp_path / f".{path.name}.{os.getpid()}").symlink_to("/dev/full")
+
+    record_regions(path, [make_stub(7, "one")])
+
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Cannot record the shared memory of Triton in {path}: No space left on device"
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+class StubInState:
+    """A stub in the state that a test sets."""
+
+    pid = 7
+    is_stopped_now = True
+    used_s = 1.0
+
+    def is_stopped(self) -> bool:
+        return self.is_stopped_now
+
+    def cpu_s(self) -> float:
+        return self.used_s
+
+
+def test_stub_that_stays_stopped_is_found() -> None:
+    clock, stub = ManualClock(), StubInState()
+    stopped, stubs = StoppedStubs(clock), cast("list[Stub]", [stub])
+    assert stopped.find(stubs) == []
+    clock.now += STOPPED_LIMIT_S - 0.1
+    assert stopped.find(stubs) == []
+    clock.now += 0.1
+    assert stopped.find(stubs) == stubs
+
+
+@pytest.mark.parametrize("continues", ["seen to run", "seen stopped, but it has run"])
+def test_stub_that_is_stopped_now_and_then_is_not_found(continues: str) -> None:
+    clock, stub = ManualClock(), StubInState()
+    stopped, stubs = StoppedStubs(clock), cast("list[Stub]", [stub])
+    for _ in range(10):
+        clock.now += STOPPED_LIMIT_S / 2
+        stub.is_stopped_now = True
+        assert stopped.find(stubs) == []
+        stub.is_stopped_now = continues != "seen to run"
+        stub.used_s += 0.01
+        assert stopped.find(stubs) == []

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from gateway.access.api_keys import ApiKeyStore
 from gateway.cli.main import cli
 from gateway.config.settings import SETTINGS
+from gateway.jobs.options import PARAMETERS
 
 
 def run(state_dir: Path, *arguments: str, **variables: str) -> Result:
@@ -81,6 +82,22 @@ def test_unknown_setting_stops_every_command(tmp_path: Path, command: tuple[str,
     assert result.stderr == "superres: Unknown setting SUPERRES_MAX_PIXEL. Did you mean SUPERRES_MAX_PIXELS?\n"
 
 
+COMMANDS = ["settings", "serve", "keys list", "block list", "usage", "weights list", "upscale a b"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_user_without_a_home_folder_gets_words_from_every_command(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getuid", lambda: 1_000_680_000)  # has no entry in /etc/passwd
+    nothing = dict.fromkeys(("HOME", "XDG_STATE_HOME", "SUPERRES_STATE_DIR"))
+
+    result = CliRunner().invoke(cli, command.split(), env=nothing)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("superres: No default for state_dir: the user 1000680000 has no home folder.")
+
+
 def test_serve_rejects_an_invalid_port(tmp_path: Path) -> None:
     result = run(tmp_path, "serve", "--port", "70000")
 
@@ -121,6 +138,18 @@ def test_block_add_list_and_remove(tmp_path: Path) -> None:
     assert len(run(tmp_path, "block", "list").stdout.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("group", "path", "advice"),
+    [("keys", "keys.json", "superres keys new NAME"), ("block", "blocks.txt", "add NETWORK")],
+)
+def test_list_of_nothing_says_so_on_standard_error(tmp_path: Path, group: str, path: str, advice: str) -> None:
+    result = run(tmp_path, group, "list")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith(str(tmp_path / path))
+    assert result.stderr.endswith(f"{advice}\n")
+
+
 def test_keys_rotate_rejects_nan_hours(tmp_path: Path) -> None:
     run(tmp_path, "keys", "new", "a phone")
 
@@ -150,3 +179,9 @@ def test_access_command_with_invalid_input_exits_with_a_message(
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("superres: ")
     assert words in result.stderr
+
+
+def test_each_parameter_of_the_api_is_an_option_of_upscale() -> None:
+    names = {parameter.name for parameter in cli.commands["upscale"].params}
+
+    assert set(PARAMETERS) - names == set()

@@ -6,6 +6,8 @@ import pytest
 
 from gateway.config.rates import describe_rate, parse_rates
 
+HOW_TO_WRITE = 'write it as "60 per minute" or "10 per 30 seconds; 500 per day", or "none" for no limit'
+
 
 @pytest.mark.parametrize(
     ("text", "words"),
@@ -23,18 +25,23 @@ def test_rate_is_described_in_words(text: str, words: str) -> None:
     assert describe_rate(rate, "requests") == words
 
 
-def test_text_may_contain_several_rates_or_none() -> None:
+def test_text_may_contain_several_rates() -> None:
     assert [describe_rate(rate) for rate in parse_rates("60 per minute; 500 per day")] == [
         "60 per minute",
         "500 per day",
     ]
-    assert parse_rates(" ") == []
+
+
+@pytest.mark.parametrize("text", ["none", " None ", "", " "])
+def test_none_and_an_empty_text_mean_no_limit(text: str) -> None:
+    assert parse_rates(text) == []
 
 
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("many", """Invalid rate 'many': write it as "60 per minute" or "10 per 30 seconds; 500 per day\""""),
+        ("many", f"Invalid rate 'many': {HOW_TO_WRITE}"),
+        ("none; 500 per day", f"Invalid rate 'none; 500 per day': {HOW_TO_WRITE}"),
         ("0 per minute", "Invalid rate '0 per minute': the amount must be between 1 and 100,000, not 0"),
         ("200000 per day", "Invalid rate '200000 per day': the amount must be between 1 and 100,000, not 200,000"),
         ("1 per 2 years", "Invalid rate '1 per 2 years': the maximum period is 366 days"),

@@ -16,11 +16,12 @@ from PIL import Image as PilImage
 from gateway.backend.interface import BackendMisconfiguredError
 from gateway.cancellation import CancelToken
 from gateway.config.settings import Settings
-from gateway.jobs.event_stream import JobEvents
+from gateway.jobs.event_stream import MAX_PREVIEW_PROFILE_BYTES, JobEvents
 from gateway.jobs.options import make_request, parse_options
 from gateway.jobs.queue import Capacity, JobQueue
 from gateway.jobs.runner import JobRunner, QueuedJob
 from gateway.services import services
+from testing import images
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
 from testing.fixtures import MakeApp
@@ -33,7 +34,7 @@ EVENTS = {"Accept": "text/event-stream"}
 def submit_job(upscaler: FakeBackend, queue: JobQueue | None = None, data: bytes = PHOTO, **options: str) -> QueuedJob:
     settings = Settings(default_variant="compact_x4")
     request = make_request(data, "photo.png", parse_options(options, settings), settings)
-    return JobRunner(upscaler, queue or JobQueue(Capacity(running=1, waiting=3)), deadline_s=30.0).submit(
+    return JobRunner(upscaler, queue or JobQueue(Capacity(running=1, waiting=3)), deadline_s=120.0).submit(
         request, "the-id"
     )
 
@@ -48,7 +49,9 @@ def test_stream_reports_progress_and_ends_with_the_bytes_of_the_plain_response(c
     assert [name for name, _ in events if name not in ("state", "")] == ["choice", "progress", "progress", "result"]
     assert [body["bands_done"] for name, body in events if name == "progress"] == [1, 2]
     result = events[-1][1]
-    assert base64.b64decode(result.pop("data")) == plain.data
+    assert client.get(result.pop("url")).data == plain.data
+    assert result.pop("upload_url") is None, "an API client has its upload"
+    assert result.pop("expires_s") == 900.0
     assert result.pop("seconds") >= 0.0
     assert result == {
         "filename": "image_compact_x4.png",
@@ -65,10 +68,44 @@ def test_stream_reports_progress_and_ends_with_the_bytes_of_the_plain_response(c
     }
 
 
+def test_stream_says_how_the_gateway_turned_what_browsers_do_not_turn(client: FlaskClient, key: str) -> None:
+    pixels = draw_photo(24, 32)
+    by_xmp = images.png_with_xmp(pixels, images.xmp_with_orientation(6))
+    by_exif = images.encode_png(pixels, exif=images.exif_with_orientation(6))
+
+    for data, expected in ((by_xmp, [{"value": 6, "width": 24, "height": 32}]), (by_exif, [])):
+        events = read_events(post_image(client, key, data, headers=EVENTS).data)
+        assert [body for name, body in events if name == "orientation"] == expected
+        assert (events[-1][1]["width"], events[-1][1]["height"]) == (96, 128)
+
+
 def test_client_that_rejects_events_gets_the_image(client: FlaskClient, key: str) -> None:
     plain = post_image(client, key, headers={"Accept": "image/*, text/event-stream;q=0"})
 
     assert plain.content_type == "image/png"
+
+
+@pytest.mark.parametrize(
+    ("pixels", "profile", "mode"),
+    [
+        (draw_photo(24, 32), images.icc_profile(), "RGB"),
+        (images.draw_grey(24, 32), images.icc_profile(b"GRAY"), "L"),
+        (draw_photo(24, 32), images.icc_profile(n_bytes=MAX_PREVIEW_PROFILE_BYTES + 1), "RGB"),
+    ],
+    ids=["colour", "grey", "large"],
+)
+def test_bands_have_the_profile_of_the_result(
+    client: FlaskClient, key: str, pixels: images.Pixels, profile: bytes, mode: str
+) -> None:
+    data = encode_png(pixels, icc_profile=profile)
+
+    streamed = post_image(client, key, data, query="?bands=1", headers=EVENTS)
+
+    bands = [body for name, body in read_events(streamed.data) if name == "band"]
+    opened = [PilImage.open(BytesIO(base64.b64decode(band["data"]))) for band in bands]
+    expected = profile if len(profile) <= MAX_PREVIEW_PROFILE_BYTES else None
+    assert len(opened) == 2
+    assert {(band.mode, band.info.get("icc_profile")) for band in opened} == {(mode, expected)}
 
 
 def test_bands_add_up_to_the_image(client: FlaskClient, key: str) -> None:
@@ -106,7 +143,7 @@ def test_full_queue_rejects_before_the_stream_begins(make_app: MakeApp, key: str
     upscaler = FakeBackend(gate=threading.Event())
     app = make_app(upscaler=upscaler, max_concurrent_jobs=1, queue_size=0)
     first = app.test_client().post("/api/v1/upscale", data=PHOTO, headers={"X-API-Key": key, **EVENTS}, buffered=False)
-    assert upscaler.arrived.acquire(timeout=30)
+    assert upscaler.arrived.acquire(timeout=120)
 
     assert read_problem(post_image(app.test_client(), key, headers=EVENTS)) == (503, "queue-full")
 
@@ -170,14 +207,14 @@ def test_state_is_reported_each_second_while_booting() -> None:
     stream.start()
     events = stream.events()
 
-    assert take(events, "state") == {"state": "booting", "elapsed_s": 0.0, "usual_s": None}
+    assert take(events, "state") == {"state": "booting", "elapsed_s": 0.0, "usual_s": None, "reason": None}
     clock.now += 1.0
-    assert take(events, "state") == {"state": "booting", "elapsed_s": 1.0, "usual_s": None}
+    assert take(events, "state") == {"state": "booting", "elapsed_s": 1.0, "usual_s": None, "reason": None}
     clock.now += 6.0
     gate.set()
     assert take(events, "state") in (
-        {"state": "booting", "elapsed_s": 7.0, "usual_s": None},
-        {"state": "up", "elapsed_s": None, "usual_s": {"p50": 7.0, "p90": 7.0}},
+        {"state": "booting", "elapsed_s": 7.0, "usual_s": None, "reason": None},
+        {"state": "up", "elapsed_s": None, "usual_s": {"p50": 7.0, "p90": 7.0}, "reason": None},
     )
     assert take(events, "result")["width"] == 128
 
@@ -203,11 +240,11 @@ def test_closing_the_stream_cancels_the_job_at_the_backend() -> None:
     stream.start()
     events = stream.events()
     next(events)
-    assert upscaler.arrived.acquire(timeout=30)
+    assert upscaler.arrived.acquire(timeout=120)
 
     events.close()  # type: ignore[attr-defined]  # a generator, as gunicorn closes it
 
-    queue.acquire().wait(30, CancelToken())  # the slot is free again
+    queue.acquire().wait(120, CancelToken())  # the slot is free again
     assert upscaler.stops == 1
 
 
@@ -215,7 +252,7 @@ def test_status_wakes_nothing(client: FlaskClient, upscaler: FakeBackend) -> Non
     response = client.get("/api/v1/status").get_json()
 
     assert response["backend"].pop("since_s") >= 0.0
-    assert response["backend"] == {"state": "asleep", "usual_boot_s": None}
+    assert response["backend"] == {"state": "asleep", "usual_boot_s": None, "reason": None}
     assert {name: response["queue"][name] for name in ("running", "waiting")} == {"running": 0, "waiting": 0}
     assert client.get("/").status_code == 200
     assert (upscaler.wakes, upscaler.calls) == (0, [])

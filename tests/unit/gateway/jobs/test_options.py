@@ -8,10 +8,12 @@ from flask.testing import FlaskClient
 
 from gateway.config.settings import Settings
 from gateway.jobs.options import UpscaleOptions, UpscaleRequest, make_request, parse_options
+from gateway.jobs.output_options import OutputOptions
 from preprocessing.codec import UploadLimits, probe
 from swinir.zoo import VARIANTS
 from testing import images
 from testing.fixtures import MakeApp
+from testing.jobs import upscale_request
 from testing.requests import PHOTO, api_form, post_image, read_problem
 
 
@@ -19,13 +21,13 @@ from testing.requests import PHOTO, api_form, post_image, read_problem
     ("query", "parameter", "allowed"),
     [
         ("?variant=nope", "variant", "compact_x4"),
-        ("?format=gif", "format", "png, jpeg, webp"),
-        ("?format=PNG", "format", "png, jpeg, webp"),
+        ("?format=gif", "format", "png, jpeg, webp, avif, jpg, same"),
+        ("?format=PNG", "format", "png, jpeg, webp, avif, jpg, same"),
         ("?quality=0", "quality", "from 1 to 100"),
         ("?quality=101", "quality", "from 1 to 100"),
         ("?quality=9.5", "quality", "from 1 to 100"),
         ("?quality=%C2%B2", "quality", "from 1 to 100"),
-        ("?fromat=png", "fromat", "variant, format, quality"),
+        ("?fromat=png", "fromat", "variant, format, quality, lossless"),
     ],
 )
 def test_unknown_option_is_rejected_with_the_valid_ones(
@@ -62,7 +64,7 @@ def test_too_large_result_is_rejected_before_decoding(make_app: MakeApp, key: st
 
 def test_result_too_large_for_webp_works_as_png(make_app: MakeApp, key: str) -> None:
     client = make_app(max_job_memory_bytes=1_048_576).test_client()
-    plain = images.encode_png(images.draw_photo(48, 64))  # 49,152 pixels of 16 bytes fit, those of 42 do not
+    plain = images.encode_png(images.draw_photo(48, 64))  # 49,152 pixels of 16 bytes fit, those of 43 do not
     clear = images.encode_png(np.dstack((images.draw_photo(48, 64), images.draw_alpha(48, 64))))
 
     refused = post_image(client, key, clear, "?format=webp")
@@ -115,8 +117,13 @@ def test_name_says_the_scale_once() -> None:
     upload = probe(PHOTO, UploadLimits(10**6, 10**6, 10**4))
 
     names = [
-        UpscaleRequest(upload, UpscaleOptions(VARIANTS[name], "webp", 92), "a").filename
+        UpscaleRequest(upload, UpscaleOptions(VARIANTS[name], OutputOptions("webp")), "a").filename
         for name in ("real_x2", "color_jpeg_10")
     ]
 
     assert names == ["a_real_x2.webp", "a_color_jpeg_10_x1.webp"]
+
+
+@pytest.mark.parametrize(("height", "width", "is_small"), [(128, 128, True), (64, 256, True), (129, 128, False)])
+def test_small_images_share_a_slot(height: int, width: int, is_small: bool) -> None:
+    assert upscale_request(images.encode_png(images.draw_photo(height, width))).is_small == is_small

@@ -13,6 +13,7 @@ from gateway.cancellation import CancelToken
 from gateway.jobs.queue import (
     RESERVATION_GRACE_S,
     RESERVATIONS_PER_SLOT,
+    RUNNING,
     Capacity,
     ClientQueueFullError,
     JobQueue,
@@ -23,7 +24,7 @@ from gateway.jobs.queue import (
 )
 from testing.clock import ManualClock
 
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 
 
 @contextmanager
@@ -303,3 +304,40 @@ def test_jobs_behind_a_large_one_start_when_it_leaves() -> None:
     large.release()
 
     assert small.position == (0, 0)
+
+
+def is_running(slot: QueueSlot) -> bool:
+    return slot.position == RUNNING
+
+
+def test_small_jobs_share_a_running_slot() -> None:
+    queue = JobQueue(Capacity(running=2, small_per_running=3, waiting=9))
+
+    small = [queue.acquire(is_small=True) for _ in range(4)]
+    large, seventh = queue.acquire(), queue.acquire(is_small=True)
+
+    assert all(is_running(slot) for slot in small)
+    assert not is_running(large), "two thirds of a slot are left"
+    assert not is_running(seventh), "it must not overtake"
+    small[0].release()
+    assert is_running(large)
+    assert not is_running(seventh), "both slots are taken"
+    large.release()
+    assert is_running(seventh)
+
+
+def test_small_jobs_fill_all_slots_and_no_more() -> None:
+    queue = JobQueue(Capacity(running=2, small_per_running=3, waiting=9))
+
+    slots = [queue.acquire(is_small=True) for _ in range(7)]
+
+    assert [is_running(slot) for slot in slots] == [True] * 6 + [False]
+    assert queue.state().running == 6
+
+
+def test_small_jobs_need_memory_like_others() -> None:
+    queue = JobQueue(Capacity(running=2, small_per_running=3, waiting=9, working_bytes=100))
+
+    slots = [queue.acquire(working_bytes=60, is_small=True) for _ in range(2)]
+
+    assert [is_running(slot) for slot in slots] == [True, False]

@@ -80,6 +80,19 @@ def test_result_over_max_bytes_is_rejected_and_drops_nothing(clock: ManualClock)
     assert results.get(stored)
 
 
+def test_deleted_result_is_gone_and_its_bytes_are_free(clock: ManualClock) -> None:
+    results = store(clock)
+    first = put(results, 60)
+
+    assert results.delete(first)
+
+    assert results.get(first) is None
+    assert not results.delete(first)
+    second = put(results, 40)
+    put(results, 60)
+    assert results.get(second), "60 of 100 bytes were free"
+
+
 def test_bytes_of_expired_results_are_free_again(clock: ManualClock) -> None:
     results = store(clock)
     for _ in range(20):

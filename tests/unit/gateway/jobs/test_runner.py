@@ -14,6 +14,7 @@ from gateway.backend.interface import (
     BackendDiedError,
     BackendError,
     BackendFaultError,
+    BackendHungError,
     BackendMisconfiguredError,
     BackendNotStartedError,
     BackendRejectedError,
@@ -102,6 +103,23 @@ def test_second_fault_is_final() -> None:
     assert len(upscaler.calls) == 2
 
 
+@pytest.mark.parametrize(
+    ("failures", "calls"),
+    [
+        ([BackendHungError(30), BackendHungError(30)], 2),
+        ([BackendHungError(30), BackendTimeoutError("late")], 2),
+        ([BackendDiedError("killed"), BackendHungError(30)], 2),
+        ([BackendHungError(30, is_replaced=False)], 1),
+    ],
+)
+def test_hang_that_a_second_call_does_not_survive_has_its_problem(failures: list[Exception], calls: int) -> None:
+    upscaler = FakeBackend(failures=failures)
+
+    with pytest.raises(problems.BackendHung):
+        make_runner(upscaler).run(upscale_request(), "id")
+    assert len(upscaler.calls) == calls
+
+
 def booted_in(seconds: float, *failures: Exception) -> FakeBackend:
     upscaler, clock = FakeBackend(failures=failures), ManualClock()
     upscaler.state_tracker = BackendStateTracker(clock=clock)
@@ -130,13 +148,15 @@ def test_fault_is_not_retried_if_the_deadline_is_too_close() -> None:
                 pixels, variant, deadline=deadline, request_id=request_id, cancel_token=cancel_token
             )
 
-    slow_backend = SlowBackend(failures=[BackendFaultError("a stub died")])
+    def run(failure: Exception) -> int:
+        backend = SlowBackend(failures=[failure])
+        queue = JobQueue(Capacity(running=1, waiting=0), clock=clock)
+        JobRunner(backend, queue, deadline_s=30, clock=clock).run(upscale_request(), "id")
+        return len(backend.calls)
 
     with pytest.raises(problems.BackendFault):
-        JobRunner(slow_backend, JobQueue(Capacity(running=1, waiting=0), clock=clock), deadline_s=30, clock=clock).run(
-            upscale_request(), "id"
-        )
-    assert len(slow_backend.calls) == 1
+        run(BackendFaultError("a stub died"))
+    assert run(BackendHungError(16)) == 2, "the time of a hang says nothing about the next call"
 
 
 SECRET = "MODEL_KEY=hunter2 at 10.0.0.7"
@@ -200,14 +220,14 @@ def test_progress_reports_each_band() -> None:
 
     result = make_runner(FakeBackend()).submit(upscale_request(), "id").run(seen.append)
 
-    assert [(each.bands_done, each.band.top, each.width, each.height) for each in seen] == [
+    assert [(each.bands_done, each.band and each.band.top, each.width, each.height) for each in seen] == [
         (1, 0, 128, 96),
         (2, 48, 128, 96),
     ]
     assert seen[0].left_s >= 0.0
     assert seen[1].left_s == 0.0
     opened = read_image(result.data)
-    assert np.array_equal(np.concatenate([each.band.pixels for each in seen]), opened)
+    assert np.array_equal(np.concatenate([each.band.pixels for each in seen if each.band]), opened)
 
 
 def test_time_left_does_not_count_the_boot() -> None:

@@ -19,6 +19,7 @@ from gateway.jobs.job import Progress, Result
 from gateway.jobs.options import parse_options
 from gateway.jobs.result_cache import cache_key
 from preprocessing.codec import Pixels
+from preprocessing.depth import max_level
 from preprocessing.mixing import mix
 from swinir.checks import FIELDS
 from testing import images
@@ -39,7 +40,7 @@ class Inverting(FakeBackend):
         checks = np.zeros((1, len(FIELDS)), np.float32)
         checks[0, FIELDS.index("back_error")] = 100.0
         for band in super().upscale_bands(pixels, *others, **options):
-            yield replace(band, pixels=np.subtract(255, band.pixels, dtype=np.uint8), checks=checks)
+            yield replace(band, pixels=np.subtract(max_level(band.pixels), band.pixels), checks=checks)
 
 
 def restore(data: bytes = PHOTO, **parameters: str) -> Result:
@@ -189,16 +190,18 @@ def test_alpha_is_not_mixed() -> None:
     assert np.array_equal(unchanged[visible], np.dstack((PIXELS, alpha))[visible])
 
 
-def test_grey_stays_grey_and_16_bits_are_mixed_as_8() -> None:
+def test_grey_stays_grey_and_16_bits_are_mixed() -> None:
     grey = images.draw_grey(16, 16)
     samples = np.multiply(grey, 257, dtype=np.uint16)
 
     mixed = open_result(restore(images.save(PilImage.fromarray(grey), "PNG"), strength="0.25"))
     unchanged = open_result(restore(images.grey16_png(samples), strength="0"))
+    mixed16 = open_result(restore(images.grey16_png(samples), strength="0.25"))
 
-    assert (mixed.mode, unchanged.mode) == ("L", "L")
+    assert (mixed.mode, unchanged.mode, mixed16.mode) == ("L", "I;16", "I;16")
     assert np.array_equal(np.array(mixed), np.rint((grey * 75.0 + (255.0 - grey) * 25) / 100))
-    assert np.array_equal(np.array(unchanged), grey)
+    assert np.array_equal(np.array(unchanged), samples)
+    assert np.array_equal(np.array(mixed16), np.rint((samples * 75.0 + (65_535.0 - samples) * 25) / 100))
 
 
 def test_progress_shows_mixed_bands() -> None:
@@ -206,7 +209,7 @@ def test_progress_shows_mixed_bands() -> None:
 
     make_runner(Inverting()).submit(upscale_request(variant=RESTORER, strength="0.25"), "id").run(seen.append)
 
-    bands = np.concatenate([each.band.pixels for each in seen])
+    bands = np.concatenate([each.band.pixels for each in seen if each.band])
     assert np.array_equal(bands, mix(PIXELS, NEGATIVE, 25))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.jobs.upload_memory import UploadMemory, UploadMemoryFullError
 
-LIMIT_S = 20.0
+LIMIT_S = 120.0
 
 
 def test_reservation_is_immediate_and_released_once() -> None:

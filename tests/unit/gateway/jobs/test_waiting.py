@@ -32,9 +32,9 @@ def test_cancelling_ends_the_work_at_the_backend_and_frees_the_slot() -> None:
 
     worker = threading.Thread(target=run)
     worker.start()
-    assert upscaler.arrived.acquire(timeout=30)
+    assert upscaler.arrived.acquire(timeout=120)
     job.cancel_token.cancel()
-    worker.join(30)
+    worker.join(120)
 
     assert (len(ends), upscaler.stops, queue.state().running) == (1, 1, 0)
 
@@ -79,10 +79,10 @@ def test_shutdown_tells_running_and_waiting_jobs_to_retry() -> None:
     workers = [threading.Thread(target=run, args=(job,)) for job in jobs]
     for worker in workers:
         worker.start()
-    assert upscaler.arrived.acquire(timeout=30)
+    assert upscaler.arrived.acquire(timeout=120)
     ending.shut_down()
     for worker in workers:
-        worker.join(30)
+        worker.join(120)
 
     assert (positions, upscaler.stops) == ([10, 10], 1)
     with pytest.raises(problems.BackendUnavailable):
@@ -95,13 +95,13 @@ def test_full_queue_rejects_with_retry_after() -> None:
     busy = make_runner(upscaler, JobQueue(Capacity(running=1, waiting=0)))
     worker = threading.Thread(target=busy.run, args=(upscale_request(), "id"))
     worker.start()
-    assert upscaler.arrived.acquire(timeout=30)
+    assert upscaler.arrived.acquire(timeout=120)
 
     with pytest.raises(problems.QueueFull) as caught:
         busy.run(upscale_request(), "id")
 
     gate.set()
-    worker.join(30)
+    worker.join(120)
     assert caught.value.detail == "The queue is full (0 images waiting). Try again in 5 seconds."
     assert int(caught.value.headers["Retry-After"]) == caught.value.extensions["retry_after_s"] >= 1
     assert busy.run(upscale_request(), "id").width == 128
@@ -127,11 +127,11 @@ def test_wait_in_the_queue_ends_at_the_deadline() -> None:
     queue = JobQueue(Capacity(running=1, waiting=1))
     worker = threading.Thread(target=make_runner(upscaler, queue).run, args=(upscale_request(), "id"))
     worker.start()
-    assert upscaler.arrived.acquire(timeout=30)
+    assert upscaler.arrived.acquire(timeout=120)
 
     with pytest.raises(problems.DeadlineExceeded):
         make_runner(upscaler, queue, deadline_s=0.01).run(upscale_request(), "id")
 
     gate.set()
-    worker.join(30)
+    worker.join(120)
     assert len(upscaler.calls) == 1

@@ -61,16 +61,18 @@ def test_pixel_art_stays_exact_without_the_backend(client: FlaskClient, key: str
 
 
 def test_result_page_names_the_choice_and_links_to_the_other_variant(client: FlaskClient) -> None:
-    page = client.post("/", **form(WORN, "old.jpg")).get_data(as_text=True)
+    page = client.post("/", follow_redirects=True, **form(WORN, "old.jpg")).get_data(as_text=True)
 
     assert "Looks like a worn JPEG (JPEG quality 30): compact_real_x4." in page
     assert 'href="/?variant=compact_x4"' in page
-    by_name = client.post("/", **form(WORN, "old.jpg", variant="compact_x4")).get_data(as_text=True)
+    by_name = client.post("/", follow_redirects=True, **form(WORN, "old.jpg", variant="compact_x4")).get_data(
+        as_text=True
+    )
     assert "Looks like" not in by_name
 
 
 def test_result_of_repeated_pixels_claims_no_licence_of_weights(client: FlaskClient) -> None:
-    page = client.post("/", **form(encode_png(ART))).get_data(as_text=True)
+    page = client.post("/", follow_redirects=True, **form(encode_png(ART))).get_data(as_text=True)
 
     assert "Pixels repeated, without a network." in page
     assert "Licence of the weights" not in page

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 from pathlib import Path
+from urllib.robotparser import RobotFileParser
 
 import pytest
 from flask.testing import FlaskClient
@@ -53,6 +55,39 @@ def test_file_that_changes_has_another_address(
     assert new != old
     response = client.get(old, buffered=True)
     assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-cache")
+
+
+def test_text_is_compressed_for_clients_that_accept_it(client: FlaskClient) -> None:
+    [style] = [address for address in addresses(client) if address.endswith("/page.css")]
+    plain = client.get(style, buffered=True)
+    packed = client.get(style, headers={"Accept-Encoding": "gzip, br"}, buffered=True)
+
+    assert gzip.decompress(packed.data) == plain.data
+    assert len(packed.data) < len(plain.data) / 2
+    assert (plain.headers.get("Content-Encoding"), packed.headers["Content-Encoding"]) == (None, "gzip")
+    assert plain.headers["ETag"] != packed.headers["ETag"]
+    for response in (plain, packed):
+        assert response.headers["Vary"] == "Accept-Encoding"
+        assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert response.mimetype == "text/css"
+    unchanged = client.get(style, headers={"Accept-Encoding": "gzip", "If-None-Match": packed.headers["ETag"]})
+    assert unchanged.status_code == 304
+
+
+def test_images_are_not_compressed_again(client: FlaskClient) -> None:
+    [image] = {address for address in addresses(client) if address.endswith("/hero-after.webp")}
+
+    assert "Content-Encoding" not in client.get(image, headers={"Accept-Encoding": "gzip"}, buffered=True).headers
+
+
+def test_robots_keep_out_of_results(client: FlaskClient) -> None:
+    response = client.get("/robots.txt")
+
+    assert response.mimetype == "text/plain"
+    rules = RobotFileParser()
+    rules.parse(response.get_data(as_text=True).splitlines())
+    assert not rules.can_fetch("*", "/results/x/after")
+    assert rules.can_fetch("*", "/static/x/page.css")
 
 
 def test_part_beyond_the_end_of_a_file_is_416(client: FlaskClient) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from preprocessing import upload as upload_module
 from testing.fixtures import MakeApp
 from testing.requests import Elements, api_form, form
 from testing.weights_files import write_weights_file
@@ -81,10 +82,55 @@ def test_result_page_names_the_strength(make_app: MakeApp) -> None:
     client = make_app().test_client()
 
     half, full = (
-        client.post("/", **form(variant="compact_color_jpeg_20", strength=strength)).get_data(as_text=True)
+        client.post("/", follow_redirects=True, **form(variant="compact_color_jpeg_20", strength=strength)).get_data(
+            as_text=True
+        )
         for strength in ("0.5", "1")
     )
 
     assert "with compact_color_jpeg_20 at 50 %." in half
     assert "Strength 0.5: the result is a mix of 50 % restored and 50 % original." in half
     assert "with compact_color_jpeg_20." in full
+
+
+def test_form_states_the_limit_of_each_scale(make_app: MakeApp) -> None:
+    page = make_app().test_client().get("/").get_data(as_text=True)
+
+    assert "4.2 megapixels at 4×, 12.5 at 2× and 1×" in page
+
+
+def test_form_accepts_what_this_installation_decodes(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_heic = make_app().test_client().get("/").get_data(as_text=True)
+    monkeypatch.setattr(upload_module, "find_spec", lambda _: None)
+    without = make_app().test_client().get("/").get_data(as_text=True)
+
+    assert "JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF, up to" in with_heic
+    assert "JPEG, PNG, WebP, AVIF, TIFF, BMP or GIF, up to" in without
+    accepted, fewer = (
+        next(field["accept"] for field in Elements(page).by_tag["input"] if field.get("type") == "file")
+        for page in (with_heic, without)
+    )
+    assert accepted is not None
+    assert ",image/avif,image/heic,image/heif,.heic,.heif,image/tiff,.tif,.tiff,image/bmp,image/gif" in accepted
+    assert fewer == accepted.replace("image/heic,image/heif,.heic,.heif,", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("format", "same"), ("lossless", "1"), ("depth", "16"), ("transparent_colour", "keep"), ("metadata", "keep")],
+)
+def test_expired_form_keeps_the_options_of_the_result(make_app: MakeApp, name: str, value: str) -> None:
+    fields: dict[str, Any] = {name: value}
+    fresh, expired = (
+        Elements(text).by_tag["input"]
+        for text in (
+            make_app().test_client().get("/").get_data(as_text=True),
+            make_app().test_client().post("/", **api_form(token="1.old", **fields)).get_data(as_text=True),
+        )
+    )
+
+    def is_checked(fields: list[dict[str, str | None]]) -> bool:
+        [field] = [field for field in fields if (field.get("name"), field.get("value")) == (name, value)]
+        return "checked" in field
+
+    assert (is_checked(fresh), is_checked(expired)) == (False, True)

@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
+from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 from gunicorn.http.body import Body, LengthReader
-from gunicorn.http.message import Request
+from gunicorn.http.message import Message, Request
 from gunicorn.http.parser import Parser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.http.wsgi import create
+from gunicorn.sock import close_sockets
 from gunicorn.workers.gthread import PollableMethodQueue, TConn, ThreadWorker
 
 WHAT_TO_DO = """
@@ -34,6 +36,9 @@ gunicorn changed an internal that this project relies on: {what}.
 
 # What GatewayWorker overrides or calls: name of the method -> names of its parameters.
 WORKER_METHODS = {
+    "init_signals": ("self",),
+    "handle_exit": ("self", "sig", "frame"),
+    "handle_quit": ("self", "sig", "frame"),
     "accept": ("self", "listener"),
     "get_thread_pool": ("self",),
     "enqueue_req": ("self", "conn"),
@@ -46,10 +51,24 @@ WORKER_METHODS = {
     "handle_error": ("self", "req", "client", "addr", "exc"),
     "finish_request": ("self", "conn", "fs"),
 }
+# What GatewayArbiter overrides or calls.
+ARBITER_METHODS = {
+    "run": ("self",),
+    "init_signals": ("self",),
+    **{f"handle_{name}": ("self",) for name in ("hup", "int", "quit", "term", "ttin", "ttou", "usr2", "winch")},
+    "stop": ("self", "graceful"),
+    "reap_workers": ("self",),
+    "spawn_worker": ("self",),
+    "kill_workers": ("self", "sig"),
+    "wait_for_signals": ("self", "timeout"),
+}
 OTHER_FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[str, ...], str]] = {
     "PollableMethodQueue.defer": (PollableMethodQueue.defer, ("self", "callback", "args"), "gateway/wsgi/worker.py"),
     "Logger.setup": (Logger.setup, ("self", "cfg"), "gateway/wsgi/worker.py"),
-    "Arbiter.run": (Arbiter.run, ("self",), "gateway/server.py"),
+    "Logger.reopen_files": (Logger.reopen_files, ("self",), "gateway/wsgi/worker.py"),
+    "Message.should_close": (Message.should_close, ("self",), "gateway/wsgi/worker.py"),
+    "sock.close_sockets": (close_sockets, ("listeners", "unlink"), "gateway/wsgi/arbiter.py"),
+    "HaltServer": (HaltServer, ("reason", "exit_status"), "gateway/wsgi/arbiter.py"),
     "wsgi.create": (
         create,
         ("req", "sock", "client", "server", "cfg", "response_class", "response_args"),
@@ -70,8 +89,21 @@ CALLS = {
         "conn.data_ready",
     ),
     "finish_request": ("conn.parser.unreader.buf.getvalue()", "self.enqueue_req(conn)", "conn.close(graceful=True)"),
-    "murder_pending": ("conn.timeout - now",),
+    "handle_request": ("resp.should_close()",),
     "murder_keepalived": ("conn.timeout - now",),
+}
+# The same for GatewayArbiter, and what a timeout of 0 and the hooks rely on.
+ARBITER_CALLS = {
+    "start": ("self.init_signals()",),
+    "run": ('"handle_%s"', "self.halt()", "self.halt(reason=", "except (StopIteration, KeyboardInterrupt)"),
+    "halt": ("self.stop()",),
+    "handle_term": ("raise StopIteration",),
+    "handle_chld": ("self.reap_workers()",),
+    "handle_usr1": ("self.log.reopen_files()", "self.kill_workers(signal.SIGUSR1)"),
+    "murder_workers": ("if not self.timeout",),
+    "manage_workers": ("self.spawn_workers()",),
+    "spawn_workers": ("self.spawn_worker()",),
+    "spawn_worker": ("worker.init_process()", "self.cfg.worker_exit(self, worker)"),
 }
 ERRORS = (
     "InvalidResponseHeader",
@@ -90,6 +122,7 @@ CONFIG_KEYS = (
     "backlog",
     "keepalive",
     "graceful_timeout",
+    "timeout",
     "logger_class",
     "control_socket_disable",
     "forwarded_allow_ips",
@@ -131,6 +164,28 @@ def test_methods_of_the_worker_have_their_parameters(name: str, parameters: tupl
     demand(found == parameters, f"ThreadWorker.{name} has the parameters {found}, not {parameters}")
 
 
+@pytest.mark.parametrize(("name", "parameters"), ARBITER_METHODS.items())
+def test_methods_of_the_arbiter_have_their_parameters(name: str, parameters: tuple[str, ...]) -> None:
+    method = getattr(Arbiter, name, None)
+    demand(method is not None, f"Arbiter.{name} is gone", "gateway/wsgi/arbiter.py")
+    found = tuple(inspect.signature(method).parameters)  # type: ignore[arg-type]
+    demand(
+        found == parameters, f"Arbiter.{name} has the parameters {found}, not {parameters}", "gateway/wsgi/arbiter.py"
+    )
+
+
+@pytest.mark.parametrize(("caller", "calls"), ARBITER_CALLS.items())
+def test_gunicorn_still_calls_what_the_arbiter_overrides(caller: str, calls: tuple[str, ...]) -> None:
+    source = inspect.getsource(getattr(Arbiter, caller))
+    for call in calls:
+        demand(call in source, f"Arbiter.{caller} no longer contains `{call}`", "gateway/wsgi/arbiter.py")
+
+
+@pytest.mark.parametrize("name", ["LISTENERS", "WORKERS"])
+def test_arbiter_has_its_attributes(name: str) -> None:
+    demand(hasattr(Arbiter, name), f"Arbiter has no attribute {name}", "gateway/wsgi/arbiter.py")
+
+
 @pytest.mark.parametrize("name", OTHER_FUNCTIONS)
 def test_other_functions_have_their_parameters(name: str) -> None:
     function, parameters, file = OTHER_FUNCTIONS[name]
@@ -149,7 +204,17 @@ def test_gunicorn_still_calls_what_the_worker_overrides(caller: str, calls: tupl
 
 @pytest.mark.parametrize(
     "name",
-    ["nr_conns", "worker_connections", "pending_conns", "keepalived_conns", "tpool", "poller", "method_queue", "app"],
+    [
+        "nr_conns",
+        "worker_connections",
+        "pending_conns",
+        "keepalived_conns",
+        "tpool",
+        "poller",
+        "method_queue",
+        "app",
+        "alive",
+    ],
 )
 def test_worker_has_its_attributes(worker: ThreadWorker, name: str) -> None:
     demand(hasattr(worker, name), f"ThreadWorker has no attribute {name}")
@@ -195,6 +260,14 @@ def test_interim_response_100_can_be_left_to_the_application(connection: TConn) 
     demand(isinstance(request, Request), "the parser does not return a Request")
     demand(request._expected_100_continue is True, "Request._expected_100_continue is not set by Expect: 100-continue")
     demand("req._expected_100_continue" in inspect.getsource(create), "wsgi.create ignores _expected_100_continue")
+
+
+def test_request_can_be_told_to_close_its_connection(connection: TConn) -> None:
+    request = next(connection.parser)
+    demand(not request.should_close(), "Request.should_close() is true for HTTP/1.1 without a header")
+    request.should_close = lambda: True
+    source = inspect.getsource(importlib.import_module("gunicorn.http.wsgi").Response.should_close)
+    demand("self.req.should_close()" in source, "Response.should_close no longer asks the request")
 
 
 def test_headers_are_pairs_with_names_in_capitals(connection: TConn) -> None:

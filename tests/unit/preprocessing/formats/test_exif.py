@@ -35,11 +35,12 @@ def test_orientation_outside_1_to_8_means_1(value: int) -> None:
         b"II*\0\xff\xff\xff\xff",
         b"II*\0\x08\0\0\0\xff\xff",
         exif_with_orientation(6)[:-8],
+        exif_with_orientation(6)[:-6],
         b"II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHII", 0x8769, 4, 1, 8),
         b"II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHIHH", 0x0112, 7, 1, 6, 0),
         b"II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHIHH", 0x0112, 3, 99, 6, 0),
     ],
-    ids=["empty", "header", "start", "far", "count", "cut", "circular", "type", "many"],
+    ids=["empty", "header", "start", "far", "count", "cut", "cut in the entry", "circular", "type", "many"],
 )
 def test_broken_exif_means_upright(broken: bytes) -> None:
     assert read_orientation(broken) == 1

@@ -9,9 +9,12 @@ import zlib
 import numpy as np
 import pytest
 
+from preprocessing.codec import probe
+from preprocessing.errors import UnreadableImageError
 from preprocessing.formats.png import check_pixels, read_png
 from testing import images
-from testing.decoding import read, refusal
+from testing.data import UPLOADS
+from testing.decoding import LIMITS, read, refusal
 
 KINDS = [(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (8, 2), (16, 2), (1, 3), (2, 3), (4, 3), (8, 3), (8, 4), (16, 4)]
 KINDS += [(8, 6), (16, 6)]
@@ -101,3 +104,56 @@ def test_palette_that_is_missing_or_no_palette_is_rejected(palette: bytes, words
 def test_palette_behind_the_pixels_is_none() -> None:
     whole = images.raw_png(2, 2, 8, 3, bytes(4))
     assert "no palette comes before them" in refusal(whole[:-12] + images.png_chunk(b"PLTE", bytes(6)) + whole[-12:])
+
+
+PHOTO = images.draw_photo(16, 24)
+WHOLE = images.encode_png(PHOTO)
+DATA_END = WHOLE.rindex(b"IEND") - 4 - 4
+"""Where the zlib stream ends, ahead of the checksum of its chunk."""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        WHOLE[:-12],
+        WHOLE[:-1],
+        WHOLE[:-4] + bytes(4),
+        WHOLE[:-12] + bytes(12),
+        WHOLE[:-12] + bytes(900),
+        WHOLE[:-12] + images.png_chunk(b"tEXt", b"Comment\0cut")[:-5],
+        WHOLE[:DATA_END],
+        WHOLE[: DATA_END + 2],
+        images.palette_png(PHOTO)[:-12],
+        images.interlaced_png(PHOTO)[:-12],
+    ],
+    ids=["missing", "cut", "checksum", "zeros", "padding", "text", "no-checksum", "half-checksum", "palette", "adam7"],
+)
+def test_png_with_all_pixels_and_no_end_is_read_with_a_note(data: bytes) -> None:
+    image = read(data)
+    assert image.pixels.shape == PHOTO.shape
+    assert ["no valid end" in note for note in image.notes].count(True) == 1
+    if "palette" not in image.notes[-1]:
+        assert (image.pixels == PHOTO).all()
+
+
+def test_reported_png_without_an_end_is_read() -> None:
+    image = read((UPLOADS / "no_iend.png").read_bytes())
+    assert image.pixels.mean(axis=(0, 1)).round().tolist() == [153, 119, 73]
+
+
+@pytest.mark.parametrize("tail", [b"", bytes(1), bytes(400), bytes(9_000), WHOLE[-12:], b"\xff" * 90])
+def test_cut_png_is_rejected_before_the_queue_whatever_follows(tail: bytes) -> None:
+    for missing in (1, 3, 4, 5, 20, 200, DATA_END - WHOLE.index(b"IDAT") - 4):
+        with pytest.raises(UnreadableImageError, match="PNG"):
+            probe(WHOLE[: DATA_END - missing] + tail, LIMITS)
+
+
+def test_zeros_that_inflate_to_pixels_do_not_complete_a_cut_png() -> None:
+    """In a block with fixed codes, eight zero bits are a literal; only the checksum of the stream tells."""
+    rows = b"".join(b"\0" + row.tobytes() for row in PHOTO)
+    packer = zlib.compressobj(strategy=zlib.Z_FIXED)
+    packed = packer.compress(rows) + packer.flush()
+    header = png(16, 24, 8, 2, packed)
+    start = header.index(b"IDAT") + 4
+    padded = header[: start + len(packed) // 2] + bytes(len(packed) // 2)
+    assert refusal(padded).startswith("Truncated or corrupt PNG")

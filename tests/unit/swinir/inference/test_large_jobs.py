@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.jobs.options import SMALL_IMAGE_PIXELS
 from swinir.inference.batching import TileJob
 from swinir.inference.engine import EngineError, InferenceCancelledError, Restored
-from swinir.inference.large_jobs import LargeJobQueue
+from swinir.inference.large_jobs import SMALL_PIXELS, LargeJobQueue
 
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 
 
 def tiles(count: int, value: int, side: int = 4) -> Any:
@@ -197,3 +198,7 @@ def test_thread_that_dies_ends_its_process() -> None:
     LargeJobQueue(run, 16, ended.set).put(TileJob(tiles(1, 1), {"a"}), lambda _job: None)
 
     assert ended.wait(LIMIT_S)
+
+
+def test_gateway_and_engine_call_the_same_images_small() -> None:
+    assert SMALL_IMAGE_PIXELS == SMALL_PIXELS

@@ -193,6 +193,24 @@ def test_library_that_computes_something_else_is_not_used(
     assert "blocks run in PyTorch: the fused block differs" in caplog.text
 
 
+@pytest.mark.parametrize("width", [8, 16])
+@pytest.mark.usefixtures("clear_library_cache")
+def test_each_vector_width_agrees_with_pytorch_on_every_processor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, width: int
+) -> None:
+    """AVX-512 has 16 floats in a vector. On other processors the compiler makes two vectors of it."""
+    monkeypatch.setattr(fused, "COMPILED", tmp_path)
+    monkeypatch.setattr(fused, "FLAGS", (*fused.FLAGS, f"-DVECTOR_WIDTH={width}"))
+    fused.compile_library()
+    assert fused.is_available(), "find_library compares it with PyTorch"
+    for dim, heads, window in ((48, 4, 8), (180, 6, 7), (21, 3, 4)):
+        block = draw_block(dim, heads, window, 2.0, shifted=True)
+        tokens = torch.randn(6 * window**2, dim, generator=torch.Generator().manual_seed(1))
+        actual = run(block, tokens, 1, 3 * window, 2 * window)
+        with fused.disabled():
+            assert relative_error(actual, run(block, tokens, 1, 3 * window, 2 * window)) <= TOLERANCE
+
+
 def test_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(fused, "COMPILED", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))

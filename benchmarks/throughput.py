@@ -1,0 +1,198 @@
+"""Measures small images per second through three HTTP APIs next to each other: ours, LitServe with batching, and Flask.
+
+    python -m pip install --no-deps -r benchmarks/packages.txt
+    python -m benchmarks.throughput
+
+All run the same network. In each round 1, 4, 8 and 16 clients send images of 64 x 64 to each server in turn, for
+SECONDS. The other servers are idle meanwhile. "A slot each" is ours with `small_jobs_per_slot` 1. The network alone, in
+the same rounds, restores one image after the other. Prints a table.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+
+from benchmarks.flask_peer import Upscaler
+from benchmarks.machine import describe_machine, restart_with_sleeping_threads
+from benchmarks.report import table
+from testing.images import draw_photo, encode_png
+from testing.stack import start_stack, stop_stack
+
+SIDE_PX = 64
+CLIENTS = (1, 4, 8, 16)
+ROUNDS, SECONDS = 5, 2.0
+START_LIMIT_S = 120.0
+SETTINGS = {
+    "SUPERRES_CACHE_MAX_BYTES": "0",
+    "SUPERRES_CLIENT_MEGAPIXELS": "none",
+    "SUPERRES_SCALE_TO_ZERO_AFTER_S": "0",
+    "SUPERRES_QUEUE_SIZE_PER_CLIENT": "24",
+}
+_BOUNDARY = "boundary-of-the-benchmark"
+
+
+class MeasuredServer:
+    """A server and how an image is sent to it."""
+
+    def __init__(self, port: int, path: str, headers: dict[str, str], *, is_form: bool) -> None:
+        self.port, self._path, self._headers, self._is_form = port, path, headers, is_form
+
+    def send(self, connection: http.client.HTTPConnection, image: bytes) -> None:
+        """Send an image and read its result. Raises RuntimeError for any other response."""
+        headers, body = dict(self._headers), image
+        if self._is_form:
+            head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
+            body = head.encode() + image + f"\r\n--{_BOUNDARY}--\r\n".encode()
+            headers["Content-Type"] = f"multipart/form-data; boundary={_BOUNDARY}"
+        connection.request("POST", self._path, body, headers)
+        response = connection.getresponse()
+        data = response.read()
+        if response.status != http.client.OK or not data.startswith(b"\x89PNG"):
+            raise RuntimeError(f"port {self.port}: {response.status} {data[:200]!r}")
+
+
+def run_clients(target: MeasuredServer, count: int, images: list[bytes]) -> list[float]:
+    """Let so many clients send images for SECONDS, and return the seconds of each request."""
+    end, waits, errors = time.monotonic() + SECONDS, list[float](), list[BaseException]()
+
+    def run(number: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=60)
+        sent = number
+        try:
+            while time.monotonic() < end:
+                began = time.monotonic()
+                target.send(connection, images[sent % len(images)])
+                waits.append(time.monotonic() - began)
+                sent += 1
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            errors.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return waits
+
+
+@contextmanager
+def serving_peer(module: str) -> Iterator[MeasuredServer]:
+    """Start a peer and wait until it responds."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, str(port)], stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    target, image, began = (
+        MeasuredServer(port, "/upscale", {}, is_form=True),
+        encode_png(draw_photo(8, 8)),
+        time.monotonic(),
+    )
+    try:
+        while True:
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+                target.send(connection, image)
+                break
+            except (OSError, RuntimeError):
+                if process.poll() is not None or time.monotonic() - began > START_LIMIT_S:
+                    raise
+                time.sleep(0.2)
+            finally:
+                connection.close()
+        yield target
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # LitServe has processes of its own
+        process.wait()
+
+
+@contextmanager
+def serving_ours(folder: Path, **variables: str) -> Iterator[MeasuredServer]:
+    """Start `superres serve` with its real Triton."""
+    stack = start_stack(folder, **SETTINGS, **variables)
+    try:
+        port = urlsplit(stack.url).port or 80
+        yield MeasuredServer(port, "/api/v1/upscale", {"X-API-Key": stack.key}, is_form=False)
+    finally:
+        stop_stack(stack)
+
+
+def run_network(upscaler: Upscaler, images: list[torch.Tensor]) -> float:
+    """Return the images per second of the network alone, one after the other."""
+    count, began = 0, time.monotonic()
+    while time.monotonic() - began < SECONDS:
+        upscaler.run(images[count % len(images)][None])
+        count += 1
+    return count / (time.monotonic() - began)
+
+
+def main() -> None:
+    """Measure and print."""
+    machine = describe_machine()
+    pixels = [draw_photo(SIDE_PX, SIDE_PX, seed=seed) for seed in range(32)]
+    uploads, tensors = [encode_png(each) for each in pixels], [torch.from_numpy(each) for each in pixels]
+    rates: dict[tuple[str, int], list[float]] = {}
+    waits: dict[tuple[str, int], list[float]] = {}
+    alone: list[float] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        targets = {
+            "ours": stack.enter_context(serving_ours(folder / "ours")),
+            "a slot each": stack.enter_context(serving_ours(folder / "each", SUPERRES_SMALL_JOBS_PER_SLOT="1")),
+            "LitServe": stack.enter_context(serving_peer("benchmarks.litserve_peer")),
+            "Flask + torch": stack.enter_context(serving_peer("benchmarks.flask_peer")),
+        }
+        upscaler = Upscaler()
+        for number in range(ROUNDS + 1):
+            speed = run_network(upscaler, tensors)
+            alone += [speed] if number else []
+            for count in CLIENTS:
+                for name, target in targets.items():
+                    began = time.monotonic()
+                    spent = run_clients(target, count, uploads)
+                    if number:  # the first round is a warm-up
+                        rates.setdefault((name, count), []).append(len(spent) / (time.monotonic() - began))
+                        waits.setdefault((name, count), []).extend(spent)
+    rows = []
+    for count in CLIENTS:
+        mine = statistics.median(rates["ours", count])
+        row = [str(count), f"{mine:.1f}", f"{mine / statistics.median(alone):.2f}"]
+        row += [f"{statistics.median(rates[name, count]) / mine:.2f}" for name in targets if name != "ours"]
+        row += [f"{1e3 * float(np.quantile(waits[name, count], 0.99)):.0f}" for name in targets]
+        rows.append(row)
+    header = [
+        "clients",
+        "ours, images/s",
+        "of the network alone",
+        *(f"{name} / ours" for name in targets if name != "ours"),
+    ]
+    print("\n".join(table([*header, *(f"p99 {name}, ms" for name in targets)], rows)))
+    quiet = "quiet" if machine["quiet"] else "shared with other work"
+    print(f"\n{machine['processor']}, {machine['cores']} cores ({quiet}), {machine['date']}, {machine['commit']}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--started"]:
+        main()
+    else:
+        restart_with_sleeping_threads("benchmarks.throughput", [])

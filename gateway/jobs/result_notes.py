@@ -1,0 +1,39 @@
+"""The notes of a result: sentences for the user on what was changed, dropped or invented."""
+
+from __future__ import annotations
+
+from gateway.jobs.options import UpscaleOptions, UpscaleRequest
+from preprocessing.codec import Image, describe_losses
+from preprocessing.mixing import FULL_STRENGTH_PERCENT
+from swinir.credits import CHROMA_NOTE
+
+
+def describe_result(image: Image, request: UpscaleRequest) -> tuple[str, ...]:
+    """Return the notes of the result that the decoded image of a request has."""
+    options, variant = request.options, request.options.variant
+    chroma_note = CHROMA_NOTE if variant.channels == 1 and not image.is_grey else ""
+    losses = describe_losses(image, options.format)
+    notes = (
+        *image.notes,
+        options.output.note,
+        options.output.depth_note,
+        *losses,
+        chroma_note,
+        _describe_size(request),
+        _describe_strength(options),
+        variant.notice,
+    )
+    return tuple(note for note in notes if note)
+
+
+def _describe_size(request: UpscaleRequest) -> str:
+    if request.shrunk_to is None:
+        return ""
+    variant = request.options.variant
+    return f"Upscaled {variant.scale}x by {variant.name}, then shrunk to {request.width} x {request.height} pixels."
+
+
+def _describe_strength(options: UpscaleOptions) -> str:
+    if (percent := options.strength_percent) == FULL_STRENGTH_PERCENT:
+        return ""
+    return f"Strength {options.strength:g}: the result is a mix of {percent} % restored and {100 - percent} % original."

@@ -1,0 +1,1 @@
+"""Packages for programs that use a service of Serverless SuperRes."""
