@@ -23,7 +23,7 @@ unit: .setup-test-$(PINS) ## Run the tests that start no Triton, Redis, Chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not triton and not redis and not browser and not containers and not slow"
 
 test: .setup-test-$(PINS) ## Run every test, on the real Triton, Redis and Chromium
-	$(BIN)/python -m pytest
+	$(BIN)/python -m scripts.run_tests
 
 check: .setup-test-$(PINS) ## Format, lint, types, architecture
 	$(BIN)/ruff format --check .
