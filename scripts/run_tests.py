@@ -53,7 +53,7 @@ def run(arguments: list[str]) -> int:
         names.write("\n".join(failures.failed))
         names.flush()
         code = subprocess.run([sys.executable, "-m", "pytest", f"@{names.name}"], check=False).returncode  # noqa: S603
-    verdict = "failed twice" if code else "UNSTABLE (passed the second time; find out why)"
+    verdict = "failed, and so did the second run" if code else "UNSTABLE (passed the second time; find out why)"
     sys.stdout.write("".join(f"\n{verdict}: {name}" for name in failures.failed) + "\n")
     return code
 
