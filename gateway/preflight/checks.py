@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
+from gateway.preflight.check_result import Check, CheckResult, CheckResults, parse_version, require_version
+from gateway.preflight.image_volumes import image_volumes
 from gateway.preflight.kubectl import ClusterReader, ForbiddenError, Manifest
 from gateway.preflight.overlay import PLACEHOLDER_DIGEST, Overlay, gpus, pod_spec
 
@@ -16,21 +15,6 @@ KNATIVE_NAMESPACE = "knative-serving"
 KOURIER_NAMESPACE = "kourier-system"
 DEFAULT_MAX_TIMEOUT_S = 600
 """Knative's max-revision-timeout-seconds unless config-defaults sets it."""
-
-Level = Literal["ok", "warning", "error", "unknown"]
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """The result of one check."""
-
-    level: Level
-    text: str
-    remedy: str = ""
-
-
-CheckResults = Iterator[CheckResult]
-Check = Callable[[Overlay, ClusterReader], CheckResults]
 
 
 def run(overlay: Overlay, cluster: ClusterReader) -> CheckResults:
@@ -49,8 +33,8 @@ def run(overlay: Overlay, cluster: ClusterReader) -> CheckResults:
 def kubernetes_version(_: Overlay, cluster: ClusterReader) -> CheckResults:
     """Kubernetes is recent enough for Knative."""
     found = cluster.read("version") or {}
-    version = _version(f"{found.get('major')}.{found.get('minor')}")
-    yield _minimum("Kubernetes", version, MIN_KUBERNETES, "Upgrade the cluster.")
+    version = parse_version(f"{found.get('major')}.{found.get('minor')}")
+    yield require_version("Kubernetes", version, MIN_KUBERNETES, "Upgrade the cluster.")
 
 
 def knative_version(overlay: Overlay, cluster: ClusterReader) -> CheckResults:
@@ -64,7 +48,7 @@ def knative_version(overlay: Overlay, cluster: ClusterReader) -> CheckResults:
         )
         return
     label = namespace["metadata"].get("labels", {}).get("app.kubernetes.io/version", "")
-    yield _minimum("Knative Serving", _version(label), MIN_KNATIVE, "Upgrade Knative.")
+    yield require_version("Knative Serving", parse_version(label), MIN_KNATIVE, "Upgrade Knative.")
 
 
 def feature_flags(overlay: Overlay, cluster: ClusterReader) -> CheckResults:
@@ -198,10 +182,10 @@ def images(overlay: Overlay, _: ClusterReader) -> CheckResults:
 
 def gpu_nodes(overlay: Overlay, cluster: ClusterReader) -> CheckResults:
     """Some node has the GPUs that one pod asks for, unless the node pool may be at zero."""
-    asking = [each for each in overlay.services if gpus(each)]
+    asking = [each for each in overlay.workloads if gpus(each)]
     nodes = cluster.read_items("api", "v1", "nodes") if asking else []
-    for service in asking:
-        name, count, selector = service["metadata"]["name"], gpus(service), pod_spec(service).get("nodeSelector", {})
+    for workload in asking:
+        name, count, selector = workload["metadata"]["name"], gpus(workload), pod_spec(workload).get("nodeSelector", {})
         fitting = [node for node in nodes if selector.items() <= node["metadata"].get("labels", {}).items()]
         if any(_node_gpus(node) >= count for node in fitting):
             yield CheckResult("ok", f"A node has {count} GPU for {name}")
@@ -237,6 +221,7 @@ def storage(overlay: Overlay, cluster: ClusterReader) -> CheckResults:
 CHECKS: tuple[Check, ...] = (
     knative_version,
     feature_flags,
+    image_volumes,
     timeouts,
     ingress,
     domain,
@@ -256,21 +241,6 @@ def _config(cluster: ClusterReader, name: str) -> dict[str, str]:
 
 def _patch(name: str, key: str, value: str) -> str:
     return f'kubectl -n {KNATIVE_NAMESPACE} patch configmap {name} --type merge -p \'{{"data":{{"{key}":"{value}"}}}}\''
-
-
-def _version(text: str) -> tuple[int, int] | None:
-    match = re.match(r"v?(\d+)\.(\d+)", text)
-    return (int(match[1]), int(match[2])) if match else None
-
-
-def _minimum(name: str, version: tuple[int, int] | None, minimum: tuple[int, int], remedy: str) -> CheckResult:
-    least = ".".join(map(str, minimum))
-    if version is None:
-        return CheckResult("unknown", f"The version of {name} could not be read", f"It must be {least} or later.")
-    found = ".".join(map(str, version))
-    if version < minimum:
-        return CheckResult("error", f"{name} {found} is older than {least}", remedy)
-    return CheckResult("ok", f"{name} {found}")
 
 
 def _seconds(duration: str) -> int:

@@ -38,6 +38,8 @@ class Overlay:
         self.manifests = manifests
         self.services = [each for each in manifests if each["apiVersion"].startswith(f"{KNATIVE_GROUP}/")]
         """The Knative Services."""
+        self.workloads = [*self.services, *self.kinds("Deployment")]
+        """All objects with a template of a pod."""
 
     def kinds(self, kind: str) -> list[Manifest]:
         """Return the objects of one kind; "Service" is Kubernetes' own."""
@@ -64,30 +66,36 @@ class Overlay:
     def secrets(self) -> dict[tuple[str, str], set[str]]:
         """Return the entries that pods read, by (namespace, name) of the Secret."""
         needed: dict[tuple[str, str], set[str]] = {}
-        for service in self.services:
-            namespace = service["metadata"].get("namespace", "default")
-            for name, keys in _secret_entries(pod_spec(service)):
+        for workload in self.workloads:
+            namespace = workload["metadata"].get("namespace", "default")
+            for name, keys in _secret_entries(pod_spec(workload)):
                 needed.setdefault((namespace, name), set()).update(keys)
         return needed
 
     def images(self) -> list[str]:
-        """Return the images of all Knative Services, each once, sorted."""
-        return sorted({container["image"] for each in self.services for container in pod_spec(each)["containers"]})
+        """Return the images of all containers and volumes, each once, sorted."""
+        containers = (container["image"] for each in self.workloads for container in pod_spec(each)["containers"])
+        return sorted({*containers, *self.image_volumes()})
+
+    def image_volumes(self) -> list[str]:
+        """Return the images that are mounted as volumes."""
+        volumes = (volume for each in self.workloads for volume in pod_spec(each).get("volumes", []))
+        return [volume["image"]["reference"] for volume in volumes if "image" in volume]
 
     def longest_timeout_s(self) -> int:
         """Return the longest timeoutSeconds of all Knative Services."""
         return max((pod_spec(each).get("timeoutSeconds", DEFAULT_TIMEOUT_S) for each in self.services), default=0)
 
 
-def pod_spec(service: Manifest) -> Manifest:
-    """Return the RevisionSpec of a Knative Service: a PodSpec with Knative's own fields."""
-    spec: Manifest = service["spec"]["template"]["spec"]
+def pod_spec(workload: Manifest) -> Manifest:
+    """Return the PodSpec of a workload. That of a Knative Service has Knative's own fields, too."""
+    spec: Manifest = workload["spec"]["template"]["spec"]
     return spec
 
 
-def gpus(service: Manifest) -> int:
-    """Return how many NVIDIA GPUs one pod of a Knative Service asks for."""
-    limits = (container.get("resources", {}).get("limits", {}) for container in pod_spec(service)["containers"])
+def gpus(workload: Manifest) -> int:
+    """Return how many NVIDIA GPUs one pod of a workload asks for."""
+    limits = (container.get("resources", {}).get("limits", {}) for container in pod_spec(workload)["containers"])
     return sum(int(each.get("nvidia.com/gpu", 0)) for each in limits)
 
 

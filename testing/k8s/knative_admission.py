@@ -29,8 +29,12 @@ FLAGS = {
     "priorityClassName": "kubernetes.podspec-priorityclassname",
     "schedulerName": "kubernetes.podspec-schedulername",
 }
-# Volume types that a stock cluster accepts.
+# Volume types that a stock cluster accepts, and the entries of config-features that others need.
 OPEN_VOLUMES = {"emptyDir", "secret", "configMap", "projected"}
+VOLUME_FLAGS = {
+    "image": "kubernetes.podspec-volumes-image",
+    "persistentVolumeClaim": "kubernetes.podspec-persistent-volume-claim",
+}
 
 Complaints = Iterator[str]
 Check = Callable[[str], bool]
@@ -96,7 +100,7 @@ def complain(service: dict[str, Any], flags: frozenset[str] = frozenset()) -> li
         *_revision(template["spec"], flags),
         *_ports(template["spec"]["containers"]),
         *(line for each in template["spec"]["containers"] for line in _container(each)),
-        *_volumes(template["spec"]),
+        *_volumes(template["spec"], flags),
     ]
 
 
@@ -192,7 +196,7 @@ def _probe(name: str, probe: dict[str, Any]) -> Complaints:
                 yield f"{name}.{field} must be at least 1"
 
 
-def _volumes(spec: dict[str, Any]) -> Complaints:
+def _volumes(spec: dict[str, Any], flags: frozenset[str]) -> Complaints:
     volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
     mounted = set()
     for container in spec["containers"]:
@@ -211,4 +215,7 @@ def _volumes(spec: dict[str, Any]) -> Complaints:
         if name not in mounted:
             yield f"volume {name} is not mounted"
         for kind in volume.keys() - {"name"} - OPEN_VOLUMES:
-            yield f"volume {name} is {kind}, which a stock cluster refuses"
+            flag = VOLUME_FLAGS.get(kind, "")
+            if not flag or flag not in flags:
+                needs = f": it needs {flag} in config-features" if flag else ""
+                yield f"volume {name} is {kind}, which a stock cluster refuses{needs}"

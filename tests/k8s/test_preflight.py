@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 
 from gateway.cli.main import cli
 from gateway.preflight import checks
-from gateway.preflight.checks import CheckResult
+from gateway.preflight.check_result import CheckResult
 from gateway.preflight.kubectl import Manifest
-from gateway.preflight.overlay import FLAGS_BY_FIELD, Overlay
+from gateway.preflight.overlay import FLAGS_BY_FIELD, FLAGS_BY_VOLUME, Overlay
 from testing.k8s.api_server import serve_api, write_kubeconfig
-from testing.k8s.knative_admission import FLAGS
+from testing.k8s.knative_admission import FLAGS, VOLUME_FLAGS
 from testing.k8s.manifests import CLUSTER_OVERLAYS, K8S, find_kubectl, render
 
 KNATIVE = "/api/v1/namespaces/knative-serving"
@@ -262,5 +262,6 @@ def test_without_kubectl_the_error_says_so(tmp_path: Path, monkeypatch: pytest.M
 
 def test_flags_are_those_of_the_admission_rules() -> None:
     assert FLAGS_BY_FIELD == FLAGS
+    assert FLAGS_BY_VOLUME == VOLUME_FLAGS
     overlay = Overlay(copy.deepcopy(list(render("overlays/gpu-node-at-zero"))))
     assert sorted(overlay.flags()) == sorted(FLAG_ENTRIES)
