@@ -185,7 +185,9 @@ def encode(
 
 
 def _flatten_on_white(pixels: Pixels, alpha: Pixels | None, *, is_grey: bool) -> Pixels:
-    """Return rows as a JPEG stores them, [h, W, 1 or 3], composed onto a white background."""
+    """Return rows as a JPEG stores them, [h, W, 1 or 3], composed onto a white background; copied only if changed."""
+    if alpha is None and not is_grey:
+        return pixels
     flat = PilImage.fromarray(pixels)
     if alpha is not None:
         white = PilImage.new("RGB", flat.size, (255, 255, 255))

@@ -205,18 +205,22 @@ class JpegStream:
         """`mode` is L or RGB. `segments` are written after JFIF: see `preprocessing.metadata.metadata`."""
         self._dpi, self._segments = dpi, segments
         self.width, self.height, self.mode, self.quality, self.icc_profile = width, height, mode, quality, icc_profile
-        self._pending = np.empty((0, width, _CHANNELS[mode]), np.uint8)  # rows that do not fill a strip yet
+        self._pending: Pixels = np.empty((0, width, _CHANNELS[mode]), np.uint8)  # rows that do not fill a strip yet
         self._rows_written = 0
 
     def rows(self, pixels: Pixels) -> bytes:
         """Return what the next rows, [h, width, channels] uint8, add to the file; empty while no strip is full."""
-        parts = []
-        for top in range(0, len(pixels), STRIP_ROWS):
-            rows = np.concatenate((self._pending, pixels[top : top + STRIP_ROWS]))
-            if len(rows) >= STRIP_ROWS:
-                parts.append(self._encode_strip(rows[:STRIP_ROWS]))
-                rows = rows[STRIP_ROWS:]
-            self._pending = rows
+        if len(self._pending):
+            missing = STRIP_ROWS - len(self._pending)
+            self._pending, pixels = np.concatenate((self._pending, pixels[:missing])), pixels[missing:]
+            if len(self._pending) < STRIP_ROWS:
+                return b""
+            parts = [self._encode_strip(self._pending)]
+        else:
+            parts = []
+        whole = len(pixels) - len(pixels) % STRIP_ROWS
+        parts += [self._encode_strip(pixels[top : top + STRIP_ROWS]) for top in range(0, whole, STRIP_ROWS)]
+        self._pending = pixels[whole:].copy()  # the band itself is not kept
         return b"".join(parts)
 
     def finish(self) -> bytes:

@@ -1,7 +1,7 @@
 """PNG filters (W3C PNG, third edition, section 9): replaces each byte by its difference from a prediction.
 
-For each row the filter with the cheapest differences is taken, as encoders usually do, but only a seventh of the bytes
-is looked at. In NumPy on bytes, without wider integers: a sixth of the time of Pillow, which filters in a scalar loop.
+For each row the filter with the cheapest differences is taken, as encoders usually do, but only a part of the bytes is
+looked at. In NumPy on bytes, without wider integers: Pillow, which filters in a scalar loop, takes many times as long.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ Bytes = npt.NDArray[np.uint8]
 # Numbers of the filters in the file.
 NONE, SUB, UP, AVERAGE, PAETH = range(5)
 
-# Of this many bytes one decides on the filter. It has no factor in common with the bytes of a pixel, so every channel
-# counts. Rows of less than MIN_SAMPLED_BYTES count whole.
-SAMPLE_STEP, MIN_SAMPLED_BYTES = 7, 512
+# (bytes of a row, step): in rows of at least so many bytes, one byte per step decides on the filter. No step has a
+# factor in common with the bytes of a pixel, so every channel counts. With 17 instead of 7, photos take at most 0.2 %
+# more bytes.
+_SAMPLE_STEPS = ((6_000, 17), (512, 7), (0, 1))
 # Cost of a difference, by its byte: its magnitude in bits, times 16. A sum of plain magnitudes makes files of
 # screenshots 5 % larger, those of photos 0 to 1 %.
 _COSTS = np.rint(16 * np.log2(1 + np.abs(np.arange(256).astype(np.uint8).view(np.int8).astype(float)))).astype(np.uint8)
+# Cost of two differences, by their bytes as one number: half as many look-ups.
+_PAIR_COSTS = np.add.outer(_COSTS, _COSTS, dtype=np.uint16).ravel()
 
 
 def filter_rows(rows: Bytes, above: Bytes | None, pixel_bytes: int) -> Bytes:
@@ -32,8 +35,7 @@ def filter_rows(rows: Bytes, above: Bytes | None, pixel_bytes: int) -> Bytes:
     known[1:, pixel_bytes:] = rows
     if above is not None:
         known[:1, pixel_bytes:] = above
-    # Each byte with those to its left, above it, and above left.
-    neighbours = known[1:, pixel_bytes:], known[1:, :-pixel_bytes], known[:-1, pixel_bytes:], known[:-1, :-pixel_bytes]
+    neighbours = _neighbours(known[1:], known[:-1], pixel_bytes)
     chosen = _choose(*neighbours)
     filtered = np.empty((count, 1 + n_bytes), np.uint8)
     filtered[:, 0] = chosen
@@ -42,16 +44,28 @@ def filter_rows(rows: Bytes, above: Bytes | None, pixel_bytes: int) -> Bytes:
         if len(where) == count:
             filtered[:, 1:] = _apply(kind, *neighbours)
         else:
-            filtered[where, 1:] = _apply(kind, *(array[where] for array in neighbours))
+            filtered[where, 1:] = _apply(kind, *_neighbours(known[where + 1], known[where], pixel_bytes))
     return filtered
+
+
+def _neighbours(rows: Bytes, above: Bytes, pixel_bytes: int) -> tuple[Bytes, Bytes, Bytes, Bytes]:
+    """Return each byte with those to its left, above it, and above left. Both arrays begin with a pixel of zeros."""
+    return rows[:, pixel_bytes:], rows[:, :-pixel_bytes], above[:, pixel_bytes:], above[:, :-pixel_bytes]
 
 
 def _choose(*neighbours: Bytes) -> npt.NDArray[np.intp]:
     """Return the number of the filter with the cheapest differences for each row, [h]."""
-    step = SAMPLE_STEP if neighbours[0].shape[1] >= MIN_SAMPLED_BYTES else 1
+    step = next(step for min_bytes, step in _SAMPLE_STEPS if neighbours[0].shape[1] >= min_bytes)
     sample = [np.ascontiguousarray(array[:, ::step]) for array in neighbours]
-    costs = [_COSTS[_apply(kind, *sample)].sum(axis=1, dtype=np.uint32) for kind in range(PAETH + 1)]
+    costs = [_sum_costs(_apply(kind, *sample)) for kind in range(PAETH + 1)]
     return np.argmin(costs, axis=0)
+
+
+def _sum_costs(differences: Bytes) -> npt.NDArray[np.uint32]:
+    """Return the cost of each row, [h]."""
+    even = differences.shape[1] // 2 * 2
+    pairs = _PAIR_COSTS.take(np.ascontiguousarray(differences[:, :even]).view(np.uint16)).sum(axis=1, dtype=np.uint32)
+    return pairs if even == differences.shape[1] else pairs + _COSTS[differences[:, -1]]
 
 
 def _apply(kind: int, byte: Bytes, left: Bytes, up: Bytes, up_left: Bytes) -> Bytes:
@@ -76,29 +90,21 @@ def _average(left: Bytes, up: Bytes) -> Bytes:
 def _predict_paeth(left: Bytes, up: Bytes, up_left: Bytes) -> Bytes:
     """Return whichever of the three is closest to left + up - up_left; of equals, the first.
 
-    The distances of `left` and `up` are |up - up_left| and |left - up_left|. That of `up_left` is the difference of the
-    two if it lies between `left` and `up`. Otherwise it is their sum, and so never the smallest.
+    `up_left` is clipped to the range of the other two: beyond it, the end that is farther from it is closest anyway.
+    The distance of `low` is then `high` - `up_left`, that of `high` is `up_left` - `low`, and that of `up_left` is the
+    difference of these two. So an end is closest if `up_left` is at least twice as far from it as from the other end.
     """
     low, high = np.minimum(left, up), np.maximum(left, up)
-    from_left = np.maximum(up, up_left)
-    from_left -= np.minimum(up, up_left)
-    from_up = np.maximum(left, up_left)
-    from_up -= np.minimum(left, up_left)
-    takes_left = from_left <= from_up
-    takes_up_left = up_left > low
-    takes_up_left &= up_left < high
-    nearest = np.minimum(from_left, from_up, out=low)
-    from_up_left = np.maximum(from_left, from_up, out=high)
-    from_up_left -= nearest
-    takes_up_left &= nearest > from_up_left
-    return _select(takes_up_left, up_left, _select(takes_left, left, up))
-
-
-def _select(condition: npt.NDArray[np.bool_], one: Bytes, other: Bytes) -> Bytes:
-    """Return `one` where the condition holds, else `other`: in a third of the time of `np.where`."""
-    mask = condition.view(np.uint8)
-    np.negative(mask, out=mask)  # 255 or 0
-    selected = one ^ other
-    selected &= mask
-    selected ^= other
-    return selected
+    predicted = np.maximum(up_left, low)
+    np.minimum(predicted, high, out=predicted)
+    above = np.subtract(high, predicted, out=high)
+    below = np.subtract(predicted, low, out=low)
+    half = below // 2
+    takes_low = (above <= half).view(np.uint8)
+    np.floor_divide(above, 2, out=half)
+    takes_high = (below <= half).view(np.uint8)
+    below *= takes_low
+    above *= takes_high
+    predicted -= below
+    predicted += above
+    return predicted

@@ -64,6 +64,17 @@ def test_rows_can_be_restored(pixel_bytes: int, has_row_above: bool) -> None:
     assert (unfilter(filtered, above, pixel_bytes) == rows).all()
 
 
+@pytest.mark.parametrize(("pixel_bytes", "columns"), [(1, 6_001), (3, 2_006), (4, 1_501)])
+def test_wide_rows_can_be_restored(pixel_bytes: int, columns: int) -> None:
+    generator = np.random.default_rng(columns)
+    smooth = np.cumsum(generator.integers(-3, 4, (4, columns * pixel_bytes)), axis=0).astype(np.uint8)
+    rows = np.concatenate([smooth, generator.integers(0, 256, smooth[:1].shape, np.uint8)])
+
+    filtered = filter_rows(rows, None, pixel_bytes)
+
+    assert (unfilter(filtered, None, pixel_bytes) == rows).all()
+
+
 def test_each_row_has_the_filter_that_suits_it() -> None:
     generator = np.random.default_rng(0)
     noise = generator.integers(0, 256, 3_000, np.uint8)
