@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import litserve  # type: ignore[import-not-found]
+import litserve
 import torch
-from fastapi import Request, Response  # type: ignore[import-not-found]
+from fastapi import Request, Response
 from torch import Tensor
 
 from benchmarks.flask_peer import Upscaler, read_png, write_png

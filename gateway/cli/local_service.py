@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 import uuid
 from dataclasses import replace
@@ -23,17 +24,23 @@ from gateway.jobs.queue import Capacity, JobQueue
 from gateway.jobs.runner import JobRunner
 from gateway.problems import Problem
 
+# Small images at once: enough for the backend to batch them while others are decoded and encoded.
+_MAX_AT_ONCE = 8
+
 
 class LocalService:
     """Starts the backend for the first image. A context manager that ends it."""
 
     name = "here"
+    max_at_once = _MAX_AT_ONCE
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         # Without the ports for Triton clients: they belong to a running `superres serve`.
         self._backend_settings = replace(settings, triton_grpc_port=0, triton_http_port=0)
         self._backend: Backend | None = None
+        self._runner: JobRunner | None = None
+        self._lock = threading.Lock()
         # A running `superres serve` may use the same folder, and must keep its own log.
         self._log_path = Path(settings.state_dir) / f"triton-{secrets.token_hex(4)}.log"
         self._keeps_log = False
@@ -42,6 +49,8 @@ class LocalService:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._runner is not None:
+            self._runner.shut_down()  # after Ctrl-C small images may still be at work
         if self._backend is not None:
             self._backend.close()
         if not self._keeps_log:  # it says why something failed
@@ -55,7 +64,7 @@ class LocalService:
             report.show_bands(progress.bands_done, progress.bands)
 
         try:
-            job = self._runner(report).submit(request, uuid.uuid4().hex[:16])
+            job = self._start(report).submit(request, uuid.uuid4().hex[:16])
             result = job.run(show)
         except (BackendError, EmbeddedServerError) as error:  # it does not start, so the other images would fail too
             self._keeps_log = True
@@ -79,12 +88,15 @@ class LocalService:
             sink.write(result.data)
         return facts
 
-    def _runner(self, report: ProgressReport) -> JobRunner:
-        if self._backend is None:
-            self._backend = embedded.make_backend(self._backend_settings, self._log_path.name)
-            if isinstance(self._backend, embedded.EmbeddedBackend):
-                report.say("Starting the embedded Triton ...")
-                self._backend.wait_until_ready(time.monotonic() + embedded.READY_LIMIT_S)
-                report.begin_work()
-        queue = JobQueue(Capacity(running=1, waiting=0))
-        return JobRunner(self._backend, queue, deadline_s=self.settings.deadline_s)
+    def _start(self, report: ProgressReport) -> JobRunner:
+        with self._lock:
+            if self._backend is None:
+                self._backend = embedded.make_backend(self._backend_settings, self._log_path.name)
+                if isinstance(self._backend, embedded.EmbeddedBackend):
+                    report.say("Starting the embedded Triton ...")
+                    self._backend.wait_until_ready(time.monotonic() + embedded.READY_LIMIT_S)
+                    report.begin_work()
+            if self._runner is None:
+                queue = JobQueue(Capacity(running=1, waiting=_MAX_AT_ONCE, small_per_running=_MAX_AT_ONCE))
+                self._runner = JobRunner(self._backend, queue, deadline_s=self.settings.deadline_s)
+            return self._runner

@@ -44,6 +44,8 @@ _STEP_S = 1.0
 class RemoteService:
     """A running gateway. A context manager, like the service of this machine."""
 
+    max_at_once = 1  # its queue is shared with other clients
+
     def __init__(
         self, url: str, key: str, parameters: Mapping[str, str], *, sleep: Callable[[float], None] = time.sleep
     ) -> None:

@@ -57,7 +57,12 @@ Save = Callable[[Facts], AbstractContextManager[ResultWriter]]
 
 
 class UpscaleService(Protocol):
-    """Upscales one image at a time."""
+    """Upscales images."""
+
+    @property
+    def max_at_once(self) -> int:
+        """Maximum number of threads that may call `upscale` at the same time, for small images."""
+        ...
 
     @property
     def settings(self) -> Settings:

@@ -9,7 +9,9 @@ import math
 import shlex
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ from gateway.cli.service import Facts, ResultWriter, ServiceError, UpscaleError,
 from gateway.cli.sources import STANDARD_STREAM, FoundSources, Source, SourceError, find_sources
 from gateway.cli.targets import TargetError, WriteError, read_target
 from gateway.config.settings import Settings
-from gateway.jobs.options import parse_options
+from gateway.jobs.options import SMALL_IMAGE_PIXELS, parse_options
 from gateway.problems import Problem
 
 EXIT_OK = 0
@@ -35,6 +37,9 @@ EXIT_REJECTED = 3
 EXIT_BACKEND = 4
 # Added to the number of the signal that ended the command, as shells do: 130 after Ctrl-C.
 EXIT_SIGNAL = 128
+
+# Larger files of small images are upscaled alone, so that several at once take little memory.
+_SMALL_FILE_BYTES = 1 << 20
 
 # Errors of one image. The others are still upscaled.
 _ONE_IMAGE = (InputFileError, WriteError, UpscaleError, Problem)
@@ -132,8 +137,17 @@ def _read_batch(
     return Batch(found.sources, target, options, service.settings, flags.overwrite, flags.skip_existing), found
 
 
+@dataclass(frozen=True)
+class _Made:
+    """A result that was written."""
+
+    facts: Facts
+    path: str
+    pixels: int
+
+
 class _Run:
-    """Upscales the images of a batch, one after the other."""
+    """Upscales the images of a batch and reports them in their order."""
 
     def __init__(self, batch: Batch, service: UpscaleService, pace: Pace, report: ProgressReport, resume: str) -> None:
         """`resume` is a sentence on how to go on after an interruption."""
@@ -174,23 +188,44 @@ class _Run:
         return self._exit_code
 
     def _upscale_all(self) -> None:
-        for source in self._batch.sources:
-            self._report.begin_image(str(source), math.prod(read_sides(source)))
-            was_upscaled = False
-            try:
-                self._upscale(source)
-                was_upscaled = True
-            except AlreadyDone as done:
-                self._counts.existing += 1
-                self._report.say(f"{source}: left out, {done}.")
-            except _ONE_IMAGE as error:
-                is_service_fault = isinstance(error, UpscaleError) and error.is_service_fault
-                self._fail(f"{source}: {error}", EXIT_BACKEND if is_service_fault else EXIT_REJECTED)
-                if isinstance(error, WriteError) and error.is_final:
-                    raise
-            self._report.end_image(was_upscaled=was_upscaled)
+        """Upscale the images. After the first, small ones are sent several at once: they share batches of the backend.
 
-    def _upscale(self, source: Source) -> None:
+        The first says how fast the backend is, and starts it.
+        """
+        sources, at_once = self._batch.sources, self._service.max_at_once
+        pool = ThreadPoolExecutor(at_once, thread_name_prefix="small-image")
+        sent: deque[Future[_Made]] = deque()  # of this source and of those after it
+        try:
+            for number, source in enumerate(sources):
+                while number and at_once > 1 and len(sent) < at_once and _is_small(sources, number + len(sent)):
+                    sent.append(pool.submit(self._make, sources[number + len(sent)], ProgressReport(is_quiet=True)))
+                self._upscale(source, sent.popleft() if sent else None)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._counts.upscaled += sum(_has_result(future) for future in sent)
+
+    def _upscale(self, source: Source, sent: Future[_Made] | None) -> None:
+        """Upscale an image, or wait for one that was sent; report it."""
+        self._report.begin_image(str(source), math.prod(read_sides(source)))
+        was_upscaled = False
+        try:
+            made = sent.result() if sent else self._make(source, self._report)
+            was_upscaled = True
+            self._report.show_bands(1, 1)
+        except AlreadyDone as done:
+            self._counts.existing += 1
+            self._report.say(f"{source}: left out, {done}.")
+        except _ONE_IMAGE as error:
+            is_service_fault = isinstance(error, UpscaleError) and error.is_service_fault
+            self._fail(f"{source}: {error}", EXIT_BACKEND if is_service_fault else EXIT_REJECTED)
+            if isinstance(error, WriteError) and error.is_final:
+                raise
+        self._report.end_image(was_upscaled=was_upscaled)
+        if was_upscaled:
+            self._describe(source, made, is_alone=sent is None)
+
+    def _make(self, source: Source, report: ProgressReport) -> _Made:
+        """Upscale an image and write the result. Called from several threads for small images."""
         request = self._batch.prepare(source)
         written: list[str] = []
 
@@ -199,11 +234,15 @@ class _Run:
             written.append(str(target if target.is_stream else self._batch.destination(source, facts.filename)))
             return self._batch.open_result(source, facts.filename)
 
-        facts = self._service.upscale(request, save, self._report)
+        facts = self._service.upscale(request, save, report)
+        return _Made(facts, written[-1], request.pixels)
+
+    def _describe(self, source: Source, made: _Made, *, is_alone: bool) -> None:
+        facts = made.facts
         self._counts.upscaled += 1
-        if facts.work_s is not None:
-            self._pace.note(facts.variant, request.pixels, facts.work_s)
-        self._report.say(f"{source} -> {written[-1]}  {facts.width}x{facts.height}  {facts.seconds:.1f} s")
+        if facts.work_s is not None and is_alone:  # next to others an image waits for theirs
+            self._pace.note(facts.variant, made.pixels, facts.work_s)
+        self._report.say(f"{source} -> {made.path}  {facts.width}x{facts.height}  {facts.seconds:.1f} s")
         for note in facts.notes:
             self._report.say(f"  {note}")
 
@@ -218,6 +257,21 @@ class _Run:
         parts += [f"{counts.existing} there already"] if counts.existing else []
         parts += [f"{counts.failed} failed"] if counts.failed else []
         return ", ".join(parts) + "."
+
+
+def _is_small(sources: Sequence[Source], number: int) -> bool:
+    """Return whether there is such a source, and whether the backend runs it in one batch with others."""
+    if number >= len(sources) or sources[number].is_standard_input:
+        return False
+    try:
+        is_small_file = sources[number].path.stat().st_size <= _SMALL_FILE_BYTES
+    except OSError:
+        return False
+    return is_small_file and 0 < math.prod(read_sides(sources[number])) <= SMALL_IMAGE_PIXELS
+
+
+def _has_result(sent: Future[_Made]) -> bool:
+    return sent.done() and not sent.cancelled() and sent.exception() is None
 
 
 def _describe_resume(arguments: Sequence[str], batch: Batch) -> str:
