@@ -6,6 +6,7 @@ import re
 
 from gateway.preflight.check_result import Check, CheckResult, CheckResults, parse_version, require_version
 from gateway.preflight.image_volumes import image_volumes
+from gateway.preflight.keda import ingress_namespace, keda_definitions, keda_interceptor, keda_services
 from gateway.preflight.kubectl import ClusterReader, ForbiddenError, Manifest
 from gateway.preflight.overlay import PLACEHOLDER_DIGEST, Overlay, gpus, pod_spec
 
@@ -31,7 +32,7 @@ def run(overlay: Overlay, cluster: ClusterReader) -> CheckResults:
 
 
 def kubernetes_version(_: Overlay, cluster: ClusterReader) -> CheckResults:
-    """Kubernetes is recent enough for Knative."""
+    """Kubernetes is recent enough for Knative, and for the manifests."""
     found = cluster.read("version") or {}
     version = parse_version(f"{found.get('major')}.{found.get('minor')}")
     yield require_version("Kubernetes", version, MIN_KUBERNETES, "Upgrade the cluster.")
@@ -225,6 +226,10 @@ CHECKS: tuple[Check, ...] = (
     timeouts,
     ingress,
     domain,
+    keda_definitions,
+    keda_services,
+    keda_interceptor,
+    ingress_namespace,
     namespaces,
     secrets,
     images,

@@ -20,8 +20,8 @@ LABELS = {"ok": "ok", "warning": "warning", "error": "ERROR", "unknown": "unknow
 def preflight(folder: Path, context: str) -> None:
     """Compare the overlay in FOLDER, such as k8s/overlays/gpu, with the cluster that kubectl is set up for.
 
-    Reads versions, Knative's settings, namespaces, Secrets (only which entries they have), nodes and storage, and
-    says what `kubectl apply -k FOLDER` would fail at. Changes nothing.
+    Reads versions, settings of Knative or objects of KEDA, namespaces, Secrets (only which entries they have), nodes
+    and storage, and says what `kubectl apply -k FOLDER` would fail at. Changes nothing.
 
     Exit code: 0 nothing is missing, 1 the cluster could not be read, 3 something is missing.
     """

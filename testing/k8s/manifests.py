@@ -14,11 +14,13 @@ import yaml
 from testing.data import ROOT
 
 K8S = ROOT / "k8s"
+# With Knative.
 OVERLAYS = ("gpu", "gpu-node-at-zero", "cpu", "replicas", "cloud-run")
 CLUSTER_OVERLAYS = tuple(name for name in OVERLAYS if name != "cloud-run")
+KEDA_OVERLAY = "overlays/keda"
 OTHERS = ("prepull", "monitoring")
 KNATIVE = "serving.knative.dev/v1"
-ALL = (*(f"overlays/{name}" for name in OVERLAYS), *OTHERS)
+ALL = (*(f"overlays/{name}" for name in OVERLAYS), KEDA_OVERLAY, *OTHERS)
 
 Manifest = dict[str, Any]
 
@@ -79,11 +81,11 @@ def find_service(folder: str, name: str) -> Manifest:
 
 
 def revision(manifest: Manifest) -> Manifest:
-    """Return the RevisionSpec of a Knative Service."""
+    """Return the RevisionSpec of a Knative Service, or the PodSpec of a Deployment."""
     spec: Manifest = manifest["spec"]["template"]["spec"]
     return spec
 
 
 def environment(manifest: Manifest) -> dict[str, str]:
-    """Return the environment of a Knative Service's container."""
+    """Return the environment of the only container of a Knative Service or a Deployment."""
     return {row["name"]: row["value"] for row in revision(manifest)["containers"][0].get("env", [])}

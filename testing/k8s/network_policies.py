@@ -18,6 +18,8 @@ class PodSelector:
 
     namespace: str
     labels: dict[str, str] = field(default_factory=dict)
+    namespace_labels: dict[str, str] = field(default_factory=dict)
+    """Those in addition to its name."""
 
 
 def may_reach(
@@ -77,7 +79,7 @@ def _matches_peer(peers: list[dict[str, Any]] | None, pod: PodSelector, namespac
         if "ipBlock" in peer:
             raise NotImplementedError("no policy of the project uses ipBlock")
         is_same_namespace = pod.namespace == namespace
-        names = {"kubernetes.io/metadata.name": pod.namespace}
+        names = {"kubernetes.io/metadata.name": pod.namespace, **pod.namespace_labels}
         in_namespace = _matches(peer["namespaceSelector"], names) if "namespaceSelector" in peer else is_same_namespace
         if in_namespace and _matches(peer.get("podSelector", {}), pod.labels):
             return True

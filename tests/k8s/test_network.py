@@ -7,13 +7,12 @@ not listed is denied, also for pods that differ from an allowed one only in name
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
+from testing.k8s.connection_table import ConnectionTable, spoil
 from testing.k8s.manifests import CLUSTER_OVERLAYS, render
-from testing.k8s.network_policies import PodSelector, Policy, may_enter, may_leave, may_reach
+from testing.k8s.network_policies import PodSelector, Policy, may_reach
 
 COMPONENT, NAME = "app.kubernetes.io/component", "app.kubernetes.io/name"
 OURS = {
@@ -101,26 +100,20 @@ def render_policies(overlay: str) -> list[Policy]:
     return [manifest for manifest in render(f"overlays/{overlay}") if manifest["kind"] == "NetworkPolicy"]
 
 
-def differences(policies: list[Policy]) -> Iterator[str]:
-    """Yield each connection for which the policies differ from the table."""
-    for target in (*sorted(GUARDED), "webhook", "kourier's other"):
-        for source, pod in PODS.items():
-            for port, protocol in PROBED_PORTS:
-                listed = protocol == "TCP" and port in ENTER.get((source, target), ())
-                if may_enter(pod, PODS[target], port, policies, protocol) != (listed or target not in GUARDED):
-                    yield f"{source} into {target}:{port}/{protocol}"
-    for source in (*OURS, "the internet"):
-        for target, pod in PODS.items():
-            for port, protocol in PROBED_PORTS:
-                listed = protocol == "TCP" and port in LEAVE.get((source, target), ())
-                expected = listed or source not in OURS or (target == "dns" and port == 53)
-                if may_leave(PODS[source], pod, port, policies, protocol) != expected:
-                    yield f"{source} out to {target}:{port}/{protocol}"
+TABLE = ConnectionTable(
+    pods=PODS,
+    ports=tuple(PROBED_PORTS),
+    ours=tuple(OURS),
+    guarded=tuple(sorted(GUARDED)),
+    unguarded=("webhook", "kourier's other"),
+    enter=ENTER,
+    leave=LEAVE,
+)
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
 def test_only_listed_connections_are_allowed(overlay: str) -> None:
-    assert list(differences(render_policies(overlay))) == []
+    assert list(TABLE.differences(render_policies(overlay))) == []
 
 
 @pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
@@ -129,53 +122,19 @@ def test_path_from_client_to_backend_is_open(overlay: str) -> None:
     assert all(may_reach(PODS[source], PODS[target], port, policies) for source, target, port in WAY)
 
 
-def spoil(policies: list[Policy]) -> Iterator[tuple[str, list[Policy]]]:
-    """Yield copies of the policies, each with one selector or list emptied or one rule or port removed, and a name."""
-
-    def edit(number: int, path: tuple[str | int, ...], *, to: Any = None) -> list[Policy]:
-        changed = copy.deepcopy(policies)
-        *parents, last = path
-        at: Any = changed[number]["spec"]
-        for key in parents:
-            at = at[key]
-        if to is None:
-            del at[last]
-        else:
-            at[last] = to
-        return changed
-
-    for number, policy in enumerate(policies):
-        name, spec = policy["metadata"]["name"], policy["spec"]
-        if spec["podSelector"]:
-            yield f"{name}: podSelector emptied", edit(number, ("podSelector",), to={})
-        for direction, peers in (("ingress", "from"), ("egress", "to")):
-            for at, rule in enumerate(spec.get(direction, [])):
-                where = f"{name}: {direction} {at}"
-                yield f"{where}: removed", edit(number, (direction, at))
-                yield f"{where}: ports emptied", edit(number, (direction, at, "ports"), to=[])
-                for which in range(len(rule["ports"])):
-                    yield f"{where}: port {which} removed", edit(number, (direction, at, "ports", which))
-                if peers in rule:
-                    yield f"{where}: peers emptied", edit(number, (direction, at, peers), to=[])
-                for which, peer in enumerate(rule.get(peers, [])):
-                    for selector in peer:
-                        path = (direction, at, peers, which, selector)
-                        yield f"{where}: {selector} of peer {which} emptied", edit(number, path, to={})
-
-
 SPOILT = dict(spoil(render_policies("gpu")))
 
 
 @pytest.mark.parametrize("fault", SPOILT)
 def test_every_emptied_selector_or_list_is_noticed(fault: str) -> None:
     """The counter-examples: removing any part of a policy changes some connection."""
-    assert next(differences(SPOILT[fault]), None), f"nobody sees it: {fault}"
+    assert next(TABLE.differences(SPOILT[fault]), None), f"nobody sees it: {fault}"
 
 
 @pytest.mark.parametrize("removed", [policy["metadata"]["name"] for policy in render_policies("gpu")])
 def test_every_policy_is_needed(removed: str) -> None:
     rest = [policy for policy in render_policies("gpu") if policy["metadata"]["name"] != removed]
-    assert next(differences(rest), None)
+    assert next(TABLE.differences(rest), None)
 
 
 def test_policy_opened_by_mistake_is_seen() -> None:
@@ -184,4 +143,4 @@ def test_policy_opened_by_mistake_is_seen() -> None:
     backend["spec"]["ingress"].append(
         {"from": [{"namespaceSelector": {}}], "ports": [{"port": 8013, "protocol": "TCP"}]}
     )
-    assert "gateway of shop into backend:8013/TCP" in differences(policies)
+    assert "gateway of shop into backend:8013/TCP" in TABLE.differences(policies)

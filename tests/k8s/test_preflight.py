@@ -6,7 +6,6 @@ import copy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,65 +13,22 @@ from click.testing import CliRunner, Result
 from gateway.cli.main import cli
 from gateway.preflight import checks
 from gateway.preflight.check_result import CheckResult
-from gateway.preflight.kubectl import Manifest
 from gateway.preflight.overlay import FLAGS_BY_FIELD, FLAGS_BY_VOLUME, Overlay
 from testing.k8s.api_server import serve_api, write_kubeconfig
+from testing.k8s.clusters import (
+    CONFIG,
+    FLAG_ENTRIES,
+    KNATIVE,
+    Change,
+    Objects,
+    StoredCluster,
+    ready_cluster,
+    with_data,
+    with_object,
+    without,
+)
 from testing.k8s.knative_admission import FLAGS, VOLUME_FLAGS
 from testing.k8s.manifests import CLUSTER_OVERLAYS, K8S, find_kubectl, render
-
-KNATIVE = "/api/v1/namespaces/knative-serving"
-CONFIG = f"{KNATIVE}/configmaps"
-SECRETS = ("api-key", "form-secret", "gateway-blocks", "gateway-keys", "model-key")
-FLAG_ENTRIES = {"kubernetes.podspec-nodeselector": "enabled", "kubernetes.podspec-tolerations": "allowed"}
-GPU_LABEL = {"nvidia.com/gpu.present": "true"}
-
-Objects = dict[str, Any]
-Change = Callable[[Objects], None]
-
-
-def ready_cluster() -> Objects:
-    """Return a cluster in which every overlay can be applied."""
-    namespace = {"metadata": {"labels": {"app.kubernetes.io/version": "1.23.0"}}}
-    objects: Objects = {
-        "/version": {"major": "1", "minor": "36+"},
-        KNATIVE: namespace,
-        "/api/v1/namespaces/kourier-system": {"metadata": {}},
-        "/api/v1/namespaces/superres": {"metadata": {}},
-        "/api/v1/namespaces/kourier-system/services/kourier": {
-            "spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
-        },
-        f"{CONFIG}/config-features": {"data": {"_example": "text", **FLAG_ENTRIES}},
-        f"{CONFIG}/config-network": {
-            "data": {"ingress-class": "kourier.ingress.networking.knative.dev", "external-domain-tls": "Enabled"}
-        },
-        f"{CONFIG}/config-kourier": {"data": {"use-remote-address": "true"}},
-        f"{CONFIG}/config-domain": {"data": {"example.org": ""}},
-        "/api/v1/nodes": {
-            "metadata": {},
-            "items": [{"metadata": {"labels": GPU_LABEL}, "status": {"allocatable": {"nvidia.com/gpu": "1"}}}],
-        },
-        "/apis/storage.k8s.io/v1/storageclasses": {
-            "metadata": {},
-            "items": [{"metadata": {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}}],
-        },
-    }
-    for name in SECRETS:
-        objects[f"/api/v1/namespaces/superres/secrets/{name}"] = {"data": {"latest": "c2VjcmV0LXZhbHVl"}}
-    return objects
-
-
-class StoredCluster:
-    """Serves objects by API path, without kubectl, which takes 0.1 s for each."""
-
-    def __init__(self, objects: Objects) -> None:
-        self.objects = objects
-
-    def read(self, *path: str) -> Manifest | None:
-        found: Manifest | None = self.objects.get("/" + "/".join(path))
-        return found
-
-    def read_items(self, *path: str) -> list[Manifest]:
-        return list((self.read(*path) or {})["items"])
 
 
 def run_checks(overlay: str, objects: Objects) -> list[CheckResult]:
@@ -105,7 +61,7 @@ def preflight(tmp_path: Path, pinned: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return run
 
 
-@pytest.mark.parametrize("overlay", CLUSTER_OVERLAYS)
+@pytest.mark.parametrize("overlay", [*CLUSTER_OVERLAYS, "keda"])
 def test_ready_cluster_lacks_nothing(overlay: str) -> None:
     assert {finding.level for finding in run_checks(overlay, ready_cluster())} == {"ok"}
 
@@ -118,18 +74,6 @@ def test_command_reads_the_cluster_by_kubectl_and_prints_no_secret(preflight: Ca
     assert "Next: kubectl apply -k" in result.output
     assert "c2VjcmV0" not in result.output
     assert "secret-value" not in result.output
-
-
-def without(path: str) -> Change:
-    return lambda objects: objects.pop(path)
-
-
-def with_data(name: str, **entries: str) -> Change:
-    return lambda objects: objects.__setitem__(f"{CONFIG}/{name}", {"data": entries})
-
-
-def with_object(path: str, value: Any) -> Change:
-    return lambda objects: objects.__setitem__(path, value)
 
 
 MISSING = [

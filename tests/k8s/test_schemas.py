@@ -19,8 +19,8 @@ SERVICES = [
     for manifest in render(f"overlays/{overlay}")
     if manifest["apiVersion"] == KNATIVE
 ]
-# The Prometheus operator's kinds are not in kubernetes-validate; test_monitoring.py checks them.
-FOREIGN = {"monitoring.coreos.com/v1"}
+# These kinds are not in kubernetes-validate; test_monitoring.py and test_keda.py check them.
+FOREIGN = {"monitoring.coreos.com/v1", "http.keda.sh/v1beta1", "keda.sh/v1alpha1"}
 
 
 @pytest.mark.parametrize("folder", ALL)
