@@ -24,7 +24,7 @@ pytest.register_assert_rewrite("testing")
 pytest_plugins = ["testing.fixtures"]
 
 # A test that begins this many seconds before a month's end would see the usage of two months.
-MONTH_END_S = 120.0
+MONTH_END_S = 240.0
 
 # What the tests of a folder start, and what a fixture starts for any test that uses it.
 FOLDER_MARKERS = {

@@ -8,6 +8,7 @@ import { loadKept, storeKept } from "./kept.js";
 import { megapixels, number } from "./format.js";
 import { startSlide } from "./hero.js";
 import { Options, allowedPixels, plan } from "./options.js";
+import { keepClicks } from "./press.js";
 import { saveZip } from "./take.js";
 import { t } from "./text.js";
 
@@ -183,8 +184,8 @@ async function judge(job, header) {
   if (!error) return job.checked(header, "") ?? job.showWays([]);
   const factor = header.type ? options.findSmaller(header, (made) => !findUploadError(job.file, header, { ...limits, allowed: allowedPixels(made, limits) })) : null;
   const others = factor ? [[t("refit.instead", { factor }), () => options.chooseSize(factor)]] : [];
-  const { refit } = await import("./refit.js");
-  return refit(job, header, error, applied, others);
+  const { refit } = await import("./refit.js").catch(() => ({ refit: null })); // offline, or the server has gone
+  return refit ? refit(job, header, error, applied, others) : job.checked(header, error) ?? job.showWays(others);
 }
 
 /** Check images again whose limit another variant or size has changed, once the checks that run are finished. */
@@ -214,12 +215,12 @@ async function addJobs(files, isCached) {
   jobs.push(...added);
   list.append(...added.map((job) => job.element));
   refresh();
+  added[0]?.element.scrollIntoView({ block: "nearest" }); // not after the checks: the user may have scrolled on to the button
   await Promise.all(added.map(check));
   const valid = added.filter((job) => job.isWaiting);
   options.suggest(waitingTypes());
   if (valid.length && !isCached) backend.wake();
   else if (added.length && !valid.length) added[0].find(".job-name").focus();
-  added[0]?.element.scrollIntoView({ block: "nearest" });
   if (files.length > accepted.length) showError(t("work.full", { max: MAX_JOBS }));
 }
 
@@ -286,6 +287,7 @@ zip.addEventListener("click", async () => {
 
 document.documentElement.classList.add("is-live");
 startSlide(document.getElementById("slide"));
+keepClicks();
 input.accept += ",image/svg+xml"; // converted before the upload
 input.multiple = true;
 input.addEventListener("change", async () => {

@@ -31,7 +31,7 @@ PHONE_WIDTHS = (320, 360, 375, 430)
 """From the smallest phones in use to the largest, in CSS pixels."""
 
 
-WAIT_MS = 60_000
+WAIT_MS = 120_000
 
 
 LAUNCH_MS = 180_000

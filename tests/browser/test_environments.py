@@ -86,7 +86,7 @@ def test_phone_needs_no_horizontal_scrolling(make_page: MakePage, gateway: Scrip
     assert overflow() == 0
     gateway.script.plays.append((Bands(1, 1, 3), Gate("half"), Bands(2, 3, 3), Whole()))
     choose(page, file("an image with a name that is long enough to need a second line.png", HARBOUR))
-    page.tap("#go")
+    start(page)
     await_state(page, "working")
     assert overflow() == 0
     gateway.script.open("half")

@@ -14,7 +14,7 @@ from playwright.sync_api import Frame, Page, Playwright, expect
 
 from testing.browser.chromium import PHONE, STORAGE, MakePage, frugal_page, press_until
 from testing.browser.front import FrontServer
-from testing.browser.page_states import BUTTERFLY, HARBOUR, choose, file, press_in_front
+from testing.browser.page_states import BUTTERFLY, HARBOUR, choose, file, press_in_front, start
 from testing.images import draw_photo, encode_png
 from testing.stack import (
     Stack,
@@ -98,7 +98,7 @@ def test_upload_boots_triton_and_downloads_the_result(make_page: MakePage, sleep
     page.route("**/api/v1/wake", lambda route: route.fulfill(status=202, json={"state": "asleep"}))
 
     choose(page, file("harbour.png", HARBOUR))
-    page.click("#go")
+    start(page)
     await_done(page)
 
     seen = page.evaluate("window.seen")
@@ -154,7 +154,7 @@ def test_same_by_keyboard_alone(make_page: MakePage, sleeping: SleepyStack) -> N
 def test_same_on_a_phone(make_page: MakePage, sleeping: SleepyStack) -> None:
     page = make_page(sleeping.stack.url, viewport=PHONE, has_touch=True, is_mobile=True)
     choose(page, file("butterfly.png"))
-    page.tap("#go")
+    start(page)
     await_done(page)
 
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
@@ -168,7 +168,7 @@ def test_stop_ends_tritons_work_and_frees_the_slot(make_page: MakePage, stack: S
     before = triton_metrics(stack)
     page = make_page(stack.url)
     choose(page, file("long.png", encode_png(draw_photo(1300, 800, seed=3))))
-    page.click("#go")
+    start(page)
     wait_for(lambda: count_tiles(stack) >= before[TILES] + 2, "its first tiles")
     page.click(".job-stop")
 
@@ -185,7 +185,7 @@ def test_same_without_javascript(make_page: MakePage, sleeping: SleepyStack) -> 
     page = make_page(sleeping.stack.url, java_script_enabled=False)
     page.set_default_timeout(BOOT_MS)
     choose(page, file("butterfly.png"))
-    page.click("#go")
+    start(page)
 
     expect(page.locator("h1")).to_have_text("Your result", timeout=BOOT_MS)
     with page.expect_download() as download:
