@@ -117,7 +117,7 @@ def _with_knob(service: Service, knob: str, value: float) -> Service:
 
 def _is_wait_short(month: SimulatedMonth) -> bool:
     """Return whether the 99th percentile of latency is at most one and a half boots plus two images of work."""
-    boot_s = month.service.boot_p90_s or month.service.boot_s
+    boot_s = month.service.pull_s + (month.service.boot_p90_s or month.service.boot_s)
     works_s = 2 * (month.service.overhead_s + month.service.seconds_per_megapixel * _max_megapixels(month))
     return month.latency_s(99) <= 1.5 * boot_s + works_s or month.served == 0
 

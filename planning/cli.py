@@ -61,6 +61,12 @@ def _knob(flag: str, field: str, words: str) -> Callable[[Command], Command]:
     "--boot-p90-s", "boot_p90_s", "90th percentile of the boot time in seconds. Default: every boot takes the median."
 )
 @_knob(
+    "--image-gb",
+    "image_gb",
+    "Compressed size of the image in GB. A new node pulls it before the boot. 0: nodes have the image.",
+)
+@_knob("--pull-mb-per-s", "pull_mb_per_s", "MB of the compressed image that a new node pulls and unpacks in a second.")
+@_knob(
     "--seconds-per-image",
     "seconds_per_megapixel",
     "GPU seconds for an image of one megapixel. Other sizes take time in proportion.",

@@ -112,7 +112,8 @@ def trial_record(trial: Trial, price: Price) -> dict[str, Any]:
 def _setting(service: Service) -> str:
     scales = f"scale {service.min_scale}..{service.max_scale or 'any'}"
     tail = f"window {service.window_s} s, retention {service.retention_s:g} s"
-    return f"{tail}, concurrency {service.concurrency}, {scales}, boot {service.boot_s:g} s"
+    pull = f" after a pull of {service.pull_s:g} s on a new node" if service.image_gb else ""
+    return f"{tail}, concurrency {service.concurrency}, {scales}, boot {service.boot_s:g} s{pull}"
 
 
 def _parts(month: SimulatedMonth) -> str:

@@ -50,6 +50,11 @@ class Service:
     """Median boot time of a pod."""
     boot_p90_s: float | None = None
     """90th percentile of the boot time, which is log-normal. None: every boot takes the median."""
+    image_gb: float = 0.0
+    """Size of the image that a new node pulls before the boot, compressed as in the registry, in units of 10^9 bytes.
+    0: nodes have the image."""
+    pull_mb_per_s: float = 100.0
+    """10^6 bytes of the compressed image that a node pulls and unpacks per second (assumed)."""
     seconds_per_megapixel: float = 2.0
     """GPU seconds per megapixel. Assumed for an L4, which was not measured; see docs/how-to/plan-costs.md."""
     overhead_s: float = 0.05
@@ -85,6 +90,11 @@ class Service:
         )
 
     @property
+    def pull_s(self) -> float:
+        """Seconds in which a new node pulls the image."""
+        return 1000 * self.image_gb / self.pull_mb_per_s
+
+    @property
     def is_valid(self) -> bool:
         """Whether each setting is within its limits. Some limits depend on other settings."""
         try:
@@ -104,6 +114,8 @@ class Service:
             ("initial-scale", self.initial_scale, 0, 1000),
             ("boot", self.boot_s, 0.001, 3600),
             ("boot-p90", self.boot_s if self.boot_p90_s is None else self.boot_p90_s, 0.001, 3600),
+            ("image-gb", self.image_gb, 0, 100),
+            ("pull-mb-per-s", self.pull_mb_per_s, 1, 10_000),
             ("seconds-per-image", self.seconds_per_megapixel, 0, 3600),
             ("overhead", self.overhead_s, 0, 3600),
             ("deadline", self.deadline_s, 0.001, 3600),
@@ -192,6 +204,8 @@ def simulate(
         concurrency=service.concurrency,
         drain_ns=to_ns(service.drain_s),
         gpus=service.gpus,
+        pull_ns=to_ns(service.pull_s),
+        linger_ns=to_ns(service.node_linger_s),
     )
     cluster = Cluster(
         revision,
@@ -235,7 +249,7 @@ class _BootTimes:
 
 def _deployment_start_ns(service: Service) -> int:
     """Return a start on an even second that is early enough for the revision to be idle when the traffic begins."""
-    boots_s = 4 * max(service.boot_s, service.boot_p90_s or 0)
+    boots_s = 4 * (service.pull_s + max(service.boot_s, service.boot_p90_s or 0))
     lead_s = boots_s + 4 * service.window_s + service.retention_s + service.drain_s + 700
     return to_ns(-2 * math.ceil(lead_s / 2) + _TICK_PHASE_S)
 

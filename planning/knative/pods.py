@@ -105,9 +105,25 @@ class Pod:
 class Deployment:
     """The pods of one revision: the requested number, limited by the number of GPUs."""
 
-    def __init__(self, *, boot_ns: Callable[[int], int], concurrency: int, drain_ns: int, gpus: int = 0) -> None:
-        """Start without pods. `boot_ns(number)` is the boot time of a pod by number, from 1; `gpus` 0 has no limit."""
+    def __init__(
+        self,
+        *,
+        boot_ns: Callable[[int], int],
+        concurrency: int,
+        drain_ns: int,
+        gpus: int = 0,
+        pull_ns: int = 0,
+        linger_ns: int = 0,
+    ) -> None:
+        """Start without pods.
+
+        `boot_ns(number)` is the boot time of a pod by number, from 1; `gpus` 0 has no limit. On a new node the image is
+        pulled first, for `pull_ns`. A node takes one pod and stays for `linger_ns` after its end.
+        """
         self._boot_ns = boot_ns
+        self._pull_ns = pull_ns
+        self._linger_ns = linger_ns
+        self._nodes: list[Pod] = []
         self._concurrency = concurrency
         self._drain_ns = drain_ns
         self._gpus = gpus
@@ -152,7 +168,21 @@ class Deployment:
             pod = self.waiting_for_gpu.pop(0)
             pod.started_ns = now_ns
             self.booting.append(pod)
-            yield now_ns + self._boot_ns(pod.number), pod
+            yield now_ns + self._find_pull_ns(now_ns, pod) + self._boot_ns(pod.number), pod
+
+    def _find_pull_ns(self, now_ns: int, pod: Pod) -> int:
+        """Place a pod on the node that has been free for longest, or on a new one; return the time of its pull.
+
+        `_nodes` has the last pod of each node. node_time_ns of planning/simulation.py chooses nodes in the same way.
+        """
+        if not self._pull_ns:
+            return 0
+        self._nodes = [last for last in self._nodes if last.ended_ns + self._linger_ns > now_ns]
+        free = min((last for last in self._nodes if last.ended_ns <= now_ns), key=_end, default=None)
+        if free is not None:
+            self._nodes.remove(free)
+        self._nodes.append(pod)
+        return 0 if free is not None else self._pull_ns
 
     def next_gpu_ns(self, now_ns: int) -> int:
         """Return the moment at which the next draining pod frees its GPU; NEVER_NS if no pod waits for it."""
@@ -209,6 +239,10 @@ class Deployment:
 
 def _load(pod: Pod) -> int:
     return pod.load
+
+
+def _end(pod: Pod) -> int:
+    return pod.ended_ns
 
 
 def _age(pod: Pod) -> tuple[int, int]:

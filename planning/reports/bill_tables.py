@@ -15,6 +15,9 @@ PRICE = find_price(DEFAULT_PRICE)
 ORIGINAL = find_price("original")
 SEED = 1
 VISITORS_A_DAY = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+# Compressed sizes of an image in GB (docs/reference/images.md): with and without what is left out of torch, and on top
+# of an image of 6 GB (assumed).
+IMAGES_GB = (2.3, 2.9, 8.9)
 # Sessions simulated for each number of visitors per day. With 1,500 the random error is about 3 %.
 _SESSIONS_SIMULATED = 1500
 _MAX_DAYS = 900
@@ -221,6 +224,26 @@ def make_nodes() -> str:
     return table(("what is billed", "cost", "cold", "p50", "p95"), rows)
 
 
+def make_pulls() -> str:
+    """Return what the size of the image costs if every boot is on a new node, and if nodes stay for a while."""
+    rows = []
+    for label, linger_s in (("a new node for each boot", 0.0), ("nodes stay for 10 min", 600.0)):
+        for image_gb in (0.0, *IMAGES_GB):
+            service = Service(image_gb=image_gb, deadline_s=600, node_linger_s=linger_s)
+            month = trace_simulations("quiet").simulate(service)
+            rows.append(
+                [
+                    f"{label}, " + (f"image of {image_gb:g} GB" if image_gb else "which has the image"),
+                    f"{service.pull_s:.0f} s",
+                    f"${month.dollars(PRICE):.2f}",
+                    f"{month.cold_share:.0%}",
+                    f"{month.latency_s(50):.0f} s",
+                    f"{month.latency_s(95):.0f} s",
+                ]
+            )
+    return table(("nodes", "pull", "cost", "cold", "p50", "p95"), rows)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "prices": make_prices,
     "visit": make_visit,
@@ -229,4 +252,5 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "knobs": make_knobs,
     "budgets": make_budgets,
     "nodes": make_nodes,
+    "pulls": make_pulls,
 }

@@ -67,6 +67,8 @@ def test_every_option_reaches_the_simulation() -> None:
         "--max-scale": ("max_scale", 2),
         "--boot-s": ("boot_s", 9.0),
         "--boot-p90-s": ("boot_p90_s", 19.0),
+        "--image-gb": ("image_gb", 1.5),
+        "--pull-mb-per-s": ("pull_mb_per_s", 250.0),
         "--seconds-per-image": ("seconds_per_megapixel", 0.5),
         "--deadline-s": ("deadline_s", 99.0),
         "--queue-size": ("queue_size", 5),

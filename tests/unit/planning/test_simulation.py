@@ -25,6 +25,8 @@ services = st.builds(
     min_scale=st.sampled_from([0, 0, 1]),
     boot_s=st.sampled_from([1.0, 12.0, 40.0]),
     boot_p90_s=st.sampled_from([None, 60.0]),
+    image_gb=st.sampled_from([0.0, 0.0, 2.0]),
+    node_linger_s=st.sampled_from([0.0, 300.0]),
     seconds_per_megapixel=st.sampled_from([0.1, 2.0, 9.0]),
     queue_size=st.sampled_from([0, 2, 32]),
     deadline_s=st.sampled_from([10.0, 60.0, 120.0]),
@@ -232,6 +234,28 @@ def test_lingering_node_is_billed_once() -> None:
     assert far.linger_s == 1200
 
 
+def test_only_a_new_node_pulls_the_image() -> None:
+    moments = (100, 500, 5000)
+    plain = simulate(Service(node_linger_s=600), images_at(*moments))
+    pulled = simulate(Service(node_linger_s=600, image_gb=2.5, pull_mb_per_s=100), images_at(*moments))
+    without_nodes = simulate(Service(image_gb=2.5, pull_mb_per_s=100), images_at(*moments))
+
+    assert (plain.boots, pulled.boots, without_nodes.boots) == (3, 3, 3)
+    assert pulled.boot_s == pytest.approx(plain.boot_s + 2 * 25)
+    assert without_nodes.boot_s == pytest.approx(plain.boot_s + 3 * 25)
+    assert pulled.latencies_s[-1] == pytest.approx(plain.latencies_s[-1] + 25, abs=1)
+
+
+def test_two_pods_never_share_a_node() -> None:
+    service = Service(max_scale=4, concurrency=1, image_gb=1, node_linger_s=600)
+    crowd = images_at(*[100.0] * 8)
+
+    pulled, plain = (simulate(each, crowd) for each in (service, dataclasses.replace(service, image_gb=0)))
+
+    assert plain.boots == pulled.boots > 1
+    assert pulled.boot_s == pytest.approx(plain.boot_s + 10 * plain.boots)
+
+
 @given(
     lifetimes=st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 200)), max_size=15),
     linger=st.integers(0, 300),
@@ -269,6 +293,8 @@ def test_boot_times_have_the_given_percentiles() -> None:
         ({"window_s": 5}, "Invalid window 5: must be between 6 and 3600"),
         ({"min_scale": 2}, "Invalid min-scale 2: must be between 0 and 1"),
         ({"boot_s": 0}, "Invalid boot 0"),
+        ({"image_gb": -1}, "Invalid image-gb -1: must be between 0 and 100"),
+        ({"pull_mb_per_s": 0}, "Invalid pull-mb-per-s 0"),
         ({"boot_p90_s": 3.0}, "must be at least the median, 12 s"),
         ({"retention_s": 7200}, "Invalid retention 7200"),
     ],
