@@ -15,11 +15,16 @@ from planning.traffic import day_share
 SCALE = 4
 RAW_BYTES_PER_PIXEL = 3
 
-CPU_PER_MEGAPIXEL_S: Mapping[str, float] = {"decode": 0.0160, "png": 0.0359, "jpeg": 0.00648, "webp": 0.107}
-"""CPU seconds per megapixel on one core of a 2-core AMD EPYC machine: medians of 7 rounds on 7 photos, measured with
-`python -m benchmarks.layers` on 2026-11-22. Decoding counts input megapixels, encoding result megapixels."""
-BYTES_PER_PIXEL: Mapping[str, float] = {"upload": 0.501, "png": 1.127, "jpeg": 0.221, "webp": 0.147}
-"""Bytes per pixel of an upload (JPEG, quality 92) and of a result in each format, from the run of the CPU seconds."""
+CPU_PER_MEGAPIXEL_S: Mapping[str, float] = {"decode": 0.0160, "png": 0.018, "jpeg": 0.0036, "webp": 0.029}
+"""CPU seconds per megapixel on one core of a 2-core AMD EPYC machine. Decoding counts input megapixels, encoding result
+megapixels.
+
+Decoding: median of 7 rounds on 7 photos (`python -m benchmarks.layers`, 2026-11-22). Encoding: three results
+(`python -m benchmarks.stack`, 2026-11-29), for PNG and JPEG times the ratio of today's encoder to that day's, measured
+in turn on 2026-11-30: 0.78 and 0.73."""
+BYTES_PER_PIXEL: Mapping[str, float] = {"upload": 0.501, "png": 0.992, "jpeg": 0.221, "webp": 0.147}
+"""Bytes per pixel of an upload (JPEG, quality 92) and of a result in each format, from the run of 2026-11-22 on 7
+photos. PNG is 12 % smaller since 2026-11-29."""
 TERAFLOPS_PER_MEGAPIXEL: Mapping[str, float] = {
     "compact_x4": 0.562,
     "lightweight_x4": 2.130,
@@ -27,8 +32,15 @@ TERAFLOPS_PER_MEGAPIXEL: Mapping[str, float] = {
     "real_large_x4": 61.34,
 }
 """10^12 floating point operations per input megapixel, counted by `benchmarks.layers.count_teraflops`."""
-GRID_OVERHEAD = 1.36
-"""Computed pixels over useful ones for 1920x1080 in tiles of 192 that overlap by 32."""
+GRID_OVERHEAD: Mapping[str, float] = {
+    "compact_x4": 1.45,
+    "lightweight_x4": 1.45,
+    "real_x4": 2.053,
+    "real_large_x4": 2.053,
+}
+"""Computed pixels over those of the image, for 960x720 (0.69 megapixels) and each variant's halo and tiles.
+
+A test compares these figures with `swinir.image_grid.tile_grid`."""
 GPU_PEAK_TERAFLOPS: Mapping[str, float] = {"L4": 121.0, "H100": 989.0}
 """Peak of dense bfloat16 operations in 10^12 per second, from the data sheets."""
 GPU_EFFICIENCY = 0.20
@@ -76,7 +88,7 @@ class Workload:
     @property
     def gpu_s(self) -> float:
         """GPU seconds per image: operations x grid overhead / (peak x efficiency)."""
-        teraflops = TERAFLOPS_PER_MEGAPIXEL[self.variant] * self.megapixels * GRID_OVERHEAD
+        teraflops = TERAFLOPS_PER_MEGAPIXEL[self.variant] * self.megapixels * GRID_OVERHEAD[self.variant]
         return teraflops / (GPU_PEAK_TERAFLOPS[self.gpu] * self.efficiency)
 
     @property

@@ -120,7 +120,7 @@ def make_measured_gpu() -> str:
     rows = []
     for variant, per_megapixel_s in MEASURED_GPU_S_PER_MEGAPIXEL.items():
         share = TERAFLOPS_PER_MEGAPIXEL[variant] / per_megapixel_s / MEASURED_GPU_PEAK_TERAFLOPS
-        image_s = per_megapixel_s * Workload().megapixels * GRID_OVERHEAD
+        image_s = per_megapixel_s * Workload().megapixels * GRID_OVERHEAD[variant]
         gpus = math.ceil(RATE * image_s / GPU_UTILISATION)
         rows.append(
             [

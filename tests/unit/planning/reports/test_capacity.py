@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from planning.reports.capacity import (
+    GRID_OVERHEAD,
     REGIONS,
     Workload,
     capacity_for_region_loss,
@@ -18,12 +19,22 @@ from planning.reports.capacity import (
     scraped_pods,
 )
 from planning.reports.capacity_simulation import Step, cell_waits_s, draw_work_s, pool_waits_s, run_step
+from swinir.image_grid import tile_grid
+from swinir.zoo import find_variant
 
 
 def test_gpu_time_is_operations_over_what_the_gpu_does() -> None:
     workload = Workload(variant="lightweight_x4", gpu="L4", megapixels=1.0, efficiency=0.5)
 
-    assert workload.gpu_s == pytest.approx(2.130 * 1.36 / (121 * 0.5))
+    assert workload.gpu_s == pytest.approx(2.130 * 1.45 / (121 * 0.5))
+
+
+def test_grid_overhead_is_that_of_the_tiles_today() -> None:
+    width, height = 960, 720
+    assert width * height / 1e6 == pytest.approx(Workload().megapixels, abs=0.01)
+
+    for variant, overhead in GRID_OVERHEAD.items():
+        assert tile_grid(find_variant(variant), height, width).computed_ratio == pytest.approx(overhead, abs=0.001)
 
 
 def test_raw_pixels_of_input_and_result() -> None:
