@@ -39,8 +39,10 @@ fix: .setup-test-$(PINS) ## Format, and let ruff fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .setup-test-$(PINS) ## Compare the network with the plain formulation (5 minutes; the machine should be idle)
+bench: .setup-test-$(PINS) ## Measure network, stack and goals for speed (10 minutes; the machine should be idle)
 	$(BIN)/python -m benchmarks.network
+	$(BIN)/python -m benchmarks.stack
+	$(BIN)/python -m benchmarks.goals
 
 gpu: .setup-test-$(PINS) ## Measure on an NVIDIA GPU and write docs/measurements/gpu.md (minutes)
 	$(BIN)/python -m benchmarks.gpu

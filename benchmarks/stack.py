@@ -2,14 +2,17 @@
 
     python -m benchmarks.stack [IMAGE...]
 
-The network is replaced by a stand-in that returns its remembered outputs (`benchmarks.stand_in`). First each stage runs
+The network is replaced by a stand-in that returns its remembered outputs (`benchmarks.stand_in`), whose own CPU time is
+left out. First each stage runs
 in this process, then whole requests go through the real gateway and its real Triton. In the same rounds runs a floor:
 one gRPC message of the result's pixels between two processes, and the encoder of Pillow for the format (PNG: level 1).
-Prints the tables as Markdown; docs/measurements/stack.md has those of one run.
+Prints the tables as Markdown and writes benchmarks/results/stack.json for `benchmarks.goals`;
+docs/measurements/stack.md has the tables of one run.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import statistics
@@ -42,6 +45,7 @@ from testing.images import encode_png
 from testing.stack import Stack, start_stack, stop_stack
 
 ROUNDS = 7
+RESULTS = Path(__file__).parent / "results" / "stack.json"
 VARIANT = DEFAULT_VARIANT
 FORMATS: tuple[OutputFormat, ...] = ("png", "jpeg", "webp")
 SIDES = (128, 512)
@@ -98,7 +102,9 @@ def measure_stages(image: Pixels) -> dict[str, float]:
 class Processes:
     """The CPU time of the processes of a running stack."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, stand_in_seconds: Path) -> None:
+        """`stand_in_seconds` is the file of the stand-in, whose seconds do not count."""
+        self._stand_in_seconds = stand_in_seconds
         server = psutil.Process(stack.triton_pid())
         self._processes = {"gateway": psutil.Process(server.ppid()), "tritonserver": server}
         self._processes |= {stub.model: stub.process for stub in find_stubs(server.pid)}
@@ -110,6 +116,8 @@ class Processes:
             with process.oneshot():
                 times = process.cpu_times()
             seconds[name] = times.user + times.system
+        if self._stand_in_seconds.exists():
+            seconds["swinir"] -= float(self._stand_in_seconds.read_text())
         return seconds
 
 
@@ -150,9 +158,11 @@ def serve_floor() -> None:
     server.wait_for_termination()
 
 
-def measure_requests(stack: Stack, floor: Floor, images: list[Pixels]) -> list[list[str]]:
-    """Return a row for each format: milliseconds per megapixel of the result, over all images."""
-    processes, uploads = Processes(stack), [encode_png(image) for image in images]
+def measure_requests(
+    stack: Stack, processes: Processes, floor: Floor, images: list[Pixels]
+) -> tuple[list[list[str]], dict[str, float]]:
+    """Return a row for each format, milliseconds per megapixel of the result, and the CPU milliseconds of all."""
+    uploads = [encode_png(image) for image in images]
     results = {name: [_post(stack, upload, name) for upload in uploads] for name in FORMATS}  # the network runs here
     decoded = [PilImage.open(BytesIO(data)).convert("RGB") for data in results["png"]]
     megapixels = sum(image.width * image.height for image in decoded) / 1e6
@@ -170,15 +180,17 @@ def measure_requests(stack: Stack, floor: Floor, images: list[Pixels]) -> list[l
             for image in decoded:
                 floor.run(image, name)
             wall[f"floor {name}"].append(time.perf_counter() - began)
-    rows = []
+    rows, all_cpu = list[list[str]](), dict[str, float]()
     for name in FORMATS:
         spent, least = (1e3 * statistics.median(wall[key]) / megapixels for key in (name, f"floor {name}"))
         low, _, high = (1e3 * part / megapixels for part in statistics.quantiles(wall[name], n=4))
+        all_cpu[name] = 1e3 * sum(cpu[name].values()) / megapixels
         of_processes = [f"{1e3 * seconds / megapixels:.0f}" for seconds in cpu[name].values()]
         size = sum(map(len, results[name])) / megapixels / 1e6
         figures = [f"{spent:.0f} ({low:.0f}-{high:.0f})", f"{least:.0f}", f"{spent / least:.1f}", *of_processes]
+        figures.append(f"{all_cpu[name]:.0f}")
         rows.append([name, *figures, f"{size:.2f}"])
-    return rows
+    return rows, all_cpu
 
 
 def _post(stack: Stack, upload: bytes, name: OutputFormat) -> bytes:
@@ -193,20 +205,24 @@ def main(paths: list[Path]) -> None:
     keep_freed_memory()  # as in Triton's swinir model
     stages = [measure_stages(image) for image in read_images(paths, SIDES[-1])]
     means = {name: statistics.mean(each[name] for each in stages) for name in stages[0]}
+    all_cpu: dict[str, float] = {}
     print("\n".join(table(["stage", "CPU ms/MP"], [[name, f"{mean:.1f}"] for name, mean in means.items()])))
     with tempfile.TemporaryDirectory() as folder, Floor() as floor:
-        models = Path(folder) / "models"
+        models, seconds_path = Path(folder) / "models", Path(folder) / "stand-in-seconds"
         shutil.copytree(ROOT / "model_repository", models)
-        write_adapter(models)
+        write_adapter(models, seconds_path)
         stack = start_stack(Path(folder) / "state", **SETTINGS, SUPERRES_MODEL_REPOSITORY=str(models))
         try:
-            names = list(Processes(stack).cpu_s())
+            processes = Processes(stack, seconds_path)
+            names = [*processes.cpu_s(), "all"]
             header = ["format", "ms/MP (quartiles)", "floor", "ratio", *(f"CPU {name}" for name in names), "MB/MP"]
             for side in SIDES:
                 print(f"\n{side} x {side}:\n")
-                print("\n".join(table(header, measure_requests(stack, floor, read_images(paths, side)))))
+                rows, all_cpu = measure_requests(stack, processes, floor, read_images(paths, side))
+                print("\n".join(table(header, rows)))
         finally:
             stop_stack(stack)
+    RESULTS.write_text(json.dumps({"machine": machine, "cpu_ms_per_megapixel": all_cpu}, indent=1) + "\n")
     quiet = "quiet" if machine["quiet"] else "shared with other work"
     print(f"\n{machine['processor']}, {machine['cores']} cores ({quiet}), {machine['date']}, {machine['commit']}")
 

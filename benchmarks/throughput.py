@@ -1,16 +1,19 @@
 """Measures small images per second through three HTTP APIs next to each other: ours, LitServe with batching, and Flask.
 
     python -m pip install --no-deps -r benchmarks/packages.txt
-    python -m benchmarks.throughput
+    python -m benchmarks.throughput [--rounds 5] [--seconds 2]
 
 All run the same network. In each round 1, 4, 8 and 16 clients send images of 64 x 64 to each server in turn, for
-SECONDS. The other servers are idle meanwhile. "A slot each" is ours with `small_jobs_per_slot` 1. The network alone, in
-the same rounds, restores one image after the other. Prints a table.
+`--seconds`; the whole run takes 5 minutes. The other servers are idle meanwhile. "A slot each" is ours with
+`small_jobs_per_slot` 1. The network alone, in the same rounds, restores one image after the other. Prints a table and
+writes benchmarks/results/throughput.json for `benchmarks.goals`.
 """
 
 from __future__ import annotations
 
+import argparse
 import http.client
+import json
 import os
 import signal
 import socket
@@ -36,7 +39,7 @@ from testing.stack import start_stack, stop_stack
 
 SIDE_PX = 64
 CLIENTS = (1, 4, 8, 16)
-ROUNDS, SECONDS = 5, 2.0
+RESULTS = Path(__file__).parent / "results" / "throughput.json"
 START_LIMIT_S = 120.0
 SETTINGS = {
     "SUPERRES_CACHE_MAX_BYTES": "0",
@@ -67,9 +70,9 @@ class MeasuredServer:
             raise RuntimeError(f"port {self.port}: {response.status} {data[:200]!r}")
 
 
-def run_clients(target: MeasuredServer, count: int, images: list[bytes]) -> list[float]:
-    """Let so many clients send images for SECONDS, and return the seconds of each request."""
-    end, waits, errors = time.monotonic() + SECONDS, list[float](), list[BaseException]()
+def run_clients(target: MeasuredServer, count: int, images: list[bytes], seconds: float) -> list[float]:
+    """Let so many clients send images for so long, and return the seconds of each request."""
+    end, waits, errors = time.monotonic() + seconds, list[float](), list[BaseException]()
 
     def run(number: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=60)
@@ -137,17 +140,22 @@ def serving_ours(folder: Path, **variables: str) -> Iterator[MeasuredServer]:
         stop_stack(stack)
 
 
-def run_network(upscaler: Upscaler, images: list[torch.Tensor]) -> float:
+def run_network(upscaler: Upscaler, images: list[torch.Tensor], seconds: float) -> float:
     """Return the images per second of the network alone, one after the other."""
     count, began = 0, time.monotonic()
-    while time.monotonic() - began < SECONDS:
+    while time.monotonic() - began < seconds:
         upscaler.run(images[count % len(images)][None])
         count += 1
     return count / (time.monotonic() - began)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print and store."""
+    parser = argparse.ArgumentParser(description="Images per second of three HTTP APIs.")
+    parser.add_argument("--rounds", type=int, default=5, help="Rounds that count, after one to warm up.")
+    parser.add_argument("--seconds", type=float, default=2.0, help="Seconds of each server and number of clients.")
+    parser.add_argument("--started", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
     machine = describe_machine()
     pixels = [draw_photo(SIDE_PX, SIDE_PX, seed=seed) for seed in range(32)]
     uploads, tensors = [encode_png(each) for each in pixels], [torch.from_numpy(each) for each in pixels]
@@ -163,23 +171,32 @@ def main() -> None:
             "Flask + torch": stack.enter_context(serving_peer("benchmarks.flask_peer")),
         }
         upscaler = Upscaler()
-        for number in range(ROUNDS + 1):
-            speed = run_network(upscaler, tensors)
+        for number in range(arguments.rounds + 1):
+            speed = run_network(upscaler, tensors, arguments.seconds)
             alone += [speed] if number else []
             for count in CLIENTS:
                 for name, target in targets.items():
                     began = time.monotonic()
-                    spent = run_clients(target, count, uploads)
+                    spent = run_clients(target, count, uploads, arguments.seconds)
                     if number:  # the first round is a warm-up
                         rates.setdefault((name, count), []).append(len(spent) / (time.monotonic() - began))
                         waits.setdefault((name, count), []).extend(spent)
-    rows = []
+    rows, stored = [], []
     for count in CLIENTS:
         mine = statistics.median(rates["ours", count])
         row = [str(count), f"{mine:.1f}", f"{mine / statistics.median(alone):.2f}"]
         row += [f"{statistics.median(rates[name, count]) / mine:.2f}" for name in targets if name != "ours"]
         row += [f"{1e3 * float(np.quantile(waits[name, count], 0.99)):.0f}" for name in targets]
         rows.append(row)
+        stored.append(
+            {
+                "clients": count,
+                "of_network": mine / statistics.median(alone),
+                "images_per_s": {name: statistics.median(rates[name, count]) for name in targets},
+                "p99_s": {name: float(np.quantile(waits[name, count], 0.99)) for name in targets},
+            }
+        )
+    RESULTS.write_text(json.dumps({"machine": machine, "rounds": arguments.rounds, "rows": stored}, indent=1) + "\n")
     header = [
         "clients",
         "ours, images/s",
@@ -192,7 +209,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--started"]:
+    if "--started" in sys.argv[1:]:
         main()
     else:
-        restart_with_sleeping_threads("benchmarks.throughput", [])
+        restart_with_sleeping_threads("benchmarks.throughput", sys.argv[1:])
