@@ -1,7 +1,8 @@
 """Compare our variants with other upscalers: ``python -m benchmarks.peers measure --data DIR [NAME...]``.
 
-`measure` renews the figures of the networks that are named and the tables of docs/reference/variants.md, `time` their
-times, `sheets` the crops in docs/images/, `tables` only the tables. benchmarks/packages.txt lists the packages needed.
+`measure` renews the figures of the networks that are named and the tables of docs/reference/variants.md, `clean` only
+their PSNR on clean images, `time` their times, `sheets` the crops in docs/images/, `tables` only the tables.
+benchmarks/packages.txt lists the packages needed.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from pathlib import Path
 import click
 
 from benchmarks.peers.measurements import (
+    CLEAN_NETWORKS,
     KNOWN,
     NETWORKS,
     PLAIN,
     load_restore,
     load_results,
     measure_network,
+    measure_sets,
     measure_speed,
     save_results,
 )
@@ -63,6 +66,21 @@ def measure(names: tuple[str, ...], data: Path, threads: int) -> None:
         results["networks"][name] = measure_network(name, data / "bench", engine, load_perceptual())
         save_results(results)
         print(name, flush=True)
+    write_tables(load_results())
+
+
+@peers.command()
+@click.argument("names", nargs=-1)
+@_DATA
+def clean(names: tuple[str, ...], data: Path) -> None:
+    """Measure the networks NAMED, or all, on the sets of clean images alone; `measure` includes this."""
+    engine = Engine(device="cpu", threads=1)
+    for name in choose(names, CLEAN_NETWORKS):
+        figures = measure_sets(load_restore(name, engine), data / "bench")
+        results = load_results()
+        results["networks"].setdefault(name, {})["sets"] = figures
+        save_results(results)
+        print(name, figures, flush=True)
     write_tables(load_results())
 
 

@@ -23,7 +23,18 @@ from swinir.weights.load import find_weights
 from swinir.zoo import VARIANTS
 from training.crops import NAMES as OURS
 from training.crops import enlarge_crop, score_crops
-from training.measure import BUNDLED, Pair, assess_results, degrade, measure_variant, published_pairs, read, served
+from training.degradations import resize
+from training.measure import (
+    BUNDLED,
+    Pair,
+    assess_results,
+    compare,
+    degrade,
+    measure_variant,
+    published_pairs,
+    read,
+    served,
+)
 from training.perceptual import Perceptual
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "peers.json"
@@ -31,6 +42,9 @@ PLAIN = "bicubic"
 NETWORKS = (PLAIN, *OURS, *PEERS)
 """What is compared at 4x."""
 KNOWN = (PLAIN, *BUNDLED, *PEERS)
+CLEAN_NETWORKS = (PLAIN, "compact_x4", "waifu2x", "span", "dat_light")
+"""What is compared on clean images alone: neither trained on damage nor to invent texture, apart from waifu2x."""
+GREY_SETS = ("Set12", "classic5")
 # Side of the input that is timed.
 TIMED_SIDE = 128
 # What times are divided by.
@@ -56,7 +70,29 @@ def measure_network(name: str, bench: Path, engine: Engine, perceptual: Perceptu
             quality = assess_results(restore, SCALE, pairs, perceptual)
             found[title] = {key: round(value, 4) for key, value in asdict(quality).items()}
         found["crops"] = score_crops({name: restore}, bench, perceptual.brisque)[name]
+    if name in CLEAN_NETWORKS:
+        found["sets"] = measure_sets(load_restore(name, engine), bench)
     return found
+
+
+def measure_sets(restore: Restore, bench: Path) -> dict[str, float]:
+    """Return the mean PSNR of the luminance in dB on each set of clean images, shrunk to a quarter by bicubic."""
+    return {title: round(compare(restore, SCALE, pairs)[1], 4) for title, pairs in clean_sets(bench).items()}
+
+
+def clean_sets(bench: Path) -> dict[str, list[Pair]]:
+    """Set5 as published; Set12 and classic5, grey in three equal channels, shrunk by Pillow's bicubic."""
+    sets = {"Set5": list(published_pairs(bench, SCALE))}
+    for title in GREY_SETS:
+        targets = [crop_to_scale(read(path)) for path in sorted((bench / title).iterdir())]
+        sets[title] = [(resize(target, *(side // SCALE for side in target.shape[:2])), target) for target in targets]
+    return sets
+
+
+def crop_to_scale(image: Any) -> Any:
+    """Cut the rows and columns off that do not fill a whole input pixel."""
+    height, width = (side // SCALE * SCALE for side in image.shape[:2])
+    return image[:height, :width]
 
 
 def benchmark_pairs(bench: Path) -> dict[str, list[Pair]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.peers.measurements import NETWORKS, PLAIN, REFERENCE
+from benchmarks.peers.measurements import CLEAN_NETWORKS, GREY_SETS, NETWORKS, PLAIN, REFERENCE
 from benchmarks.peers.networks import PEERS
 from benchmarks.report import ROOT, replace_part, table
 from swinir.zoo import VARIANTS
@@ -18,9 +18,10 @@ UNKNOWN = "-"
 
 
 def write_tables(results: Mapping[str, Any], page: Path = PAGE) -> None:
-    """Write the tables of the variants, of the comparison, of the crops and of the packages."""
+    """Write the tables of the variants, of the comparison, of clean images, of the crops and of the packages."""
     replace_part(page, "variants", variant_table(results["networks"]))
     replace_part(page, "peers", [*comparison_table(results), "", *describe_speed(results)])
+    replace_part(page, "clean", clean_table(results))
     replace_part(page, "crops", crops_table(results["networks"]))
     replace_part(page, "packages", packages_table())
 
@@ -35,6 +36,17 @@ def comparison_table(results: Mapping[str, Any]) -> list[str]:
     header = ["network", "made for", "clean: PSNR, dB", "SSIM", "VGG distance"]
     header += ["damaged: PSNR, dB", "SSIM", "VGG distance", "BRISQUE of 20 crops", "CPU time"]
     return table(header, (_row(name, results) for name in NETWORKS if name in results["networks"]))
+
+
+def clean_table(results: Mapping[str, Any]) -> list[str]:
+    """Return PSNR on the sets of clean images, and CPU time, of the networks that are made for them."""
+    networks = results["networks"]
+    rows = [(name, networks[name]["sets"]) for name in CLEAN_NETWORKS if "sets" in networks.get(name, {})]
+    sets = ("Set5", *GREY_SETS)
+    return table(
+        ["network", *(f"{title}, dB" for title in sets), "CPU time"],
+        ([_title(name), *(f"{found[title]:.2f}" for title in sets), _ratio(name, results)] for name, found in rows),
+    )
 
 
 def crops_table(networks: Mapping[str, Any]) -> list[str]:

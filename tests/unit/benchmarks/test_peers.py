@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.peers import measurements, networks, tables
 from benchmarks.peers.networks import PEERS, Pass, PeerError, choose, load_peer, run_pass, to_pixels
@@ -91,6 +92,7 @@ def made_up_results() -> dict[str, Any]:
         quality = {"psnr_db": 20.0 + number, "ssim": 0.5, "vgg": 0.25, "brisque": 40.0}
         found[name] = {"variant": [f"| `{name}` |"], "clean": quality, "damaged": quality}
         found[name]["crops"] = {"cat": 10.0 * number, "dog": 10.0 * number + 5}
+        found[name]["sets"] = {"Set5": 30.0 + number, "Set12": 25.0, "classic5": 26.0}
     times = {name: 0.5 * number for number, name in enumerate(measurements.NETWORKS) if number}
     machine = {"date": "2026-11-28T00:00:00+00:00", "processor": "test", "quiet": False}
     return {"networks": found, "speed": {"machine": machine, "rounds": 3, "cpu_s_per_megapixel": times}}
@@ -98,7 +100,7 @@ def made_up_results() -> dict[str, Any]:
 
 def test_tables_hold_every_network_with_its_means_and_its_time_as_a_ratio(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    parts = ("variants", "peers", "packages", "crops")
+    parts = ("variants", "peers", "clean", "packages", "crops")
     page.write_text("".join(f"kept\n<!-- measured: {name} -->\nold\n<!-- end of {name} -->\n" for name in parts))
 
     tables.write_tables(made_up_results(), page)
@@ -111,9 +113,26 @@ def test_tables_hold_every_network_with_its_means_and_its_time_as_a_ratio(tmp_pa
     (row,) = [line for line in text.splitlines() if line.startswith("| `compact_real_x4` | photos")]
     assert f"| {20 + known:.2f} | 0.500 | 0.250 | {20 + known:.2f} |" in row
     assert row.endswith(f"| {10 * known + 2.5:.1f} | {position:.2f}x |"), "compact_x4 is at 0.5 s"
+    span = measurements.KNOWN.index("span")
+    assert f"| SPAN, 48 channels | {30 + span:.2f} | 25.00 | 26.00 |" in text
     assert all(f"| {peer.title} | {peer.purpose} |" in text for peer in PEERS.values())
     assert "| bicubic | - |" in text
     assert "The machine was busy, so only the ratios count." in text
+
+
+def test_clean_sets_are_cut_to_whole_input_pixels_and_measured_like_the_published_pairs(tmp_path: Path) -> None:
+    for folder, side in (("Set5/x4", 16), ("Set5/HR", 65), ("Set12", 66), ("classic5", 64)):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(np.full((side, side), 90, np.uint8)).save(tmp_path / folder / "grey.png")
+
+    sets = measurements.clean_sets(tmp_path)
+
+    for title in ("Set5", "Set12", "classic5"):
+        ((given, target),) = sets[title]
+        assert (given.shape, target.shape) == ((16, 16, 3), (64, 64, 3)), title
+    off_by_one = measurements.measure_sets(lambda given: np.full((64, 64, 3), given[0, 0, 0] + 1, np.uint8), tmp_path)
+    # One level of 255 is 219 / 255 levels of BT.601 luminance.
+    assert off_by_one == {title: pytest.approx(20 * np.log10(255 / (219 / 255)), abs=1e-3) for title in sets}
 
 
 def test_results_keep_known_networks_in_order_and_drop_others(tmp_path: Path) -> None:
