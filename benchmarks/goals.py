@@ -46,7 +46,7 @@ class Goal:
     name: str
     wanted: float
     measured: float | None
-    """None if there are no results."""
+    """None if it was not measured."""
     source: str
     """Date of the measurement, or the command that makes it."""
     is_minimum: bool = False

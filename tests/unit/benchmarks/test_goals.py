@@ -1,4 +1,4 @@
-"""benchmarks.goals: which goals are reached, and what is said of those that were not measured."""
+"""benchmarks.goals: which goals are reached, and the command that measures the others."""
 
 from __future__ import annotations
 
