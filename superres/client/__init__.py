@@ -9,6 +9,7 @@ with Client("https://superres.example", key) as client:
 """
 
 from superres.client.async_client import AsyncClient, AsyncUpscaleJob
+from superres.client.batch import BatchItem
 from superres.client.description import Quote, ServiceVariant
 from superres.client.errors import (
     ClientError,
@@ -34,6 +35,7 @@ from superres.client.sync_client import Client, UpscaleJob
 __all__ = [
     "AsyncClient",
     "AsyncUpscaleJob",
+    "BatchItem",
     "Client",
     "ClientError",
     "ConnectionFailedError",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 import httpx
 
 from superres.client.async_transport import AsyncTransport, AwaitCall
+from superres.client.batch import BatchItem, check_folder, read_images, upscale_batch
 from superres.client.calls import ApiCalls
 from superres.client.description import Quote, ServiceVariant, read_quote, read_variants
 from superres.client.images import UNNAMED, ImageSource, read_image
@@ -104,6 +105,23 @@ class AsyncClient:
             self._calls.upscale(await asyncio.to_thread(read_image, image), to_query(parameters), open_sink),
             on_progress,
         )
+
+    async def upscale_batch(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        to: str | os.PathLike[str] | None = None,
+        on_progress: OnProgress | None = None,
+        **parameters: Unpack[UpscaleParameters],
+    ) -> list[BatchItem]:
+        """Upscale several images in one request and return what became of each, in this order.
+
+        `to` is the folder of the results; without it they are in memory. An image that is rejected or fails has a
+        problem and does not stop the others. Raises ProblemError if none succeeds or the service rejects the request,
+        for example with more images than it takes in one; another ClientError; and OSError for the folder.
+        """
+        files, folder = await asyncio.to_thread(read_images, images), check_folder(to)
+        return await self._run(upscale_batch(self._calls, files, to_query(parameters), folder), on_progress)
 
     async def submit(
         self, image: ImageSource, *, webhook: str | None = None, **parameters: Unpack[UpscaleParameters]

@@ -56,7 +56,9 @@ class AsyncTransport:
                 try:
                     outcome = await exchange.perform(effect)
                 except FAILURES as error:
-                    step = partial(steps.throw, describe_failure(error, self._url, self._timeout_s))
+                    step = partial(
+                        steps.throw, describe_failure(error, self._url, exchange.silence_s or self._timeout_s)
+                    )
                     continue
                 match effect:
                     case Pause():
@@ -79,6 +81,8 @@ class _AsyncExchange:
         self._url = url
         self._http = http
         self._response: httpx.Response | None = None
+        self.silence_s = 0.0
+        """Seconds without a byte that the current request waits for, if they are not those of `http`."""
         self._chunks: AsyncIterator[bytes] | None = None
 
     async def perform(self, effect: Effect) -> object:
@@ -86,7 +90,8 @@ class _AsyncExchange:
         match effect:
             case Send():
                 await self.close()
-                request = self._http.build_request(**request_arguments(self._url, effect))
+                request = self._http.build_request(**request_arguments(self._url, effect, self._http.timeout))
+                self.silence_s = effect.silence_s
                 self._response = await self._http.send(request, stream=True, follow_redirects=False)
                 # As pieces arrive: with a size, httpx waits until one is full, and loses it if the connection breaks.
                 self._chunks = self._response.aiter_raw()

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from random import random as random_number
 from typing import Any, Never
 
@@ -97,7 +98,7 @@ class ApiCalls:
 
     def with_key(self, request: Send) -> Send:
         """Return the request with the API key."""
-        return Send(request.method, request.path, request.params, {**request.headers, **self._key}, request.body)
+        return replace(request, headers={**request.headers, **self._key})
 
     def upload_headers(self) -> dict[str, str]:
         """Return the headers of a request whose body is an image, with the API key."""

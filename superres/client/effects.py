@@ -24,6 +24,8 @@ class Send:
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # with the key
     body: bytes | None = field(default=None, repr=False)
+    silence_s: float = 0.0
+    """Seconds without a byte that this request needs to survive, if they are more than those of the client."""
 
 
 @dataclass(frozen=True)

@@ -41,15 +41,19 @@ def open_http(make: Callable[[], H]) -> H:
         ) from error
 
 
-def request_arguments(url: ServiceUrl, send: Send) -> dict[str, Any]:
+def request_arguments(url: ServiceUrl, send: Send, timeout: httpx.Timeout) -> dict[str, Any]:
     """Return the arguments of httpx's `build_request`. Responses are not compressed: ranges count bytes of the file."""
-    return {
+    arguments: dict[str, Any] = {
         "method": send.method,
         "url": f"{url}{send.path}",
         "params": dict(send.params) or None,
         "headers": {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **send.headers},
         "content": send.body,
     }
+    if send.silence_s and timeout.read is not None:
+        read_s = max(timeout.read, send.silence_s)
+        arguments["timeout"] = httpx.Timeout(timeout.connect, read=read_s, write=timeout.write, pool=timeout.pool)
+    return arguments
 
 
 def read_head(response: httpx.Response) -> ResponseHead:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def find_block(language: str, words: str) -> str:
         ("python", PYTHON, "bird_job_client.png", ["bird_job_client.png"]),
         ("javascript", NODE, "bird_job_js.png", ["bird_job_js.png"]),
         ("sh", SHELL, "bird_curl.png", ["bird_curl.png"]),
+        ("python", PYTHON, "upscale_batch", ["bird_compact_x4.png", "woman_compact_x4.png"]),
     ],
 )
 def test_program_of_the_guide(
@@ -55,6 +57,19 @@ def test_program_of_the_guide(
     for name in results:
         with Image.open(tmp_path / name) as image:
             assert image.size[0] == (288 if "bird" in name else 228)
+
+
+@pytest.mark.parametrize(
+    ("language", "command", "name"), [("javascript", NODE, "several_js.zip"), ("sh", SHELL, "several_curl.zip")]
+)
+def test_several_images_of_the_guide(
+    language: str, command: list[str], name: str, environ: dict[str, str], tmp_path: Path
+) -> None:
+    run_block(command, find_block(language, name), environ, tmp_path)
+
+    with zipfile.ZipFile(tmp_path / name) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["bird_compact_x4.png", "woman_compact_x4.png", "report.json"]
 
 
 def test_function_for_node_and_browsers(environ: dict[str, str], tmp_path: Path) -> None:
