@@ -7,16 +7,25 @@ const LOST_MS = 25000;
 const MIN_HEIGHT_PX = 320;
 const MAX_HEIGHT_PX = 20000; // the message comes from another origin: bound what it may do
 
-const words = {
-  loading: "Loading the gateway.",
-  slow: "The gateway is slow to respond: it may be starting. You can also open it in its own tab.",
-  lost: "The gateway does not respond. It may be down, or it may not allow this page to show it in a frame. Open it in its own tab, or try again later.",
-};
 let timers = [];
 
+/** Open the page in the first language of the browser that there is, unless the address says which one was chosen. */
+function chooseLanguage() {
+  const links = [...document.querySelectorAll("link[hreflang]")];
+  for (const link of links) link.href = link.href; // search engines want whole addresses, which only the browser knows
+  const pages = Object.fromEntries(links.map((link) => [link.hreflang, link.href]));
+  const { lang } = document.documentElement;
+  const wanted = navigator.languages.map((tag) => tag.split("-")[0].toLowerCase()).find((code) => pages[code]) ?? lang;
+  const isChosen = pages[lang] !== pages["x-default"] || new URLSearchParams(location.search).has("lang");
+  if (!isChosen && wanted !== lang) location.replace(pages[wanted] + location.hash);
+}
+
+/** Show a state; its sentence is in the page, in the page's language. */
 function show(state) {
+  const words = document.getElementById("words");
   document.getElementById("frame").dataset.state = state;
-  if (words[state]) document.getElementById("words").textContent = words[state];
+  words.dataset.loading ??= words.textContent;
+  if (words.dataset[state]) words.textContent = words.dataset[state];
 }
 
 function wait() {
@@ -37,11 +46,12 @@ window.addEventListener("message", (event) => {
 /** Let the user move the line between before and after; without a script it stays in the middle. */
 function startSlide(slide) {
   const range = Object.assign(document.createElement("input"), { type: "range", min: 0, max: 100, value: 50, className: "slide-range" });
-  range.setAttribute("aria-label", "How much of the blurred image covers the upscaled one, in percent");
+  range.setAttribute("aria-label", slide.dataset.label);
   range.addEventListener("input", () => slide.style.setProperty("--at", `${range.value}%`));
   slide.append(range);
 }
 
+chooseLanguage();
 document.addEventListener("DOMContentLoaded", () => {
   startSlide(document.getElementById("slide"));
   const frame = document.getElementById("gateway");

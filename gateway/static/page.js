@@ -334,6 +334,6 @@ document.getElementById("examples").addEventListener("click", async (event) => {
   return undefined;
 });
 
-postHeight(form.dataset.frameAncestors);
 restore();
 refresh();
+postHeight(form.dataset.frameAncestors);

@@ -7,6 +7,7 @@ from typing import cast
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 
+from gateway.backend.state import BackendState
 from gateway.config.settings import Settings
 from gateway.jobs.choice import describe_choice
 from gateway.jobs.limits import accepted_formats, max_upload_pixels, output_limits, upload_limits
@@ -59,15 +60,19 @@ def _render_form(fields: Mapping[str, str], problem: Problem | None) -> str:
     default_variant = settings.preselected_variant()
     if default_variant == AUTO and not auto and candidates:
         default_variant = candidates[0].name
-    first = [default_variant, *(variant.name for variant in candidates)]
+    shown_first = [default_variant, *(variant.name for variant in candidates)]
     readable = readable_formats(accepted_formats(settings))
+    chosen_variant = _choose(fields.get("variant"), (AUTO, *offered) if auto else offered, default_variant)
+    first = auto.largest() if auto and chosen_variant == AUTO else offered.get(chosen_variant)
+    first_scale = first.scale if first else 1
+    backend = services().backend.state_tracker.current()
     return render_template(
         "form.html",
         token=services().access_control.csrf_tokens.create(),
         problem=problem and page_texts().problem(problem.slug, problem.title, problem.detail),
         auto=auto,
         auto_names=[variant.name for variant in candidates],
-        chosen_variant=_choose(fields.get("variant"), (AUTO, *offered) if auto else offered, default_variant),
+        chosen_variant=chosen_variant,
         chosen_format=_choose(fields.get("format"), (*FORMATS, SAME), FORMATS[0]),
         chosen_quality=_choose(fields.get("quality"), [str(n) for n in range(1, 101)], str(DEFAULT_QUALITY)),
         chosen_scale=_choose(fields.get("scale"), ("2", "3"), ""),
@@ -79,16 +84,30 @@ def _render_form(fields: Mapping[str, str], problem: Problem | None) -> str:
         chosen_strength=_choose_strength(fields.get("strength", "1")),
         settings=settings,
         limits=upload_limits(settings),
+        first_scale=first_scale,
+        first_limit=max_upload_pixels(first_scale, settings),
+        backend=backend,
+        backend_texts=_describe_backend(backend),
+        usual_boot_s=(backend.usual_boot_s or (0.0,))[0],
         scales_by_pixels=_list_pixels(settings),
         input_formats=[INPUT_FORMAT_NAMES[name] for name in readable],
         accept=",".join(media_type for name in readable for media_type in INPUT_MEDIA_TYPES[name]),
         same_formats={INPUT_FORMAT_NAMES[name]: nearest_format(name) for name in readable},
         retention=_describe_retention(settings),
-        variants=sorted(offered.values(), key=lambda row: (row.name != default_variant, row.name not in first)),
+        variants=sorted(offered.values(), key=lambda row: (row.name != default_variant, row.name not in shown_first)),
         formats=FORMATS,
         output_limits={name: output_limits(name, settings) for name in FORMATS},
         api_url=url_for("api.upscale", _external=True),
     )
+
+
+def _describe_backend(backend: BackendState) -> tuple[str, str]:
+    """Return the badge and the key of the sentence that the script shows for this state too: they then do not move."""
+    if backend.name == "asleep":
+        return "asleep", "server.asleep_text" if backend.usual_boot_s else "server.asleep_unknown"
+    if backend.name == "failed":
+        return "failed" if backend.reason else "not_started", "go.pause"
+    return backend.name, "server.up_text" if backend.name == "up" else "go.pause"
 
 
 def _list_pixels(settings: Settings) -> dict[int, list[str]]:

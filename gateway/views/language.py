@@ -42,6 +42,7 @@ def register_language(app: Flask) -> None:
     app.url_defaults(_keep_choice)
     app.add_template_filter(lambda number: page_texts().localize(f"{number:,}"), "thousands")
     app.add_template_filter(_millions, "millions")
+    app.add_template_filter(_seconds, "seconds")
     app.add_template_filter(lambda size: page_texts().localize(do_filesizeformat(size)), "size")
     app.add_template_filter(lambda text: page_texts().sentence(text), "sentence")
     app.add_template_filter(lambda text: page_texts().note(text), "note")
@@ -69,6 +70,17 @@ def _keep_choice(endpoint: str, values: dict[str, Any]) -> None:
 
 def _millions(number: int) -> str:
     return page_texts().localize(f"{number / 1e6:.{2 if number < 1e7 else 3}g}")
+
+
+def _seconds(value: float) -> str:
+    """Return a duration as the page's script writes it (gateway/static/format.js)."""
+    texts = page_texts()
+    if value < 0.1:
+        return texts.text("unit.instant")
+    if value < 9.95:
+        digits = 1 if value < 0.95 or value % 1 > 0.05 else 0
+        return texts.text("unit.s", value=texts.localize(f"{value:.{digits}f}"))
+    return texts.text("unit.s", value=round(value)) if value < 100 else texts.text("unit.min", value=round(value / 60))
 
 
 def _variant_title(variant: Variant) -> str:

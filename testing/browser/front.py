@@ -29,11 +29,11 @@ class FrontServer:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def point_at(self, gateway_url: str) -> None:
-        """Set the gateway's URL in the iframe, as an operator does."""
-        page = self.folder / "index.html"
-        text, found = re.subn(r'(<iframe[^>]*\ssrc=")[^"]*"', rf'\g<1>{gateway_url}"', page.read_text())
-        assert found == 1, "front/index.html must have one iframe with the gateway's address"
-        page.write_text(text)
+        """Set the gateway's URL in the iframe of each page, as an operator does."""
+        for page in self.folder.glob("**/index.html"):
+            text, found = re.subn(r'(<iframe[^>]*\ssrc=")[^"?]*', rf"\g<1>{gateway_url.rstrip('/')}/", page.read_text())
+            assert found == 1, f"{page} must have one iframe with the gateway's address"
+            page.write_text(text)
 
     def close(self) -> None:
         self._server.shutdown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any
@@ -64,6 +65,7 @@ def await_state(page: Page, state: str, index: int = 0) -> None:
 
 def idle(page: Page, gateway: ScriptedGateway) -> None:
     del gateway
+    expect(page.locator("html")).to_have_class(re.compile(r"\bis-live\b"))
     expect(page.locator("#backend")).to_be_visible()
 
 

@@ -197,7 +197,7 @@ def framed(make_page: MakePage, front: FrontServer) -> Page:
     page.add_init_script(RECORD_HEIGHTS)
     page.goto(front.origin)
     expect(page.locator("#frame")).to_have_attribute("data-state", "here")
-    expect(page.frame_locator("#gateway").locator("#backend")).to_be_visible()  # the page has grown again
+    expect(page.frame_locator("#gateway").locator(".is-live")).to_be_visible()
     wait_for(lambda: inner(page).evaluate(FITS), "the frame to fit its content")
     return page
 
@@ -250,9 +250,9 @@ def test_page_sends_its_height_only_to_allowed_sites(
         policy = re.sub("frame-ancestors[^;]*", "", response.headers["content-security-policy"])
         route.fulfill(response=response, headers={**response.headers, "content-security-policy": policy})
 
-    page.route(gateway.url, allow_any_frame)
+    page.route(re.compile(re.escape(gateway.url) + r"\?lang="), allow_any_frame)
     page.goto(front.origin.replace("localhost", "127.0.0.1"))
-    page.frame_locator("#gateway").locator("#backend").wait_for()  # its script is at work
+    page.frame_locator("#gateway").locator(".is-live").wait_for()  # its script is at work
     page.frames[1].evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
 
     assert page.evaluate("heard") == []
@@ -270,7 +270,7 @@ def test_front_reports_an_unreachable_gateway(
     expect(page.locator("#words")).to_contain_text("it may be starting")
     page.clock.run_for(20_000)
     expect(page.locator("#words")).to_contain_text("The gateway does not respond.")
-    expect(page.locator(".cover .gateway-link")).to_have_attribute("href", gateway.url)
+    expect(page.locator(".cover .gateway-link")).to_have_attribute("href", f"{gateway.url}?lang=en")
 
     page.unroute(f"{gateway.url}**")
     page.get_by_role("button", name="Try again").click()

@@ -120,7 +120,7 @@ def test_states_of_the_server_are_german(make_page: MakePage, gateway: ScriptedG
     for state, reason in (("asleep", None), ("booting", None), ("failed", None), ("failed", "It hung."), ("up", None)):
         gateway.script.state, gateway.script.reason, gateway.script.since_s = state, reason, 20.0
         page.reload()
-        expect(page.locator("#backend")).to_be_visible()
+        expect(page.locator("#backend")).to_have_attribute("data-state", state)
         assert english(page) == []
     gateway.script.month = {"is_spent": True, "name": "2026-11"}
     page.reload()

@@ -35,16 +35,18 @@ def test_first_visit_fetches_under_75_kb_without_images(make_page: MakePage, gat
 
 
 def test_front_weighs_less_as_well() -> None:
-    sizes = {path.name: path.stat().st_size for path in (ROOT / "front").iterdir()}
+    front = ROOT / "front"
+    sizes = {str(path.relative_to(front)): path.stat().st_size for path in front.glob("**/*") if path.is_file()}
     images = {"hero-before.webp", "hero-after.webp", "share.jpg", "touch-icon.png"}
 
-    assert {"index.html", "front.js", "front.css", "icon.svg", "robots.txt"} | images == set(sizes)
+    assert {"index.html", "de/index.html", "front.js", "front.css", "icon.svg", "robots.txt"} | images == set(sizes)
     assert sum(size for name, size in sizes.items() if name not in images) < MAX_BYTES, sizes
     assert sizes["hero-before.webp"] + sizes["hero-after.webp"] < MAX_BYTES, "the images that a visit loads"
 
 
 def test_cost_on_the_front_matches_the_bill() -> None:
     shown_prices = re.findall(r"<b>(\$[\d.]+)</b>", (ROOT / "front" / "index.html").read_text())
+    german_prices = re.findall(r"<b>([\d,]+) \$</b>", (ROOT / "front" / "de" / "index.html").read_text())
     bill = (ROOT / "docs/how-to/plan-costs.md").read_text()
 
     of_four_visitors = re.search(r"^\| 4 \| [^|]+\| (\$[\d.]+) \|", bill, re.MULTILINE)
@@ -52,6 +54,7 @@ def test_cost_on_the_front_matches_the_bill() -> None:
     assert of_four_visitors is not None
     assert never_asleep is not None
     assert shown_prices == [of_four_visitors[1], never_asleep[1]]
+    assert german_prices == [price[1:].replace(".", ",") for price in shown_prices]
 
 
 def test_screenshots_in_the_docs_are_small() -> None:

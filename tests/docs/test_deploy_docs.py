@@ -82,7 +82,8 @@ def test_deploy_guides_produce_the_stated_results(copy: Path, environ: dict[str,
     assert len(rendered) == len(render("overlays/gpu"))
     assert (copy / "my-key").read_text().strip()
     assert (copy / "my-key").read_text().strip() not in (copy / "keys.json").read_text()
-    assert "https://gateway.example.org" in (copy / "front" / "index.html").read_text()
+    for page in ("index.html", "de/index.html"):
+        assert "https://gateway.example.org/" in (copy / "front" / page).read_text()
 
 
 def test_make_secrets_keeps_existing_secrets(copy: Path, environ: dict[str, str]) -> None:
