@@ -8,6 +8,7 @@ import { describeKept } from "./kept.js";
 import { ProblemError, send, toBlob } from "./stream.js";
 import { bytes, number, seconds, ticking, tryAgain } from "./format.js";
 import { titleOf } from "./options.js";
+import { BootPreview } from "./preview-start.js";
 import { Preview } from "./preview.js";
 import { Progress } from "./progress.js";
 import { percent } from "./strength.js";
@@ -22,6 +23,7 @@ export class Job {
   constructor(file, owner, { isExample }) {
     Object.assign(this, { file, owner, isExample, isSaved: false, header: null, orientation: null, result: null, variant: null, choice: null, kept: null, changes: [], state: "checking" });
     this.progress = new Progress(this, owner.backend);
+    this.early = new BootPreview(this);
     this.element = document.getElementById("job").content.firstElementChild.cloneNode(true);
     this.find(".job-name").textContent = file.name;
     this.preview = new Preview(this.find(".job-thumb"), {
@@ -163,6 +165,7 @@ export class Job {
     this.discardResult();
     this.showChoice(null);
     return this.follow("sending", t("wait.sending", { size: bytes(this.file.size) }), async () => {
+      this.early.start(fields.get("variant"));
       fields.set("image", this.file, this.file.name);
       const sent = (part, whole) => this.progress.showSent((this.file.size * part) / whole, this.file.size);
       for await (const { name, data } of send(url, fields, this.stop, sent)) await this.handle(name, data);
@@ -198,18 +201,21 @@ export class Job {
       return this.fail(error);
     } finally {
       this.progress.end();
+      this.early.end();
     }
   }
 
   handle(name, data) {
     switch (name) {
-      case "state": return this.progress.showBackendState(data);
+      case "state":
+        if (data.state === "up") this.early.stop(); // the first band is near
+        return this.progress.showBackendState(data);
       case "queue": return this.progress.showPosition(data);
       case "progress": return this.progress.showBands(data);
       case "receiving": return this.progress.showReceived(data.received, data.total);
-      case "orientation": return this.preview.turn((this.orientation = data));
-      case "choice": return this.showChoice(data);
-      case "band": return this.growing(data.width, data.height).paint(data);
+      case "orientation": return this.early.drop() ?? this.preview.turn((this.orientation = data));
+      case "choice": return this.early.choose(data.variant) ?? this.showChoice(data);
+      case "band": return this.early.stop() ?? this.growing(data.width, data.height).paint(data);
       case "result": return this.finish(data);
       case "problem": throw new ProblemError(data);
       default: return undefined; // an event that a later version added
@@ -228,9 +234,9 @@ export class Job {
     return this.stage;
   }
 
-  /** Show the resized upload before the first band arrives. */
-  prepare({ width, height }) {
-    if (width) this.growing(width, height);
+  /** Remember the size of the result, for what is shown before the first band arrives. */
+  prepare(size) {
+    this.early.planned = size;
   }
 
   async finish(result, expires = Date.now() + 1_000 * result.expires_s) {

@@ -12,6 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from gateway.views import files
+from swinir.preview_weights import PREVIEW_VARIANTS, pack_preview_weights
 from testing.requests import read_problem
 
 
@@ -104,3 +105,33 @@ def test_nothing_else_is_sent(client: FlaskClient, path: str) -> None:
 
     assert response.status_code in (308, 404)
     assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_only_the_worker_of_the_preview_may_compile_webassembly(client: FlaskClient) -> None:
+    version = files.static_version()
+    policies = {
+        path.name: client.get(f"/static/{version}/{path.name}", buffered=True).headers["Content-Security-Policy"]
+        for path in files.FOLDER.iterdir()
+    }
+
+    assert policies.pop("preview-worker.js") == "default-src 'none'; script-src 'wasm-unsafe-eval'"
+    assert not [name for name, policy in policies.items() if "unsafe" in policy]
+
+
+def test_weights_of_the_preview_are_cached_for_a_year_and_change_the_address(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    version = files.static_version()
+    response = client.get(f"/static/{version}/compact_x4.f16")
+    again = client.get(f"/static/{version}/compact_x4.f16", headers={"If-None-Match": response.headers["ETag"]})
+
+    assert (response.status_code, response.mimetype) == (200, "application/octet-stream")
+    assert response.data == pack_preview_weights("compact_x4")
+    assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert again.status_code == 304
+    assert client.get(f"/static/{version}/lightweight_x4.f16").status_code == 404
+
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"other weights")
+    monkeypatch.setattr(files, "preview_weights_file", dict.fromkeys(PREVIEW_VARIANTS, other).__getitem__)
+    assert files.static_version.__wrapped__() != version
