@@ -52,7 +52,11 @@ typedef struct {
 static inline int64_t padded(int64_t n) { return (n + PANEL - 1) / PANEL * PANEL; }
 static inline vec load(const float *p) { return *(const loose *)p; }
 static inline void store(float *p, vec v) { *(loose *)p = v; }
+#if (VECTOR_WIDTH == 16 && defined(__AVX512F__)) || (VECTOR_WIDTH == 8 && defined(__AVX__))
 static inline vec all(float x) { return x - (vec){0}; } /* 0 + x would be an addition in the innermost loop: it makes 0 of -0 */
+#else /* a vector of several registers: GCC 12 may compile the line above for minutes */
+static inline vec all(float x) { return (vec){0} + x; }
+#endif
 static inline vec choose(ivec mask, vec yes, vec no) { return (vec)(((ivec)yes & mask) | ((ivec)no & ~mask)); }
 
 /* The vector with its halves, quarters, pairs or neighbours exchanged, to add up or compare all of its floats. */
