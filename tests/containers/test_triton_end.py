@@ -27,7 +27,7 @@ while true; do sleep 0.05; done
 class StartScript:
     """`start` with stand-ins of tritonserver and of the count of open streams, which a file holds."""
 
-    def __init__(self, folder: Path, *, on_term: str, exit_timeout_s: int) -> None:
+    def __init__(self, folder: Path, *, on_term: str, exit_timeout_s: int, before: str = "") -> None:
         self._log, self._streams = folder / "log", folder / "streams"
         self._log.write_text("")
         self.set_streams(0)
@@ -43,7 +43,7 @@ class StartScript:
             "EXIT_TIMEOUT_S": str(exit_timeout_s),
         }
         # It deletes no shared memory here, where other servers may run.
-        command = ["bash", "-c", 'rm() { :; }; source "$1"', "bash", str(folder / "start")]
+        command = ["bash", "-c", f'rm() {{ :; }}; {before} source "$1"', "bash", str(folder / "start")]
         self.process = subprocess.Popen(command, env=environ, start_new_session=True)
         wait_for(lambda: "started" in self.log())
 
@@ -67,8 +67,10 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def running_script(folder: Path, *, on_term: str = "exit 0", exit_timeout_s: int = 60) -> Iterator[StartScript]:
-    script = StartScript(folder, on_term=on_term, exit_timeout_s=exit_timeout_s)
+def running_script(
+    folder: Path, *, on_term: str = "exit 0", exit_timeout_s: int = 60, before: str = ""
+) -> Iterator[StartScript]:
+    script = StartScript(folder, on_term=on_term, exit_timeout_s=exit_timeout_s, before=before)
     try:
         yield script
     finally:
@@ -104,6 +106,15 @@ def test_streams_without_end_do_not_keep_the_server(tmp_path: Path) -> None:
         script.set_streams(1)
         script.process.send_signal(signal.SIGTERM)
         assert script.process.wait(LIMIT_S) in (0, 128 + signal.SIGKILL)
+
+
+def test_signal_during_the_start_ends_the_server(tmp_path: Path) -> None:
+    # Before the script replaces the trap of the start by that of the running server.
+    once = f"while [[ ! -s {tmp_path}/log ]]; do sleep 0.05; done; kill -TERM $$"
+    before = f'trap() {{ if [[ $1 = end_server ]]; then {once}; fi; builtin trap "$@"; }};'
+    with running_script(tmp_path, before=before) as script:
+        assert script.process.wait(LIMIT_S) == 0
+        assert script.log() == ["started", "TERM"]
 
 
 @pytest.mark.parametrize("status", [0, 3])
