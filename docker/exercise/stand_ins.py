@@ -18,10 +18,11 @@ from pathlib import Path
 from docker.exercise.podman import ExerciseError, Podman, run
 
 PYTHON = "docker.io/library/python:3.11-slim-bookworm"
+UBUNTU = "docker.io/library/ubuntu:24.04"
 TRITON = "nvcr.io/nvidia/tritonserver:26.09-py3"
 REDIS = "docker.io/library/redis:7.4.11-alpine"
 NGINX = "docker.io/nginxinc/nginx-unprivileged:1.28.0"
-# All four stand-ins share one root file system with these packages.
+# All stand-ins but Ubuntu's share one root file system with these packages. Ubuntu's has none, like the real one.
 PACKAGES = (
     "python3",
     "python3-venv",
@@ -34,12 +35,14 @@ PACKAGES = (
     "gcc",
     "libc6-dev",
 )
+# So large that with it the image exceeds TRITON_ADDS_BYTES of the exercise.
+OTHER_BACKEND_BYTES = 100_000_000
 
 
 def make_stand_ins(podman: Podman, cache: Path) -> None:
-    """Build the four base images in podman."""
-    base = _debian(cache)
-    podman("import", base, PYTHON)
+    """Build the five base images in podman."""
+    podman("import", _debian(cache, ()), UBUNTU)
+    podman("import", _debian(cache, PACKAGES), PYTHON)
     _derive(podman, REDIS, ["RUN install -d -o 999 -g 1000 /data", "WORKDIR /data", "VOLUME /data"])
     nginx = ["RUN rm -rf /usr/share/nginx/html/*", 'CMD ["nginx", "-g", "daemon off;"]']
     _derive(podman, NGINX, nginx)
@@ -56,12 +59,12 @@ def _derive(podman: Podman, name: str, steps: list[str], context: Path | None = 
     podman("build", "-q", "--pull=never", "--format", "docker", "-t", name, "-f", recipe, folder)
 
 
-def _debian(cache: Path) -> Path:
+def _debian(cache: Path, packages: tuple[str, ...]) -> Path:
     """Return a tar of a small Debian 12 with the packages, from the cache or built in 1 to 3 minutes."""
     release = dict(re.findall(r'^(\w+)="?([^"\n]*)', Path("/etc/os-release").read_text(), re.MULTILINE))
     if release.get("VERSION_CODENAME") != "bookworm":
         raise ExerciseError(f"The stand-ins need Debian 12 (Python 3.11). This is {release.get('PRETTY_NAME')}.")
-    requested = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:12]
+    requested = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:12]
     base = cache / f"bookworm-{requested}.tar"
     if base.is_file():
         return base
@@ -75,7 +78,8 @@ def _debian(cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     root = cache / "rootfs"
     shutil.rmtree(root, ignore_errors=True)
-    run("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", "bookworm", root, mirrors[0])
+    include = [f"--include={','.join(packages)}"] if packages else []
+    run("debootstrap", "--variant=minbase", *include, "bookworm", root, mirrors[0])
     for mounted in ("proc", "sys"):  # debootstrap leaves them mounted on some machines
         if os.path.ismount(root / mounted):
             run("umount", root / mounted)
@@ -88,7 +92,7 @@ def _debian(cache: Path) -> Path:
 
 
 def _lay_out_triton(server: Path) -> None:
-    """Copy the wheel's server to the path of NVIDIA's image, and add a second backend, which the build must remove."""
+    """Copy the wheel's server to the path of NVIDIA's image, with a second backend, which our image must not have."""
     site = Path(sysconfig.get_path("purelib"))
     wheel = site / "pytriton" / "tritonserver"
     if not wheel.is_dir():
@@ -99,6 +103,7 @@ def _lay_out_triton(server: Path) -> None:
     shutil.copytree(wheel / "backends" / "python", backend)
     shutil.copy2(wheel / "python_backend_stubs" / "3.11" / "triton_python_backend_stub", backend)
     (server / "backends" / "onnxruntime").mkdir()
+    (server / "backends" / "onnxruntime" / "libtriton_onnxruntime.so").write_bytes(bytes(OTHER_BACKEND_BYTES))
 
 
 def pip_mounts(folder: Path) -> list[str]:

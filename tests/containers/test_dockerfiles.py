@@ -12,6 +12,7 @@ import pytest
 
 from gateway.backend.model_environ import make_model_environ
 from gateway.config.environment import read_settings
+from testing.compose import services
 from testing.data import ROOT
 from testing.source_tree import SHIPPED, imports
 
@@ -45,7 +46,12 @@ def test_image_has_an_unprivileged_user_and_health_check(name: str) -> None:
 
 def test_bases_are_pinned() -> None:
     gateway, triton = ((DOCKER / f"{name}.Dockerfile").read_text() for name in ("gateway", "triton"))
-    assert re.search(r"^ARG PYTHON_IMAGE=\S+@sha256:[0-9a-f]{64}$", gateway, re.MULTILINE)
+    python = re.search(r"^ARG PYTHON_IMAGE=(\S+@sha256:[0-9a-f]{64})$", gateway, re.MULTILINE)
+    ubuntu = re.search(r"^ARG UBUNTU_IMAGE=(\S+@sha256:[0-9a-f]{64})$", triton, re.MULTILINE)
+    assert python
+    assert ubuntu
+    assert services()["gateway"]["build"]["args"]["PYTHON_IMAGE"] == python[1]
+    assert services()["triton"]["build"]["args"]["UBUNTU_IMAGE"] == ubuntu[1]
     version = re.search(r"^ARG TRITON_IMAGE=nvcr\.io/nvidia/tritonserver:(\d+)\.(\d+)-py3$", triton, re.MULTILINE)
     assert version
     assert (int(version[1]), int(version[2])) >= MIN_TRITON_VERSION
