@@ -106,7 +106,7 @@ class SwinIR(nn.Module):
         return x[:, :, : height * self.upscale, : width * self.upscale]
 
     def set_fused_precision(self, precision: torch.dtype) -> None:
-        """Set the precision of the fused blocks' products: torch.float32, or torch.bfloat16 if `fused.has_bfloat16`."""
+        """Set the precision of the fused blocks' products: torch.float32, or torch.bfloat16 if `library.has_bfloat16`."""
         for block in self._blocks():
             block.fused_precision = precision
 
