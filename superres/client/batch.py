@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+import httpx
 
 from superres.client.calls import ApiCalls
 from superres.client.effects import Report, ResponseHead, Send, Steps, read_chunk
@@ -26,8 +27,6 @@ _MAX_ARCHIVE_BYTES = 16 << 30
 _MAX_REPORT_BYTES = 4 << 20
 _REPORT = "report.json"
 _ZIP = "application/zip"
-# Of what a file name may have, these would end it in the header, or the header (HTML, "multipart form data").
-_ESCAPES = {'"': "%22", "\r": "%0D", "\n": "%0A"}
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,8 @@ def upscale_batch(
 def _upscale_once(
     calls: ApiCalls, images: Sequence[ImageFile], query: Mapping[str, str], folder: Path | None
 ) -> Steps[list[BatchItem]]:
-    boundary = secrets.token_hex(16)
-    headers = {"Accept": _ZIP, "Content-Type": f"multipart/form-data; boundary={boundary}"}
-    body = _encode_form(images, boundary)
+    body, media_type = _encode_form(images)
+    headers = {"Accept": _ZIP, "Content-Type": media_type}
     yield Report(UpscaleProgress("uploading"))
     head: ResponseHead = yield calls.with_key(Send("POST", "/api/v1/upscale", query, headers, body, _SILENCE_S))
     if head.status != 200:
@@ -78,14 +76,14 @@ def _upscale_once(
             return _unpack(archive, len(images), folder, head.headers.get("x-request-id", ""))
 
 
-def _encode_form(images: Sequence[ImageFile], boundary: str) -> bytes:
-    """Return a body of multipart/form-data (RFC 7578) with a field `image` for each image."""
-    parts = []
-    for image in images:
-        name = "".join(_ESCAPES.get(each, each) for each in image.stem)
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}.image"\r\n'
-        parts += [head.encode(errors="replace"), b"Content-Type: application/octet-stream\r\n\r\n", image.data, b"\r\n"]
-    return b"".join([*parts, f"--{boundary}--\r\n".encode()])
+def _encode_form(images: Sequence[ImageFile]) -> tuple[bytes, str]:
+    """Return a body of multipart/form-data with a field `image` for each image, and its media type."""
+    names = [
+        f"{image.stem}.image".encode(errors="replace").decode() for image in images
+    ]  # a file's name may not be UTF-8
+    files = [("image", (name, image.data)) for name, image in zip(names, images, strict=True)]
+    form = httpx.Request("POST", "http://localhost", files=files)
+    return form.read(), form.headers["Content-Type"]
 
 
 def _download(spool: IO[bytes]) -> Steps[None]:
