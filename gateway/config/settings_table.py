@@ -93,7 +93,7 @@ class SettingsTable(RequestSettings):
     precision: str = setting(
         "auto",
         "Precision of the network. float32; bfloat16; or auto: bfloat16 on a GPU, and on CPUs that are quicker with it "
-        "(AVX512-BF16) for each network whose output stays within 85 dB of float32.",
+        "(AVX512-BF16) for each network whose output stays within 86 dB of float32.",
         check=one_of(PRECISIONS),
     )
     max_weights_bytes: int = setting(

@@ -20,9 +20,8 @@ from swinir.settings import Precision
 log = logging.getLogger(__name__)
 
 # Minimum PSNR of a network in bfloat16 against itself in float32, in dB, at which `auto` takes bfloat16. Tiles must
-# agree within 80 dB: the errors of two passes add up (3 dB), and images may be harder than the test images (2 dB).
-# compact_gray_jpeg_20 has 87.7 dB with AVX512-BF16, and 85.8 where AVX2 emulates it for the tests.
-MIN_DB = 85.0
+# agree within 80 dB: the errors of two passes add up (3 dB), and images may be harder than the test images (3 dB).
+MIN_DB = 86.0
 # bfloat16 must be quicker than float32 by this factor; some processors run both equally fast.
 MIN_SPEED = 1.1
 _ROUNDS = 5

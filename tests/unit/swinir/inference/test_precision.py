@@ -16,8 +16,8 @@ from torch import Tensor
 
 from swinir.inference import precision
 from swinir.inference.engine import Engine
-from swinir.inference.precision import MIN_DB, make_test_images, measure_bfloat16, set_block_precision
 from swinir.inference.precision import _is_quicker as compare_speed
+from swinir.inference.precision import make_test_images, measure_bfloat16, set_block_precision
 from swinir.network import fused
 from swinir.network.blocks import SwinBlock, blocks_in_float32
 from swinir.network.swinir import SwinIR
@@ -94,21 +94,30 @@ def test_block_in_bfloat16_agrees_within_its_precision(
     assert torch.equal(rough, fused.FusedBlock(block, torch.bfloat16).run(tokens, gather, kinds, threads=1))
 
 
-def test_auto_takes_bfloat16_only_if_it_is_close(caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_takes_bfloat16_only_if_it_is_close(
+    caplog: pytest.LogCaptureFixture, with_bfloat16: pytest.MonkeyPatch
+) -> None:
     caplog.set_level(logging.INFO)
-    for variant, expected in ((CLOSE, torch.bfloat16), (COARSE, torch.float32)):
-        network = load(variant)
-        set_block_precision(network, variant, "auto")
+    network = load(CLOSE)
+    distance_db = measure_bfloat16(network)  # differs by 2 dB between processors
+    for min_db, expected in ((distance_db + 0.1, torch.float32), (distance_db - 0.1, torch.bfloat16)):
+        with_bfloat16.setattr(precision, "MIN_DB", min_db)
+        set_block_precision(network, CLOSE, "auto")
         assert precisions(network) == {expected}
-        assert (measure_bfloat16(network) >= MIN_DB) == (expected == torch.bfloat16)
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith(f"{CLOSE} runs its blocks in bfloat16: ")
 
 
-def test_network_that_auto_runs_in_bfloat16_stays_within_80_db_on_a_photo() -> None:
+def test_auto_leaves_a_coarse_network_in_float32() -> None:
+    network = load(COARSE)
+    set_block_precision(network, COARSE, "auto")
+    assert precisions(network) == {torch.float32}
+
+
+def test_network_close_enough_for_auto_stays_within_80_db_on_a_photo() -> None:
     network = load(CLOSE)
-    set_block_precision(network, CLOSE, "auto")
-    assert precisions(network) == {torch.bfloat16}
+    assert measure_bfloat16(network) >= 82  # 86 on some processors
+    set_block_precision(network, CLOSE, "bfloat16")
     with torch.inference_mode():
         rough = network(photo(1))
         with blocks_in_float32():
