@@ -35,23 +35,26 @@ EXTRAS_ADD_BYTES = 15_000_000
 # What Triton's image adds to Ubuntu with the CPU build of torch: 1,035 MB on 2026-11-30. A second backend exceeds it.
 TRITON_ADDS_BYTES = 1_060_000_000
 # Of each service, when a step fails.
-LOG_LINES = 60
+LOG_LINES = 25
+LINE_LENGTH = 400
 ADDRESSES = "{{.Name}} {{range $name, $net := .NetworkSettings.Networks}}{{$name}} {{$net.IPAddress}} {{end}}"
-HEALTH = "{{.Name}} restarts {{.RestartCount}} {{json .State}}"
+HEALTH = "{{.Name}} restarts {{.RestartCount}} started {{.State.StartedAt}} health {{json .State.Health.Log}}"
 USE_EXTRAS = """
 import pathlib, gateway.server, opentelemetry.exporter.otlp.proto.http, opentelemetry.sdk.trace
 from gateway.webhooks.keys import WebhookKeys
 print(WebhookKeys("", pathlib.Path("/tmp/key"), needs_setting=False).sign("id", 1, b"{}"))
 """
-LOOK_UP = """
+CONNECT = """
 import socket, time
-for name in ("triton", "redis"):
-    began = time.monotonic()
+for name, port in (("redis", 6379), ("triton", 8001)):
+    began, found = time.monotonic(), "no address"
     try:
-        found = socket.getaddrinfo(name, 1)[0][4][0]
+        found = socket.getaddrinfo(name, port)[0][4][0]
+        socket.create_connection((found, port), timeout=10).close()
+        result = "connected"
     except OSError as error:
-        found = error
-    print(f"{name}: {found} after {time.monotonic() - began:.2f} s")
+        result = f"{error!r}"
+    print(f"{name} at {found}: {result} after {time.monotonic() - began:.2f} s")
 """
 
 
@@ -173,7 +176,7 @@ def exercise(podman: Podman) -> None:
         return run(binary, "--project-directory", secrets, "-p", PROJECT, *arguments, environ=environ, limit_s=600)
 
     try:
-        step("docker compose up --wait", lambda: compose("up", "-d", "--no-build", "--wait", "--wait-timeout", "300"))
+        start(compose, podman)
         key = compose("exec", "-T", "gateway", "superres", "keys", "new", "exercise").strip()
         step("upscale an image", lambda: checks.check_upscaling(url, key))
         step("the decoder process", lambda: checks.check_decoder_process(url, key))
@@ -239,30 +242,54 @@ def exercise(podman: Podman) -> None:
         step("docker compose down", lambda: compose("down", "--volumes", "--timeout", "20"))
 
 
-def print_logs(compose: checks.Compose, podman: Podman) -> None:
-    """Print what tells why a step failed: states and addresses of the containers, look-ups of names, and logs.
+def start(compose: checks.Compose, podman: Podman) -> None:
+    """Start the containers, and wait until the gateway's can connect to Redis and Triton, without the gateway's code.
 
-    The logs are without the health checks that hide what the gateway reports.
+    Where they cannot, podman's networks are at fault, not the product. Then everything is started once more.
+    """
+
+    def connections() -> str:
+        return compose("exec", "-T", "gateway", "python3", "-c", CONNECT)
+
+    for is_last in (False, True):
+        step("docker compose up --wait", lambda: compose("up", "-d", "--no-build", "--wait", "--wait-timeout", "300"))
+        try:
+            wait_for(
+                lambda: connections().count(": connected") == 2, "the gateway's container reaches Redis and Triton"
+            )
+        except ExerciseError:
+            if is_last:
+                raise
+            print_logs(compose, podman)
+            compose("down", "--volumes", "--timeout", "20")
+        else:
+            return
+
+
+def print_logs(compose: checks.Compose, podman: Podman) -> None:
+    """Print what tells why a step failed: states and addresses of the containers, logs, and connections at the end.
+
+    CI shows only the end of a long output, so what tells most stands there.
     """
     shown: tuple[tuple[str, Callable[[], str]], ...] = (
-        ("containers", lambda: podman("ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.Status}}")),
-        ("addresses", lambda: podman("inspect", "-f", ADDRESSES, *podman("ps", "-aq").split())),
         ("health checks", lambda: podman("inspect", "-f", HEALTH, *podman("ps", "-aq").split())),
-        ("look-ups in the gateway", lambda: compose("exec", "-T", "gateway", "python3", "-c", LOOK_UP)),
-        *((service, partial(read_log, compose, service)) for service in checks.SERVICES),
+        *((service, partial(read_log, compose, service)) for service in ("redis", "front", "triton", "gateway")),
+        ("containers", lambda: podman("ps", "-a", "--format", "{{.Names}} {{.Status}}")),
+        ("addresses", lambda: podman("inspect", "-f", ADDRESSES, *podman("ps", "-aq").split())),
+        ("connections of the gateway's container", lambda: compose("exec", "-T", "gateway", "python3", "-c", CONNECT)),
     )
     for name, show in shown:
         print(f"--- {name}", file=sys.stderr)
         try:
-            print(show(), file=sys.stderr)
+            print("\n".join(line[:LINE_LENGTH] for line in show().splitlines()), file=sys.stderr)
         except ExerciseError as error:  # the others may tell the cause
             print(error, file=sys.stderr)
 
 
 def read_log(compose: checks.Compose, service: str) -> str:
-    """Return the end of a service's log, without lines of health checks."""
+    """Return the end of a service's log, without lines of health checks, which hide the others."""
     lines = compose("logs", "--no-color", "--tail", "1000", service).splitlines()
-    return "\n".join([line for line in lines if '"route": "/healthz"' not in line][-LOG_LINES:])
+    return "\n".join([line for line in lines if "/healthz" not in line and "GET / HTTP" not in line][-LOG_LINES:])
 
 
 def copy_project(folder: Path) -> None:

@@ -28,6 +28,11 @@ def serving(*responses: bytes) -> Iterator[str]:
                 with connection, suppress(OSError):  # the client may have closed it
                     connection.recv(65_536)
                     connection.sendall(response)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(
+                        65_536
+                    ):  # closing with unread bytes resets the connection: the response is lost
+                        pass
 
         thread = threading.Thread(target=serve)
         thread.start()
