@@ -20,7 +20,8 @@ from torch import Tensor
 
 from swinir.inference.cpu_count import count_cpus
 from swinir.inference.memory import keep_freed_memory
-from swinir.weights.load import find_weights, load_network
+from swinir.weights.find import find_weights
+from swinir.weights.load import load_network
 from swinir.zoo import DEFAULT_VARIANT, find_variant
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.machine import describe_machine
 from benchmarks.report import table
 from benchmarks.rounds import measure_in_turn
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.network import fused
 from swinir.settings import Precision
 from testing.images import draw_photo
@@ -92,7 +92,7 @@ def measure_bfloat16(rounds: int = ROUNDS) -> Iterator[Goal]:
         image = draw_photo(side, side)[np.newaxis]
         timings = measure_in_turn(
             {
-                precision: partial(Engine(precision=precision).restore, image, variant)
+                precision: partial(TorchEngine(precision=precision).restore, image, variant)
                 for precision in get_args(Precision)
                 if precision != "auto"
             },

@@ -28,10 +28,11 @@ from benchmarks.choices import set_choice
 from benchmarks.gpu_report import write_gpu_report
 from benchmarks.machine import describe_machine
 from benchmarks.rounds import compare, measure_in_turn
-from swinir.inference.engine import Engine
 from swinir.inference.precision import choose_autocast
+from swinir.inference.torch_engine import TorchEngine
 from swinir.network import attention
-from swinir.weights.load import find_weights, load_network, write_weights
+from swinir.weights.find import find_weights
+from swinir.weights.load import load_network, write_weights
 from swinir.zoo import DEFAULT_VARIANT, find_variant
 from training.metrics import psnr
 
@@ -103,7 +104,7 @@ def measure_micro_batches(
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:  # random weights, because most variants' checkpoints are not present
         write_weights(make_pair(variant).ours, Path(folder) / f"{variant}.safetensors", {})
-        engine = Engine(Path(folder), device=str(device))
+        engine = TorchEngine(Path(folder), device=str(device))
         for batch in batches:
             engine.micro_batch_pixels = batch * tile_px**2
             tiles = np.random.default_rng(0).integers(0, 256, (batch, tile_px, tile_px, 3), np.uint8)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.report import ROOT
-from swinir.inference import engine
+from swinir.inference.torch_engine import TorchEngine
 
 ADAPTER = """\
 import importlib.util
@@ -31,12 +31,12 @@ TritonPythonModel = shipped.TritonPythonModel
 
 
 class RememberedOutputs:
-    """Replaces `Engine._forward` by its remembered outputs, tile by tile."""
+    """Replaces `TorchEngine._forward` by its remembered outputs, tile by tile."""
 
     def __init__(self, seconds_path: str | None = None) -> None:
         """`seconds_path` names a file that gets `seconds` after each call, for a measurement in another process."""
         self._seconds_path = seconds_path
-        self._forward = engine.Engine._forward  # noqa: SLF001 - the step that a measurement leaves out
+        self._forward = TorchEngine._forward  # noqa: SLF001 - the step that a measurement leaves out
         self._outputs: dict[bytes, Tensor] = {}
         self.seconds = 0.0
         """CPU seconds in which outputs were looked up and copied."""
@@ -59,10 +59,10 @@ def replace_network(seconds_path: str | None = None) -> RememberedOutputs:
     """Let every engine of this process use remembered outputs."""
     remembered = RememberedOutputs(seconds_path)
 
-    def forward(of_engine: engine.Engine, network: Any, images: Tensor, precision: torch.dtype) -> Tensor:
+    def forward(of_engine: TorchEngine, network: Any, images: Tensor, precision: torch.dtype) -> Tensor:
         return remembered.run(of_engine, network, images, precision)
 
-    engine.Engine._forward = forward  # type: ignore[assignment,method-assign]  # noqa: SLF001
+    TorchEngine._forward = forward  # type: ignore[assignment,method-assign]  # noqa: SLF001
     return remembered
 
 

@@ -25,7 +25,7 @@ from PIL import Image as PilImage
 from benchmarks.machine import describe_machine
 from benchmarks.report import write_seams
 from preprocessing.tiling import Grid, choose_grid, pad_to_window, split, stitch
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.inference.whole_image import restore_image
 from swinir.zoo import DEFAULT_VARIANT, find_variant
 
@@ -61,17 +61,17 @@ def compare_images(tiled: Pixels, whole: Pixels) -> Seam:
     return Seam(decibels, int(difference.max()), float(np.mean(difference > 0)))
 
 
-def upscale_whole(engine: Engine, image: Pixels, variant: str) -> Pixels:
+def upscale_whole(engine: TorchEngine, image: Pixels, variant: str) -> Pixels:
     """Return the image upscaled as one tile."""
     return restore_image(engine, image, find_variant(variant))
 
 
-def upscale_tiled(engine: Engine, image: Pixels, variant: str, grid: Grid) -> Pixels:
+def upscale_tiled(engine: TorchEngine, image: Pixels, variant: str, grid: Grid) -> Pixels:
     """Return the image upscaled in the tiles of the grid."""
     return stitch(engine.restore(split(image, grid), variant).tiles, grid, find_variant(variant).scale)
 
 
-def upscale_off_grid(engine: Engine, image: Pixels, variant: str, grid: Grid) -> Pixels:
+def upscale_off_grid(engine: TorchEngine, image: Pixels, variant: str, grid: Grid) -> Pixels:
     """Return the image upscaled in tiles that are a window larger; inner tiles and their cores move by half a window.
 
     So every tile has at least the halo and all pixels that it has on the grid.
@@ -94,7 +94,7 @@ def upscale_off_grid(engine: Engine, image: Pixels, variant: str, grid: Grid) ->
     return upscaled
 
 
-def measure_image(engine: Engine, image: Pixels, variant: str, halos: tuple[int, ...]) -> list[dict[str, Any]]:
+def measure_image(engine: TorchEngine, image: Pixels, variant: str, halos: tuple[int, ...]) -> list[dict[str, Any]]:
     """Return one row per halo on the window grid and one off it; halos narrower than the margin are left out."""
     height, width = image.shape[:2]
     row = find_variant(variant)
@@ -142,7 +142,7 @@ def make_synthetic(side: int) -> dict[str, Pixels]:
 
 def measure(images: Mapping[str, Pixels], variant: str, halos: tuple[int, ...] = HALOS) -> dict[str, Any]:
     """Return what goes into the results file."""
-    engine = Engine(device="cpu")
+    engine = TorchEngine(device="cpu")
     rows: dict[str, Any] = {}
     for name, image in images.items():
         rows[name] = {"size": [image.shape[1], image.shape[0]], "rows": measure_image(engine, image, variant, halos)}

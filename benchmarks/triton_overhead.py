@@ -22,8 +22,9 @@ from gateway.backend.channel import MAX_MESSAGE_BYTES
 from gateway.backend.triton_client import MODEL_KEY_HEADER, TritonClient
 from gateway.backend.triton_process import PROJECT_ROOT, TritonProcess, find_free_ports
 from gateway.cancellation import CancelToken
-from swinir.inference.engine import Engine
-from swinir.weights.load import find_weights, load_network
+from swinir.inference.torch_engine import TorchEngine
+from swinir.weights.find import find_weights
+from swinir.weights.load import load_network
 from swinir.zoo import find_variant
 
 KEY = "key-of-this-benchmark"
@@ -37,7 +38,7 @@ def measure_triton(variant: str, side: int, rounds: int, threads: int) -> dict[s
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     network = load_network(row, find_weights(row, None))
     images = torch.from_numpy(pixels[np.newaxis]).permute(0, 3, 1, 2).float() / 255.0
-    engine = Engine(device="cpu", threads=threads)
+    engine = TorchEngine(device="cpu", threads=threads)
 
     @torch.inference_mode()
     def run_network() -> object:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.inference.whole_image import restore_image
 from swinir.zoo import DEFAULT_VARIANT, VARIANTS
 
@@ -25,7 +25,7 @@ GAP = 8
 
 def main() -> None:
     """Write the image: one row per source, bicubic on the left, SwinIR on the right."""
-    engine, rows = Engine(), []
+    engine, rows = TorchEngine(), []
     for name, box in SOURCES.items():
         with Image.open(ROOT / "tests" / "data" / "Set5" / "x4" / f"{name}.png") as image:
             source = image.convert("RGB")

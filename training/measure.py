@@ -19,9 +19,9 @@ import click
 import numpy as np
 from PIL import Image
 
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.inference.whole_image import restore_image
-from swinir.weights.load import find_weights
+from swinir.weights.find import find_weights
 from swinir.zoo import VARIANTS, Variant
 from training.degradations import add_noise, jpeg, resize
 from training.metrics import luminance_psnr, luminance_ssim, psnr
@@ -67,14 +67,14 @@ def measure(names: tuple[str, ...], data: Path, weights: Path | None, threads: i
 
 
 @contextmanager
-def engine_with(names: Sequence[str], weights: Path | None, threads: int) -> Iterator[Engine]:
+def engine_with(names: Sequence[str], weights: Path | None, threads: int) -> Iterator[TorchEngine]:
     """Give an engine with the bundled weights, or with the file `weights` for the one variant that is named."""
     if weights and len(names) != 1:
         raise click.UsageError(f"--weights needs the NAME of one variant, got {len(names)}.")
     with TemporaryDirectory() as folder:
         if weights:
             shutil.copyfile(weights, Path(folder) / f"{names[0]}.safetensors")
-        yield Engine(Path(folder), device="cpu", threads=threads)
+        yield TorchEngine(Path(folder), device="cpu", threads=threads)
 
 
 @functools.cache
@@ -86,7 +86,9 @@ def load_perceptual() -> Perceptual:
         raise click.ClickException(str(error)) from error
 
 
-def measure_variant(engine: Engine, row: Variant, weights: Path, bench: Path, perceptual: Perceptual) -> Iterator[str]:
+def measure_variant(
+    engine: TorchEngine, row: Variant, weights: Path, bench: Path, perceptual: Perceptual
+) -> Iterator[str]:
     """Yield the lines of the table for a variant, one for each of its benchmarks; pairs are "before / after"."""
     size_kb = weights.stat().st_size / 1000
     for title, pairs in benchmarks_of(row, bench):
@@ -172,12 +174,12 @@ def same_size_pairs(row: Variant, paths: list[Path]) -> Iterator[Pair]:
             yield add_noise(target, strength, rng) if row.task == "color_denoise" else jpeg(target, strength), target
 
 
-def score(engine: Engine, row: Variant, pairs: Iterable[Pair]) -> tuple[float, float]:
+def score(engine: TorchEngine, row: Variant, pairs: Iterable[Pair]) -> tuple[float, float]:
     """Mean PSNR in dB of the input (or bicubic) and of the variant as it is served, over (input, target) pairs."""
     return compare(served(engine, row.name), row.scale, pairs)
 
 
-def served(engine: Engine, name: str) -> Callable[[Any], Any]:
+def served(engine: TorchEngine, name: str) -> Callable[[Any], Any]:
     """Return a function that restores one image as the variant is served, uint8 [H, W, 3] in and out."""
     return lambda given: restore_image(engine, given, VARIANTS[name])
 

@@ -13,7 +13,7 @@ import click
 import numpy as np
 from PIL import Image, ImageDraw
 
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.inference.whole_image import restore_image
 from swinir.zoo import VARIANTS
 from training.degradations import resize
@@ -29,7 +29,7 @@ TITLE_PX = 18
 @click.option("--variant", "variants", multiple=True, required=True, type=click.Choice(list(VARIANTS)))
 def draw_sheet(photos: tuple[Path, ...], out: Path, variants: tuple[str, ...]) -> None:
     """Draw the sheet. Every variant must have the same scale."""
-    engine = Engine(device="cpu")
+    engine = TorchEngine(device="cpu")
     scale = VARIANTS[variants[0]].scale
     rows = []
     for path in photos:

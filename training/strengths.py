@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from swinir.network.swinir import SwinIR
-from swinir.weights.load import find_weights, load_network
+from swinir.weights.find import find_weights
+from swinir.weights.load import load_network
 from swinir.zoo import VARIANTS, Variant
 from training.degradations import Pixels, add_noise, jpeg, resize, to_grey
 from training.drawings import EXTREME_COLOURS

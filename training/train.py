@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from swinir.network.swinir import SwinIR
-from swinir.weights.load import find_weights
+from swinir.weights.find import find_weights
 from training.data import hold_out, read_images
 from training.degradations import to_grey
 from training.drawings import draw_images

@@ -26,7 +26,7 @@ from benchmarks.peers.measurements import (
 from benchmarks.peers.networks import PEERS, PeerError, choose
 from benchmarks.peers.tables import write_tables
 from benchmarks.report import ROOT
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.zoo import VARIANTS
 from training.crops import NAMES as OURS
 from training.crops import SCALE, read_crops
@@ -61,7 +61,7 @@ def peers() -> None:
 def measure(names: tuple[str, ...], data: Path, threads: int) -> None:
     """Measure the networks NAMED; without names bicubic and all bundled variants, which leaves out the peers."""
     results = load_results()
-    engine = Engine(device="cpu", threads=threads)
+    engine = TorchEngine(device="cpu", threads=threads)
     for name in choose(names or (PLAIN, *BUNDLED), KNOWN):
         results["networks"][name] = measure_network(name, data / "bench", engine, load_perceptual())
         save_results(results)
@@ -74,7 +74,7 @@ def measure(names: tuple[str, ...], data: Path, threads: int) -> None:
 @_DATA
 def clean(names: tuple[str, ...], data: Path) -> None:
     """Measure the networks NAMED, or all, on the sets of clean images alone; `measure` includes this."""
-    engine = Engine(device="cpu", threads=1)
+    engine = TorchEngine(device="cpu", threads=1)
     for name in choose(names, CLEAN_NETWORKS):
         figures = measure_sets(load_restore(name, engine), data / "bench")
         results = load_results()
@@ -90,7 +90,7 @@ def clean(names: tuple[str, ...], data: Path) -> None:
 def take_times(names: tuple[str, ...], rounds: int) -> None:
     """Time the networks NAMED, or all, in turn on one thread; on a quiet machine."""
     chosen = [name for name in choose(names, NETWORKS) if name != PLAIN]
-    save_results({**load_results(), "speed": measure_speed(chosen, rounds, Engine(device="cpu", threads=1))})
+    save_results({**load_results(), "speed": measure_speed(chosen, rounds, TorchEngine(device="cpu", threads=1))})
     write_tables(load_results())
 
 
@@ -105,7 +105,7 @@ def tables() -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "docs" / "images")
 def sheets(data: Path, out: Path) -> None:
     """Draw the crops by bicubic, by our variants for photos and by Real-ESRGAN x4plus: crops-1.webp, crops-2.webp."""
-    engine = Engine(device="cpu", threads=1)
+    engine = TorchEngine(device="cpu", threads=1)
     names = (PLAIN, *(name for name in OURS if VARIANTS[name].task == "real_sr"), SHEET_PEER)
     restores = [load_restore(name, engine) for name in names]
     rows = [[restore(pixels) for restore in restores] for _, pixels in read_crops(data / "bench")]

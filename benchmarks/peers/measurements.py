@@ -18,8 +18,8 @@ import torch
 from benchmarks.machine import describe_machine, now
 from benchmarks.peers.networks import PEERS, SCALE, Restore, load_peer
 from benchmarks.rounds import measure_in_turn
-from swinir.inference.engine import Engine
-from swinir.weights.load import find_weights
+from swinir.inference.torch_engine import TorchEngine
+from swinir.weights.find import find_weights
 from swinir.zoo import VARIANTS
 from training.crops import NAMES as OURS
 from training.crops import enlarge_crop, score_crops
@@ -51,14 +51,14 @@ TIMED_SIDE = 128
 REFERENCE = "compact_x4"
 
 
-def load_restore(name: str, engine: Engine) -> Restore:
+def load_restore(name: str, engine: TorchEngine) -> Restore:
     """Return the function of a row of the comparison: bicubic, a bundled variant or a peer."""
     if name == PLAIN:
         return enlarge_crop
     return load_peer(name) if name in PEERS else served(engine, name)
 
 
-def measure_network(name: str, bench: Path, engine: Engine, perceptual: Perceptual) -> dict[str, Any]:
+def measure_network(name: str, bench: Path, engine: TorchEngine, perceptual: Perceptual) -> dict[str, Any]:
     """Return {"variant": lines of its own table} for ours, and "clean", "damaged" and "crops" for what is compared."""
     found: dict[str, Any] = {"date": now()[:10]}
     if name in BUNDLED:
@@ -101,7 +101,7 @@ def benchmark_pairs(bench: Path) -> dict[str, list[Pair]]:
     return {"clean": list(published_pairs(bench, SCALE)), "damaged": [degrade(read(path), SCALE) for path in paths]}
 
 
-def measure_speed(names: Sequence[str], rounds: int, engine: Engine) -> dict[str, Any]:
+def measure_speed(names: Sequence[str], rounds: int, engine: TorchEngine) -> dict[str, Any]:
     """Time networks in turn on one thread: CPU seconds for each megapixel of the result."""
     torch.set_num_threads(1)
     machine = describe_machine()

@@ -1,6 +1,7 @@
-"""The engine: restores tiles on a GPU or a CPU, and never returns a wrong result as a success.
+"""The engine: restores tiles, and never returns a wrong result as a success.
 
-Owns device, precision, micro-batches and the check of every tile. Imports neither Triton nor the tiling.
+Owns micro-batches, counters and what happens when memory runs out. `torch_engine` owns the forward pass and the check
+of every tile. Imports neither torch nor Triton nor the tiling.
 """
 
 from __future__ import annotations
@@ -8,29 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 from swinir.checks import FIELDS, Rows
 from swinir.custom_variants import find_row
-from swinir.inference.cpu_count import count_cpus
-from swinir.inference.flats import keep_flats
 from swinir.inference.memory import is_out_of_memory
 from swinir.inference.network_cache import NetworkCache
-from swinir.inference.neutrals import keep_corners, keep_neutrals
-from swinir.inference.precision import choose_autocast
-from swinir.network import fused
-from swinir.network.blocks import blocks_in_float32
-from swinir.network.swinir import SwinIR
-from swinir.settings import MAX_WEIGHTS_BYTES, Precision
 from swinir.zoo import Variant
 
 log = logging.getLogger(__name__)
@@ -38,10 +29,6 @@ log = logging.getLogger(__name__)
 Tiles = npt.NDArray[np.uint8 | np.uint16]
 # Weights of R, G and B in the luminance: BT.601 full range, as Pillow's "L".
 LUMINANCE = (0.299, 0.587, 0.114)
-# Pixels of one micro-batch. CPU: one 256 x 256 tile, which is also the longest wait of a cancel. CUDA: measured in
-# docs/measurements/gpu.md.
-CPU_MICRO_BATCH_PIXELS = 256 * 256
-CUDA_MICRO_BATCH_PIXELS = 4 * 256 * 256
 
 
 class EngineError(Exception):
@@ -86,38 +73,29 @@ class Restored:
     """int64 [N]: each tile's share of the time of its forward pass, checks included, in microseconds."""
 
 
-class Engine:
+class Engine(ABC):
     """Runs the tiles of all variants on one device."""
 
-    def __init__(
-        self,
-        weights_dir: Path | None = None,
-        device: str | None = None,
-        threads: int | None = None,
-        max_weights_bytes: int = MAX_WEIGHTS_BYTES,
-        precision: Precision = "auto",
-    ) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if self.device.type == "cpu":
-            torch.set_num_threads(threads or count_cpus())
-        else:
-            torch.backends.cudnn.allow_tf32 = False  # float32 here is for precision; TF32 has 10 bits
-        self.precision = choose_autocast(self.device, precision)
+    device_name: str
+    """``cpu``, ``cuda`` or ``cuda:0``."""
+
+    def __init__(self, weights_dir: Path | None, networks: NetworkCache[Any], micro_batch_pixels: int) -> None:
         self.counters = EngineCounters()
         self.on_progress: Callable[[], object] = lambda: None
         """Called after each micro-batch, so that a watcher of the counters can tell slow work from a hang."""
         self._counter_lock = threading.Lock()
-        self.networks = NetworkCache(weights_dir, self.device, max_weights_bytes, precision=precision)
+        self.networks = networks
         self._weights_dir = weights_dir
-        on_cpu = self.device.type == "cpu"
-        self.micro_batch_pixels = CPU_MICRO_BATCH_PIXELS if on_cpu else CUDA_MICRO_BATCH_PIXELS
+        self.micro_batch_pixels = micro_batch_pixels
         """Maximum pixels of the tiles in one forward pass."""
 
+    @abstractmethod
     def describe(self) -> str:
         """Return device, precision and threads in one line, for the log."""
-        card = f" ({torch.cuda.get_device_name(self.device)})" if self.device.type == "cuda" else ""
-        blocks = "" if self.device.type != "cpu" else f", blocks {'fused' if fused.is_available() else 'in PyTorch'}"
-        return f"engine on {self.device}{card}, {self.precision}, {torch.get_num_threads()} threads{blocks}"
+
+    @abstractmethod
+    def run_checked(self, network: Any, row: Variant, tiles: Tiles, out: Tiles, checks: Rows) -> None:
+        """Restore ``tiles`` [n, T, T', 3] into ``out`` and fill in their rows of checks, all but `halvings`."""
 
     def load(self, variant: str) -> None:
         """Load the weights of a variant into the cache; raises UnknownVariantError and WeightsError."""
@@ -143,7 +121,7 @@ class Engine:
 
         Raises:
             UnknownVariantError, WeightsError, NotFiniteError, OutOfMemoryError, InferenceCancelledError, and
-            EngineError for other errors of torch.
+            EngineError for other errors of the forward pass.
         """
         row = find_row(variant, self._weights_dir)
         try:
@@ -164,7 +142,7 @@ class Engine:
             part = slice(first, min(first + size, count))
             started = time.perf_counter()
             try:
-                self._run_checked(network, row, tiles[part], restored[part], checks[part])
+                self.run_checked(network, row, tiles[part], restored[part], checks[part])
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise EngineError(f"{variant} failed on {height}x{width} tiles: {error}") from error
@@ -174,8 +152,7 @@ class Engine:
                 size, halvings = count_in_pass // 2, halvings + 1
                 self._count(halvings=1)
                 log.warning("out of memory at %s: micro-batch halved to %d tiles", variant, size)
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
+                self.networks.free_memory()
                 continue
             checks[part, FIELDS.index("halvings")] = halvings
             first = part.stop
@@ -189,84 +166,3 @@ class Engine:
         with self._counter_lock:  # the thread of large jobs and Triton's thread call `restore` at the same time
             for name, amount in amounts.items():
                 setattr(self.counters, name, getattr(self.counters, name) + amount)
-
-    def _run_checked(self, network: SwinIR, row: Variant, tiles: Tiles, out: Tiles, checks: Rows) -> None:
-        """Restore ``tiles`` [n, T, T', 3] into ``out`` and fill in their rows of checks."""
-        with torch.inference_mode():
-            tiles = tiles if tiles.flags.writeable else tiles.copy()  # torch warns about read-only arrays
-            has_16_bits = tiles.dtype == np.uint16
-            images = torch.from_numpy(tiles).to(self.device).permute(0, 3, 1, 2).float()
-            images.div_(65535.0 if has_16_bits else 255.0)
-            network_input = images if row.channels == 3 else _luminance(images)
-            precision = torch.float32 if has_16_bits else self.precision  # bfloat16 has 8 bits
-            with blocks_in_float32() if has_16_bits else nullcontext():
-                restored = self._forward(network, network_input, precision)
-            rerun = ~torch.isfinite(_extremes(restored)).all(dim=1)
-            for index in torch.nonzero(rerun).flatten().tolist():
-                self._count(reruns=1)
-                log.warning("a tile of %s was not finite: running it again in float32", row.name)
-                with blocks_in_float32():
-                    rerun_output = self._forward(network, network_input[index : index + 1], torch.float32)
-                if not torch.isfinite(rerun_output).all():
-                    raise NotFiniteError(f"{row.name} returned values that are not finite for a tile, also in float32")
-                restored[index : index + 1] = rerun_output
-            if row.channels == 1:  # keep the (enlarged) colour and replace its luminance
-                restored = _enlarge(images, row.scale) + (restored - _enlarge(network_input, row.scale))
-            keep_corners(restored, images)
-            keep_neutrals(restored, images)
-            keep_flats(restored, images, row.halo)
-            deep = restored.mul(65535.0).clamp_(0, 65535).round_().to(torch.uint16) if has_16_bits else None
-            levels, rows = _check(restored.mul_(255.0), images)
-            rows[:, FIELDS.index("rerun")] = rerun
-            result = levels if deep is None else deep
-            torch.from_numpy(out).copy_(result.permute(0, 2, 3, 1))  # from a GPU straight into the result
-            torch.from_numpy(checks).copy_(rows)
-
-    def _forward(self, network: SwinIR, images: Tensor, precision: torch.dtype) -> Tensor:
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
-            return network(images).float()
-
-
-def _luminance(images: Tensor) -> Tensor:
-    weights = torch.tensor(LUMINANCE, device=images.device).view(1, 3, 1, 1)
-    return (images * weights).sum(dim=1, keepdim=True)
-
-
-def _enlarge(images: Tensor, scale: int) -> Tensor:
-    return images if scale == 1 else interpolate(images, scale_factor=scale, mode="bicubic")
-
-
-def _extremes(images: Tensor) -> Tensor:
-    """Return the minimum and maximum of each image [N, 3, H, W] as [N, 2]; both are NaN when the image has a NaN.
-
-    One call per image, in the network's channels-last order. One call for the whole batch takes 10 times as long
-    (measured: 8 ms for 1024 x 1024), and every tile needs this twice.
-    """
-    return torch.stack([torch.stack(torch.aminmax(image)) for image in images.permute(0, 2, 3, 1)])
-
-
-def _check(restored: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return values [N, 3, H, W] in levels rounded to uint8, and their rows of checks, float32 [N, 6]."""
-    rows = torch.zeros(len(restored), len(FIELDS), device=restored.device)
-    extremes = _extremes(restored)
-    rows[:, FIELDS.index("lowest")], rows[:, FIELDS.index("highest")] = extremes.unbind(1)
-    if bool((extremes < -0.5).any() | (extremes > 255.5).any()):
-        out = [(image - 127.5).abs_().gt_(128).mean() for image in restored.permute(0, 2, 3, 1)]
-        rows[:, FIELDS.index("clamped")] = torch.stack(out)  # takes a third of the time of counting booleans
-    levels = _to_bytes(restored.clamp_(0, 255).round_())
-    shrunk = levels
-    if levels.shape != images.shape:  # antialiased bicubic, as the published training pairs were made
-        # On a CPU in bytes: a tenth of the time in floating point. torch has no such function for a GPU.
-        shrunk = levels if levels.device.type == "cpu" else levels.float()
-        shrunk = interpolate(shrunk, images.shape[2:], mode="bicubic", antialias=True)
-    rows[:, FIELDS.index("back_error")] = (shrunk - images * 255.0).square().flatten(1).mean(dim=1)
-    return levels, rows
-
-
-def _to_bytes(levels: Tensor) -> Tensor:
-    """Return whole numbers from 0 to 255 as uint8. On a CPU in NumPy: a third of the time of torch."""
-    if levels.device.type != "cpu":
-        return levels.to(torch.uint8)
-    converted = torch.empty_like(levels, dtype=torch.uint8)
-    np.copyto(converted.numpy(), levels.numpy(), casting="unsafe")
-    return converted

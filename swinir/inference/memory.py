@@ -1,10 +1,9 @@
-"""Memory of a forward pass: kept for the next pass, and which errors mean that memory ran out."""
+"""Memory of a forward pass: kept for the next pass, and which errors mean that memory ran out. Imports no torch."""
 
 from __future__ import annotations
 
 import ctypes
-
-import torch
+import sys
 
 # Freed memory that the process keeps for the next pass: three times the peak of a compact tile of 256x256.
 KEPT_BYTES = 256 << 20
@@ -31,6 +30,7 @@ def keep_freed_memory() -> bool:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that memory ran out: CUDA has a class for it, the CPU allocator only a message."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    torch = sys.modules.get("torch")  # not imported here: without torch nothing raises its errors
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

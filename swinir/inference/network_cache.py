@@ -12,53 +12,55 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import Generic, TypeVar
 
 from swinir.errors import InvalidWeightsError, MissingWeightsError
 from swinir.inference.memory import is_out_of_memory
-from swinir.inference.precision import set_block_precision
-from swinir.network.swinir import SwinIR
-from swinir.settings import Precision
-from swinir.weights.load import find_weights, load_network
+from swinir.weights.find import find_weights
 from swinir.weights_file import file_version
 from swinir.zoo import Variant
 
 log = logging.getLogger(__name__)
 
-Load = Callable[[Variant, Path, torch.device], SwinIR]
+Network = TypeVar("Network")
 
 
 @dataclass(frozen=True)
-class _CachedNetwork:
-    network: SwinIR
+class _CachedNetwork(Generic[Network]):
+    network: Network
     size_bytes: int
     file_version: tuple[str, ...]
     """Path, times, size and inode of the weights file."""
 
 
-class NetworkCache:
-    """Networks by name of their variant. Safe to use from several threads."""
+class NetworkCache(Generic[Network]):
+    """Networks by name of their variant. Safe to use from several threads.
+
+    Args:
+        weights_dir: folder of fetched and imported weights.
+        max_bytes: memory of all networks; above it the least recently used is evicted.
+        load: returns the network of a variant from its file, ready to run, and its bytes in memory; raises
+            InvalidWeightsError, and MemoryError or what `is_out_of_memory` knows.
+        free_memory: returns freed memory to the device.
+    """
 
     def __init__(
         self,
         weights_dir: Path | None,
-        device: torch.device,
         max_bytes: int,
-        load: Load = load_network,
-        precision: Precision = "float32",
+        load: Callable[[Variant, Path], tuple[Network, int]],
+        free_memory: Callable[[], None] = lambda: None,
     ) -> None:
         self.loads = 0
         self.evictions = 0
+        self.free_memory = free_memory
         self._weights_dir = weights_dir
-        self._device = device
         self._max_bytes = max_bytes
         self._load = load
-        self._precision = precision
         self._lock = threading.Lock()
-        self._cached: OrderedDict[str, _CachedNetwork] = OrderedDict()
+        self._cached: OrderedDict[str, _CachedNetwork[Network]] = OrderedDict()
 
-    def get(self, row: Variant) -> SwinIR:
+    def get(self, row: Variant) -> Network:
         """Return the network of a variant, loaded when it is not cached; raises WeightsError."""
         with self._lock:  # also during the load, so that concurrent requests wait for it and do not load it twice
             try:
@@ -86,9 +88,9 @@ class NetworkCache:
         with self._lock:
             return self._size_bytes()
 
-    def _load_and_evict(self, row: Variant, path: Path, version: tuple[str, ...]) -> _CachedNetwork:
+    def _load_and_evict(self, row: Variant, path: Path, version: tuple[str, ...]) -> _CachedNetwork[Network]:
         try:
-            network, size_bytes = self._load_and_prepare(row, path)
+            network, size_bytes = self._load(row, path)
         except InvalidWeightsError as error:
             raise InvalidWeightsError(f"{error}. Check it with: superres weights verify {row.name}") from error
         except (RuntimeError, MemoryError) as error:
@@ -96,26 +98,19 @@ class NetworkCache:
                 raise
             log.warning("out of memory while loading %s: evicting every other variant", row.name)
             self._evict(len(self._cached))
-            network, size_bytes = self._load_and_prepare(row, path)
+            network, size_bytes = self._load(row, path)
         self.loads += 1
         log.info("loaded %s from %s: %d bytes in memory", row.name, path, size_bytes)
         while self._cached and self._size_bytes() + size_bytes > self._max_bytes:
             self._evict(1)
         return _CachedNetwork(network, size_bytes, version)
 
-    def _load_and_prepare(self, row: Variant, path: Path) -> tuple[SwinIR, int]:
-        network = self._load(row, path, self._device)
-        if self._device.type == "cpu":
-            set_block_precision(network, row.name, self._precision)
-        return network, network.prepare()
-
     def _evict(self, count: int) -> None:
         for _ in range(count):
             name, cached = self._cached.popitem(last=False)
             self.evictions += 1
             log.info("evicted %s: %d bytes", name, cached.size_bytes)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        self.free_memory()
 
     def _size_bytes(self) -> int:
         return sum(cached.size_bytes for cached in self._cached.values())

@@ -17,7 +17,8 @@ from swinir.custom_variants import NAME_PATTERN, ROW_KEY, find_row, write_row
 from swinir.errors import FetchError, InvalidWeightsError, MissingWeightsError, WeightsError
 from swinir.weights.architecture import infer_config
 from swinir.weights.download import Progress, RetryPolicy, download
-from swinir.weights.load import build_network, convert, find_weights, load_network, read_checkpoint, write_weights
+from swinir.weights.find import find_weights
+from swinir.weights.load import build_network, convert, load_network, read_checkpoint, write_weights
 from swinir.weights.lockfile import LockedWeights, LockFile, hash_file
 from swinir.zoo import RELEASE_URL, VARIANTS, Variant, find_variant
 

@@ -1,4 +1,4 @@
-"""Loads weights: find the file of a variant, check every tensor, build the network, convert a checkpoint.
+"""Loads weights: check every tensor, build the network, convert a checkpoint.
 
 Served weights are safetensors. A ``.pth`` checkpoint is read once, with ``weights_only``, to convert it. Pickled
 code is never run.
@@ -19,12 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from swinir.errors import InvalidWeightsError, MissingWeightsError, WeightsError
+from swinir.errors import InvalidWeightsError, WeightsError
 from swinir.network.swinir import DERIVED_BUFFERS, SwinIR
 from swinir.weights_file import MAX_WEIGHTS_FILE_BYTES
 from swinir.zoo import Variant
 
-BUNDLED = Path(__file__).parents[1] / "bundled"
 # Keys of the state dict in files of BasicSR, KAIR, Lightning, NeoSR and others, which may also hold it at the top level
 # or below two keys. Without a given key the first one found is used.
 CHECKPOINT_KEYS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
@@ -32,19 +31,6 @@ _MAX_LEVELS = 3
 # Names that wrappers put ahead of the names of the tensors: DataParallel, a GAN, torch.compile, Lightning.
 _WRAPPED_FIRST_TENSOR = re.compile(r"((?:(?:module|netG|_orig_mod|model|net)\.)*)conv_first\.(?:1\.)?weight")
 _MAX_NAMED_KEYS = 8
-
-
-def find_weights(variant: Variant, weights_dir: Path | None) -> Path:
-    """Return the safetensors file of a variant, from ``weights_dir`` or bundled; raises MissingWeightsError."""
-    candidates = [weights_dir / f"{variant.name}.safetensors"] if weights_dir else []
-    if variant.is_bundled:
-        candidates.append(BUNDLED / f"{variant.name}.safetensors")
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise MissingWeightsError(
-        f"The weights of {variant.name} are not fetched yet: superres weights fetch {variant.name}"
-    )
 
 
 def load_network(variant: Variant, path: Path, device: torch.device | str = "cpu") -> SwinIR:

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from gateway.backend.interface import Band
 from gateway.cancellation import CancelToken
 from preprocessing.codec import Pixels
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.inference.whole_image import restore_image
 from swinir.zoo import find_variant
 from testing.backend import FakeBackend, cut_in_two
@@ -53,7 +53,7 @@ class Restoring(FakeBackend):
 
     def __init__(self) -> None:
         super().__init__()
-        self._engine = Engine()
+        self._engine = TorchEngine()
         self._results: dict[tuple[bytes, str], Pixels] = {}
 
     def upscale_bands(

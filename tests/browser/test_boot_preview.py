@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.inference.whole_image import restore_image
 from swinir.zoo import find_variant
 from testing.browser import scripted_gateway
@@ -105,7 +105,7 @@ def test_preview_equals_the_engines_result_and_is_not_the_result(make_page: Make
     expect(page.locator(".growing")).to_have_attribute("data-preview", "72x72")
     shown = canvas_of(page)
     with Image.open(BIRD) as image:
-        expected = restore_image(Engine(), np.asarray(image.convert("RGB")), find_variant("compact_x4"))
+        expected = restore_image(TorchEngine(), np.asarray(image.convert("RGB")), find_variant("compact_x4"))
     assert psnr(np.ascontiguousarray(shown[..., :3]), expected) >= 60
     assert (shown[..., 3] == 255).all()
     expect(page.locator(".growing-note")).to_have_text(

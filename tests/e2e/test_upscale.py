@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.zoo import DEFAULT_VARIANT
 from testing import images
 from testing.data import SET5, SET5_NAMES, decode_pixels, max_difference, read_pixels, set5_pair
@@ -49,7 +49,7 @@ def test_curl_gets_a_png_of_four_times_the_sides(stack: Stack, tmp_path: Path) -
 
 
 def test_set5_beats_bicubic_and_equals_the_network(stack: Stack) -> None:
-    engine, scores, plain = Engine(), {}, {}
+    engine, scores, plain = TorchEngine(), {}, {}
     for name in SET5_NAMES:
         low_res, reference = set5_pair(name)
 

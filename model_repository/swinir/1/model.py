@@ -1,4 +1,4 @@
-"""Triton's swinir step: passes the tiles of all waiting requests to ``swinir.inference.engine``.
+"""Triton's swinir step: passes the tiles of all waiting requests to ``swinir.inference.torch_engine``.
 
 Small jobs run within `execute`, so that Triton batches the next requests meanwhile. Large jobs go to the
 `LargeJobQueue`, and their responses follow later (a response sender in a model that is not decoupled needs Triton
@@ -24,10 +24,11 @@ import triton_python_backend_utils as pb_utils
 from preprocessing.depth import to_bytes
 from swinir.errors import WeightsError
 from swinir.inference.batching import TileJob, run_jobs
-from swinir.inference.engine import Engine, EngineError, InferenceCancelledError
+from swinir.inference.engine import EngineError, InferenceCancelledError
 from swinir.inference.large_jobs import SMALL_PIXELS, LargeJobQueue
 from swinir.inference.memory import keep_freed_memory
 from swinir.inference.shared_memory import SharedMemoryBudget
+from swinir.inference.torch_engine import TorchEngine
 from swinir.request_limits import check_tiles, read_samples
 from swinir.settings import read_settings
 from swinir.zoo import DEFAULT_VARIANT, UnknownVariantError
@@ -53,7 +54,7 @@ class TritonPythonModel:
         settings, age_s, started = read_settings(), _process_age_s(), time.monotonic()
         keep_freed_memory()
         self.weights_dir = settings.weights_dir
-        self.engine = Engine(
+        self.engine = TorchEngine(
             settings.weights_dir,
             threads=settings.threads,
             max_weights_bytes=settings.max_weights_bytes,
@@ -65,7 +66,7 @@ class TritonPythonModel:
             )
             for name, text in METRICS.items()
         }
-        labels = {"model": args["model_name"], "device": str(self.engine.device)}
+        labels = {"model": args["model_name"], "device": self.engine.device_name}
         self.metrics = {name: family.Metric(labels=labels) for name, family in self.families.items()}
         self.reported = dict.fromkeys(METRICS, 0.0)
         self.metrics_lock = threading.Lock()
@@ -76,7 +77,7 @@ class TritonPythonModel:
         self._report_metrics()
         self.engine.on_progress = self._try_to_report_metrics
         self.shm_budget = SharedMemoryBudget()
-        on_cpu = self.engine.device.type == "cpu"
+        on_cpu = self.engine.device_name == "cpu"
         self.large_jobs = LargeJobQueue(self._run, self.engine.micro_batch_pixels) if on_cpu else None
         pb_utils.Logger.log_info(
             f"{self.engine.describe()}; {variant}: imports {age_s:.2f} s, "

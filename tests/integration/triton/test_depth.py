@@ -16,7 +16,7 @@ from gateway.cancellation import CancelToken
 from preprocessing.depth import from_bytes, to_bytes, to_depth
 from preprocessing.grey import is_grey
 from swinir.image_grid import tile_grid
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.inference.whole_image import restore_image
 from swinir.zoo import DEFAULT_VARIANT, VARIANTS
 from testing.deep_images import draw_gradient
@@ -52,7 +52,7 @@ def test_gradient_has_the_levels_of_the_float_engine_on_both_paths(
     triton_server: TritonServer, backend: TritonClient
 ) -> None:
     pixels = draw_gradient(72, 96)
-    expected = restore_image(Engine(), pixels, VARIANTS[DEFAULT_VARIANT])
+    expected = restore_image(TorchEngine(), pixels, VARIANTS[DEFAULT_VARIANT])
 
     streamed = stream(backend, pixels)
     unary = from_bytes(upscale(triton_server, to_bytes(pixels)))

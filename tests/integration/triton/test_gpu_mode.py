@@ -21,7 +21,7 @@ from testing.images import draw_photo
 from testing.triton import TritonServer, run_server
 from testing.triton_clients import upscale
 
-DEVICE_CHECK = 'on_cpu = self.engine.device.type == "cpu"'
+DEVICE_CHECK = 'on_cpu = self.engine.device_name == "cpu"'
 
 
 def test_ensemble_and_stream_give_equal_images_on_gpu(triton_server: TritonServer, tmp_path: Path) -> None:

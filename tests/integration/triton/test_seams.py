@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from swinir.image_grid import tile_grid
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.inference.whole_image import restore_image
 from swinir.zoo import DEFAULT_VARIANT, VARIANTS
 from testing.data import SET5, max_difference, read_pixels
@@ -37,12 +37,12 @@ PICTURES: dict[str, Callable[[], Any]] = {
 
 
 @pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine()
+def engine() -> TorchEngine:
+    return TorchEngine()
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_tiles_leave_no_seam(triton_server: TritonServer, engine: Engine, name: str) -> None:
+def test_tiles_leave_no_seam(triton_server: TritonServer, engine: TorchEngine, name: str) -> None:
     pixels, row = PICTURES[name](), VARIANTS[DEFAULT_VARIANT]
     grid = tile_grid(row, *pixels.shape[:2])
     assert grid.rows * grid.columns > 1, "this image has only one tile"

@@ -10,7 +10,7 @@ import pytest
 import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.zoo import DEFAULT_VARIANT
 from testing.data import max_difference, set5_pair
 from testing.images import draw_photo
@@ -19,18 +19,18 @@ from testing.triton_clients import count_mappings, metric, stable_metric, swinir
 
 
 @pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine()
+def engine() -> TorchEngine:
+    return TorchEngine()
 
 
-def whole(engine: Engine, pixels: Any) -> Any:
+def whole(engine: TorchEngine, pixels: Any) -> Any:
     """Run the network once over the whole image, without tiles and without Triton."""
     return engine.restore(pixels[None], DEFAULT_VARIANT).tiles[0]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (33, 2), (7, 9), (72, 64), (50, 301), (257, 97)])
 def test_any_size_comes_back_four_times_as_large(
-    triton_server: TritonServer, engine: Engine, shape: tuple[int, int]
+    triton_server: TritonServer, engine: TorchEngine, shape: tuple[int, int]
 ) -> None:
     pixels = draw_photo(*shape, seed=1)
 

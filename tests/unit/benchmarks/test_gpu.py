@@ -13,7 +13,7 @@ import torch
 from benchmarks import gpu
 from benchmarks.gpu_report import NO_RESULTS, make_lines, write_gpu_report
 from benchmarks.machine import describe_machine
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from testing.data import ROOT
 
 CPU = torch.device("cpu")
@@ -46,14 +46,14 @@ def test_every_part_runs_and_becomes_a_page(tmp_path: Path) -> None:
 
 
 def test_micro_batch_out_of_memory_ends_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Engine._forward
+    run = TorchEngine._forward
 
-    def fail_above_two(engine: Engine, network: Any, images: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
+    def fail_above_two(engine: TorchEngine, network: Any, images: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
         if len(images) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return run(engine, network, images, precision)
 
-    monkeypatch.setattr(Engine, "_forward", fail_above_two)
+    monkeypatch.setattr(TorchEngine, "_forward", fail_above_two)
 
     rows = gpu.measure_micro_batches(CPU, "compact_x4", (2, 4, 8), 1, tile_px=16)
 

@@ -14,7 +14,7 @@ import pytest
 
 from preprocessing.codec import Pixels
 from scripts.preview_wasm import SOURCE, TARGET, source_digest
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.inference.whole_image import restore_image
 from swinir.preview_weights import PREVIEW_VARIANTS, pack_preview_weights
 from swinir.zoo import find_variant
@@ -61,7 +61,7 @@ def test_source_gives_the_results_of_the_engine(upscale: Upscale, variant: str) 
     height, width = SIDES
     pixels = np.ascontiguousarray(draw_photo(height, width, seed=5))
 
-    expected = restore_image(Engine(), pixels, find_variant(variant))
+    expected = restore_image(TorchEngine(), pixels, find_variant(variant))
 
     assert psnr(upscale(pixels, variant), expected) >= 60
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from swinir.weights.load import find_weights
+from swinir.weights.find import find_weights
 from swinir.zoo import VARIANTS
 from testing import images
 from training import measure

@@ -8,7 +8,7 @@ import numpy as np
 from click.testing import CliRunner
 from PIL import Image
 
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from testing import images
 from training.degradations import resize
 from training.sheet import CROP_PX, TITLE_PX, crop, draw_sheet
@@ -31,7 +31,7 @@ def test_each_photo_has_a_row_of_bicubic_and_of_each_variant(tmp_path: Path) -> 
         sheet = np.asarray(opened)
     assert sheet.shape == (TITLE_PX + 2 * SIDE, 2 * SIDE, 3)
     assert (sheet[:TITLE_PX] != 255).any(), "the columns have titles"
-    engine = Engine(device="cpu")
+    engine = TorchEngine(device="cpu")
     for row, photo in enumerate(photos):
         cells = sheet[TITLE_PX + row * SIDE :][:SIDE]
         bicubic = resize(photo, photo.shape[0] * SCALE, photo.shape[1] * SCALE)

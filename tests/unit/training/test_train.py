@@ -11,9 +11,10 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.network.swinir import SwinIR
-from swinir.weights.load import find_weights, load_network
+from swinir.weights.find import find_weights
+from swinir.weights.load import load_network
 from swinir.zoo import VARIANTS
 from training import swin_block
 from training.data import TRAINING_SETS
@@ -138,7 +139,7 @@ def test_bfloat16_is_chosen_where_the_hardware_has_it(
 def test_a_run_is_judged_as_the_bundled_weights_are_measured(data: Path) -> None:
     row = VARIANTS[VARIANT]
     (_, pairs), *_ = benchmarks_of(row, data / "bench")
-    before, after = score(Engine(device="cpu"), row, pairs)
+    before, after = score(TorchEngine(device="cpu"), row, pairs)
 
     judged = judge(load_network(row, find_weights(row, None)), RECIPES[VARIANT], data / "bench")
 

@@ -7,7 +7,7 @@ import pytest
 
 from preprocessing.alpha import scale_alpha
 from preprocessing.soft_alpha import SoftAlpha
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.inference.whole_image import restore_image
 from swinir.zoo import find_variant
 from testing.masks import draw_blob
@@ -24,7 +24,7 @@ def test_edge_is_closer_to_the_true_shape_than_bicubic(name: str) -> None:
     soft = SoftAlpha(shape.soft, variant.scale, window=variant.window, halo=variant.halo)
 
     soft.start()
-    soft.add(restore_image(Engine(), soft.network_input, variant))
+    soft.add(restore_image(TorchEngine(), soft.network_input, variant))
     enlarged = soft.rows(0, side * variant.scale)
 
     assert shape.edge_psnr(enlarged) > shape.edge_psnr(scale_alpha(shape.soft, variant.scale)) + gain_db
@@ -38,9 +38,9 @@ def test_shape_on_a_large_canvas_looks_as_on_a_small_one() -> None:
 
     soft = SoftAlpha(canvas, 4, window=variant.window, halo=variant.halo)
     soft.start()
-    soft.add(restore_image(Engine(), soft.network_input, variant))
+    soft.add(restore_image(TorchEngine(), soft.network_input, variant))
     around = np.pad(shape.soft, 48)[..., np.newaxis].repeat(3, axis=2)
-    alone = restore_image(Engine(), around, variant)[192:-192, 192:-192, 0]
+    alone = restore_image(TorchEngine(), around, variant)[192:-192, 192:-192, 0]
 
     enlarged = soft.rows(512, 768)[:, 1216:1472]
     assert np.abs(enlarged.astype(int) - alone).max() <= 2

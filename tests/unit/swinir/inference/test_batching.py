@@ -11,7 +11,8 @@ import pytest
 from swinir.checks import FIELDS
 from swinir.errors import MissingWeightsError
 from swinir.inference.batching import TileJob, run_jobs
-from swinir.inference.engine import Engine, EngineError, InferenceCancelledError, NotFiniteError, Restored
+from swinir.inference.engine import EngineError, InferenceCancelledError, NotFiniteError, Restored
+from swinir.inference.torch_engine import TorchEngine
 from swinir.zoo import UnknownVariantError
 from testing.networks import draw_tiles
 
@@ -132,7 +133,7 @@ def test_work_without_clients_is_cancelled() -> None:
 
 
 def test_batch_on_the_real_engine_equals_single_jobs(tmp_path: Path) -> None:
-    engine = Engine(tmp_path, "cpu", threads=1)
+    engine = TorchEngine(tmp_path, "cpu", threads=1)
     jobs = [TileJob(draw_tiles(n, 16, 24, seed=n), {"compact_x4"}) for n in (1, 2)]
     run_jobs(engine, jobs)
     for job in jobs:

@@ -10,18 +10,18 @@ import torch
 
 from preprocessing.depth import to_depth
 from swinir.inference.batching import TileJob, run_jobs
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.zoo import DEFAULT_VARIANT, find_variant
 from testing.deep_images import draw_gradient
 from testing.images import draw_photo
 
 
 @pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine(precision="float32")
+def engine() -> TorchEngine:
+    return TorchEngine(precision="float32")
 
 
-def test_result_is_the_output_of_the_network_rounded_to_16_bits(engine: Engine) -> None:
+def test_result_is_the_output_of_the_network_rounded_to_16_bits(engine: TorchEngine) -> None:
     tiles = to_depth(draw_photo(64, 64, seed=2), 16)[np.newaxis] + np.uint16(100)
     network = engine.networks.get(find_variant(DEFAULT_VARIANT))
     with torch.inference_mode():
@@ -37,7 +37,7 @@ def test_result_is_the_output_of_the_network_rounded_to_16_bits(engine: Engine) 
 
 
 def test_16_bits_are_computed_in_float32_where_8_are_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, used = Engine(precision="float32"), []
+    engine, used = TorchEngine(precision="float32"), []
     engine.precision = torch.bfloat16
     forward = engine._forward
 
@@ -52,13 +52,13 @@ def test_16_bits_are_computed_in_float32_where_8_are_in_bfloat16(monkeypatch: py
     assert used == [torch.bfloat16, torch.float32]
 
 
-def test_checks_are_in_levels_of_255(engine: Engine) -> None:
+def test_checks_are_in_levels_of_255(engine: TorchEngine) -> None:
     tiles = draw_photo(32, 32, seed=4)[np.newaxis]
     shallow, deep = (engine.restore(to_depth(tiles, depth), DEFAULT_VARIANT).checks for depth in (8, 16))
     assert deep == pytest.approx(shallow, abs=0.01)
 
 
-def test_jobs_of_both_depths_keep_their_own(engine: Engine) -> None:
+def test_jobs_of_both_depths_keep_their_own(engine: TorchEngine) -> None:
     tiles = draw_photo(16, 16)[np.newaxis]
     jobs = [TileJob(each, {DEFAULT_VARIANT}) for each in (tiles, to_depth(tiles, 16), tiles)]
 
@@ -70,7 +70,7 @@ def test_jobs_of_both_depths_keep_their_own(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("variant", ["compact_real_x4", "compact_color_denoise_25"])
-def test_grey_with_differences_in_its_last_bits_stays_neutral(engine: Engine, variant: str) -> None:
+def test_grey_with_differences_in_its_last_bits_stays_neutral(engine: TorchEngine, variant: str) -> None:
     grey = draw_gradient(48, 48)[..., :1].repeat(3, axis=2) // 2
     tiles = (grey + np.random.default_rng(3).integers(0, 60, grey.shape, np.uint16))[np.newaxis]
 

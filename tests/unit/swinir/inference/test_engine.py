@@ -13,15 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from swinir.checks import FIELDS, summarise
-from swinir.inference.engine import (
-    Engine,
-    EngineError,
-    InferenceCancelledError,
-    NotFiniteError,
-    OutOfMemoryError,
-)
+from swinir.inference.engine import EngineError, InferenceCancelledError, NotFiniteError, OutOfMemoryError
 from swinir.inference.memory import is_out_of_memory
 from swinir.inference.precision import choose_autocast
+from swinir.inference.torch_engine import TorchEngine
 from swinir.network import fused
 from swinir.zoo import UnknownVariantError
 from testing.data import ROOT
@@ -32,16 +27,18 @@ Forward = Callable[[Any, Tensor, torch.dtype], Tensor]
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Engine:
+def engine(tmp_path: Path) -> TorchEngine:
     install_small(tmp_path, "small_x2")
-    return Engine(tmp_path, "cpu", threads=1)
+    return TorchEngine(tmp_path, "cpu", threads=1)
 
 
 def column(rows: Any, field: str) -> list[float]:
     return rows[:, FIELDS.index(field)].tolist()
 
 
-def break_forward(engine: Engine, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Forward, int], Forward]) -> None:
+def break_forward(
+    engine: TorchEngine, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Forward, int], Forward]
+) -> None:
     """Replace every forward pass by `spoil(real forward, number of the pass)`."""
     real, calls = engine._forward, iter(range(1000))
 
@@ -51,7 +48,7 @@ def break_forward(engine: Engine, monkeypatch: pytest.MonkeyPatch, spoil: Callab
     monkeypatch.setattr(engine, "_forward", forward)
 
 
-def test_result_is_the_output_clamped_rounded_and_cast(engine: Engine, tmp_path: Path) -> None:
+def test_result_is_the_output_clamped_rounded_and_cast(engine: TorchEngine, tmp_path: Path) -> None:
     row, tiles = install_small(tmp_path, "small_x2"), draw_tiles(2, 16, 24)
 
     restored = engine.restore(tiles, "small_x2").tiles
@@ -67,7 +64,7 @@ def test_result_is_the_output_clamped_rounded_and_cast(engine: Engine, tmp_path:
 
 def test_one_channel_variant_keeps_colour(tmp_path: Path) -> None:
     row = install_small(tmp_path, "grey", upscale=1, upsampler="", in_chans=1)
-    engine, tiles = Engine(tmp_path, "cpu", threads=1), (draw_tiles(1, 16, 16) // 4 + 96).astype(np.uint8)
+    engine, tiles = TorchEngine(tmp_path, "cpu", threads=1), (draw_tiles(1, 16, 16) // 4 + 96).astype(np.uint8)
     network = engine.networks.get(row)
     with torch.no_grad():
         network.get_parameter("conv_last.weight").zero_()
@@ -81,7 +78,7 @@ def test_one_channel_variant_keeps_colour(tmp_path: Path) -> None:
 def test_grey_image_stays_grey_in_a_one_channel_variant(tmp_path: Path) -> None:
     install_small(tmp_path, "grey", upscale=1, upsampler="", in_chans=1)
     tiles = np.repeat(draw_tiles(1, 16, 16)[..., :1], 3, axis=3)
-    restored = Engine(tmp_path, "cpu", threads=1).restore(tiles, "grey").tiles
+    restored = TorchEngine(tmp_path, "cpu", threads=1).restore(tiles, "grey").tiles
     assert np.array_equal(restored[..., 0], restored[..., 1])
     assert np.array_equal(restored[..., 0], restored[..., 2])
     assert not np.array_equal(restored, tiles)
@@ -89,7 +86,7 @@ def test_grey_image_stays_grey_in_a_one_channel_variant(tmp_path: Path) -> None:
 
 def test_one_channel_upscaler_scales_colour_too(tmp_path: Path) -> None:
     row = install_small(tmp_path, "grey_x2", in_chans=1)
-    engine, tiles = Engine(tmp_path, "cpu", threads=1), np.full((1, 16, 16, 3), (200, 100, 50), np.uint8)
+    engine, tiles = TorchEngine(tmp_path, "cpu", threads=1), np.full((1, 16, 16, 3), (200, 100, 50), np.uint8)
     tiles[:, 4::8, 4::8] = 0  # so that the tile is not flat: flat areas keep their colour
     last = engine.networks.get(row).get_submodule("upsample.0")
     with torch.no_grad():
@@ -101,7 +98,7 @@ def test_one_channel_upscaler_scales_colour_too(tmp_path: Path) -> None:
     assert (restored[0, 16:18, 16:18] == (210, 110, 60)).all()
 
 
-def test_out_of_memory_halves_the_micro_batch(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_halves_the_micro_batch(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     tiles, sizes = draw_tiles(5, 16, 16), []
     expected = engine.restore(tiles, "small_x2").tiles
 
@@ -123,7 +120,7 @@ def test_out_of_memory_halves_the_micro_batch(engine: Engine, monkeypatch: pytes
     assert column(restored.checks, "halvings") == [1, 1, 1, 1, 1]
 
 
-def test_permanent_out_of_memory_names_tile_and_variant(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permanent_out_of_memory_names_tile_and_variant(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(_real: Forward, _call: int) -> Forward:
         return lambda *_given: torch.empty(1 << 55)  # the CPU allocator's own words, not ours
 
@@ -133,13 +130,13 @@ def test_permanent_out_of_memory_names_tile_and_variant(engine: Engine, monkeypa
     assert engine.counters.halvings == 3  # 8, 4, 2, 1
 
 
-def test_weights_too_large_for_memory_are_an_error(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_too_large_for_memory_are_an_error(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine.networks, "_load", lambda *_given: torch.empty(1 << 55))
     with pytest.raises(OutOfMemoryError, match="the weights of small_x2 do not fit in memory"):
         engine.restore(draw_tiles(1, 16, 16), "small_x2")
 
 
-def test_unsupported_operation_is_not_out_of_memory(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_operation_is_not_out_of_memory(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(_real: Forward, _call: int) -> Forward:
         return lambda *_given: torch.ones(2) + torch.ones(3)
 
@@ -163,7 +160,7 @@ def not_finite_in_tile(index: int, passes: int) -> Callable[[Forward, int], Forw
     return spoil
 
 
-def test_tile_that_is_not_finite_is_run_again_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tile_that_is_not_finite_is_run_again_alone(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     tiles = draw_tiles(3, 16, 16)
     expected = engine.restore(tiles, "small_x2").tiles
 
@@ -175,7 +172,7 @@ def test_tile_that_is_not_finite_is_run_again_alone(engine: Engine, monkeypatch:
     assert engine.counters.reruns == 1
 
 
-def test_tile_is_run_again_in_float32(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tile_is_run_again_in_float32(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.precision = torch.bfloat16
     precisions = []
 
@@ -191,7 +188,7 @@ def test_tile_is_run_again_in_float32(engine: Engine, monkeypatch: pytest.Monkey
     assert precisions == [torch.bfloat16, torch.float32]
 
 
-def test_tile_not_finite_twice_is_an_error(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tile_not_finite_twice_is_an_error(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     break_forward(engine, monkeypatch, not_finite_in_tile(1, passes=2))
     with pytest.raises(
         NotFiniteError, match="small_x2 returned values that are not finite for a tile, also in float32"
@@ -199,7 +196,7 @@ def test_tile_not_finite_twice_is_an_error(engine: Engine, monkeypatch: pytest.M
         engine.restore(draw_tiles(3, 16, 16), "small_x2")
 
 
-def test_bfloat16_is_close_and_returns_float32(engine: Engine) -> None:
+def test_bfloat16_is_close_and_returns_float32(engine: TorchEngine) -> None:
     """The GPU's path, run on the CPU: autocast must hold for every operation of the network."""
     tiles = draw_tiles(1, 24, 24)
     exact = engine.restore(tiles, "small_x2").tiles.astype(int)
@@ -210,7 +207,7 @@ def test_bfloat16_is_close_and_returns_float32(engine: Engine) -> None:
 
 def test_bfloat16_difference_is_invisible() -> None:
     """With the shipped weights: 57 dB if convolutions also run in low precision."""
-    engine = Engine(device="cpu")
+    engine = TorchEngine(device="cpu")
     with Image.open(ROOT / "tests" / "data" / "Set5" / "x4" / "butterfly.png") as image:
         tiles = np.array(image.convert("RGB"))[np.newaxis]
     exact = engine.restore(tiles, "compact_x4").tiles
@@ -229,7 +226,7 @@ def test_precision_is_never_float16(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_autocast(torch.device("cuda"), "auto") is torch.float32
 
 
-def test_checks_report_range_clamping_and_back_psnr(engine: Engine) -> None:
+def test_checks_report_range_clamping_and_back_psnr(engine: TorchEngine) -> None:
     restored = engine.restore(draw_tiles(2, 16, 16), "small_x2")
     checks = summarise(restored.checks)
     assert checks.tiles == 2
@@ -243,12 +240,12 @@ def test_result_that_downscales_to_its_input_has_high_back_db(tmp_path: Path) ->
     """The shipped weights on a smooth image: downscaled again, the result must equal the input except for rounding."""
     ramp = np.linspace(30, 220, 48).round().astype(np.uint8)
     tiles = np.repeat((ramp[:, None] // 2 + ramp[None, :] // 2)[None, :, :, None], 3, axis=3).astype(np.uint8)
-    checks = summarise(Engine(tmp_path, "cpu", threads=1).restore(tiles, "compact_x4").checks)
+    checks = summarise(TorchEngine(tmp_path, "cpu", threads=1).restore(tiles, "compact_x4").checks)
     assert checks.back_db > 45, checks.to_header()
     assert checks.clamped == 0
 
 
-def test_back_error_is_that_of_antialiased_bicubic_shrinking(engine: Engine) -> None:
+def test_back_error_is_that_of_antialiased_bicubic_shrinking(engine: TorchEngine) -> None:
     tiles = draw_tiles(2, 16, 24)
     restored = engine.restore(tiles, "small_x2")
 
@@ -258,7 +255,7 @@ def test_back_error_is_that_of_antialiased_bicubic_shrinking(engine: Engine) -> 
     assert restored.checks[:, FIELDS.index("back_error")] == pytest.approx(expected.numpy(), rel=0.01, abs=0.2)
 
 
-def test_cancelled_work_ends_between_micro_batches(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelled_work_ends_between_micro_batches(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "micro_batch_pixels", 2 * 16 * 16)
     asked: list[int] = []
 
@@ -271,23 +268,23 @@ def test_cancelled_work_ends_between_micro_batches(engine: Engine, monkeypatch: 
     assert asked == [0, 2, 4]
 
 
-def test_unknown_variant_lists_the_available_ones(engine: Engine) -> None:
+def test_unknown_variant_lists_the_available_ones(engine: TorchEngine) -> None:
     with pytest.raises(UnknownVariantError, match=r"Unknown variant 'nope'.*compact_x4.*real_x4.*small_x2"):
         engine.restore(draw_tiles(1, 16, 16), "nope")
 
 
 @pytest.mark.parametrize("name", ["../small_x2", "small_x2.safetensors", "", "SMALL_X2", "a/../small_x2"])
-def test_name_that_is_a_path_is_unknown(engine: Engine, name: str) -> None:
+def test_name_that_is_a_path_is_unknown(engine: TorchEngine, name: str) -> None:
     with pytest.raises(UnknownVariantError):
         engine.restore(draw_tiles(1, 16, 16), name)
 
 
-def test_description_names_device_and_precision(engine: Engine) -> None:
+def test_description_names_device_and_precision(engine: TorchEngine) -> None:
     how = "fused" if fused.is_available() else "in PyTorch"
     assert engine.describe() == f"engine on cpu, torch.float32, 1 threads, blocks {how}"
 
 
-def test_it_counts_tiles_seconds_and_loads(engine: Engine) -> None:
+def test_it_counts_tiles_seconds_and_loads(engine: TorchEngine) -> None:
     engine.warm_up("small_x2")
     engine.restore(draw_tiles(3, 16, 16), "small_x2")
     assert engine.counters.tiles == 4

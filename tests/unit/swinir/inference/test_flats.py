@@ -10,8 +10,8 @@ import torch
 
 from preprocessing.tiling import split, stitch
 from swinir.image_grid import tile_grid
-from swinir.inference.engine import Engine
 from swinir.inference.flats import REACH_PX, flat_weights, keep_flats
+from swinir.inference.torch_engine import TorchEngine
 from swinir.inference.whole_image import restore_image
 from swinir.zoo import VARIANTS, Variant
 from testing.data import max_difference
@@ -27,8 +27,8 @@ COLOURS = [
 
 
 @pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine(device="cpu")
+def engine() -> TorchEngine:
+    return TorchEngine(device="cpu")
 
 
 def fill(height: int, width: int, colour: tuple[int, ...]) -> np.ndarray:  # type: ignore[type-arg]
@@ -41,7 +41,7 @@ def to_tensor(image: np.ndarray) -> torch.Tensor:  # type: ignore[type-arg]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", BUNDLED, ids=lambda row: row.name)
-def test_flat_images_change_by_at_most_one_level(engine: Engine, row: Variant) -> None:
+def test_flat_images_change_by_at_most_one_level(engine: TorchEngine, row: Variant) -> None:
     assert len(set(COLOURS)) >= 20
     grid = tile_grid(row, 64, 64)
     tiles = np.concatenate([split(fill(64, 64, colour), grid) for colour in COLOURS])
@@ -52,7 +52,7 @@ def test_flat_images_change_by_at_most_one_level(engine: Engine, row: Variant) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", BUNDLED, ids=lambda row: row.name)
-def test_flat_image_of_several_tiles_changes_by_at_most_one_level(engine: Engine, row: Variant) -> None:
+def test_flat_image_of_several_tiles_changes_by_at_most_one_level(engine: TorchEngine, row: Variant) -> None:
     colour = (0, 0, 255)  # the hardest for compact_real_x4
     image = fill(row.max_tile_px + 8, 40, colour)
     grid = tile_grid(row, *image.shape[:2])
@@ -121,7 +121,7 @@ def test_tiles_and_the_whole_image_have_one_mask() -> None:
 
 
 @pytest.mark.slow
-def test_grey_image_stays_grey_in_every_variant(engine: Engine) -> None:
+def test_grey_image_stays_grey_in_every_variant(engine: TorchEngine) -> None:
     grey = draw_photo(48, 56, seed=2)[..., 1:2].repeat(3, axis=2)
     for row in BUNDLED:
         result = restore_image(engine, grey, row)

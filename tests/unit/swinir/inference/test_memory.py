@@ -10,7 +10,7 @@ import pytest
 COUNT_FAULTS = """
 import ctypes, resource, sys, threading
 import numpy as np
-from swinir.inference.engine import Engine
+from swinir.inference.torch_engine import TorchEngine
 from swinir.inference.memory import keep_freed_memory
 
 if sys.argv[1] == "keep":
@@ -19,7 +19,7 @@ else:  # where glibc begins, and stays once asked: left alone it adapts, some ru
     assert ctypes.CDLL(None).mallopt(-3, 128 << 10) == 1
 
 def restore():  # in a separate thread, like large jobs
-    engine, tiles = Engine(device="cpu"), np.zeros((1, 128, 128, 3), np.uint8)
+    engine, tiles = TorchEngine(device="cpu"), np.zeros((1, 128, 128, 3), np.uint8)
     for _ in range(4):
         engine.restore(tiles, "compact_x4")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from preprocessing.image import Pixels
-from swinir.inference.engine import Engine
 from swinir.inference.neutrals import keep_corners, keep_neutrals
+from swinir.inference.torch_engine import TorchEngine
 from swinir.inference.whole_image import restore_image
 from swinir.zoo import VARIANTS, Variant
 from testing.images import draw_photo
@@ -19,8 +19,8 @@ MAGENTA = (255, 0, 255)
 
 
 @pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine()
+def engine() -> TorchEngine:
+    return TorchEngine()
 
 
 def flat(side: int = 96) -> Pixels:
@@ -50,7 +50,7 @@ def corners(image: Pixels, side: int) -> Pixels:
 @pytest.mark.parametrize(
     "image", [flat(), flat(99), with_object(), gradient()], ids=["flat", "99", "object", "gradient"]
 )
-def test_smooth_corners_keep_their_colour(engine: Engine, variant: Variant, image: Pixels) -> None:
+def test_smooth_corners_keep_their_colour(engine: TorchEngine, variant: Variant, image: Pixels) -> None:
     scale = variant.scale
     restored, given = restore_image(engine, image, variant), image.repeat(scale, axis=0).repeat(scale, axis=1)
 
@@ -61,7 +61,7 @@ def test_smooth_corners_keep_their_colour(engine: Engine, variant: Variant, imag
 
 
 @pytest.mark.parametrize("variant", BUNDLED, ids=lambda variant: variant.name)
-def test_neutral_text_next_to_colour_stays_neutral(engine: Engine, variant: Variant) -> None:
+def test_neutral_text_next_to_colour_stays_neutral(engine: TorchEngine, variant: Variant) -> None:
     stripes = np.where((np.arange(64) % 4 < 2)[:, np.newaxis] ^ (np.arange(64) % 8 < 4), 255, 20).astype(np.uint8)
     image = stripes[..., np.newaxis].repeat(3, axis=2)
     image[:, 48:] = draw_photo(64, 16)

@@ -15,15 +15,16 @@ from PIL import Image
 from torch import Tensor
 
 from swinir.inference import precision
-from swinir.inference.engine import Engine
 from swinir.inference.precision import _is_quicker as compare_speed
 from swinir.inference.precision import make_test_images, measure_bfloat16, set_block_precision
+from swinir.inference.torch_engine import TorchEngine
 from swinir.network import fused
 from swinir.network.blocks import SwinBlock, blocks_in_float32
 from swinir.network.swinir import SwinIR
 from swinir.network.windows import window_orders
 from swinir.settings import Precision
-from swinir.weights.load import find_weights, load_network
+from swinir.weights.find import find_weights
+from swinir.weights.load import load_network
 from swinir.zoo import find_variant
 from testing.clock import ManualClock
 from testing.data import ROOT
@@ -129,7 +130,7 @@ def test_network_close_enough_for_auto_stays_within_80_db_on_a_photo() -> None:
 
 @pytest.mark.parametrize(("choice", "expected"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_setting_decides_for_every_network(choice: Precision, expected: torch.dtype) -> None:
-    engine = Engine(device="cpu", precision=choice)
+    engine = TorchEngine(device="cpu", precision=choice)
     for variant in (CLOSE, COARSE):
         engine.load(variant)
         assert precisions(engine.networks.get(find_variant(variant))) == {expected}
@@ -187,17 +188,17 @@ def test_block_of_odd_sizes_stays_in_float32() -> None:
 
 def test_16_bits_are_computed_in_float32() -> None:
     tiles = np.random.default_rng(0).integers(0, 65536, (1, 16, 16, 3), np.uint16)
-    rough, exact = (Engine(device="cpu", precision=choice) for choice in ("bfloat16", "float32"))
+    rough, exact = (TorchEngine(device="cpu", precision=choice) for choice in ("bfloat16", "float32"))
     assert np.array_equal(rough.restore(tiles, COARSE).tiles, exact.restore(tiles, COARSE).tiles)
     assert precisions(rough.networks.get(find_variant(COARSE))) == {torch.bfloat16}
 
 
 def test_tile_that_is_not_finite_runs_again_in_float32(with_bfloat16: pytest.MonkeyPatch) -> None:
-    engine = Engine(device="cpu", precision="bfloat16")
+    engine = TorchEngine(device="cpu", precision="bfloat16")
     engine.load(COARSE)
     network = engine.networks.get(find_variant(COARSE))
     tiles = np.zeros((1, 16, 16, 3), np.uint8)
-    exact = Engine(device="cpu", precision="float32").restore(tiles, COARSE).tiles
+    exact = TorchEngine(device="cpu", precision="float32").restore(tiles, COARSE).tiles
     forward = SwinIR.forward
 
     def overflow(self: SwinIR, images: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from benchmarks.plain import make_shift_mask
 from swinir.errors import InvalidWeightsError, MissingWeightsError
 from swinir.network.windows import relative_position_index
 from swinir.weights.architecture import infer_config, infer_ratio
-from swinir.weights.load import BUNDLED, build_network, convert, find_weights, load_network, read_checkpoint
+from swinir.weights.find import BUNDLED, find_weights
+from swinir.weights.load import build_network, convert, load_network, read_checkpoint
 from swinir.zoo import VARIANTS, Variant
 from testing.networks import SMALL, reference_tensors
 
