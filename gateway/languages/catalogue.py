@@ -31,6 +31,7 @@ class Catalogue:
     def __init__(self, language: str) -> None:
         self.language = language
         self._texts: dict[str, str | dict[str, str]] = json.loads((_TEXTS / f"text-{language}.json").read_text())
+        self._before_unit = re.compile(rf"(?<=\d) (?=(?:{self._texts['unit.joined']})(?!\w))")
         path = _FOLDER / f"{language}.json"  # English has none
         self._translations = Translations(json.loads(path.read_text()), self.localize) if path.exists() else None
 
@@ -39,7 +40,11 @@ class Catalogue:
         text = self._texts[key]
         if isinstance(text, dict):
             text = text["one" if values["count"] == 1 else "other"]  # the rule of English and German
-        return re.sub(r"\{(\w+)\}", lambda name: self._format(values[name[1]]), text)
+        return self.join_units(re.sub(r"\{(\w+)\}", lambda name: self._format(values[name[1]]), text))
+
+    def join_units(self, text: str) -> str:
+        """Return a text in which no line ends between a number and its unit, for pages: "79 kB"."""
+        return self._before_unit.sub("\N{NO-BREAK SPACE}", text)
 
     def localize(self, number: str) -> str:
         """Return a number that was formatted in English, as this language writes it."""

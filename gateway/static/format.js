@@ -1,6 +1,6 @@
 // Formats numbers, sizes and times for people, in the page's language.
 
-import { language, t } from "./text.js";
+import { joinUnits, language, t } from "./text.js";
 
 export const number = (value) => value.toLocaleString(language);
 
@@ -14,7 +14,7 @@ export const megapixels = (value) => number(Number((value / 1e6).toPrecision(val
 
 export function bytes(value) {
   if (value < 1000) return t("unit.bytes", { value });
-  return value < 999_500 ? `${Math.round(value / 1000)} kB` : `${fixed(value / 1e6, 1)} MB`;
+  return joinUnits(value < 999_500 ? `${Math.round(value / 1000)} kB` : `${fixed(value / 1e6, 1)} MB`);
 }
 
 /** A part of a file and the whole, in the unit of the whole: "4.0" and "10.2 MB". */

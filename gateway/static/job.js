@@ -13,7 +13,7 @@ import { Preview } from "./preview.js";
 import { Progress } from "./progress.js";
 import { percent } from "./strength.js";
 import { canCopy, canShare, copyImage, shareImage, takeAlong } from "./take.js";
-import { t } from "./text.js";
+import { joinUnits, t } from "./text.js";
 
 const RUNNING = ["sending", "booting", "waiting", "working", "receiving"];
 const ANNOUNCED = ["booting", "working", "done", "failed", "stopped", "rejected"]; // read aloud by screen readers; progress is not
@@ -260,7 +260,7 @@ export class Job {
   }
 
   showNotes(notes) {
-    this.find(".job-notes").replaceChildren(...[...this.changes, ...notes].map((note) => Object.assign(document.createElement("li"), { textContent: note })));
+    this.find(".job-notes").replaceChildren(...[...this.changes, ...notes].map((note) => Object.assign(document.createElement("li"), { textContent: joinUnits(note) })));
   }
 
   /** Show what the image looks like, which variant that means, and the other one to try; null hides it. */
@@ -268,7 +268,7 @@ export class Job {
     this.choice = choice;
     const other = choice?.alternative;
     this.find(".job-choice").hidden = !choice;
-    this.find(".job-choice span").textContent = choice?.sentence ?? "";
+    this.find(".job-choice span").textContent = joinUnits(choice?.sentence ?? "");
     this.find(".job-other").hidden = !other;
     if (!other) return;
     const title = titleOf(other);

@@ -1,5 +1,7 @@
 // The strength of denoising and JPEG repair: the form's number field as a slider, for variants that keep the size.
 
+import { joinUnits } from "./text.js";
+
 const STEP = "0.05"; // of an arrow key
 
 export class StrengthField {
@@ -27,4 +29,4 @@ export class StrengthField {
   }
 }
 
-export const percent = (strength) => `${Math.round(100 * strength)} %`;
+export const percent = (strength) => joinUnits(`${Math.round(100 * strength)} %`);

@@ -25,11 +25,17 @@ for (const link of document.querySelectorAll("a[hreflang]")) {
 const texts = await fetch(new URL(`text-${language}.json`, import.meta.url)).then((response) => response.json());
 const plurals = new Intl.PluralRules(language);
 
+const beforeUnit = new RegExp(`(?<=\\d) (?=(?:${texts["unit.joined"]})(?![\\p{L}\\p{N}]))`, "gu");
+
+/** Return a text in which no line ends between a number and its unit: "79 kB". */
+export const joinUnits = (text) => text.replace(beforeUnit, "\u00a0");
+
 /** Return a sentence of the catalogue with these values. Numbers are formatted; `count` selects a plural. */
 export function t(key, values = {}) {
   const text = texts[key];
   const sentence = typeof text === "string" ? text : text[plurals.select(values.count)];
-  return sentence.replace(/\{(\w+)\}/g, (_, name) => (typeof values[name] === "number" ? values[name].toLocaleString(language) : values[name]));
+  const whole = sentence.replace(/\{(\w+)\}/g, (_, name) => (typeof values[name] === "number" ? values[name].toLocaleString(language) : values[name]));
+  return joinUnits(whole);
 }
 
 function load() {

@@ -43,9 +43,10 @@ def register_language(app: Flask) -> None:
     app.add_template_filter(lambda number: page_texts().localize(f"{number:,}"), "thousands")
     app.add_template_filter(_millions, "millions")
     app.add_template_filter(_seconds, "seconds")
-    app.add_template_filter(lambda size: page_texts().localize(do_filesizeformat(size)), "size")
-    app.add_template_filter(lambda text: page_texts().sentence(text), "sentence")
-    app.add_template_filter(lambda text: page_texts().note(text), "note")
+    app.add_template_filter(_size, "size")
+    app.add_template_filter(lambda text: page_texts().join_units(page_texts().sentence(text)), "sentence")
+    app.add_template_filter(lambda text: page_texts().join_units(page_texts().note(text)), "note")
+    app.add_template_filter(lambda text: page_texts().join_units(text), "units")
     app.add_template_filter(_variant_title, "variant_title")
 
 
@@ -70,6 +71,11 @@ def _keep_choice(endpoint: str, values: dict[str, Any]) -> None:
 
 def _millions(number: int) -> str:
     return page_texts().localize(f"{number / 1e6:.{2 if number < 1e7 else 3}g}")
+
+
+def _size(n_bytes: int) -> str:
+    texts = page_texts()
+    return texts.join_units(texts.localize(do_filesizeformat(n_bytes)))
 
 
 def _seconds(value: float) -> str:

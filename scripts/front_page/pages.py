@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from gateway.languages.catalogue import LANGUAGES
+from gateway.languages.catalogue import LANGUAGES, catalogue
 
 SOURCE = Path(__file__).resolve().parent
 FRONT = SOURCE.parent.parent / "front"
@@ -40,7 +40,7 @@ def render_page(language: str) -> str:
     root = "" if language == DEFAULT_LANGUAGE else "../"
     return (
         environment.get_template("page.html").render(
-            t=partial(_text, read_texts(language)),
+            t=partial(_text, read_texts(language), language),
             language=language,
             languages=LANGUAGES,
             root=root,
@@ -50,8 +50,8 @@ def render_page(language: str) -> str:
     )
 
 
-def _text(texts: Mapping[str, str], key: str) -> Markup:
-    return Markup(texts[key])  # noqa: S704 - the catalogues are ours, and have no element but <b>
+def _text(texts: Mapping[str, str], language: str, key: str) -> Markup:
+    return Markup(catalogue(language).join_units(texts[key]))  # noqa: S704 - the catalogues are ours, and have no element but <b>
 
 
 def write_pages() -> None:

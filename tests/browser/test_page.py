@@ -188,7 +188,7 @@ def test_variant_of_scale_1_is_described_as_such(page: Page) -> None:
     start(page)
     await_state(page, "done")
 
-    expect(page.locator(".job-size")).to_have_text(re.compile(r"^64 × 64 pixels, \d+ kB$"))
+    expect(page.locator(".job-size")).to_have_text(re.compile(r"^64 × 64\spixels, \d+\skB$"))
     expect(page.locator(".job-notes")).not_to_contain_text("Scaled back down")
 
 

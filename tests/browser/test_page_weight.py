@@ -46,7 +46,7 @@ def test_front_weighs_less_as_well() -> None:
 
 def test_cost_on_the_front_matches_the_bill() -> None:
     shown_prices = re.findall(r"<b>(\$[\d.]+)</b>", (ROOT / "front" / "index.html").read_text())
-    german_prices = re.findall(r"<b>([\d,]+) \$</b>", (ROOT / "front" / "de" / "index.html").read_text())
+    german_prices = re.findall(r"<b>([\d,]+)\s\$</b>", (ROOT / "front" / "de" / "index.html").read_text())
     bill = (ROOT / "docs/how-to/plan-costs.md").read_text()
 
     of_four_visitors = re.search(r"^\| 4 \| [^|]+\| (\$[\d.]+) \|", bill, re.MULTILINE)

@@ -43,7 +43,7 @@ def leave_and_return(page: Page) -> None:
 
 def shares(heard: list[str], verb: str) -> list[tuple[float, float]]:
     """Return the parts and wholes as in "Sending: 40 of 68 kB."."""
-    found = (re.fullmatch(rf"{verb}: ([\d.]+) of ([\d.]+) kB\.", text) for text in heard)
+    found = (re.fullmatch(rf"{verb}: ([\d.]+) of ([\d.]+)\skB\.", text) for text in heard)
     return [(float(one[1]), float(one[2])) for one in found if one]
 
 

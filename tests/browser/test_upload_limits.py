@@ -38,7 +38,7 @@ def test_size_is_read_from_each_formats_header(page: Page) -> None:
     for index in range(len(SIZES)):
         await_state(page, "ready", index)
     shown_sizes = page.locator(".job-size").all_text_contents()
-    assert [text.partition(" pixels")[0] for text in shown_sizes] == [
+    assert [text.partition("\N{NO-BREAK SPACE}pixels")[0] for text in shown_sizes] == [
         f"{kind.split(',')[0].split()[0]}, 41 × 30" for kind in SIZES
     ]
 

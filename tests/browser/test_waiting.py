@@ -128,14 +128,14 @@ def test_status_text_follows_boot_queue_and_work(page: Page, gateway: ScriptedGa
     ahead = "In the queue: 3 images are ahead of yours."
     words(page).to_have_text(re.compile(rf"^The server is starting: .*{ahead}$"))
     gateway.script.open("boots")
-    words(page).to_have_text(re.compile(rf"^The server is starting: ([4-9]|\d\d+) s so far, usually 12 s\. {ahead}$"))
+    words(page).to_have_text(re.compile(rf"^The server is starting: ([4-9]|\d\d+)\ss so far, usually 12\ss\. {ahead}$"))
     gateway.script.open("up")
     words(page).to_have_text(ahead)
     gateway.script.open("turn")
-    words(page).to_have_text(re.compile(r"^Upscaling your image, ([2-9]|\d\d+) s so far\.$"))  # also when it ticks
+    words(page).to_have_text(re.compile(r"^Upscaling your image, ([2-9]|\d\d+)\ss so far\.$"))  # also when it ticks
     gateway.script.open("bands")
     words(page).to_contain_text("The server is starting")  # after a band: it died, and another one boots
     gateway.script.open("again")
-    words(page).to_have_text(re.compile(r"^Upscaling your image, ([2-9]|\d\d+) s so far\.$"))
+    words(page).to_have_text(re.compile(r"^Upscaling your image, ([2-9]|\d\d+)\ss so far\.$"))
     gateway.script.open("end")
     await_state(page, "done")

@@ -52,4 +52,4 @@ def test_note_without_translation_is_marked_as_english() -> None:
 def test_plurals_and_numbers_follow_the_language() -> None:
     assert catalogue("en").text("wait.ahead", count=1) == "In the queue: 1 image is ahead of yours."
     assert catalogue("de").text("wait.ahead", count=2) == "In der Warteschlange: 2 Bilder sind vor Ihrem an der Reihe."
-    assert catalogue("de").text("limits.side", side=8192) == "höchstens 8.192 Pixel pro Seite."
+    assert catalogue("de").text("limits.side", side=8192) == "höchstens 8.192\N{NO-BREAK SPACE}Pixel pro Seite."

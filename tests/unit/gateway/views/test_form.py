@@ -88,15 +88,18 @@ def test_result_page_names_the_strength(make_app: MakeApp) -> None:
         for strength in ("0.5", "1")
     )
 
-    assert "with compact_color_jpeg_20 at 50 %." in half
-    assert "Strength 0.5: the result is a mix of 50 % restored and 50 % original." in half
+    assert "with compact_color_jpeg_20 at 50\N{NO-BREAK SPACE}%." in half
+    assert (
+        "Strength 0.5: the result is a mix of 50\N{NO-BREAK SPACE}% restored and 50\N{NO-BREAK SPACE}% original."
+        in half
+    )
     assert "with compact_color_jpeg_20." in full
 
 
 def test_form_states_the_limit_of_each_scale(make_app: MakeApp) -> None:
     page = make_app().test_client().get("/").get_data(as_text=True)
 
-    assert "4.2 megapixels at 4×, 12.5 at 2× and 1×" in page
+    assert "4.2\N{NO-BREAK SPACE}megapixels at 4×, 12.5 at 2× and 1×" in page
 
 
 def test_form_accepts_what_this_installation_decodes(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:

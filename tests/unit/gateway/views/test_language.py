@@ -82,7 +82,12 @@ def test_result_without_a_script_is_in_the_chosen_language(client: FlaskClient) 
 
     assert response.status_code == 303
     assert response.location.endswith("?lang=de")
-    for sentence in ("Ihr Ergebnis", "Von 30 × 20 auf 120 × 80 Pixel", "Sieht aus wie", "Weiteres Bild vergrößern"):
+    for sentence in (
+        "Ihr Ergebnis",
+        "Von 30 × 20 auf 120 × 80\N{NO-BREAK SPACE}Pixel",
+        "Sieht aus wie",
+        "Weiteres Bild vergrößern",
+    ):
         assert sentence in page
 
 

@@ -51,7 +51,7 @@ def test_form_works_without_script_and_states_limits(make_app: MakeApp) -> None:
         ("quality", "number"),
         ("strength", "number"),
     }
-    for limit in ("7.0 MB", "3 megapixels", "4,321 pixels per side"):
+    for limit in ("7.0\N{NO-BREAK SPACE}MB", "3\N{NO-BREAK SPACE}megapixels", "4,321\N{NO-BREAK SPACE}pixels per side"):
         assert limit in page
     for words in ("compact_x4", "Apache-2.0", "No cookies", "curl -F image=@photo.jpg", "/api/v1/upscale"):
         assert words in page
