@@ -70,16 +70,17 @@ def stitch(tiles: Array, grid: Grid, scale: int) -> Array:
     return image
 
 
-def stitch_band(tiles_of_row: Array, grid: Grid, row: int, scale: int) -> Array:
-    """Return the band [rows * scale, W * scale, C] of one row of tiles, [columns, T * scale, T' * scale, C].
+def stitch_band(tiles_of_row: Array | Sequence[Array], grid: Grid, row: int, scale: int) -> Array:
+    """Return the band [rows * scale, W * scale, C] of one row of tiles, each [T * scale, T' * scale, C].
 
-    A tile that is the whole image is not copied.
+    The tiles may be one array or a sequence of arrays. A tile that is the whole image is not copied.
     """
     _check_tiles(tiles_of_row, grid, grid.columns, scale)
     if _is_only_tile(grid):
         return tiles_of_row[0]
     top, bottom = grid.row_edges[row : row + 2]
-    band = np.empty(((bottom - top) * scale, grid.width * scale, tiles_of_row.shape[3]), tiles_of_row.dtype)
+    first = tiles_of_row[0]
+    band = np.empty(((bottom - top) * scale, grid.width * scale, first.shape[2]), first.dtype)
     _copy_cores(band, tiles_of_row, grid, row, scale)
     return band
 
@@ -111,7 +112,7 @@ def _source(offset: int, length: int, side: int) -> npt.NDArray[np.intp]:
     return np.where(lines < 0, before, np.where(lines < side, lines, after))
 
 
-def _copy_cores(band: Array, tiles_of_row: Array, grid: Grid, row: int, scale: int) -> None:
+def _copy_cores(band: Array, tiles_of_row: Array | Sequence[Array], grid: Grid, row: int, scale: int) -> None:
     top, bottom = (scale * (edge - grid.tops[row]) for edge in grid.row_edges[row : row + 2])
     edges = grid.column_edges
     for tile, left, start, stop in zip(tiles_of_row, grid.lefts, edges, edges[1:], strict=False):
@@ -124,9 +125,11 @@ def _check_image(image: Array, grid: Grid) -> None:
         raise GridError(f"The grid is for an image [{grid.height}, {grid.width}, C], not {list(image.shape)}.")
 
 
-def _check_tiles(tiles: Array, grid: Grid, count: int, scale: int) -> None:
-    expected: Sequence[int] = (count, grid.tile_height * scale, grid.tile_width * scale)
-    if scale < 1 or tiles.ndim != 4 or tiles.shape[:3] != tuple(expected):
+def _check_tiles(tiles: Array | Sequence[Array], grid: Grid, count: int, scale: int) -> None:
+    expected = (grid.tile_height * scale, grid.tile_width * scale)
+    shapes = sorted({tile.shape for tile in tiles})
+    if scale < 1 or len(tiles) != count or len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][:2] != expected:
+        found = " and ".join(str([len(tiles), *shape]) for shape in shapes) or "none"
         raise GridError(
-            f"The grid at scale {scale} needs tiles [{', '.join(map(str, expected))}, C], not {list(tiles.shape)}."
+            f"The grid at scale {scale} needs tiles [{count}, {', '.join(map(str, expected))}, C], not {found}."
         )

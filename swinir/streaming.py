@@ -86,7 +86,7 @@ def stream_bands(
             tiles: list[Tiles] = []
             rows: list[Rows] = []
             compute_us = 0
-            while sum(map(len, tiles)) < grid.columns:
+            while len(tiles) < grid.columns:
                 while len(sent) < size.in_flight:
                     if is_cancelled():
                         raise StreamCancelledError(done)
@@ -94,12 +94,12 @@ def stream_bands(
                         break
                     sent.append(pool.submit(_time, restore, sub_batch))
                 restored, checks, work_us, elapsed_s = sent.popleft().result()
-                tiles.append(restored)
+                tiles.extend(restored)
                 rows.append(checks)
                 compute_us += work_us
                 done += len(restored)
                 size.update(len(restored), elapsed_s)
-            band = stitch_band(tiles[0] if len(tiles) == 1 else np.concatenate(tiles), grid, row, scale)
+            band = stitch_band(tiles, grid, row, scale)
             yield RestoredBand(top * scale, to_grey(band) if grey else band, np.concatenate(rows), compute_us)
 
 

@@ -141,6 +141,9 @@ def _advance(queued: _QueuedJob, part: TileJob) -> bool:
 def _store(queued: _QueuedJob, part: TileJob) -> None:
     job, restored = queued.job, part.restored
     assert restored is not None  # noqa: S101 - guaranteed by `Run`
+    if len(part.tiles) == len(job.tiles):  # one micro-batch: nothing to join, and so no copy
+        job.restored, queued.tiles_done = restored, len(part.tiles)
+        return
     if job.restored is None:
         count = len(job.tiles)
         job.restored = Restored(

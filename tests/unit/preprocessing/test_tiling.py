@@ -87,7 +87,9 @@ def test_bands_tile_the_rows_and_are_the_rows_of_the_whole(height: int, width: i
         next_top = top + rows
         tiles = split_band(image, grid, row)
         assert (tiles == split(image, grid)[row * grid.columns : (row + 1) * grid.columns]).all()
-        parts.append(stitch_band(repeat(tiles, scale), grid, row, scale))
+        restored = repeat(tiles, scale)
+        parts.append(stitch_band(restored, grid, row, scale))
+        assert (stitch_band(list(restored), grid, row, scale) == parts[-1]).all()
         assert parts[-1].shape == (rows * scale, width * scale, 3)
     assert next_top == height
     assert (np.concatenate(parts) == repeat(image, scale)).all()
@@ -225,6 +227,8 @@ def test_arrays_of_another_shape_are_rejected() -> None:
         stitch(tiles[:-1], grid, 1)
     with pytest.raises(GridError, match="needs tiles"):
         stitch_band(tiles, grid, 0, 1)
+    with pytest.raises(GridError, match=r"not \[3, 55, 56, 3\] and \[3, 56, 56, 3\]"):
+        stitch_band([tiles[0], tiles[1][:-1], tiles[2]], grid, 0, 1)
 
 
 def test_docs_table_of_computed_pixels_matches_the_grid() -> None:

@@ -72,6 +72,22 @@ def test_job_comes_back_whole_however_many_passes_it_took() -> None:
     assert [count for each in recorder.passes for _, count in each] == [2, 2, 1]
 
 
+def test_job_of_one_micro_batch_is_not_copied() -> None:
+    recorder, passes = RunRecorder(), list[Restored | None]()
+
+    def run(jobs: list[TileJob]) -> None:
+        recorder.run(jobs)
+        passes.append(jobs[0].restored)
+
+    LargeJobQueue(run, 2 * 4 * 4).put(TileJob(tiles(2, 1), {"a"}), recorder.finished.put)
+    recorder.release(1)
+
+    restored = recorder.next_finished().restored
+
+    assert restored is not None
+    assert restored is passes[0]
+
+
 def test_jobs_take_turns_a_micro_batch_each() -> None:
     """Different variants share no pass, and the second does not wait for the end of the first."""
     recorder = RunRecorder()
