@@ -8,8 +8,9 @@ with Client("https://superres.example", key) as client:
     client.upscale("photo.jpg", variant="compact_photo_x4", to="photo_x4.png")
 """
 
-from superres.client.async_client import AsyncClient, AsyncUpscaleJob
-from superres.client.batch import BatchItem
+from superres.client.archives import BatchItem
+from superres.client.async_client import AsyncClient
+from superres.client.async_jobs import AsyncBatchJob, AsyncUpscaleJob
 from superres.client.description import Quote, ServiceVariant
 from superres.client.errors import (
     ClientError,
@@ -30,12 +31,15 @@ from superres.client.parameters import UpscaleParameters
 from superres.client.progress import UpscaleProgress
 from superres.client.result import ResultFacts, UpscaleResult
 from superres.client.retries import RetryLimits
-from superres.client.sync_client import Client, UpscaleJob
+from superres.client.sync_client import Client
+from superres.client.sync_jobs import BatchJob, UpscaleJob
 
 __all__ = [
+    "AsyncBatchJob",
     "AsyncClient",
     "AsyncUpscaleJob",
     "BatchItem",
+    "BatchJob",
     "Client",
     "ClientError",
     "ConnectionFailedError",

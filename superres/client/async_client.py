@@ -11,21 +11,14 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from superres.client.async_transport import AsyncTransport, AwaitCall
-from superres.client.batch import BatchItem, check_folder, read_images, upscale_batch
+from superres.client.archives import BatchItem
+from superres.client.async_jobs import AsyncBatchJob, AsyncUpscaleJob
+from superres.client.async_transport import AsyncTransport
+from superres.client.batch import check_folder, read_images, submit_batch, upscale_batch
 from superres.client.calls import ApiCalls
 from superres.client.description import Quote, ServiceVariant, read_quote, read_variants
 from superres.client.images import UNNAMED, ImageSource, read_image
-from superres.client.job_calls import (
-    UpscaleStatus,
-    abandon_job,
-    check_job_id,
-    delete_job,
-    read_job_result,
-    read_status,
-    submit_job,
-    wait_for_job,
-)
+from superres.client.job_calls import check_job_id, submit_job
 from superres.client.parameters import UpscaleParameters, to_query
 from superres.client.progress import OnProgress
 from superres.client.result import OpenSink, ResultFacts, UpscaleResult, make_sink
@@ -136,6 +129,19 @@ class AsyncClient:
         """Return a job that was submitted before. `stem` is what the file name of its result begins with."""
         return AsyncUpscaleJob(self._calls, self._run, check_job_id(job_id), stem)
 
+    async def submit_batch(
+        self, images: Iterable[ImageSource], *, webhook: str | None = None, **parameters: Unpack[UpscaleParameters]
+    ) -> AsyncBatchJob:
+        """Start an asynchronous job of several images, whose result is a ZIP. Raises ClientError."""
+        files = await asyncio.to_thread(read_images, images)
+        query = to_query({**parameters, "webhook": webhook})
+        job_id = await self._run(submit_batch(self._calls, files, query, uuid.uuid4().hex))
+        return AsyncBatchJob(self._calls, self._run, job_id)
+
+    def batch_job(self, job_id: str) -> AsyncBatchJob:
+        """Return a job of several images that was submitted before."""
+        return AsyncBatchJob(self._calls, self._run, check_job_id(job_id))
+
     async def quote(self, image: ImageSource, **parameters: Unpack[UpscaleParameters]) -> Quote:
         """Return what an upscale would cost. Nothing is upscaled. Raises ClientError."""
         return read_quote(
@@ -149,52 +155,3 @@ class AsyncClient:
     async def describe(self) -> dict[str, Any]:
         """Return variants, formats and limits: the response of GET /api/v1/variants. Raises ClientError."""
         return await self._run(self._calls.describe_service())
-
-
-class AsyncUpscaleJob:
-    """An asynchronous job. As an async context manager it is deleted at the end of the block, finished or not."""
-
-    def __init__(self, calls: ApiCalls, run: AwaitCall, job_id: str, stem: str) -> None:
-        self.id = job_id
-        """Its id, for `AsyncClient.job` in another process."""
-        self._calls = calls
-        self._run = run
-        self._stem = stem
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        await self._run(abandon_job(self._calls, self.id))
-
-    async def status(self) -> UpscaleStatus:
-        """Return its state. Raises ClientError."""
-        return await self._run(read_status(self._calls, self.id))
-
-    async def wait(
-        self, *, on_progress: OnProgress | None = None, poll_s: float = 1.0, timeout_s: float | None = None
-    ) -> UpscaleStatus:
-        """Wait for its end, however it ends. Raises WaitTimeoutError, after which it goes on, or ClientError."""
-        return await self._run(wait_for_job(self._calls, self.id, poll_s, timeout_s), on_progress)
-
-    async def result(
-        self,
-        *,
-        to: str | os.PathLike[str] | None = None,
-        on_progress: OnProgress | None = None,
-        poll_s: float = 1.0,
-        timeout_s: float | None = None,
-    ) -> UpscaleResult:
-        """Wait for its end and return the result, as `AsyncClient.upscale` does. `timeout_s` is that of the wait.
-
-        Raises ProblemError if it failed or was lost, JobCancelledError, WaitTimeoutError or another ClientError.
-        """
-        sink = make_sink(to)
-        steps = read_job_result(self._calls, self.id, self._stem, sink.open, poll_s, timeout_s)
-        return sink.result(await self._run(steps, on_progress))
-
-    async def delete(self) -> None:
-        """Cancel it if it is not finished; otherwise forget it and its result. Raises ClientError."""
-        await self._run(delete_job(self._calls, self.id))

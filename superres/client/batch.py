@@ -1,43 +1,26 @@
-"""Several images in one request: the multipart body, and the ZIP of their results with its report."""
+"""Several images in one request: the multipart body, its response, and the same as an asynchronous job."""
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import httpx
 
+from superres.client.archives import MAX_BYTES, MEDIA_TYPE, BatchItem, read_archive
 from superres.client.calls import ApiCalls
 from superres.client.effects import Report, ResponseHead, Send, Steps, read_chunk
-from superres.client.errors import ConnectionFailedError, ProblemError, UnexpectedResponseError, problem_from
-from superres.client.images import UNNAMED, ImageFile, ImageSource, read_image
+from superres.client.errors import UnexpectedResponseError
+from superres.client.images import ImageFile, ImageSource, read_image
+from superres.client.job_calls import check_job_id, download_job_result, wait_for_success
 from superres.client.progress import UpscaleProgress
-from superres.client.result import FileSink, MemorySink, UpscaleResult, read_facts
+from superres.client.result import FileSink, is_file_name
 
 # Nothing is sent while an image is upscaled, and each may take as long as the service permits (`deadline_s`).
 _SILENCE_S = 900.0
-_MAX_ARCHIVE_BYTES = 16 << 30
-_MAX_REPORT_BYTES = 4 << 20
-_REPORT = "report.json"
-_ZIP = "application/zip"
-
-
-@dataclass(frozen=True)
-class BatchItem:
-    """What became of one image: either `result` or `problem` is set."""
-
-    upload: str
-    """Name of the image without its extension, as the service has it."""
-    result: UpscaleResult | None
-    problem: ProblemError | None
-    """Why it was rejected or failed."""
 
 
 def read_images(images: Iterable[ImageSource]) -> list[ImageFile]:
@@ -59,21 +42,63 @@ def upscale_batch(
     return (yield from calls.retrying(lambda: _upscale_once(calls, images, query, folder)))
 
 
+def submit_batch(
+    calls: ApiCalls, images: Sequence[ImageFile], query: Mapping[str, str], idempotency_key: str
+) -> Steps[str]:
+    """Start a job of several images and return its id. The key makes it safe to send the request again."""
+    body, media_type = _encode_form(images)
+    headers = {"Accept": MEDIA_TYPE, "Content-Type": media_type, "Prefer": "respond-async"}
+    headers["Idempotency-Key"] = idempotency_key
+    request = calls.with_key(Send("POST", "/api/v1/upscale", query, headers, body))
+    members = yield from calls.retrying(lambda: calls.read_json(request, 202))
+    return check_job_id(str(members.get("id")))
+
+
+def read_batch_results(
+    calls: ApiCalls, job_id: str, folder: Path | None, poll_s: float, timeout_s: float | None
+) -> Steps[list[BatchItem]]:
+    """Wait for a job of several images, and return what became of each. The ZIP is a file meanwhile, not memory."""
+    size_bytes, _ = yield from _wait_for_archive(calls, job_id, poll_s, timeout_s)
+    with tempfile.TemporaryFile(dir=folder) as spool:
+        yield from download_job_result(calls, job_id, size_bytes, spool)
+        return read_archive(spool, folder, "")
+
+
+def save_batch_archive(
+    calls: ApiCalls, job_id: str, target: FileSink, poll_s: float, timeout_s: float | None
+) -> Steps[None]:
+    """Wait for a job of several images, and write the ZIP of their results to a file as it arrives."""
+    size_bytes, filename = yield from _wait_for_archive(calls, job_id, poll_s, timeout_s)
+    with target.open_named(filename) as file:
+        yield from download_job_result(calls, job_id, size_bytes, file)
+
+
+def _wait_for_archive(calls: ApiCalls, job_id: str, poll_s: float, timeout_s: float | None) -> Steps[tuple[int, str]]:
+    """Return size and file name of the ZIP of a job."""
+    status = yield from wait_for_success(calls, job_id, poll_s, timeout_s)
+    result = status.members.get("result") or {}
+    size_bytes, filename = result.get("bytes"), str(result.get("filename"))
+    if result.get("media_type") != MEDIA_TYPE:
+        raise UnexpectedResponseError(f"The job {job_id} has one image: read it with `job` instead of `batch_job`.")
+    if not isinstance(size_bytes, int) or not 0 < size_bytes <= MAX_BYTES or not is_file_name(filename):
+        raise UnexpectedResponseError(f"The service sent an invalid result: {filename[:200]!r} of {size_bytes} bytes.")
+    return size_bytes, filename
+
+
 def _upscale_once(
     calls: ApiCalls, images: Sequence[ImageFile], query: Mapping[str, str], folder: Path | None
 ) -> Steps[list[BatchItem]]:
     body, media_type = _encode_form(images)
-    headers = {"Accept": _ZIP, "Content-Type": media_type}
+    headers = {"Accept": MEDIA_TYPE, "Content-Type": media_type}
     yield Report(UpscaleProgress("uploading"))
     head: ResponseHead = yield calls.with_key(Send("POST", "/api/v1/upscale", query, headers, body, _SILENCE_S))
     if head.status != 200:
         yield from calls.fail(head)
-    if head.media_type != _ZIP:
+    if head.media_type != MEDIA_TYPE:
         raise UnexpectedResponseError(f"{calls.url} is not a gateway of Serverless SuperRes: it sent no ZIP.")
-    with tempfile.TemporaryFile() as spool:
+    with tempfile.TemporaryFile(dir=folder) as spool:
         yield from _download(spool)
-        with _open_archive(spool) as archive:
-            return _unpack(archive, len(images), folder, head.headers.get("x-request-id", ""))
+        return read_archive(spool, folder, head.headers.get("x-request-id", ""), len(images))
 
 
 def _encode_form(images: Sequence[ImageFile]) -> tuple[bytes, str]:
@@ -91,53 +116,7 @@ def _download(spool: IO[bytes]) -> Steps[None]:
     n_bytes = 0
     while data := (yield from read_chunk()):
         n_bytes += len(data)
-        if n_bytes > _MAX_ARCHIVE_BYTES:
-            raise UnexpectedResponseError(f"The response has more than {_MAX_ARCHIVE_BYTES:,} bytes.")
+        if n_bytes > MAX_BYTES:
+            raise UnexpectedResponseError(f"The response has more than {MAX_BYTES:,} bytes.")
         spool.write(data)
         yield Report(UpscaleProgress("downloading", n_bytes))
-
-
-@contextmanager
-def _open_archive(spool: IO[bytes]) -> Iterator[zipfile.ZipFile]:
-    """Open a ZIP. One that is damaged or not complete counts as a connection that broke."""
-    try:
-        with zipfile.ZipFile(spool) as archive:
-            yield archive
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError) as error:
-        raise ConnectionFailedError("The connection was closed before the results were complete.") from error
-
-
-def _unpack(archive: zipfile.ZipFile, count: int, folder: Path | None, request_id: str) -> list[BatchItem]:
-    """Return what the report says of each image, with the results that the archive has."""
-    members = _read_report(archive)
-    entries = members.get("images")
-    if not isinstance(entries, list) or len(entries) != count or not all(isinstance(each, dict) for each in entries):
-        raise UnexpectedResponseError("The service sent a report that this version does not understand.")
-    return [_unpack_entry(archive, entry, folder, request_id) for entry in entries]
-
-
-def _read_report(archive: zipfile.ZipFile) -> dict[str, Any]:
-    if archive.getinfo(_REPORT).file_size > _MAX_REPORT_BYTES:
-        raise UnexpectedResponseError(f"The report of the service has more than {_MAX_REPORT_BYTES:,} bytes.")
-    try:
-        members = json.loads(archive.read(_REPORT))
-    except ValueError:
-        members = None
-    return members if isinstance(members, dict) else {}
-
-
-def _unpack_entry(
-    archive: zipfile.ZipFile, entry: Mapping[str, Any], folder: Path | None, request_id: str
-) -> BatchItem:
-    name, upload = entry.get("file"), str(entry.get("upload"))
-    if not isinstance(name, str):
-        return BatchItem(upload, None, problem_from(entry.get("problem") or {}))
-    # The name in the archive, which no other result has. That of an image without a name stays.
-    facts = read_facts({**entry, "filename": name}, UNNAMED, request_id)
-    if archive.getinfo(name).file_size != facts.size_bytes:
-        raise UnexpectedResponseError(f"The service sent a result of another size than {facts.size_bytes:,} bytes.")
-    sink = MemorySink() if folder is None else FileSink(folder / facts.filename)
-    with sink.open(facts) as target, archive.open(name) as source:
-        while data := source.read(1 << 20):
-            target.write(data)
-    return BatchItem(upload, sink.result(facts), None)

@@ -13,6 +13,8 @@ from superres.client.download import download_result
 from superres.client.effects import Pause, Report, ResponseHead, Send, Steps
 from superres.client.errors import (
     ClientError,
+    ConnectionFailedError,
+    DownloadFailedError,
     JobCancelledError,
     ProblemError,
     UnexpectedResponseError,
@@ -21,7 +23,7 @@ from superres.client.errors import (
 )
 from superres.client.images import ImageFile
 from superres.client.progress import UpscaleProgress, progress_from_job
-from superres.client.result import OpenSink, ResultFacts, read_facts
+from superres.client.result import ByteSink, OpenSink, ResultFacts, read_facts
 
 UpscaleState = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
 _STATES: tuple[UpscaleState, ...] = get_args(UpscaleState)
@@ -106,20 +108,38 @@ def wait_for_job(calls: ApiCalls, job_id: str, poll_s: float, timeout_s: float |
 def read_job_result(
     calls: ApiCalls, job_id: str, stem: str, open_sink: OpenSink, poll_s: float, timeout_s: float | None
 ) -> Steps[ResultFacts]:
-    """Wait for a job, and write its result to what `open_sink` opens.
+    """Wait for a job, and write its result to what `open_sink` opens."""
+    status = yield from wait_for_success(calls, job_id, poll_s, timeout_s)
+    result = status.members.get("result") or {}
+    if status.members.get("images"):
+        raise UnexpectedResponseError(f"The job {job_id} has several images: read it with `batch_job`.")
+    facts = read_facts(result, stem, "")
+    with open_sink(facts) as sink:
+        yield from download_job_result(calls, job_id, facts.size_bytes, sink)
+    return facts
 
-    Raises JobCancelledError, and ProblemError for a job that failed or was lost.
-    """
+
+def wait_for_success(calls: ApiCalls, job_id: str, poll_s: float, timeout_s: float | None) -> Steps[UpscaleStatus]:
+    """Wait for a job. Raises JobCancelledError, and ProblemError for a job that failed or was lost."""
     status = yield from wait_for_job(calls, job_id, poll_s, timeout_s)
     if status.problem:
         raise status.problem
     if status.state == "cancelled":
         raise JobCancelledError(f"The job {job_id} was cancelled.")
-    facts = read_facts(status.members.get("result") or {}, stem, "")
-    request = calls.with_key(Send("GET", f"{_path(job_id)}/result"))
-    with open_sink(facts) as sink:
-        yield from download_result(calls, request, facts.size_bytes, sink)
-    return facts
+    return status
+
+
+def download_job_result(calls: ApiCalls, job_id: str, size_bytes: int, sink: ByteSink) -> Steps[None]:
+    """Write the result of a finished job to `sink`; after a lost connection go on where it broke off.
+
+    Raises DownloadFailedError if it breaks too often: the job still has the result.
+    """
+    try:
+        yield from download_result(calls, calls.with_key(Send("GET", f"{_path(job_id)}/result")), size_bytes, sink)
+    except ConnectionFailedError as error:
+        raise DownloadFailedError(
+            f"{error} The job {job_id} keeps its result for a while: ask for it again."
+        ) from error
 
 
 def delete_job(calls: ApiCalls, job_id: str) -> Steps[None]:

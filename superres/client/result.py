@@ -102,11 +102,16 @@ def read_facts(members: Mapping[str, Any], stem: str, request_id: str) -> Result
             f"The service sent a result that this version does not understand ({error!r})."
         ) from error
     max_bytes = facts.width * facts.height * _MAX_BYTES_PER_PIXEL + _MAX_HEADER_BYTES
-    if not _NAME.fullmatch(facts.filename) or not 0 < facts.size_bytes <= max_bytes:
+    if not is_file_name(facts.filename) or not 0 < facts.size_bytes <= max_bytes:
         raise UnexpectedResponseError(
             f"The service sent an invalid result: {facts.width} x {facts.height} pixels in {facts.size_bytes:,} bytes."
         )
     return facts
+
+
+def is_file_name(text: str) -> bool:
+    """Return whether a name from the service is that of a file, without folders and not hidden."""
+    return _NAME.fullmatch(text) is not None
 
 
 class ByteSink(Protocol):
@@ -150,10 +155,14 @@ class FileSink:
         self.written: Path | None = None
         """Path of the file that is complete."""
 
+    def open(self, facts: ResultFacts) -> AbstractContextManager[BinaryIO]:
+        """Open the file for a result. Raises OSError."""
+        return self.open_named(facts.filename)
+
     @contextmanager
-    def open(self, facts: ResultFacts) -> Iterator[BinaryIO]:
-        """Yield the file. Raises OSError."""
-        target = self._path / facts.filename if self._path.is_dir() else self._path
+    def open_named(self, filename: str) -> Iterator[BinaryIO]:
+        """Yield the file, which has this name in a folder. Raises OSError."""
+        target = self._path / filename if self._path.is_dir() else self._path
         part = target.with_name(f".{secrets.token_hex(8)}.part")
         try:
             with part.open("xb") as file:
@@ -172,6 +181,11 @@ def make_sink(to: str | os.PathLike[str] | None) -> MemorySink | FileSink:
     """Return the sink for the file or folder `to`; without one, memory. Raises FileNotFoundError, before any work."""
     if to is None:
         return MemorySink()
+    return make_file_sink(to)
+
+
+def make_file_sink(to: str | os.PathLike[str]) -> FileSink:
+    """Return the sink for the file or folder `to`. Raises FileNotFoundError, before any work."""
     if not Path(to).parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "The folder of the result does not exist", str(Path(to).parent))
     return FileSink(to)

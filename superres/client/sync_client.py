@@ -11,26 +11,19 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from superres.client.batch import BatchItem, check_folder, read_images, upscale_batch
+from superres.client.archives import BatchItem
+from superres.client.batch import check_folder, read_images, submit_batch, upscale_batch
 from superres.client.calls import ApiCalls
 from superres.client.description import Quote, ServiceVariant, read_quote, read_variants
 from superres.client.images import UNNAMED, ImageSource, read_image
-from superres.client.job_calls import (
-    UpscaleStatus,
-    abandon_job,
-    check_job_id,
-    delete_job,
-    read_job_result,
-    read_status,
-    submit_job,
-    wait_for_job,
-)
+from superres.client.job_calls import check_job_id, submit_job
 from superres.client.parameters import UpscaleParameters, to_query
 from superres.client.progress import OnProgress
 from superres.client.result import OpenSink, ResultFacts, UpscaleResult, make_sink
 from superres.client.retries import RetryLimits
 from superres.client.service_url import parse_service_url
-from superres.client.sync_transport import RunCall, SyncTransport
+from superres.client.sync_jobs import BatchJob, UpscaleJob
+from superres.client.sync_transport import SyncTransport
 from superres.client.transport import DEFAULT_TIMEOUT_S, LIMITS, open_http
 
 
@@ -128,6 +121,19 @@ class Client:
         """Return a job that was submitted before. `stem` is what the file name of its result begins with."""
         return UpscaleJob(self._calls, self._run, check_job_id(job_id), stem)
 
+    def submit_batch(
+        self, images: Iterable[ImageSource], *, webhook: str | None = None, **parameters: Unpack[UpscaleParameters]
+    ) -> BatchJob:
+        """Start an asynchronous job of several images, whose result is a ZIP. Raises ClientError."""
+        files = read_images(images)
+        query = to_query({**parameters, "webhook": webhook})
+        job_id = self._run(submit_batch(self._calls, files, query, uuid.uuid4().hex))
+        return BatchJob(self._calls, self._run, job_id)
+
+    def batch_job(self, job_id: str) -> BatchJob:
+        """Return a job of several images that was submitted before."""
+        return BatchJob(self._calls, self._run, check_job_id(job_id))
+
     def quote(self, image: ImageSource, **parameters: Unpack[UpscaleParameters]) -> Quote:
         """Return what an upscale would cost. Nothing is upscaled. Raises ClientError."""
         return read_quote(self._run(self._calls.quote(read_image(image), to_query(parameters))))
@@ -139,50 +145,3 @@ class Client:
     def describe(self) -> dict[str, Any]:
         """Return variants, formats and limits: the response of GET /api/v1/variants. Raises ClientError."""
         return self._run(self._calls.describe_service())
-
-
-class UpscaleJob:
-    """An asynchronous job. As a context manager it is deleted at the end of the block, finished or not."""
-
-    def __init__(self, calls: ApiCalls, run: RunCall, job_id: str, stem: str) -> None:
-        self.id = job_id
-        """Its id, for `Client.job` in another process."""
-        self._calls = calls
-        self._run = run
-        self._stem = stem
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._run(abandon_job(self._calls, self.id))
-
-    def status(self) -> UpscaleStatus:
-        """Return its state. Raises ClientError."""
-        return self._run(read_status(self._calls, self.id))
-
-    def wait(
-        self, *, on_progress: OnProgress | None = None, poll_s: float = 1.0, timeout_s: float | None = None
-    ) -> UpscaleStatus:
-        """Wait for its end, however it ends. Raises WaitTimeoutError, after which it goes on, or ClientError."""
-        return self._run(wait_for_job(self._calls, self.id, poll_s, timeout_s), on_progress)
-
-    def result(
-        self,
-        *,
-        to: str | os.PathLike[str] | None = None,
-        on_progress: OnProgress | None = None,
-        poll_s: float = 1.0,
-        timeout_s: float | None = None,
-    ) -> UpscaleResult:
-        """Wait for its end and return the result, as `Client.upscale` does. `timeout_s` is that of the wait.
-
-        Raises ProblemError if it failed or was lost, JobCancelledError, WaitTimeoutError or another ClientError.
-        """
-        sink = make_sink(to)
-        steps = read_job_result(self._calls, self.id, self._stem, sink.open, poll_s, timeout_s)
-        return sink.result(self._run(steps, on_progress))
-
-    def delete(self) -> None:
-        """Cancel it if it is not finished; otherwise forget it and its result. Raises ClientError."""
-        self._run(delete_job(self._calls, self.id))

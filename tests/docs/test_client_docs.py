@@ -45,7 +45,7 @@ def find_block(language: str, words: str) -> str:
         ("python", PYTHON, "bird_job_client.png", ["bird_job_client.png"]),
         ("javascript", NODE, "bird_job_js.png", ["bird_job_js.png"]),
         ("sh", SHELL, "bird_curl.png", ["bird_curl.png"]),
-        ("python", PYTHON, "upscale_batch", ["bird_compact_x4.png", "woman_compact_x4.png"]),
+        ("python", PYTHON, "client.upscale_batch", ["bird_compact_x4.png", "woman_compact_x4.png"]),
     ],
 )
 def test_program_of_the_guide(
@@ -60,7 +60,12 @@ def test_program_of_the_guide(
 
 
 @pytest.mark.parametrize(
-    ("language", "command", "name"), [("javascript", NODE, "several_js.zip"), ("sh", SHELL, "several_curl.zip")]
+    ("language", "command", "name"),
+    [
+        ("javascript", NODE, "several_js.zip"),
+        ("sh", SHELL, "several_curl.zip"),
+        ("python", PYTHON, "several_job.zip"),
+    ],
 )
 def test_several_images_of_the_guide(
     language: str, command: list[str], name: str, environ: dict[str, str], tmp_path: Path
