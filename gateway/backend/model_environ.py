@@ -9,10 +9,20 @@ from swinir.auto import AUTO, choose_warm_variant
 
 _log = logging.getLogger(__name__)
 
+# glibc's malloc in Triton's processes: two heaps for all threads instead of eight per core, blocks of 8 MiB and more
+# go back to the system when freed, and at most 32 MiB stay free at the end of a heap. By default tritonserver keeps
+# twice as much memory after large results (docs/measurements/stack.md).
+SERVER_MALLOC = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(8 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
+}
+
 
 def make_model_environ(settings: Settings) -> dict[str, str]:
-    """Return the variables that `swinir.settings` reads, and one for OpenMP."""
+    """Return the variables that `swinir.settings` reads, one for OpenMP, and those for malloc."""
     environ = {
+        **SERVER_MALLOC,
         "SUPERRES_WEIGHTS_DIR": str(settings.weights_path()),
         "SUPERRES_DEFAULT_VARIANT": choose_warm_variant(settings.default_variant, settings.offered()),
         # OpenMP threads that spin while they wait slow the engine by 10x as soon as another process needs a core

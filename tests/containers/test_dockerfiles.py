@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.backend.model_environ import make_model_environ
+from gateway.backend.model_environ import SERVER_MALLOC, make_model_environ
 from gateway.config.environment import read_settings
 from testing.compose import services
 from testing.data import ROOT
@@ -75,11 +75,12 @@ def test_copied_files_are_not_ignored_by_docker(name: str) -> None:
                 )
 
 
-def test_triton_image_has_the_embedded_servers_cpu_setup() -> None:
+def test_triton_image_has_the_embedded_servers_cpu_and_memory_setup() -> None:
     recipe = (DOCKER / "triton.Dockerfile").read_text()
     assert "RUN venv/bin/python3 -m swinir.network.fused" in recipe, "blocks would run in PyTorch, at half the speed"
-    policy = make_model_environ(read_settings({}).settings)["OMP_WAIT_POLICY"]
-    assert f"OMP_WAIT_POLICY={policy}" in recipe
+    environ = make_model_environ(read_settings({}).settings)
+    for name in ("OMP_WAIT_POLICY", *SERVER_MALLOC):
+        assert re.search(rf"\s{name}={environ[name]}\s", recipe), name
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert ignored.index("swinir/network/compiled") > ignored.index("!swinir"), "the last rule that matches counts"
 
