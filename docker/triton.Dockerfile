@@ -50,6 +50,7 @@ RUN python3 scripts/lock.py select tools >tools.txt && python3 scripts/lock.py s
          tools/bin/python3 -m pip --python venv/bin/python3 install --no-cache-dir --no-compile --no-deps -r "$list"; \
        done \
     && site=$(echo venv/lib/python3.*/site-packages) && echo /opt/superres >"$site/superres.pth" \
+    && mkdir -p language && if [ -d "$site/triton" ]; then cp -al "$site"/triton* language/; fi \
     && python3 scripts/remove-unused "$site" scripts/leave-out.txt \
     && venv/bin/python3 -c "import PIL.Image, numpy, safetensors.torch, torch" \
     && mkdir -p /layers/packages/opt/superres "/layers/cuda/opt/superres/$site" \
@@ -61,7 +62,10 @@ COPY swinir swinir
 COPY model_repository model_repository
 # The fused block doubles the speed on a CPU. It needs a C compiler in Triton's image, and runs only on the kind of processor
 # that built the image. Otherwise blocks run in PyTorch, and Triton's log says so.
-RUN venv/bin/python3 -m swinir.network.fused
+# With a CUDA build of torch: the kernels of a GPU's blocks, for each compute capability with bfloat16. Nothing is compiled at a
+# start, so the Triton language itself, 721 MB, stays out of the image.
+RUN venv/bin/python3 -m swinir.network.fused \
+    && PYTHONPATH=language venv/bin/python3 -m swinir.network.cuda.compile
 # Weights in addition to the bundled compact variants: files in weights/ of the checkout, and variants that are fetched now and
 # checked by hash: --build-arg VARIANTS="lightweight_x4 classical_x4". Offer them with the gateway's SUPERRES_VARIANTS. By default
 # nothing is fetched, so a build needs only the package index.

@@ -39,6 +39,8 @@ TRITON_PACKAGES = ("numpy", "pillow", "safetensors", "torch")
 TOOLS = ("pip", "setuptools")
 # torch and the packages that only its CUDA build needs, about 3 GB. A CPU build from another index replaces them.
 CUDA = re.compile(r"(torch|triton|cuda-.*|nvidia-(?!pytriton).*)")
+# Of these, what tests need with every build of torch: its own version of the Triton language.
+CUDA_FOR_TESTS = ("triton",)
 _ENTRY = re.compile(r"^([a-z0-9][a-z0-9._-]*)==(\S+)")
 _MARK = "# targets: "
 _HEADER = """\
@@ -164,7 +166,7 @@ def write_lock(project: Path, current: Path, *, is_upgrade: bool) -> str:
 
 def _targets_of(entry: tuple[str, str], members: dict[str, set[tuple[str, str]]]) -> list[str]:
     if CUDA.fullmatch(entry[0]):
-        return ["cuda"]
+        return ["test", "cuda"] if entry[0] in CUDA_FOR_TESTS else ["cuda"]
     return [target for target, entries in members.items() if entry in entries] + ["tools"] * (entry[0] in TOOLS)
 
 

@@ -128,7 +128,7 @@ if [ "$torch" = locked ]; then
 elif [ "$torch" != installed ]; then
     say "downloading Python packages: 0.3 GB, 1.3 GB on disk with a build of torch from your own package index"
 elif [ "$what" = test ] && ! .venv/bin/python -c 'import pytest' 2>/dev/null; then
-    say "downloading Python packages that the tests need: 0.2 GB, 0.7 GB on disk"
+    say "downloading Python packages that the tests need: 0.4 GB, 1.4 GB on disk"
 else
     say "updating the Python packages in .venv"
     quiet=--quiet
@@ -152,3 +152,5 @@ pip check --quiet >/dev/null || {
 
 # The fused block is twice as fast on a CPU. Without a C compiler the engine runs in PyTorch, and this says so.
 .venv/bin/python -m swinir.network.fused >&2
+# The kernels of a GPU's blocks, with a CUDA build of torch; nothing with a CPU build.
+.venv/bin/python -m swinir.network.cuda.compile >&2

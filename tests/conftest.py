@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, settings
 
 # Set before torch starts its threads: on a busy machine, waiting threads that spin slow everything down 10 times.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Triton reads this when it is imported: tests run the kernels of a GPU with its interpreter (testing/kernels.py).
+os.environ["TRITON_INTERPRET"] = "1"
 # With these set, pytest explains unequal bytes with difflib, which takes hours for two images of 1.2 MB.
 for name in ("CI", "BUILD_NUMBER"):
     os.environ.pop(name, None)

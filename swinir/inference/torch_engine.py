@@ -20,6 +20,7 @@ from swinir.inference.neutrals import keep_corners, keep_neutrals
 from swinir.inference.precision import choose_autocast, set_block_precision
 from swinir.network import fused
 from swinir.network.blocks import blocks_in_float32
+from swinir.network.cuda.choose import use_kernels
 from swinir.network.swinir import SwinIR
 from swinir.settings import MAX_WEIGHTS_BYTES, Precision
 from swinir.weights.load import load_network
@@ -62,7 +63,9 @@ class TorchEngine(Engine):
 
     def _load(self, row: Variant, path: Path) -> tuple[SwinIR, int]:
         network = load_network(row, path, self.device)
-        if self.device.type == "cpu":
+        if self.precision == torch.bfloat16:
+            use_kernels(network, row.name)
+        elif self.device.type == "cpu":
             set_block_precision(network, row.name, self._block_precision)
         return network, network.prepare()
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from swinir.network import fused
 from swinir.network.attention import PlainSwinBlock, parameter_version
+from swinir.network.cuda.block import KernelBlock
 from swinir.network.windows import KINDS, WindowOrders
 
 # Tokens a block handles at once on a CPU: measured in docs/measurements/benchmarks.md ("Chunk of windows").
@@ -65,13 +66,15 @@ class ResidualGroup(nn.Module):
 
 
 class SwinBlock(PlainSwinBlock):
-    """One Swin layer (SwinIR eq. 6-8) for inference: fused on a CPU where possible, else in plain PyTorch."""
+    """One Swin layer (SwinIR eq. 6-8) for inference: fused where possible, else in plain PyTorch."""
 
     def __init__(self, dim: int, num_heads: int, window_size: int, mlp_ratio: float, *, shifted: bool) -> None:
         super().__init__(dim, num_heads, window_size, mlp_ratio, shifted=shifted)
         self._packed_cache: tuple[tuple[object, ...], fused.FusedBlock] | None = None
         self.fused_precision = torch.float32
         """Of the fused block's products; torch.bfloat16 only where `fused.has_bfloat16`."""
+        self.kernels: KernelBlock | None = None
+        """The block for a GPU that runs under autocast to bfloat16; `cuda.choose.use_kernels` sets it."""
 
     def forward(self, tokens: Tensor, gather: Tensor, kinds: Sequence[tuple[int, int, int]]) -> Tensor:
         """Gather ``tokens`` [B*H*W, C] into this block's window order and run the block.
@@ -79,6 +82,8 @@ class SwinBlock(PlainSwinBlock):
         ``kinds`` lists (kind of window, first token, end token) in that order.
         """
         if not _is_served_on_cpu(tokens):
+            if self.kernels is not None and _is_served_in_bfloat16(tokens):
+                return self.kernels.run(tokens, gather, kinds)
             return self.run_plain(tokens.index_select(0, gather), kinds)
         if self._is_fused(tokens):
             return self._packed().run(tokens, gather, kinds, torch.get_num_threads())
@@ -93,6 +98,8 @@ class SwinBlock(PlainSwinBlock):
 
     def prepare(self) -> int:
         """Create the caches that the first image would create otherwise; return their bytes."""
+        if self.kernels is not None:
+            return self.kernels.size_bytes
         with torch.no_grad():
             weight = self.norm1.weight
             if _is_served_on_cpu(weight) and self._is_fused(weight):
@@ -134,6 +141,13 @@ class SwinBlock(PlainSwinBlock):
 def _is_served_on_cpu(tokens: Tensor) -> bool:
     """Return whether blocks may run in place, over chunks, in the dtype of the tokens."""
     return tokens.device.type == "cpu" and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+
+
+def _is_served_in_bfloat16(tokens: Tensor) -> bool:
+    """Return whether products run in bfloat16 while tokens stay in float32, as on a GPU under autocast."""
+    device = tokens.device.type
+    in_bfloat16 = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
+    return in_bfloat16 and tokens.dtype == torch.float32 and not torch.is_grad_enabled()
 
 
 class _BlockList(nn.Module):

@@ -78,6 +78,8 @@ def test_copied_files_are_not_ignored_by_docker(name: str) -> None:
 def test_triton_image_has_the_embedded_servers_cpu_and_memory_setup() -> None:
     recipe = (DOCKER / "triton.Dockerfile").read_text()
     assert "RUN venv/bin/python3 -m swinir.network.fused" in recipe, "blocks would run in PyTorch, at half the speed"
+    compiles = recipe.index("&& PYTHONPATH=language venv/bin/python3 -m swinir.network.cuda.compile")
+    assert recipe.index('cp -al "$site"/triton* language/') < recipe.index("python3 scripts/remove-unused") < compiles
     environ = make_model_environ(read_settings({}).settings)
     for name in ("OMP_WAIT_POLICY", *SERVER_MALLOC):
         assert re.search(rf"\s{name}={environ[name]}\s", recipe), name

@@ -75,6 +75,11 @@ def test_engine_of_the_triton_image_needs_no_gateway() -> None:
     assert {"torch", "nvidia-cublas"} <= entries("cuda").keys()
 
 
+def test_triton_language_is_for_tests_and_gpus_only() -> None:
+    targets = {target for target in (*lock.TARGETS, "triton", "tools", "cuda") if "triton" in entries(target)}
+    assert targets == {"test", "cuda"}
+
+
 def test_numpy_is_below_2_where_the_embedded_server_runs() -> None:
     numpy = [requirement for requirement in declared() if requirement.name == "numpy"]
     assert [str(each.specifier) for each in numpy if each.marker and each.marker.evaluate(ON_PYTHON_311)] == [
