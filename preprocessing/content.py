@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from preprocessing.depth import to_depth
 from preprocessing.image import Image, Pixels
+from preprocessing.jpeg_history import JpegHistory
 
 TILE_PX = 128
 MAX_TILES = 16
@@ -57,8 +58,8 @@ _MIN_LINE_PLACES = 4
 # By how much more often a step stands out on the 8-pixel grid than off it. Photos that were never compressed: at most
 # 0.02. Also in standard deviations, because small images have few steps.
 _MIN_BLOCK_EXCESS, _MIN_BLOCK_DEVIATIONS = 0.08, 5.0
-# Quality in the tables of a JPEG file below which its damage shows, even where the steps are hidden by texture.
-_MAX_WORN_QUALITY = 60
+# Quality of a JPEG, now or once, up to which compact_real_x4 is better than compact_x4: automatic-variant.md.
+_MAX_WORN_QUALITY = 80
 # Noise in levels in the smoothest tenth of the cells, and how even it is: texture is rough in places only.
 _MIN_NOISE, _MAX_NOISE_SPREAD = 4.4, 1.25
 # Fewer cells than this say nothing about noise.
@@ -139,6 +140,10 @@ def _judge_photo(signs: _Signs, jpeg_quality: int | None) -> Content:
     excess, deviations = signs.block_excess()
     if jpeg_quality is not None and jpeg_quality <= _MAX_WORN_QUALITY:
         return Content(ImageKind.WORN_PHOTO, "a worn JPEG", f"JPEG quality {jpeg_quality}")
+    once = signs.jpeg_history.quality()
+    if once is not None and once <= _MAX_WORN_QUALITY:
+        evidence = f"its pixels were a JPEG of quality {once} before"
+        return Content(ImageKind.WORN_PHOTO, "a worn JPEG", evidence)
     if excess >= _MIN_BLOCK_EXCESS and deviations >= _MIN_BLOCK_DEVIATIONS:
         return Content(ImageKind.WORN_PHOTO, "a worn photo", "it has the blocks of strong compression")
     noise, spread = signs.noise()
@@ -223,6 +228,7 @@ class _Signs:
     colours: set[int] = field(default_factory=set)
     block_lines: tuple[_BlockLines, _BlockLines] = field(default_factory=lambda: (_BlockLines(), _BlockLines()))
     """Lines between columns, and lines between rows."""
+    jpeg_history: JpegHistory = field(default_factory=JpegHistory)
     noises: list[npt.NDArray[np.float64]] = field(default_factory=list)
     _first_lines: dict[int, int] = field(default_factory=dict)
 
@@ -245,6 +251,7 @@ class _Signs:
         self._add_steps(wide.swapaxes(0, 1), packed.T, 1, top)
         for lines, levels in zip(self.block_lines, (luma, luma.T), strict=True):
             lines.add(levels)
+        self.jpeg_history.add(luma)
         self._add_cells(packed, luma)
         self._add_noise(luma)
 

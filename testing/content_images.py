@@ -53,6 +53,21 @@ def draw_screenshot(height: int = 160, width: int = 240) -> Pixels:
     return np.array(image)
 
 
+def draw_comic(side: int = 176, seed: int = 0) -> Pixels:
+    """Draw shapes of few colours with black outlines, antialiased, lit from one corner, so hardly flat."""
+    random = np.random.default_rng(seed)
+    image = PilImage.new("RGB", (4 * side, 4 * side), (90, 170, 225))
+    drawing = ImageDraw.Draw(image)
+    for _ in range(14):
+        x, y, width, height = (int(value) for value in random.integers(side // 2, 2 * side, 4))
+        x, y = x * 2 - side, y * 2 - side
+        colour = tuple(int(value) for value in random.choice([20, 90, 200, 240], 3))
+        drawing.ellipse((x, y, x + width, y + height), fill=colour, outline=(12, 12, 14), width=10)
+    small = np.asarray(image.resize((side, side), PilImage.Resampling.BOX), np.float64)
+    light = np.linspace(0.4, 1.0, side)[:, np.newaxis] * np.linspace(0.6, 1.0, side)
+    return np.clip(np.rint(small * light[..., np.newaxis]), 0, 255).astype(np.uint8)
+
+
 def draw_pixel_art(seed: int = 0) -> Pixels:
     """Draw a scene of 96 x 96 pixels with hard edges and 6 colours: ground, sky and mirrored sprites of 12 pixels."""
     random = np.random.default_rng(seed)
