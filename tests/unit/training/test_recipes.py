@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from testing import images
-from training.degradations import resize
+from training.degradations import jpeg, resize
 from training.recipes import RECIPES, mixed_jpeg, mixed_noise, photo_chain, real_world, repost
 
 PHOTO = images.draw_photo(48, 56)
@@ -37,6 +37,15 @@ def test_half_of_the_noisy_pairs_are_not_clipped_and_keep_the_mean_of_white() ->
     assert 0.4 < len(unclipped) / len(noisy) < 0.6
     assert all(given.max() > 255 for given in unclipped if given.std() > 1)
     assert max(abs(float(given.mean()) - 255) for given in unclipped) < 1.5
+
+
+def test_jpegs_are_of_quality_90_and_more_in_one_third_of_the_pairs_and_often_nominal() -> None:
+    rng = np.random.default_rng(7)
+    damages = [np.abs(mixed_jpeg(20).draw(PHOTO, rng).astype(int) - PHOTO).mean() for _ in range(400)]
+    nominal, high = (np.abs(jpeg(PHOTO, quality).astype(int) - PHOTO).mean() for quality in (20, 90))
+    assert 0.24 < np.mean([damage == nominal for damage in damages]) < 0.37
+    assert 0.26 < np.mean([0 < damage <= high for damage in damages]) < 0.42
+    assert max(damages) > 1.2 * nominal
 
 
 def test_nominal_damage_is_what_the_variant_is_named_for() -> None:
