@@ -1,4 +1,4 @@
-"""Whether pixels were a JPEG once, and of which quality, whatever file they are in now.
+"""Whether pixels were a JPEG once, and of which quality; the file may be of another format now.
 
 A JPEG keeps each coefficient of a block's cosine transform as a multiple of a step from its quantisation table. Decoded
 pixels still show these multiples, also after a crop or a second, better JPEG on the same grid; scaling removes them.
