@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 
 from swinir.checks import FIELDS, Rows
 from swinir.inference.cpu_count import count_cpus
+from swinir.inference.cuda_graphs import GraphCache
 from swinir.inference.engine import LUMINANCE, Engine, NotFiniteError, Tiles
 from swinir.inference.flats import keep_flats
 from swinir.inference.network_cache import NetworkCache
@@ -54,6 +55,10 @@ class TorchEngine(Engine):
             torch.backends.cudnn.allow_tf32 = False  # float32 here is for precision; TF32 has 10 bits
         self.precision = choose_autocast(self.device, precision)
         self._block_precision = precision
+        self.graphs: GraphCache | None = None
+        """Recorded forward passes, on a GPU: at most a quarter of its memory."""
+        if self.device.type == "cuda":
+            self.graphs = GraphCache(torch.cuda.get_device_properties(self.device).total_memory // 4)
 
         super().__init__(
             weights_dir,
@@ -69,7 +74,15 @@ class TorchEngine(Engine):
             set_block_precision(network, row.name, self._block_precision)
         return network, network.prepare()
 
+    def warm_up(self, variant: str) -> None:
+        """Load a variant and run one small tile; with graphs again, which records its pass."""
+        super().warm_up(variant)
+        if self.graphs is not None:
+            super().warm_up(variant)
+
     def _free_memory(self) -> None:
+        if self.graphs is not None:
+            self.graphs.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -112,8 +125,13 @@ class TorchEngine(Engine):
             torch.from_numpy(checks).copy_(rows)
 
     def _forward(self, network: SwinIR, images: Tensor, precision: torch.dtype) -> Tensor:
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
-            return network(images).float()
+        def forward(batch: Tensor) -> Tensor:
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+                return network(batch).float()
+
+        if self.graphs is None or precision != self.precision:
+            return forward(images)
+        return self.graphs.run(network, images, forward)
 
 
 def _luminance(images: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swinir.network.blocks import Convolution, ResidualGroup, SwinBlock, residual_conv
-from swinir.network.windows import window_orders
+from swinir.network.windows import WindowOrders, window_orders
 
 # Mean of DIV2K, which the published code subtracts from RGB input.
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
@@ -116,6 +116,11 @@ class SwinIR(nn.Module):
 
     def _blocks(self) -> Iterator[SwinBlock]:
         return (module for module in self.modules() if isinstance(module, SwinBlock))
+
+    def orders_of(self, images: Tensor) -> WindowOrders:
+        """Return the orders of tokens that a pass of these images [B, in_chans, H, W] uses, from their cache."""
+        height, width = (-(-side // self.window_size) * self.window_size for side in images.shape[2:])
+        return window_orders(len(images), height, width, self.window_size, images.device)
 
     def _deep_features(self, shallow: Tensor) -> Tensor:
         batch, channels, height, width = shallow.shape

@@ -34,6 +34,8 @@ Find = Callable[[BlockShape, torch.device], Launch]
 
 def find_compiled(shape: BlockShape, device: torch.device) -> Launch:
     """Load the kernels that were compiled for a GPU; raises KernelsUnavailableError."""
+    if device.type != "cuda":
+        raise KernelsUnavailableError(f"{device} is not a GPU")
     major, minor = torch.cuda.get_device_capability(device)
     return CompiledKernels(shape, 10 * major + minor, device)
 

@@ -131,11 +131,12 @@ def find_for_90(shape: BlockShape, device: torch.device) -> Launch:
 @pytest.mark.parametrize(
     ("find", "config", "reason"),
     [
+        (choose.find_compiled, CONFIG, "cpu is not a GPU"),
         (fail_in_driver, CONFIG, "the kernels failed: CUDA error: invalid device function"),
         (find_for_90, CONFIG, "no kernels are compiled for compute capability 9.0; to compile them, run: "),
         (interpret, SMALL, "BlockShape(dim=12, heads=2, window=8, hidden=24) is not a shape that kernels"),
     ],
-    ids=["driver-fails", "not-compiled", "other-shape"],
+    ids=["no-gpu", "driver-fails", "not-compiled", "other-shape"],
 )
 def test_missing_kernels_leave_the_blocks_in_pytorch(
     find: Find,
