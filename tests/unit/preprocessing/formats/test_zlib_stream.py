@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from preprocessing.formats import zlib_stream
 from preprocessing.formats.zlib_stream import PIECE_BYTES, ZlibStream
 
-# Differences of a photo: small, and without repetitions. Then a text that repeats itself, without runs.
+# Differences of fur or noise: small, and without repetitions. The same in runs. Then a text that repeats itself,
+# without runs.
 PHOTO = np.random.default_rng(0).normal(0, 3, PIECE_BYTES).astype(np.int8).tobytes()
+RUNS = np.repeat(np.frombuffer(PHOTO, np.uint8)[: PIECE_BYTES // 4], 4).tobytes()
 TEXT = (bytes(range(32, 127)) * (PIECE_BYTES // 95 + 1))[:PIECE_BYTES]
 
 
@@ -24,8 +26,8 @@ def compress(data: bytes, cuts: list[int]) -> bytes:
     return b"".join((*parts, stream.finish()))
 
 
-@pytest.mark.parametrize("data", [PHOTO + TEXT + PHOTO + TEXT[:1000], TEXT + TEXT + PHOTO[:70_000]])
-def test_pieces_of_both_kinds_are_one_stream(data: bytes) -> None:
+@pytest.mark.parametrize("data", [PHOTO + TEXT + RUNS + PHOTO + TEXT[:1000], TEXT + TEXT + PHOTO[:70_000]])
+def test_pieces_of_all_kinds_are_one_stream(data: bytes) -> None:
     packed = compress(data, [])
 
     assert zlib.decompress(packed) == data
@@ -47,6 +49,14 @@ def test_matches_reach_into_the_piece_before() -> None:
     assert both - alone < len(repeated) / 2
 
 
-@pytest.mark.parametrize(("data", "has_matches"), [(PHOTO, False), (TEXT, True), (bytes(PIECE_BYTES), True)])
-def test_a_sample_decides_on_the_search(data: bytes, has_matches: bool) -> None:
-    assert zlib_stream._has_matches(data) == has_matches
+@pytest.mark.parametrize(
+    ("data", "strategy"),
+    [
+        (PHOTO, zlib.Z_HUFFMAN_ONLY),
+        (RUNS, zlib.Z_RLE),
+        (TEXT, zlib.Z_DEFAULT_STRATEGY),
+        (bytes(PIECE_BYTES), zlib.Z_DEFAULT_STRATEGY),
+    ],
+)
+def test_a_sample_decides_on_the_search(data: bytes, strategy: int) -> None:
+    assert zlib_stream._choose_strategy(data) == strategy
