@@ -61,7 +61,7 @@ _MIN_BLOCK_EXCESS, _MIN_BLOCK_DEVIATIONS = 0.08, 5.0
 # Quality of a JPEG, now or once, up to which compact_real_x4 is better than compact_x4: automatic-variant.md.
 _MAX_WORN_QUALITY = 80
 # Noise in levels in the smoothest tenth of the cells, and how even it is: texture is rough in places only.
-_MIN_NOISE, _MAX_NOISE_SPREAD = 4.4, 1.25
+_MIN_NOISE, _MAX_NOISE_SPREAD = 4.0, 1.25
 # Fewer cells than this say nothing about noise.
 _MIN_NOISE_CELLS = 48
 

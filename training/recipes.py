@@ -36,7 +36,7 @@ Degrade = Callable[[Pixels, np.random.Generator], Any]
 CLEAN_SHARE = 0.1
 NOMINAL_SHARE = 0.4
 NOMINAL_QUALITY_SHARE = 0.3
-HIGH_QUALITY_SHARE = 0.3  # without it the grey variant lost 0.6 dB on Set12 at quality 100
+HIGH_QUALITY_SHARE = 0.1  # 0.3 cost 0.4 dB at quality 60 to 80 (docs/how-to/train.md)
 HIGH_QUALITY = 90
 UNCLIPPED_SHARE = 0.5  # of noisy pairs
 REAL_CLEAN_SHARE = 0.2
@@ -106,7 +106,7 @@ def mixed_noise(sigma: float) -> Degradation:
 
 
 def mixed_jpeg(quality: int) -> Degradation:
-    """JPEG of quality 10 to 100, `quality` in 3 of 10 pairs, 90 to 100 in another 3; 1 of 10 pairs clean."""
+    """JPEG of quality 10 to 100, `quality` in 3 of 10 pairs, 90 to 100 in another one; 1 of 10 pairs clean."""
 
     def draw(target: Pixels, rng: np.random.Generator) -> Pixels:
         chance = rng.random()
