@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from benchmarks.candidates import NetworkPair, make_pair
 from benchmarks.choices import set_choice
+from benchmarks.gpu_kernels import measure_kernels
 from benchmarks.gpu_report import write_gpu_report
 from benchmarks.machine import describe_machine
 from benchmarks.rounds import compare, measure_in_turn
@@ -223,6 +224,7 @@ def measure(device: torch.device, rounds: int) -> dict[str, Any]:
             for variant in ("compact_x4", "real_x4")
             for row in measure_micro_batches(device, variant, BATCHES, rounds)
         ],
+        "kernels": measure_kernels(device, SIZES, rounds),
         "heads": measure_heads(device, HEADS, HEADS_SIDE, rounds),
     }
 

@@ -40,6 +40,10 @@ def make_lines(measured: Mapping[str, Any]) -> list[str]:
         "",
         *_micro_batches(measured["micro_batches"]),
         "",
+        "### Kernels of blocks and CUDA graphs, in bfloat16",
+        "",
+        *_kernels(measured.get("kernels", [])),
+        "",
         "### Heads with and without padding",
         "",
         *_heads(measured["heads"]),
@@ -81,6 +85,22 @@ def _micro_batches(rows: list[dict[str, Any]]) -> list[str]:
         spread = f"{1000 * low:.1f} to {1000 * high:.1f}"
         lines.append([row["variant"], str(row["tiles"]), f"**{1000 * row['tile_s']:.1f}**", spread, peak])
     return table(["variant", "tiles", "ms per tile", "spread", "peak, MB"], lines)
+
+
+def _kernels(rows: list[dict[str, Any]]) -> list[str]:
+    if not rows:
+        return ["Not measured yet: they are newer than the last run on a GPU."]
+    names = ("pytorch", "pytorch, graph", "kernels", "kernels, graph")
+    lines = []
+    for row in rows:
+        if "problem" in row:
+            lines.append([row["variant"], row["problem"].replace("|", "/"), *[""] * 6])
+            continue
+        times = [f"{1000 * row['timings'][name]['median_s']:.2f}" for name in names]
+        errors = [f"{row['errors_db'][name]:.1f}" for name in ("pytorch", "kernels")]
+        lines.append([row["variant"], str(row["side"]), *times, *errors])
+    header = ["network", "side", "PyTorch, ms", "by graph", "kernels, ms", "by graph", "PyTorch, dB", "kernels, dB"]
+    return table(header, lines)
 
 
 def _heads(rows: list[dict[str, Any]]) -> list[str]:

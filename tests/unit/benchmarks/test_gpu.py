@@ -11,10 +11,28 @@ import pytest
 import torch
 
 from benchmarks import gpu
-from benchmarks.gpu_report import NO_RESULTS, make_lines, write_gpu_report
+from benchmarks.gpu_kernels import measure_kernels
+from benchmarks.gpu_report import NO_RESULTS, _kernels, make_lines, write_gpu_report
 from benchmarks.machine import describe_machine
+from swinir.inference.cuda_graphs import Forward
 from swinir.inference.torch_engine import TorchEngine
+from swinir.network.cuda.choose import find_compiled
+from swinir.network.cuda.shapes import BlockShape
 from testing.data import ROOT
+from testing.kernels import InterpretedLaunch
+
+
+class StandInGraph:
+    """A recorded pass that is computed again."""
+
+    def __init__(self, forward: Forward, _images: torch.Tensor) -> None:
+        self.run = forward
+        self.size_bytes = 0
+
+
+def interpret(shape: BlockShape, _device: torch.device) -> InterpretedLaunch:
+    return InterpretedLaunch(shape, 90)
+
 
 CPU = torch.device("cpu")
 PAGE = ROOT / "docs/measurements/gpu.md"
@@ -27,6 +45,7 @@ def test_every_part_runs_and_becomes_a_page(tmp_path: Path) -> None:
         "agreement": gpu.measure_agreement(CPU, ["compact_x4"], 16),
         "networks": gpu.measure_networks(CPU, {"compact_x4": (16,)}, 2),
         "micro_batches": gpu.measure_micro_batches(CPU, "compact_x4", (1, 2), 2, tile_px=16),
+        "kernels": measure_kernels(CPU, {"compact_x4": (16,)}, 1, interpret, StandInGraph),
         "heads": gpu.measure_heads(CPU, {"compact_x4": (12, 16)}, 16, 2),
     }
     results, page = tmp_path / "gpu.json", tmp_path / "gpu.md"
@@ -41,8 +60,24 @@ def test_every_part_runs_and_becomes_a_page(tmp_path: Path) -> None:
     assert [row["tiles"] for row in measured["micro_batches"]] == [1, 2]
     assert f"| compact_x4 | 16 | **{measured['networks'][0]['ratios']['ours']['median']:.2f}** |" in text
     assert "| compact_x4 | 16 | 12: " in text
+    (row,) = measured["kernels"]
+    assert row["timings"].keys() == {"pytorch", "pytorch, graph", "kernels", "kernels, graph"}
+    assert row["errors_db"]["kernels"] >= row["errors_db"]["pytorch"] - 1, "as close to float32 as PyTorch"
+    assert f"{row['errors_db']['pytorch']:.1f} | {row['errors_db']['kernels']:.1f} |" in text
     assert "none (CPU)" in text
     assert NO_RESULTS[0] not in text
+
+
+def fail_to_record(_forward: Forward, _images: torch.Tensor) -> StandInGraph:
+    raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+
+
+def test_missing_kernels_and_graphs_are_part_of_the_table() -> None:
+    rows = measure_kernels(CPU, {"compact_x4": (16,)}, 1, find_compiled)
+    rows += measure_kernels(CPU, {"compact_x4": (16,)}, 1, interpret, fail_to_record)
+    lines = _kernels(rows)
+    assert lines[2] == "| compact_x4 | cpu is not a GPU |  |  |  |  |  |  |"
+    assert lines[3].startswith("| compact_x4 | CUDA error: operation not permitted")
 
 
 def test_micro_batch_out_of_memory_ends_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
