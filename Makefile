@@ -6,7 +6,7 @@ export TORCH ?=
 BIN := .venv/bin
 PORT ?= 8080
 # One stamp for each set of pins: a change of these files runs set-up again, and an unchanged set costs nothing.
-PINS := $(shell cat pyproject.toml requirements.lock swinir/network/fused_block.c swinir/network/fused_bfloat16.h swinir/network/cuda/*.py 2>/dev/null | sha256sum | cut -c1-12)
+PINS := $(shell cat pyproject.toml requirements.lock swinir/network/*.c swinir/network/*.h swinir/network/cuda/*.py 2>/dev/null | sha256sum | cut -c1-12)
 
 .DEFAULT_GOAL := help
 

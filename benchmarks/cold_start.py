@@ -30,7 +30,7 @@ _TIMES = re.compile(r"imports ([\d.]+) s, weights ([\d.]+) s, warm-up ([\d.]+) s
 STEPS = {
     "server": "the gateway starts tritonserver",
     "stub": "tritonserver starts the Python process of `swinir`",
-    "imports": "Python, torch, numpy and the project's packages are imported",
+    "imports": "Python, numpy and the project's packages are imported",
     "weights": "the weights are read, checked and laid out",
     "warm-up": "one 64x64 tile passes through the network",
     "ready": "Triton reports ready, and the gateway sees it",
@@ -57,9 +57,7 @@ def measure_round(folder: Path) -> dict[str, float]:
         process = backend.process
         if process is None:
             raise RuntimeError("Triton died during the measurement")
-        stub = next(
-            each.pid for each in find_stubs(process.pid) if "libtorch" in Path(f"/proc/{each.pid}/maps").read_text()
-        )
+        stub = next(each.pid for each in find_stubs(process.pid) if each.model == "swinir")
         server_began, stub_began = _began(process.pid), _began(stub)
         found = _TIMES.search(process.log_path.read_text())
         if found is None:

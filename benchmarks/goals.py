@@ -23,7 +23,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.report import table
 from benchmarks.rounds import measure_in_turn
 from swinir.inference.torch_engine import TorchEngine
-from swinir.network import fused
+from swinir.network import library
 from swinir.settings import Precision
 from testing.images import draw_photo
 
@@ -86,7 +86,7 @@ def measure_bfloat16(rounds: int = ROUNDS) -> Iterator[Goal]:
     """Measure the network in float32 and bfloat16 in turn, in CPU seconds."""
     for variant, side, wanted in BFLOAT16:
         name = f"bfloat16 on CPUs: {variant} at {side}, times as fast as float32"
-        if not fused.has_bfloat16():
+        if not library.has_bfloat16():
             yield Goal(name, wanted, None, "a processor with AVX512-BF16", is_minimum=True)
             continue
         image = draw_photo(side, side)[np.newaxis]

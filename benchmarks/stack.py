@@ -38,8 +38,9 @@ from gateway.backend.triton_stubs import find_stubs
 from preprocessing.codec import Image, OutputFormat, Pixels, UploadLimits, decode, encode, probe
 from preprocessing.tiling import split_band, stitch_band
 from swinir.image_grid import tile_grid
+from swinir.inference.create_engine import create_engine
 from swinir.inference.memory import keep_freed_memory
-from swinir.inference.torch_engine import TorchEngine
+from swinir.settings import read_settings
 from swinir.zoo import DEFAULT_VARIANT, find_variant
 from testing.images import encode_png
 from testing.stack import Stack, start_stack, stop_stack
@@ -74,7 +75,7 @@ def read_images(paths: list[Path], side: int) -> list[Pixels]:
 
 def measure_stages(image: Pixels) -> dict[str, float]:
     """Return the CPU milliseconds per megapixel of the result of each stage, in this process."""
-    row, engine = find_variant(VARIANT), TorchEngine(device="cpu", threads=1)
+    row, engine = find_variant(VARIANT), create_engine(read_settings({"SUPERRES_ENGINE_THREADS": "1"}))
     remembered, upload = replace_network(), encode_png(image)
     limits = UploadLimits(max_bytes=10**9, max_pixels=80_000_000, max_side=10**6)
     grid = tile_grid(row, *image.shape[:2])

@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from benchmarks.report import ROOT
-from swinir.inference.torch_engine import TorchEngine
+from swinir.network.compiled_network import CompiledNetwork
+from swinir.network.packing import Floats
 
 ADAPTER = """\
 import importlib.util
@@ -31,24 +30,24 @@ TritonPythonModel = shipped.TritonPythonModel
 
 
 class RememberedOutputs:
-    """Replaces `TorchEngine._forward` by its remembered outputs, tile by tile."""
+    """Replaces `CompiledNetwork.forward` by its remembered outputs, tile by tile."""
 
     def __init__(self, seconds_path: str | None = None) -> None:
         """`seconds_path` names a file that gets `seconds` after each call, for a measurement in another process."""
         self._seconds_path = seconds_path
-        self._forward = TorchEngine._forward  # noqa: SLF001 - the step that a measurement leaves out
-        self._outputs: dict[bytes, Tensor] = {}
+        self._forward = CompiledNetwork.forward
+        self._outputs: dict[bytes, Floats] = {}
         self.seconds = 0.0
         """CPU seconds in which outputs were looked up and copied."""
 
-    def run(self, of_engine: Any, network: Any, images: Tensor, precision: torch.dtype) -> Tensor:
-        """Return the network's output for images [N, C, H, W]."""
+    def run(self, network: CompiledNetwork, images: Floats, *, in_float32: bool = False) -> Floats:
+        """Return the network's output for images [N, H, W, C]."""
         began = time.thread_time()
-        keys = [hashlib.blake2b(image.contiguous().numpy().data).digest() for image in images]
+        keys = [hashlib.blake2b(image.data).digest() for image in images]
         for key, image in zip(keys, images, strict=True):
             if key not in self._outputs:
-                self._outputs[key] = self._forward(of_engine, network, image[None], precision)
-        output = torch.cat([self._outputs[key] for key in keys])
+                self._outputs[key] = self._forward(network, image[None], in_float32=in_float32)
+        output = np.concatenate([self._outputs[key] for key in keys])
         self.seconds += time.thread_time() - began
         if self._seconds_path is not None:
             Path(self._seconds_path).write_text(repr(self.seconds))
@@ -56,13 +55,13 @@ class RememberedOutputs:
 
 
 def replace_network(seconds_path: str | None = None) -> RememberedOutputs:
-    """Let every engine of this process use remembered outputs."""
+    """Let every compiled network of this process use remembered outputs."""
     remembered = RememberedOutputs(seconds_path)
 
-    def forward(of_engine: TorchEngine, network: Any, images: Tensor, precision: torch.dtype) -> Tensor:
-        return remembered.run(of_engine, network, images, precision)
+    def forward(network: CompiledNetwork, images: Floats, *, in_float32: bool = False) -> Floats:
+        return remembered.run(network, images, in_float32=in_float32)
 
-    TorchEngine._forward = forward  # type: ignore[assignment,method-assign]  # noqa: SLF001
+    CompiledNetwork.forward = forward  # type: ignore[assignment,method-assign]
     return remembered
 
 

@@ -60,8 +60,8 @@ RUN python3 scripts/lock.py select tools >tools.txt && python3 scripts/lock.py s
 COPY preprocessing preprocessing
 COPY swinir swinir
 COPY model_repository model_repository
-# The fused block doubles the speed on a CPU. It needs a C compiler in Triton's image, and runs only on the kind of processor
-# that built the image. Otherwise blocks run in PyTorch, and Triton's log says so.
+# The compiled network starts without torch and is twice as fast on a CPU. It needs a C compiler in Triton's image, and runs
+# only on the kind of processor that built the image. Otherwise the network runs in PyTorch, and Triton's log says so.
 # With a CUDA build of torch: the kernels of a GPU's blocks, for each compute capability with bfloat16. Nothing is compiled at a
 # start, so the Triton language itself, 721 MB, stays out of the image.
 RUN venv/bin/python3 -m swinir.network.fused \

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from swinir.auto import AUTO, NEAREST
 from swinir.zoo import DEFAULT_VARIANT
@@ -15,9 +15,11 @@ from swinir.zoo import DEFAULT_VARIANT
 # 48 packed for the fused block).
 MAX_WEIGHTS_BYTES = 1_000_000_000
 
-
+Choice = TypeVar("Choice", bound=str)
 Precision = Literal["auto", "float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+EngineChoice = Literal["auto", "torch"]
+ENGINES: tuple[EngineChoice, ...] = get_args(EngineChoice)
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class EngineSettings:
     """Threads of torch on a CPU; None: one per core that this process may use and its container grants."""
     max_weights_bytes: int
     """Memory for weights; above it the least recently used variant is evicted."""
+    engine: EngineChoice
+    """torch: PyTorch, which GPUs always use; auto: on a CPU the compiled engine where it can be used."""
     precision: Precision
     """float32, bfloat16, or auto: bfloat16 where it is quicker and close enough."""
     image_limits: Mapping[str, int]
@@ -49,7 +53,8 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> EngineSettings:
         default_variant=DEFAULT_VARIANT if default_variant in ("", AUTO, NEAREST.name) else default_variant,
         threads=int(threads) if threads else None,
         max_weights_bytes=int(environ.get("SUPERRES_MAX_WEIGHTS_BYTES") or MAX_WEIGHTS_BYTES),
-        precision=_read_precision(environ.get("SUPERRES_PRECISION") or "auto"),
+        engine=_read_choice("SUPERRES_ENGINE", ENGINES, environ),
+        precision=_read_choice("SUPERRES_PRECISION", PRECISIONS, environ),
         image_limits={
             name: int(value)
             for name in ("max_pixels", "max_output_pixels")
@@ -58,8 +63,10 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> EngineSettings:
     )
 
 
-def _read_precision(text: str) -> Precision:
-    for precision in PRECISIONS:
-        if text == precision:
-            return precision
-    raise ValueError(f"Invalid SUPERRES_PRECISION {text!r}: expected one of {', '.join(PRECISIONS)}.")
+def _read_choice(name: str, choices: tuple[Choice, ...], environ: Mapping[str, str]) -> Choice:
+    """Return the value of a variable, by default the first choice. Raises ValueError for an unknown value."""
+    text = environ.get(name) or choices[0]
+    for choice in choices:
+        if text == choice:
+            return choice
+    raise ValueError(f"Invalid {name} {text!r}: expected one of {', '.join(choices)}.")

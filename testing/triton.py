@@ -23,15 +23,16 @@ import importlib.util
 import time
 from pathlib import Path
 
-import torch
-
-from swinir.inference import engine, network_cache, shared_memory
+from swinir.errors import InvalidWeightsError
+from swinir.inference import network_cache, shared_memory
+from swinir.network.compiled_network import CompiledNetwork
+from swinir.settings import read_settings
 
 SWITCH = Path({switch!r})
 spec = importlib.util.spec_from_file_location("shipped_adapter", {adapter!r})
 shipped = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(shipped)
-real_forward, real_load = engine.Engine._forward, network_cache.load_network
+real_init = network_cache.NetworkCache.__init__
 real_free_shm_bytes = shared_memory.free_shm_bytes
 
 
@@ -47,29 +48,43 @@ def take_fault(kind):
     return False
 
 
-def forward(self, network, images, precision):
-    if take_fault("memory"):
-        raise torch.OutOfMemoryError("CUDA out of memory (injected)")
-    restored = real_forward(self, network, images, precision)
-    if take_fault("nan"):
-        restored[-1, 0, 2, 3] = torch.nan
-    return restored
+def make_faulty(real_forward, error, last_pixel):
+    def forward(*given, **named):
+        if take_fault("memory"):
+            raise error
+        restored = real_forward(*given, **named)
+        if take_fault("nan"):
+            restored[last_pixel] = float("nan")
+        return restored
+
+    return forward
 
 
-def load(row, path, device):
-    if take_fault("load"):
-        raise network_cache.InvalidWeightsError(path.name + " cannot be read (injected)")
-    time.sleep(0.3 if take_fault("slow load") else 0)
-    return real_load(row, path, device)
+def init(self, weights_dir, max_bytes, load, *more):
+    def load_faulty(row, path):
+        if take_fault("load"):
+            raise InvalidWeightsError(path.name + " cannot be read (injected)")
+        time.sleep(0.3 if take_fault("slow load") else 0)
+        return load(row, path)
+
+    real_init(self, weights_dir, max_bytes, load_faulty, *more)
 
 
 def free_shm_bytes():
     return 0 if take_fault("shared memory") else real_free_shm_bytes()
 
 
-engine.Engine._forward = forward
+if read_settings().engine == "torch":
+    import torch
+
+    from swinir.inference.torch_engine import TorchEngine
+
+    error = torch.OutOfMemoryError("CUDA out of memory (injected)")
+    TorchEngine._forward = make_faulty(TorchEngine._forward, error, (-1, 0, 2, 3))
+else:
+    CompiledNetwork.forward = make_faulty(CompiledNetwork.forward, MemoryError("injected"), (-1, 2, 3, 0))
+network_cache.NetworkCache.__init__ = init
 shared_memory.SharedMemoryBudget.__init__.__defaults__ = (free_shm_bytes,)
-network_cache.NetworkCache.__init__.__defaults__ = (load, *network_cache.NetworkCache.__init__.__defaults__[1:])
 
 
 class TritonPythonModel(shipped.TritonPythonModel):

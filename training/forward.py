@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from swinir.network.swinir import RGB_MEAN, SwinIR
+from swinir.network.shapes import RGB_MEAN
+from swinir.network.swinir import SwinIR
 from swinir.network.windows import relative_position_index
 from training import swin_block
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from swinir.network.swinir import RGB_MEAN
+from swinir.network.shapes import RGB_MEAN
 from training.data import Crops
 from training.recipes import Recipe
 

@@ -17,7 +17,7 @@ from gateway.config.fields import (
 )
 from gateway.config.rates import check_rates
 from gateway.config.request_settings import RequestSettings
-from swinir.settings import MAX_WEIGHTS_BYTES, PRECISIONS
+from swinir.settings import ENGINES, MAX_WEIGHTS_BYTES, PRECISIONS
 
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -89,6 +89,12 @@ class SettingsTable(RequestSettings):
     )
     engine_threads: int = setting(
         0, "Inference threads of the embedded server. 0: one per CPU core.", check=between(0, 1_024)
+    )
+    engine: str = setting(
+        "auto",
+        "Engine of the embedded server. auto: on a CPU compiled C code, which starts without PyTorch, if it agrees "
+        "with its reference; PyTorch for GPUs and everything else. torch: always PyTorch.",
+        check=one_of(ENGINES),
     )
     precision: str = setting(
         "auto",

@@ -1,7 +1,7 @@
 """The engine: restores tiles, and never returns a wrong result as a success.
 
-Owns micro-batches, counters and what happens when memory runs out. `torch_engine` owns the forward pass and the check
-of every tile. Imports neither torch nor Triton nor the tiling.
+Owns micro-batches, counters and what happens when memory runs out. `torch_engine` and `compiled_engine` own the forward
+pass and the check of every tile. Imports neither torch nor Triton nor the tiling.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 Tiles = npt.NDArray[np.uint8 | np.uint16]
 # Weights of R, G and B in the luminance: BT.601 full range, as Pillow's "L".
 LUMINANCE = (0.299, 0.587, 0.114)
+# Pixels of one micro-batch on a CPU: one 256 x 256 tile, which is also the longest wait of a cancel.
+CPU_MICRO_BATCH_PIXELS = 256 * 256
 
 
 class EngineError(Exception):
@@ -49,7 +51,7 @@ class InferenceCancelledError(EngineError):
 
 @dataclass
 class EngineCounters:
-    """Totals since the engine started."""
+    """Totals since the engine started. Several threads may add to them."""
 
     tiles: int = 0
     """Tiles restored."""
@@ -59,6 +61,15 @@ class EngineCounters:
     """Tiles that were not finite and were run again in float32."""
     halvings: int = 0
     """Times a micro-batch was halved because memory ran out."""
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def add(self, **amounts: float) -> None:
+        """Add to the totals of these names."""
+        with self._lock:  # the thread of large jobs and Triton's thread call `restore` at the same time
+            for name, amount in amounts.items():
+                setattr(self, name, getattr(self, name) + amount)
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,6 @@ class Engine(ABC):
         self.counters = EngineCounters()
         self.on_progress: Callable[[], object] = lambda: None
         """Called after each micro-batch, so that a watcher of the counters can tell slow work from a hang."""
-        self._counter_lock = threading.Lock()
         self.networks = networks
         self._weights_dir = weights_dir
         self.micro_batch_pixels = micro_batch_pixels
@@ -150,7 +160,7 @@ class Engine(ABC):
                 if count_in_pass == 1:
                     raise OutOfMemoryError(f"one {height}x{width} tile of {variant} does not fit in memory") from error
                 size, halvings = count_in_pass // 2, halvings + 1
-                self._count(halvings=1)
+                self.counters.add(halvings=1)
                 log.warning("out of memory at %s: micro-batch halved to %d tiles", variant, size)
                 self.networks.free_memory()
                 continue
@@ -158,11 +168,6 @@ class Engine(ABC):
             first = part.stop
             seconds = time.perf_counter() - started
             work_us[part] = round(1e6 * seconds / (part.stop - part.start))
-            self._count(tiles=part.stop - part.start, seconds=seconds)
+            self.counters.add(tiles=part.stop - part.start, seconds=seconds)
             self.on_progress()
         return Restored(restored, checks, work_us)
-
-    def _count(self, **amounts: float) -> None:
-        with self._counter_lock:  # the thread of large jobs and Triton's thread call `restore` at the same time
-            for name, amount in amounts.items():
-                setattr(self.counters, name, getattr(self.counters, name) + amount)

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from swinir.checks import FIELDS, Rows
 from swinir.inference.cpu_count import count_cpus
 from swinir.inference.cuda_graphs import GraphCache
-from swinir.inference.engine import LUMINANCE, Engine, NotFiniteError, Tiles
+from swinir.inference.engine import CPU_MICRO_BATCH_PIXELS, LUMINANCE, Engine, NotFiniteError, Tiles
 from swinir.inference.flats import keep_flats
 from swinir.inference.network_cache import NetworkCache
 from swinir.inference.neutrals import keep_corners, keep_neutrals
@@ -29,9 +29,7 @@ from swinir.zoo import Variant
 
 log = logging.getLogger(__name__)
 
-# Pixels of one micro-batch. CPU: one 256 x 256 tile, which is also the longest wait of a cancel. CUDA: measured in
-# docs/measurements/gpu.md.
-CPU_MICRO_BATCH_PIXELS = 256 * 256
+# Pixels of one micro-batch on a GPU: measured in docs/measurements/gpu.md.
 CUDA_MICRO_BATCH_PIXELS = 4 * 256 * 256
 
 
@@ -62,11 +60,12 @@ class TorchEngine(Engine):
 
         super().__init__(
             weights_dir,
-            NetworkCache(weights_dir, max_weights_bytes, self._load, self._free_memory),
+            NetworkCache(weights_dir, max_weights_bytes, self.load_file, self._free_memory),
             CPU_MICRO_BATCH_PIXELS if on_cpu else CUDA_MICRO_BATCH_PIXELS,
         )
 
-    def _load(self, row: Variant, path: Path) -> tuple[SwinIR, int]:
+    def load_file(self, row: Variant, path: Path) -> tuple[SwinIR, int]:
+        """Return the network of a variant with the weights of ``path``, ready to run, and its bytes in memory."""
         network = load_network(row, path, self.device)
         if self.precision == torch.bfloat16:
             use_kernels(network, row.name)
@@ -105,7 +104,7 @@ class TorchEngine(Engine):
                 restored = self._forward(network, network_input, precision)
             rerun = ~torch.isfinite(_extremes(restored)).all(dim=1)
             for index in torch.nonzero(rerun).flatten().tolist():
-                self._count(reruns=1)
+                self.counters.add(reruns=1)
                 log.warning("a tile of %s was not finite: running it again in float32", row.name)
                 with blocks_in_float32():
                     rerun_output = self._forward(network, network_input[index : index + 1], torch.float32)

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from swinir.network import fused
 from swinir.network.attention import PlainSwinBlock, parameter_version
 from swinir.network.cuda.block import KernelBlock
-from swinir.network.windows import KINDS, WindowOrders
+from swinir.network.packing import MAX_HEAD_DIM
+from swinir.network.window_order import KINDS
+from swinir.network.windows import WindowOrders
 
 # Tokens a block handles at once on a CPU: measured in docs/measurements/benchmarks.md ("Chunk of windows").
 CPU_CHUNK_TOKENS = 4096
@@ -72,7 +74,7 @@ class SwinBlock(PlainSwinBlock):
         super().__init__(dim, num_heads, window_size, mlp_ratio, shifted=shifted)
         self._packed_cache: tuple[tuple[object, ...], fused.FusedBlock] | None = None
         self.fused_precision = torch.float32
-        """Of the fused block's products; torch.bfloat16 only where `fused.has_bfloat16`."""
+        """Of the fused block's products; torch.bfloat16 only where `library.has_bfloat16`."""
         self.kernels: KernelBlock | None = None
         """The block for a GPU that runs under autocast to bfloat16; `cuda.choose.use_kernels` sets it."""
 
@@ -107,7 +109,7 @@ class SwinBlock(PlainSwinBlock):
             return self.attn.prepare(KINDS if self.shifted else KINDS[:1])
 
     def _is_fused(self, tokens: Tensor) -> bool:
-        return tokens.dtype == torch.float32 and self.attn.head_dim <= fused.MAX_HEAD_DIM and fused.is_available()
+        return tokens.dtype == torch.float32 and self.attn.head_dim <= MAX_HEAD_DIM and fused.is_available()
 
     def _packed(self) -> fused.FusedBlock:
         """Return the weights packed for the fused block; cached until one of them or the precision changes."""

@@ -16,13 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swinir.network.blocks import Convolution, ResidualGroup, SwinBlock, residual_conv
+from swinir.network.shapes import NUM_FEAT, RGB_MEAN, UPSAMPLERS
 from swinir.network.windows import WindowOrders, window_orders
 
-# Mean of DIV2K, which the published code subtracts from RGB input.
-RGB_MEAN = (0.4488, 0.4371, 0.4040)
-# Channels of the reconstruction of "pixelshuffle" and "nearest+conv".
-NUM_FEAT = 64
-UPSAMPLERS = ("pixelshuffle", "pixelshuffledirect", "nearest+conv", "")
 # Buffers of the published state dict that follow from the configuration; checked on load, then dropped.
 DERIVED_BUFFERS = ("attn_mask", "relative_position_index")
 
@@ -106,7 +102,7 @@ class SwinIR(nn.Module):
         return x[:, :, : height * self.upscale, : width * self.upscale]
 
     def set_fused_precision(self, precision: torch.dtype) -> None:
-        """Set the precision of the fused blocks' products: torch.float32, or torch.bfloat16 if `fused.has_bfloat16`."""
+        """Set the precision of the fused blocks: torch.float32, or torch.bfloat16 if `library.has_bfloat16`."""
         for block in self._blocks():
             block.fused_precision = precision
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from swinir.errors import InvalidWeightsError
-from swinir.network.swinir import NUM_FEAT
+from swinir.network.shapes import NUM_FEAT
 
 _BLOCK = re.compile(r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.")
 

@@ -13,8 +13,8 @@ from testing.stack import count_tiles, start_stack, stop_stack, wait_for
 
 
 def swinir_stub(server: int) -> int:
-    """Return the process id of the stub that has mapped torch."""
-    return next(stub.pid for stub in find_stubs(server) if "libtorch" in Path(f"/proc/{stub.pid}/maps").read_text())
+    """Return the process id of the stub of the model `swinir`."""
+    return next(stub.pid for stub in find_stubs(server) if stub.model == "swinir")
 
 
 def is_alive(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""Triton's swinir step: passes the tiles of all waiting requests to ``swinir.inference.torch_engine``.
+"""Triton's swinir step: passes the tiles of all waiting requests to ``swinir.inference.engine``.
 
 Small jobs run within `execute`, so that Triton batches the next requests meanwhile. Large jobs go to the
 `LargeJobQueue`, and their responses follow later (a response sender in a model that is not decoupled needs Triton
@@ -24,11 +24,11 @@ import triton_python_backend_utils as pb_utils
 from preprocessing.depth import to_bytes
 from swinir.errors import WeightsError
 from swinir.inference.batching import TileJob, run_jobs
+from swinir.inference.create_engine import create_engine
 from swinir.inference.engine import EngineError, InferenceCancelledError
 from swinir.inference.large_jobs import SMALL_PIXELS, LargeJobQueue
 from swinir.inference.memory import keep_freed_memory
 from swinir.inference.shared_memory import SharedMemoryBudget
-from swinir.inference.torch_engine import TorchEngine
 from swinir.request_limits import check_tiles, read_samples
 from swinir.settings import read_settings
 from swinir.zoo import DEFAULT_VARIANT, UnknownVariantError
@@ -54,12 +54,7 @@ class TritonPythonModel:
         settings, age_s, started = read_settings(), _process_age_s(), time.monotonic()
         keep_freed_memory()
         self.weights_dir = settings.weights_dir
-        self.engine = TorchEngine(
-            settings.weights_dir,
-            threads=settings.threads,
-            max_weights_bytes=settings.max_weights_bytes,
-            precision=settings.precision,
-        )
+        self.engine = create_engine(settings)
         self.families = {
             name: pb_utils.MetricFamily(
                 name=f"superres_{name}_total", description=text, kind=pb_utils.MetricFamily.COUNTER

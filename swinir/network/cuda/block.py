@@ -11,7 +11,7 @@ from torch import Tensor
 
 from swinir.network.attention import PlainSwinBlock
 from swinir.network.cuda.shapes import BlockShape
-from swinir.network.windows import KINDS
+from swinir.network.window_order import KINDS
 
 # Bytes: tensors start at multiples of it, which the kernels are compiled for.
 ALIGNMENT = 16

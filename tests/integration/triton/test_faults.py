@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from swinir.checks import summarise
+from swinir.network.compiled_network import CompiledNetwork
 from swinir.network.swinir import SwinIR
+from swinir.settings import ENGINES, EngineChoice
 from swinir.zoo import VARIANTS
 from testing.data import max_difference
 from testing.images import draw_photo
@@ -28,16 +30,31 @@ from testing.triton_clients import custom_metric, upscale, upscale_with_checks
 Switch = Callable[..., None]
 
 
-@pytest.fixture(scope="module")
-def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TritonServer, Path]]:
-    """A server with injectable faults and small variants in a folder to which tests may add."""
+def measure_bytes(engine: EngineChoice, config: Mapping[str, Any]) -> int:
+    """Return the memory of a network in an engine."""
+    network = SwinIR(**config)
+    if engine == "torch":
+        return network.prepare()
+    weights = {name: parameter.detach().numpy() for name, parameter in network.named_parameters()}
+    return CompiledNetwork(config, weights, None, 1).size_bytes
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def faulty(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[TritonServer, Path]]:
+    """A server with injectable faults and small variants in a folder to which tests may add, with each engine."""
     folder = tmp_path_factory.mktemp("faulty")
     weights_dir = folder / "weights"
     weights_dir.mkdir()
     small, *_ = [install_small(weights_dir, name) for name in ("small_a", "small_b", "small_c")]
     repository = lay_out_faulty_repository(folder, folder / "faults")
-    size_bytes = SwinIR(**VARIANTS["compact_x4"].config).prepare() + SwinIR(**small.config).prepare() * 3 // 2
-    environ = {"SUPERRES_WEIGHTS_DIR": str(weights_dir), "SUPERRES_MAX_WEIGHTS_BYTES": str(size_bytes)}
+    large_bytes, small_bytes = (measure_bytes(request.param, row.config) for row in (VARIANTS["compact_x4"], small))
+    environ = {
+        "SUPERRES_ENGINE": request.param,
+        "SUPERRES_WEIGHTS_DIR": str(weights_dir),
+        "SUPERRES_MAX_WEIGHTS_BYTES": str(large_bytes + small_bytes * 3 // 2),
+    }
     with run_server(folder, environ=environ, model_repository=repository) as server:
         yield server, folder
 

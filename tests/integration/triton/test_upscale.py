@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from swinir.inference.torch_engine import TorchEngine
 from swinir.zoo import DEFAULT_VARIANT
 from testing.data import max_difference, set5_pair
 from testing.images import draw_photo
-from testing.triton import TritonServer
+from testing.triton import TritonServer, run_server
 from testing.triton_clients import count_mappings, metric, stable_metric, swinir_request, upscale, upscale_request
 
 
@@ -185,6 +186,16 @@ def test_request_that_mixes_variants_is_rejected(triton_server: TritonServer) ->
         swinir_request(triton_server, tiles, [DEFAULT_VARIANT, "compact_x2"])
 
 
-def test_light_steps_do_not_import_torch(triton_server: TritonServer) -> None:
-    """torch costs 200 MB and 2 s per process, so only swinir's stub may load it."""
-    assert count_mappings(triton_server, "libtorch") == 1
+def test_no_model_imports_torch_on_a_cpu(triton_server: TritonServer) -> None:
+    """torch costs 200 MB and a second per process. The compiled engine runs without it."""
+    upscale(triton_server, draw_photo(40, 48, seed=2))
+    assert count_mappings(triton_server, "fused_block-") == 1, "the library of swinir"
+    assert count_mappings(triton_server, "libtorch") == 0
+
+
+def test_engine_of_the_setting_gives_the_same_image(triton_server: TritonServer, tmp_path: Path) -> None:
+    images = [draw_photo(40, 48, seed=2), draw_photo(150, 140, seed=3)]
+    with run_server(tmp_path, environ={"SUPERRES_ENGINE": "torch"}) as server:
+        for image in images:
+            assert max_difference(upscale(server, image), upscale(triton_server, image)) <= 1
+        assert count_mappings(server, "libtorch") == 1, "only swinir needs it"

@@ -66,6 +66,10 @@ def test_settings_come_from_the_environment_and_have_defaults() -> None:
     settings = read_settings({**environ, "SUPERRES_DEFAULT_VARIANT": "compact_x4"})
     assert (settings.weights_dir, settings.threads, settings.max_weights_bytes) == (Path("/w"), 3, 5)
     assert settings.precision == "auto"
+    assert settings.engine == "auto"
+    assert read_settings({"SUPERRES_ENGINE": "torch"}).engine == "torch"
+    with pytest.raises(ValueError, match="Invalid SUPERRES_ENGINE 'c': expected one of auto, torch"):
+        read_settings({"SUPERRES_ENGINE": "c"})
     assert read_settings({"SUPERRES_PRECISION": "bfloat16"}).precision == "bfloat16"
     with pytest.raises(ValueError, match="Invalid SUPERRES_PRECISION 'half': expected one of auto, float32, bfloat16"):
         read_settings({"SUPERRES_PRECISION": "half"})

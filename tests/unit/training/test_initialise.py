@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from swinir.network.swinir import RGB_MEAN, SwinIR
+from swinir.network.shapes import RGB_MEAN
+from swinir.network.swinir import SwinIR
 from testing import images
 from training.degradations import Pixels, resize
 from training.evaluate import restore, to_tensor

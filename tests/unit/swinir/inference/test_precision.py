@@ -14,12 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from swinir.inference import precision
-from swinir.inference.precision import _is_quicker as compare_speed
-from swinir.inference.precision import make_test_images, measure_bfloat16, set_block_precision
+from swinir.inference import bfloat16
+from swinir.inference.bfloat16 import _is_quicker as compare_speed
+from swinir.inference.bfloat16 import make_test_images, measure_bfloat16
+from swinir.inference.precision import run_in, set_block_precision
 from swinir.inference.torch_engine import TorchEngine
-from swinir.network import fused
+from swinir.network import fused, library
 from swinir.network.blocks import SwinBlock, blocks_in_float32
+from swinir.network.packing import PackedBlock
 from swinir.network.swinir import SwinIR
 from swinir.network.windows import window_orders
 from swinir.settings import Precision
@@ -27,16 +29,12 @@ from swinir.weights.find import find_weights
 from swinir.weights.load import load_network
 from swinir.zoo import find_variant
 from testing.clock import ManualClock
+from testing.compiled_library import compile_changed, forget_library
 from testing.data import ROOT
 from testing.networks import SMALL, reference_network, relative_error
 
 CLOSE = "compact_gray_jpeg_20"
 COARSE = "compact_x4"
-
-
-def forget() -> None:
-    for cached in (fused.load_library, fused.find_library, fused.has_bfloat16):
-        cached.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +47,22 @@ def with_bfloat16(request: pytest.FixtureRequest, compiled_folder: Path) -> Iter
     """Compile the library with bfloat16, once, and let the processor count as quicker with it."""
     flags = getattr(request, "param", ("-DHAS_BFLOAT16=1", "-DVECTOR_WIDTH=16"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "FLAGS", (*fused.FLAGS, *flags))
-        patch.setattr(fused, "COMPILED", compiled_folder / "-".join(flags).replace("=", ""))
-        patch.setattr(precision, "_is_quicker", lambda: True)
-        fused.compile_library()
-        forget()
+        patch.setattr(library, "FLAGS", (*library.FLAGS, *flags))
+        patch.setattr(library, "COMPILED", compiled_folder / "-".join(flags).replace("=", ""))
+        patch.setattr(bfloat16, "_is_quicker", lambda: True)
+        library.compile_library()
+        forget_library()
         yield patch
-    forget()
+    forget_library()
 
 
 def load(variant: str) -> SwinIR:
     row = find_variant(variant)
     return load_network(row, find_weights(row, None)).eval()
+
+
+def measure(network: SwinIR) -> float:
+    return measure_bfloat16(network.in_chans, lambda images, half: run_in(network, images, in_bfloat16=half))
 
 
 def photo(channels: int) -> Tensor:
@@ -91,7 +93,7 @@ def test_block_in_bfloat16_agrees_within_its_precision(
     rough = fused.FusedBlock(block, torch.bfloat16).run(tokens, gather, kinds, threads=2)
 
     exact = fused.FusedBlock(block).run(tokens, gather, kinds, threads=2)
-    assert 1e-5 < relative_error(rough, exact) <= fused.BFLOAT16_TOLERANCE
+    assert 1e-5 < relative_error(rough, exact) <= library.BFLOAT16_TOLERANCE
     assert torch.equal(rough, fused.FusedBlock(block, torch.bfloat16).run(tokens, gather, kinds, threads=1))
 
 
@@ -100,9 +102,9 @@ def test_auto_takes_bfloat16_only_if_it_is_close(
 ) -> None:
     caplog.set_level(logging.INFO)
     network = load(CLOSE)
-    distance_db = measure_bfloat16(network)  # differs by 2 dB between processors
+    distance_db = measure(network)  # differs by 2 dB between processors
     for min_db, expected in ((distance_db + 0.1, torch.float32), (distance_db - 0.1, torch.bfloat16)):
-        with_bfloat16.setattr(precision, "MIN_DB", min_db)
+        with_bfloat16.setattr(bfloat16, "MIN_DB", min_db)
         set_block_precision(network, CLOSE, "auto")
         assert precisions(network) == {expected}
     assert len(caplog.messages) == 1
@@ -117,7 +119,7 @@ def test_auto_leaves_a_coarse_network_in_float32() -> None:
 
 def test_network_close_enough_for_auto_stays_within_80_db_on_a_photo() -> None:
     network = load(CLOSE)
-    assert measure_bfloat16(network) >= 82  # 86 on some processors
+    assert measure(network) >= 82  # 86 on some processors
     set_block_precision(network, CLOSE, "bfloat16")
     with torch.inference_mode():
         rough = network(photo(1))
@@ -149,7 +151,7 @@ def test_processor_without_bfloat16_runs_float32_and_says_so_if_it_was_asked_for
 
 
 def test_processor_that_is_not_quicker_with_bfloat16_runs_float32(with_bfloat16: pytest.MonkeyPatch) -> None:
-    with_bfloat16.setattr(precision, "_is_quicker", lambda: False)
+    with_bfloat16.setattr(bfloat16, "_is_quicker", lambda: False)
     network = load(CLOSE)
     set_block_precision(network, CLOSE, "auto")
     assert precisions(network) == {torch.float32}
@@ -158,15 +160,7 @@ def test_processor_that_is_not_quicker_with_bfloat16_runs_float32(with_bfloat16:
 def test_bfloat16_that_computes_something_else_is_not_used(
     with_bfloat16: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    header = tmp_path / fused.HEADER.name
-    header.write_text(fused.HEADER.read_text().replace("low | high << 16", "low | low << 16"))
-    with_bfloat16.setattr(fused, "HEADER", header)
-    source = tmp_path / fused.SOURCE.name
-    source.write_text(fused.SOURCE.read_text())
-    with_bfloat16.setattr(fused, "SOURCE", source)
-    with_bfloat16.setattr(fused, "COMPILED", tmp_path / "compiled")
-    fused.compile_library()
-    forget()
+    compile_changed(with_bfloat16, tmp_path, "fused_bfloat16.h", ("low | high << 16", "low | low << 16"))
 
     network = load(CLOSE)
     set_block_precision(network, CLOSE, "bfloat16")
@@ -202,7 +196,7 @@ def test_tile_that_is_not_finite_runs_again_in_float32(with_bfloat16: pytest.Mon
     forward = SwinIR.forward
 
     def overflow(self: SwinIR, images: Tensor) -> Tensor:
-        in_bfloat16 = any(b._packed()._block.in_bfloat16 for b in self.modules() if isinstance(b, SwinBlock))
+        in_bfloat16 = any(b._packed()._packed._block.in_bfloat16 for b in self.modules() if isinstance(b, SwinBlock))
         return torch.full_like(forward(self, images), math.inf) if in_bfloat16 else forward(self, images)
 
     with_bfloat16.setattr(SwinIR, "forward", overflow)
@@ -217,11 +211,10 @@ def test_best_times_of_both_decide_which_is_quicker(
 ) -> None:
     clock = ManualClock()
 
-    def run(block: fused.FusedBlock, tokens: Tensor, *_: object, **__: object) -> Tensor:
+    def run(block: PackedBlock, *_: object, **__: object) -> None:
         clock.now += 1.0 if block._block.in_bfloat16 else float32_s
-        return tokens
 
-    with_bfloat16.setattr(fused.FusedBlock, "run", run)
+    with_bfloat16.setattr(PackedBlock, "run", run)
     with_bfloat16.setattr(time, "thread_time", clock)
     assert compare_speed.__wrapped__() == is_quicker  # without its cache
 
@@ -229,7 +222,7 @@ def test_best_times_of_both_decide_which_is_quicker(
 @pytest.mark.parametrize("channels", [1, 3])
 def test_test_images_are_always_the_same(channels: int) -> None:
     image = make_test_images(channels)
-    assert image.shape == (2, channels, 64, 64)
-    assert torch.equal(image, make_test_images(channels))
+    assert image.shape == (2, 64, 64, channels)
+    assert np.array_equal(image, make_test_images(channels))
     assert image.min() >= 0
     assert image.max() <= 1

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from swinir.network import attention, blocks, fused
 from swinir.network.swinir import SwinIR
@@ -65,12 +65,13 @@ def test_padded_heads_follow_an_update_in_place() -> None:
         before = after
 
 
-def kept_tensors(network: SwinIR) -> dict[int, Tensor]:
-    """Return the tensors that the blocks cache, by identity."""
-    found: list[Tensor] = []
+def kept_tensors(network: SwinIR) -> dict[int, Any]:
+    """Return the tensors and arrays that the blocks cache, by identity."""
+    found: list[Any] = []
     for module in network.modules():
         if isinstance(module, blocks.SwinBlock) and module._packed_cache:
-            found += [*module._packed_cache[1]._tensors.values(), *module._packed_cache[1]._biases.values()]
+            packed = module._packed_cache[1]._packed
+            found += [*packed._arrays.values(), *packed._biases.values()]
         if isinstance(module, attention.WindowAttention) and module._cached:
             found += [*module._cached[1].values(), *module._cached[2][1:]]
     own = {id(parameter) for parameter in network.parameters()}

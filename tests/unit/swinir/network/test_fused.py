@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from swinir.network import blocks, fused
+from swinir.network import blocks, fused, library
+from swinir.network.packing import MAX_HEAD_DIM
 from swinir.network.windows import window_orders
+from testing.compiled_library import compile_changed, forget_library
 from testing.networks import (
     PARITY,
     PARITY_CASES,
@@ -28,22 +30,17 @@ TOLERANCE = 1e-5
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> None:
     """Compile as `make setup` does; without a C compiler these tests fail, they are not skipped."""
-    fused.compile_library()
-    forget()
+    library.compile_library()
+    forget_library()
     assert fused.is_available()
 
 
 @pytest.fixture
 def clear_library_cache() -> Iterator[None]:
     """Forget the loaded library before and after the test."""
-    forget()
+    forget_library()
     yield
-    forget()
-
-
-def forget() -> None:
-    fused.load_library.cache_clear()
-    fused.find_library.cache_clear()
+    forget_library()
 
 
 def draw_block(
@@ -171,9 +168,9 @@ def test_other_precisions_run_in_pytorch() -> None:
 def test_without_the_library_blocks_run_in_pytorch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     images = draw_images(1, 3, 16, 16)
     expected = network_run(reference_network(SMALL), images)
-    forget()
-    monkeypatch.setattr(fused, "COMPILED", tmp_path)
-    monkeypatch.setattr(fused, "CACHE", tmp_path / "cache")
+    forget_library()
+    monkeypatch.setattr(library, "COMPILED", tmp_path)
+    monkeypatch.setattr(library, "CACHE", tmp_path / "cache")
 
     assert not fused.is_available()
     assert relative_error(network_run(reference_network(SMALL), images), expected) <= TOLERANCE
@@ -183,11 +180,7 @@ def test_without_the_library_blocks_run_in_pytorch(monkeypatch: pytest.MonkeyPat
 def test_library_that_computes_something_else_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wrong = tmp_path / "fused_block.c"
-    wrong.write_text(fused.SOURCE.read_text().replace("1.061405429f", "1.161405429f"))
-    monkeypatch.setattr(fused, "SOURCE", wrong)
-    monkeypatch.setattr(fused, "COMPILED", tmp_path / "compiled")
-    fused.compile_library()
+    compile_changed(monkeypatch, tmp_path, "vectors.h", ("1.061405429f", "1.161405429f"))
 
     assert not fused.is_available()
     assert "blocks run in PyTorch: the fused block differs" in caplog.text
@@ -199,9 +192,9 @@ def test_each_vector_width_agrees_with_pytorch_on_every_processor(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, width: int
 ) -> None:
     """AVX-512 has 16 floats in a vector. On other processors the compiler makes two vectors of it."""
-    monkeypatch.setattr(fused, "COMPILED", tmp_path)
-    monkeypatch.setattr(fused, "FLAGS", (*fused.FLAGS, f"-DVECTOR_WIDTH={width}"))
-    fused.compile_library()
+    monkeypatch.setattr(library, "COMPILED", tmp_path)
+    monkeypatch.setattr(library, "FLAGS", (*library.FLAGS, f"-DVECTOR_WIDTH={width}"))
+    library.compile_library()
     assert fused.is_available(), "find_library compares it with PyTorch"
     for dim, heads, window in ((48, 4, 8), (180, 6, 7), (21, 3, 4)):
         block = draw_block(dim, heads, window, 2.0, shifted=True)
@@ -212,56 +205,56 @@ def test_each_vector_width_agrees_with_pytorch_on_every_processor(
 
 
 def test_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(fused, "COMPILED", tmp_path)
+    monkeypatch.setattr(library, "COMPILED", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(fused.CompileError, match="no C compiler found"):
-        fused.compile_library()
+    with pytest.raises(library.CompileError, match="no C compiler found"):
+        library.compile_library()
 
 
 def test_compile_error_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "broken.c"
     broken.write_text("no C at all")
-    monkeypatch.setattr(fused, "SOURCE", broken)
-    monkeypatch.setattr(fused, "COMPILED", tmp_path / "compiled")
-    with pytest.raises(fused.CompileError, match=r"failed to compile broken\.c"):
-        fused.compile_library()
+    monkeypatch.setattr(library, "SOURCE", broken)
+    monkeypatch.setattr(library, "COMPILED", tmp_path / "compiled")
+    with pytest.raises(library.CompileError, match=r"failed to compile broken\.c"):
+        library.compile_library()
     assert not list((tmp_path / "compiled").iterdir())
 
 
 @pytest.mark.usefixtures("clear_library_cache")
 def test_read_only_package_is_compiled_into_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "package").touch()  # a file in the way: root may write to read-only folders
-    monkeypatch.setattr(fused, "COMPILED", tmp_path / "package" / "compiled")
-    monkeypatch.setattr(fused, "CACHE", tmp_path / "cache")
-    path = fused.compile_library()
+    monkeypatch.setattr(library, "COMPILED", tmp_path / "package" / "compiled")
+    monkeypatch.setattr(library, "CACHE", tmp_path / "cache")
+    path = library.compile_library()
     assert path.parent == tmp_path / "cache"
-    assert fused.library_path() == path
+    assert library.library_path() == path
     assert fused.is_available()
 
 
 def test_nowhere_to_write_names_both_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(fused, "COMPILED", tmp_path / "file" / "package")
-    monkeypatch.setattr(fused, "CACHE", tmp_path / "file" / "cache")
-    with pytest.raises(fused.CompileError, match=r"file/package cannot be written.*; .*file/cache cannot be written"):
-        fused.compile_library()
+    monkeypatch.setattr(library, "COMPILED", tmp_path / "file" / "package")
+    monkeypatch.setattr(library, "CACHE", tmp_path / "file" / "cache")
+    with pytest.raises(library.CompileError, match=r"file/package cannot be written.*; .*file/cache cannot be written"):
+        library.compile_library()
 
 
 def test_compiling_removes_libraries_of_older_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(fused, "COMPILED", tmp_path)
+    monkeypatch.setattr(library, "COMPILED", tmp_path)
     old = tmp_path / "fused_block-0123456789abcdef.so"
     old.touch()
-    path = fused.compile_library()
+    path = library.compile_library()
     assert path.exists()
     assert not old.exists()
     stamp = path.stat().st_mtime_ns
-    assert fused.compile_library() == path
+    assert library.compile_library() == path
     assert path.stat().st_mtime_ns == stamp, "compiled again for nothing"
 
 
 def test_too_long_heads_run_in_pytorch() -> None:
     """A larger head would read past its zero padding."""
-    tokens = torch.randn(4 * 4, fused.MAX_HEAD_DIM + 32, generator=torch.Generator().manual_seed(3))
+    tokens = torch.randn(4 * 4, MAX_HEAD_DIM + 32, generator=torch.Generator().manual_seed(3))
     for heads, is_fused in ((1, False), (2, True)):
         block = draw_block(tokens.shape[1], heads, 2, 1.0, shifted=False, spread=0.02)
         actual = run(block, tokens, 1, 4, 4)

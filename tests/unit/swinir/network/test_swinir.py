@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import PlainSwinIR, make_shift_mask
-from swinir.network import blocks, fused
+from swinir.network import blocks, fused, library
 from swinir.network.swinir import SwinIR, pad_to_window
 from swinir.network.windows import relative_position_index
 from testing.networks import (
@@ -49,9 +49,9 @@ VARIATIONS: dict[str, dict[str, Any]] = {
 def block_implementation(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run every test of this file with the fused blocks and with those in PyTorch."""
     if request.param == "fused":
-        fused.compile_library()
+        library.compile_library()
         if not fused.is_available():  # a test of another file looked for the library before it was compiled
-            for cached in (fused.load_library, fused.find_library, fused.has_bfloat16):
+            for cached in (library.load_library, library.find_library, library.has_bfloat16):
                 cached.cache_clear()
         assert fused.is_available()
         yield

@@ -1,0 +1,112 @@
+"""The engine in C and NumPy, for CPUs: the same results as `torch_engine` without importing torch.
+
+A variant that the C library does not cover runs in PyTorch, which is imported for the first one.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from swinir.checks import FIELDS, Rows
+from swinir.inference.bfloat16 import chooses_bfloat16
+from swinir.inference.compiled_tiles import Floats, blend, measure_back_errors, round_tiles
+from swinir.inference.cpu_count import count_cpus
+from swinir.inference.engine import CPU_MICRO_BATCH_PIXELS, LUMINANCE, Engine, NotFiniteError, Tiles
+from swinir.inference.network_cache import NetworkCache
+from swinir.inference.pixel_rules import FLAT_REACH_PX, enlarge, flat_weights, keep_corners, neutral_weights
+from swinir.network.compiled_network import CompiledNetwork
+from swinir.settings import MAX_WEIGHTS_BYTES, Precision
+from swinir.weights.arrays import UncoveredError, read_arrays
+from swinir.zoo import Variant
+
+log = logging.getLogger(__name__)
+
+
+class CompiledEngine(Engine):
+    """Runs the tiles of all variants on the CPU. ``library`` is `swinir.network.library.find_library`'s."""
+
+    device_name = "cpu"
+
+    def __init__(
+        self,
+        library: Any,
+        weights_dir: Path | None = None,
+        threads: int | None = None,
+        max_weights_bytes: int = MAX_WEIGHTS_BYTES,
+        precision: Precision = "auto",
+    ) -> None:
+        self._library, self._threads, self._precision = library, threads or count_cpus(), precision
+        networks: NetworkCache[Any] = NetworkCache(weights_dir, max_weights_bytes, self._load)
+        super().__init__(weights_dir, networks, CPU_MICRO_BATCH_PIXELS)
+
+    def describe(self) -> str:
+        """Return device, precision and threads in one line, for the log."""
+        return f"engine on cpu, float32, {self._threads} threads, network compiled"
+
+    def _load(self, row: Variant, path: Path) -> tuple[Any, int]:
+        try:
+            network = CompiledNetwork(row.config, read_arrays(row.config, path), self._library, self._threads)
+        except UncoveredError as reason:
+            log.warning("%s runs in PyTorch: %s", row.name, reason)
+            return self._torch_engine.load_file(row, path)
+        if network.fits_bfloat16 and chooses_bfloat16(row.name, row.channels, self._precision, network.run_in):
+            network.use_bfloat16()
+        return network, network.size_bytes
+
+    @functools.cached_property
+    def _torch_engine(self) -> Any:
+        from swinir.inference.torch_engine import TorchEngine  # noqa: PLC0415 - takes seconds and 200 MB
+
+        engine = TorchEngine(self._weights_dir, "cpu", self._threads, precision=self._precision)
+        engine.counters = self.counters
+        return engine
+
+    def run_checked(self, network: Any, row: Variant, tiles: Tiles, out: Tiles, checks: Rows) -> None:
+        """Restore ``tiles`` [n, T, T', 3] into ``out`` and fill in their rows of checks, all but `halvings`."""
+        if not isinstance(network, CompiledNetwork):
+            self._torch_engine.run_checked(network, row, tiles, out, checks)
+            return
+        has_16_bits = tiles.dtype == np.uint16
+        images = tiles.astype(np.float32)
+        images /= np.float32(65535 if has_16_bits else 255)
+        network_input = images if row.channels == 3 else _luminance(images)
+        restored = self._run_finite(network, row, network_input, checks, in_float32=has_16_bits)
+        if row.channels == 1:  # keep the (enlarged) colour and replace its luminance
+            restored = enlarge(images, row.scale) + (restored - enlarge(network_input, row.scale))
+        keep_corners(restored, images)
+        c_library = self._library, self._threads
+        blend(*c_library, restored, images, neutral_weights(images), to_grey=True)
+        blend(*c_library, restored, images, flat_weights(images, min(row.halo, FLAT_REACH_PX)))
+
+        levels: Tiles = np.empty(restored.shape, np.uint8) if has_16_bits else out
+        ranges = round_tiles(*c_library, restored, out if has_16_bits else None, levels)
+        checks[:, FIELDS.index("lowest")], checks[:, FIELDS.index("highest")] = ranges.extremes.T
+        checks[:, FIELDS.index("clamped")] = ranges.clamped
+        checks[:, FIELDS.index("back_error")] = measure_back_errors(*c_library, levels, images)
+
+    def _run_finite(
+        self, network: CompiledNetwork, row: Variant, images: Floats, checks: Rows, *, in_float32: bool
+    ) -> Floats:
+        """Return the network's output. Tiles that are not finite run again in float32, which ``checks`` gets."""
+        restored = network.forward(images, in_float32=in_float32)
+        for index in self._find_not_finite(restored):
+            self.counters.add(reruns=1)
+            log.warning("a tile of %s was not finite: running it again in float32", row.name)
+            rerun = network.forward(images[index : index + 1], in_float32=True)
+            if self._find_not_finite(rerun):
+                raise NotFiniteError(f"{row.name} returned values that are not finite for a tile, also in float32")
+            restored[index], checks[index, FIELDS.index("rerun")] = rerun[0], 1
+        return restored
+
+    def _find_not_finite(self, tiles: Floats) -> list[int]:
+        ranges = round_tiles(self._library, self._threads, tiles)
+        return [int(index) for index in np.flatnonzero(~np.isfinite(ranges.extremes).all(axis=1))]
+
+
+def _luminance(images: Floats) -> Floats:
+    return (images * np.array(LUMINANCE, np.float32)).sum(axis=3, keepdims=True)

@@ -1,0 +1,182 @@
+"""The last steps of restored tiles in C: blend by weights, round, and measure range and way back. Imports no torch.
+
+Tiles are float32 [N, H * scale, W * scale, 3], their images [N, H, W, 3] in 0..1.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from swinir.inference.engine import LUMINANCE, Tiles
+
+Floats = npt.NDArray[np.float32]
+
+# Bits of the weights of the way back, as in Pillow and torch: the largest weight is below 2^15.
+_MAX_WEIGHT, _MAX_SHIFT = 1 << 15, 22
+
+
+class TileRanges(NamedTuple):
+    """What the values of tiles span."""
+
+    extremes: Floats
+    """[N, 2]: the smallest and largest value; both NaN if the tile has a NaN."""
+    clamped: npt.NDArray[np.float64]
+    """[N]: share of values outside 0..255 by more than 0.5."""
+
+
+class _FilterStruct(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("taps", "shift")),
+        *((name, ctypes.c_void_p) for name in ("starts", "counts", "weights")),
+    )
+
+
+class ShrinkFilter:
+    """Antialiased bicubic weights that shrink a line to ``side`` pixels by a whole factor."""
+
+    def __init__(self, side: int, scale: int) -> None:
+        size, support = side * scale, 2 * scale
+        centres = (np.arange(side) + 0.5) * scale
+        first = np.maximum((centres - support + 0.5).astype(np.int64), 0)
+        count = np.minimum((centres + support + 0.5).astype(np.int64), size) - first
+        offsets = np.arange(count.max())
+        x = np.abs((offsets + first[:, None] - centres[:, None] + 0.5) / scale)
+        near, far = (1.5 * x - 2.5) * x * x + 1, (((x - 5) * x + 8) * x - 4) * -0.5
+        weights = np.where(x < 1, near, np.where(x < 2, far, 0.0)) * (offsets < count[:, None])
+        weights /= weights.sum(axis=1, keepdims=True)
+        shift = 0
+        while shift < _MAX_SHIFT and int(0.5 + weights.max() * (1 << (shift + 1))) < _MAX_WEIGHT:
+            shift += 1
+        scaled = weights * (1 << shift)
+        self.starts, self.counts = first.astype(np.int32), count.astype(np.int32)
+        self.weights = np.ascontiguousarray(np.trunc(scaled + np.copysign(0.5, scaled)), np.int32)
+        self.struct = _FilterStruct(
+            len(offsets), shift, self.starts.ctypes.data, self.counts.ctypes.data, self.weights.ctypes.data
+        )
+
+
+_filter = functools.lru_cache(maxsize=16)(ShrinkFilter)
+
+
+def round_tiles(
+    library: Any,
+    threads: int,
+    tiles: Floats,
+    out: Tiles | None = None,
+    levels: Tiles | None = None,
+) -> TileRanges:
+    """Return the ranges of ``tiles``: of the values themselves, or in levels of 255 if ``levels`` is given.
+
+    ``levels`` gets the tiles in 0..1 clamped and rounded to uint8, ``out`` the same in uint16. Raises MemoryError.
+    """
+    count = len(tiles)
+    extremes, outside = np.empty((count, 2), np.float32), np.empty(count, np.int64)
+    _check(
+        library.scan_tiles(
+            tiles.ctypes.data,
+            count,
+            tiles[0].size,
+            1.0 if levels is None else 255.0,
+            None if levels is None else levels.ctypes.data,
+            None if out is None else out.ctypes.data,
+            extremes.ctypes.data,
+            outside.ctypes.data,
+            threads,
+        )
+    )
+    return TileRanges(extremes, outside / tiles[0].size)
+
+
+def blend(
+    library: Any, threads: int, tiles: Floats, images: Floats, weights: Floats | None, *, to_grey: bool = False
+) -> None:
+    """Mix tiles with the colours of their images, or with their own luminance, by weights [N, H, W], in place."""
+    if weights is None:
+        return
+    _, height, width, _ = images.shape
+    scale = tiles.shape[1] // height
+    for tile, image, weight in zip(tiles, images, weights, strict=True):
+        if weight.any():
+            _check(
+                library.blend_tile(
+                    tile.ctypes.data, image.ctypes.data, weight.ctypes.data, height, width, scale, to_grey, threads
+                )
+            )
+
+
+def measure_back_errors(library: Any, threads: int, levels: Tiles, images: Floats) -> Floats:
+    """Return the mean squared difference in levels between images and tiles shrunk to their size, [N].
+
+    Shrunk by antialiased bicubic interpolation, rounded to levels after each direction. Raises MemoryError.
+    """
+    count, height, width, _ = images.shape
+    scale = levels.shape[1] // height
+    if scale == 1:
+        return np.asarray(((levels - images * np.float32(255)) ** 2).reshape(count, -1).mean(axis=1), np.float32)
+    errors = np.empty(count, np.float32)
+    across, down = (ctypes.byref(_filter(side, scale).struct) for side in (width, height))
+    _check(
+        library.measure_way_back(
+            levels.ctypes.data,
+            images.ctypes.data,
+            count,
+            height,
+            width,
+            scale,
+            across,
+            down,
+            errors.ctypes.data,
+            threads,
+        )
+    )
+    return errors
+
+
+def measure_tile_error(library: Any) -> float:
+    """Return the largest difference between these functions and NumPy on small tiles, relative to the magnitude."""
+    random = np.random.default_rng(0)
+    images = random.random((2, 6, 10, 3), np.float32)
+    tiles = (images.repeat(2, 1).repeat(2, 2) * np.float32(1.5) - np.float32(0.25)).astype(np.float32)
+    levels, deep = np.empty(tiles.shape, np.uint8), np.empty(tiles.shape, np.uint16)
+    ranges = round_tiles(library, 2, tiles, deep, levels)
+    inner = tiles.clip(0, 1)
+    wrong = (levels != np.rint(inner * np.float32(255))).sum() + (deep != np.rint(inner * np.float32(65535))).sum()
+    in_levels = (tiles * np.float32(255)).reshape(2, -1)
+    errors = [
+        float(wrong),
+        np.abs(ranges.extremes[:, 0] / in_levels.min(axis=1) - 1).max(),
+        np.abs(ranges.extremes[:, 1] / in_levels.max(axis=1) - 1).max(),
+        np.abs(ranges.clamped - (np.abs(in_levels - 127.5) > 128).mean(axis=1)).max(),
+    ]
+    shrunk = _shrink(_shrink(levels, 10, axis=2), 6, axis=1)
+    back = ((shrunk - images * 255.0) ** 2).mean(axis=(1, 2, 3))
+    errors.append(np.abs(measure_back_errors(library, 2, levels, images) / back - 1).max())
+    weights = random.random((2, 6, 10), np.float32)
+    wide = weights.repeat(2, 1).repeat(2, 2)[..., None]
+    for to_grey in (False, True):
+        mixed = tiles.copy()
+        blend(library, 2, mixed, images, weights, to_grey=to_grey)
+        target = (tiles @ np.array(LUMINANCE))[..., None] if to_grey else images.repeat(2, 1).repeat(2, 2)
+        errors.append(np.abs(mixed - (tiles + wide * (target - tiles))).max())
+    return float(np.max(errors))
+
+
+def _shrink(levels: npt.NDArray[Any], side: int, axis: int) -> npt.NDArray[Any]:
+    """Return tiles with this side, by the weights of the filter in whole numbers."""
+    matrix = np.zeros((side, levels.shape[axis]), np.int64)
+    weights = _filter(side, levels.shape[axis] // side)
+    for row, first, count, each in zip(matrix, weights.starts, weights.counts, weights.weights, strict=True):
+        row[first : first + count] = each[:count]
+    sums = np.moveaxis(np.tensordot(matrix, levels.astype(np.int64), (1, axis)), 0, axis)
+    shift = weights.struct.shift
+    return ((sums + (1 << (shift - 1))) >> shift).clip(0, 255)
+
+
+def _check(failed: int) -> None:
+    if failed:
+        raise MemoryError("not enough memory for the checks of a tile")

@@ -1,0 +1,117 @@
+"""The rules for flat areas, neutral areas and smooth corners in NumPy, without torch.
+
+The same rules as in `flats` and `neutrals`, which say why they exist, for images [N, H, W, 3].
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# As in `flats` and `neutrals`, which say how they were chosen; a test holds them equal.
+FLAT_REACH_PX = 24
+NEUTRAL_REACH_PX, NEUTRAL_RAMP_PX = 6, 2
+EQUAL = 0.5 / 255
+CORNER_PX, CORNER_RAMP_PX, MAX_CORNER_RANGE = 8, 4, 8 / 255
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int32]
+
+
+def flat_weights(images: Floats, reach: int) -> Floats | None:
+    """Return the weight of the input's colour for each pixel, [N, H, W]; None where nothing is flat."""
+    ramp = reach // 3
+    constant = box_sum(_differs(images), max(0, reach - ramp - 1)) == 0  # `_differs` itself looks one pixel far
+    return _ramp(constant, ramp)
+
+
+def neutral_weights(images: Floats) -> Floats | None:
+    """Return the weight of the luminance for each pixel, [N, H, W]; None where nothing is neutral."""
+    has_colour = (np.abs(images[..., :2] - images[..., 1:]) > np.float32(EQUAL)).any(axis=3)
+    return _ramp(box_sum(has_colour, NEUTRAL_REACH_PX - NEUTRAL_RAMP_PX) == 0, NEUTRAL_RAMP_PX)
+
+
+def _ramp(holds: npt.NDArray[np.bool_], radius: int) -> Floats | None:
+    if not holds.any():
+        return None
+    weights = box_sum(holds, radius) / box_sum(np.ones_like(holds[:1]), radius)
+    return np.ascontiguousarray(weights, np.float32)
+
+
+def _differs(images: Floats) -> npt.NDArray[np.bool_]:
+    """Return for each pixel whether one of its four neighbours has another colour, [N, H, W]."""
+    differs = np.zeros(images.shape[:3], bool)
+    down = (images[:, 1:] != images[:, :-1]).any(axis=3)
+    right = (images[:, :, 1:] != images[:, :, :-1]).any(axis=3)
+    differs[:, 1:] |= down
+    differs[:, :-1] |= down
+    differs[:, :, 1:] |= right
+    differs[:, :, :-1] |= right
+    return differs
+
+
+def box_sum(values: npt.NDArray[Any], radius: int) -> Integers:
+    """Return the sum over the box of `radius` around each pixel of [N, H, W], cut at the borders."""
+    sums = values.astype(np.int32)
+    for axis in (1, 2):
+        line = np.arange(sums.shape[axis])
+        totals = np.cumsum(sums, axis, dtype=np.int32)
+        totals = np.insert(totals, 0, 0, axis)
+        upper = totals.take(np.minimum(line + radius + 1, len(line)), axis)
+        sums = upper - totals.take(np.maximum(line - radius, 0), axis)
+    return sums
+
+
+def keep_corners(restored: Floats, images: Floats) -> None:
+    """Replace the values of smooth corners by bicubic interpolation, in place, as `neutrals.keep_corners` does.
+
+    ``restored`` is [N, H * scale, W * scale, 3], ``images`` [N, H, W, 3].
+    """
+    _, height, width, _ = images.shape
+    scale = restored.shape[1] // height
+    if scale == 1 or min(height, width) < 2 * CORNER_PX:
+        return
+    side = CORNER_PX * scale
+    line = (np.arange(side, dtype=np.float32) + np.float32(0.5)) / np.float32(scale)
+    ramp = ((CORNER_PX - line) / CORNER_RAMP_PX).clip(0, 1)
+    for bottom in (False, True):
+        for right in (False, True):
+            weight = np.minimum((ramp[::-1] if bottom else ramp)[:, None], ramp[::-1] if right else ramp)[..., None]
+            block = images[:, _edge(CORNER_PX, at_end=bottom), _edge(CORNER_PX, at_end=right)]
+            spread = (block.max(axis=(1, 2)) - block.min(axis=(1, 2))).max(axis=1)
+            for index in np.flatnonzero(spread <= np.float32(MAX_CORNER_RANGE)):
+                corner = restored[index, _edge(side, at_end=bottom), _edge(side, at_end=right)]
+                smooth = enlarge(block[index : index + 1], scale)[0]
+                step = smooth - corner
+                corner[:] = np.where(weight < 0.5, corner + weight * step, smooth - step * (1 - weight))
+
+
+def _edge(count: int, *, at_end: bool) -> slice:
+    return slice(-count, None) if at_end else slice(0, count)
+
+
+def enlarge(images: Floats, scale: int) -> Floats:
+    """Return [N, H, W, C] enlarged by bicubic interpolation, as torch's ``interpolate`` does."""
+    if scale == 1:
+        return images
+    down, across = (_bicubic(side, scale) for side in images.shape[1:3])
+    rows = np.einsum("yh,nhwc->nywc", down, images, optimize=True)
+    return np.ascontiguousarray(np.einsum("xw,nywc->nyxc", across, rows, optimize=True))
+
+
+@functools.lru_cache(maxsize=16)
+def _bicubic(side: int, scale: int) -> Floats:
+    """Return the matrix [side * scale, side] of Keys' cubic interpolation with a = -0.75."""
+    a = -0.75
+    at = (np.arange(side * scale) + 0.5) / scale - 0.5
+    first = np.floor(at).astype(np.int64)
+    matrix = np.zeros((side * scale, side))
+    for tap in range(-1, 3):
+        x = np.abs(at - (first + tap))
+        near = ((a + 2) * x - (a + 3)) * x * x + 1
+        far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+        np.add.at(matrix, (np.arange(len(at)), (first + tap).clip(0, side - 1)), np.where(x <= 1, near, far))
+    return matrix.astype(np.float32)

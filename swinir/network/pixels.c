@@ -1,0 +1,229 @@
+/* The checks and the last steps of restored tiles [N, H, W, 3] on a CPU: extremes, flat and neutral areas, rounding, and the
+ * way back. swinir/inference/compiled_tiles.py calls these functions and checks their arguments.
+ */
+#include "threads.h"
+#include "vectors.h"
+
+#define FLOATS_PER_STEP 65536 /* of a tile, that a thread takes at a time */
+#define ROWS_PER_STEP 8       /* rows of the input */
+
+typedef struct {
+    float low, high;
+    int64_t outside; /* values further than half a level outside 0..255 */
+} Range;
+
+typedef struct {
+    const float *values;
+    int64_t tile_floats, steps;
+    float factor;
+    uint8_t *bytes;   /* NULL: only the extremes */
+    uint16_t *words;  /* NULL: none */
+    Range *ranges;    /* [tiles][steps] */
+} Scan;
+
+static inline vec smaller(vec a, vec b) { return choose(a < b, a, b); }
+
+/* Round halves to even by the bits that the addition drops; for values of 0 to 2^22. */
+static inline ivec round_vec(vec v) { return (ivec)(v + 12582912.0f) - (ivec)all(12582912.0f); }
+
+static inline vec clamp_vec(vec v, float highest) { return smaller(larger(v, all(0)), all(highest)); }
+
+static void scan_part(void *work, int64_t index, float *scratch) {
+    const Scan *s = work;
+    int64_t start = index % s->steps * FLOATS_PER_STEP, count = s->tile_floats - start;
+    int64_t offset = index / s->steps * s->tile_floats + start;
+    if (count > FLOATS_PER_STEP) count = FLOATS_PER_STEP;
+    vec low = all(INFINITY), high = all(-INFINITY);
+    ivec invalid = {0}, outside = {0}, used = {0}, positions;
+    for (int i = 0; i < VECTOR_WIDTH; i++) positions[i] = i;
+    for (int64_t i = 0; i < count; i += VECTOR_WIDTH) {
+        float tail[VECTOR_WIDTH] = {0};
+        int64_t rest = count - i < VECTOR_WIDTH ? count - i : VECTOR_WIDTH;
+        const float *at = s->values + offset + i;
+        if (rest < VECTOR_WIDTH) { /* the last value again in the floats that are left */
+            for (int64_t k = 0; k < VECTOR_WIDTH; k++) tail[k] = at[k < rest ? k : rest - 1];
+            at = tail;
+        }
+        vec raw = load(at), v = raw * s->factor;
+        invalid |= v != v;
+        low = smaller(v, low);
+        high = larger(v, high);
+        used = positions < (int32_t)rest;
+        outside -= ((v < all(-0.5f)) | (v > all(255.5f))) & used;
+        if (s->bytes) {
+            ivec levels = round_vec(clamp_vec(v, 255.0f));
+            for (int64_t k = 0; k < rest; k++) s->bytes[offset + i + k] = levels[k];
+        }
+        if (s->words) {
+            ivec levels = round_vec(clamp_vec(raw * 65535.0f, 65535.0f));
+            for (int64_t k = 0; k < rest; k++) s->words[offset + i + k] = levels[k];
+        }
+    }
+    Range *range = s->ranges + index;
+    *range = (Range){low[0], high[0], 0};
+    for (int k = 0; k < VECTOR_WIDTH; k++) {
+        if (low[k] < range->low) range->low = low[k];
+        if (high[k] > range->high) range->high = high[k];
+        range->outside += outside[k];
+    }
+    for (int k = 0; k < VECTOR_WIDTH; k++)
+        if (invalid[k]) range->low = range->high = NAN;
+}
+
+/* Multiply values [tiles, tile_floats] by `factor`; write them rounded to `bytes` (clamped to 0..255) and, times 65535 instead,
+ * to `words`, and for each tile its extremes (NaN if it has a NaN) and how many values are outside. Returns 1 without memory. */
+int scan_tiles(const float *values, int64_t tiles, int64_t tile_floats, float factor, uint8_t *bytes, uint16_t *words,
+               float *extremes, int64_t *outside, int64_t threads) {
+    int64_t steps = (tile_floats + FLOATS_PER_STEP - 1) / FLOATS_PER_STEP;
+    Range *ranges = malloc(tiles * steps * sizeof(Range));
+    if (!ranges) return 1;
+    Scan scan = {values, tile_floats, steps, factor, bytes, words, ranges};
+    int failed = run_loop(scan_part, &scan, tiles * steps, 0, threads);
+    for (int64_t t = 0; t < tiles; t++) {
+        float low = INFINITY, high = -INFINITY;
+        outside[t] = 0;
+        for (int64_t i = t * steps; i < (t + 1) * steps; i++) {
+            int invalid = low != low || ranges[i].low != ranges[i].low;
+            low = invalid ? NAN : ranges[i].low < low ? ranges[i].low : low;
+            high = invalid ? NAN : ranges[i].high > high ? ranges[i].high : high;
+            outside[t] += ranges[i].outside;
+        }
+        extremes[2 * t] = low, extremes[2 * t + 1] = high;
+    }
+    free(ranges);
+    return failed;
+}
+
+typedef struct {
+    float *tile;
+    const float *image, *weights;
+    int64_t height, width, scale, to_grey;
+} Blend;
+
+static inline float mix(float from, float to, float weight) { /* exact at both ends */
+    return weight < 0.5f ? from + weight * (to - from) : to - (to - from) * (1.0f - weight);
+}
+
+static void blend_rows(void *work, int64_t index, float *scratch) {
+    const Blend *b = work;
+    int64_t y = index, s = b->scale;
+    for (int64_t x = 0; x < b->width; x++) {
+        float weight = b->weights[y * b->width + x];
+        if (weight == 0.0f) continue;
+        const float *colour = b->image + (y * b->width + x) * 3;
+        for (int64_t down = 0; down < s; down++) {
+            float *pixel = b->tile + (((y * s + down) * b->width + x) * s) * 3;
+            for (int64_t i = 0; i < s; i++, pixel += 3) {
+                float grey = pixel[0] * 0.299f + pixel[1] * 0.587f + pixel[2] * 0.114f;
+                for (int c = 0; c < 3; c++) pixel[c] = mix(pixel[c], b->to_grey ? grey : colour[c], weight);
+            }
+        }
+    }
+}
+
+/* Mix a tile [height * scale, width * scale, 3] with the colours of its image [height, width, 3], or with its own luminance if
+ * `to_grey`, by weights [height, width]. */
+int blend_tile(float *tile, const float *image, const float *weights, int64_t height, int64_t width, int64_t scale,
+               int64_t to_grey, int64_t threads) {
+    Blend blend = {tile, image, weights, height, width, scale, to_grey};
+    return run_loop(blend_rows, &blend, height, 0, threads);
+}
+
+/* The weights of a filter that shrinks a line by a whole factor, in units of 1 / 2^shift. */
+typedef struct {
+    int64_t taps, shift;
+    const int32_t *starts, *counts; /* of each output pixel: its first input pixel, and how many have a weight */
+    const int32_t *weights;         /* [outputs][taps] */
+} Filter;
+
+typedef struct {
+    const uint8_t *tiles;
+    const float *images;
+    int64_t height, width, scale;
+    const Filter *across, *down;
+    double *errors; /* [tiles][steps] */
+} Shrink;
+
+static inline uint8_t to_byte(int32_t sum, int64_t shift) {
+    sum >>= shift;
+    return sum < 0 ? 0 : sum > 255 ? 255 : sum;
+}
+
+/* Shrink a row [width * scale][3] to [width][3]. The inner pixels share their weights: one pass per weight over planes that
+ * hold every scale-th pixel. */
+static void shrink_row(const Shrink *s, const uint8_t *row, uint8_t *out, int32_t *planes, int32_t *sums) {
+    const Filter *f = s->across;
+    int64_t width = s->width, scale = s->scale, first = width, last = width;
+    for (int64_t x = 0; x < width; x++)
+        if (f->counts[x] == f->taps) {
+            if (first == width) first = x;
+            last = x + 1;
+        }
+    for (int64_t x = 0; x < width; x++) {
+        if (x >= first && x < last) continue;
+        for (int c = 0; c < 3; c++) {
+            int32_t sum = 1 << (f->shift - 1);
+            for (int64_t k = 0; k < f->counts[x]; k++) sum += f->weights[x * f->taps + k] * row[(f->starts[x] + k) * 3 + c];
+            out[x * 3 + c] = to_byte(sum, f->shift);
+        }
+    }
+    if (first == width) return;
+    for (int64_t x = 0; x < width; x++)
+        for (int64_t p = 0; p < scale; p++)
+            for (int c = 0; c < 3; c++) planes[(p * width + x) * 3 + c] = row[(x * scale + p) * 3 + c];
+    int64_t count = (last - first) * 3;
+    for (int64_t i = 0; i < count; i++) sums[i] = 1 << (f->shift - 1);
+    for (int64_t k = 0; k < f->taps; k++) {
+        int64_t at = f->starts[first] + k;
+        const int32_t *plane = planes + (at % scale * width + at / scale) * 3, weight = f->weights[first * f->taps + k];
+        for (int64_t i = 0; i < count; i++) sums[i] += weight * plane[i];
+    }
+    for (int64_t i = 0; i < count; i++) out[first * 3 + i] = to_byte(sums[i], f->shift);
+}
+
+static void shrink_rows(void *work, int64_t index, float *scratch) {
+    const Shrink *s = work;
+    const Filter *f = s->down;
+    int64_t line = s->width * 3, steps = (s->height + ROWS_PER_STEP - 1) / ROWS_PER_STEP, tile = index / steps;
+    int64_t first = index % steps * ROWS_PER_STEP, end = first + ROWS_PER_STEP;
+    if (end > s->height) end = s->height;
+    int64_t from = f->starts[first], to = f->starts[end - 1] + f->counts[end - 1];
+    int32_t *planes = (int32_t *)scratch, *sums = planes + line * s->scale;
+    uint8_t *shrunk = (uint8_t *)(sums + line);
+    const uint8_t *source = s->tiles + tile * s->height * s->scale * line * s->scale;
+    for (int64_t y = from; y < to; y++) shrink_row(s, source + y * line * s->scale, shrunk + (y - from) * line, planes, sums);
+    double error = 0;
+    for (int64_t y = first; y < end; y++) {
+        for (int64_t i = 0; i < line; i++) sums[i] = 1 << (f->shift - 1);
+        for (int64_t k = 0; k < f->counts[y]; k++) {
+            const uint8_t *row = shrunk + (f->starts[y] + k - from) * line;
+            int32_t weight = f->weights[y * f->taps + k];
+            for (int64_t i = 0; i < line; i++) sums[i] += weight * row[i];
+        }
+        const float *image = s->images + (tile * s->height + y) * line;
+        for (int64_t i = 0; i < line; i++) {
+            float difference = to_byte(sums[i], f->shift) - image[i] * 255.0f;
+            error += difference * difference;
+        }
+    }
+    s->errors[index] = error;
+}
+
+/* Shrink tiles [N, height * scale, width * scale, 3] to the size of their images and write the mean squared difference of each
+ * in levels, across first and then down, each rounded to bytes. Returns 1 without memory. */
+int measure_way_back(const uint8_t *tiles, const float *images, int64_t count, int64_t height, int64_t width, int64_t scale,
+                     const Filter *across, const Filter *down, float *errors, int64_t threads) {
+    int64_t steps = (height + ROWS_PER_STEP - 1) / ROWS_PER_STEP, line = width * 3;
+    double *parts = malloc(count * steps * sizeof(double));
+    if (!parts) return 1;
+    Shrink shrink = {tiles, images, height, width, scale, across, down, parts};
+    int64_t rows = ROWS_PER_STEP * scale + down->taps;
+    int failed = run_loop(shrink_rows, &shrink, count * steps, line * scale + line + (rows * line + 3) / 4, threads);
+    for (int64_t t = 0; t < count; t++) {
+        double total = 0;
+        for (int64_t i = 0; i < steps; i++) total += parts[t * steps + i];
+        errors[t] = total / (height * line);
+    }
+    free(parts);
+    return failed;
+}

@@ -1,0 +1,33 @@
+"""The C library of the network, compiled for a test."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from swinir.network import library
+
+
+def forget_library() -> None:
+    """Let the process look for the library again."""
+    for cached in (library.load_library, library.find_library, library.has_bfloat16):
+        cached.cache_clear()
+
+
+def compile_changed(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, change: tuple[str, str]) -> None:
+    """Compile the library from sources in ``folder`` of which the file ``name`` is changed, and let it be found."""
+    before, after = change
+    sources = {path.name: folder / path.name for path in (library.SOURCE, *library.OTHER_SOURCES, *library.HEADERS)}
+    for path in (library.SOURCE, *library.OTHER_SOURCES, *library.HEADERS):
+        shutil.copy(path, folder)
+    text = sources[name].read_text()
+    assert before in text
+    sources[name].write_text(text.replace(before, after))
+    monkeypatch.setattr(library, "SOURCE", sources[library.SOURCE.name])
+    for names in ("OTHER_SOURCES", "HEADERS"):
+        monkeypatch.setattr(library, names, tuple(sources[path.name] for path in getattr(library, names)))
+    monkeypatch.setattr(library, "COMPILED", folder / "compiled")
+    library.compile_library()
+    forget_library()
