@@ -64,3 +64,7 @@ document.addEventListener("DOMContentLoaded", () => {
   });
   if (document.getElementById("frame").dataset.state === "loading") wait();
 });
+
+// A lazy frame loads after the first layout, so that a slow phone paints the slider's images first. If it is far below the
+// screen, the browser would wait until it is near: it loads with the rest instead.
+window.addEventListener("load", () => (document.getElementById("gateway").loading = "eager"));

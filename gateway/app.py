@@ -35,6 +35,7 @@ from gateway.usage.store import open_usage_store
 from gateway.usage.unwritten import UnwrittenUsageFile
 from gateway.views import api, api_description, files, form, health, hooks, pages, results, status, webhooks
 from gateway.views import async_jobs as job_views
+from gateway.views.html_compression import register_html_compression
 from gateway.views.language import register_language
 from gateway.webhooks.keys import WebhookKeys
 from gateway.webhooks.sender import WebhookSender
@@ -55,6 +56,7 @@ def create_app(settings: Settings, backend: Backend, *, clock: Clock = time.mono
     )
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     register_language(app)
+    register_html_compression(app)
     _create_services(app, settings, backend, clock).attach_to(app)
     hooks.register_hooks(app)
     for views in (form, api, job_views, webhooks, results, status, health, pages, api_description, files):

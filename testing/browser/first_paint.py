@@ -31,8 +31,9 @@ def measure(url: str) -> tuple[list[float], list[float]]:
             page.goto(url)
             page.wait_for_selector(".is-live")
             live.append(float(page.evaluate("performance.now()")))
-            page.wait_for_function(PAINTED)
-            painted.append(float(page.evaluate(PAINTED)))
+            while not (first := float(page.evaluate(PAINTED))):
+                page.wait_for_timeout(10)
+            painted.append(first)
             context.close()
         browser.close()
     return painted, live

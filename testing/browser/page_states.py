@@ -95,6 +95,19 @@ def boots(page: Page, gateway: ScriptedGateway) -> None:
     await_state(page, "booting")
 
 
+def previews(page: Page, gateway: ScriptedGateway) -> None:
+    """Show the preview that the browser computes while the backend boots. It needs two processor cores."""
+    gateway.script.state = "booting"
+    page.reload()
+    expect(page.locator("#backend")).to_have_attribute("data-state", "booting")
+    gateway.script.plays.append((scripted_gateway.booting(4), Gate("end"), Whole()))
+    choose(page, file("harbour.png", HARBOUR))
+    await_state(page, "ready")
+    start(page)
+    expect(page.locator(".growing")).to_have_attribute("data-preview", re.compile("^(64x64|128x128)$"))
+    await_state(page, "booting")
+
+
 def queues(page: Page, gateway: ScriptedGateway) -> None:
     gateway.script.plays.append((scripted_gateway.queued(2), Gate("end"), Whole()))
     choose(page, file("harbour.png", HARBOUR))

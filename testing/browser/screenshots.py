@@ -21,13 +21,15 @@ from swinir.zoo import find_variant
 from testing.backend import FakeBackend, cut_in_two
 from testing.browser.chromium import DESKTOP, FLAGS, PHONE, find_chromium
 from testing.browser.front import FrontServer
-from testing.browser.page_states import HARBOUR, STATES, file
+from testing.browser.page_states import HARBOUR, STATES, file, previews
 from testing.browser.scripted_gateway import Script, ScriptedGateway
 
 DARK: dict[str, Any] = {"color_scheme": "dark"}
 PHONE_OPTIONS: dict[str, Any] = {"viewport": PHONE, "has_touch": True, "is_mobile": True, "device_scale_factor": 1.5}
+REACH = {**STATES, "preview": previews}
 SHOTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in STATES if name != "asleep"},
+    "phone-preview": ("preview", PHONE_OPTIONS),
     "dark-done": ("done", DARK),
     "dark-several": ("several", DARK),
     "phone-idle": ("asleep", PHONE_OPTIONS),
@@ -90,7 +92,7 @@ def take(folder: Path, names: list[str]) -> None:
             if not names or name in names:
                 gateway.script = Script()
                 page = _open(browser, gateway.url, options)
-                STATES[reach](page, gateway)
+                REACH[reach](page, gateway)
                 page.wait_for_timeout(400)
                 save(page.screenshot(full_page=reach != "lens"), folder / f"page-{name}.webp")
                 gateway.script.open("end")
@@ -105,6 +107,7 @@ def take(folder: Path, names: list[str]) -> None:
         for name, options in (
             ("front", {"viewport": TALL}),
             ("front-dark", {**DARK, "viewport": TALL}),
+            ("front-de", {"viewport": TALL, "locale": "de-DE"}),
             ("front-phone", {**PHONE_OPTIONS, "viewport": {**PHONE, "height": 1_700}}),
         ):
             if not names or name in names:

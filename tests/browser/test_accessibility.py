@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from testing.browser.axe import check_axe
 from testing.browser.chromium import PHONE, MakePage
 from testing.browser.front import FrontServer
 from testing.browser.page_states import STATES, choose, file, start
 from testing.browser.scripted_gateway import ScriptedGateway
 
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-AXE = Axe()
 Scheme = Literal["light", "dark"]
 Forced = Literal["none", "active"]
 MODES: tuple[tuple[Scheme, Forced], ...] = (("light", "none"), ("dark", "none"), ("dark", "active"))
@@ -25,18 +23,7 @@ def check_all_modes(page: Page) -> None:
     """Fail with the violations that axe finds in any of the modes."""
     for scheme, forced in MODES:
         page.emulate_media(color_scheme=scheme, forced_colors=forced)
-        check(page, has_own_colours=forced == "none")
-
-
-def check(page: Page, *, has_own_colours: bool = True) -> None:
-    """Fail with the violations that axe finds. With forced colours, it reads colours that are not shown."""
-    only = {"runOnly": {"type": "tag", "values": RULES}, "resultTypes": ["violations"]}
-    found = AXE.run(page, options={**only, "rules": {"color-contrast": {"enabled": has_own_colours}}})
-    violations = [
-        f"{one['id']}: {one['help']}\n  " + "\n  ".join(node["html"][:160] for node in one["nodes"])
-        for one in found.response["violations"]
-    ]
-    assert not violations, "\n".join(violations)
+        check_axe(page, has_own_colours=forced == "none")
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -68,7 +55,7 @@ def test_pages_without_javascript_have_no_violation(make_page: MakePage, gateway
     start(page)
     expect(page.locator("h1")).to_have_text("Your result")
 
-    check(page)
+    check_axe(page)
 
 
 def test_docs_have_no_violation_on_the_narrowest_phone(make_page: MakePage, gateway: ScriptedGateway) -> None:
@@ -85,4 +72,4 @@ def test_axe_finds_a_planted_violation(page: Page) -> None:
     page.evaluate("document.querySelector('#go').textContent = ''")
 
     with pytest.raises(AssertionError, match="button-name"):
-        check(page)
+        check_axe(page)

@@ -9,18 +9,9 @@ from playwright.sync_api import Frame, Page, expect
 
 from testing.browser.chromium import PHONE_WIDTHS, MakePage
 from testing.browser.front import FrontServer
-from testing.browser.page_states import HARBOUR, STATES, file
-from testing.browser.scripted_gateway import ScriptedGateway
-
-LABELS = "button, .button"
-BROKEN = """all => all.filter((one) => one.offsetWidth).filter((one) => {
-  const range = document.createRange();
-  range.selectNodeContents(one);
-  const style = getComputedStyle(one);
-  const isOneLine = range.getBoundingClientRect().height < 1.7 * parseFloat(style.lineHeight);
-  return !isOneLine && !one.querySelector("img");
-}).map((one) => one.textContent.trim())"""
-"""Labels that need more than one line. Examples have an image above the text."""
+from testing.browser.labels import broken_labels
+from testing.browser.page_states import HARBOUR, STATES, file, press_in_front
+from testing.browser.scripted_gateway import PLAIN, ScriptedGateway
 
 
 def options(width: int) -> dict[str, Any]:
@@ -58,7 +49,7 @@ def test_upscale_button_is_on_the_screen_in_the_front(width: int, make_page: Mak
     frame.set_input_files("#image", [file("harbour.png", HARBOUR)])
 
     expect(frame.locator(".job .job-go")).to_be_in_viewport(ratio=1)
-    assert frame.eval_on_selector_all(LABELS, BROKEN) == []
+    assert broken_labels(frame) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -70,13 +61,31 @@ def test_no_label_breaks_and_no_button_stands_alone(
     page = make_page(**options(width))
     STATES[state](page, gateway)
 
-    assert page.eval_on_selector_all(LABELS, BROKEN) == []
+    assert broken_labels(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     for remove in page.locator(".job-remove:visible").all():
         box, name = remove.bounding_box(), remove.locator("xpath=ancestor::li//h2").bounding_box()
         assert box is not None
         assert name is not None
         assert box["y"] < name["y"] + name["height"], "the button that removes an image is next to its name"
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "de-DE"])
+@pytest.mark.parametrize("width", PHONE_WIDTHS)
+def test_tools_of_the_result_are_one_row_in_the_front(
+    width: int, locale: str, make_page: MakePage, gateway: ScriptedGateway, front: FrontServer
+) -> None:
+    gateway.script.plays.append(PLAIN)
+    page = make_page(front.origin + ("/de/" if locale == "de-DE" else ""), **options(width), locale=locale)
+    frame = framed(page)
+    frame.set_input_files("#image", [file("harbour.png", HARBOUR)])
+    expect(frame.locator(".job")).to_have_attribute("data-state", "ready")
+    press_in_front(frame, ".job-go")
+    expect(frame.locator(".compare")).to_be_visible()
+
+    tools = frame.locator(".compare-tools > .tool:visible")
+    expect(tools).to_have_count(5)
+    assert len({box["y"] for tool in tools.all() if (box := tool.bounding_box())}) == 1
 
 
 def test_one_button_upscales_all_chosen_images(page: Page, gateway: ScriptedGateway) -> None:

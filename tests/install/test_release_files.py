@@ -123,8 +123,9 @@ def test_licence_files_are_those_of_the_package() -> None:
 
 def test_notices_name_every_example_image() -> None:
     notices = (ROOT / "THIRD-PARTY-NOTICES.md").read_text()
-    for path in (ROOT / "gateway" / "static").glob("example-*"):
-        assert path.name in notices
+    for pattern in ("example-*", "thumb-*", "hero-*"):
+        for path in (ROOT / "gateway" / "static").glob(pattern):
+            assert path.name in notices
 
 
 def test_security_policy_says_how_to_report() -> None:

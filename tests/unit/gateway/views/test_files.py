@@ -75,6 +75,23 @@ def test_text_is_compressed_for_clients_that_accept_it(client: FlaskClient) -> N
     assert unchanged.status_code == 304
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/problems/queue-full"])
+def test_pages_are_compressed_for_clients_that_accept_it(client: FlaskClient, path: str) -> None:
+    plain = client.get(path)
+    packed = client.get(path, headers={"Accept-Encoding": "gzip, br"})
+    refused = client.get(path, headers={"Accept-Encoding": "gzip;q=0"})
+
+    assert len(packed.data) < 0.6 * len(plain.data)
+    assert packed.headers["Content-Length"] == str(len(packed.data))
+    title = b"Serverless SuperRes"
+    assert title in gzip.decompress(packed.data)
+    assert title in plain.data
+    assert title in refused.data
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in plain.headers
+    assert "Accept-Encoding" in plain.headers["Vary"]
+
+
 def test_images_are_not_compressed_again(client: FlaskClient) -> None:
     [image] = {address for address in addresses(client) if address.endswith("/hero-after.webp")}
 
