@@ -36,6 +36,10 @@ SIGNATURES = {
 }
 
 
+class KernelCompileError(Exception):
+    """A kernel could not be compiled; the message says which and why."""
+
+
 def zoo_shapes() -> list[BlockShape]:
     """Return the sizes of all blocks of the zoo that the kernels fit, without duplicates."""
     shapes = {
@@ -47,7 +51,7 @@ def zoo_shapes() -> list[BlockShape]:
 
 
 def compile_kernel(kernel: str, shape: BlockShape, capability: int) -> Any:
-    """Return Triton's compiled kernel, with ``asm`` and ``metadata``."""
+    """Return Triton's compiled kernel, with ``asm`` and ``metadata``; raises KernelCompileError."""
     import triton  # noqa: PLC0415 - only where kernels are compiled
     from triton.backends.compiler import GPUTarget  # noqa: PLC0415
     from triton.compiler import ASTSource  # noqa: PLC0415
@@ -68,15 +72,30 @@ def compile_kernel(kernel: str, shape: BlockShape, capability: int) -> Any:
     options = {"num_warps": program.warps, "num_stages": STAGES}
     with tempfile.TemporaryDirectory() as cache, triton.knobs.cache.scope():
         triton.knobs.cache.dir = cache  # not in the home folder: the archive is what stays
-        return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+        try:
+            return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+        except (triton.errors.TritonError, RuntimeError, OSError) as error:
+            reason = f"{kernel} of {shape} failed to compile for compute capability {capability / 10}: {error}"
+            raise KernelCompileError(reason[:2000]) from error
 
 
 def compile_archive(capability: int, shapes: Iterable[BlockShape], path: Path) -> None:
     """Compile the kernels of the shapes for one compute capability into an archive."""
     partial = path.with_suffix(f".{os.getpid()}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _write_archive(capability, shapes, partial)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    for old in path.parent.glob(f"block_kernels-{capability}-*.zip"):
+        old.unlink(missing_ok=True)
+    partial.replace(path)
+
+
+def _write_archive(capability: int, shapes: Iterable[BlockShape], path: Path) -> None:
     manifest = {}
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for shape in shapes:
             for kernel in KERNELS:
                 compiled = compile_kernel(kernel, shape, capability)
@@ -87,7 +106,6 @@ def compile_archive(capability: int, shapes: Iterable[BlockShape], path: Path) -
                 archive.writestr(name, compiled.asm["cubin"])
                 manifest[name] = {"shared_bytes": metadata.shared, "warps": metadata.num_warps}
         archive.writestr(MANIFEST, json.dumps(manifest, indent=1))
-    partial.replace(path)
 
 
 def find_capabilities() -> tuple[int, ...]:
@@ -99,7 +117,7 @@ def find_capabilities() -> tuple[int, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compile what is missing, and print it. Without the Triton language or CUDA that is nothing, and no error."""
+    """Compile what is missing, or print why not. A failure is not an error, because the engine also runs in PyTorch."""
     parser = argparse.ArgumentParser(description="Compile the kernels of Swin blocks for GPUs.")
     parser.add_argument(
         "--capability", type=int, action="append", help="such as 90 for 9.0; default: this GPU's, or all"
@@ -112,8 +130,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     for capability in options.capability or find_capabilities():
         path = archive_path(capability)
-        if not path.exists():
-            compile_archive(capability, zoo_shapes(), path)
+        try:
+            if not path.exists():
+                compile_archive(capability, zoo_shapes(), path)
+        except (KernelCompileError, OSError) as error:
+            sys.stderr.write(f"the blocks of a GPU run in PyTorch: {error}\n")
+            continue
         sys.stdout.write(f"the kernels of a GPU's blocks: {path}\n")
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import os
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.cuda import _utils as torch_driver
 
 from swinir.network.cuda import archive
+from swinir.network.cuda import compile as compile_command
 from swinir.network.cuda.archive import CAPABILITIES, CompiledKernels, KernelsUnavailableError, find_archive
 from swinir.network.cuda.choose import measure_error
 from swinir.network.cuda.compile import find_capabilities, zoo_shapes
@@ -34,7 +36,8 @@ MAX_REGISTERS = 65536
 # Compiles in a process of its own, because here the kernels are interpreted. Prints the parameters of each kernel.
 COMPILE = """
 import json, pathlib, re, sys
-from swinir.network.cuda import archive, compile
+from swinir.network.cuda import archive
+from swinir.network.cuda import compile as compile_command
 from swinir.network.cuda.shapes import KERNELS, BlockShape
 archive.COMPILED = pathlib.Path(sys.argv[1])
 if len(sys.argv) > 3:
@@ -166,6 +169,51 @@ def test_broken_archive_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     archive.archive_path(90).write_bytes(b"not a zip file")
     with pytest.raises(KernelsUnavailableError, match=r"block_kernels-90-\w+\.zip cannot be loaded: File is not a zip"):
         CompiledKernels(COMPACT, 90, CPU)
+
+
+def test_kernel_that_fails_to_compile_leaves_no_archive(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise triton.errors.TritonError("ptxas died")
+
+    monkeypatch.setattr(archive, "COMPILED", tmp_path)
+    monkeypatch.setattr(triton, "compile", fail)
+    monkeypatch.setattr(triton.compiler, "ASTSource", lambda *_, **__: None)
+
+    assert compile_command.main(["--capability", "90", "--capability", "80"]) == 0
+
+    assert not list(tmp_path.iterdir())
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "PyTorch: project_qkv of BlockShape(" in lines[0]
+    assert lines[0].endswith("failed to compile for compute capability 9.0: ptxas died")
+
+
+def test_without_the_triton_language_nothing_is_compiled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(archive, "COMPILED", tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert compile_command.main(["--capability", "90"]) == 0
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr().err == "the blocks of a GPU run in PyTorch: the Triton language is not installed\n"
+
+
+def test_cpu_build_of_torch_compiles_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(archive, "COMPILED", tmp_path)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert compile_command.main([]) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_archive_of_another_version_is_deleted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(archive, "COMPILED", tmp_path)
+    for name in ("block_kernels-90-0123.zip", "block_kernels-80-0123.zip"):
+        (tmp_path / name).touch()
+    path = archive.archive_path(90)
+    compile_command.compile_archive(90, [], path)
+    assert sorted(tmp_path.iterdir()) == sorted([path, tmp_path / "block_kernels-80-0123.zip"])
 
 
 def test_engine_on_a_cpu_never_imports_the_triton_language() -> None:
