@@ -49,8 +49,6 @@ class TorchEngine(Engine):
         on_cpu = self.device.type == "cpu"
         if on_cpu:
             torch.set_num_threads(threads or count_cpus())
-        else:
-            torch.backends.cudnn.allow_tf32 = False  # float32 here is for precision; TF32 has 10 bits
         self.precision = choose_autocast(self.device, precision)
         self._block_precision = precision
         self.graphs: GraphCache | None = None
@@ -124,8 +122,14 @@ class TorchEngine(Engine):
             torch.from_numpy(checks).copy_(rows)
 
     def _forward(self, network: SwinIR, images: Tensor, precision: torch.dtype) -> Tensor:
+        in_bfloat16 = precision == torch.bfloat16
+
         def forward(batch: Tensor) -> Tensor:
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+            # Convolutions in float32 use TF32 (10 bits) on a GPU only where blocks use bfloat16 (8 bits).
+            with (
+                torch.backends.cudnn.flags(enabled=True, allow_tf32=in_bfloat16),
+                torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=in_bfloat16),
+            ):
                 return network(batch).float()
 
         if self.graphs is None or precision != self.precision:

@@ -205,6 +205,21 @@ def test_bfloat16_is_close_and_returns_float32(engine: TorchEngine) -> None:
     assert 0 < np.abs(rough - exact).mean() < 2.0
 
 
+def test_convolutions_use_tf32_only_in_passes_in_bfloat16(
+    engine: TorchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = engine.networks.get(install_small(tmp_path, "small_x2"))
+    allowed = []
+    network.conv_first.register_forward_hook(lambda *_: allowed.append(torch.backends.cudnn.allow_tf32))
+    tiles = draw_tiles(1, 16, 16)
+    engine.restore(tiles, "small_x2")
+    engine.precision = torch.bfloat16
+    engine.restore(tiles, "small_x2")
+    break_forward(engine, monkeypatch, not_finite_in_tile(0, passes=1))
+    engine.restore(tiles, "small_x2")
+    assert allowed == [False, True, True, False]
+
+
 def test_bfloat16_difference_is_invisible() -> None:
     """With the shipped weights: 57 dB if convolutions also run in low precision."""
     engine = TorchEngine(device="cpu")

@@ -41,10 +41,10 @@ from swinir.network.cuda import compile as compile_command
 from swinir.network.cuda.shapes import KERNELS, BlockShape
 archive.COMPILED = pathlib.Path(sys.argv[1])
 if len(sys.argv) > 3:
-    compile.zoo_shapes = lambda: [BlockShape(48, 4, 8, 96)]
-compile.main(["--capability", sys.argv[2]])
+    compile_command.zoo_shapes = lambda: [BlockShape(48, 4, 8, 96)]
+compile_command.main(["--capability", sys.argv[2]])
 for kernel in KERNELS:
-    ptx = compile.compile_kernel(kernel, BlockShape(48, 4, 8, 96), int(sys.argv[2])).asm["ptx"]
+    ptx = compile_command.compile_kernel(kernel, BlockShape(48, 4, 8, 96), int(sys.argv[2])).asm["ptx"]
     print(json.dumps([kernel, re.findall(r"\\.param \\.(\\w+)[^\\n]*_param_", ptx)]))
 """
 
