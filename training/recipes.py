@@ -36,8 +36,6 @@ Degrade = Callable[[Pixels, np.random.Generator], Any]
 CLEAN_SHARE = 0.1
 NOMINAL_SHARE = 0.4
 NOMINAL_QUALITY_SHARE = 0.3
-HIGH_QUALITY_SHARE = 0.1  # 0.3 cost 0.4 dB at quality 60 to 80 (docs/how-to/train.md)
-HIGH_QUALITY = 90
 UNCLIPPED_SHARE = 0.5  # of noisy pairs
 REAL_CLEAN_SHARE = 0.2
 REAL_UNSHRUNK_SHARE = 0.3  # of damaged pairs: JPEG or WebP at the size of the input
@@ -106,17 +104,13 @@ def mixed_noise(sigma: float) -> Degradation:
 
 
 def mixed_jpeg(quality: int) -> Degradation:
-    """JPEG of quality 10 to 100, `quality` in 3 of 10 pairs, 90 to 100 in another one; 1 of 10 pairs clean."""
+    """JPEG of quality 10 to 100, `quality` in 3 of 10 pairs; 1 of 10 pairs clean."""
 
     def draw(target: Pixels, rng: np.random.Generator) -> Pixels:
         chance = rng.random()
         if chance < CLEAN_SHARE:
             return target
-        chance -= CLEAN_SHARE
-        if chance < NOMINAL_QUALITY_SHARE:
-            return jpeg(target, quality)
-        lowest = HIGH_QUALITY if chance < NOMINAL_QUALITY_SHARE + HIGH_QUALITY_SHARE else 10
-        return jpeg(target, int(rng.integers(lowest, 101)))
+        return jpeg(target, quality if chance < CLEAN_SHARE + NOMINAL_QUALITY_SHARE else int(rng.integers(10, 101)))
 
     return Degradation(draw, lambda target, rng: jpeg(target, quality), border_px=8)  # noqa: ARG005
 

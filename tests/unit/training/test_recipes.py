@@ -39,12 +39,12 @@ def test_half_of_the_noisy_pairs_are_not_clipped_and_keep_the_mean_of_white() ->
     assert max(abs(float(given.mean()) - 255) for given in unclipped) < 1.5
 
 
-def test_jpegs_are_of_quality_90_and_more_in_one_sixth_of_the_pairs_and_often_nominal() -> None:
+def test_jpegs_are_of_all_qualities_up_to_100_and_often_nominal() -> None:
     rng = np.random.default_rng(7)
     damages = [np.abs(mixed_jpeg(20).draw(PHOTO, rng).astype(int) - PHOTO).mean() for _ in range(400)]
     nominal, high = (np.abs(jpeg(PHOTO, quality).astype(int) - PHOTO).mean() for quality in (20, 90))
     assert 0.24 < np.mean([damage == nominal for damage in damages]) < 0.37
-    assert 0.1 < np.mean([0 < damage <= high for damage in damages]) < 0.22
+    assert 0.03 < np.mean([0 < damage <= high for damage in damages]) < 0.12
     assert max(damages) > 1.2 * nominal
 
 
