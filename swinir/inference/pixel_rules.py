@@ -24,14 +24,15 @@ Integers = npt.NDArray[np.int32]
 def flat_weights(images: Floats, reach: int) -> Floats | None:
     """Return the weight of the input's colour for each pixel, [N, H, W]; None where nothing is flat."""
     ramp = reach // 3
-    constant = box_sum(_differs(images), max(0, reach - ramp - 1)) == 0  # `_differs` itself looks one pixel far
+    constant = ~spread(_differs(images), max(0, reach - ramp - 1))  # `_differs` itself looks one pixel far
     return _ramp(constant, ramp)
 
 
 def neutral_weights(images: Floats) -> Floats | None:
     """Return the weight of the luminance for each pixel, [N, H, W]; None where nothing is neutral."""
-    has_colour = (np.abs(images[..., :2] - images[..., 1:]) > np.float32(EQUAL)).any(axis=3)
-    return _ramp(box_sum(has_colour, NEUTRAL_REACH_PX - NEUTRAL_RAMP_PX) == 0, NEUTRAL_RAMP_PX)
+    red, green, blue = np.moveaxis(images, 3, 0)
+    has_colour = (np.abs(red - green) > np.float32(EQUAL)) | (np.abs(green - blue) > np.float32(EQUAL))
+    return _ramp(~spread(has_colour, NEUTRAL_REACH_PX - NEUTRAL_RAMP_PX), NEUTRAL_RAMP_PX)
 
 
 def _ramp(holds: npt.NDArray[np.bool_], radius: int) -> Floats | None:
@@ -44,13 +45,36 @@ def _ramp(holds: npt.NDArray[np.bool_], radius: int) -> Floats | None:
 def _differs(images: Floats) -> npt.NDArray[np.bool_]:
     """Return for each pixel whether one of its four neighbours has another colour, [N, H, W]."""
     differs = np.zeros(images.shape[:3], bool)
-    down = (images[:, 1:] != images[:, :-1]).any(axis=3)
-    right = (images[:, :, 1:] != images[:, :, :-1]).any(axis=3)
+    down = _any_channel(images[:, 1:] != images[:, :-1])
+    right = _any_channel(images[:, :, 1:] != images[:, :, :-1])
     differs[:, 1:] |= down
     differs[:, :-1] |= down
     differs[:, :, 1:] |= right
     differs[:, :, :-1] |= right
     return differs
+
+
+def _any_channel(differs: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return [N, H, W] for [N, H, W, 3]. ``any(axis=3)`` takes 14 times as long (208 x 208)."""
+    return differs[..., 0] | differs[..., 1] | differs[..., 2]
+
+
+def spread(holds: npt.NDArray[np.bool_], radius: int) -> npt.NDArray[np.bool_]:
+    """Return for each pixel of [N, H, W] whether any pixel in the box of `radius` around it holds.
+
+    The same as ``box_sum(holds, radius) > 0``, in half the time: the box doubles along each side until it is complete.
+    """
+    for axis in (1, 2):
+        margins = [(0, 0)] * 3
+        margins[axis] = (radius, radius)
+        wide = np.moveaxis(np.pad(holds, margins), axis, 0)
+        covered, box = 1, 2 * radius + 1
+        while covered < box:
+            step = min(covered, box - covered)
+            wide = wide[:-step] | wide[step:]
+            covered += step
+        holds = np.moveaxis(wide, 0, axis)
+    return holds
 
 
 def box_sum(values: npt.NDArray[Any], radius: int) -> Integers:

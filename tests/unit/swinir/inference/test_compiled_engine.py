@@ -113,6 +113,13 @@ def test_box_sums_are_those_of_pytorch(radius: int) -> None:
     assert np.array_equal(pixel_rules.box_sum(values, radius), expected)
 
 
+@pytest.mark.parametrize("radius", [0, 1, 5, 40])
+def test_pixels_spread_where_their_box_sum_is_positive(radius: int) -> None:
+    for shape in ((1, 1, 5), (2, 33, 19), (1, 90, 97)):
+        holds = np.random.default_rng(radius).random(shape) < 0.02
+        assert (pixel_rules.spread(holds, radius) == (pixel_rules.box_sum(holds, radius) > 0)).all()
+
+
 @pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 def test_enlarging_is_that_of_pytorch(scale: int) -> None:
     images = np.random.default_rng(0).random((2, 7, 9, 3), np.float32)
