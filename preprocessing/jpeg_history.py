@@ -1,7 +1,7 @@
 """Whether pixels were a JPEG once, and of which quality; the file may be of another format now.
 
 A JPEG keeps each coefficient of a block's cosine transform as a multiple of a step from its quantisation table. Decoded
-pixels still show these multiples, also after a crop or a second, better JPEG on the same grid; scaling removes them.
+pixels still show these multiples, also after a crop or a second, better JPEG; scaling removes them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class JpegHistory:
             self._counts[index] += np.bincount(places + bins, minlength=_PLACES * _BINS).astype(np.int32)
 
     def quality(self) -> int | None:
-        """Return the quality, 10 to 92, whose multiples the coefficients keep best; None if they keep none."""
+        """Return the quality, 10 to 92, whose multiples the coefficients keep; None if they keep none."""
         percent = np.where(_QUALITIES < 50, 5_000 // _QUALITIES, 200 - 2 * _QUALITIES)
         coefficient = ((np.arange(_BINS - 1) + 0.5) * _BIN)[:, np.newaxis]  # the last bin holds all larger ones
         sums, numbers = (np.zeros((_PLACES, len(_QUALITIES))) for _ in range(2))
@@ -71,8 +71,9 @@ class JpegHistory:
         means = sums / np.maximum(1, numbers)
         deviations = means * np.sqrt(2 * numbers)  # the cosine of a random phase has the variance 1/2
         means[(means < _MIN_MEAN_COSINE) | (deviations < _MIN_DEVIATIONS)] = 0
-        best = int(means.argmax())
-        return int(_QUALITIES[best % len(_QUALITIES)]) if means.flat[best] else None
+        # A crop between two JPEGs leaves two grids; the worse of them is what shows.
+        found_at = means.max(axis=1) > 0
+        return int(_QUALITIES[means.argmax(axis=1)[found_at]].min()) if found_at.any() else None
 
 
 @functools.cache

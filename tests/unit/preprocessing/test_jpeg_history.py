@@ -36,8 +36,10 @@ def test_crop_moves_the_grid_and_keeps_the_quality(top: int, left: int) -> None:
     assert find_quality(pass_through_jpeg(PHOTO, 70)[top:, left:]) == 70
 
 
-def test_first_quality_shows_through_a_second_better_jpeg_on_its_grid() -> None:
-    assert find_quality(pass_through_jpeg(pass_through_jpeg(PHOTO, 60), 92)) == 60
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (3, 5), (4, 4)])
+def test_first_quality_shows_through_a_second_better_jpeg(top: int, left: int) -> None:
+    first = pass_through_jpeg(PHOTO, 60)
+    assert find_quality(pass_through_jpeg(first[top:, left:], 92)) == 60
 
 
 @pytest.mark.parametrize(
