@@ -107,7 +107,7 @@ def take(folder: Path, names: list[str]) -> None:
         for name, options in (
             ("front", {"viewport": TALL}),
             ("front-dark", {**DARK, "viewport": TALL}),
-            ("front-de", {"viewport": TALL, "locale": "de-DE"}),
+            ("front-de", {"viewport": {**TALL, "height": 2_200}, "locale": "de-DE"}),
             ("front-phone", {**PHONE_OPTIONS, "viewport": {**PHONE, "height": 1_700}}),
         ):
             if not names or name in names:
