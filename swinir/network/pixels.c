@@ -7,6 +7,8 @@
 #define FLOATS_PER_STEP 65536 /* of a tile, that a thread takes at a time */
 #define ROWS_PER_STEP 8       /* rows of the input */
 
+typedef uint8_t bytes __attribute__((vector_size(VECTOR_WIDTH)));
+
 typedef struct {
     float low, high;
     int64_t outside; /* values further than half a level outside 0..255 */
@@ -52,7 +54,8 @@ static void scan_part(void *work, int64_t index, float *scratch) {
         outside -= ((v < all(-0.5f)) | (v > all(255.5f))) & used;
         if (s->bytes) {
             ivec levels = round_vec(clamp_vec(v, 255.0f));
-            for (int64_t k = 0; k < rest; k++) s->bytes[offset + i + k] = levels[k];
+            bytes narrow = __builtin_convertvector(levels, bytes);
+            memcpy(s->bytes + offset + i, &narrow, rest == VECTOR_WIDTH ? VECTOR_WIDTH : rest);
         }
         if (s->words) {
             ivec levels = round_vec(clamp_vec(raw * 65535.0f, 65535.0f));
