@@ -3,8 +3,8 @@
     python -m benchmarks.goals
 
 Measures bfloat16 against float32 in turn, and reads the other figures from the results of the last run of
-`benchmarks.stack`, `benchmarks.throughput` and `benchmarks.gpu` (benchmarks/results). A goal whose benchmark has not
-been run is printed with the command that measures it.
+`benchmarks.stack`, `benchmarks.throughput`, `benchmarks.cold_start` and `benchmarks.gpu` (benchmarks/results). A goal
+whose benchmark has not been run is printed with the command that measures it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ BFLOAT16 = (("real_x4", 64, 1.6), ("compact_x4", 256, 1.3))
 CARD, CARD_SIDE = (("real_x4", 8.0), ("compact_x4", 1.0)), 256
 # CPU milliseconds per megapixel of the result
 STACK = {"png": 45.0, "jpeg": 20.0}
+# Relative to PyTorch
+START = {"first_band": ("from asleep to the first band", 0.45), "memory": ("memory of the backend awake", 0.4)}
 # Images per second relative to the network alone, from this number of clients on
 OF_NETWORK, FROM_CLIENTS = 0.97, 4
 
@@ -126,6 +128,15 @@ def stack_goals() -> Iterator[Goal]:
         yield Goal(f"stack: CPU ms per megapixel as {name.upper()}", wanted, measured, source)
 
 
+def start_goals() -> Iterator[Goal]:
+    """Return the goals of the start without PyTorch."""
+    results = read_results("cold_start")
+    source = describe_source(results) if results else "python -m benchmarks.cold_start"
+    for key, (name, wanted) in START.items():
+        measured = results["ratios"][key] if results else None
+        yield Goal(f"CPU: {name} / the same in PyTorch", wanted, measured, source)
+
+
 def throughput_goals() -> Iterator[Goal]:
     """Return the goals of small images per second."""
     results = read_results("throughput")
@@ -146,7 +157,7 @@ def throughput_goals() -> Iterator[Goal]:
 
 def main() -> None:
     """Measure, read and print."""
-    goals = [*measure_bfloat16(), *card_goals(), *stack_goals(), *throughput_goals()]
+    goals = [*measure_bfloat16(), *card_goals(), *stack_goals(), *start_goals(), *throughput_goals()]
     header = ["goal", "wanted", "measured", "ratio", "", "measured on, or by"]
     print("\n".join(table(header, [goal.to_row() for goal in goals])))
 

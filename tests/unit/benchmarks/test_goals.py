@@ -13,6 +13,10 @@ from benchmarks.goals import Goal
 MACHINE = {"date": "2026-11-30T01:20:00+00:00", "commit": "abc", "quiet": True}
 
 
+def stored_goals() -> list[Goal]:
+    return [*goals.card_goals(), *goals.stack_goals(), *goals.start_goals(), *goals.throughput_goals()]
+
+
 @pytest.mark.parametrize(
     ("is_minimum", "measured", "ratio", "verdict"),
     [(False, 5.0, "0.50", "reached"), (False, 20.0, "2.00", "missed"), (True, 20.0, "0.50", "reached")],
@@ -26,10 +30,13 @@ def test_ratio_above_one_misses_the_goal(is_minimum: bool, measured: float, rati
 def test_goal_without_results_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(goals, "RESULTS", tmp_path)
 
-    rows = [goal.to_row() for goal in (*goals.card_goals(), *goals.stack_goals(), *goals.throughput_goals())]
+    rows = [goal.to_row() for goal in stored_goals()]
 
     assert {row[4] for row in rows} == {"not measured"}
-    assert {row[5] for row in rows} == {"make gpu", "python -m benchmarks.stack", "python -m benchmarks.throughput"}
+    assert {row[5] for row in rows} == {
+        "make gpu",
+        *(f"python -m benchmarks.{name}" for name in ("stack", "cold_start", "throughput")),
+    }
 
 
 def test_stored_results_are_compared_with_the_goals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,13 +56,18 @@ def test_stored_results_are_compared_with_the_goals(tmp_path: Path, monkeypatch:
     (tmp_path / "stack.json").write_text(json.dumps(stack))
     (tmp_path / "throughput.json").write_text(json.dumps({"machine": MACHINE, "rows": [row]}))
 
-    found = {goal.name: goal.ratio for goal in (*goals.card_goals(), *goals.stack_goals(), *goals.throughput_goals())}
+    start = {"machine": MACHINE, "ratios": {"first_band": 0.9, "memory": 0.2}}
+    (tmp_path / "cold_start.json").write_text(json.dumps(start))
+
+    found = {goal.name: goal.ratio for goal in stored_goals()}
 
     assert found == {
         "H200: real_x4, ms a tile of 128": 4.0,
         "H200: compact_x4, ms a tile of 256": None,
         "stack: CPU ms per megapixel as PNG": 2.0,
         "stack: CPU ms per megapixel as JPEG": 0.5,
+        "CPU: from asleep to the first band / the same in PyTorch": 2.0,
+        "CPU: memory of the backend awake / the same in PyTorch": 0.5,
         "throughput, 4 clients: images per second / best peer's": 0.8,
         "throughput, 4 clients: p99 / best peer's": 2.0,
         "throughput, 4 clients: of the network alone": 1.0,
