@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 
 from gateway.access.api_keys import ApiKeyStore
 from gateway.app import create_app
+from gateway.backend import remote
 from gateway.backend.embedded import make_backend
 from gateway.backend.interface import Backend
 from gateway.backend.triton_process import TritonPorts, TritonProcess
@@ -23,6 +24,12 @@ from testing.stack import wait_for
 from testing.triton_activator import TcpActivator
 
 MODEL_KEY = "model-key-of-a-sleeper"
+
+
+@pytest.fixture(autouse=True)
+def every_wait_is_a_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton boots in less than a second on a fast CPU, which counts as no boot outside of these tests."""
+    monkeypatch.setattr(remote, "MIN_BOOT_S", 0.0)
 
 
 def start_triton(folder: Path, ports: TritonPorts) -> TritonProcess:
