@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
+
 from swinir.inference.compiled_engine import CompiledEngine
 from swinir.inference.compiled_tiles import measure_tile_error
 from swinir.inference.engine import Engine
@@ -24,7 +26,7 @@ def create_engine(settings: EngineSettings) -> Engine:
     if settings.engine == "auto" and not has_gpu():
         library = find_library()  # logs why there is none
         if library is not None:
-            error = max(measure_network_error(library), measure_tile_error(library), key=_nan_last)
+            error = float(np.max([measure_network_error(library), measure_tile_error(library)]))  # NaN if one is
             if error <= TOLERANCE:
                 return CompiledEngine(
                     library,
@@ -51,7 +53,3 @@ def create_engine(settings: EngineSettings) -> Engine:
 def has_gpu() -> bool:
     """Return whether there may be a GPU that PyTorch can use. PyTorch decides, but importing it takes a second."""
     return any(next(DEVICES.glob(name), None) is not None for name in GPU_FILES)
-
-
-def _nan_last(error: float) -> float:
-    return error if error == error else float("inf")  # noqa: PLR0124 - NaN differs from itself

@@ -23,7 +23,7 @@ class UncoveredError(Exception):
 def read_arrays(config: Mapping[str, Any], path: Path) -> dict[str, npt.NDArray[np.float32]]:
     """Return the parameters of a configuration by name, as float32 arrays.
 
-    Raises UncoveredError for every other content. `load_network` then says what is wrong with it, if anything.
+    Raises UncoveredError for any other file. `load_network` then says what is wrong with it, if anything.
     """
     try:
         shapes = parameter_shapes(config)

@@ -1,4 +1,4 @@
-"""Which engine runs: the compiled one on CPUs, PyTorch for everything else, and torch is imported only for that."""
+"""Which engine runs: the compiled one on CPUs, else the one in PyTorch. Only the latter imports torch."""
 
 from __future__ import annotations
 
@@ -117,6 +117,12 @@ def test_library_that_computes_something_else_is_not_used(
     assert len(caplog.messages) == 1
     assert "PyTorch" in caplog.messages[0]
     assert "differs from the reference by" in caplog.messages[0]
+
+
+@pytest.mark.parametrize("name", ["measure_network_error", "measure_tile_error"])
+def test_library_that_returns_nan_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    monkeypatch.setattr(create_engine, name, lambda _: float("nan"))
+    assert isinstance(create(tmp_path), TorchEngine)
 
 
 @pytest.mark.parametrize(("choice", "has_torch"), [("auto", "False"), ("torch", "True")])

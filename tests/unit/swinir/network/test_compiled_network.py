@@ -1,4 +1,4 @@
-"""The network in C gives the output of the published one, and of PyTorch's for every architecture that it covers."""
+"""The network in C gives the output of the published network, and that of ours in PyTorch for all covered layers."""
 
 from __future__ import annotations
 
