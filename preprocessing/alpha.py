@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PilImage
 
-from preprocessing.depth import resize
 from preprocessing.image import Pixels
+from preprocessing.resizing import resize
 
 Mask = npt.NDArray[np.bool_]
 

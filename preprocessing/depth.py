@@ -1,4 +1,7 @@
-"""The depth of samples, 8 bits (uint8) or 16 bits (uint16) per channel: converts, resizes and packs them."""
+"""The depth of samples, 8 bits (uint8) or 16 bits (uint16) per channel: converts and packs them.
+
+Imports only NumPy, because each of Triton's models imports it at the start of the backend.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image as PilImage
 
-from preprocessing.image import Pixels
+Pixels = npt.NDArray[np.uint8 | np.uint16]
+"""Samples of 8 or 16 bits."""
 
 Depth: TypeAlias = Literal[8, 16]
 """Bits per sample."""
@@ -41,28 +44,6 @@ def to_depth(samples: Pixels, depth: Depth) -> Pixels:
         part = samples[top : top + _ROWS].astype(np.uint32)
         reduced[top : top + _ROWS] = (part * 255 + 32_895) >> 16  # = round(v / 257), for every v
     return reduced
-
-
-def resize(
-    samples: Pixels,
-    size: tuple[int, int],
-    kernel: PilImage.Resampling,
-    box: tuple[float, float, float, float] | None = None,
-) -> Pixels:
-    """Return samples [H, W] or [H, W, 3] resized by Pillow to (width, height), in the same depth.
-
-    Pillow resizes 8 bits as they are. 16 bits are resized in float32, one channel after the other, then rounded and
-    clipped.
-    """
-    if samples.dtype == np.uint8:
-        return np.asarray(PilImage.fromarray(samples).resize(size, kernel, box=box))
-    if samples.ndim == 3:
-        resized = np.empty((size[1], size[0], samples.shape[2]), np.uint16)
-        for channel in range(samples.shape[2]):
-            resized[..., channel] = resize(samples[..., channel], size, kernel, box)
-        return resized
-    floats = np.array(PilImage.fromarray(samples.astype(np.float32)).resize(size, kernel, box=box))
-    return np.clip(np.rint(floats, out=floats), 0, 65_535, out=floats).astype(np.uint16)
 
 
 def to_bytes(samples: Pixels) -> npt.NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from preprocessing.image import Pixels
+from preprocessing.depth import Pixels
 
 # Weights of R, G and B in the luminance, of 65,536: BT.601 full range, as Pillow's "L". Their sum is exact, so a grey
 # pixel keeps its level.

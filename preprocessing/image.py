@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from preprocessing.depth import Pixels
 from preprocessing.metadata.metadata import Metadata
 
-Pixels = npt.NDArray[np.uint8 | np.uint16]
-"""Samples of 8 or 16 bits."""
+__all__ = ["Image", "Pixels"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ import math
 import numpy as np
 from PIL import Image as PilImage
 
-from preprocessing.depth import resize
 from preprocessing.image import Pixels
+from preprocessing.resizing import resize
 
 # Rows of the source that are added at once: 2 MB of an RGBA image of 8,192 columns.
 STEP_ROWS = 64

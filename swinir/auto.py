@@ -1,7 +1,6 @@
 """The variant `auto`: which of the offered variants fits an image, by what the image shows.
 
-`preprocessing.content` says what it shows. Also the row of `nearest_x4`, the variant for pixel art: it repeats pixels,
-so it has no network, no weights and no place in the zoo, and only the gateway offers it.
+`preprocessing.content` says what it shows.
 """
 
 from __future__ import annotations
@@ -9,25 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from preprocessing.content import ImageKind
 from swinir.custom_variants import find_offered
+from swinir.networkless import AUTO, NEAREST
 from swinir.zoo import DEFAULT_VARIANT, PHOTO_VARIANT, Variant
 
-AUTO = "auto"
-
-NEAREST = Variant(
-    name="nearest_x4",
-    task="pixel_art",
-    scale=4,
-    summary="4x for pixel art. Repeats each pixel 4 x 4 times; no network, exact colours.",
-    config=MappingProxyType({"window_size": 1, "in_chans": 3}),
-    halo=0,
-    max_tile_px=64,
-    credit="Pixels repeated, without a network",
-    licence="",
-)
+__all__ = ["AUTO", "NEAREST", "Candidates", "choose_warm_variant", "offer"]
 
 # In order of preference. Only variants that invent no detail, and only those measured or published for the purpose.
 _CLEAN = (

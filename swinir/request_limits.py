@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from preprocessing.depth import from_bytes
-from preprocessing.image import Pixels
+from preprocessing.depth import Pixels, from_bytes
 from preprocessing.tiling import Grid
 from swinir.custom_variants import find_row
 from swinir.image_grid import tile_grid

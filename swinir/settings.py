@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
-from swinir.auto import AUTO, NEAREST
+from swinir.networkless import AUTO, NEAREST
 from swinir.zoo import DEFAULT_VARIANT
 
 # Enough for all bundled variants and ten of the published medium networks (95 MB each on a CPU: 47 as in the file,

@@ -14,8 +14,6 @@ import logging
 import os
 import platform
 import pwd
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +57,8 @@ def has_bfloat16() -> bool:
 
 def compile_library() -> Path:
     """Compile the block for this processor, unless that was done, and return the file. Raises CompileError."""
+    import shutil  # noqa: PLC0415 - and `subprocess`: the engine, which compiles nothing, does without them
+
     path = library_path()
     if path.exists():
         return path
@@ -75,6 +75,8 @@ def compile_library() -> Path:
 
 
 def _compile_into(folder: Path, compiler: str) -> Path:
+    import subprocess  # noqa: PLC0415 - see `compile_library`
+
     path = folder / library_path().name
     partial = path.with_suffix(f".{os.getpid()}.partial")
     folder.mkdir(parents=True, exist_ok=True)
