@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,3 +32,12 @@ def compile_changed(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, ch
     monkeypatch.setattr(library, "COMPILED", folder / "compiled")
     library.compile_library()
     forget_library()
+
+
+def compile_with(monkeypatch: pytest.MonkeyPatch, folder: Path, *flags: str) -> Any:
+    """Compile the library into ``folder`` with these flags as well, and return it."""
+    monkeypatch.setattr(library, "COMPILED", folder)
+    monkeypatch.setattr(library, "FLAGS", (*library.FLAGS, *flags))
+    library.compile_library()
+    forget_library()
+    return library.load_library()

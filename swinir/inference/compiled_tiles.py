@@ -37,7 +37,10 @@ class _FilterStruct(ctypes.Structure):
 
 
 class ShrinkFilter:
-    """Antialiased bicubic weights that shrink a line to ``side`` pixels by a whole factor."""
+    """Antialiased bicubic weights that shrink a line to ``side`` pixels by a whole factor.
+
+    Inner pixels have ``4 * scale`` weights each, the same ones. The C code computes them together.
+    """
 
     def __init__(self, side: int, scale: int) -> None:
         size, support = side * scale, 2 * scale
@@ -153,8 +156,7 @@ def measure_tile_error(library: Any) -> float:
         np.abs(ranges.extremes[:, 1] / in_levels.max(axis=1) - 1).max(),
         np.abs(ranges.clamped - (np.abs(in_levels - 127.5) > 128).mean(axis=1)).max(),
     ]
-    shrunk = _shrink(_shrink(levels, 10, axis=2), 6, axis=1)
-    back = ((shrunk - images * 255.0) ** 2).mean(axis=(1, 2, 3))
+    back = ((shrink_in_numpy(levels, (6, 10)) - images * 255.0) ** 2).mean(axis=(1, 2, 3))
     errors.append(np.abs(measure_back_errors(library, 2, levels, images) / back - 1).max())
     weights = random.random((2, 6, 10), np.float32)
     wide = weights.repeat(2, 1).repeat(2, 2)[..., None]
@@ -164,6 +166,12 @@ def measure_tile_error(library: Any) -> float:
         target = (tiles @ np.array(LUMINANCE))[..., None] if to_grey else images.repeat(2, 1).repeat(2, 2)
         errors.append(np.abs(mixed - (tiles + wide * (target - tiles))).max())
     return float(np.max(errors))
+
+
+def shrink_in_numpy(levels: npt.NDArray[Any], sides: tuple[int, int]) -> npt.NDArray[Any]:
+    """Return tiles shrunk to this height and width as in `measure_back_errors`."""
+    height, width = sides
+    return _shrink(_shrink(levels, width, axis=2), height, axis=1)
 
 
 def _shrink(levels: npt.NDArray[Any], side: int, axis: int) -> npt.NDArray[Any]:

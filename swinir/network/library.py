@@ -25,7 +25,7 @@ from swinir.network.window_order import order_windows
 log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("fused_block.c")
-OTHER_SOURCES = tuple(Path(__file__).with_name(name) for name in ("convolution.c", "pixels.c"))
+OTHER_SOURCES = tuple(Path(__file__).with_name(name) for name in ("convolution.c", "pixels.c", "way_back.c"))
 HEADERS = tuple(Path(__file__).with_name(name) for name in ("fused_bfloat16.h", "threads.h", "vectors.h"))
 COMPILED = Path(__file__).parent / "compiled"
 # Second choice, in the home folder: the folder of an installed package may be read-only.

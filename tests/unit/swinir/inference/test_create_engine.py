@@ -99,7 +99,10 @@ def test_without_a_library_pytorch_runs(
         ("convolution.c", ("(x + 1 - reach)", "(x + 2 - reach)")),
         ("pixels.c", ("0.587f", "0.687f")),
         ("pixels.c", ("v > all(255.5f)", "v > all(285.5f)")),
-        ("pixels.c", ("planes + (at % scale * width", "planes + (at / scale * width")),
+        (
+            "way_back.c",
+            ("4 * j % scale / step * pitch + 4 * j / scale * 3", "4 * j % scale / step * pitch + 4 * j / scale"),
+        ),
         ("pixels.c", ("raw * 65535.0f", "raw * 65280.0f")),
     ],
     ids=["block", "convolution", "luminance", "range", "way back", "16 bits"],
