@@ -93,7 +93,7 @@ COPY --from=build /layers/project/ /
 # that of torch: with an older driver the container does not start, and the message names both versions.
 ENV PATH=/opt/superres/venv/bin:$PATH LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64 \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility NVIDIA_REQUIRE_CUDA="cuda>=13.0" \
-    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp OMP_WAIT_POLICY=passive \
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp OMP_WAIT_POLICY=passive OPENBLAS_NUM_THREADS=1 \
     MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=8388608 MALLOC_TRIM_THRESHOLD_=33554432 \
     SUPERRES_WEIGHTS_DIR=/opt/superres/weights
 # The libraries of Triton and Python come before those of the base.

@@ -7,6 +7,7 @@ pixels still show these multiples, also after a crop or a second, better JPEG; s
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -59,21 +60,48 @@ class JpegHistory:
 
     def quality(self) -> int | None:
         """Return the quality, 10 to 92, whose multiples the coefficients keep; None if they keep none."""
-        percent = np.where(_QUALITIES < 50, 5_000 // _QUALITIES, 200 - 2 * _QUALITIES)
-        coefficient = ((np.arange(_BINS - 1) + 0.5) * _BIN)[:, np.newaxis]  # the last bin holds all larger ones
         sums, numbers = (np.zeros((_PLACES, len(_QUALITIES))) for _ in range(2))
-        for counts, step_at_50 in zip(self._counts, _STEPS.values(), strict=True):
-            steps = np.maximum(1, (step_at_50 * percent + 50) // 100)
-            says_something = (steps >= _MIN_STEP) & (coefficient >= _ZERO_SHARE * steps)
-            found = counts.reshape(_PLACES, _BINS)[:, :-1].astype(np.float64)
-            sums += found @ (np.cos(2 * np.pi * coefficient / steps) * says_something)
-            numbers += found @ says_something
+        for counts, table in zip(self._counts, _tables(), strict=True):
+            found = counts.reshape(_PLACES, _BINS)[:, :-1]
+            end = int(found.any(axis=0).nonzero()[0].max(initial=-1)) + 1  # bins behind it are empty
+            found = found[:, :end]
+            # Qualities of equal steps share a column, so that rounding cannot prefer one of them.
+            sums += (found.astype(np.float64) @ table.cosines[:end])[:, table.columns]
+            larger = np.zeros((_PLACES, _BINS), np.int64)  # coefficients in a bin and those behind it
+            larger[:, :end] = found[:, ::-1].cumsum(axis=1)[:, ::-1]
+            numbers += larger[:, table.first_bins][:, table.columns]
         means = sums / np.maximum(1, numbers)
         deviations = means * np.sqrt(2 * numbers)  # the cosine of a random phase has the variance 1/2
         means[(means < _MIN_MEAN_COSINE) | (deviations < _MIN_DEVIATIONS)] = 0
         # A crop between two JPEGs leaves two grids; the worse of them is what shows.
         found_at = means.max(axis=1) > 0
         return int(_QUALITIES[means.argmax(axis=1)[found_at]].min()) if found_at.any() else None
+
+
+class _StepTable(NamedTuple):
+    """How well coefficients of one frequency keep to multiples, for the different steps of all qualities."""
+
+    cosines: npt.NDArray[np.float64]
+    """[bins, steps]: 1 for a coefficient that is a multiple of the step, -1 in the middle; 0 where it says nothing."""
+    first_bins: npt.NDArray[np.intp]
+    """[steps]: the first bin that says something; the last bin, which is always empty here, if none does."""
+    columns: npt.NDArray[np.intp]
+    """[qualities]: index of each quality's step."""
+
+
+@functools.cache
+def _tables() -> tuple[_StepTable, ...]:
+    """Return the tables of `_STEPS`: 0.9 MB, which took four fifths of the time when each image computed them."""
+    percent = np.where(_QUALITIES < 50, 5_000 // _QUALITIES, 200 - 2 * _QUALITIES)
+    coefficient = ((np.arange(_BINS - 1) + 0.5) * _BIN)[:, np.newaxis]  # the last bin holds all larger ones
+    tables = []
+    for step_at_50 in _STEPS.values():
+        steps, columns = np.unique(np.maximum(1, (step_at_50 * percent + 50) // 100), return_inverse=True)
+        says_something = (steps >= _MIN_STEP) & (coefficient >= _ZERO_SHARE * steps)
+        cosines = np.cos(2 * np.pi * coefficient / steps) * says_something
+        first_bins = np.where(says_something.any(axis=0), says_something.argmax(axis=0), _BINS - 1)
+        tables.append(_StepTable(cosines, first_bins, columns))
+    return tuple(tables)
 
 
 @functools.cache
@@ -84,6 +112,10 @@ def _cosines() -> npt.NDArray[np.float32]:
     return (scale * np.cos((2 * x + 1) * frequency * np.pi / (2 * _BLOCK_PX))).astype(np.float32)
 
 
-def _block_sums(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
-    """Number of true pixels in the block of 8 x 8 that begins at each pixel."""
-    return sliding_window_view(mask, (_BLOCK_PX, _BLOCK_PX)).sum(axis=(2, 3))
+def _block_sums(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """Number of true pixels in the block of 8 x 8 that begins at each pixel. Doubles the block along each side."""
+    sums = mask.astype(np.uint8)
+    for reach in (1, 2, 4):
+        sums = sums[:-reach] + sums[reach:]
+        sums = sums[:, :-reach] + sums[:, reach:]
+    return sums

@@ -1,4 +1,4 @@
-"""Settings of the engine, read from the environment; no other module of this package reads it."""
+"""Settings of the engine, read from the environment, and NumPy's; no other module of this package reads it."""
 
 from __future__ import annotations
 
@@ -61,6 +61,16 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> EngineSettings:
             if (value := environ.get(f"SUPERRES_{name.upper()}"))
         },
     )
+
+
+def limit_numpy_threads() -> None:
+    """Give NumPy one thread, unless a number of threads is set. Has an effect only before NumPy is imported.
+
+    OpenBLAS, which multiplies matrices for NumPy, lets its other threads spin for 2^26 cycles of the clock after each
+    large product. So the choice of a variant for a small image costs several times its own CPU time, on the cores that
+    the backend needs.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _read_choice(name: str, choices: tuple[Choice, ...], environ: Mapping[str, str]) -> Choice:

@@ -81,7 +81,7 @@ def test_triton_image_has_the_embedded_servers_cpu_and_memory_setup() -> None:
     compiles = recipe.index("&& PYTHONPATH=language venv/bin/python3 -m swinir.network.cuda.compile")
     assert recipe.index('cp -al "$site"/triton* language/') < recipe.index("python3 scripts/remove-unused") < compiles
     environ = make_model_environ(read_settings({}).settings)
-    for name in ("OMP_WAIT_POLICY", *SERVER_MALLOC):
+    for name in ("OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS", *SERVER_MALLOC):
         assert re.search(rf"\s{name}={environ[name]}\s", recipe), name
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert ignored.index("swinir/network/compiled") > ignored.index("!swinir"), "the last rule that matches counts"
