@@ -52,6 +52,9 @@ def make_faulty(real_forward, error, last_pixel):
     def forward(*given, **named):
         if take_fault("memory"):
             raise error
+        if take_fault("lost GPU"):
+            torch_engine.is_context_lost = lambda device: True
+            raise RuntimeError("CUDA error: an illegal memory access was encountered (injected)")
         restored = real_forward(*given, **named)
         if take_fault("nan"):
             restored[last_pixel] = float("nan")
@@ -77,6 +80,7 @@ def free_shm_bytes():
 if read_settings().engine == "torch":
     import torch
 
+    from swinir.inference import torch_engine
     from swinir.inference.torch_engine import TorchEngine
 
     error = torch.OutOfMemoryError("CUDA out of memory (injected)")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,8 +15,17 @@ from torch.nn.functional import interpolate
 
 from swinir.checks import FIELDS, Rows
 from swinir.inference.cpu_count import count_cpus
+from swinir.inference.cuda_faults import is_context_lost
 from swinir.inference.cuda_graphs import GraphCache
-from swinir.inference.engine import CPU_MICRO_BATCH_PIXELS, LUMINANCE, Engine, NotFiniteError, Tiles
+from swinir.inference.engine import (
+    CPU_MICRO_BATCH_PIXELS,
+    LUMINANCE,
+    Engine,
+    EngineError,
+    NotFiniteError,
+    Restored,
+    Tiles,
+)
 from swinir.inference.flats import keep_flats
 from swinir.inference.network_cache import NetworkCache
 from swinir.inference.neutrals import keep_corners, keep_neutrals
@@ -51,6 +62,9 @@ class TorchEngine(Engine):
             torch.set_num_threads(threads or count_cpus())
         self.precision = choose_autocast(self.device, precision)
         self._block_precision = precision
+        self.on_context_lost: Callable[[], object] = lambda: os._exit(1)
+        """Called when the GPU can compute nothing more for this process. By default it ends the process, which the
+        launcher and the health check notice; the gateway then sends the image again."""
         self.graphs: GraphCache | None = None
         """Recorded forward passes, on a GPU: at most a quarter of its memory."""
         if self.device.type == "cuda":
@@ -76,6 +90,16 @@ class TorchEngine(Engine):
         super().warm_up(variant)
         if self.graphs is not None:
             super().warm_up(variant)
+
+    def restore(self, tiles: Tiles, variant: str, is_cancelled: Callable[[], bool] = lambda: False) -> Restored:
+        """Run tiles as `Engine.restore` does; calls `on_context_lost` after a fault that CUDA does not recover from."""
+        try:
+            return super().restore(tiles, variant, is_cancelled)
+        except (EngineError, RuntimeError) as error:
+            if is_context_lost(self.device):
+                log.critical("the GPU can compute nothing more for this process, which ends: %s", error)
+                self.on_context_lost()
+            raise
 
     def _free_memory(self) -> None:
         if self.graphs is not None:
