@@ -9,6 +9,7 @@ import numpy as np
 
 from swinir.inference.compiled_engine import CompiledEngine
 from swinir.inference.compiled_tiles import measure_tile_error
+from swinir.inference.cuda_context import start_context
 from swinir.inference.engine import Engine
 from swinir.network.agreement import measure_network_error
 from swinir.network.library import TOLERANCE, find_library, library_path
@@ -23,7 +24,9 @@ GPU_FILES = ("nvidiactl", "nvidia[0-9]*", "nvhost*", "nvmap", "dxg", "kfd")
 
 def create_engine(settings: EngineSettings) -> Engine:
     """Return the compiled engine if it may be used and agrees with its reference, else the engine in PyTorch."""
-    if settings.engine == "auto" and not has_gpu():
+    if has_gpu():
+        start_context()
+    elif settings.engine == "auto":
         library = find_library()  # logs why there is none
         if library is not None:
             error = float(np.max([measure_network_error(library), measure_tile_error(library)]))  # NaN if one is
