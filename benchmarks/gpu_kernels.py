@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.candidates import make_pair
 from benchmarks.rounds import measure_in_turn
-from swinir.inference.cuda_graphs import Captured, CudaGraph, Forward
+from swinir.inference.cuda_graphs import Captured, CudaGraph, Recordable
 from swinir.network.blocks import SwinBlock
 from swinir.network.cuda.archive import KernelsUnavailableError
 from swinir.network.cuda.block import KernelBlock, shape_of
@@ -26,7 +26,7 @@ def measure_kernels(
     sizes: Mapping[str, Sequence[int]],
     rounds: int,
     find: Find = find_compiled,
-    capture: Callable[[Forward, Tensor], Captured] = CudaGraph,
+    capture: Callable[[Recordable, Tensor], Captured] = CudaGraph,
 ) -> list[dict[str, Any]]:
     """Compare passes in bfloat16 by PyTorch and by kernels, started one by one and as a graph, and their errors.
 
@@ -50,7 +50,7 @@ def measure_kernels(
 
 
 def _compare(
-    networks: Mapping[str, SwinIR], images: Tensor, rounds: int, capture: Callable[[Forward, Tensor], Captured]
+    networks: Mapping[str, SwinIR], images: Tensor, rounds: int, capture: Callable[[Recordable, Tensor], Captured]
 ) -> dict[str, Any]:
     runs: dict[str, Callable[[], object]] = {}
     errors_db = {}
@@ -61,7 +61,7 @@ def _compare(
             graph = capture(forward, images)
             runs[name] = functools.partial(_wait, forward, images)
             runs[f"{name}, graph"] = functools.partial(_wait, graph.run, images)
-            errors_db[name] = -10 * math.log10((graph.run(images) - exact).square().mean().item())
+            errors_db[name] = -10 * math.log10((graph.run(images)[0] - exact).square().mean().item())
         timings = measure_in_turn(runs, rounds)
     return {"timings": {name: timing.to_json() for name, timing in timings.items()}, "errors_db": errors_db}
 
@@ -74,14 +74,14 @@ def _set_kernels(network: SwinIR, find: Find, device: torch.device) -> None:
 
 
 @torch.inference_mode()
-def _run(network: SwinIR, images: Tensor) -> Tensor:
+def _run(network: SwinIR, images: Tensor) -> tuple[Tensor]:
     with torch.autocast(images.device.type, dtype=torch.bfloat16):
         output: Tensor = network(images)
-    return output.float()
+    return (output.float(),)
 
 
 @torch.inference_mode()
-def _wait(run: Forward, images: Tensor) -> None:
+def _wait(run: Recordable, images: Tensor) -> None:
     run(images)
     if images.device.type == "cuda":
         torch.cuda.synchronize(images.device)

@@ -7,6 +7,8 @@ mask is computed from the input alone and looks no further than the halo, so tha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -15,25 +17,34 @@ from torch import Tensor
 REACH_PX = 24
 
 
-def keep_flats(restored: Tensor, images: Tensor, halo: int) -> None:
+def keep_flats(restored: Tensor, images: Tensor, halo: int, *, recordable: bool = False) -> None:
     """Replace the restored values of flat areas by the constant of the input, in place.
 
     Args:
         restored: float [N, 3, H * scale, W * scale], values as `images`.
         images: float [N, 3, H, W], the input.
         halo: pixels at the border of a tile whose output is dropped; the mask looks no further.
+        recordable: as in `tile_pass`: does not look at values to skip what changes nothing.
     """
-    weights = flat_weights(images, min(halo, REACH_PX))
+    weights = flat_weights(images, min(halo, REACH_PX), recordable=recordable)
     _, channels, height, width = images.shape
     scale = restored.shape[2] // height
-    for index in torch.nonzero(weights.flatten(1).any(dim=1)).flatten().tolist():
+    for index in images_to_change(weights, recordable=recordable):
         # Repeated along rows only: broadcasting over the last axis as well takes 2.5 times as long (measured).
         colours = images[index].repeat_interleave(scale, dim=-1)[:, :, None]
         weight = weights[index].repeat_interleave(scale, dim=-1)[None, :, None]
         restored[index].view(channels, height, scale, width * scale).lerp_(colours, weight)
 
 
-def flat_weights(images: Tensor, reach: int) -> Tensor:
+def images_to_change(weights: Tensor, *, recordable: bool) -> Iterable[int]:
+    """Return the images that a rule with these weights [N, H, W] may change; all of them if it is recorded."""
+    if recordable:
+        return range(len(weights))
+    indices: list[int] = torch.nonzero(weights.flatten(1).any(dim=1)).flatten().tolist()
+    return indices
+
+
+def flat_weights(images: Tensor, reach: int, *, recordable: bool = False) -> Tensor:
     """Return the weight of the constant for each pixel of [N, 3, H, W], float [N, H, W].
 
     It is 1 where all pixels within `reach` (rows and columns, both ways) are equal, 0 where one within a third of it
@@ -42,7 +53,7 @@ def flat_weights(images: Tensor, reach: int) -> Tensor:
     ramp = reach // 3
     differs = _differs(images)
     constant = box_sum(differs, max(0, reach - ramp - 1)) == 0  # `differs` itself looks one pixel far
-    if not constant.any():
+    if not recordable and not constant.any():
         return torch.zeros(constant.shape, device=images.device)
     return box_sum(constant, ramp) / box_sum(torch.ones_like(constant[:1]), ramp)
 

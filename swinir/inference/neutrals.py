@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from swinir.inference.flats import box_sum
+from swinir.inference.constants import constant
+from swinir.inference.flats import box_sum, images_to_change
 
 # Distance from the nearest coloured pixel at which a result is neutral, in pixels of the input, and the width of the
 # ramp before it. Black text turns purple by up to 36 levels without this rule, at any distance from coloured text.
@@ -28,29 +29,30 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 _CORNER_PX, _CORNER_RAMP_PX, _MAX_CORNER_RANGE = 8, 4, 8 / 255
 
 
-def keep_neutrals(restored: Tensor, images: Tensor) -> None:
+def keep_neutrals(restored: Tensor, images: Tensor, *, recordable: bool = False) -> None:
     """Replace the restored colours of neutral areas by their luminance, in place.
 
     Args:
         restored: float [N, 3, H * scale, W * scale].
         images: float [N, 3, H, W], the input. Neutral pixels have three channels that are equal within half a level.
+        recordable: as in `tile_pass`: does not look at values to skip what changes nothing.
     """
     has_colour = ((images[:, :2] - images[:, 1:]).abs_() > _EQUAL).any(dim=1)
     neutral = box_sum(has_colour, _REACH_PX - _RAMP_PX) == 0
-    if not neutral.any():
+    if not recordable and not neutral.any():
         return
     weights = box_sum(neutral, _RAMP_PX) / box_sum(torch.ones_like(neutral[:1]), _RAMP_PX)
     height, width = images.shape[2:]
     scale = restored.shape[2] // height
-    luminance = torch.tensor(_LUMINANCE, device=restored.device).view(3, 1, 1)
-    for index in torch.nonzero(weights.flatten(1).any(dim=1)).flatten().tolist():
+    luminance = constant(_LUMINANCE, restored.device).view(3, 1, 1)
+    for index in images_to_change(weights, recordable=recordable):
         weight = weights[index].repeat_interleave(scale, dim=-1)[None, :, None]
         grey = (restored[index] * luminance).sum(dim=0, keepdim=True)
         colours = restored[index].view(3, height, scale, width * scale)
         colours.lerp_(grey.reshape(1, height, scale, width * scale).expand_as(colours), weight)
 
 
-def keep_corners(restored: Tensor, images: Tensor) -> None:
+def keep_corners(restored: Tensor, images: Tensor, *, recordable: bool = False) -> None:
     """Replace the network's values in smooth corners of tiles by bicubic interpolation, in place.
 
     Corners of tiles inside an image are dropped with their halo, so only the image's own corners change. Shapes are
@@ -71,8 +73,13 @@ def keep_corners(restored: Tensor, images: Tensor) -> None:
             near_columns = slice(-_CORNER_PX, None) if right else slice(0, _CORNER_PX)
             block = images[:, :, near_rows, near_columns]
             spread = (block.amax(dim=(2, 3)) - block.amin(dim=(2, 3))).amax(dim=1)
-            for index in torch.nonzero(spread <= _MAX_CORNER_RANGE).flatten().tolist():
+            rows = slice(-side, None) if bottom else slice(0, side)
+            columns = slice(-side, None) if right else slice(0, side)
+            is_smooth = spread <= _MAX_CORNER_RANGE
+            if recordable:
+                smooth = interpolate(block, scale_factor=scale, mode="bicubic")
+                restored[:, :, rows, columns].lerp_(smooth, weight * is_smooth.view(-1, 1, 1, 1))
+                continue
+            for index in torch.nonzero(is_smooth).flatten().tolist():
                 smooth = interpolate(block[index : index + 1], scale_factor=scale, mode="bicubic")
-                rows = slice(-side, None) if bottom else slice(0, side)
-                columns = slice(-side, None) if right else slice(0, side)
                 restored[index, :, rows, columns].lerp_(smooth[0], weight)

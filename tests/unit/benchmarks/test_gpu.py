@@ -14,7 +14,7 @@ from benchmarks import gpu
 from benchmarks.gpu_kernels import measure_kernels
 from benchmarks.gpu_report import NO_RESULTS, _kernels, make_lines, write_gpu_report
 from benchmarks.machine import describe_machine
-from swinir.inference.cuda_graphs import Forward
+from swinir.inference.cuda_graphs import Recordable
 from swinir.inference.torch_engine import TorchEngine
 from swinir.network.cuda.choose import find_compiled
 from swinir.network.cuda.shapes import BlockShape
@@ -25,7 +25,7 @@ from testing.kernels import InterpretedLaunch
 class StandInGraph:
     """A recorded pass that is computed again."""
 
-    def __init__(self, forward: Forward, _images: torch.Tensor) -> None:
+    def __init__(self, forward: Recordable, _images: torch.Tensor) -> None:
         self.run = forward
         self.size_bytes = 0
 
@@ -68,7 +68,7 @@ def test_every_part_runs_and_becomes_a_page(tmp_path: Path) -> None:
     assert NO_RESULTS[0] not in text
 
 
-def fail_to_record(_forward: Forward, _images: torch.Tensor) -> StandInGraph:
+def fail_to_record(_forward: Recordable, _images: torch.Tensor) -> StandInGraph:
     raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
 
 

@@ -11,12 +11,11 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from preprocessing.depth import to_depth
 from swinir.checks import FIELDS
 from swinir.inference import flats, neutrals, pixel_rules
 from swinir.inference.compiled_engine import CompiledEngine
 from swinir.inference.compiled_tiles import measure_back_errors
-from swinir.inference.engine import InferenceCancelledError, NotFiniteError, OutOfMemoryError, Restored, Tiles
+from swinir.inference.engine import InferenceCancelledError, NotFiniteError, OutOfMemoryError, Restored
 from swinir.inference.torch_engine import TorchEngine
 from swinir.network import library
 from swinir.network.compiled_network import CompiledNetwork
@@ -24,8 +23,8 @@ from swinir.settings import Precision
 from swinir.weights.find import BUNDLED
 from swinir.zoo import VARIANTS
 from testing.compiled_library import forget_library
-from testing.images import draw_photo
 from testing.networks import draw_tiles, install_small
+from testing.tile_kinds import draw_kinds
 
 BUNDLED_VARIANTS = [name for name, row in VARIANTS.items() if row.is_bundled]
 
@@ -54,23 +53,6 @@ def assert_equal(actual: Restored, expected: Restored) -> None:
     limit = 0.001 if actual.tiles.dtype == np.uint8 else 0.05
     assert (difference > 0).mean() <= limit
     assert actual.checks == pytest.approx(expected.checks, rel=2e-3, abs=2e-3)
-
-
-def draw_kinds() -> dict[str, Tiles]:
-    """Return tiles to which each rule applies: plain photos, noise, flat, neutral, smooth corners, 16 bits."""
-    flat, neutral = draw_photo(80, 72, seed=1), draw_photo(64, 56, seed=2)
-    flat[:60, :60] = (200, 30, 30)
-    neutral[:, :40] = neutral[:, :40, :1]
-    corners = (np.mgrid[:48, :40].sum(axis=0) // 8 % 250)[..., None].repeat(3, axis=2).astype(np.uint8)
-    corners[..., 1] //= 2
-    return {
-        "photo": np.stack([draw_photo(64, 40, seed=3), draw_photo(64, 40, seed=4)]),
-        "noise": draw_tiles(2, 19, 33),
-        "flat": flat[np.newaxis],
-        "neutral": neutral[np.newaxis],
-        "corners": corners[np.newaxis],
-        "16 bits": to_depth(draw_photo(40, 48, seed=5), 16)[np.newaxis] + np.uint16(77),
-    }
 
 
 @pytest.mark.parametrize("kind", draw_kinds())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from swinir.inference.cuda_graphs import Forward, GraphCache
+from swinir.checks import FIELDS
+from swinir.inference.cuda_graphs import GraphCache, TilePass
+from swinir.inference.tile_pass import RERUN, PassOutput
 from swinir.inference.torch_engine import TorchEngine
 from swinir.network.swinir import SwinIR
 from swinir.network.windows import window_orders
@@ -27,26 +30,31 @@ class Recorder:
         self.runs = 0
         self.error: Exception | None = None
 
-    def __call__(self, forward: Forward, images: Tensor) -> RecordedPass:
+    def __call__(self, run_pass: TilePass, tiles: Tensor) -> RecordedPass:
         if self.error is not None:
             raise self.error
-        self.recorded.append(len(images))
-        return RecordedPass(self, forward, len(images))
+        self.recorded.append(len(tiles))
+        return RecordedPass(self, run_pass, len(tiles))
 
 
 class RecordedPass:
-    def __init__(self, recorder: Recorder, forward: Forward, count: int) -> None:
+    def __init__(self, recorder: Recorder, run_pass: TilePass, count: int) -> None:
         self._recorder = recorder
-        self._forward = forward
+        self._run_pass = run_pass
         self.size_bytes = 100 * count
 
-    def run(self, images: Tensor) -> Tensor:
+    def run(self, tiles: Tensor) -> PassOutput:
         self._recorder.runs += 1
-        return self._forward(images)
+        return self._run_pass(tiles)
 
 
-def double(images: Tensor) -> Tensor:
-    return images * 2
+def double(tiles: Tensor) -> PassOutput:
+    return PassOutput(tiles * 2, torch.zeros(len(tiles), len(FIELDS)))
+
+
+def draw(count: int) -> Tensor:
+    """Return tiles [N, 8, 8, 3] whose double fits in a byte."""
+    return torch.randint(0, 100, (count, 8, 8, 3), dtype=torch.uint8)
 
 
 @pytest.fixture
@@ -73,8 +81,8 @@ def runs_recorded(cache: GraphCache, network: SwinIR, recorder: Recorder) -> Run
 
     def run(count: int) -> bool:
         before = recorder.runs
-        images = torch.rand(count, 3, 8, 8)
-        assert torch.equal(cache.run(network, images, double), 2 * images)
+        tiles = draw(count)
+        assert torch.equal(cache.run(network, tiles, double).levels, 2 * tiles)
         return recorder.runs > before
 
     return run
@@ -109,15 +117,25 @@ def test_graph_larger_than_the_limit_is_tried_once(cache: GraphCache, recorder: 
     assert cache.size_bytes == 0
 
 
-@pytest.mark.parametrize("wrong", [0.1, float("nan")])
+def brighten(output: PassOutput) -> PassOutput:
+    return PassOutput(output.levels + 6, output.rows)
+
+
+def mark(output: PassOutput) -> PassOutput:
+    output.rows[:, RERUN] = 1
+    return output
+
+
+@pytest.mark.parametrize("spoil", [brighten, mark], ids=["other levels", "not finite"])
 def test_graph_with_another_output_is_not_used(
-    wrong: float, runs_recorded: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    spoil: Callable[[PassOutput], PassOutput],
+    runs_recorded: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(RecordedPass, "run", lambda graph, images: graph._forward(images) + wrong)
+    monkeypatch.setattr(RecordedPass, "run", lambda graph, tiles: spoil(graph._run_pass(tiles)))
     assert [runs_recorded(count) for count in (1, 1, 2, 2)] == [False] * 4
-    assert caplog.messages == [
-        "forward passes of (1, 3, 8, 8) run without a CUDA graph: its output differs by more than 0.02"
-    ]
+    assert caplog.messages == ["passes of (1, 8, 8, 3) run without a CUDA graph: its output differs by more than 0.02"]
 
 
 def test_failed_recording_disables_graphs_with_one_line(
@@ -127,7 +145,7 @@ def test_failed_recording_disables_graphs_with_one_line(
     recorder.error = RuntimeError("CUDA error: operation not permitted when stream is capturing")
     assert [runs_recorded(count) for count in (1, 1, 2, 2)] == [False] * 4
     (message,) = caplog.messages
-    assert message == f"forward passes of (1, 3, 8, 8) run without a CUDA graph: {recorder.error}"
+    assert message == f"passes of (1, 8, 8, 3) run without a CUDA graph: {recorder.error}"
 
 
 def test_recording_without_memory_drops_the_other_graphs(
@@ -144,16 +162,16 @@ def test_recording_without_memory_drops_the_other_graphs(
 
 
 def test_each_network_has_its_own_graph(cache: GraphCache, network: SwinIR, recorder: Recorder) -> None:
-    images, other = torch.ones(1, 3, 8, 8), reference_network(SMALL)
+    tiles, other = draw(1), reference_network(SMALL)
     for each in (network, other, network, other):
-        cache.run(each, images, double)
+        cache.run(each, tiles, double)
     assert recorder.recorded == [1, 1]
 
 
 def test_graphs_of_an_evicted_network_are_dropped(cache: GraphCache, network: SwinIR) -> None:
     other = reference_network(SMALL)
     for count, each in ((1, network), (1, network), (2, other), (2, other)):
-        cache.run(each, torch.ones(count, 3, 8, 8), double)
+        cache.run(each, draw(count), double)
     assert cache.size_bytes == 300
     del each, other
     gc.collect()
@@ -167,20 +185,46 @@ def test_graph_keeps_the_orders_that_it_reads(cache: GraphCache, network: SwinIR
     runs_recorded(1)
     runs_recorded(1)
     window_orders.cache_clear()
-    assert any(kept is orders for _, kept in cache._graphs.values())
+    assert any(kept is orders for _, (kept, _) in cache._graphs.values())
     window_orders.cache_clear()
+
+
+def test_graph_keeps_what_its_pass_reads_and_not_the_pass(cache: GraphCache, network: SwinIR) -> None:
+    class Read:
+        pass
+
+    read = Read()
+    kept, tiles = weakref.ref(read), draw(1)
+    for _ in range(2):
+        cache.run(network, tiles, double, read)
+    del read
+    gc.collect()
+    assert kept() is not None
+    cache.clear()
+    gc.collect()
+    assert kept() is None
+
+
+def test_bytes_and_words_of_one_shape_have_their_own_graphs(
+    cache: GraphCache, network: SwinIR, recorder: Recorder
+) -> None:
+    for _ in range(2):
+        for tiles in (draw(1), draw(1).to(torch.uint16)):
+            levels = cache.run(network, tiles, lambda given: PassOutput(given.clone(), torch.zeros(1, 6))).levels
+            assert levels.dtype == tiles.dtype
+    assert recorder.recorded == [1, 1]
 
 
 def test_graph_whose_orders_were_replaced_while_recording_is_not_used(network: SwinIR) -> None:
     recorder = Recorder()
 
-    def record(forward: Forward, images: Tensor) -> RecordedPass:
+    def record(run_pass: TilePass, tiles: Tensor) -> RecordedPass:
         window_orders.cache_clear()
-        return recorder(forward, images)
+        return recorder(run_pass, tiles)
 
     cache = GraphCache(350, record)
     for _ in range(3):
-        cache.run(network, torch.ones(1, 3, 8, 8), double)
+        cache.run(network, draw(1), double)
     assert recorder.recorded == [1]
     assert cache.size_bytes == 0
 
@@ -191,7 +235,6 @@ def test_engine_runs_8_bits_by_graphs_and_reruns_without(
     install_small(tmp_path, "small_x2")
     engine = TorchEngine(tmp_path, "cpu", threads=1)
     expected = engine.restore(draw_tiles(2, 16, 16), "small_x2").tiles
-    monkeypatch.setattr(RecordedPass, "run", lambda graph, images: graph._forward(images))
     engine.graphs = GraphCache(1000, recorder)
     engine.precision = torch.bfloat16  # reruns and 16 bits differ from it: they are in float32
     caplog.set_level(logging.WARNING)
@@ -204,7 +247,7 @@ def test_engine_runs_8_bits_by_graphs_and_reruns_without(
     assert recorder.recorded == [1, 2]
     assert np.abs(restored.astype(int) - expected).max() <= 3
     engine.restore((draw_tiles(2, 16, 16).astype(np.uint16) * 257).astype(np.uint16), "small_x2")
-    monkeypatch.setattr(RecordedPass, "run", lambda graph, images: graph._forward(images) * float("nan"))
+    monkeypatch.setattr(RecordedPass, "run", lambda graph, tiles: mark(graph._run_pass(tiles)))
     assert np.array_equal(engine.restore(draw_tiles(2, 16, 16), "small_x2").tiles, expected), "run again in float32"
     assert engine.counters.reruns == 2
     engine.networks.free_memory()
