@@ -75,37 +75,36 @@ class CompiledEngine(Engine):
         images = tiles.astype(np.float32)
         images /= np.float32(65535 if has_16_bits else 255)
         network_input = images if row.channels == 3 else _luminance(images)
-        restored = self._run_finite(network, row, network_input, checks, in_float32=has_16_bits)
+        restored = network.forward(network_input, in_float32=has_16_bits)
+        # What follows keeps NaN and infinity, so the values are searched for them while they are rounded.
+        for index in self._finish(row, restored, images, network_input, out, checks):
+            self.counters.add(reruns=1)
+            log.warning("a tile of %s was not finite: running it again in float32", row.name)
+            one = slice(index, index + 1)
+            restored = network.forward(network_input[one], in_float32=True)
+            if self._finish(row, restored, images[one], network_input[one], out[one], checks[one]):
+                raise NotFiniteError(f"{row.name} returned values that are not finite for a tile, also in float32")
+            checks[index, FIELDS.index("rerun")] = 1
+
+    @np.errstate(invalid="ignore", over="ignore")  # of tiles that are not finite
+    def _finish(
+        self, row: Variant, restored: Floats, images: Floats, network_input: Floats, out: Tiles, checks: Rows
+    ) -> list[int]:
+        """Apply the rules, round to ``out`` and fill in ``checks``; return the numbers of tiles that are not finite."""
         if row.channels == 1:  # keep the (enlarged) colour and replace its luminance
             restored = enlarge(images, row.scale) + (restored - enlarge(network_input, row.scale))
         keep_corners(restored, images)
         c_library = self._library, self._threads
         blend(*c_library, restored, images, neutral_weights(images), to_grey=True)
         blend(*c_library, restored, images, flat_weights(images, min(row.halo, FLAT_REACH_PX)))
-
+        has_16_bits = out.dtype == np.uint16
         levels: Tiles = np.empty(restored.shape, np.uint8) if has_16_bits else out
-        ranges = round_tiles(*c_library, restored, out if has_16_bits else None, levels)
-        checks[:, FIELDS.index("lowest")], checks[:, FIELDS.index("highest")] = ranges.extremes.T
+        ranges = round_tiles(*c_library, restored, levels, out if has_16_bits else None)
+        lowest, highest = (ranges.extremes * np.float32(255)).T
+        checks[:, FIELDS.index("lowest")], checks[:, FIELDS.index("highest")] = lowest, highest
         checks[:, FIELDS.index("clamped")] = ranges.clamped
         checks[:, FIELDS.index("back_error")] = measure_back_errors(*c_library, levels, images)
-
-    def _run_finite(
-        self, network: CompiledNetwork, row: Variant, images: Floats, checks: Rows, *, in_float32: bool
-    ) -> Floats:
-        """Return the network's output. Tiles that are not finite run again in float32, which ``checks`` gets."""
-        restored = network.forward(images, in_float32=in_float32)
-        for index in self._find_not_finite(restored):
-            self.counters.add(reruns=1)
-            log.warning("a tile of %s was not finite: running it again in float32", row.name)
-            rerun = network.forward(images[index : index + 1], in_float32=True)
-            if self._find_not_finite(rerun):
-                raise NotFiniteError(f"{row.name} returned values that are not finite for a tile, also in float32")
-            restored[index], checks[index, FIELDS.index("rerun")] = rerun[0], 1
-        return restored
-
-    def _find_not_finite(self, tiles: Floats) -> list[int]:
-        ranges = round_tiles(self._library, self._threads, tiles)
-        return [int(index) for index in np.flatnonzero(~np.isfinite(ranges.extremes).all(axis=1))]
+        return ranges.find_not_finite()
 
 
 def _luminance(images: Floats) -> Floats:

@@ -24,9 +24,13 @@ class TileRanges(NamedTuple):
     """What the values of tiles span."""
 
     extremes: Floats
-    """[N, 2]: the smallest and largest value; both NaN if the tile has a NaN."""
+    """[N, 2]: the smallest and largest value, in the range of the tiles; both NaN if the tile has a NaN."""
     clamped: npt.NDArray[np.float64]
-    """[N]: share of values outside 0..255 by more than 0.5."""
+    """[N]: share of values that in levels are outside 0..255 by more than 0.5."""
+
+    def find_not_finite(self) -> list[int]:
+        """Return the numbers of the tiles that have a NaN or infinity."""
+        return [int(index) for index in np.flatnonzero(~np.isfinite(self.extremes).all(axis=1))]
 
 
 class _FilterStruct(ctypes.Structure):
@@ -66,27 +70,20 @@ class ShrinkFilter:
 _filter = functools.lru_cache(maxsize=16)(ShrinkFilter)
 
 
-def round_tiles(
-    library: Any,
-    threads: int,
-    tiles: Floats,
-    out: Tiles | None = None,
-    levels: Tiles | None = None,
-) -> TileRanges:
-    """Return the ranges of ``tiles``: of the values themselves, or in levels of 255 if ``levels`` is given.
+def round_tiles(library: Any, threads: int, tiles: Floats, levels: Tiles, deep: Tiles | None = None) -> TileRanges:
+    """Clamp tiles in 0..1 and round them to ``levels``, uint8, and ``deep``, uint16. Return what their values span.
 
-    ``levels`` gets the tiles in 0..1 clamped and rounded to uint8, ``out`` the same in uint16. Raises MemoryError.
+    Reads each value once. Values that are not finite are undefined in ``levels`` and ``deep``. Raises MemoryError.
     """
     count = len(tiles)
     extremes, outside = np.empty((count, 2), np.float32), np.empty(count, np.int64)
     _check(
-        library.scan_tiles(
+        library.round_tiles(
             tiles.ctypes.data,
             count,
             tiles[0].size,
-            1.0 if levels is None else 255.0,
-            None if levels is None else levels.ctypes.data,
-            None if out is None else out.ctypes.data,
+            levels.ctypes.data,
+            None if deep is None else deep.ctypes.data,
             extremes.ctypes.data,
             outside.ctypes.data,
             threads,
@@ -146,14 +143,14 @@ def measure_tile_error(library: Any) -> float:
     images = random.random((2, 6, 10, 3), np.float32)
     tiles = (images.repeat(2, 1).repeat(2, 2) * np.float32(1.5) - np.float32(0.25)).astype(np.float32)
     levels, deep = np.empty(tiles.shape, np.uint8), np.empty(tiles.shape, np.uint16)
-    ranges = round_tiles(library, 2, tiles, deep, levels)
+    ranges = round_tiles(library, 2, tiles, levels, deep)
     inner = tiles.clip(0, 1)
     wrong = (levels != np.rint(inner * np.float32(255))).sum() + (deep != np.rint(inner * np.float32(65535))).sum()
     in_levels = (tiles * np.float32(255)).reshape(2, -1)
     errors = [
         float(wrong),
-        np.abs(ranges.extremes[:, 0] / in_levels.min(axis=1) - 1).max(),
-        np.abs(ranges.extremes[:, 1] / in_levels.max(axis=1) - 1).max(),
+        np.abs(ranges.extremes[:, 0] / tiles.min(axis=(1, 2, 3)) - 1).max(),
+        np.abs(ranges.extremes[:, 1] / tiles.max(axis=(1, 2, 3)) - 1).max(),
         np.abs(ranges.clamped - (np.abs(in_levels - 127.5) > 128).mean(axis=1)).max(),
     ]
     back = ((shrink_in_numpy(levels, (6, 10)) - images * 255.0) ** 2).mean(axis=(1, 2, 3))

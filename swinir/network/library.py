@@ -131,7 +131,7 @@ def load_library() -> ctypes.CDLL:
         "run_swin_block": [pointer, pointer, number, pointer, pointer, pointer, number],
         "run_convolution": [pointer, *[number] * 5, pointer, pointer, pointer, pointer, number],
         "run_layer_norm": [pointer, number, number, pointer, pointer, pointer, number],
-        "scan_tiles": [pointer, number, number, ctypes.c_float, pointer, pointer, pointer, pointer, number],
+        "round_tiles": [pointer, number, number, pointer, pointer, pointer, pointer, number],
         "blend_tile": [pointer, pointer, pointer, number, number, number, number, number],
         "measure_way_back": [pointer, pointer, number, number, number, number, pointer, pointer, pointer, number],
         "has_bfloat16": [],

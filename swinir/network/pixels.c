@@ -1,5 +1,5 @@
-/* The checks and the last steps of restored tiles [N, H, W, 3] on a CPU: extremes, flat and neutral areas, rounding, and the
- * way back. swinir/inference/compiled_tiles.py calls these functions and checks their arguments.
+/* The last steps of restored tiles [N, H, W, 3] on a CPU: flat and neutral areas, rounding, and what the values span.
+ * swinir/inference/compiled_tiles.py calls these functions and checks their arguments.
  */
 #include "threads.h"
 #include "vectors.h"
@@ -17,11 +17,10 @@ typedef struct {
 typedef struct {
     const float *values;
     int64_t tile_floats, steps;
-    float factor;
-    uint8_t *bytes;   /* NULL: only the extremes */
-    uint16_t *words;  /* NULL: none */
+    uint8_t *bytes;
+    uint16_t *words; /* NULL: none */
     Range *ranges;    /* [tiles][steps] */
-} Scan;
+} Rounding;
 
 static inline vec smaller(vec a, vec b) { return choose(a < b, a, b); }
 
@@ -30,8 +29,8 @@ static inline ivec round_vec(vec v) { return (ivec)(v + 12582912.0f) - (ivec)all
 
 static inline vec clamp_vec(vec v, float highest) { return smaller(larger(v, all(0)), all(highest)); }
 
-static void scan_part(void *work, int64_t index, float *scratch) {
-    const Scan *s = work;
+static void round_part(void *work, int64_t index, float *scratch) {
+    const Rounding *s = work;
     int64_t start = index % s->steps * FLOATS_PER_STEP, count = s->tile_floats - start;
     int64_t offset = index / s->steps * s->tile_floats + start;
     if (count > FLOATS_PER_STEP) count = FLOATS_PER_STEP;
@@ -46,20 +45,17 @@ static void scan_part(void *work, int64_t index, float *scratch) {
             for (int64_t k = 0; k < VECTOR_WIDTH; k++) tail[k] = at[k < rest ? k : rest - 1];
             at = tail;
         }
-        vec raw = load(at), v = raw * s->factor;
-        invalid |= v != v;
-        low = smaller(v, low);
-        high = larger(v, high);
+        vec raw = load(at), v = raw * 255.0f;
+        invalid |= raw != raw;
+        low = smaller(raw, low);
+        high = larger(raw, high);
         used = positions < (int32_t)rest;
         outside -= ((v < all(-0.5f)) | (v > all(255.5f))) & used;
-        if (s->bytes) {
-            ivec levels = round_vec(clamp_vec(v, 255.0f));
-            bytes narrow = __builtin_convertvector(levels, bytes);
-            memcpy(s->bytes + offset + i, &narrow, rest == VECTOR_WIDTH ? VECTOR_WIDTH : rest);
-        }
+        bytes levels = __builtin_convertvector(round_vec(clamp_vec(v, 255.0f)), bytes);
+        memcpy(s->bytes + offset + i, &levels, rest == VECTOR_WIDTH ? VECTOR_WIDTH : rest);
         if (s->words) {
-            ivec levels = round_vec(clamp_vec(raw * 65535.0f, 65535.0f));
-            for (int64_t k = 0; k < rest; k++) s->words[offset + i + k] = levels[k];
+            ivec deep = round_vec(clamp_vec(raw * 65535.0f, 65535.0f));
+            for (int64_t k = 0; k < rest; k++) s->words[offset + i + k] = deep[k];
         }
     }
     Range *range = s->ranges + index;
@@ -73,15 +69,15 @@ static void scan_part(void *work, int64_t index, float *scratch) {
         if (invalid[k]) range->low = range->high = NAN;
 }
 
-/* Multiply values [tiles, tile_floats] by `factor`; write them rounded to `bytes` (clamped to 0..255) and, times 65535 instead,
- * to `words`, and for each tile its extremes (NaN if it has a NaN) and how many values are outside. Returns 1 without memory. */
-int scan_tiles(const float *values, int64_t tiles, int64_t tile_floats, float factor, uint8_t *bytes, uint16_t *words,
-               float *extremes, int64_t *outside, int64_t threads) {
+/* Write values [tiles, tile_floats] times 255, clamped and rounded, to `bytes` and, times 65535 instead, to `words`. Write for each
+ * tile its extremes (both NaN if it has a NaN) and how many values are outside. Returns 1 without memory. */
+int round_tiles(const float *values, int64_t tiles, int64_t tile_floats, uint8_t *bytes, uint16_t *words, float *extremes,
+                int64_t *outside, int64_t threads) {
     int64_t steps = (tile_floats + FLOATS_PER_STEP - 1) / FLOATS_PER_STEP;
     Range *ranges = malloc(tiles * steps * sizeof(Range));
     if (!ranges) return 1;
-    Scan scan = {values, tile_floats, steps, factor, bytes, words, ranges};
-    int failed = run_loop(scan_part, &scan, tiles * steps, 0, threads);
+    Rounding rounding = {values, tile_floats, steps, bytes, words, ranges};
+    int failed = run_loop(round_part, &rounding, tiles * steps, 0, threads);
     for (int64_t t = 0; t < tiles; t++) {
         float low = INFINITY, high = -INFINITY;
         outside[t] = 0;

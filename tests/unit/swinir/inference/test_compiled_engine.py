@@ -152,6 +152,33 @@ def test_tile_that_is_not_finite_is_run_again_in_float32(
     assert engine.counters.reruns == 1
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("at", [(0, 0), (40, 40), (60, 60), (127, 127)], ids=["corner", "flat", "ramp", "edge"])
+def test_no_rule_hides_a_value_that_is_not_finite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: tuple[int, int], channels: int, value: float
+) -> None:
+    """Flat and neutral areas and corners have colours that do not come from the network."""
+    install_small(tmp_path, "small", in_chans=channels, upscale=2, upsampler="pixelshuffledirect")
+    engine = create(tmp_path)
+    tiles = np.full((2, 64, 64, 3), 90, np.uint8)
+    tiles[:, 56:, 56:] = (200, 30, 30)
+    forward = CompiledNetwork.forward
+
+    def run(network: CompiledNetwork, images: Any, *, in_float32: bool = False) -> Any:
+        output = forward(network, images, in_float32=in_float32)
+        if not in_float32:
+            output[1, *at, 0] = value
+        return output
+
+    expected = engine.restore(tiles, "small")
+    monkeypatch.setattr(CompiledNetwork, "forward", run)
+    restored = engine.restore(tiles, "small")
+    assert restored.checks[:, FIELDS.index("rerun")].tolist() == [0, 1]
+    assert np.array_equal(restored.tiles, expected.tiles)
+    assert np.array_equal(restored.checks[:, 1:], expected.checks[:, 1:])
+
+
 def test_tile_not_finite_twice_is_an_error(engine: CompiledEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, iter([np.nan, np.inf]))
     with pytest.raises(NotFiniteError, match="small_x2 returned values that are not finite for a tile"):

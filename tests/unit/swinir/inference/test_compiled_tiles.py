@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swinir.inference.compiled_tiles import measure_back_errors, shrink_in_numpy
+from swinir.inference.compiled_tiles import measure_back_errors, round_tiles, shrink_in_numpy
 from testing.compiled_library import compile_with, forget_library
 
 # Vectors as this processor has them, as AVX2 has them, and in plain C without any instruction named.
@@ -44,3 +44,45 @@ def test_way_back_of_equal_pixels_is_zero(c_library: Any) -> None:
     images = np.full((1, 20, 30, 3), 200 / 255, np.float32)
     levels = np.full((1, 80, 120, 3), 200, np.uint8)
     assert measure_back_errors(c_library, 1, levels, images) == pytest.approx(0, abs=1e-9)
+
+
+def draw_values(*shape: int) -> Any:
+    """Return values in and around 0..1 with ties of 8 and 16 bits, huge ones and both zeros."""
+    random = np.random.default_rng(0)
+    values = random.normal(0.5, 0.6, shape).astype(np.float32)
+    special = np.array(
+        [0, -0.0, 1, 0.5 / 255, 1.5 / 255, 254.5 / 255, 255.5 / 255, -0.5 / 255, 2.5 / 65535, 1e30, -1e30]
+    )
+    at = random.integers(0, values.size, values.size // 4)
+    values.flat[at] = random.choice(special, len(at))
+    return values
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 3), (2, 5, 7, 3), (3, 31, 33, 3), (2, 150, 149, 3)], ids=str)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_rounding_and_ranges_are_those_of_numpy(c_library: Any, bits: int, shape: tuple[int, ...]) -> None:
+    tiles = draw_values(*shape)
+    levels, deep = np.empty(shape, np.uint8), np.empty(shape, np.uint16)
+    ranges = round_tiles(c_library, 2, tiles, levels, deep if bits == 16 else None)
+    in_levels = tiles * np.float32(255)
+    assert (levels == np.rint(in_levels.clip(0, 255))).all()
+    if bits == 16:
+        assert (deep == np.rint((tiles * np.float32(65535)).clip(0, 65535))).all()
+    assert (ranges.extremes == np.stack([tiles.min(axis=(1, 2, 3)), tiles.max(axis=(1, 2, 3))], axis=1)).all()
+    outside = (in_levels < -0.5) | (in_levels > 255.5)
+    assert ranges.clamped == pytest.approx(outside.mean(axis=(1, 2, 3)), abs=1e-12)
+    assert ranges.find_not_finite() == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_each_value_that_is_not_finite_is_found(c_library: Any, value: float) -> None:
+    shape = (3, 5, 7, 3)
+    levels = np.empty(shape, np.uint8)
+    for at in range(5 * 7 * 3):
+        tiles = draw_values(*shape)
+        tiles[1].flat[at] = value
+        assert round_tiles(c_library, 2, tiles, levels).find_not_finite() == [1]
+    for at in (0, 65_535, 65_536, 150 * 150 * 3 - 1):  # at the ends of the steps
+        tiles = draw_values(2, 150, 150, 3)
+        tiles[0].flat[at] = value
+        assert round_tiles(c_library, 2, tiles, np.empty(tiles.shape, np.uint8)).find_not_finite() == [0]
