@@ -54,6 +54,13 @@ class _Connection:
     def __init__(self, channel: grpc.Channel) -> None:
         self.channel = channel
         self.stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        # Triton's method takes a stream of requests. Called as one that takes a single request, which looks the same on
+        # the wire, gRPC starts no thread that sends it.
+        self.stream_infer = channel.unary_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            request_serializer=service_pb2.ModelInferRequest.SerializeToString,
+            response_deserializer=service_pb2.ModelStreamInferResponse.FromString,
+        )
 
 
 class TritonClient:
@@ -139,8 +146,7 @@ class TritonClient:
         """Yield each band with the size (rows, columns) of the whole output."""
         metadata = [STATUS_HEADER, *([(MODEL_KEY_HEADER, key)] if key else []), *trace_metadata()]
         with _closed_channel_as_unavailable():
-            stub = self._connection.stub
-            call = stub.ModelStreamInfer(iter([request]), metadata=metadata, timeout=_remaining_s(deadline))
+            call = self._connection.stream_infer(request, metadata=metadata, timeout=_remaining_s(deadline))
         error_message, is_complete = "", False
         try:
             with cancel_token.on_cancel(call.cancel):
