@@ -15,7 +15,7 @@ import numpy as np
 
 from swinir.network.packing import Floats, PackedBlock, pack_convolution, pad, reorder_outputs
 from swinir.network.shapes import RGB_MEAN, shuffle_factors
-from swinir.network.window_order import Index, order_windows
+from swinir.network.window_order import Index, order_image
 
 Weights = Mapping[str, Floats]
 
@@ -65,17 +65,20 @@ class PackedConvolution:
         gather: Index | None = None,
         residual: Floats | None = None,
         kept: tuple[int, int] | None = None,
+        out: Floats | None = None,
     ) -> Floats:
         """Return [B, H', W', C'] for the pixels of ``images``; ``size`` is (B, H, W) of the input.
 
         With ``gather`` pixel i of the input is ``images[gather[i]]``. ``residual``, in the order of the result, is
         added to it. ``kept`` is the height and width of the input that is kept; the rest at the right and bottom only
-        counts as neighbours. Raises MemoryError when the buffers cannot be allocated.
+        counts as neighbours. The result goes to ``out``, which may be ``residual``, or to a new array. Raises
+        MemoryError when the buffers cannot be allocated.
         """
         batch, height, width = size[0], size[1] * self._upsample, size[2] * self._upsample
         kept_height, kept_width = (side * self._upsample for side in kept or size[1:])
         channels = self._outputs // self._shuffle**2
-        out = np.empty((batch, kept_height * self._shuffle, kept_width * self._shuffle, channels), np.float32)
+        shape = (batch, kept_height * self._shuffle, kept_width * self._shuffle, channels)
+        out = np.empty(shape, np.float32) if out is None else out.reshape(shape)
         failed = library.run_convolution(
             ctypes.byref(self._struct),
             batch,
@@ -167,8 +170,7 @@ class CompiledNetwork:
         padded = pad_to_window(images, self._window)
         size = (batch, padded.shape[1], padded.shape[2])
         x = (padded - self._mean) * np.float32(self._range)
-        shallow = self._convolve(self._first, x, size)
-        deep = self._run_body(shallow, size, None if in_float32 else self._halves)
+        deep = self._run_body(x, size, None if in_float32 else self._halves)
         *middle, last = self._last
         for convolution in middle:
             deep = self._convolve(convolution, deep, size)
@@ -178,55 +180,46 @@ class CompiledNetwork:
         return self._convolve(last, deep, size, residual=residual, kept=(height * factor, width * factor))
 
     def _run_body(
-        self, shallow: Floats, size: tuple[int, int, int], halves: Sequence[Sequence[PackedBlock]] | None
+        self, images: Floats, size: tuple[int, int, int], halves: Sequence[Sequence[PackedBlock]] | None
     ) -> Floats:
-        orders = order_windows(*size, self._window)
-        tokens = self._normalise("patch_embed.norm", shallow)
+        """Return the deep features of a network's input plus its shallow ones.
+
+        Two arrays of features exist at a time, because blocks and residuals write over what they read. The shallow
+        features are computed again at the end, which takes less than a hundredth of the time.
+        """
+        orders = order_image(*size, self._window)
+        features = self._convolve(self._first, images, size)
+        self._normalise("patch_embed.norm", features)
         for group, (blocks, ends) in enumerate(self._groups):
-            x, current = tokens, "image"
+            x, out = features, np.empty_like(features)
             for index, block in enumerate(halves[group] if halves else blocks):
-                target = "shifted" if index % 2 else "plain"
-                x = block.run(
-                    self._library,
-                    x.reshape(-1, x.shape[-1]),
-                    orders.gather[current, target],
-                    orders.kinds[target],
-                    self._threads,
-                )
-                current = target
-            tokens = self._connect(ends, x, size, tokens, orders.gather[current, "image"])
-        return self._connect(self._after_body, self._normalise("norm", tokens), size, shallow)
+                order = "shifted" if index % 2 else "plain"
+                gather, kinds = orders.gather["image", order], orders.kinds[order]
+                block.run(self._library, x.reshape(-1, x.shape[-1]), gather, kinds, self._threads, out=out)
+                x = out
+            self._connect(ends, x, size, features)
+            del x, out
+        self._normalise("norm", features)
+        return self._connect(self._after_body, features, size, self._convolve(self._first, images, size))
 
     def _connect(
-        self,
-        convolutions: Sequence[PackedConvolution],
-        x: Floats,
-        size: tuple[int, int, int],
-        residual: Floats,
-        gather: Index | None = None,
+        self, convolutions: Sequence[PackedConvolution], x: Floats, size: tuple[int, int, int], residual: Floats
     ) -> Floats:
+        """Add the result of the convolutions to ``residual`` and return it."""
         for convolution in convolutions[:-1]:
-            x, gather = self._convolve(convolution, x, size, gather=gather), None
-        return self._convolve(convolutions[-1], x, size, gather=gather, residual=residual)
+            x = self._convolve(convolution, x, size)
+        return self._convolve(convolutions[-1], x, size, residual=residual, out=residual)
 
     def _convolve(self, convolution: PackedConvolution, *given: Any, **named: Any) -> Floats:
         return convolution.run(self._library, self._threads, *given, **named)
 
-    def _normalise(self, name: str, tokens: Floats) -> Floats:
+    def _normalise(self, name: str, tokens: Floats) -> None:
         weight, bias = self._norms[name]
-        out = np.empty_like(tokens)
-        dim = tokens.shape[-1]
+        dim, at = tokens.shape[-1], tokens.ctypes.data
         if self._library.run_layer_norm(
-            tokens.ctypes.data,
-            tokens.size // dim,
-            dim,
-            weight.ctypes.data,
-            bias.ctypes.data,
-            out.ctypes.data,
-            self._threads,
+            at, tokens.size // dim, dim, weight.ctypes.data, bias.ctypes.data, at, self._threads
         ):
             raise MemoryError("not enough memory for the rows of a layer norm")
-        return out
 
     def _pack(self, name: str, *, is_last: bool = False, **options: Any) -> PackedConvolution:
         weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]

@@ -97,7 +97,7 @@ static void convolve_rows(void *work, int64_t index, float *scratch) {
 }
 
 /* Run a convolution over `batch` images of height x width pixels, counted after the upsampling; keeps out_height x out_width
- * of them. Returns 0, or 1 when memory ran out. `out` must not overlap `source`. */
+ * of them. Returns 0, or 1 when memory ran out. `out` must not overlap `source`, but may be `residual`. */
 int run_convolution(const Convolution *layer, int64_t batch, int64_t height, int64_t width, int64_t out_height,
                     int64_t out_width, const float *source, const int64_t *gather, const float *residual, float *out,
                     int64_t threads) {
@@ -124,7 +124,7 @@ static void normalise_rows(void *work, int64_t index, float *scratch) {
     }
 }
 
-/* Run a layer norm over [rows, dim]; its weight and bias are padded to PANEL. Returns 0, or 1 when memory ran out. */
+/* Run a layer norm over [rows, dim]; its weight and bias are padded to PANEL, and `out` may be `source`. Returns 0, or 1 when memory ran out. */
 int run_layer_norm(const float *source, int64_t rows, int64_t dim, const float *weight, const float *bias, float *out,
                    int64_t threads) {
     Norm norm = {source, weight, bias, out, rows, dim};

@@ -31,6 +31,7 @@ typedef struct {
     float *out;
     int64_t next; /* first window that no thread has taken */
     int failed;
+    const int64_t *scatter; /* place of each token's result; NULL: in order */
 } Work;
 
 /* Softmax of each row without the division; returns 1 / sum of each row. */
@@ -118,8 +119,8 @@ static void run_window(const Work *work, int64_t window, const Scratch *s) {
 #endif
         run_in_floats(b, kind->bias, s);
 
-    float *out = work->out + window * n * dim;
-    for (int64_t j = 0; j < n; j++) memcpy(out + j * dim, s->x + j * pitch, dim * sizeof(float));
+    for (int64_t j = window * n; j < (window + 1) * n; j++)
+        memcpy(work->out + (work->scatter ? work->scatter[j] : j) * dim, s->x + (j - window * n) * pitch, dim * sizeof(float));
 }
 
 static void *run_thread(void *argument) {
@@ -149,11 +150,11 @@ static void *run_thread(void *argument) {
 }
 
 /* Run the block over all windows; returns 0, or 1 when memory ran out or this library has no bfloat16. `tokens` and `out`
- * must not overlap. */
+ * must not overlap, unless `gather` is also `scatter`: a window is read before its result is written. */
 int run_swin_block(const Block *block, const Kind *kinds, int64_t kind_count, const float *tokens, const int64_t *gather,
-                   float *out, int64_t threads) {
+                   const int64_t *scatter, float *out, int64_t threads) {
     if (block->in_bfloat16 && !HAS_BFLOAT16) return 1;
-    Work work = {block, kinds, kind_count, kinds[kind_count - 1].end, tokens, gather, out, 0, 0};
+    Work work = {block, kinds, kind_count, kinds[kind_count - 1].end, tokens, gather, out, 0, 0, scatter};
     pthread_t others[MAX_THREADS];
     int64_t started = 0;
     if (threads > MAX_THREADS) threads = MAX_THREADS;

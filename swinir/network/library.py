@@ -128,7 +128,7 @@ def load_library() -> ctypes.CDLL:
     library = ctypes.CDLL(str(library_path()))
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     arguments = {
-        "run_swin_block": [pointer, pointer, number, pointer, pointer, pointer, number],
+        "run_swin_block": [pointer, pointer, number, pointer, pointer, pointer, pointer, number],
         "run_convolution": [pointer, *[number] * 5, pointer, pointer, pointer, pointer, number],
         "run_layer_norm": [pointer, number, number, pointer, pointer, pointer, number],
         "round_tiles": [pointer, number, number, pointer, pointer, pointer, pointer, number],

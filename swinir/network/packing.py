@@ -108,15 +108,24 @@ class PackedBlock:
         return sum(array.nbytes for array in (*self._arrays.values(), *self._biases.values()))
 
     def run(
-        self, library: Any, tokens: Floats, gather: Index, kinds: Sequence[tuple[int, int, int]], threads: int
+        self,
+        library: Any,
+        tokens: Floats,
+        gather: Index,
+        kinds: Sequence[tuple[int, int, int]],
+        threads: int,
+        *,
+        out: Floats | None = None,
     ) -> Floats:
-        """Gather float32 tokens [B*H*W, C] into this block's window order and run the block.
+        """Gather float32 tokens [B*H*W, C] into this block's window order, run the block and return its result.
 
-        ``kinds`` lists (kind of window, first token, end token) in that order. Raises MemoryError when the buffers of a
-        window cannot be allocated.
+        ``kinds`` lists (kind of window, first token, end token) in that order. The result is a new array in window
+        order, or ``out``, which gets it in the order of ``tokens`` and may share their memory. Raises MemoryError when
+        the buffers of a window cannot be allocated.
         """
         tokens = np.ascontiguousarray(tokens)
-        out = np.empty_like(tokens)
+        scatter = None if out is None else gather
+        out = np.empty_like(tokens) if out is None else out
         area = self._window_tokens
         rows = [_Kind(a // area, b // area, self._biases[kind].ctypes.data) for kind, a, b in kinds]
         failed = library.run_swin_block(
@@ -125,6 +134,7 @@ class PackedBlock:
             len(rows),
             tokens.ctypes.data,
             gather.ctypes.data,
+            None if scatter is None else scatter.ctypes.data,
             out.ctypes.data,
             threads,
         )

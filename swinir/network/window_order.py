@@ -28,21 +28,29 @@ class TokenOrders(NamedTuple):
     """Order -> (kind of window, first token, end token) for each kind."""
 
 
-@functools.lru_cache(maxsize=16)  # a service sees few tile shapes; an entry of a 256x256 tile is 3 MB
-def order_windows(batch: int, height: int, width: int, window: int) -> TokenOrders:
-    """Return the orders of [B, H, W] tokens; H and W are multiples of the window."""
+@functools.lru_cache(maxsize=16)  # a service sees few tile shapes; an entry of a 256x256 tile is 1 MB
+def order_image(batch: int, height: int, width: int, window: int) -> TokenOrders:
+    """Return the orders to which [B, H, W] tokens of an image are gathered; H and W are multiples of the window."""
     plain, plain_kinds = _order(batch, height, width, window, shift=0)
     shifted, shifted_kinds = _order(batch, height, width, window, shift=window // 2)
+    gather = {("image", "plain"): plain, ("image", "shifted"): shifted}
+    return TokenOrders(gather, {"plain": plain_kinds, "shifted": shifted_kinds})
+
+
+@functools.lru_cache(maxsize=16)  # an entry of a 256x256 tile is 2 MB more than that of `order_image`
+def order_windows(batch: int, height: int, width: int, window: int) -> TokenOrders:
+    """Return the orders of [B, H, W] tokens; H and W are multiples of the window."""
+    orders = order_image(batch, height, width, window)
+    plain, shifted = orders.gather["image", "plain"], orders.gather["image", "shifted"]
     inverse_plain, inverse_shifted = _invert(plain), _invert(shifted)
     gather = {
-        ("image", "plain"): plain,
-        ("image", "shifted"): shifted,
+        **orders.gather,
         ("plain", "shifted"): inverse_plain[shifted],
         ("shifted", "plain"): inverse_shifted[plain],
         ("plain", "image"): inverse_plain,
         ("shifted", "image"): inverse_shifted,
     }
-    return TokenOrders(gather, {"plain": plain_kinds, "shifted": shifted_kinds})
+    return orders._replace(gather=gather)
 
 
 def _invert(order: Index) -> Index:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -131,15 +132,32 @@ def test_size_is_that_of_the_packed_weights() -> None:
     assert weights_bytes < build(SMALL).size_bytes < 8 * weights_bytes  # rows of 12 channels are padded to 16
 
 
+def test_pass_holds_two_arrays_of_features() -> None:
+    network, images = (
+        build({**SMALL, "embed_dim": 48, "depths": [2, 2], "num_heads": [4, 4], "upscale": 1}),
+        draw(1, 64, 64, 3),
+    )
+    network.forward(images)  # keeps the orders of this shape
+    tracemalloc.start()
+    try:
+        network.forward(images)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    features_bytes = images.nbytes // 3 * 48
+    assert peak_bytes < 2 * features_bytes + 4 * images.nbytes
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
+        ("fused_block.c", ("work->scatter ? work->scatter[j] : j", "j")),
         ("convolution.c", ("(x + 1 - reach)", "(x + 2 - reach)")),
         ("convolution.c", ("sums[i] * l->slope", "sums[i]")),
         ("convolution.c", ("y / u", "y")),
         ("vectors.h", ("1e-5f", "1e-2f")),
     ],
-    ids=["neighbours", "leaky ReLU", "upsampling", "layer norm"],
+    ids=["order", "neighbours", "leaky ReLU", "upsampling", "layer norm"],
 )
 def test_wrong_layer_is_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any, name: str, change: tuple[str, str]
