@@ -5,8 +5,9 @@
 
 All run the same network. In each round 1, 4, 8 and 16 clients send images of 64 x 64 to each server in turn, for
 `--seconds`; the whole run takes 5 minutes. The other servers are idle meanwhile. "A slot each" is ours with
-`small_jobs_per_slot` 1. The network alone, in the same rounds, restores one image after the other. Prints a table and
-writes benchmarks/results/throughput.json for `benchmarks.goals`.
+`small_jobs_per_slot` 1. The network alone, in the same rounds, restores one image after the other. Prints two tables,
+the second with the CPU time per image of all processes of a server, which compares on a busy machine too. Writes
+benchmarks/results/throughput.json for `benchmarks.goals`.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import psutil
 import torch
 
 from benchmarks.flask_peer import Upscaler
@@ -53,8 +56,14 @@ _BOUNDARY = "boundary-of-the-benchmark"
 class MeasuredServer:
     """A server and how an image is sent to it."""
 
-    def __init__(self, port: int, path: str, headers: dict[str, str], *, is_form: bool) -> None:
+    def __init__(self, pid: int, port: int, path: str, headers: dict[str, str], *, is_form: bool) -> None:
         self.port, self._path, self._headers, self._is_form = port, path, headers, is_form
+        self._process = psutil.Process(pid)
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds of its processes so far, Triton and its models included."""
+        times = [each.cpu_times() for each in (self._process, *self._process.children(recursive=True))]
+        return sum(each.user + each.system for each in times)
 
     def send(self, connection: http.client.HTTPConnection, image: bytes) -> None:
         """Send an image and read its result. Raises RuntimeError for any other response."""
@@ -107,7 +116,7 @@ def serving_peer(module: str) -> Iterator[MeasuredServer]:
         [sys.executable, "-m", module, str(port)], stderr=subprocess.DEVNULL, start_new_session=True
     )
     target, image, began = (
-        MeasuredServer(port, "/upscale", {}, is_form=True),
+        MeasuredServer(process.pid, port, "/upscale", {}, is_form=True),
         encode_png(draw_photo(8, 8)),
         time.monotonic(),
     )
@@ -135,18 +144,35 @@ def serving_ours(folder: Path, **variables: str) -> Iterator[MeasuredServer]:
     stack = start_stack(folder, **SETTINGS, **variables)
     try:
         port = urlsplit(stack.url).port or 80
-        yield MeasuredServer(port, "/api/v1/upscale", {"X-API-Key": stack.key}, is_form=False)
+        yield MeasuredServer(stack.process.pid, port, "/api/v1/upscale", {"X-API-Key": stack.key}, is_form=False)
     finally:
         stop_stack(stack)
 
 
-def run_network(upscaler: Upscaler, images: list[torch.Tensor], seconds: float) -> float:
-    """Return the images per second of the network alone, one after the other."""
-    count, began = 0, time.monotonic()
+def run_network(upscaler: Upscaler, images: list[torch.Tensor], seconds: float) -> tuple[float, float]:
+    """Return the images per second of the network alone, one after the other, and its CPU seconds per image."""
+    count, began, began_cpu_s = 0, time.monotonic(), time.process_time()
     while time.monotonic() - began < seconds:
         upscaler.run(images[count % len(images)][None])
         count += 1
-    return count / (time.monotonic() - began)
+    return count / (time.monotonic() - began), (time.process_time() - began_cpu_s) / count
+
+
+def make_tables(rows: list[dict[str, Any]], network_cpu_ms: float) -> list[str]:
+    """Return the lines of two tables: speed, and CPU time per image."""
+    names = list(rows[0]["images_per_s"])
+    others = [name for name in names if name != "ours"]
+    speeds, times = [], []
+    for row in rows:
+        mine = row["images_per_s"]["ours"]
+        cells = [str(row["clients"]), f"{mine:.1f}", f"{row['of_network']:.2f}"]
+        cells += [f"{row['images_per_s'][name] / mine:.2f}" for name in others]
+        speeds.append([*cells, *(f"{1e3 * row['p99_s'][name]:.0f}" for name in names)])
+        times.append([str(row["clients"]), *(f"{row['cpu_ms_per_image'][name]:.1f}" for name in names)])
+    header = ["clients", "ours, images/s", "of the network alone", *(f"{name} / ours" for name in others)]
+    lines = table([*header, *(f"p99 {name}, ms" for name in names)], speeds)
+    lines += ["", f"CPU milliseconds per image; the network alone takes {network_cpu_ms:.1f}:", ""]
+    return lines + table(["clients", *names], times)
 
 
 def main() -> None:
@@ -161,7 +187,8 @@ def main() -> None:
     uploads, tensors = [encode_png(each) for each in pixels], [torch.from_numpy(each) for each in pixels]
     rates: dict[tuple[str, int], list[float]] = {}
     waits: dict[tuple[str, int], list[float]] = {}
-    alone: list[float] = []
+    cpu_ms: dict[tuple[str, int], list[float]] = {}
+    alone, alone_cpu_ms = list[float](), list[float]()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         targets = {
@@ -172,38 +199,33 @@ def main() -> None:
         }
         upscaler = Upscaler()
         for number in range(arguments.rounds + 1):
-            speed = run_network(upscaler, tensors, arguments.seconds)
-            alone += [speed] if number else []
+            speed, network_cpu_s = run_network(upscaler, tensors, arguments.seconds)
+            if number:
+                alone.append(speed)
+                alone_cpu_ms.append(1e3 * network_cpu_s)
             for count in CLIENTS:
                 for name, target in targets.items():
-                    began = time.monotonic()
+                    began, began_cpu_s = time.monotonic(), target.cpu_s()
                     spent = run_clients(target, count, uploads, arguments.seconds)
                     if number:  # the first round is a warm-up
                         rates.setdefault((name, count), []).append(len(spent) / (time.monotonic() - began))
                         waits.setdefault((name, count), []).extend(spent)
-    rows, stored = [], []
-    for count in CLIENTS:
-        mine = statistics.median(rates["ours", count])
-        row = [str(count), f"{mine:.1f}", f"{mine / statistics.median(alone):.2f}"]
-        row += [f"{statistics.median(rates[name, count]) / mine:.2f}" for name in targets if name != "ours"]
-        row += [f"{1e3 * float(np.quantile(waits[name, count], 0.99)):.0f}" for name in targets]
-        rows.append(row)
-        stored.append(
-            {
-                "clients": count,
-                "of_network": mine / statistics.median(alone),
-                "images_per_s": {name: statistics.median(rates[name, count]) for name in targets},
-                "p99_s": {name: float(np.quantile(waits[name, count], 0.99)) for name in targets},
-            }
-        )
-    RESULTS.write_text(json.dumps({"machine": machine, "rounds": arguments.rounds, "rows": stored}, indent=1) + "\n")
-    header = [
-        "clients",
-        "ours, images/s",
-        "of the network alone",
-        *(f"{name} / ours" for name in targets if name != "ours"),
+                        spent_cpu_ms = 1e3 * (target.cpu_s() - began_cpu_s)
+                        cpu_ms.setdefault((name, count), []).append(spent_cpu_ms / len(spent))
+    stored = [
+        {
+            "clients": count,
+            "of_network": statistics.median(rates["ours", count]) / statistics.median(alone),
+            "images_per_s": {name: statistics.median(rates[name, count]) for name in targets},
+            "p99_s": {name: float(np.quantile(waits[name, count], 0.99)) for name in targets},
+            "cpu_ms_per_image": {name: statistics.median(cpu_ms[name, count]) for name in targets},
+        }
+        for count in CLIENTS
     ]
-    print("\n".join(table([*header, *(f"p99 {name}, ms" for name in targets)], rows)))
+    network_cpu_ms = statistics.median(alone_cpu_ms)
+    results = {"machine": machine, "rounds": arguments.rounds, "network_cpu_ms": network_cpu_ms, "rows": stored}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print("\n".join(make_tables(stored, network_cpu_ms)))
     quiet = "quiet" if machine["quiet"] else "shared with other work"
     print(f"\n{machine['processor']}, {machine['cores']} cores ({quiet}), {machine['date']}, {machine['commit']}")
 
