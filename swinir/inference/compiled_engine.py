@@ -14,11 +14,11 @@ import numpy as np
 
 from swinir.checks import FIELDS, Rows
 from swinir.inference.bfloat16 import chooses_bfloat16
-from swinir.inference.compiled_tiles import Floats, blend, measure_back_errors, round_tiles
+from swinir.inference.compiled_tiles import Floats, blend, find_flats, find_neutrals, measure_back_errors, round_tiles
 from swinir.inference.cpu_count import count_cpus
 from swinir.inference.engine import CPU_MICRO_BATCH_PIXELS, LUMINANCE, Engine, NotFiniteError, Tiles
 from swinir.inference.network_cache import NetworkCache
-from swinir.inference.pixel_rules import FLAT_REACH_PX, enlarge, flat_weights, keep_corners, neutral_weights
+from swinir.inference.pixel_rules import FLAT_REACH_PX, enlarge, keep_corners
 from swinir.network.compiled_network import CompiledNetwork
 from swinir.settings import MAX_WEIGHTS_BYTES, Precision
 from swinir.weights.arrays import UncoveredError, read_arrays
@@ -95,8 +95,8 @@ class CompiledEngine(Engine):
             restored = enlarge(images, row.scale) + (restored - enlarge(network_input, row.scale))
         keep_corners(restored, images)
         c_library = self._library, self._threads
-        blend(*c_library, restored, images, neutral_weights(images), to_grey=True)
-        blend(*c_library, restored, images, flat_weights(images, min(row.halo, FLAT_REACH_PX)))
+        blend(*c_library, restored, images, find_neutrals(*c_library, images), to_grey=True)
+        blend(*c_library, restored, images, find_flats(*c_library, images, min(row.halo, FLAT_REACH_PX)))
         has_16_bits = out.dtype == np.uint16
         levels: Tiles = np.empty(restored.shape, np.uint8) if has_16_bits else out
         ranges = round_tiles(*c_library, restored, levels, out if has_16_bits else None)

@@ -13,6 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from swinir.inference.engine import LUMINANCE, Tiles
+from swinir.inference.pixel_rules import (
+    EQUAL,
+    NEUTRAL_RAMP_PX,
+    NEUTRAL_REACH_PX,
+    flat_radii,
+    flat_weights,
+    neutral_weights,
+)
 
 Floats = npt.NDArray[np.float32]
 
@@ -92,6 +100,36 @@ def round_tiles(library: Any, threads: int, tiles: Floats, levels: Tiles, deep: 
     return TileRanges(extremes, outside / tiles[0].size)
 
 
+def find_flats(library: Any, threads: int, images: Floats, reach: int) -> Floats | None:
+    """Return `pixel_rules.flat_weights`. Raises MemoryError."""
+    return _find_areas(library, threads, images, -1.0, *flat_radii(reach))
+
+
+def find_neutrals(library: Any, threads: int, images: Floats) -> Floats | None:
+    """Return `pixel_rules.neutral_weights`. Raises MemoryError."""
+    return _find_areas(library, threads, images, EQUAL, NEUTRAL_REACH_PX - NEUTRAL_RAMP_PX, NEUTRAL_RAMP_PX)
+
+
+def _find_areas(library: Any, threads: int, images: Floats, tolerance: float, radius: int, ramp: int) -> Floats | None:
+    count, height, width, _ = images.shape
+    weights, found = np.empty((count, height, width), np.float32), np.empty(count, np.bool_)
+    _check(
+        library.find_areas(
+            images.ctypes.data,
+            count,
+            height,
+            width,
+            tolerance,
+            radius,
+            ramp,
+            weights.ctypes.data,
+            found.ctypes.data,
+            threads,
+        )
+    )
+    return weights if found.any() else None
+
+
 def blend(
     library: Any, threads: int, tiles: Floats, images: Floats, weights: Floats | None, *, to_grey: bool = False
 ) -> None:
@@ -162,6 +200,12 @@ def measure_tile_error(library: Any) -> float:
         blend(library, 2, mixed, images, weights, to_grey=to_grey)
         target = (tiles @ np.array(LUMINANCE))[..., None] if to_grey else images.repeat(2, 1).repeat(2, 2)
         errors.append(np.abs(mixed - (tiles + wide * (target - tiles))).max())
+    images[0, :, :7], images[1, 1:] = 0.25, 0.5  # flat and neutral areas, which end inside
+    for found, expected in (
+        (find_flats(library, 2, images, 3), flat_weights(images, 3)),
+        (find_neutrals(library, 2, images), neutral_weights(images)),
+    ):
+        errors.append(np.inf if found is None or expected is None else np.abs(found - expected).max())
     return float(np.max(errors))
 
 

@@ -25,7 +25,7 @@ from swinir.network.window_order import order_windows
 log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("fused_block.c")
-OTHER_SOURCES = tuple(Path(__file__).with_name(name) for name in ("convolution.c", "pixels.c", "way_back.c"))
+OTHER_SOURCES = tuple(Path(__file__).with_name(name) for name in ("areas.c", "convolution.c", "pixels.c", "way_back.c"))
 HEADERS = tuple(Path(__file__).with_name(name) for name in ("fused_bfloat16.h", "threads.h", "vectors.h"))
 COMPILED = Path(__file__).parent / "compiled"
 # Second choice, in the home folder: the folder of an installed package may be read-only.
@@ -132,6 +132,7 @@ def load_library() -> ctypes.CDLL:
         "run_convolution": [pointer, *[number] * 5, pointer, pointer, pointer, pointer, number],
         "run_layer_norm": [pointer, number, number, pointer, pointer, pointer, number],
         "round_tiles": [pointer, number, number, pointer, pointer, pointer, pointer, number],
+        "find_areas": [pointer, *[number] * 3, ctypes.c_float, number, number, pointer, pointer, number],
         "blend_tile": [pointer, pointer, pointer, number, number, number, number, number],
         "measure_way_back": [pointer, pointer, number, number, number, number, pointer, pointer, pointer, number],
         "has_bfloat16": [],

@@ -110,6 +110,12 @@ def test_enlarging_is_that_of_pytorch(scale: int) -> None:
     assert pixel_rules.enlarge(images, scale) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_corners_are_enlarged_as_images(scale: int) -> None:
+    for block in np.random.default_rng(scale).random((20, 8, 8, 3), np.float32):
+        assert np.array_equal(pixel_rules._enlarge_corner(block, scale), pixel_rules.enlarge(block[None], scale)[0])
+
+
 @pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("sides", [(1, 1), (3, 17), (24, 8)], ids=str)
 def test_way_back_is_that_of_pytorch(sides: tuple[int, int], scale: int) -> None:

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swinir.inference.compiled_tiles import measure_back_errors, round_tiles, shrink_in_numpy
+from swinir.inference.compiled_tiles import (
+    find_flats,
+    find_neutrals,
+    measure_back_errors,
+    round_tiles,
+    shrink_in_numpy,
+)
+from swinir.inference.pixel_rules import flat_weights, neutral_weights
 from testing.compiled_library import compile_with, forget_library
 
 # Vectors as this processor has them, as AVX2 has them, and in plain C without any instruction named.
@@ -86,3 +93,36 @@ def test_each_value_that_is_not_finite_is_found(c_library: Any, value: float) ->
         tiles = draw_values(2, 150, 150, 3)
         tiles[0].flat[at] = value
         assert round_tiles(c_library, 2, tiles, np.empty(tiles.shape, np.uint8)).find_not_finite() == [0]
+
+
+def draw_areas(height: int, width: int) -> Any:
+    """Return images of noise with boxes: constant colours and greys, some that touch the borders, and one of noise."""
+    random = np.random.default_rng(height * 100 + width)
+    images = random.integers(0, 256, (4, height, width, 3)).astype(np.float32) / np.float32(255)
+    images[0, : height * 2 // 3, : width * 3 // 4] = images[0, 0, 0]
+    images[0, height // 3, width // 2, 2] += np.float32(1 / 255)
+    images[1, height // 4 :, width // 4 :] = images[1, height // 4 :, width // 4 :, :1]
+    images[1, -1:, -1:] = (0.5, 0.5, 0.5 + 0.6 / 255)
+    images[2] = images[2, :1, :1]
+    return images
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (1, 40), (2, 3), (33, 17), (64, 64), (90, 131)], ids=str)
+@pytest.mark.parametrize("reach", [0, 1, 3, 9, 24])
+def test_flat_areas_are_those_of_numpy(c_library: Any, reach: int, sides: tuple[int, int]) -> None:
+    images = draw_areas(*sides)
+    assert np.array_equal(find_flats(c_library, 2, images, reach), flat_weights(images, reach))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (1, 40), (2, 3), (33, 17), (64, 64), (90, 131)], ids=str)
+def test_neutral_areas_are_those_of_numpy(c_library: Any, sides: tuple[int, int]) -> None:
+    images = draw_areas(*sides)
+    expected = neutral_weights(images)
+    found = find_neutrals(c_library, 2, images)
+    assert expected is None if found is None else np.array_equal(found, expected)  # type: ignore[arg-type]
+
+
+def test_images_of_noise_have_no_areas(c_library: Any) -> None:
+    images = np.random.default_rng(0).random((2, 60, 70, 3), np.float32)
+    assert find_flats(c_library, 2, images, 24) is None
+    assert find_neutrals(c_library, 2, images) is None

@@ -104,8 +104,9 @@ def test_without_a_library_pytorch_runs(
             ("4 * j % scale / step * pitch + 4 * j / scale * 3", "4 * j % scale / step * pitch + 4 * j / scale"),
         ),
         ("pixels.c", ("raw * 65535.0f", "raw * 65280.0f")),
+        ("areas.c", ("box = 2 * radius + 1", "box = 2 * radius")),
     ],
-    ids=["block", "convolution", "luminance", "range", "way back", "16 bits"],
+    ids=["block", "convolution", "luminance", "range", "way back", "16 bits", "areas"],
 )
 def test_library_that_computes_something_else_is_not_used(
     monkeypatch: pytest.MonkeyPatch,
