@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from preprocessing.depth import to_depth
 from preprocessing.image import Image, Pixels
 from preprocessing.jpeg_history import JpegHistory
+from preprocessing.noise import CELL_PX, NoiseLevels, cut_cells
 
 TILE_PX = 128
 MAX_TILES = 16
@@ -25,8 +25,6 @@ MAX_TILES = 16
 Packed = npt.NDArray[np.uint32]
 Levels = npt.NDArray[np.int32]
 
-# Side of a cell in pixels: the block of a JPEG.
-_CELL_PX = 8
 # Shown through transparent pixels. Unlike white and black, it is rarely the colour of an opaque pixel next to them.
 _BACKGROUND = 128
 
@@ -62,8 +60,6 @@ _MIN_BLOCK_EXCESS, _MIN_BLOCK_DEVIATIONS = 0.08, 5.0
 _MAX_WORN_QUALITY = 80
 # Noise in levels in the smoothest tenth of the cells, and how even it is: texture is rough in places only.
 _MIN_NOISE, _MAX_NOISE_SPREAD = 4.0, 1.25
-# Fewer cells than this say nothing about noise.
-_MIN_NOISE_CELLS = 48
 
 
 class ImageKind(StrEnum):
@@ -91,7 +87,7 @@ def classify(image: Image, jpeg_quality: int | None = None) -> Content:
     signs = _Signs()
     tiles = choose_tiles(image.height, image.width)
     for top, left in tiles:
-        signs.add(_composed(image, top, left), top, left)
+        signs.add(compose_tile(image, top, left), top, left)
     is_whole = len(tiles) == -(-image.height // TILE_PX) * -(-image.width // TILE_PX)
     return _find_pixel_art(signs, is_whole=is_whole) or _find_drawing(signs) or _judge_photo(signs, jpeg_quality)
 
@@ -146,13 +142,13 @@ def _judge_photo(signs: _Signs, jpeg_quality: int | None) -> Content:
         return Content(ImageKind.WORN_PHOTO, "a worn JPEG", evidence)
     if excess >= _MIN_BLOCK_EXCESS and deviations >= _MIN_BLOCK_DEVIATIONS:
         return Content(ImageKind.WORN_PHOTO, "a worn photo", "it has the blocks of strong compression")
-    noise, spread = signs.noise()
+    noise, spread = signs.noise_levels.estimate()
     if noise >= _MIN_NOISE and spread <= _MAX_NOISE_SPREAD:
         return Content(ImageKind.WORN_PHOTO, "a noisy photo", f"noise of about {noise:.0f} levels everywhere")
     return Content(ImageKind.CLEAN_PHOTO, "a clean image", "neither compression blocks nor strong noise")
 
 
-def _composed(image: Image, top: int, left: int) -> Pixels:
+def compose_tile(image: Image, top: int, left: int) -> Pixels:
     """Return a tile [h, w, 3] uint8; colour under transparency, which nobody sees, is replaced."""
     rows, columns = slice(top, top + TILE_PX), slice(left, left + TILE_PX)
     pixels = to_depth(image.pixels[rows, columns], 8)
@@ -163,6 +159,12 @@ def _composed(image: Image, top: int, left: int) -> Pixels:
     return blended.astype(np.uint8)
 
 
+def to_luma(pixels: Pixels) -> Levels:
+    """Return the luminance of a tile [h, w, 3] uint8 in levels, [h, w]."""
+    wide = pixels.astype(np.int32)
+    return np.asarray((77 * wide[..., 0] + 150 * wide[..., 1] + 29 * wide[..., 2] + 128) >> 8)
+
+
 class _BlockLines:
     """How often a step across the line between two columns stands out from the steps on both sides, by line modulo 8.
 
@@ -170,9 +172,9 @@ class _BlockLines:
     """
 
     def __init__(self) -> None:
-        self._shares = np.zeros(_CELL_PX)
-        self._lines = np.zeros(_CELL_PX)
-        self._places = np.zeros(_CELL_PX)
+        self._shares = np.zeros(CELL_PX)
+        self._lines = np.zeros(CELL_PX)
+        self._places = np.zeros(CELL_PX)
 
     def add(self, luma: Levels) -> None:
         """Count the lines of a tile [h, w] that begins on the 8-pixel grid."""
@@ -184,10 +186,10 @@ class _BlockLines:
         places = (np.maximum(around, step[:, 1:-1]) >= _MIN_PEAK).sum(axis=0)
         shares = is_peak.sum(axis=0) / np.maximum(1, places)
         counts = places >= _MIN_LINE_PLACES
-        position = (np.arange(len(shares)) + 2) % _CELL_PX
-        self._shares += np.bincount(position, shares * counts, _CELL_PX)
-        self._lines += np.bincount(position, counts, _CELL_PX)
-        self._places += np.bincount(position, places * counts, _CELL_PX)
+        position = (np.arange(len(shares)) + 2) % CELL_PX
+        self._shares += np.bincount(position, shares * counts, CELL_PX)
+        self._lines += np.bincount(position, counts, CELL_PX)
+        self._places += np.bincount(position, places * counts, CELL_PX)
 
     def excess(self) -> tuple[float, float]:
         """Return the excess on the strongest grid over the strongest other one, and that in standard deviations.
@@ -197,7 +199,7 @@ class _BlockLines:
         """
         shares = self._shares / np.maximum(1, self._lines)
         place = int(shares.argmax())
-        usual = float(max(shares[index] for index in range(_CELL_PX) if (index - place) % 4))
+        usual = float(max(shares[index] for index in range(CELL_PX) if (index - place) % 4))
         deviation = math.sqrt(max(usual * (1 - usual), 1e-9) / max(1.0, float(self._places[place])))
         excess = float(shares[place]) - usual
         return excess, excess / deviation
@@ -229,7 +231,7 @@ class _Signs:
     block_lines: tuple[_BlockLines, _BlockLines] = field(default_factory=lambda: (_BlockLines(), _BlockLines()))
     """Lines between columns, and lines between rows."""
     jpeg_history: JpegHistory = field(default_factory=JpegHistory)
-    noises: list[npt.NDArray[np.float64]] = field(default_factory=list)
+    noise_levels: NoiseLevels = field(default_factory=NoiseLevels)
     _first_lines: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -244,7 +246,7 @@ class _Signs:
         """Measure a tile [h, w, 3] at an offset in the image."""
         wide = pixels.astype(np.int32)
         packed = (wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]).astype(np.uint32)
-        luma = (77 * wide[..., 0] + 150 * wide[..., 1] + 29 * wide[..., 2] + 128) >> 8
+        luma = to_luma(pixels)
         if len(self.colours) <= _MAX_ENLARGED_COLOURS:  # beyond that the number does not matter
             self.colours.update(np.unique(packed).tolist())
         self._add_steps(wide, packed, 0, left)
@@ -253,7 +255,7 @@ class _Signs:
             lines.add(levels)
         self.jpeg_history.add(luma)
         self._add_cells(packed, luma)
-        self._add_noise(luma)
+        self.noise_levels.add(luma)
 
     def _add_steps(self, colours: Levels, packed: Packed, axis: int, offset: int) -> None:
         differs = packed[:, 1:] != packed[:, :-1]
@@ -270,7 +272,7 @@ class _Signs:
         self.blended += int((lone & (before * after >= 0).all(axis=2)).sum())
 
     def _add_cells(self, packed: Packed, luma: Levels) -> None:
-        colours, cells = _cells(packed), _cells(luma)
+        colours, cells = cut_cells(packed), cut_cells(luma)
         if not len(cells):
             return
         low, high = cells.min(axis=1, keepdims=True), cells.max(axis=1, keepdims=True)
@@ -282,14 +284,6 @@ class _Signs:
         self.structured_cells += int(is_structured.sum())
         self.two_tone_cells += int((is_structured & (close > 0.7)).sum())
 
-    def _add_noise(self, luma: Levels) -> None:
-        """Noise of each cell by Immerkaer's operator (1996): a flat or evenly rising cell without noise gives 0."""
-        rows = luma[:-2] - 2 * luma[1:-1] + luma[2:]
-        residue = np.abs(rows[:, :-2] - 2 * rows[:, 1:-1] + rows[:, 2:])
-        level = _cells(luma[1:-1, 1:-1]).mean(axis=1)
-        is_exposed = (level > 16) & (level < 240)  # clipping hides noise
-        self.noises.append(_cells(residue).mean(axis=1)[is_exposed] * (math.sqrt(math.pi / 2) / 6))
-
     def block_excess(self) -> tuple[float, float]:
         """Return by how much peaks are more frequent on an 8-pixel grid, and that in standard deviations.
 
@@ -297,18 +291,3 @@ class _Signs:
         """
         found = [lines.excess() for lines in self.block_lines]
         return min(excess for excess, _ in found), min(deviations for _, deviations in found)
-
-    def noise(self) -> tuple[float, float]:
-        """Return the noise of the smoothest tenth of the cells in levels, and the quartile's as a multiple of it."""
-        cells = np.concatenate(self.noises) if self.noises else np.zeros(0)
-        if len(cells) < _MIN_NOISE_CELLS:
-            return 0.0, math.inf
-        smooth, quartile = (float(value) for value in np.percentile(cells, (10, 25)))
-        return smooth, quartile / smooth if smooth else math.inf
-
-
-def _cells(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return whole cells of an array [h, w] as rows of 64."""
-    height, width = (side // _CELL_PX for side in values.shape)
-    whole = values[: height * _CELL_PX, : width * _CELL_PX]
-    return whole.reshape(height, _CELL_PX, width, _CELL_PX).swapaxes(1, 2).reshape(-1, _CELL_PX * _CELL_PX)

@@ -58,7 +58,8 @@ def serve(**options: Any) -> None:
 @click.option("--lossless", flag_value="1", help="Keep every pixel of WebP exactly; PNG always does.")
 @click.option("--depth", help="Bits per channel of PNG results: 8, 16, or auto, as the input has. Default: auto.")
 @click.option(
-    "--strength", help="How much of the restoration to keep, 0 to 1, if the variant keeps the size. Default: 1."
+    "--strength",
+    help="How much of the restoration to keep, 0 to 1, if the variant keeps the size. Default: auto, by its damage.",
 )
 @click.option("--scale", help="Side of the result / side of the image, such as 1.5; at most that of the variant.")
 @click.option("--width", help="Width of the result in pixels; with --height the result fits inside both.")

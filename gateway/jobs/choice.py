@@ -1,4 +1,4 @@
-"""The choice that `variant=auto` made for an image: what the response says of it, and how the runner makes it."""
+"""The choices that are made by what an image shows: the variant with `variant=auto`, and the strength without one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gateway.jobs.options import UpscaleOptions, UpscaleRequest
+from gateway.jobs.strength import find_strength
 from preprocessing.content import classify
 from preprocessing.formats.jpeg import read_quality
 from preprocessing.image import Image
@@ -33,6 +34,14 @@ def choose_variant(request: UpscaleRequest, image: Image) -> UpscaleRequest:
     if not request.options.must_choose:
         return request
     return request.choose(classify(image, read_quality(request.upload.container)))
+
+
+def choose_strength(request: UpscaleRequest, image: Image) -> UpscaleRequest:
+    """Return the request with its strength chosen by the decoded image; unchanged if it names one or takes none."""
+    options = request.options
+    if not options.must_choose_strength:
+        return request
+    return request.with_strength(find_strength(options.variant.task, image, read_quality(request.upload.container)))
 
 
 def describe_choice(options: UpscaleOptions) -> Choice | None:

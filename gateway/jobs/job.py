@@ -11,6 +11,7 @@ from gateway.cancellation import CancelToken
 from gateway.jobs.options import UpscaleRequest
 from gateway.jobs.phases import PhaseTimer
 from gateway.jobs.queue import QueuePosition
+from gateway.jobs.strength import ChosenStrength
 from swinir.checks import OutputChecks
 
 
@@ -31,6 +32,8 @@ class Result:
     """Checks of the output; None if the backend does not report them."""
     cache: Literal["hit", "miss"] = "miss"
     """Whether the result came from the cache. A "hit" was computed for an earlier request with the same content."""
+    strength: ChosenStrength | None = None
+    """The strength that was chosen for the image; None if the request names one or the variant takes none."""
 
 
 @dataclass(frozen=True)

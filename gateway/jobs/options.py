@@ -26,6 +26,7 @@ from gateway.jobs.output_options import PARAMETERS as OUTPUT_PARAMETERS
 from gateway.jobs.output_options import OutputOptions, parse_flag, parse_output_options
 from gateway.jobs.result_metadata import MetadataChoice, parse_metadata
 from gateway.jobs.result_size import SIZE_PARAMETERS, ResultSize, parse_decimal, parse_size
+from gateway.jobs.strength import ChosenStrength
 from gateway.jobs.transparent_colour import TransparentColour, parse_transparent_colour
 from preprocessing.codec import OutputFormat, Upload, check_output, working_bytes
 from preprocessing.content import Content
@@ -52,6 +53,10 @@ class UpscaleOptions:
     """Changes when the variant's weights are replaced; empty for bundled weights."""
     strength_percent: int = FULL_STRENGTH_PERCENT
     """Share of the network's change that the result keeps, 0 to 100; below 100 only if the variant keeps the size."""
+    chooses_strength: bool = False
+    """Whether the strength follows from the image, because the request names none and the variant keeps the size."""
+    chosen_strength: ChosenStrength | None = None
+    """The strength for the image, once it was chosen; `strength_percent` is then the same."""
     size: ResultSize = field(default_factory=ResultSize)
     """The requested size of the result; the variant's result is shrunk to it."""
     metadata: MetadataChoice = "strip"
@@ -83,6 +88,11 @@ class UpscaleOptions:
         return self.candidates is not None and self.content is None
 
     @property
+    def must_choose_strength(self) -> bool:
+        """Whether the strength is still to be chosen from the decoded image."""
+        return self.chooses_strength and self.chosen_strength is None
+
+    @property
     def variant_name(self) -> str:
         """Name of the variant; "auto" until it is chosen."""
         return AUTO if self.must_choose else self.variant.name
@@ -95,12 +105,17 @@ class UpscaleOptions:
         version = self.candidate_versions[variant.name]
         return replace(self, variant=variant, weights_version=version, content=content)
 
+    def with_strength(self, chosen: ChosenStrength) -> UpscaleOptions:
+        """Return the options with the strength that was chosen for an image."""
+        return replace(self, strength_percent=chosen.percent, chosen_strength=chosen)
+
     def result_filename(self, stem: str, shrunk_to: tuple[int, int] | None = None) -> str:
         """Return the file name of a result, such as photo_compact_x4.png, or photo_compact_x4_800x600.png."""
         variant = self.variant
         scale = f"_x{variant.scale}"
         name = variant.name if variant.name.endswith(scale) else variant.name + scale
-        if self.strength_percent != FULL_STRENGTH_PERCENT:
+        # A chosen one is left out: the name is then known before the image is decoded.
+        if self.strength_percent != FULL_STRENGTH_PERCENT and not self.chooses_strength:
             name += f"_strength{self.strength_percent}"
         if shrunk_to:
             name += f"_{shrunk_to[0]}x{shrunk_to[1]}"
@@ -170,6 +185,10 @@ class UpscaleRequest:
         """Return the request with the variant for an image that shows this."""
         return replace(self, options=self.options.choose(content))
 
+    def with_strength(self, chosen: ChosenStrength) -> UpscaleRequest:
+        """Return the request with the strength that was chosen for its image."""
+        return replace(self, options=self.options.with_strength(chosen))
+
 
 def parse_options(parameters: Mapping[str, str], settings: Settings) -> UpscaleOptions:
     """Return the options that the parameters name; raise BadParameter with the allowed values."""
@@ -182,7 +201,8 @@ def parse_options(parameters: Mapping[str, str], settings: Settings) -> UpscaleO
     variant = candidates.largest() if candidates else find_offered_variant(name, settings)
     output = parse_output_options(parameters)
     strength_percent = FULL_STRENGTH_PERCENT
-    if (strength := parameters.get("strength")) is not None:
+    strength = parameters.get("strength") or AUTO  # the form sends an empty field without a script
+    if strength != AUTO:
         strength_percent = parse_strength(strength)
         _check_strength(strength_percent, name, variant, settings)
     return UpscaleOptions(
@@ -190,6 +210,7 @@ def parse_options(parameters: Mapping[str, str], settings: Settings) -> UpscaleO
         output=output,
         weights_version=weights_version(variant, settings),
         strength_percent=strength_percent,
+        chooses_strength=strength == AUTO and variant.keeps_size,
         size=parse_size(parameters),
         metadata=parse_metadata(parameters.get("metadata") or ""),
         has_provenance=settings.provenance == "on",
@@ -203,7 +224,7 @@ def parse_strength(text: str) -> int:
     """Return a strength from 0 to 1 in percent, rounded to 0.01; raise BadParameter for anything else."""
     if (strength := parse_decimal(text, 0, 1)) is None:
         raise problems.BadParameter(
-            f"Invalid strength {text[:40]!r}: use a number from 0 to 1 with a decimal point, such as 0.5 (default: 1).",
+            f"Invalid strength {text[:40]!r}: use a number from 0 to 1 with a decimal point, such as 0.5, or auto.",
             parameter="strength",
         )
     return round(100 * strength)

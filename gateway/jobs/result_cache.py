@@ -22,6 +22,7 @@ from gateway.jobs.options import UpscaleRequest
 from gateway.jobs.phases import PhaseTimer
 from gateway.jobs.queue import RUNNING, QueuePosition
 from preprocessing.content import Content
+from swinir.auto import AUTO
 
 # A content is a few hundred bytes, a result some megabytes: the contents outlive the results.
 CONTENTS_PER_RESULT = 16
@@ -46,7 +47,7 @@ class CachedJob:
     counts_image = False
 
     def __init__(self, request: UpscaleRequest, request_id: str, result: Result) -> None:
-        self.request = request
+        self.request = request.with_strength(result.strength) if result.strength else request
         self.request_id = request_id
         self.cancel_token = CancelToken()
         self.phases = PhaseTimer(first=None)
@@ -145,7 +146,7 @@ def cache_key(request: UpscaleRequest) -> str:
         options.variant.name,
         options.weights_version,
         *options.output.cache_key(),
-        str(options.strength_percent),
+        AUTO if options.chooses_strength else str(options.strength_percent),  # that of an upload is always the same
         f"{request.width}x{request.height}",  # `scale=2` and the `width` that gives the same size share a result
         options.metadata,
         str(options.has_provenance),

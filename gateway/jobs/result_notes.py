@@ -36,4 +36,10 @@ def _describe_size(request: UpscaleRequest) -> str:
 def _describe_strength(options: UpscaleOptions) -> str:
     if (percent := options.strength_percent) == FULL_STRENGTH_PERCENT:
         return ""
-    return f"Strength {options.strength:g}: the result is a mix of {percent} % restored and {100 - percent} % original."
+    strength, rest = f"{options.strength:g}", 100 - percent
+    if (chosen := options.chosen_strength) is None:
+        return f"Strength {strength}: the result is a mix of {percent} % restored and {rest} % original."
+    if percent == 0:
+        return f"Strength 0, because {chosen.reason}: the result is the original."
+    why = chosen.reason
+    return f"Strength {strength}, because {why}: the result is a mix of {percent} % restored and {rest} % original."

@@ -30,7 +30,7 @@ from gateway.cancellation import CancelledError, CancelToken
 from gateway.error_mapping import problem_from_backend_error, problem_from_image_error
 from gateway.jobs.alpha_pass import AlphaPass
 from gateway.jobs.bands import count_bands, make_bands, mix_band
-from gateway.jobs.choice import choose_variant
+from gateway.jobs.choice import choose_strength, choose_variant
 from gateway.jobs.job import OnProgress, Progress, Result, ignore_progress
 from gateway.jobs.job_codec import decode_upload, make_encoder
 from gateway.jobs.job_pace import JobPace
@@ -185,7 +185,7 @@ class QueuedJob:
             self.slot.wait(self._deadline - self._clock(), self.cancel_token)
             self.phases.enter("decode")
             image = decode_upload(self.request)
-            self.request = choose_variant(self.request, image)
+            self.request = choose_strength(choose_variant(self.request, image), image)
             alpha = AlphaPass(image, self.request.options.variant)
             with passed_on(self._traceparent):
                 data, rows = self._upscale(image, alpha, on_progress)
@@ -213,6 +213,7 @@ class QueuedJob:
             notes=describe_result(image, self.request),
             seconds=self._clock() - self._started_at,
             checks=summarise(np.concatenate(rows)) if rows else None,
+            strength=self.request.options.chosen_strength,
         )
         self._runner.pace.observe(self.request.options.variant.name, self.request.pixels, self.phases.seconds())
         if self.counts_image:

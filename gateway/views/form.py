@@ -81,7 +81,7 @@ def _render_form(fields: Mapping[str, str], problem: Problem | None) -> str:
         is_deep=fields.get("depth") == "16",
         keeps_colour=fields.get("transparent_colour") == "keep",
         keep_metadata=fields.get("metadata") == "keep",
-        chosen_strength=_choose_strength(fields.get("strength", "1")),
+        chosen_strength=_choose_strength(fields.get("strength", "")),
         settings=settings,
         limits=upload_limits(settings),
         first_scale=first_scale,
@@ -171,8 +171,8 @@ def _choose(value: str | None, allowed: Collection[str], default: str) -> str:
 
 
 def _choose_strength(value: str) -> str:
-    """Return a strength as the form shows it; "1" for an invalid one."""
+    """Return a strength as the form shows it; empty for `auto` and an invalid one."""
     try:
         return f"{parse_strength(value) / 100:g}"
     except BadParameter:
-        return "1"
+        return ""

@@ -19,8 +19,8 @@ class UpscaleParameters(TypedDict, total=False):
     """Whether a WebP keeps every pixel exactly."""
     depth: int | str | None
     """Bits per channel of a PNG: 8, 16, or "auto", those of the upload."""
-    strength: float | None
-    """0 to 1: share of the restoration that the result keeps, for variants of scale 1."""
+    strength: float | str | None
+    """0 to 1: share of the restoration that the result keeps, for variants of scale 1; "auto": by the damage found."""
     scale: float | None
     """Side of the result / side of the upload, 1 to 8."""
     width: int | None

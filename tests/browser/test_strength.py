@@ -28,9 +28,10 @@ def test_slider_is_shown_only_for_variants_that_keep_the_size(page: Page) -> Non
 
     choose_variant(page, DENOISER)
     expect(slider).to_be_visible()
-    expect(page.locator(".strength-value")).to_have_text("100 %")
+    expect(page.locator(".strength-value")).to_have_text("automatic")
     expect(page.locator("#strength-hint")).to_have_text(
-        "Less strength keeps more of your image as it is.", use_inner_text=True
+        "Less strength keeps more of your image as it is. Automatic: the less damage is found, the less changes.",
+        use_inner_text=True,
     )
 
     choose_variant(page, "compact_x4")
@@ -58,6 +59,36 @@ def test_slider_works_by_keyboard_and_is_sent(page: Page, gateway: ScriptedGatew
     assert name == f"butterfly_{DENOISER}_x1_strength30.png"
     assert data == gateway.api(BUTTERFLY, variant=DENOISER, strength="0.3")
     assert gateway.script.fields[-1]["strength"] == "0.3"
+
+
+def test_untouched_slider_leaves_the_strength_to_the_gateway(page: Page, gateway: ScriptedGateway) -> None:
+    choose_variant(page, DENOISER)
+    slider = page.get_by_role("slider", name="Clean-up strength")
+    expect(slider).to_have_attribute("aria-valuetext", "automatic")
+    choose(page, file("butterfly.png"))
+    start(page)
+    await_state(page, "done")
+
+    assert "strength" not in gateway.script.fields[-1]
+    assert saved(page)[1] == gateway.api(BUTTERFLY, variant=DENOISER)
+
+
+def test_slider_can_be_automatic_again(page: Page, gateway: ScriptedGateway) -> None:
+    choose_variant(page, DENOISER)
+    reset = page.get_by_role("button", name="Automatic again")
+    expect(reset).to_be_hidden()
+    page.get_by_label("Clean-up strength").fill("0.5")
+    expect(page.locator(".strength-value")).to_have_text("50 %")
+
+    reset.click()
+
+    expect(page.locator(".strength-value")).to_have_text("automatic")
+    expect(reset).to_be_hidden()
+    expect(page.get_by_label("Clean-up strength")).to_be_focused()
+    choose(page, file("butterfly.png"))
+    start(page)
+    await_state(page, "done")
+    assert "strength" not in gateway.script.fields[-1]
 
 
 def test_each_image_gets_the_strength_chosen_when_it_starts(page: Page, gateway: ScriptedGateway) -> None:
@@ -105,7 +136,18 @@ def test_number_works_without_javascript(make_page: MakePage, gateway: ScriptedG
     assert Path(download.value.path()).read_bytes() == gateway.api(BUTTERFLY, variant=DENOISER, strength="0.25")
 
 
-@pytest.mark.parametrize("value", ["", "1.5", "-0.1", "0.123"])
+def test_empty_number_leaves_the_strength_to_the_gateway(make_page: MakePage, gateway: ScriptedGateway) -> None:
+    page = make_page(java_script_enabled=False)
+    choose_variant(page, DENOISER)
+    choose(page, file("butterfly.png"))
+    start(page)
+
+    with page.expect_download() as download:
+        page.get_by_role("link", name=re.compile("^Download butterfly")).click()
+    assert Path(download.value.path()).read_bytes() == gateway.api(BUTTERFLY, variant=DENOISER)
+
+
+@pytest.mark.parametrize("value", ["1.5", "-0.1", "0.123"])
 def test_browser_rejects_an_invalid_number_without_javascript(
     make_page: MakePage, gateway: ScriptedGateway, value: str
 ) -> None:

@@ -77,8 +77,8 @@ def test_strength_is_rounded_to_hundredths(text: str, percent: int) -> None:
     "text",
     [
         *(
-            "",
             " ",
+            "AUTO",
             "0,5",
             "50",
             "50%",
@@ -102,7 +102,7 @@ def test_invalid_strength_is_rejected_with_value_and_range(text: str) -> None:
         parse_options({"variant": RESTORER, "strength": text}, SETTINGS)
 
     assert caught.value.detail == (
-        f"Invalid strength {text[:40]!r}: use a number from 0 to 1 with a decimal point, such as 0.5 (default: 1)."
+        f"Invalid strength {text[:40]!r}: use a number from 0 to 1 with a decimal point, such as 0.5, or auto."
     )
     assert caught.value.extensions["parameter"] == "strength"
 
@@ -133,10 +133,15 @@ def test_automatic_choice_takes_no_strength_because_it_upscales(parameters: dict
 
 
 @pytest.mark.parametrize("variant", ["compact_x4", "auto", RESTORER])
-def test_full_strength_is_valid_for_every_variant(variant: str) -> None:
+def test_full_and_automatic_strength_are_valid_for_every_variant(variant: str) -> None:
     named = {"variant": variant}
+    options = parse_options(named, SETTINGS)
 
-    assert parse_options({**named, "strength": "1"}, SETTINGS) == parse_options(named, SETTINGS)
+    full, *automatic = (parse_options({**named, "strength": strength}, SETTINGS) for strength in ("1", "auto", ""))
+
+    assert automatic == [options, options]
+    assert full == replace(options, chooses_strength=False)
+    assert options.chooses_strength == (variant == RESTORER)
 
 
 def test_service_without_a_variant_that_keeps_the_size_says_so() -> None:
@@ -151,16 +156,11 @@ def test_result_is_the_mix_of_upload_and_restoration(strength: str) -> None:
     assert np.array_equal(read_image(result.data), mix(PIXELS, NEGATIVE, round(100 * float(strength))))
 
 
-def test_full_strength_gives_the_bytes_of_a_request_without_it() -> None:
-    full = restore(strength="1.0")
-
-    assert full == replace(restore(), seconds=full.seconds)
-
-
 def test_result_below_full_strength_says_so_in_name_and_note() -> None:
     assert restore(strength="0.5").filename == "photo_color_jpeg_10_x1_strength50.png"
     assert restore(strength="0.5").notes == ("Strength 0.5: the result is a mix of 50 % restored and 50 % original.",)
-    assert (restore().filename, restore().notes) == ("photo_color_jpeg_10_x1.png", ())
+    full = restore(strength="1.0")
+    assert (full.filename, full.notes) == ("photo_color_jpeg_10_x1.png", ())
 
 
 @pytest.mark.parametrize("format_", ["jpeg", "webp"])
@@ -258,7 +258,7 @@ def test_strengths_never_share_a_cached_result() -> None:
 
     assert keys["0.5"] == keys["0.50"] == keys[".500"]
     assert len({keys[strength] for strength in ("0", "0.5", "0.51", "1")}) == 4
-    assert keys["1"] == cache_key(upscale_request(variant=RESTORER))
+    assert cache_key(upscale_request(variant=RESTORER)) not in keys.values()
 
 
 def test_cached_result_has_the_requested_strength(make_app: MakeApp, key: str) -> None:

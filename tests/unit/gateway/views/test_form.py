@@ -9,6 +9,7 @@ import pytest
 
 from preprocessing import upload as upload_module
 from testing.fixtures import MakeApp
+from testing.images import draw_photo, encode_jpeg
 from testing.requests import Elements, api_form, form
 from testing.weights_files import write_weights_file
 
@@ -63,13 +64,15 @@ def strength_fields(page: str) -> list[dict[str, str | None]]:
 def test_form_asks_for_the_strength_if_a_variant_takes_it(make_app: MakeApp) -> None:
     [field] = strength_fields(make_app().test_client().get("/").get_data(as_text=True))
 
-    expected = {"type": "number", "min": "0", "max": "1", "step": "0.01", "value": "1"}
+    expected = {"type": "number", "min": "0", "max": "1", "step": "0.01", "value": ""}
     assert {name: field[name] for name in expected} == expected
+    assert "required" not in field
     assert strength_fields(make_app(variants="compact_x4").test_client().get("/").get_data(as_text=True)) == []
 
 
 @pytest.mark.parametrize(
-    ("sent", "shown"), [("0.50", "0.5"), ("0", "0"), ("0,5", "1"), ('"><script>', "1"), ("2", "1")]
+    ("sent", "shown"),
+    [("0.50", "0.5"), ("0", "0"), ("1", "1"), ("", ""), ("auto", ""), ("0,5", ""), ('"><script>', ""), ("2", "")],
 )
 def test_expired_form_keeps_a_valid_strength(make_app: MakeApp, sent: str, shown: str) -> None:
     page = make_app().test_client().post("/", **api_form(token="1.old", strength=sent))
@@ -94,6 +97,19 @@ def test_result_page_names_the_strength(make_app: MakeApp) -> None:
         in half
     )
     assert "with compact_color_jpeg_20." in full
+
+
+def test_empty_field_leaves_the_strength_to_the_gateway(make_app: MakeApp) -> None:
+    good = encode_jpeg(draw_photo(64, 64), quality=98)
+
+    page = (
+        make_app()
+        .test_client()
+        .post("/", follow_redirects=True, **form(good, variant="compact_color_jpeg_20", strength=""))
+    )
+
+    said = "Strength 0, because the JPEG damage is weak (quality 98): the result is the original."
+    assert said in page.get_data(as_text=True)
 
 
 def test_form_states_the_limit_of_each_scale(make_app: MakeApp) -> None:

@@ -1,0 +1,34 @@
+"""How much an image is damaged, by JPEG and by noise: measured on the tiles that `preprocessing.content` looks at."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from preprocessing.content import choose_tiles, compose_tile, to_luma
+from preprocessing.image import Image
+from preprocessing.jpeg_history import JpegHistory
+from preprocessing.noise import NoiseLevels
+
+
+def find_jpeg_quality(image: Image) -> int | None:
+    """Return the worst quality of JPEG that the pixels show, 10 to 92; None if they show none."""
+    history = JpegHistory()
+    for top, left in choose_tiles(image.height, image.width):
+        history.add(to_luma(compose_tile(image, top, left)))
+    return history.quality()
+
+
+def measure_noise(image: Image, *, of_luma: bool) -> float | None:
+    """Return the noise in levels where the image is smoothest; None if it cannot be measured.
+
+    That of the luminance, or of the noisiest channel: noise that differs between the channels loses a third in the
+    luminance. Texture everywhere looks like noise.
+    """
+    channels = [NoiseLevels() for _ in range(1 if of_luma else 3)]
+    for top, left in choose_tiles(image.height, image.width):
+        tile = compose_tile(image, top, left)
+        planes = [to_luma(tile)] if of_luma else [tile[..., index].astype(np.int32) for index in range(3)]
+        for channel, plane in zip(channels, planes, strict=True):
+            channel.add(plane)
+    noises = [noise for channel in channels if (noise := channel.level()) is not None]
+    return max(noises, default=None)
