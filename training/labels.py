@@ -1,7 +1,7 @@
-"""Labelled crops of compact_photo_x4: a damaged input, the true image, and what the teacher makes of the input.
+"""Labelled crops: an input and what a teacher makes of it, a hundred crops in each .npz file.
 
-Each .npz file has a hundred crops. A target is the teacher's output with the colours of the true image; crops in which
-the teacher invents another structure are left out.
+Those of compact_photo_x4 have a damaged input and the true image too. A target is the teacher's output with the colours
+of the true image there; crops in which the teacher invents another structure are left out.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Labels:
     """N crops, uint8."""
 
     given: Pixels
-    """Damaged inputs, [N, H, W, 3]."""
+    """Inputs, [N, H, W, 3]."""
 
-    truth: Pixels
-    """True images, [N, 4 H, 4 W, 3]."""
+    truth: Pixels | None
+    """True images, [N, 4 H, 4 W, 3]; None where there are none."""
 
     taught: Pixels
     """Targets made of the teacher's output, [N, 4 H, 4 W, 3]."""
@@ -71,9 +71,10 @@ def keep_grey(taught: Pixels, given: Pixels) -> Pixels:
 
 def write_labels(path: Path, labels: Labels) -> None:
     """Write a file of labels by atomic rename."""
+    columns = {field.name: getattr(labels, field.name) for field in fields(labels)}
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
-        np.savez(file, **{field.name: getattr(labels, field.name) for field in fields(labels)})
+        np.savez(file, **{name: column for name, column in columns.items() if column is not None})
     partial.replace(path)
 
 
@@ -82,7 +83,7 @@ def read_labels(folder: Path, known: frozenset[str] = frozenset()) -> Iterator[t
     for path in sorted(folder.glob("*.npz")):
         if path.name not in known:
             with np.load(path, allow_pickle=False) as arrays:
-                yield path.name, Labels(**{field.name: arrays[field.name] for field in fields(Labels)})
+                yield path.name, Labels(**{field.name: arrays.get(field.name) for field in fields(Labels)})
 
 
 def _blur(planes: torch.Tensor, sigma: float) -> torch.Tensor:

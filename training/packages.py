@@ -1,9 +1,11 @@
-"""Files of the optional packages that carry weights of other networks: found, never imported."""
+"""Optional packages that carry weights of other networks: their files, and the few that are imported."""
 
 from __future__ import annotations
 
+import importlib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 
 class PackageMissingError(Exception):
@@ -23,3 +25,14 @@ def file_of(package: str, version: str, name: str) -> Path:
     if not path.is_file():
         raise PackageMissingError(f"{package} {version} has no file {name}. {remedy}")
     return path
+
+
+def import_optional(module: str) -> Any:
+    """Import a module of an optional package; PackageMissingError with the command that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise PackageMissingError(
+            f"{module} cannot be imported ({error}). "
+            "Install it: python -m pip install --no-deps -r benchmarks/packages.txt"
+        ) from error

@@ -6,6 +6,8 @@ A run that is stopped continues from its last checkpoint when it is started agai
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ from torch import Tensor
 
 from swinir.network.swinir import SwinIR
 from swinir.weights.find import find_weights
-from training.data import hold_out, read_images
+from training.data import PERMUTED_SHARE, Crops, hold_out, read_images
 from training.degradations import to_grey
 from training.drawings import draw_images
 from training.initialise import grey_from_colour, start_as_upsampler
 from training.losses import LOSSES
+from training.photo_crops import PhotoCrops
 from training.recipes import RECIPES, Recipe
 from training.schedule import TimeOfDay
 from training.trainer import Options, Trainer, choose_precision
@@ -34,6 +37,8 @@ SHIPPED = "shipped"
 @click.argument("variant", type=click.Choice(list(RECIPES)))
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Holds train/ and bench/.")
 @click.option("--extra", type=click.Path(path_type=Path, exists=True), help="Folder of more photos to train on.")
+@click.option("--labels", type=click.Path(path_type=Path, exists=True), help="Crops of a teacher, see label_clean.")
+@click.option("--labelled", default=6, show_default=True, help="Crops per step that come from LABELS, if given.")
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of the checkpoints and the log.")
 @click.option("--start", help="Weights to start from: a file, or 'shipped'. Tensors of other shapes are left out.")
 @click.option("--steps", default=20_000, show_default=True)
@@ -50,8 +55,11 @@ SHIPPED = "shipped"
 @click.option("--save-every", default=250, show_default=True, help="Steps between checkpoints.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("--seed", default=1, show_default=True)
-def train(variant: str, data: Path, extra: Path | None, run: Path, start: str | None, **options: Any) -> None:
+def train(
+    variant: str, data: Path, extra: Path | None, labels: Path | None, run: Path, start: str | None, **options: Any
+) -> None:
     """Train VARIANT on the photos under DATA/train and drawings; judge it on DATA/bench and held-out photos."""
+    labelled = options.pop("labelled")
     torch.set_num_threads(options.pop("threads"))
     torch.manual_seed(options["seed"])
     if options["precision"] == "auto":
@@ -65,7 +73,30 @@ def train(variant: str, data: Path, extra: Path | None, run: Path, start: str | 
         drawings = [to_grey(drawing) for drawing in drawings]
     network = SwinIR(**recipe.variant.config)
     initialise(network, recipe, photos, start)
-    Trainer(recipe, network, run, Options(**options)).train(photos, drawings, held_out, data)
+    trainer = Trainer(recipe, network, run, Options(**options))
+    if labels is None:
+        trainer.train(photos, drawings, held_out, data)
+        return
+    batches = teach(recipe, labels, photos, drawings, trainer, labelled)
+    trainer.train_on(batches, held_out, data)
+
+
+def teach(
+    recipe: Recipe, labels: Path, photos: list[Any], drawings: list[Any], trainer: Trainer, labelled: int
+) -> Iterator[tuple[Any, Any]]:
+    """Batches with `labelled` crops of LABELS; the rest are those that a run without a teacher draws."""
+    others = trainer.options.batch - labelled
+    if not 0 < labelled <= trainer.options.batch:
+        raise click.BadParameter(
+            f"{labelled} of {trainer.options.batch} crops per step cannot come from LABELS.", param_hint="--labelled"
+        )
+    seed = trainer.options.seed + trainer.step
+    # Drawings keep their share of all crops.
+    share = min(1.0, recipe.drawn_share * trainer.options.batch / max(1, others))
+    drawn = Crops(photos, dataclasses.replace(recipe, drawn_share=share), seed, drawings)
+    crops = PhotoCrops(labels, drawn, recipe.scale, truth_share=0.0, seed=seed, permuted_share=PERMUTED_SHARE)
+    print(f"{crops.count} labelled crops", flush=True)
+    return crops.batches(trainer.options.patch, labelled, others)
 
 
 def initialise(network: SwinIR, recipe: Recipe, photos: list[Any], start: str | None) -> None:

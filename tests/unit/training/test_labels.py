@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from training.data import TRAINING_SETS
+from training.data import TRAINING_SETS, Crops
 from training.degradations import Pixels, resize
 from training.drawings import draw_images
 from training.label import label
@@ -75,26 +75,44 @@ def test_files_are_read_once_each_and_partial_ones_never(tmp_path: Path) -> None
         assert np.array_equal(getattr(read["0001.npz"], name), getattr(make_labels(3, 1), name))
 
 
+def drawn() -> Crops:
+    """The crops that are not labelled."""
+    return Crops(draw_images(5, 96, 0), RECIPE, 0)
+
+
 @pytest.mark.parametrize(("truth_share", "brighter"), [(0.0, 2), (1.0, 1)])
 def test_crops_are_aligned_and_the_target_is_the_one_asked_for(
     tmp_path: Path, truth_share: float, brighter: int
 ) -> None:
     write_labels(tmp_path / "0000.npz", make_labels(4, 0))
-    crops = PhotoCrops(tmp_path, draw_images(5, 96, 0), RECIPE, truth_share=truth_share, seed=0)
+    crops = PhotoCrops(tmp_path, drawn(), 4, truth_share=truth_share, seed=0)
 
-    given, target = next(crops.batches(8, photos=6, drawings=0))
+    given, target = next(crops.batches(8, labelled=6, others=0))
 
     assert given.shape == (6, 8, 8, 3)
     assert np.array_equal(given.repeat(4, axis=1).repeat(4, axis=2) + brighter, target)
     assert len({image.tobytes() for image in given}) == 6
 
 
-def test_drawings_come_last_with_the_true_drawing(tmp_path: Path) -> None:
+def test_colours_of_a_labelled_crop_and_its_target_are_exchanged_alike(tmp_path: Path) -> None:
+    labels = make_labels(4, 0)
+    tinted = (labels.given // 8 + np.array([0, 80, 160])).astype(np.uint8)
+    write_labels(tmp_path / "0000.npz", Labels(tinted, None, tinted.repeat(4, axis=1).repeat(4, axis=2)))
+    crops = PhotoCrops(tmp_path, drawn(), 4, truth_share=1.0, seed=0, permuted_share=1.0)
+
+    given, target = next(crops.batches(8, labelled=16, others=0))
+
+    assert np.array_equal(given.repeat(4, axis=1).repeat(4, axis=2), target)
+    orders = {tuple(np.argsort(image[0, 0])) for image in given}
+    assert len(orders) > 2
+
+
+def test_others_come_last_with_their_true_image(tmp_path: Path) -> None:
     write_labels(tmp_path / "0000.npz", make_labels(4, 0))
     red = [np.full((96, 96, 3), (255, 0, 0), np.uint8)]
-    crops = PhotoCrops(tmp_path, red, RECIPE, truth_share=0.0, seed=0)
+    crops = PhotoCrops(tmp_path, Crops(red, RECIPE, 0), 4, truth_share=0.0, seed=0)
 
-    _, target = next(crops.batches(8, photos=2, drawings=1))
+    _, target = next(crops.batches(8, labelled=2, others=1))
 
     assert target.shape == (3, 32, 32, 3)
     assert len(np.unique(target[-1].reshape(-1, 3), axis=0)) == 1
@@ -103,10 +121,10 @@ def test_drawings_come_last_with_the_true_drawing(tmp_path: Path) -> None:
 
 def test_new_files_are_found_while_training(tmp_path: Path) -> None:
     write_labels(tmp_path / "0000.npz", make_labels(1, 0))
-    crops = PhotoCrops(tmp_path, draw_images(5, 96, 0), RECIPE, truth_share=0.0, seed=0)
+    crops = PhotoCrops(tmp_path, drawn(), 4, truth_share=0.0, seed=0)
     write_labels(tmp_path / "0001.npz", make_labels(2, 1))
 
-    batches = crops.batches(8, photos=1, drawings=0)
+    batches = crops.batches(8, labelled=1, others=0)
     for _ in range(LOOK_EVERY + 1):
         next(batches)
 
@@ -115,7 +133,7 @@ def test_new_files_are_found_while_training(tmp_path: Path) -> None:
 
 def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"No labels under .* Make them with"):
-        PhotoCrops(tmp_path, draw_images(5, 96, 0), RECIPE, truth_share=0.0, seed=0)
+        PhotoCrops(tmp_path, drawn(), 4, truth_share=0.0, seed=0)
 
 
 class Doubling:
@@ -145,5 +163,6 @@ def test_labelling_continues_with_the_files_that_are_missing(tmp_path: Path, mon
     assert (folder / "0001.npz").read_bytes() == second != first
     for _, labels in read_labels(folder):
         assert len(labels) == 3
+        assert labels.truth is not None
         assert labels.truth.shape == labels.taught.shape == (3, 64, 64, 3)
         assert all(disagreement(a, b) <= 0.25 for a, b in zip(labels.taught, labels.truth, strict=True))

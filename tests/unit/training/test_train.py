@@ -19,6 +19,7 @@ from swinir.zoo import VARIANTS
 from training import swin_block
 from training.data import TRAINING_SETS
 from training.evaluate import judge, judge_held_out
+from training.labels import Labels, write_labels
 from training.losses import LOSSES
 from training.measure import benchmarks_of, score
 from training.recipes import RECIPES
@@ -96,6 +97,28 @@ def test_a_run_starts_from_the_shipped_weights(data: Path, tmp_path: Path) -> No
     shipped = load_network(VARIANTS[VARIANT], find_weights(VARIANTS[VARIANT], None)).state_dict()
     for name, tensor in shipped.items():
         torch.testing.assert_close(made[name], tensor, atol=1e-6, rtol=1e-6)
+
+
+def test_a_run_learns_from_labelled_crops(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    given = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    write_labels(tmp_path / "labels/0000.npz", Labels(given, None, given.repeat(4, axis=1).repeat(4, axis=2)))
+    (data / "bench/Set5").mkdir()
+    (data / "bench/classic5").rename(data / "bench/Set5/HR")
+    (data / "bench/Set5/x4").mkdir()
+    Image.fromarray(given[0]).save(data / "bench/Set5/x4/noise.png")
+    arguments = ["compact_x4", "--data", str(data), "--run", str(tmp_path / "run"), "--patch", "8", "--batch", "2"]
+    arguments += ["--labels", str(tmp_path / "labels"), "--save-every", "1", "--steps", "1"]
+
+    refused = CliRunner().invoke(train, [*arguments, "--labelled", "3"])
+    taught = CliRunner().invoke(train, [*arguments, "--labelled", "1"])
+
+    assert refused.exit_code == 2
+    assert "3 of 2 crops per step" in refused.output
+    assert taught.exit_code == 0, taught.output
+    assert "3 labelled crops" in taught.output
+    (line,) = read_log(tmp_path / "run")
+    assert np.isfinite(line["loss"])
 
 
 def test_weights_that_are_not_there_are_refused(data: Path, tmp_path: Path) -> None:
