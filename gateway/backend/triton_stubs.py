@@ -98,7 +98,7 @@ class StoppedStubs:
 
 def find_stubs(server_pid: int | None = None) -> list[Stub]:
     """Return the live stubs of servers that our gateways started on this machine, or of one server."""
-    stubs = [stub for process in psutil.process_iter(["cmdline"]) if (stub := _parse_stub(process)) is not None]
+    stubs = [stub for pid in psutil.pids() if (stub := _read_stub(pid)) is not None]
     return [stub for stub in stubs if server_pid in (None, stub.server_pid)]
 
 
@@ -144,9 +144,16 @@ def end_orphaned_stubs(record_folder: Path) -> None:
     _end(lambda stub: not _is_server(stub.server_pid), 0.0, regions)
 
 
-def _parse_stub(process: psutil.Process) -> Stub | None:
-    """Return the stub that a process found by `process_iter` is, or None for any other process."""
-    words: list[str] = process.info["cmdline"] or []  # none for a zombie or another user's process
+def _read_stub(pid: int) -> Stub | None:
+    """Return the stub that this process is, or None for any other process."""
+    try:
+        # Every process is looked at, at each boot, and psutil takes longer for it.
+        if _STUB_NAME.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return None
+        process = psutil.Process(pid)
+        words = process.cmdline()  # read again, because another process may have this id by now
+    except (OSError, psutil.Error):  # it has ended, or is a zombie
+        return None
     if len(words) < 6 or not _is_region(words[2]) or not words[5].isdecimal():
         return None
     program = Path(words[0])
@@ -170,11 +177,12 @@ def _is_server(pid: int) -> bool:
 
 
 def _end(is_selected: Callable[[Stub], bool], grace_s: float, regions: Collection[str]) -> None:
-    stubs = [stub for stub in find_stubs() if is_selected(stub)]
+    stubs = remaining = [stub for stub in find_stubs() if is_selected(stub)]
     deadline = time.monotonic() + grace_s
     # Not psutil.wait_procs: it counts a zombie as running until its parent, which we are not, has collected it.
-    while (remaining := [stub for stub in find_stubs() if is_selected(stub)]) and time.monotonic() < deadline:
+    while remaining and time.monotonic() < deadline:
         time.sleep(_POLL_INTERVAL_S)
+        remaining = [stub for stub in find_stubs() if is_selected(stub)]
     for stub in remaining:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # ended just now; another user's
             stub.process.kill()

@@ -1,7 +1,8 @@
-"""The shared memory of a dead Triton is removed as its record says, however damaged the record is."""
+"""Stubs are found by their command line, and the shared memory of a dead Triton is removed as its record says."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ from gateway.backend.triton_stubs import (
     StoppedStubs,
     Stub,
     end_orphaned_stubs,
+    end_stubs,
+    find_stubs,
     record_regions,
 )
 from testing.clock import ManualClock
@@ -59,8 +62,47 @@ def live_pid(tmp_path: Path) -> Iterator[int]:
     running.wait()
 
 
+@contextlib.contextmanager
+def running_stub(folder: Path, server_pid: int) -> Iterator[int]:
+    """Run a process with the command line of a stub, and yield its id."""
+    model = folder / "models" / "tile" / "1" / "model.py"
+    model.parent.mkdir(parents=True)
+    model.write_text("read line\n")
+    program = str(folder / "python" / "triton_python_backend_stub")
+    command = [program, str(model), f"{REGION}x", "1048576", "1048576", str(server_pid), "", "tile_0_0", "DEFAULT"]
+    with subprocess.Popen(command, executable="/bin/sh", stdin=subprocess.PIPE) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
 def make_stub(server_pid: int, name: str) -> Stub:
     return Stub(psutil.Process(), "folder", f"{REGION}{name}", server_pid)
+
+
+def test_stubs_are_found_by_their_command_line(tmp_path: Path) -> None:
+    ours, another = tmp_path / "superres-triton-a", tmp_path / "pytriton-b"
+    with running_stub(ours, 7_000_001) as pid, running_stub(another, 7_000_001):
+        found = find_stubs(7_000_001)
+        assert [(stub.pid, stub.model, stub.region, stub.folder) for stub in found] == [
+            (pid, "tile", f"{REGION}x", str(ours))
+        ]
+        assert pid in {stub.pid for stub in find_stubs()}
+        assert not find_stubs(7_000_002)
+
+
+def test_only_stubs_of_the_folder_are_killed(shared_memory: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "superres-triton-a"
+    with running_stub(folder, 7_000_003) as pid:
+        (shared_memory / f"{REGION}x").touch()
+        process = psutil.Process(pid)
+        end_stubs(tmp_path / "superres-triton-b", grace_s=0.0)
+        assert process.status() != psutil.STATUS_ZOMBIE
+        end_stubs(folder, grace_s=0.0)
+        assert process.wait(120) is not None
+    assert not find_stubs(7_000_003)
+    assert not [*shared_memory.iterdir()]
 
 
 def test_shared_memory_is_removed_after_its_server_ends(
