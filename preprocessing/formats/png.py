@@ -10,10 +10,20 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any
 
 from preprocessing.errors import UnreadableImageError
 from preprocessing.formats.container import MAX_PARTS, Container
 from preprocessing.formats.png_metadata import PngMetadata
+
+_inflate: ModuleType = zlib
+try:
+    from zlib_ng import zlib_ng
+
+    _inflate = zlib_ng  # counts pixels in two thirds of the time
+except ImportError:  # no wheel for this machine
+    pass
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_SIDE = 2**31 - 1
@@ -194,11 +204,11 @@ def _count_expected_bytes(width: int, height: int, pixel_bits: int, passes: Sequ
 
 def _count_inflated_bytes(required_chunks: Sequence[bytes | memoryview], limit: int) -> tuple[int, bool]:
     """Return how many bytes the IDAT chunks inflate to, at most `limit`, and whether the stream ends there."""
-    inflater, found = zlib.decompressobj(), 0
+    inflater, found = _inflate.decompressobj(), 0
     for packed in _pixel_data_pieces(required_chunks):
         rest: bytes | memoryview = packed
         # zlib is asked for the missing bytes only, as Pillow does, so an error after the last row is not raised.
-        while inflated := inflater.decompress(rest, min(_MAX_INFLATED_BYTES, limit - found)):
+        while inflated := _decompress(inflater, rest, min(_MAX_INFLATED_BYTES, limit - found)):
             found += len(inflated)
             if found == limit:
                 return found, _ends(inflater)
@@ -208,10 +218,19 @@ def _count_inflated_bytes(required_chunks: Sequence[bytes | memoryview], limit: 
     return found, inflater.eof
 
 
-def _ends(inflater: zlib._Decompress) -> bool:
+def _decompress(inflater: Any, packed: bytes | memoryview, max_bytes: int) -> bytes:
+    """Return at most this many bytes; raises zlib.error, which zlib-ng has a class of its own for."""
+    try:
+        inflated: bytes = inflater.decompress(packed, max_bytes)
+    except _inflate.error as error:
+        raise zlib.error(str(error)) from error
+    return inflated
+
+
+def _ends(inflater: Any) -> bool:
     """Return whether the stream ends where its reader has stopped."""
     try:
-        return not inflater.decompress(inflater.unconsumed_tail, 1) and inflater.eof
+        return not _decompress(inflater, inflater.unconsumed_tail, 1) and bool(inflater.eof)
     except zlib.error:
         return False
 

@@ -11,6 +11,7 @@ import pytest
 
 from preprocessing.codec import probe
 from preprocessing.errors import UnreadableImageError
+from preprocessing.formats import png as png_module
 from preprocessing.formats.png import check_pixels, read_png
 from testing import images
 from testing.data import UPLOADS
@@ -157,3 +158,27 @@ def test_zeros_that_inflate_to_pixels_do_not_complete_a_cut_png() -> None:
     start = header.index(b"IDAT") + 4
     padded = header[: start + len(packed) // 2] + bytes(len(packed) // 2)
     assert refusal(padded).startswith("Truncated or corrupt PNG")
+
+
+def test_damaged_pixels_are_the_same_with_zlib_and_zlib_ng(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    rows = b"".join(b"\0" + row.tobytes() for row in images.draw_photo(80, 60))
+    packed = zlib.compress(rows)
+    outcomes: list[list[str]] = []
+    damaged = []
+    for _ in range(300):
+        body = bytearray(packed)
+        body[random.integers(len(body))] ^= 1 << random.integers(8)
+        damaged.append(read_png(png(80, 60, 8, 2, bytes(body))).required_chunks)
+    for module in (zlib, png_module._inflate):
+        monkeypatch.setattr(png_module, "_inflate", module)
+        outcomes.append([])
+        for chunks in damaged:
+            try:
+                check_pixels(chunks)
+            except (UnreadableImageError, zlib.error) as error:
+                outcomes[-1].append(type(error).__name__)
+            else:
+                outcomes[-1].append("")
+    assert outcomes[0] == outcomes[1]
+    assert len(set(outcomes[0])) > 1
