@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from benchmarks.candidates import NetworkPair, make_pair
 from benchmarks.choices import set_choice
+from benchmarks.gpu_engine import compare_with_cpu, measure_engine, measure_start
 from benchmarks.gpu_kernels import measure_kernels
 from benchmarks.gpu_report import write_gpu_report
 from benchmarks.machine import describe_machine
@@ -225,6 +226,9 @@ def measure(device: torch.device, rounds: int) -> dict[str, Any]:
             for row in measure_micro_batches(device, variant, BATCHES, rounds)
         ],
         "kernels": measure_kernels(device, SIZES, rounds),
+        "rules": compare_with_cpu(device),
+        "engine": measure_engine(device, ("compact_x4", "real_x4"), rounds),
+        "start": measure_start(rounds),
         "heads": measure_heads(device, HEADS, HEADS_SIDE, rounds),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ def make_lines(measured: Mapping[str, Any]) -> list[str]:
         "### Kernels of blocks and CUDA graphs, in bfloat16",
         "",
         *_kernels(measured.get("kernels", [])),
+        "",
+        "### Rules, copies and start",
+        "",
+        *_engine(measured),
         "",
         "### Heads with and without padding",
         "",
@@ -101,6 +106,35 @@ def _kernels(rows: list[dict[str, Any]]) -> list[str]:
         lines.append([row["variant"], str(row["side"]), *times, *errors])
     header = ["network", "side", "PyTorch, ms", "by graph", "kernels, ms", "by graph", "PyTorch, dB", "kernels, dB"]
     return table(header, lines)
+
+
+def _engine(measured: Mapping[str, Any]) -> list[str]:
+    if "engine" not in measured:
+        return ["Not measured yet: they are newer than the last run on a GPU."]
+    names = ("all", "plain copies", "no graphs")
+    lines = []
+    for row in measured["engine"]:
+        times = [f"{1000 * row['timings'][name]['median_s']:.1f}" for name in names]
+        equal = "yes" if row["copies_equal"] else "no"
+        lines.append([row["variant"], *times, equal, str(row["graph_levels"])])
+    header = ["network", "16 tiles, ms", "plain copies, ms", "no graphs, ms", "copies equal", "graph, levels"]
+    rules = [
+        [row["kind"], str(row["levels"]), f"{100 * row['share']:.4f} %", f"{row['checks']:.1e}"]
+        for row in measured["rules"]
+    ]
+    start = {name: statistics.median(seconds) for name, seconds in measured["start"].items()}
+    return [
+        *table(header, lines),
+        "",
+        "Rules, rounding and checks of a pass on the GPU compared with a CPU's, for equal outputs of a network:",
+        "",
+        *table(["tiles", "largest difference, levels", "samples that differ", "checks"], rules),
+        "",
+        (
+            f"From Python's start to a warm `compact_x4`, files read before: {start['thread']:.2f} s with the thread "
+            f"that starts CUDA, {start['plain']:.2f} s without."
+        ),
+    ]
 
 
 def _heads(rows: list[dict[str, Any]]) -> list[str]:

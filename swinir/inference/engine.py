@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,15 @@ class Restored:
     """int64 [N]: each tile's share of the time of its forward pass, checks included, in microseconds."""
 
 
+@dataclass(frozen=True)
+class _MicroBatch:
+    """A part of the tiles that runs."""
+
+    part: slice
+    started: float
+    finish: Callable[[], None]
+
+
 class Engine(ABC):
     """Runs the tiles of all variants on one device."""
 
@@ -99,6 +109,11 @@ class Engine(ABC):
         self.micro_batch_pixels = micro_batch_pixels
         """Maximum pixels of the tiles in one forward pass."""
 
+    @property
+    def max_running(self) -> int:
+        """Micro-batches that may be begun before the first of them is finished."""
+        return 1
+
     @abstractmethod
     def describe(self) -> str:
         """Return device, precision and threads in one line, for the log."""
@@ -106,6 +121,11 @@ class Engine(ABC):
     @abstractmethod
     def run_checked(self, network: Any, row: Variant, tiles: Tiles, out: Tiles, checks: Rows) -> None:
         """Restore ``tiles`` [n, T, T', 3] into ``out`` and fill in their rows of checks, all but `halvings`."""
+
+    def begin_checked(self, network: Any, row: Variant, tiles: Tiles, out: Tiles, checks: Rows) -> Callable[[], None]:
+        """Begin what `run_checked` does, and return what finishes it. Both may raise its errors."""
+        self.run_checked(network, row, tiles, out, checks)
+        return lambda: None
 
     def load(self, variant: str) -> None:
         """Load the weights of a variant into the cache; raises UnknownVariantError and WeightsError."""
@@ -141,33 +161,55 @@ class Engine(ABC):
                 raise
             raise OutOfMemoryError(f"the weights of {variant} do not fit in memory") from error
         count, height, width, _ = tiles.shape
-        restored = np.empty((count, height * row.scale, width * row.scale, 3), tiles.dtype)
-        checks = np.zeros((count, len(FIELDS)), np.float32)
-        work_us = np.zeros(count, np.int64)
+        restored = Restored(
+            np.empty((count, height * row.scale, width * row.scale, 3), tiles.dtype),
+            np.zeros((count, len(FIELDS)), np.float32),
+            np.zeros(count, np.int64),
+        )
+        self._run(network, row, tiles, restored, is_cancelled)
+        return restored
+
+    def _run(
+        self, network: Any, row: Variant, tiles: Tiles, restored: Restored, is_cancelled: Callable[[], bool]
+    ) -> None:
+        """Fill in the results of tiles, one micro-batch after the other."""
+        count, height, width, _ = tiles.shape
         size = max(1, min(count, self.micro_batch_pixels // (height * width)))
         first = halvings = 0
-        while first < count:
-            if is_cancelled():
-                raise InferenceCancelledError(f"cancelled after {first} of {count} tiles")
-            part = slice(first, min(first + size, count))
-            started = time.perf_counter()
+        running: deque[_MicroBatch] = deque()
+        finished = time.perf_counter()
+        max_running = self.max_running
+        while first < count or running:
+            begins = first < count and len(running) < max_running
+            part = slice(first, min(first + size, count)) if begins else running[0].part
+            if begins and is_cancelled():
+                done = running[0].part.start if running else first
+                raise InferenceCancelledError(f"cancelled after {done} of {count} tiles")
             try:
-                self.run_checked(network, row, tiles[part], restored[part], checks[part])
+                if begins:
+                    started, given = time.perf_counter(), (restored.tiles[part], restored.checks[part])
+                    running.append(_MicroBatch(part, started, self.begin_checked(network, row, tiles[part], *given)))
+                    first = part.stop
+                    continue
+                running[0].finish()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
-                    raise EngineError(f"{variant} failed on {height}x{width} tiles: {error}") from error
+                    raise EngineError(f"{row.name} failed on {height}x{width} tiles: {error}") from error
+                if begins and running:  # try again when nothing else runs
+                    max_running = 1
+                    continue
                 count_in_pass = part.stop - part.start
                 if count_in_pass == 1:
-                    raise OutOfMemoryError(f"one {height}x{width} tile of {variant} does not fit in memory") from error
-                size, halvings = count_in_pass // 2, halvings + 1
+                    raise OutOfMemoryError(f"one {height}x{width} tile of {row.name} does not fit in memory") from error
+                first, size, halvings = part.start, count_in_pass // 2, halvings + 1
+                running.clear()
                 self.counters.add(halvings=1)
-                log.warning("out of memory at %s: micro-batch halved to %d tiles", variant, size)
+                log.warning("out of memory at %s: micro-batch halved to %d tiles", row.name, size)
                 self.networks.free_memory()
                 continue
-            checks[part, FIELDS.index("halvings")] = halvings
-            first = part.stop
-            seconds = time.perf_counter() - started
-            work_us[part] = round(1e6 * seconds / (part.stop - part.start))
+            batch, now = running.popleft(), time.perf_counter()
+            seconds, finished = now - max(batch.started, finished), now
+            restored.checks[part, FIELDS.index("halvings")] = halvings
+            restored.work_us[part] = round(1e6 * seconds / (part.stop - part.start))
             self.counters.add(tiles=part.stop - part.start, seconds=seconds)
             self.on_progress()
-        return Restored(restored, checks, work_us)

@@ -27,6 +27,7 @@ from swinir.inference.engine import (
 from swinir.inference.network_cache import NetworkCache
 from swinir.inference.precision import choose_autocast, set_block_precision
 from swinir.inference.shrink import shrink_matrices
+from swinir.inference.tile_copies import CopyStreams, PinnedCopies, TileCopies
 from swinir.inference.tile_pass import RERUN, PassOutput, run_pass
 from swinir.network import fused
 from swinir.network.blocks import blocks_in_float32
@@ -65,8 +66,10 @@ class TorchEngine(Engine):
         launcher and the health check notice; the gateway then sends the image again."""
         self.graphs: GraphCache | None = None
         """Recorded forward passes, on a GPU: at most a quarter of its memory."""
+        self.copies = TileCopies(self.device)
         if self.device.type == "cuda":
             self.graphs = GraphCache(torch.cuda.get_device_properties(self.device).total_memory // 4)
+            self.copies = PinnedCopies(self.device, CopyStreams(self.device))
 
         super().__init__(
             weights_dir,
@@ -99,7 +102,13 @@ class TorchEngine(Engine):
                 self.on_context_lost()
             raise
 
+    @property
+    def max_running(self) -> int:
+        """Micro-batches that may be begun before the first of them is finished."""
+        return self.copies.max_running
+
     def _free_memory(self) -> None:
+        self.copies.clear()
         if self.graphs is not None:
             self.graphs.clear()
         if self.device.type == "cuda":
@@ -113,12 +122,19 @@ class TorchEngine(Engine):
 
     def run_checked(self, network: SwinIR, row: Variant, tiles: Tiles, out: Tiles, checks: Rows) -> None:
         """Restore ``tiles`` [n, T, T', 3] into ``out`` and fill in their rows of checks."""
-        with torch.inference_mode():
-            tiles = tiles if tiles.flags.writeable else tiles.copy()  # torch warns about read-only arrays
-            on_device = torch.from_numpy(tiles).to(self.device)
-            levels, rows = self._run_pass(network, row, on_device)
-            torch.from_numpy(out).copy_(levels)  # from a GPU straight into the result
-            torch.from_numpy(checks).copy_(rows)
+        self.begin_checked(network, row, tiles, out, checks)()
+
+    @torch.inference_mode()
+    def begin_checked(
+        self, network: SwinIR, row: Variant, tiles: Tiles, out: Tiles, checks: Rows
+    ) -> Callable[[], None]:
+        """Queue the copies and the pass of ``tiles`` on a GPU, and return what waits for them; a CPU runs them now."""
+        on_device = self.copies.upload(tiles)
+        collect = self.copies.download(self._run_pass(network, row, on_device))
+
+        @torch.inference_mode()
+        def finish() -> None:
+            collect(out, checks)
             for index in np.flatnonzero(checks[:, RERUN]):
                 self.counters.add(reruns=1)
                 log.warning("a tile of %s was not finite: running it again in float32", row.name)
@@ -128,6 +144,8 @@ class TorchEngine(Engine):
                 torch.from_numpy(out[index : index + 1]).copy_(levels)
                 torch.from_numpy(checks[index : index + 1]).copy_(rows)
                 checks[index, RERUN] = 1
+
+        return finish
 
     def _run_pass(self, network: SwinIR, row: Variant, tiles: Tensor, *, in_float32: bool = False) -> PassOutput:
         """Restore tiles on the device, by a graph where there is one. bfloat16 has 8 bits: 16 bits are in float32."""

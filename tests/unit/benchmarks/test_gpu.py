@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks import gpu
+from benchmarks.gpu_engine import compare_with_cpu, measure_engine, measure_start
 from benchmarks.gpu_kernels import measure_kernels
 from benchmarks.gpu_report import NO_RESULTS, _kernels, make_lines, write_gpu_report
 from benchmarks.machine import describe_machine
@@ -46,6 +47,9 @@ def test_every_part_runs_and_becomes_a_page(tmp_path: Path) -> None:
         "networks": gpu.measure_networks(CPU, {"compact_x4": (16,)}, 2),
         "micro_batches": gpu.measure_micro_batches(CPU, "compact_x4", (1, 2), 2, tile_px=16),
         "kernels": measure_kernels(CPU, {"compact_x4": (16,)}, 1, interpret, StandInGraph),
+        "rules": compare_with_cpu(CPU, (2,)),
+        "engine": measure_engine(CPU, ("compact_x4",), 1, tile_px=16),
+        "start": measure_start(1),
         "heads": gpu.measure_heads(CPU, {"compact_x4": (12, 16)}, 16, 2),
     }
     results, page = tmp_path / "gpu.json", tmp_path / "gpu.md"
@@ -64,6 +68,13 @@ def test_every_part_runs_and_becomes_a_page(tmp_path: Path) -> None:
     assert row["timings"].keys() == {"pytorch", "pytorch, graph", "kernels", "kernels, graph"}
     assert row["errors_db"]["kernels"] >= row["errors_db"]["pytorch"] - 1, "as close to float32 as PyTorch"
     assert f"{row['errors_db']['pytorch']:.1f} | {row['errors_db']['kernels']:.1f} |" in text
+    (row,) = measured["engine"]
+    assert row["timings"].keys() == {"all", "plain copies", "no graphs"}
+    assert row["copies_equal"]
+    assert row["graph_levels"] == 0
+    assert "| noise | 0 | 0.0000 % | 0.0e+00 |" in text, "a CPU agrees with itself"
+    assert {name: len(seconds) for name, seconds in measured["start"].items()} == {"thread": 1, "plain": 1}
+    assert f"{measured['start']['thread'][0]:.2f} s with the thread that starts CUDA" in text
     assert "none (CPU)" in text
     assert NO_RESULTS[0] not in text
 
