@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from preprocessing.depth import to_depth
+from preprocessing.formats.webp_quantiser import MAX_QUANTISER
 from preprocessing.image import Image, Pixels
 from preprocessing.jpeg_history import JpegHistory
 from preprocessing.noise import CELL_PX, NoiseLevels, cut_cells
@@ -58,6 +59,8 @@ _MIN_LINE_PLACES = 4
 _MIN_BLOCK_EXCESS, _MIN_BLOCK_DEVIATIONS = 0.08, 5.0
 # Quality of a JPEG, now or once, up to which compact_real_x4 is better than compact_x4: automatic-variant.md.
 _MAX_WORN_QUALITY = 80
+# Quantiser of a WebP from which the same holds: most photos at quality 45 or less of libwebp.
+_MIN_WORN_QUANTISER = 42
 # Noise in levels in the smoothest tenth of the cells, and how even it is: texture is rough in places only.
 _MIN_NOISE, _MAX_NOISE_SPREAD = 4.0, 1.25
 
@@ -82,14 +85,19 @@ class Content:
     """What was measured, for the user: "steps on the 8-pixel grid of JPEG"."""
 
 
-def classify(image: Image, jpeg_quality: int | None = None) -> Content:
-    """Return what an image shows. `jpeg_quality` is that of the uploaded file, 1 to 100; None for other formats."""
+def classify(image: Image, jpeg_quality: int | None = None, webp_quantiser: float | None = None) -> Content:
+    """Return what an image shows.
+
+    Of the uploaded file, `jpeg_quality` is 1 to 100, and `webp_quantiser` 0 to 127, the coarsest; None for other
+    formats.
+    """
     signs = _Signs()
     tiles = choose_tiles(image.height, image.width)
     for top, left in tiles:
         signs.add(compose_tile(image, top, left), top, left)
     is_whole = len(tiles) == -(-image.height // TILE_PX) * -(-image.width // TILE_PX)
-    return _find_pixel_art(signs, is_whole=is_whole) or _find_drawing(signs) or _judge_photo(signs, jpeg_quality)
+    found = _find_pixel_art(signs, is_whole=is_whole) or _find_drawing(signs)
+    return found or _judge_photo(signs, jpeg_quality, webp_quantiser)
 
 
 def choose_tiles(height: int, width: int) -> list[tuple[int, int]]:
@@ -132,15 +140,19 @@ def _find_drawing(signs: _Signs) -> Content | None:
     return Content(ImageKind.DRAWING, "a drawing or screenshot", evidence)
 
 
-def _judge_photo(signs: _Signs, jpeg_quality: int | None) -> Content:
+def _judge_photo(signs: _Signs, jpeg_quality: int | None, webp_quantiser: float | None) -> Content:
     excess, deviations = signs.block_excess()
     if jpeg_quality is not None and jpeg_quality <= _MAX_WORN_QUALITY:
         return Content(ImageKind.WORN_PHOTO, "a worn JPEG", f"JPEG quality {jpeg_quality}")
+    if webp_quantiser is not None and webp_quantiser >= _MIN_WORN_QUANTISER:
+        evidence = f"WebP with a quantiser of {webp_quantiser:.0f} of {MAX_QUANTISER}"
+        return Content(ImageKind.WORN_PHOTO, "a worn photo", evidence)
     once = signs.jpeg_history.quality()
     if once is not None and once <= _MAX_WORN_QUALITY:
         evidence = f"its pixels were a JPEG of quality {once} before"
         return Content(ImageKind.WORN_PHOTO, "a worn JPEG", evidence)
-    if excess >= _MIN_BLOCK_EXCESS and deviations >= _MIN_BLOCK_DEVIATIONS:
+    # A WebP has steps at its macroblocks of 16 pixels at high qualities too.
+    if webp_quantiser is None and excess >= _MIN_BLOCK_EXCESS and deviations >= _MIN_BLOCK_DEVIATIONS:
         return Content(ImageKind.WORN_PHOTO, "a worn photo", "it has the blocks of strong compression")
     noise, spread = signs.noise_levels.estimate()
     if noise >= _MIN_NOISE and spread <= _MAX_NOISE_SPREAD:

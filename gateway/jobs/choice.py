@@ -9,6 +9,7 @@ from gateway.jobs.options import UpscaleOptions, UpscaleRequest
 from gateway.jobs.strength import find_strength
 from preprocessing.content import classify
 from preprocessing.formats.jpeg import read_quality
+from preprocessing.formats.webp_quantiser import read_quantiser
 from preprocessing.image import Image
 
 
@@ -33,7 +34,8 @@ def choose_variant(request: UpscaleRequest, image: Image) -> UpscaleRequest:
     """Return the request with its variant chosen by the decoded image; unchanged if it names one."""
     if not request.options.must_choose:
         return request
-    return request.choose(classify(image, read_quality(request.upload.container)))
+    container = request.upload.container
+    return request.choose(classify(image, read_quality(container), read_quantiser(container)))
 
 
 def choose_strength(request: UpscaleRequest, image: Image) -> UpscaleRequest:

@@ -97,6 +97,28 @@ def test_quality_of_the_file_counts_where_texture_hides_the_blocks(quality: int)
     assert (content.evidence == f"JPEG quality {quality}") == (quality <= 80)
 
 
+@pytest.mark.parametrize(("quantiser", "kind"), [(None, CLEAN), (41.9, CLEAN), (42.0, WORN), (52.3, WORN)])
+def test_quantiser_of_a_webp_counts_although_its_pixels_show_no_damage(
+    quantiser: float | None, kind: ImageKind
+) -> None:
+    content = classify(Image(PHOTO), None, quantiser)
+
+    assert content.kind == kind
+    assert (content.evidence == "WebP with a quantiser of 52 of 127") == (quantiser == 52.3)
+
+
+def test_blocks_of_a_good_webp_do_not_count() -> None:
+    blocks = (np.add.outer(np.arange(12), np.arange(12)) % 2 * 4).repeat(16, axis=0).repeat(16, axis=1)
+    image = Image((PHOTO[:192, :192] + blocks[..., np.newaxis]).clip(0, 255).astype(np.uint8))
+
+    assert classify(image).evidence == "it has the blocks of strong compression"  # so that the test can fail
+    assert classify(image, None, 12.0).kind == CLEAN
+
+
+def test_drawing_stays_a_drawing_as_a_bad_webp() -> None:
+    assert classify(Image(draw_screenshot()), None, 90.0).kind == DRAWING
+
+
 def test_other_formats_have_no_quality() -> None:
     assert read_quality(probe(encode_png(PHOTO), LIMITS).container) is None
 

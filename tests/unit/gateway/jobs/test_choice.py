@@ -25,7 +25,7 @@ from preprocessing.content import Content, ImageKind
 from preprocessing.image import Pixels
 from testing.backend import FakeBackend
 from testing.content_images import draw_clean_photo, draw_pixel_art, draw_screenshot, repeat_pixels
-from testing.images import encode_jpeg, encode_png
+from testing.images import encode_jpeg, encode_png, save
 from testing.jobs import make_runner
 from testing.requests import read_events
 from testing.weights_files import write_weights_file
@@ -44,6 +44,11 @@ def auto_request(data: bytes, settings: Settings | None = None, **parameters: st
     [
         (PHOTO, "compact_x4", "Looks like a clean image ("),
         (encode_jpeg(draw_clean_photo(), quality=40), "compact_real_x4", "Looks like a worn JPEG (JPEG quality 40): "),
+        (
+            save(PilImage.fromarray(draw_clean_photo()), "WEBP", quality=5),
+            "compact_real_x4",
+            "Looks like a worn photo (WebP with a quantiser of ",
+        ),
         (encode_png(draw_screenshot()), "compact_x4", "Looks like a drawing or screenshot ("),
         (encode_png(ART), "nearest_x4", "Looks like pixel art (6 colours and hard edges): nearest_x4."),
     ],

@@ -23,6 +23,34 @@ from gateway.languages.catalogue import catalogue
             "Sieht aus wie ein stark komprimiertes JPEG (JPEG-Qualität 40): compact_real_x4.",
         ),
         (
+            "Looks like a worn photo (WebP with a quantiser of 52 of 127): compact_real_x4.",
+            "Sieht aus wie ein stark komprimiertes Foto (WebP mit einem Quantisierer von 52 von 127): compact_real_x4.",
+        ),
+        (
+            (
+                "Strength 0.29, because the JPEG damage is weak (quality 93): the result is a mix of 29 % restored and "
+                "71 % original."
+            ),
+            (
+                "Stärke 0,29, denn der JPEG-Schaden ist gering (Qualität 93): Das Ergebnis mischt 29 % Bearbeitetes "
+                "mit 71 % Original."
+            ),
+        ),
+        (
+            "Strength 0, because no noise was found: the result is the original.",
+            "Stärke 0, denn es wurde kein Rauschen gefunden: Das Ergebnis ist das Original.",
+        ),
+        (
+            (
+                "Strength 0.6, because the noise is weak (about 3 levels): the result is a mix of 60 % restored and "
+                "40 % original."
+            ),
+            (
+                "Stärke 0,6, denn das Rauschen ist schwach (etwa 3 Stufen): Das Ergebnis mischt 60 % Bearbeitetes mit "
+                "40 % Original."
+            ),
+        ),
+        (
             "Not in the result: EXIF (location, thumbnail), XMP, text.",
             "Nicht im Ergebnis: EXIF (Ort, Vorschaubild), XMP, Text.",
         ),
