@@ -2,7 +2,7 @@
 
     python -m benchmarks.goals
 
-Measures bfloat16 against float32 in turn, and reads the other figures from the results of the last run of
+Measures products in bfloat16 against float32 in turn, and reads the other figures from the results of the last run of
 `benchmarks.stack`, `benchmarks.throughput`, `benchmarks.cold_start` and `benchmarks.gpu` (benchmarks/results). A goal
 whose benchmark has not been run is printed with the command that measures it.
 """
@@ -15,17 +15,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from benchmarks.machine import describe_machine
 from benchmarks.report import table
 from benchmarks.rounds import measure_in_turn
-from swinir.inference.torch_engine import TorchEngine
-from swinir.network import library
-from swinir.settings import Precision
+from swinir.inference.cpu_count import count_cpus
+from swinir.inference.tiles import uses_tiles
+from swinir.network.compiled_network import CompiledNetwork
+from swinir.network.library import find_library, has_bfloat16
+from swinir.network.shapes import parameter_shapes
+from swinir.zoo import VARIANTS
 from testing.images import draw_photo
+from testing.reference_weights import fill
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 5
@@ -85,22 +89,26 @@ def describe_source(results: dict[str, Any]) -> str:
 
 
 def measure_bfloat16(rounds: int = ROUNDS) -> Iterator[Goal]:
-    """Measure the network in float32 and bfloat16 in turn, in CPU seconds."""
+    """Measure the network in float32 and with products of bfloat16 in turn, in CPU seconds; with the tests' weights."""
+    library = find_library()
+    on_tiles = uses_tiles("auto")
     for variant, side, wanted in BFLOAT16:
         name = f"bfloat16 on CPUs: {variant} at {side}, times as fast as float32"
-        if not library.has_bfloat16():
-            yield Goal(name, wanted, None, "a processor with AVX512-BF16", is_minimum=True)
+        if library is None or not (on_tiles or has_bfloat16()):
+            yield Goal(name, wanted, None, "a processor with AMX or AVX512-BF16", is_minimum=True)
             continue
-        image = draw_photo(side, side)[np.newaxis]
-        timings = measure_in_turn(
-            {
-                precision: partial(TorchEngine(precision=precision).restore, image, variant)
-                for precision in get_args(Precision)
-                if precision != "auto"
-            },
-            rounds,
+        config = dict(VARIANTS[variant].config)
+        weights = fill(parameter_shapes(config))
+        exact, quick = (
+            CompiledNetwork(config, weights, library, count_cpus(), on_tiles=use) for use in (False, on_tiles)
         )
-        slow, fast = (statistics.median(timings[precision].cpu_s) for precision in ("float32", "bfloat16"))
+        if not on_tiles:
+            quick.use_bfloat16()
+        image = draw_photo(side, side)[np.newaxis].astype(np.float32) / 255
+        timings = measure_in_turn(
+            {"exact": partial(exact.forward, image), "quick": partial(quick.forward, image)}, rounds
+        )
+        slow, fast = (statistics.median(timings[network].cpu_s) for network in ("exact", "quick"))
         machine = describe_machine()
         yield Goal(name, wanted, slow / fast, describe_source({"machine": machine}), is_minimum=True)
 

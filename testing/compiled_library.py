@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from swinir.inference import tiles
 from swinir.network import library
 
 
 def forget_library() -> None:
     """Let the process look for the library again."""
-    for cached in (library.load_library, library.find_library, library.has_bfloat16):
+    for cached in (library.load_library, library.find_library, library.has_bfloat16, tiles.are_usable):
         cached.cache_clear()
 
 

@@ -98,8 +98,9 @@ class SettingsTable(RequestSettings):
     )
     precision: str = setting(
         "auto",
-        "Precision of the network. float32; bfloat16; or auto: bfloat16 on a GPU, and on CPUs that are quicker with it "
-        "(AVX512-BF16) for each network whose output stays within 86 dB of float32.",
+        "Precision of the network. float32; bfloat16; or auto: bfloat16 on a GPU; on CPUs with AMX products of float32 "
+        "as three products in bfloat16; on CPUs that are quicker with bfloat16 (AVX512-BF16) bfloat16 for each network "
+        "whose output stays within 86 dB of float32.",
         check=one_of(PRECISIONS),
     )
     max_weights_bytes: int = setting(

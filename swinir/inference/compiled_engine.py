@@ -19,6 +19,7 @@ from swinir.inference.cpu_count import count_cpus
 from swinir.inference.engine import CPU_MICRO_BATCH_PIXELS, LUMINANCE, Engine, NotFiniteError, Tiles
 from swinir.inference.network_cache import NetworkCache
 from swinir.inference.pixel_rules import FLAT_REACH_PX, enlarge, keep_corners
+from swinir.inference.tiles import uses_tiles
 from swinir.network.compiled_network import CompiledNetwork
 from swinir.settings import MAX_WEIGHTS_BYTES, Precision
 from swinir.weights.arrays import UncoveredError, read_arrays
@@ -41,16 +42,19 @@ class CompiledEngine(Engine):
         precision: Precision = "auto",
     ) -> None:
         self._library, self._threads, self._precision = library, threads or count_cpus(), precision
+        self._on_tiles = uses_tiles(precision)
         networks: NetworkCache[Any] = NetworkCache(weights_dir, max_weights_bytes, self._load)
         super().__init__(weights_dir, networks, CPU_MICRO_BATCH_PIXELS)
 
     def describe(self) -> str:
         """Return device, precision and threads in one line, for the log."""
-        return f"engine on cpu, float32, {self._threads} threads, network compiled"
+        products = " on AMX in bfloat16x3" if self._on_tiles else ""
+        return f"engine on cpu, float32{products}, {self._threads} threads, network compiled"
 
     def _load(self, row: Variant, path: Path) -> tuple[Any, int]:
         try:
-            network = CompiledNetwork(row.config, read_arrays(row.config, path), self._library, self._threads)
+            weights = read_arrays(row.config, path)
+            network = CompiledNetwork(row.config, weights, self._library, self._threads, on_tiles=self._on_tiles)
         except UncoveredError as reason:
             log.warning("%s runs in PyTorch: %s", row.name, reason)
             return self._torch_engine.load_file(row, path)

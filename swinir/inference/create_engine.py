@@ -11,6 +11,7 @@ from swinir.inference.compiled_engine import CompiledEngine
 from swinir.inference.compiled_tiles import measure_tile_error
 from swinir.inference.cuda_context import start_context
 from swinir.inference.engine import Engine
+from swinir.inference.tiles import uses_tiles
 from swinir.network.agreement import measure_network_error
 from swinir.network.library import TOLERANCE, find_library, library_path
 from swinir.settings import EngineSettings
@@ -29,7 +30,9 @@ def create_engine(settings: EngineSettings) -> Engine:
     elif settings.engine == "auto":
         library = find_library()  # logs why there is none
         if library is not None:
-            error = float(np.max([measure_network_error(library), measure_tile_error(library)]))  # NaN if one is
+            # On tiles the same networks agree, with a tolerance of its own.
+            network_error = 0.0 if uses_tiles(settings.precision) else measure_network_error(library)
+            error = float(np.max([network_error, measure_tile_error(library)]))  # NaN if one is
             if error <= TOLERANCE:
                 return CompiledEngine(
                     library,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from swinir.network.packing import Floats, PackedBlock, pack_convolution, pad, reorder_outputs
+from swinir.network.packing import MIN_TILE_INPUTS, Floats, PackedBlock, pack_convolution, pad, reorder_outputs
 from swinir.network.shapes import RGB_MEAN, shuffle_factors
 from swinir.network.window_order import Index, order_image
 
@@ -22,7 +22,7 @@ Weights = Mapping[str, Floats]
 
 class _ConvolutionStruct(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("inputs", "outputs", "kernel", "upsample", "shuffle")),
+        *((name, ctypes.c_int64) for name in ("inputs", "outputs", "kernel", "upsample", "shuffle", "on_tiles")),
         ("slope", ctypes.c_float),
         ("weight", ctypes.c_void_p),
         ("bias", ctypes.c_void_p),
@@ -38,16 +38,27 @@ class PackedConvolution:
         slope: factor of negative values of the result (leaky ReLU); 1 for none.
         upsample: factor by which the input is enlarged first, by repeating its pixels.
         shuffle: factor of the pixel shuffle after it.
+        on_tiles: whether it multiplies on the tiles of AMX; only if the library has them.
     """
 
     def __init__(
-        self, weight: Floats, bias: Floats, *, slope: float = 1.0, upsample: int = 1, shuffle: int = 1
+        self,
+        weight: Floats,
+        bias: Floats,
+        *,
+        slope: float = 1.0,
+        upsample: int = 1,
+        shuffle: int = 1,
+        on_tiles: bool = False,
     ) -> None:
-        self._weight, self._bias = pack_convolution(weight, shuffle), pad(reorder_outputs(bias, shuffle))
         outputs, inputs, kernel, _ = weight.shape
+        self.is_on_tiles = on_tiles = on_tiles and inputs >= MIN_TILE_INPUTS
+        self._weight = pack_convolution(weight, shuffle, on_tiles=on_tiles)
+        self._bias = pad(reorder_outputs(bias, shuffle))
         self._outputs, self._shuffle, self._upsample = outputs, shuffle, upsample
         self._struct = _ConvolutionStruct(
-            inputs, outputs, kernel, upsample, shuffle, slope, self._weight.ctypes.data, self._bias.ctypes.data
+            *(inputs, outputs, kernel, upsample, shuffle, on_tiles),
+            *(slope, self._weight.ctypes.data, self._bias.ctypes.data),
         )
 
     @property
@@ -105,9 +116,13 @@ class CompiledNetwork:
         weights: float32 arrays by their published names, with the shapes of `swinir.network.shapes`.
         library: of `swinir.network.library.find_library`.
         threads: threads of a forward pass.
+        on_tiles: whether it multiplies on the tiles of AMX; only if the library has them.
     """
 
-    def __init__(self, config: Mapping[str, Any], weights: Weights, library: Any, threads: int) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], weights: Weights, library: Any, threads: int, *, on_tiles: bool = False
+    ) -> None:
+        self.on_tiles = on_tiles
         self.scale, self.channels = int(config["upscale"]), int(config.get("in_chans", 3))
         self._window, self._range = int(config["window_size"]), float(config.get("img_range", 1.0))
         self._library, self._threads = library, threads
@@ -142,7 +157,7 @@ class CompiledNetwork:
     @property
     def fits_bfloat16(self) -> bool:
         """Whether all blocks can run in bfloat16."""
-        return all(block.fits_bfloat16 for blocks, _ in self._groups for block in blocks)
+        return not self.on_tiles and all(block.fits_bfloat16 for blocks, _ in self._groups for block in blocks)
 
     @property
     def in_bfloat16(self) -> bool:
@@ -227,7 +242,7 @@ class CompiledNetwork:
             mean = np.repeat(self._mean, len(bias) // self.channels)
             weight, bias = weight / np.float32(self._range), bias / np.float32(self._range)
             bias = bias if self._is_residual else bias + mean
-        return PackedConvolution(weight, bias, **options)
+        return PackedConvolution(weight, bias, on_tiles=self.on_tiles, **options)
 
     def _pack_norm(self, name: str) -> tuple[Floats, Floats]:
         return pad(self._weights[f"{name}.weight"]), pad(self._weights[f"{name}.bias"])
@@ -235,7 +250,7 @@ class CompiledNetwork:
     def _pack_block(self, group: int, index: int, heads: int) -> PackedBlock:
         prefix = f"layers.{group}.residual_group.blocks.{index}."
         own = {name.removeprefix(prefix): each for name, each in self._weights.items() if name.startswith(prefix)}
-        return PackedBlock(own, heads, shifted=index % 2 == 1)
+        return PackedBlock(own, heads, shifted=index % 2 == 1, products="bfloat16x3" if self.on_tiles else "float32")
 
     def _pack_connection(self, name: str, connection: str) -> list[PackedConvolution]:
         if connection == "1conv":

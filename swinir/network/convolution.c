@@ -2,11 +2,13 @@
  * each row of its kernel: the pixels under a row of the kernel lie one after the other in memory, so no copy of the image is
  * made but for three padded rows per thread. swinir/network/compiled_network.py packs the weights and checks the arguments.
  */
+#define _GNU_SOURCE /* for tiles.h */
 #include "threads.h"
-#include "vectors.h"
+#include "tiles.h"
 
 #define ROWS_PER_STEP 4   /* output rows that a thread takes at a time */
 #define PIXELS_PER_TILE 48 /* pixels of a row whose sums stay in the first-level cache; a multiple of 6 and 8 */
+#define PIXELS_PER_SQUARE 64 /* the same on tiles, where the weights come from the second-level cache for each */
 #define TOKENS_PER_STEP 256
 
 typedef struct {
@@ -14,8 +16,9 @@ typedef struct {
     int64_t kernel;            /* 1 or 3: side in pixels, padded with zeros */
     int64_t upsample;          /* each source pixel is repeated so often in both directions */
     int64_t shuffle;           /* side of the square of output pixels that the channels of a pixel become */
+    int64_t on_tiles;          /* 1 if the weights are packed for tiles.h, with a part for each kernel row */
     float slope;               /* of negative values (leaky ReLU); 1 for a linear layer */
-    const float *weight;       /* [kernel row][panel][kernel * inputs][PANEL]; outputs in the order row, column, channel */
+    const void *weight;        /* float [kernel row][panel][kernel * inputs][PANEL]; outputs in the order row, column, channel */
     const float *bias;
 } Convolution;
 
@@ -90,10 +93,69 @@ static void convolve_rows(void *work, int64_t index, float *scratch) {
             int64_t count = p->out_width - x < PIXELS_PER_TILE ? p->out_width - x : PIXELS_PER_TILE;
             for (int64_t k = 0; k < l->kernel; k++)
                 multiply_matrix(row_of(p, scratch, y + k - reach) + (x + 1 - reach) * l->inputs, l->inputs, count, depth,
-                                l->weight + k * depth * pitch, pitch, k ? sums : l->bias, k ? pitch : 0, sums, pitch, WRITE);
+                                (const float *)l->weight + k * depth * pitch, pitch, k ? sums : l->bias, k ? pitch : 0, sums, pitch, WRITE);
             write_pixels(p, image, y, x, count, sums);
         }
     }
+}
+
+/* ---- On tiles ---- */
+
+/* Values of a row: reading stops up to PIXELS_PER_SQUARE pixels and a tile's depth after its last pixel. */
+static inline int64_t count_row_halves(const Pass *p) {
+    return padded_depth((p->width + 2 + PIXELS_PER_SQUARE) * p->layer->inputs + TILE_DEPTH);
+}
+
+static inline Halves halves_of_row(const Pass *p, float *scratch, int64_t y) {
+    int64_t count = count_row_halves(p);
+    half *row = (half *)scratch + (y + 3) % 3 * 2 * count;
+    return (Halves){row, row + count};
+}
+
+static void split_row(const Pass *p, int64_t image, int64_t y, float *scratch) {
+    const Convolution *l = p->layer;
+    int64_t depth = l->inputs, u = l->upsample;
+    Halves row = halves_of_row(p, scratch, y);
+    if (y < 0 || y >= p->height) {
+        memset(row.high, 0, 2 * count_row_halves(p) * sizeof(half));
+        return;
+    }
+    int64_t first = (image * (p->height / u) + y / u) * (p->width / u);
+    if (!p->gather && u == 1) split_values(p->source + first * depth, p->width * depth, row, depth);
+    else
+        for (int64_t x = 0; x < p->width; x++) {
+            int64_t from = p->gather ? p->gather[first + x] : first + x / u;
+            split_values(p->source + from * depth, depth, row, (x + 1) * depth);
+        }
+}
+
+static void convolve_rows_on_tiles(void *work, int64_t index, float *scratch) {
+    const Pass *p = work;
+    const Convolution *l = p->layer;
+    int64_t steps = (p->out_height + ROWS_PER_STEP - 1) / ROWS_PER_STEP, image = index / steps, reach = l->kernel / 2;
+    int64_t first = index % steps * ROWS_PER_STEP, end = first + ROWS_PER_STEP, pitch = padded(l->outputs);
+    int64_t depth_steps = padded_depth(l->kernel * l->inputs) / TILE_DEPTH;
+    float *sums = scratch + 3 * count_row_halves(p);
+    if (end > p->out_height) end = p->out_height;
+    begin_tiles();
+    for (int64_t y = first; y < end; y++) {
+        for (int64_t other = y == first ? y - reach : y + reach; other <= y + reach; other++) split_row(p, image, other, scratch);
+        for (int64_t x = 0; x < p->out_width; x += PIXELS_PER_SQUARE) {
+            int64_t count = p->out_width - x < PIXELS_PER_SQUARE ? p->out_width - x : PIXELS_PER_SQUARE;
+            Halves left[3];
+            for (int64_t k = 0; k < l->kernel; k++) {
+                Halves row = halves_of_row(p, scratch, y + k - reach);
+                int64_t at = (x + 1 - reach) * l->inputs;
+                left[k] = (Halves){row.high + at, row.low + at};
+            }
+            multiply_tiles(left, l->kernel, l->inputs, padded(count), depth_steps, l->weight, pitch, sums, pitch);
+            for (int64_t i = 0; i < count; i++)
+                for (int64_t c = 0; c < pitch; c += VECTOR_WIDTH)
+                    store(sums + i * pitch + c, load(sums + i * pitch + c) + load(l->bias + c));
+            write_pixels(p, image, y, x, count, sums);
+        }
+    }
+    end_tiles();
 }
 
 /* Run a convolution over `batch` images of height x width pixels, counted after the upsampling; keeps out_height x out_width
@@ -103,6 +165,9 @@ int run_convolution(const Convolution *layer, int64_t batch, int64_t height, int
                     int64_t threads) {
     Pass pass = {layer, height, width, out_height, out_width, source, gather, residual, out};
     int64_t steps = (out_height + ROWS_PER_STEP - 1) / ROWS_PER_STEP;
+    if (layer->on_tiles)
+        return run_loop(convolve_rows_on_tiles, &pass, batch * steps,
+                        3 * count_row_halves(&pass) + PIXELS_PER_SQUARE * padded(layer->outputs), threads);
     int64_t scratch = 3 * padded((width + 2) * layer->inputs) + PIXELS_PER_TILE * padded(layer->outputs);
     return run_loop(convolve_rows, &pass, batch * steps, scratch, threads);
 }

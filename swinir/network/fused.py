@@ -29,7 +29,10 @@ class FusedBlock:
     def __init__(self, block: PlainSwinBlock, precision: torch.dtype = torch.float32) -> None:
         weights = {name: parameter.detach().float().numpy() for name, parameter in block.named_parameters()}
         self._packed = PackedBlock(
-            weights, block.attn.num_heads, shifted=block.shifted, in_bfloat16=precision == torch.bfloat16
+            weights,
+            block.attn.num_heads,
+            shifted=block.shifted,
+            products="bfloat16" if precision == torch.bfloat16 else "float32",
         )
 
     @property

@@ -2,6 +2,7 @@
  * the result of the block is written to memory. swinir/network/packing.py packs the weights. The scale of the attention is part
  * of the query's weights. Arguments are not checked here; the callers check them.
  */
+#define _GNU_SOURCE /* for syscall() */
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -10,8 +11,10 @@
 #define WINDOWS_PER_STEP 2 /* windows that a thread takes at a time */
 #define MAX_THREADS 64
 
+enum { FLOAT32, BFLOAT16, BFLOAT16X3 }; /* products */
+
 typedef struct {
-    int64_t dim, heads, head_dim, window_tokens, hidden, in_bfloat16; /* the last: 1 if the weights are packed so */
+    int64_t dim, heads, head_dim, window_tokens, hidden, products; /* the last: how it multiplies, and the weights are packed */
     const float *norm1_weight, *norm1_bias, *norm2_weight, *norm2_bias;
     const float *qkv_weight, *qkv_bias, *proj_weight, *proj_bias;
     const float *fc1_weight, *fc1_bias, *fc2_weight, *fc2_bias;
@@ -51,7 +54,7 @@ static void exponentiate(float *scores, int64_t rows, int64_t pitch, float *inve
 }
 
 typedef struct {
-    float *x, *normal, *qkv, *attended, *hidden, *keys, *values, *scores, *inverse, *mixed;
+    float *x, *normal, *qkv, *attended, *hidden, *keys, *values, *scores, *inverse, *mixed, *tiles;
 } Scratch;
 
 static void attend(const Block *b, const float *bias, const Scratch *s) {
@@ -81,12 +84,33 @@ static void attend(const Block *b, const float *bias, const Scratch *s) {
 #define HAS_BFLOAT16 0
 #endif
 #endif
+/* The same for products on the tiles of AMX. */
+#ifndef HAS_TILES
+#if defined(__AMX_TILE__) && defined(__AMX_BF16__) && VECTOR_WIDTH == 16
+#define HAS_TILES 1
+#else
+#define HAS_TILES 0
+#endif
+#endif
 #if HAS_BFLOAT16
 #include "fused_bfloat16.h"
 #endif
 
 /* Return whether this library runs blocks whose weights are packed in bfloat16. */
 int has_bfloat16(void) { return HAS_BFLOAT16; }
+
+#if HAS_TILES
+#include "fused_tiles.h"
+#endif
+
+/* Return whether this library and the processor multiply on tiles. */
+int has_tiles(void) {
+#if HAS_TILES
+    return !allow_tiles();
+#else
+    return 0;
+#endif
+}
 
 static void run_in_floats(const Block *b, const float *bias, const Scratch *s) {
     int64_t n = b->window_tokens, dim = b->dim, pitch = padded(dim), hidden = padded(b->hidden);
@@ -112,12 +136,15 @@ static void run_window(const Work *work, int64_t window, const Scratch *s) {
         memset(s->x + j * pitch + dim, 0, (pitch - dim) * sizeof(float)); /* a NaN of the previous window may be left here */
     }
 
+    switch (b->products) {
 #if HAS_BFLOAT16
-    if (b->in_bfloat16)
-        run_in_halves(b, kind->bias, s);
-    else
+    case BFLOAT16: run_in_halves(b, kind->bias, s); break;
 #endif
-        run_in_floats(b, kind->bias, s);
+#if HAS_TILES
+    case BFLOAT16X3: run_on_tiles(b, kind->bias, s); break;
+#endif
+    default: run_in_floats(b, kind->bias, s);
+    }
 
     for (int64_t j = window * n; j < (window + 1) * n; j++)
         memcpy(work->out + (work->scatter ? work->scatter[j] : j) * dim, s->x + (j - window * n) * pitch, dim * sizeof(float));
@@ -128,32 +155,41 @@ static void *run_thread(void *argument) {
     const Block *b = work->block;
     int64_t n = b->window_tokens, pitch = padded(b->dim), across = padded(n), deep = padded(b->head_dim);
     int64_t sizes[] = {n * pitch, n * pitch, n * padded(3 * b->dim), n * pitch, n * padded(b->hidden),
-                       across * b->head_dim, n * deep, n * across, across, n * deep};
+                       across * b->head_dim, n * deep, n * across, across, n * deep, 0};
+#if HAS_TILES
+    if (b->products == BFLOAT16X3) sizes[10] = place_tiles(b, NULL, NULL);
+#endif
     int64_t total = 0;
-    for (int i = 0; i < 10; i++) total += padded(sizes[i]);
+    for (int i = 0; i < 11; i++) total += padded(sizes[i]);
     float *memory = aligned_alloc(64, total * sizeof(float));
     if (!memory) {
         __atomic_store_n(&work->failed, 1, __ATOMIC_RELAXED);
         return NULL;
     }
     memset(memory, 0, total * sizeof(float)); /* the padding of keys and values stays zero */
-    float *parts[10], *part = memory;
-    for (int i = 0; i < 10; part += padded(sizes[i++])) parts[i] = part;
-    Scratch scratch = {parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6], parts[7], parts[8], parts[9]};
+    float *parts[11], *part = memory;
+    for (int i = 0; i < 11; part += padded(sizes[i++])) parts[i] = part;
+    Scratch scratch = {parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6], parts[7], parts[8], parts[9], parts[10]};
+#if HAS_TILES
+    if (b->products == BFLOAT16X3) begin_tiles();
+#endif
     for (;;) {
         int64_t window = __atomic_fetch_add(&work->next, WINDOWS_PER_STEP, __ATOMIC_RELAXED);
         if (window >= work->windows) break;
         for (int i = 0; i < WINDOWS_PER_STEP && window + i < work->windows; i++) run_window(work, window + i, &scratch);
     }
+#if HAS_TILES
+    if (b->products == BFLOAT16X3) end_tiles();
+#endif
     free(memory);
     return NULL;
 }
 
-/* Run the block over all windows; returns 0, or 1 when memory ran out or this library has no bfloat16. `tokens` and `out`
- * must not overlap, unless `gather` is also `scatter`: a window is read before its result is written. */
+/* Run the block over all windows; returns 0, or 1 when memory ran out or this library does not have the products. `tokens` and
+ * `out` must not overlap, unless `gather` is also `scatter`: a window is read before its result is written. */
 int run_swin_block(const Block *block, const Kind *kinds, int64_t kind_count, const float *tokens, const int64_t *gather,
                    const int64_t *scatter, float *out, int64_t threads) {
-    if (block->in_bfloat16 && !HAS_BFLOAT16) return 1;
+    if ((block->products == BFLOAT16 && !HAS_BFLOAT16) || (block->products == BFLOAT16X3 && !HAS_TILES)) return 1;
     Work work = {block, kinds, kind_count, kinds[kind_count - 1].end, tokens, gather, out, 0, 0, scatter};
     pthread_t others[MAX_THREADS];
     int64_t started = 0;

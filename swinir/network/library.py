@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from swinir.network.packing import PackedBlock
+from swinir.network.packing import PackedBlock, Products
 from swinir.network.reference import draw_block_weights, run_block
 from swinir.network.window_order import order_windows
 
@@ -26,7 +26,10 @@ log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("fused_block.c")
 OTHER_SOURCES = tuple(Path(__file__).with_name(name) for name in ("areas.c", "convolution.c", "pixels.c", "way_back.c"))
-HEADERS = tuple(Path(__file__).with_name(name) for name in ("fused_bfloat16.h", "threads.h", "vectors.h"))
+HEADERS = tuple(
+    Path(__file__).with_name(name)
+    for name in ("bfloat16.h", "fused_bfloat16.h", "fused_tiles.h", "threads.h", "tiles.h", "vectors.h")
+)
 COMPILED = Path(__file__).parent / "compiled"
 # Second choice, in the home folder: the folder of an installed package may be read-only.
 CACHE = Path(".cache/serverless-superres")
@@ -48,7 +51,7 @@ def has_bfloat16() -> bool:
     library = find_library()
     if library is None or not library.has_bfloat16():
         return False
-    error = _measure_error(in_bfloat16=True)
+    error = _measure_error("bfloat16")
     if not error <= BFLOAT16_TOLERANCE:
         log.warning("blocks run in float32: the fused block in bfloat16 differs from it by %.1e", error)
         return False
@@ -136,6 +139,7 @@ def load_library() -> ctypes.CDLL:
         "blend_tile": [pointer, pointer, pointer, number, number, number, number, number],
         "measure_way_back": [pointer, pointer, number, number, number, number, pointer, pointer, pointer, number],
         "has_bfloat16": [],
+        "has_tiles": [],
     }
     for name, types in arguments.items():
         function = getattr(library, name)
@@ -165,12 +169,12 @@ def find_library() -> ctypes.CDLL | None:
     return library
 
 
-def _measure_error(*, in_bfloat16: bool = False) -> float:
+def _measure_error(products: Products = "float32") -> float:
     """Return the largest difference from the reference on a small block, relative to the largest magnitude."""
     weights = draw_block_weights(20, 40, heads=2, window=8)
     images = np.random.default_rng(1).standard_normal((1, 24, 16, 20), np.float32)
     orders = order_windows(1, 24, 16, 8)
-    block = PackedBlock(weights, 2, shifted=True, in_bfloat16=in_bfloat16)
+    block = PackedBlock(weights, 2, shifted=True, products=products)
     shifted = block.run(
         load_library(), images.reshape(-1, 20), orders.gather["image", "shifted"], orders.kinds["shifted"], threads=2
     )

@@ -22,7 +22,6 @@ typedef struct {
     Range *ranges;    /* [tiles][steps] */
 } Rounding;
 
-static inline vec smaller(vec a, vec b) { return choose(a < b, a, b); }
 
 /* Round halves to even by the bits that the addition drops; for values of 0 to 2^22. */
 static inline ivec round_vec(vec v) { return (ivec)(v + 12582912.0f) - (ivec)all(12582912.0f); }

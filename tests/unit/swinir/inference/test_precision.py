@@ -196,7 +196,7 @@ def test_tile_that_is_not_finite_runs_again_in_float32(with_bfloat16: pytest.Mon
     forward = SwinIR.forward
 
     def overflow(self: SwinIR, images: Tensor) -> Tensor:
-        in_bfloat16 = any(b._packed()._packed._block.in_bfloat16 for b in self.modules() if isinstance(b, SwinBlock))
+        in_bfloat16 = any(b._packed()._packed._block.products for b in self.modules() if isinstance(b, SwinBlock))
         return torch.full_like(forward(self, images), math.inf) if in_bfloat16 else forward(self, images)
 
     with_bfloat16.setattr(SwinIR, "forward", overflow)
@@ -212,7 +212,7 @@ def test_best_times_of_both_decide_which_is_quicker(
     clock = ManualClock()
 
     def run(block: PackedBlock, *_: object, **__: object) -> None:
-        clock.now += 1.0 if block._block.in_bfloat16 else float32_s
+        clock.now += 1.0 if block._block.products else float32_s
 
     with_bfloat16.setattr(PackedBlock, "run", run)
     with_bfloat16.setattr(time, "thread_time", clock)
