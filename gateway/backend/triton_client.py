@@ -28,6 +28,7 @@ from gateway.backend.interface import (
     BackendVariantMissingError,
     Band,
 )
+from gateway.backend.stream_response import StreamResponse, read_response
 from gateway.backend.unreachable import explain_unavailable, is_being_ended
 from gateway.cancellation import CancelToken
 from gateway.tracing.spans import trace_metadata
@@ -59,7 +60,7 @@ class _Connection:
         self.stream_infer = channel.unary_stream(
             "/inference.GRPCInferenceService/ModelStreamInfer",
             request_serializer=service_pb2.ModelInferRequest.SerializeToString,
-            response_deserializer=service_pb2.ModelStreamInferResponse.FromString,
+            response_deserializer=read_response,
         )
 
 
@@ -150,12 +151,14 @@ class TritonClient:
         error_message, is_complete = "", False
         try:
             with cancel_token.on_cancel(call.cancel):
-                for message in call:  # to the end: Triton 2.51 fails when a stream is cancelled after its last response
+                # To the end: Triton 2.51 fails when a stream is cancelled after its last response.
+                for response in call:
+                    message = response.message
                     error_message = error_message or message.error_message
-                    response = message.infer_response
-                    if response.outputs:
+                    if message.infer_response.outputs:
                         yield _read_band(response, pixel_bytes=request.inputs[0].shape[2])
-                    is_complete = is_complete or response.parameters["triton_final_response"].bool_param
+                    parameters = message.infer_response.parameters
+                    is_complete = is_complete or parameters["triton_final_response"].bool_param
         except grpc.RpcError as error:
             cancel_token.raise_if_cancelled()
             raise translate(error) from error
@@ -178,8 +181,9 @@ def _request(pixels: Pixels, variant: str, request_id: str) -> service_pb2.Model
     return request
 
 
-def _read_band(response: service_pb2.ModelInferResponse, pixel_bytes: int) -> tuple[Band, tuple[int, int]]:
-    raw = dict(zip((output.name for output in response.outputs), response.raw_output_contents, strict=True))
+def _read_band(response: StreamResponse, pixel_bytes: int) -> tuple[Band, tuple[int, int]]:
+    names = (output.name for output in response.message.infer_response.outputs)
+    raw = dict(zip(names, response.tensors, strict=True))
     try:
         top, rows, height, width = (int(number) for number in np.frombuffer(raw["BAND"], np.int32))
         pixels = from_bytes(np.frombuffer(raw["ROWS"], np.uint8).reshape(rows, width, pixel_bytes))
