@@ -17,6 +17,7 @@ from swinir.inference.bfloat16 import chooses_bfloat16
 from swinir.inference.compiled_tiles import Floats, blend, find_flats, find_neutrals, measure_back_errors, round_tiles
 from swinir.inference.cpu_count import count_cpus
 from swinir.inference.engine import CPU_MICRO_BATCH_PIXELS, LUMINANCE, Engine, NotFiniteError, Tiles
+from swinir.inference.memory import LARGEST_KEPT_COMPILED_BYTES, keep_freed_memory
 from swinir.inference.network_cache import NetworkCache
 from swinir.inference.pixel_rules import FLAT_REACH_PX, enlarge, keep_corners
 from swinir.inference.tiles import uses_tiles
@@ -43,6 +44,7 @@ class CompiledEngine(Engine):
     ) -> None:
         self._library, self._threads, self._precision = library, threads or count_cpus(), precision
         self._on_tiles = uses_tiles(precision)
+        keep_freed_memory(LARGEST_KEPT_COMPILED_BYTES)
         networks: NetworkCache[Any] = NetworkCache(weights_dir, max_weights_bytes, self._load)
         super().__init__(weights_dir, networks, CPU_MICRO_BATCH_PIXELS)
 
@@ -66,6 +68,7 @@ class CompiledEngine(Engine):
     def _torch_engine(self) -> Any:
         from swinir.inference.torch_engine import TorchEngine  # noqa: PLC0415 - takes seconds and 200 MB
 
+        keep_freed_memory()
         engine = TorchEngine(self._weights_dir, "cpu", self._threads, precision=self._precision)
         engine.counters = self.counters
         return engine

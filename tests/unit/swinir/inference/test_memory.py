@@ -1,4 +1,4 @@
-"""Memory is kept from pass to pass; which errors mean that memory ran out is tested with the engine."""
+"""Memory that is kept from pass to pass; which errors mean that memory ran out is tested with the engine."""
 
 from __future__ import annotations
 
@@ -32,6 +32,28 @@ thread.join()
 """
 
 
+MEASURE_KEPT = """
+import threading
+import numpy as np
+from pathlib import Path
+from swinir.inference.compiled_engine import CompiledEngine
+from swinir.network.library import compile_library, load_library
+
+def measure_bytes():
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
+
+compile_library()
+engine = CompiledEngine(load_library(), threads=1)
+engine.warm_up("compact_x4")
+before = measure_bytes()
+thread = threading.Thread(target=lambda: engine.restore(np.zeros((1, 256, 256, 3), np.uint8), "compact_x4"))
+thread.start()
+thread.join()
+print(measure_bytes() - before)
+"""
+
+
 @pytest.mark.slow
 def test_pass_reuses_the_memory_of_the_last() -> None:
     """Each page fault makes the system clear 4 kB; kept memory causes none."""
@@ -43,3 +65,10 @@ def test_pass_reuses_the_memory_of_the_last() -> None:
 def count_faults(how: str) -> int:
     command = [sys.executable, "-c", COUNT_FAULTS, how]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.slow
+def test_compiled_engine_keeps_no_large_array() -> None:
+    """An array of features of a compact tile of 256x256 has 12.6 MB."""
+    done = subprocess.run([sys.executable, "-c", MEASURE_KEPT], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 10e6
