@@ -16,7 +16,7 @@ _MAX_READ_BYTES = 32
 def read_quantiser(container: Container) -> float | None:
     """Return the quantiser index, 0 (finest) to 127: the mean of the segments.
 
-    None for files that are not a lossy still WebP. libwebp sets 20 to 30 at quality 75, by the image; the scale of
+    None for files that are not a lossy still WebP. libwebp sets 19 to 32 at quality 75, by the image; the scale of
     qualities is not that of JPEG.
     """
     if container.format != "WEBP":
