@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from swinir.checks import summarise
+from swinir.inference.tiles import uses_tiles
 from swinir.network.compiled_network import CompiledNetwork
 from swinir.network.swinir import SwinIR
 from swinir.settings import ENGINES, EngineChoice
@@ -36,7 +37,7 @@ def measure_bytes(engine: EngineChoice, config: Mapping[str, Any]) -> int:
     if engine == "torch":
         return network.prepare()
     weights = {name: parameter.detach().numpy() for name, parameter in network.named_parameters()}
-    return CompiledNetwork(config, weights, None, 1).size_bytes
+    return CompiledNetwork(config, weights, None, 1, on_tiles=uses_tiles("auto")).size_bytes
 
 
 @pytest.fixture(scope="module", params=ENGINES)
