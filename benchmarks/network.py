@@ -1,10 +1,11 @@
 """`make bench`: compares our network with the plain formulation, and measures memory, Triton's overhead and tuning.
 
-    python -m benchmarks.network [--rounds 7] [--parts speed,memory,triton,choices] [--threads 2]
+    python -m benchmarks.network [--rounds 7] [--parts speed,memory,triton,choices,openvino] [--threads 2]
 
 Writes benchmarks/results/network.json, and from it the tables and plots of docs/measurements/benchmarks.md. Candidates
 run in turn (A B A B ...) in one process: one warm-up round, then medians of the other rounds. The number of threads is
-fixed, torch.inference_mode is on, and results must agree within 1e-5 before times are measured. Use an idle machine.
+fixed, torch.inference_mode is on, and results must agree before times are measured. Use an idle machine. The part
+`openvino` is not among the default ones: it needs benchmarks/packages.txt.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from benchmarks.candidates import make_pair, make_runs
 from benchmarks.choices import measure_chunks, measure_heads
 from benchmarks.machine import StolenTime, describe_machine, now, restart_with_sleeping_threads
+from benchmarks.openvino_peer import measure_openvino
 from benchmarks.peak_memory import measure_peak
 from benchmarks.report import write_report
 from benchmarks.rounds import Timing, compare, measure_in_turn
@@ -43,6 +45,7 @@ TRITON = {"compact_x4": (256,)}
 CHUNKS = {"compact_x4": (128,), "lightweight_x4": (128,)}
 HEADS = {"lightweight_x4": (10, 12, 16), "compact_x4": (12, 16), "real_x4": (30, 32)}
 HEADS_SIDE = 64
+OPENVINO: Mapping[str, tuple[int, ...]] = {"compact_x4": (64, 128, 256), "lightweight_x4": (64,), "real_x4": (64,)}
 
 Sizes = Mapping[str, tuple[int, ...]]
 
@@ -54,7 +57,7 @@ def measure_speed(sizes: Sizes, rounds: int) -> list[dict[str, Any]]:
         pair = make_pair(variant)
         for side in sides:
             timings = measure_in_turn(make_runs(pair, side), rounds)
-            ratios = {name: compare(timings["plain"], timings[name]) for name in ("ours", "pytorch")}
+            ratios = {name: compare(timings["plain"], timings[name]) for name in ("ours", "fused", "pytorch")}
             rows.append(
                 {
                     "variant": variant,
@@ -73,7 +76,7 @@ def measure_memory(sizes: Sizes, threads: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for variant, sides in sizes.items():
         for side in sides:
-            names = ("plain", "ours", "pytorch")
+            names = ("plain", "ours", "fused", "pytorch")
             peaks = {name: measure_peak(name, variant, side, threads) for name in names}
             rows.append({"variant": variant, "side": side, "bytes": peaks})
             _print_now(f"memory of {variant} at {side}: {peaks}")
@@ -129,6 +132,7 @@ def measure(parts: list[str], rounds: int, threads: int) -> dict[str, Any]:
         "memory": lambda: measure_memory(MEMORY, threads),
         "triton": lambda: measure_overhead(TRITON, TRITON_ROUNDS * rounds, threads),
         "choices": lambda: measure_choices(CHUNKS, HEADS, rounds),
+        "openvino": lambda: measure_openvino(OPENVINO, rounds, threads),
     }
     machine = describe_machine()  # once, because the load of one part would count as other load in the next
     if not machine["quiet"]:

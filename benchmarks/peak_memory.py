@@ -1,6 +1,6 @@
 """Measures the peak memory of one forward pass in a separate process.
 
-    python -m benchmarks.peak_memory plain|ours|pytorch VARIANT SIDE THREADS
+    python -m benchmarks.peak_memory plain|ours|fused|pytorch VARIANT SIDE THREADS
 
 The result is the process's VmHWM after the pass minus its value before: interpreter, torch, weights and a warm-up on
 one window. ru_maxrss is not used because it starts from the size of the parent process.
@@ -11,12 +11,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from benchmarks.candidates import make_pair
+from benchmarks.candidates import NetworkPair, compile_network, draw_image, make_pair
 from swinir.network import fused
 from swinir.zoo import find_variant
 
@@ -37,18 +40,25 @@ def _peak_bytes() -> int:
     raise RuntimeError("/proc/self/status has no VmHWM. Peak memory can only be measured on Linux.")
 
 
+def make_run(candidate: str, pair: NetworkPair, side: int) -> Callable[[], object]:
+    """Return the pass that is measured, on an image of side x side."""
+    images = draw_image(pair.variant, side)
+    if candidate != "ours":
+        return partial(pair.plain if candidate == "plain" else pair.ours, images)
+    pixels = np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
+    return partial(compile_network(pair, torch.get_num_threads()).forward, pixels)
+
+
 def main() -> None:
     """Measure in this process and print the peak."""
     candidate, variant, side, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
     pair = make_pair(variant)
-    network = pair.plain if candidate == "plain" else pair.ours
-    row = find_variant(variant)
     with fused.disabled() if candidate == "pytorch" else nullcontext(), torch.inference_mode():
-        network(torch.rand(1, row.channels, row.window, row.window))
-        images = torch.rand(1, row.channels, int(side), int(side))
+        make_run(candidate, pair, find_variant(variant).window)()
+        run = make_run(candidate, pair, int(side))
         before = _peak_bytes()
-        network(images)
+        run()
     print(json.dumps({"peak_bytes": _peak_bytes() - before}))
 
 

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 
 mpl.use("Agg")
 RED, GREY = "#c0392b", "#8a8f98"
-SERIES = (("ours", "ours", "#2f6f4f"), ("pytorch", "ours, blocks in PyTorch", "#4a7fb0"))
+SERIES = (("ours", "ours", "#2f6f4f"), ("pytorch", "ours, in PyTorch alone", "#4a7fb0"))
 SIZE_IN = (9.0, 4.0)
 DPI = 120
 

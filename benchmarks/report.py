@@ -36,7 +36,7 @@ def write_report(docs: Path = ROOT / "docs", results: Path = RESULTS / "network.
     """Write docs/measurements/benchmarks.md's tables and plots from the results of `benchmarks.network`."""
     measured = json.loads(results.read_text())
     page = docs / "measurements/benchmarks.md"
-    makers = {"speed": _speed, "memory": _memory, "triton": _triton, "choices": _choices}
+    makers = {"speed": _speed, "memory": _memory, "triton": _triton, "choices": _choices, "openvino": _openvino}
     for name, make in makers.items():
         if name in measured:
             replace_part(page, name, [*make(measured[name]), "", describe(measured[name])])
@@ -84,9 +84,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _speed(part: Mapping[str, Any]) -> list[str]:
-    header = ["network", "side", "ratio", "spread", "ratio of CPU time", "target", "ratio with blocks in PyTorch"]
+    header = ["network", "side", "ratio", "spread", "ratio of CPU time", "target", "PyTorch with fused blocks"]
     return table(
-        [*header, "plain, s", "ours, s"],
+        [*header, "PyTorch alone", "plain, s", "ours, s"],
         (
             [
                 row["variant"],
@@ -95,7 +95,10 @@ def _speed(part: Mapping[str, Any]) -> list[str]:
                 f"{row['ratios']['ours']['low']:.2f} to {row['ratios']['ours']['high']:.2f}",
                 f"{row['ratios']['ours']['cpu']:.2f}",
                 f"{TARGETS[row['variant'], row['side']]:.2f}",
-                f"{row['ratios']['pytorch']['median']:.2f} (CPU time {row['ratios']['pytorch']['cpu']:.2f})",
+                *(
+                    f"{row['ratios'][name]['median']:.2f} (CPU time {row['ratios'][name]['cpu']:.2f})"
+                    for name in ("fused", "pytorch")
+                ),
                 f"{row['timings']['plain']['median_s']:.3f}",
                 f"{row['timings']['ours']['median_s']:.3f}",
             ]
@@ -106,7 +109,7 @@ def _speed(part: Mapping[str, Any]) -> list[str]:
 
 def _memory(part: Mapping[str, Any]) -> list[str]:
     return table(
-        ["network", "side", "plain, MB", "ours, MB", "ratio", "target", "with blocks in PyTorch"],
+        ["network", "side", "plain, MB", "ours, MB", "ratio", "target", "PyTorch with fused blocks", "PyTorch alone"],
         (
             [
                 row["variant"],
@@ -115,7 +118,7 @@ def _memory(part: Mapping[str, Any]) -> list[str]:
                 f"{row['bytes']['ours'] / 1e6:.0f}",
                 f"**{row['bytes']['ours'] / row['bytes']['plain']:.2f}**",
                 f"at most {MAX_MEMORY_RATIO}",
-                f"{row['bytes']['pytorch'] / row['bytes']['plain']:.2f}",
+                *(f"{row['bytes'][name] / row['bytes']['plain']:.2f}" for name in ("fused", "pytorch")),
             ]
             for row in part["rows"]
         ),
@@ -140,6 +143,25 @@ def _triton(part: Mapping[str, Any]) -> list[str]:
             for name, ratio in row["over_network"].items()
         ),
     )
+
+
+def _openvino(part: Mapping[str, Any]) -> list[str]:
+    header = ["network", "side", "ours, ms", "ours, dB from plain"]
+    for name in ("float32", "bfloat16"):
+        header += [f"OpenVINO {name} / ours", "spread", "CPU time", "dB from plain"]
+    rows = []
+    for row in part["rows"]:
+        cells = [
+            row["variant"],
+            str(row["side"]),
+            f"{1e3 * row['timings']['ours']['median_s']:.1f}",
+            f"{row['db']['ours']:.0f}",
+        ]
+        for name, ratio in row["ratios"].items():
+            spread = f"{ratio['low']:.2f} to {ratio['high']:.2f}"
+            cells += [f"**{ratio['median']:.2f}**", spread, f"{ratio['cpu']:.2f}", f"{row['db'][name]:.0f}"]
+        rows.append(cells)
+    return table(header, rows)
 
 
 def _choices(part: Mapping[str, Any]) -> list[str]:

@@ -5,9 +5,9 @@
 
 All run the same network. In each round 1, 4, 8 and 16 clients send images of 64 x 64 to each server in turn, for
 `--seconds`; the whole run takes 5 minutes. The other servers are idle meanwhile. "A slot each" is ours with
-`small_jobs_per_slot` 1. The network alone, in the same rounds, restores one image after the other. Prints two tables,
-the second with the CPU time per image of all processes of a server, which compares on a busy machine too. Writes
-benchmarks/results/throughput.json for `benchmarks.goals`.
+`small_jobs_per_slot` 1. The network alone, as ours serves it, restores one image after the other in the same rounds.
+Prints two tables, the second with the CPU time per image of all processes of a server, which compares on a busy machine
+too. Writes benchmarks/results/throughput.json for `benchmarks.goals`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import numpy.typing as npt
 import psutil
-import torch
 
-from benchmarks.flask_peer import Upscaler
+from benchmarks.candidates import load_served_network
 from benchmarks.machine import describe_machine, restart_with_sleeping_threads
 from benchmarks.report import table
+from swinir.network.compiled_network import CompiledNetwork
+from swinir.zoo import DEFAULT_VARIANT
 from testing.images import draw_photo, encode_png
 from testing.stack import start_stack, stop_stack
+
+Floats = npt.NDArray[np.float32]
 
 SIDE_PX = 64
 CLIENTS = (1, 4, 8, 16)
@@ -149,11 +153,11 @@ def serving_ours(folder: Path, **variables: str) -> Iterator[MeasuredServer]:
         stop_stack(stack)
 
 
-def run_network(upscaler: Upscaler, images: list[torch.Tensor], seconds: float) -> tuple[float, float]:
+def run_network(network: CompiledNetwork, images: list[Floats], seconds: float) -> tuple[float, float]:
     """Return the images per second of the network alone, one after the other, and its CPU seconds per image."""
     count, began, began_cpu_s = 0, time.monotonic(), time.process_time()
     while time.monotonic() - began < seconds:
-        upscaler.run(images[count % len(images)][None])
+        network.forward(images[count % len(images)][None])
         count += 1
     return count / (time.monotonic() - began), (time.process_time() - began_cpu_s) / count
 
@@ -184,7 +188,7 @@ def main() -> None:
     arguments = parser.parse_args()
     machine = describe_machine()
     pixels = [draw_photo(SIDE_PX, SIDE_PX, seed=seed) for seed in range(32)]
-    uploads, tensors = [encode_png(each) for each in pixels], [torch.from_numpy(each) for each in pixels]
+    uploads, inputs = [encode_png(each) for each in pixels], [each.astype(np.float32) / 255 for each in pixels]
     rates: dict[tuple[str, int], list[float]] = {}
     waits: dict[tuple[str, int], list[float]] = {}
     cpu_ms: dict[tuple[str, int], list[float]] = {}
@@ -197,9 +201,9 @@ def main() -> None:
             "LitServe": stack.enter_context(serving_peer("benchmarks.litserve_peer")),
             "Flask + torch": stack.enter_context(serving_peer("benchmarks.flask_peer")),
         }
-        upscaler = Upscaler()
+        network = load_served_network(DEFAULT_VARIANT)
         for number in range(arguments.rounds + 1):
-            speed, network_cpu_s = run_network(upscaler, tensors, arguments.seconds)
+            speed, network_cpu_s = run_network(network, inputs, arguments.seconds)
             if number:
                 alone.append(speed)
                 alone_cpu_ms.append(1e3 * network_cpu_s)

@@ -13,18 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 import tritonclient.grpc as triton
 
+from benchmarks.candidates import load_served_network
 from benchmarks.machine import OMP_WAIT_POLICY
 from benchmarks.rounds import Timing, measure_in_turn
 from gateway.backend.channel import MAX_MESSAGE_BYTES
 from gateway.backend.triton_client import MODEL_KEY_HEADER, TritonClient
 from gateway.backend.triton_process import PROJECT_ROOT, TritonProcess, find_free_ports
 from gateway.cancellation import CancelToken
-from swinir.inference.torch_engine import TorchEngine
-from swinir.weights.find import find_weights
-from swinir.weights.load import load_network
+from swinir.inference.create_engine import create_engine
+from swinir.settings import read_settings
 from swinir.zoo import find_variant
 
 KEY = "key-of-this-benchmark"
@@ -34,15 +33,10 @@ RESPONSE_LIMIT_S = 300.0
 
 def measure_triton(variant: str, side: int, rounds: int, threads: int) -> dict[str, Timing]:
     """Return the timings of "network", "engine", "ensemble" and "stream" for one image of side x side."""
-    row = find_variant(variant)
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-    network = load_network(row, find_weights(row, None))
-    images = torch.from_numpy(pixels[np.newaxis]).permute(0, 3, 1, 2).float() / 255.0
-    engine = TorchEngine(device="cpu", threads=threads)
-
-    @torch.inference_mode()
-    def run_network() -> object:
-        return network(images)
+    images = pixels[np.newaxis].astype(np.float32) / 255
+    engine = create_engine(read_settings({"SUPERRES_ENGINE_THREADS": str(threads)}))
+    network = load_served_network(variant, threads)
 
     with tempfile.TemporaryDirectory() as folder:
         server = TritonProcess(
@@ -70,7 +64,7 @@ def measure_triton(variant: str, side: int, rounds: int, threads: int) -> dict[s
                 )
 
             runs = {
-                "network": run_network,
+                "network": lambda: network.forward(images),
                 "engine": lambda: engine.restore(pixels[np.newaxis], variant),
                 "ensemble": lambda: _call_ensemble(client, pixels, variant),
                 "stream": run_stream,

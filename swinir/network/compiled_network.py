@@ -73,17 +73,15 @@ class PackedConvolution:
         images: Floats,
         size: tuple[int, int, int],
         *,
-        gather: Index | None = None,
         residual: Floats | None = None,
         kept: tuple[int, int] | None = None,
         out: Floats | None = None,
     ) -> Floats:
         """Return [B, H', W', C'] for the pixels of ``images``; ``size`` is (B, H, W) of the input.
 
-        With ``gather`` pixel i of the input is ``images[gather[i]]``. ``residual``, in the order of the result, is
-        added to it. ``kept`` is the height and width of the input that is kept; the rest at the right and bottom only
-        counts as neighbours. The result goes to ``out``, which may be ``residual``, or to a new array. Raises
-        MemoryError when the buffers cannot be allocated.
+        ``residual`` is added to the result. ``kept`` is the height and width of the input that is kept; the rest at
+        the right and bottom only counts as neighbours. The result goes to ``out``, which may be ``residual``, or to a
+        new array. Raises MemoryError when the buffers cannot be allocated.
         """
         batch, height, width = size[0], size[1] * self._upsample, size[2] * self._upsample
         kept_height, kept_width = (side * self._upsample for side in kept or size[1:])
@@ -98,7 +96,6 @@ class PackedConvolution:
             kept_height,
             kept_width,
             images.ctypes.data,
-            None if gather is None else gather.ctypes.data,
             None if residual is None else residual.ctypes.data,
             out.ctypes.data,
             threads,

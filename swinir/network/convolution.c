@@ -27,7 +27,6 @@ typedef struct {
     int64_t height, width;         /* of the image under the kernel */
     int64_t out_height, out_width; /* of the part that is kept, before the shuffle */
     const float *source;
-    const int64_t *gather;   /* source pixel of each pixel; NULL: in order */
     const float *residual;   /* [B, H, W, outputs], added to the result; NULL: none. Not with a shuffle */
     float *out;
 } Pass;
@@ -49,10 +48,7 @@ static void load_row(const Pass *p, int64_t image, int64_t y, float *scratch) {
     memset(row + (p->width + 1) * depth, 0, depth * sizeof(float));
     int64_t first = (image * (p->height / u) + y / u) * (p->width / u);
     row += depth;
-    if (p->gather)
-        for (int64_t x = 0; x < p->width; x++)
-            memcpy(row + x * depth, p->source + p->gather[first + x] * depth, depth * sizeof(float));
-    else if (u == 1)
+    if (u == 1)
         memcpy(row, p->source + first * depth, p->width * depth * sizeof(float));
     else
         for (int64_t x = 0; x < p->width; x++)
@@ -121,12 +117,11 @@ static void split_row(const Pass *p, int64_t image, int64_t y, float *scratch) {
         return;
     }
     int64_t first = (image * (p->height / u) + y / u) * (p->width / u);
-    if (!p->gather && u == 1) split_values(p->source + first * depth, p->width * depth, row, depth);
+    if (u == 1)
+        split_values(p->source + first * depth, p->width * depth, row, depth);
     else
-        for (int64_t x = 0; x < p->width; x++) {
-            int64_t from = p->gather ? p->gather[first + x] : first + x / u;
-            split_values(p->source + from * depth, depth, row, (x + 1) * depth);
-        }
+        for (int64_t x = 0; x < p->width; x++)
+            split_values(p->source + (first + x / u) * depth, depth, row, (x + 1) * depth);
 }
 
 static void convolve_rows_on_tiles(void *work, int64_t index, float *scratch) {
@@ -161,9 +156,9 @@ static void convolve_rows_on_tiles(void *work, int64_t index, float *scratch) {
 /* Run a convolution over `batch` images of height x width pixels, counted after the upsampling; keeps out_height x out_width
  * of them. Returns 0, or 1 when memory ran out. `out` must not overlap `source`, but may be `residual`. */
 int run_convolution(const Convolution *layer, int64_t batch, int64_t height, int64_t width, int64_t out_height,
-                    int64_t out_width, const float *source, const int64_t *gather, const float *residual, float *out,
+                    int64_t out_width, const float *source, const float *residual, float *out,
                     int64_t threads) {
-    Pass pass = {layer, height, width, out_height, out_width, source, gather, residual, out};
+    Pass pass = {layer, height, width, out_height, out_width, source, residual, out};
     int64_t steps = (out_height + ROWS_PER_STEP - 1) / ROWS_PER_STEP;
     if (layer->on_tiles)
         return run_loop(convolve_rows_on_tiles, &pass, batch * steps,

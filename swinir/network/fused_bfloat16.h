@@ -1,5 +1,5 @@
 /* The Swin block of fused_block.c with its products in bfloat16: two products per lane, summed in float32. Norms, softmax,
- * GELU, biases and residuals stay float32. swinir/network/fused.py packs the weights: panels [panel][pair of rows][PANEL][2].
+ * GELU, biases and residuals stay float32. swinir/network/packing.py packs the weights: panels [panel][pair of rows][PANEL][2].
  * dim, head_dim and hidden are even.
  */
 #include "bfloat16.h"

@@ -132,7 +132,7 @@ def load_library() -> ctypes.CDLL:
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     arguments = {
         "run_swin_block": [pointer, pointer, number, pointer, pointer, pointer, pointer, number],
-        "run_convolution": [pointer, *[number] * 5, pointer, pointer, pointer, pointer, number],
+        "run_convolution": [pointer, *[number] * 5, pointer, pointer, pointer, number],
         "run_layer_norm": [pointer, number, number, pointer, pointer, pointer, number],
         "round_tiles": [pointer, number, number, pointer, pointer, pointer, pointer, number],
         "find_areas": [pointer, *[number] * 3, ctypes.c_float, number, number, pointer, pointer, number],

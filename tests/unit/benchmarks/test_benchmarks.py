@@ -126,3 +126,25 @@ def test_shipped_pages_match_the_shipped_results(docs: Path, name: str) -> None:
     )
     write(docs, results)
     assert (docs / page).read_text() == (DOCS / page).read_text(), f"run `make bench`, or commit docs/{page}"
+
+
+def test_comparison_with_openvino_becomes_a_table(docs: Path, tmp_path: Path) -> None:
+    ratio = {"median": 2.5, "low": 2.4, "high": 2.6, "cpu": 2.45, "rounds": 2}
+    rows = [
+        {
+            "variant": "compact_x4",
+            "side": 64,
+            "db": {"ours": 115.2, "float32": 135.1, "bfloat16": 55.3},
+            "ratios": {"float32": ratio, "bfloat16": {**ratio, "median": 1.7}},
+            "timings": {"ours": {"median_s": 0.0123}},
+        }
+    ]
+    results = tmp_path / "network.json"
+    results.write_text(json.dumps({"openvino": part(rows)}))
+
+    report.write_report(docs, results)
+
+    line = (
+        "| compact_x4 | 64 | 12.3 | 115 | **2.50** | 2.40 to 2.60 | 2.45 | 135 | **1.70** | 2.40 to 2.60 | 2.45 | 55 |"
+    )
+    assert line in (docs / "measurements/benchmarks.md").read_text()
