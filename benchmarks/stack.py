@@ -3,9 +3,9 @@
     python -m benchmarks.stack [IMAGE...]
 
 The network is replaced by a stand-in that returns its remembered outputs (`benchmarks.stand_in`), whose own CPU time is
-left out. First each stage runs
-in this process, then whole requests go through the real gateway and its real Triton. In the same rounds runs a floor:
-one gRPC message of the result's pixels between two processes, and the encoder of Pillow for the format (PNG: level 1).
+left out. First each stage runs in this process, then whole requests go through the real gateway and its real Triton. In
+the same rounds runs a floor: one gRPC message of the result's pixels between two processes, and Pillow's encoder for
+the format (PNG: level 1).
 Prints the tables as Markdown and writes benchmarks/results/stack.json for `benchmarks.goals`;
 docs/measurements/stack.md has the tables of one run.
 """
