@@ -14,6 +14,7 @@ from gateway.access.api_keys import ApiKeyStore
 from gateway.app import create_app
 from gateway.backend.triton_process import TritonPorts, TritonProcess
 from gateway.config.settings import Settings
+from gateway.services import services
 from testing.backend import FakeBackend
 from testing.clock import ManualClock
 from testing.data import ROOT
@@ -38,11 +39,13 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def make_app(tmp_path: Path, upscaler: FakeBackend) -> MakeApp:
+def make_app(tmp_path: Path, upscaler: FakeBackend) -> Iterator[MakeApp]:
     """Return a factory of applications that takes settings by name, and `upscaler` and `clock`.
 
-    The result cache is off unless a test sets it, because most tests count calls of the backend.
+    The result cache is off unless a test sets it, because most tests count calls of the backend. Afterwards the
+    applications deliver no more webhooks: an attempt minutes later would appear in the log of another test.
     """
+    made: list[Flask] = []
 
     def make(**changes: object) -> Flask:
         backend = changes.pop("upscaler", upscaler)
@@ -56,9 +59,12 @@ def make_app(tmp_path: Path, upscaler: FakeBackend) -> MakeApp:
             "small_jobs_per_slot": 1,  # the images of most tests are small
         }
         settings = Settings(**{"cache_max_bytes": 0, **usual, **changes})  # type: ignore[arg-type]
-        return create_app(settings, backend, clock=clock)  # type: ignore[arg-type]
+        made.append(create_app(settings, backend, clock=clock))  # type: ignore[arg-type]
+        return made[-1]
 
-    return make
+    yield make
+    for app in made:
+        services(app).webhook_deliveries.close()
 
 
 @pytest.fixture
