@@ -6,12 +6,10 @@
  */
 #pragma once
 #include <immintrin.h>
-#include <stdint.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define INLINE static inline __attribute__((always_inline))
+#include "swin_sizes.h"
 
 typedef uint16_t half; /* a bfloat16 */
 typedef uint32_t pair; /* two of them */

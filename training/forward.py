@@ -1,7 +1,7 @@
 """The forward pass for training: images of one size, all windows of a block at once, attention written out.
 
 `swinir.network` is written for inference, where windows of a kind share a mask; under autograd that is slower. With
-`fused`, blocks run in `training.swin_block` instead of PyTorch's operators (docs/how-to/train.md has the speeds).
+`fused`, blocks run in `training.swin_block` with such products instead of PyTorch's operators (docs/how-to/train.md has the speeds).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from training import swin_block
 class TrainingForward:
     """Callable [B, C, H, W] -> [B, C, H * scale, W * scale]; H and W are `side` pixels, a multiple of the window."""
 
-    def __init__(self, network: SwinIR, side: int, *, fused: bool = False) -> None:
+    def __init__(self, network: SwinIR, side: int, *, fused: swin_block.Products | None = None) -> None:
         window = network.window_size
         if side % window:
             raise ValueError(f"Crops of {side} pixels do not fit windows of {window}; use a multiple of {window}.")
@@ -49,7 +49,7 @@ class TrainingForward:
         x = tokens
         for block in layer.residual_group.blocks:
             if self._fused:
-                x = swin_block.run_block(block, x, self._position_bias(block.attn))
+                x = swin_block.run_block(block, x, self._position_bias(block.attn), self._fused)
             else:
                 x = x + self._attention(block, block.norm1(x))
                 x = x + block.mlp.fc2(functional.gelu(block.mlp.fc1(block.norm2(x))))

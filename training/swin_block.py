@@ -1,7 +1,7 @@
-"""The Swin block for training on CPUs with AMX: `swin_block.c`, compiled at first use, as an autograd function.
+"""The Swin block for training on CPUs: `swin_block.c`, compiled at first use, as an autograd function.
 
-A training step of compact_x4 is three times as fast with it as with PyTorch's operators (docs/how-to/train.md). Where
-the processor, the compiler or the network does not suit it, `is_available` is false and training runs in PyTorch.
+In bfloat16 on processors with AMX, in float32 on all others; docs/how-to/train.md has the speeds. Where the processor,
+the compiler or the network does not suit it, `is_available` is false and training runs in PyTorch.
 """
 
 from __future__ import annotations
@@ -14,18 +14,26 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("swin_block.c", "swin_window.h", "amx.h"))
-COMPILED = Path(__file__).parent / "build"
+FOLDER = Path(__file__).parent
+SOURCE = FOLDER / "swin_block.c"
+HEADERS = (
+    *(FOLDER / name for name in ("swin_sizes.h", "swin_amx.h", "amx.h", "swin_floats.h", "floats.h")),
+    FOLDER.parent / "swinir" / "network" / "vectors.h",
+)
+COMPILED = FOLDER / "build"
 CPU_FLAGS = frozenset({"amx_tile", "amx_bf16", "avx512_bf16", "avx512bw", "avx512vl"})
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-strict-aliasing", "-std=gnu11")
 
-# As in swin_window.h: embedding, heads, hidden width of the MLP, and the maximum of tokens in a window.
+Products = Literal["bfloat16", "float32"]
+EXTRA_FLAGS: dict[Products, tuple[str, ...]] = {"bfloat16": ("-DSWIN_AMX",), "float32": ()}
+
+# As in swin_sizes.h: embedding, heads, hidden width of the MLP, and the maximum of tokens in a window.
 DIM, HEADS, HIDDEN, MAX_TOKENS = 48, 4, 96, 64
 
 PARAMETERS = (
@@ -60,15 +68,15 @@ def cpu_flags() -> frozenset[str]:
 
 
 @functools.cache
-def is_available() -> bool:
+def is_available(products: Products) -> bool:
     """Whether this machine can compile and run the block; compiles it on the first call (about 2 seconds)."""
-    return cpu_flags() >= CPU_FLAGS and _load() is not None
+    return (products == "float32" or cpu_flags() >= CPU_FLAGS) and _load(products) is not None
 
 
-def run_block(block: Any, tokens: Tensor, position_bias: Tensor) -> Tensor:
+def run_block(block: Any, tokens: Tensor, position_bias: Tensor, products: Products) -> Tensor:
     """Run one `swinir.network` Swin block: float32 [B, H, W, 48] -> the same shape, differentiable once.
 
-    `position_bias` is [heads, N, N] for windows of N tokens. H and W must be multiples of the window.
+    Matrix products are in `products`, which has to be available. `position_bias` is [heads, N, N] for windows of N tokens. H and W must be multiples of the window.
     """
     window = int(block.attn.window_size)
     if tokens.shape[1] % window or tokens.shape[2] % window:
@@ -76,35 +84,43 @@ def run_block(block: Any, tokens: Tensor, position_bias: Tensor) -> Tensor:
     parameters = dict(block.named_parameters())
     # apply() is untyped in PyTorch.
     return _TrainedBlock.apply(  # type: ignore[no-untyped-call]
-        tokens.float(), window, bool(block.shifted), *(parameters[name] for name in PARAMETERS), position_bias
+        tokens.float(), products, window, bool(block.shifted), *(parameters[name] for name in PARAMETERS), position_bias
     )
 
 
 class _TrainedBlock(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, window: int, shifted: bool, *parameters: Tensor) -> Tensor:  # noqa: FBT001
+    def forward(  # noqa: PLR0913 - apply() passes positions only
+        ctx: Any,
+        tokens: Tensor,
+        products: Products,
+        window: int,
+        shifted: bool,  # noqa: FBT001
+        *parameters: Tensor,
+    ) -> Tensor:
         tokens, parameters = tokens.contiguous(), tuple(parameter.contiguous() for parameter in parameters)
-        ctx.shape = _TokenShape(*tokens.shape[:3], window, int(shifted))
+        ctx.products, ctx.shape = products, _TokenShape(*tokens.shape[:3], window, int(shifted))
         ctx.save_for_backward(tokens, *parameters)
-        return _run(ctx.shape, tokens, parameters)
+        return _run(ctx.products, ctx.shape, tokens, parameters)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         tokens, *parameters = ctx.saved_tensors
         gradients = [torch.zeros_like(parameter) for parameter in parameters]
-        of_tokens = _run(ctx.shape, tokens, parameters, gradient.contiguous(), gradients)
-        return (of_tokens, None, None, *gradients)
+        of_tokens = _run(ctx.products, ctx.shape, tokens, parameters, gradient.contiguous(), gradients)
+        return (of_tokens, None, None, None, *gradients)
 
 
-def _run(
+def _run(  # noqa: PLR0913 - what the C function takes
+    products: Products,
     shape: _TokenShape,
     tokens: Tensor,
     parameters: Any,
     gradient: Tensor | None = None,
     gradients: list[Tensor] | None = None,
 ) -> Tensor:
-    library = _load()
+    library = _load(products)
     if library is None:
         raise RuntimeError("The Swin block for training is not available on this machine; see is_available().")
     out = torch.empty_like(tokens)
@@ -124,8 +140,8 @@ def _run(
 
 
 @functools.cache
-def _load() -> ctypes.CDLL | None:
-    path = compile_library()
+def _load(products: Products) -> ctypes.CDLL | None:
+    path = compile_library(products)
     if path is None:
         return None
     library = ctypes.CDLL(str(path))
@@ -134,25 +150,27 @@ def _load() -> ctypes.CDLL | None:
     return None if library.swin_block_prepare() else library
 
 
-def compile_library() -> Path | None:
+def compile_library(products: Products) -> Path | None:
     """Compile the block for this processor, unless that is done; returns the library, or None where gcc fails."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         return None
-    source = b"".join(path.read_bytes() for path in SOURCES) + " ".join((compiler, *FLAGS, platform.node())).encode()
+    flags = (*FLAGS, *EXTRA_FLAGS[products])
+    source = b"".join(path.read_bytes() for path in (SOURCE, *HEADERS))
+    source += " ".join((compiler, *flags, platform.node())).encode()
     path = COMPILED / f"swin_block-{hashlib.sha256(source).hexdigest()[:16]}.so"
     if path.exists():
         return path
     COMPILED.mkdir(exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     finished = subprocess.run(  # noqa: S603 - our own source and flags
-        [compiler, *FLAGS, "-shared", "-fPIC", str(SOURCES[0]), "-o", str(partial)],
+        [compiler, *flags, "-shared", "-fPIC", str(SOURCE), "-o", str(partial)],
         capture_output=True,
         text=True,
         check=False,
     )
     if finished.returncode:
-        print(f"{compiler} cannot compile {SOURCES[0].name}; training runs in PyTorch: {finished.stderr[:300]}")
+        print(f"{compiler} cannot compile {SOURCE.name}; training runs in PyTorch: {finished.stderr[:300]}")
         return None
     partial.replace(path)
     return path

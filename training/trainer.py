@@ -54,6 +54,13 @@ def choose_precision(device: str) -> str:
     return "bfloat16" if device != "cpu" or "avx512_bf16" in swin_block.cpu_flags() else "float32"
 
 
+def choose_block(network: SwinIR, device: str, precision: str) -> swin_block.Products | None:
+    """The products with which `training.swin_block` runs the blocks; None: PyTorch runs them."""
+    products: swin_block.Products = "bfloat16" if precision == "bfloat16" else "float32"
+    suits = device == "cpu" and swin_block.suits(network)
+    return products if suits and swin_block.is_available(products) else None
+
+
 class Trainer:
     """One run: the network, its optimisers, its moving average, and the steps taken."""
 
@@ -62,7 +69,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.network, self.run, self.options = recipe, network.to(options.device), run, options
         half = options.precision == "bfloat16"
-        fused = half and options.device == "cpu" and swin_block.suits(network) and swin_block.is_available()
+        fused = choose_block(network, options.device, options.precision)
         self.forward = TrainingForward(network, options.patch, fused=fused)
         self.photo_loss = photo_loss
         self.loss = photo_loss or LOSSES[options.loss]

@@ -24,7 +24,7 @@ from training.losses import LOSSES
 from training.measure import benchmarks_of, score
 from training.recipes import RECIPES
 from training.train import train
-from training.trainer import choose_precision, make_optimisers
+from training.trainer import choose_block, choose_precision, make_optimisers
 
 VARIANT = "compact_gray_jpeg_20"
 
@@ -157,6 +157,24 @@ def test_bfloat16_is_chosen_where_the_hardware_has_it(
 ) -> None:
     monkeypatch.setattr(swin_block, "cpu_flags", lambda: frozenset(flags))
     assert choose_precision(device) == precision
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "available", "block"),
+    [
+        ("cpu", "bfloat16", {"bfloat16", "float32"}, "bfloat16"),
+        ("cpu", "float32", {"bfloat16", "float32"}, "float32"),
+        ("cpu", "bfloat16", {"float32"}, None),
+        ("cpu", "float32", set[str](), None),
+        ("cuda", "float32", {"float32"}, None),
+    ],
+)
+def test_blocks_are_compiled_where_they_have_the_precision_of_the_run(
+    monkeypatch: pytest.MonkeyPatch, device: str, precision: str, available: set[str], block: str | None
+) -> None:
+    monkeypatch.setattr(swin_block, "is_available", available.__contains__)
+    network = SwinIR(**RECIPES["compact_x4"].variant.config)
+    assert choose_block(network, device, precision) == block
 
 
 def test_a_run_is_judged_as_the_bundled_weights_are_measured(data: Path) -> None:

@@ -1,20 +1,11 @@
-/* Layer norm and attention of one window, forward and backward, and the buffers of a window. Part of swin_block.c. */
+/* A window in bfloat16 and float32, forward and backward, for CPUs with AMX. Part of swin_block.c.
+ *
+ * Matrix products are bfloat16 (amx.h); layer norms, softmax, GELU and the residual path are float32.
+ */
 #pragma once
 #include "amx.h"
 
-enum { DIM = 48, HEADS = 4, HEAD = 12, HIDDEN = 96, TOKENS = 64, QKV = 3 * DIM, KINDS = 4 };
 enum { DIM_K = 64, QKV_K = 160 }; /* depths of products, padded with zeros to multiples of 32 */
-
-/* Parameters, or their gradients, as PyTorch holds them: float32, [out][in]. */
-typedef struct {
-    float *norm1_weight, *norm1_bias, *qkv_weight, *qkv_bias, *proj_weight, *proj_bias;
-    float *norm2_weight, *norm2_bias, *fc1_weight, *fc1_bias, *fc2_weight, *fc2_bias;
-    float *position_bias; /* [HEADS][window^2][window^2] */
-} Parameters;
-
-typedef struct {
-    int64_t batch, height, width, window, shifted;
-} Shape;
 
 typedef struct {
     /* For y = x W^T: pairs of W^T. For dx = dy W: pairs of W. */
@@ -47,6 +38,22 @@ typedef struct {
     half d_mixed[TOKENS][32], d_scores[TOKENS][TOKENS];
     pair d_mixed_pairs[TOKENS / 2][16], d_score_pairs[TOKENS / 2][TOKENS];
 } Scratch;
+
+INLINE float *score_at(float scores[TOKENS][TOKENS], int query, int key) { return &scores[query][key]; }
+
+static int prepare(void) { return allow_amx(); }
+
+static unsigned begin(void) {
+    unsigned status = _mm_getcsr();
+    _mm_setcsr(status | 0x8040); /* subnormal numbers count as zero: they take a hundred times as long */
+    configure_tiles();
+    return status;
+}
+
+static void end(unsigned status) {
+    _tile_release();
+    _mm_setcsr(status);
+}
 
 /* ---- Layer norm ---- */
 
@@ -131,8 +138,6 @@ static void split_heads(Scratch *s, const float *bias) {
             }
         }
 }
-
-static const float SCORE_SCALE = 0.28867513f; /* HEAD ** -0.5 */
 
 /* Softmax of one row of scores, in place in `v`. */
 INLINE void softmax_row(const float *scores, const float *bias, __m512 v[4]) {
@@ -224,4 +229,98 @@ static void attend_back(Scratch *s, float d_bias[HEADS][TOKENS][TOKENS]) {
         MULTIPLY(s->query_turned, s->d_score_pairs, s->d_turned, 1, 4, 2, 0);
         place_turned(s, DIM + head * HEAD);
     }
+}
+
+/* ---- The block ---- */
+
+static void run_window(const Packed *w, const Parameters *p, int kind, Scratch *s) {
+    normalise(s->x, p->norm1_weight, p->norm1_bias, s->normal1, s->scale1, s->norm1_rows, s->norm1_pairs);
+    MULTIPLY(s->norm1_rows, w->qkv, s->qkv, 4, 9, 2, 0);
+    split_heads(s, p->qkv_bias);
+    attend(s, w->bias[kind]);
+    MULTIPLY(s->attended_rows, w->proj, s->product, 4, 3, 2, 0);
+    add_rows(s->x, s->product, p->proj_bias, s->middle);
+
+    normalise(s->middle, p->norm2_weight, p->norm2_bias, s->normal2, s->scale2, s->norm2_rows, s->norm2_pairs);
+    MULTIPLY(s->norm2_rows, w->fc1, s->hidden, 4, 6, 2, 0);
+    for (int t = 0; t < TOKENS; t += 2) {
+        for (int o = 0; o < 2; o++)
+            for (int c = 0; c < HIDDEN; c += 16) {
+                __m512 slope, z = _mm512_add_ps(_mm512_loadu_ps(s->hidden[t + o] + c), _mm512_loadu_ps(p->fc1_bias + c));
+                _mm512_storeu_ps(s->hidden[t + o] + c, gelu(z, &slope));
+                _mm512_storeu_ps(s->slope[t + o] + c, slope);
+            }
+        split(s->hidden[t], s->hidden[t + 1], HIDDEN, s->hidden_rows[t], s->hidden_rows[t + 1], s->hidden_pairs[t / 2],
+              NULL);
+    }
+}
+
+static void finish_window(const Packed *w, const Parameters *p, Scratch *s) {
+    MULTIPLY(s->hidden_rows, w->fc2, s->product, 4, 3, 3, 0);
+    add_rows(s->middle, s->product, p->fc2_bias, s->out);
+}
+
+/* s->d_out -> s->d_out: from the gradient of the result to that of the input. */
+static void run_window_back(const Packed *w, const Parameters *p, const Parameters *d, float (*d_bias)[TOKENS][TOKENS],
+                            Scratch *s) {
+    float(*qkv)[DIM] = (void *)d->qkv_weight, (*proj)[DIM] = (void *)d->proj_weight;
+    float(*fc1)[DIM] = (void *)d->fc1_weight, (*fc2)[HIDDEN] = (void *)d->fc2_weight;
+
+    for (int t = 0; t < TOKENS; t += 2)
+        split(s->d_out[t], s->d_out[t + 1], DIM, s->d_rows[t], s->d_rows[t + 1], s->d_pairs[t / 2], d->fc2_bias);
+    transpose(s->d_pairs, sizeof s->d_pairs[0], s->d_turned_rows, sizeof s->d_turned_rows[0], TOKENS / 2, DIM);
+    MULTIPLY(s->d_turned_rows, s->hidden_pairs, fc2, 3, 6, 2, 1);
+    MULTIPLY(s->d_rows, w->fc2_back, s->d_hidden, 4, 6, 2, 0);
+    for (int t = 0; t < TOKENS; t += 2) {
+        for (int o = 0; o < 2; o++)
+            for (int c = 0; c < HIDDEN; c++) s->d_hidden[t + o][c] *= s->slope[t + o][c];
+        split(s->d_hidden[t], s->d_hidden[t + 1], HIDDEN, s->d_hidden_rows[t], s->d_hidden_rows[t + 1],
+              s->d_hidden_pairs[t / 2], d->fc1_bias);
+    }
+    transpose(s->d_hidden_pairs, sizeof s->d_hidden_pairs[0], s->d_turned_rows, sizeof s->d_turned_rows[0], TOKENS / 2,
+              HIDDEN);
+    MULTIPLY(s->d_turned_rows, s->norm2_pairs, fc1, 6, 3, 2, 1);
+    MULTIPLY(s->d_hidden_rows, w->fc1_back, s->d_norm, 4, 3, 3, 0);
+    normalise_back(s->d_norm, s->normal2, s->scale2, p->norm2_weight, d->norm2_weight, d->norm2_bias, s->d_out,
+                   s->d_middle);
+
+    for (int t = 0; t < TOKENS; t += 2)
+        split(s->d_middle[t], s->d_middle[t + 1], DIM, s->d_rows[t], s->d_rows[t + 1], s->d_pairs[t / 2], d->proj_bias);
+    transpose(s->d_pairs, sizeof s->d_pairs[0], s->d_turned_rows, sizeof s->d_turned_rows[0], TOKENS / 2, DIM);
+    MULTIPLY(s->d_turned_rows, s->attended_pairs, proj, 3, 3, 2, 1);
+    MULTIPLY(s->d_rows, w->proj_back, s->d_attended, 4, 3, 2, 0);
+    attend_back(s, d_bias);
+    for (int t = 0; t < TOKENS; t += 2)
+        split(s->d_qkv[t], s->d_qkv[t + 1], QKV, s->d_qkv_rows[t], s->d_qkv_rows[t + 1], s->d_qkv_pairs[t / 2],
+              d->qkv_bias);
+    transpose(s->d_qkv_pairs, sizeof s->d_qkv_pairs[0], s->d_turned_rows, sizeof s->d_turned_rows[0], TOKENS / 2, QKV);
+    MULTIPLY(s->d_turned_rows, s->norm1_pairs, qkv, 9, 3, 2, 1);
+    MULTIPLY(s->d_qkv_rows, w->qkv_back, s->d_norm, 4, 3, 5, 0);
+    normalise_back(s->d_norm, s->normal1, s->scale1, p->norm1_weight, d->norm1_weight, d->norm1_bias, s->d_middle,
+                   s->d_out);
+}
+
+/* ---- Weights ---- */
+
+static half to_half(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return (half)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+/* W [out][in] -> pairs of W^T [in / 2][out], and pairs of W [out / 2][in]. */
+static void pack(const float *weight, int out, int in, pair *forward, pair *back) {
+    for (int k = 0; k < in / 2; k++)
+        for (int n = 0; n < out; n++)
+            forward[k * out + n] = to_half(weight[n * in + 2 * k]) | (pair)to_half(weight[n * in + 2 * k + 1]) << 16;
+    for (int k = 0; k < out / 2; k++)
+        for (int n = 0; n < in; n++)
+            back[k * in + n] = to_half(weight[2 * k * in + n]) | (pair)to_half(weight[(2 * k + 1) * in + n]) << 16;
+}
+
+static void pack_weights(const Parameters *p, Packed *w) {
+    pack(p->qkv_weight, QKV, DIM, w->qkv[0], w->qkv_back[0]);
+    pack(p->proj_weight, DIM, DIM, w->proj[0], w->proj_back[0]);
+    pack(p->fc1_weight, HIDDEN, DIM, w->fc1[0], w->fc1_back[0]);
+    pack(p->fc2_weight, DIM, HIDDEN, w->fc2[0], w->fc2_back[0]);
 }
