@@ -1,7 +1,8 @@
 """The forward pass for training: images of one size, all windows of a block at once, attention written out.
 
 `swinir.network` is written for inference, where windows of a kind share a mask; under autograd that is slower. With
-`fused`, blocks run in `training.swin_block` with such products instead of PyTorch's operators (docs/how-to/train.md has the speeds).
+`fused`, blocks run in `training.swin_block` with such products instead of PyTorch's operators; docs/how-to/train.md has
+the speeds.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ def is_available(products: Products) -> bool:
 def run_block(block: Any, tokens: Tensor, position_bias: Tensor, products: Products) -> Tensor:
     """Run one `swinir.network` Swin block: float32 [B, H, W, 48] -> the same shape, differentiable once.
 
-    Matrix products are in `products`, which has to be available. `position_bias` is [heads, N, N] for windows of N tokens. H and W must be multiples of the window.
+    Matrix products are in `products`, which has to be available. `position_bias` is [heads, N, N] for windows of N
+    tokens. H and W must be multiples of the window.
     """
     window = int(block.attn.window_size)
     if tokens.shape[1] % window or tokens.shape[2] % window:
@@ -90,7 +91,7 @@ def run_block(block: Any, tokens: Tensor, position_bias: Tensor, products: Produ
 
 class _TrainedBlock(torch.autograd.Function):
     @staticmethod
-    def forward(  # noqa: PLR0913 - apply() passes positions only
+    def forward(
         ctx: Any,
         tokens: Tensor,
         products: Products,
@@ -112,7 +113,7 @@ class _TrainedBlock(torch.autograd.Function):
         return (of_tokens, None, None, None, *gradients)
 
 
-def _run(  # noqa: PLR0913 - what the C function takes
+def _run(
     products: Products,
     shape: _TokenShape,
     tokens: Tensor,
