@@ -1,26 +1,21 @@
 """Label crops for compact_x4: ``python -m training.label_clean --data DIR --labels LABELS``.
 
 Shrinks parts of the photos that are trained on, runs DAT-light on them and writes files of a hundred crops each. No
-true image is needed, so photos of twice the side of a crop are large enough. A run that is stopped continues with the
-next file when it is started again.
+true image is needed, so photos of twice the side of a crop are large enough.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import torch
 
 from training.dat_light import DatLight, load_dat_light
-from training.data import hold_out, read_images
 from training.degradations import Pixels, resize
-from training.labels import Labels, write_labels
-from training.schedule import TimeOfDay
+from training.labelling import labelling_options, write_missing
+from training.labels import Labels
 from training.trainer import choose_precision
 
 PATCH = 96
@@ -30,27 +25,16 @@ MIN_SHRINK, MAX_SHRINK = 2, 4
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="Holds train/.")
-@click.option("--extra", type=click.Path(path_type=Path, exists=True), help="Folder of more photos to train on.")
-@click.option("--labels", type=click.Path(path_type=Path), required=True, help="Folder of the labels.")
-@click.option("--files", default=20, show_default=True, help="Number of files that there are at the end.")
-@click.option("--until", type=TimeOfDay(), help="Start no file after HH:MM (UTC).")
-@click.option("--per-file", default=100, show_default=True, help="Crops in a file.")
-@click.option("--patch", default=PATCH, show_default=True, help="Side of an input crop, pixels: a multiple of 32.")
-def label_clean(data: Path, extra: Path | None, labels: Path, until: float | None, **sizes: Any) -> None:
+@labelling_options(PATCH, multiple=32)
+def label_clean(**options: Any) -> None:
     """Write labelled crops into LABELS until there are enough, or until the clock says so."""
-    torch.set_num_threads(1)
-    labels.mkdir(parents=True, exist_ok=True)
-    teacher = load_dat_light(sizes["patch"], half=choose_precision("cpu") == "bfloat16")
-    photos, _ = hold_out(read_images(data / "train", grey=False, extra=extra))
-    for number in range(sizes["files"]):
-        path = labels / f"{number:04}.npz"
-        if until is not None and time.time() >= until:
-            break
-        if not path.exists():
-            given = shrunk_crops(photos, seed=number, count=sizes["per_file"], patch=sizes["patch"])
-            write_labels(path, Labels(given, None, upscale_all(teacher, given)))
-            print(f"{path.name}: {len(given)} crops", flush=True)
+    teacher = load_dat_light(options["patch"], half=choose_precision("cpu") == "bfloat16")
+
+    def label_crops(photos: Sequence[Pixels], seed: int, count: int, patch: int) -> tuple[Labels, int]:
+        given = shrunk_crops(photos, seed=seed, count=count, patch=patch)
+        return Labels(given, None, upscale_all(teacher, given)), 0
+
+    write_missing(label_crops, **options)
 
 
 def shrunk_crops(photos: Sequence[Pixels], *, seed: int, count: int, patch: int) -> Pixels:
