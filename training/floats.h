@@ -11,6 +11,13 @@
 
 #define ROWS 4 /* of a tile */
 
+/* Have the vector in a register. GCC otherwise reads it from memory again for each of the 4 rows: a fifth slower. */
+#ifdef __AVX__
+#define KEEP(VECTOR) __asm__("" : "+x"(VECTOR))
+#else
+#define KEEP(VECTOR) (void)(VECTOR)
+#endif
+
 /* One tile: out = start + left x right. Left is left[r * row + k * step]. */
 INLINE void multiply_tile(int vectors, const float *left, int64_t row, int64_t step, const float *right,
                           int64_t right_pitch, int depth, const float *start, int64_t start_pitch, float *out,
@@ -24,7 +31,10 @@ INLINE void multiply_tile(int vectors, const float *left, int64_t row, int64_t s
     for (int k = 0; k < depth; k++) {
         vec b[3];
 #pragma GCC unroll 3
-        for (int v = 0; v < vectors; v++) b[v] = load(right + k * right_pitch + v * VECTOR_WIDTH);
+        for (int v = 0; v < vectors; v++) {
+            b[v] = load(right + k * right_pitch + v * VECTOR_WIDTH);
+            KEEP(b[v]);
+        }
 #pragma GCC unroll 4
         for (int r = 0; r < ROWS; r++) {
             vec a = all(left[r * row + k * step]);
