@@ -14,7 +14,7 @@ from swinir.custom_variants import find_offered
 from swinir.networkless import AUTO, NEAREST
 from swinir.zoo import DEFAULT_VARIANT, PHOTO_VARIANT, Variant
 
-__all__ = ["AUTO", "NEAREST", "Candidates", "choose_warm_variant", "offer"]
+__all__ = ["AUTO", "NEAREST", "Candidates", "choose_warm_variant", "find_grey_variant", "offer"]
 
 # In order of preference. Only variants that invent no detail, and only those measured or published for the purpose.
 _CLEAN = (
@@ -48,6 +48,16 @@ def offer(names: Sequence[str], weights_dir: Path | None) -> Mapping[str, Varian
     networks = [name for name in names if name != NEAREST.name]
     rows = {**(find_offered(networks, weights_dir) if networks else {}), NEAREST.name: NEAREST}
     return {name: rows[name] for name in names if name in rows}
+
+
+def find_grey_variant(variant: Variant, offered: Mapping[str, Variant]) -> Variant | None:
+    """Return the offered variant for grey images that goes with one for colour images; None if there is none.
+
+    Its name and task differ in the colour only: `gray_denoise_25` goes with `color_denoise_25`.
+    """
+    grey = offered.get(variant.name.replace("color_", "gray_", 1))
+    is_pair = variant.task.startswith("color_") and grey and grey.task == variant.task.replace("color_", "gray_", 1)
+    return grey if is_pair else None
 
 
 def choose_warm_variant(default_variant: str, offered: Mapping[str, Variant]) -> str:

@@ -1,4 +1,4 @@
-"""The choices that are made by what an image shows: the variant with `variant=auto`, and the strength without one."""
+"""The choices that an image makes: the variant with `variant=auto` and for grey images, and the strength."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from gateway.jobs.strength import find_strength
 from preprocessing.content import classify
 from preprocessing.formats.jpeg import read_quality
 from preprocessing.formats.webp_quantiser import read_quantiser
+from preprocessing.grey import is_grey
 from preprocessing.image import Image
 
 
@@ -18,7 +19,7 @@ class Choice:
     """A variant that was chosen by what the image shows."""
 
     kind: str
-    """What the image shows: a `preprocessing.content.ImageKind`."""
+    """What the image shows: a `preprocessing.content.ImageKind`, or "grey image"."""
     variant: str
     alternative: str
     """Variant to try if the result does not please; empty without another one."""
@@ -31,9 +32,13 @@ class Choice:
 
 
 def choose_variant(request: UpscaleRequest, image: Image) -> UpscaleRequest:
-    """Return the request with its variant chosen by the decoded image; unchanged if it names one."""
+    """Return the request with its variant chosen by the decoded image.
+
+    A variant by name stays, unless it is for colour images, the image is grey, and the server has one for grey images.
+    """
     if not request.options.must_choose:
-        return request
+        may_replace = request.options.grey_variant is not None
+        return request.with_grey_variant() if may_replace and is_grey(image.pixels) else request
     container = request.upload.container
     return request.choose(classify(image, read_quality(container), read_quantiser(container)))
 
@@ -47,7 +52,10 @@ def choose_strength(request: UpscaleRequest, image: Image) -> UpscaleRequest:
 
 
 def describe_choice(options: UpscaleOptions) -> Choice | None:
-    """Return the choice that was made; None for a variant by name, and before the choice."""
+    """Return the choice that was made; None for a variant by name that serves the image, and before the choice."""
+    if options.replaced is not None:
+        name = options.variant.name
+        return Choice("grey image", name, "", f"The image is grey: {name} instead of {options.replaced.name}.")
     candidates, content = options.candidates, options.content
     if candidates is None or content is None:
         return None

@@ -5,7 +5,7 @@ Decodes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway import problems
@@ -32,7 +32,7 @@ from preprocessing.codec import OutputFormat, Upload, check_output, working_byte
 from preprocessing.content import Content
 from preprocessing.errors import ImageError
 from preprocessing.mixing import FULL_STRENGTH_PERCENT
-from swinir.auto import AUTO, Candidates
+from swinir.auto import AUTO, Candidates, find_grey_variant
 from swinir.zoo import Variant
 
 PARAMETERS = ("variant", *OUTPUT_PARAMETERS, "strength", *SIZE_PARAMETERS, "metadata", "transparent_colour")
@@ -68,9 +68,13 @@ class UpscaleOptions:
     candidates: Candidates | None = field(default=None, compare=False)
     """What `variant=auto` chooses from; None for a variant by name, and never changed by the choice."""
     candidate_versions: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """The version of the weights of each candidate, by name."""
+    """The version of the weights of each candidate and of `grey_variant`, by name."""
     content: Content | None = None
     """What the image shows, once `variant=auto` has chosen by it."""
+    grey_variant: Variant | None = None
+    """The variant that serves the image if it is grey: `variant` was trained on colour. None if there is no other."""
+    replaced: Variant | None = None
+    """The variant that the request names, if the one for grey images serves it."""
 
     @property
     def format(self) -> OutputFormat:
@@ -105,16 +109,25 @@ class UpscaleOptions:
         version = self.candidate_versions[variant.name]
         return replace(self, variant=variant, weights_version=version, content=content)
 
+    def with_grey_variant(self) -> UpscaleOptions:
+        """Return the options for an image that is grey."""
+        if self.grey_variant is None:
+            return self
+        version = self.candidate_versions[self.grey_variant.name]
+        return replace(
+            self, variant=self.grey_variant, weights_version=version, grey_variant=None, replaced=self.variant
+        )
+
     def with_strength(self, chosen: ChosenStrength) -> UpscaleOptions:
         """Return the options with the strength that was chosen for an image."""
         return replace(self, strength_percent=chosen.percent, chosen_strength=chosen)
 
     def result_filename(self, stem: str, shrunk_to: tuple[int, int] | None = None) -> str:
         """Return the file name of a result, such as photo_compact_x4.png, or photo_compact_x4_800x600.png."""
-        variant = self.variant
+        # The one that the request names, and no chosen strength: the name is then known before the image is decoded.
+        variant = self.replaced or self.variant
         scale = f"_x{variant.scale}"
         name = variant.name if variant.name.endswith(scale) else variant.name + scale
-        # A chosen one is left out: the name is then known before the image is decoded.
         if self.strength_percent != FULL_STRENGTH_PERCENT and not self.chooses_strength:
             name += f"_strength{self.strength_percent}"
         if shrunk_to:
@@ -185,6 +198,10 @@ class UpscaleRequest:
         """Return the request with the variant for an image that shows this."""
         return replace(self, options=self.options.choose(content))
 
+    def with_grey_variant(self) -> UpscaleRequest:
+        """Return the request for an image that is grey."""
+        return replace(self, options=self.options.with_grey_variant())
+
     def with_strength(self, chosen: ChosenStrength) -> UpscaleRequest:
         """Return the request with the strength that was chosen for its image."""
         return replace(self, options=self.options.with_strength(chosen))
@@ -199,6 +216,7 @@ def parse_options(parameters: Mapping[str, str], settings: Settings) -> UpscaleO
     offered = settings.offered()
     candidates = Candidates(offered) if name == AUTO and offered else None
     variant = candidates.largest() if candidates else find_offered_variant(name, settings)
+    grey_variant = find_grey_variant(variant, offered)
     output = parse_output_options(parameters)
     strength_percent = FULL_STRENGTH_PERCENT
     strength = parameters.get("strength") or AUTO  # the form sends an empty field without a script
@@ -216,7 +234,8 @@ def parse_options(parameters: Mapping[str, str], settings: Settings) -> UpscaleO
         has_provenance=settings.provenance == "on",
         transparent_colour=parse_transparent_colour(parameters.get("transparent_colour", "")),
         candidates=candidates,
-        candidate_versions=_versions(candidates, settings),
+        candidate_versions=_versions((*(candidates.variants() if candidates else ()), grey_variant), settings),
+        grey_variant=grey_variant,
     )
 
 
@@ -299,12 +318,12 @@ def _narrow_candidates(options: UpscaleOptions, upload: Upload, settings: Settin
         options,
         variant=candidates.largest(),
         candidates=candidates,
-        candidate_versions=_versions(candidates, settings),
+        candidate_versions=_versions(candidates.variants(), settings),
     )
 
 
-def _versions(candidates: Candidates | None, settings: Settings) -> dict[str, str]:
-    return {row.name: weights_version(row, settings) for row in candidates.variants()} if candidates else {}
+def _versions(variants: Iterable[Variant | None], settings: Settings) -> dict[str, str]:
+    return {row.name: weights_version(row, settings) for row in variants if row}
 
 
 def _check_strength(strength_percent: int, name: str, variant: Variant, settings: Settings) -> None:

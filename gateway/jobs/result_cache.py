@@ -71,12 +71,18 @@ class ResultCache:
         self._results: TTLCache[str, Result] = TTLCache(
             max_bytes, max_age_s, timer=clock, getsizeof=lambda result: len(result.data)
         )
-        # What uploads show, by hash: `variant=auto` then finds the result without decoding the upload again.
+        # What uploads show, by hash: a choice of the variant then finds the result without decoding the upload again.
         self._contents: TTLCache[bytes, Content] = TTLCache(CONTENTS_PER_RESULT * max_count, max_age_s, timer=clock)
+        self._greys: TTLCache[bytes, None] = TTLCache(CONTENTS_PER_RESULT * max_count, max_age_s, timer=clock)
         self._hits = self._misses = 0
 
     def recall(self, request: UpscaleRequest) -> UpscaleRequest:
-        """Return a request for `variant=auto` with its variant, if the same upload was looked at before."""
+        """Return a request with the variant that the image chooses, if the same upload was looked at before."""
+        if request.options.grey_variant is not None:
+            with self._lock:
+                self._greys.expire()
+                is_grey = _upload_hash(request) in self._greys
+            return request.with_grey_variant() if is_grey else request
         if not request.options.must_choose:
             return request
         with self._lock:
@@ -104,10 +110,13 @@ class ResultCache:
             return key in self._results
 
     def put(self, request: UpscaleRequest, result: Result) -> None:
-        """Store a result, unless it alone is larger than the cache, and what `variant=auto` found in the upload."""
-        if (content := request.options.content) and self._results.maxsize:
+        """Store a result, unless it alone is larger than the cache, and what chose the variant for the upload."""
+        if self._results.maxsize and (request.options.content or request.options.replaced):
             with self._lock:
-                self._contents[_upload_hash(request)] = content
+                if content := request.options.content:
+                    self._contents[_upload_hash(request)] = content
+                if request.options.replaced:
+                    self._greys[_upload_hash(request)] = None
         if len(result.data) > self._results.maxsize:
             return
         key = cache_key(request)

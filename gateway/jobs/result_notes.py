@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.jobs.options import UpscaleOptions, UpscaleRequest
 from preprocessing.codec import Image, describe_losses
+from preprocessing.grey import is_grey
 from preprocessing.mixing import FULL_STRENGTH_PERCENT
 from swinir.credits import CHROMA_NOTE
 
@@ -11,7 +12,7 @@ from swinir.credits import CHROMA_NOTE
 def describe_result(image: Image, request: UpscaleRequest) -> tuple[str, ...]:
     """Return the notes of the result that the decoded image of a request has."""
     options, variant = request.options, request.options.variant
-    chroma_note = CHROMA_NOTE if variant.channels == 1 and not image.is_grey else ""
+    chroma_note = CHROMA_NOTE if variant.channels == 1 and not is_grey(image.pixels) else ""
     losses = describe_losses(image, options.format)
     notes = (
         *image.notes,

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from flask import g
 
+from gateway.jobs.choice import describe_choice
 from gateway.jobs.job import Job
 from gateway.jobs.options import UpscaleRequest
 from gateway.jobs.phases import round_phases
@@ -115,9 +116,10 @@ class RequestRecord:
 
     def _upload_fields(self, upscale_request: UpscaleRequest) -> dict[str, Any]:
         options, pixels = upscale_request.options, upscale_request.pixels
+        choice = describe_choice(options)
         return {
             "variant": options.variant_name,
-            "choice": str(options.content.kind) if options.content else "",
+            "choice": choice.kind if choice else "",
             "format": options.format,
             "input_pixels": pixels,
             "output_pixels": None if options.must_choose else upscale_request.width * upscale_request.height,

@@ -40,7 +40,7 @@ class ResultFacts:
     seconds: float
     """Seconds of the job on the service."""
     choice: str
-    """With variant=auto: a sentence on what the image looks like and the variant that follows; otherwise empty."""
+    """A sentence on the variant that the image chose, with variant=auto or for a grey image; otherwise empty."""
     notes: tuple[str, ...]
     """What was changed, dropped or invented, in sentences."""
     is_cached: bool
