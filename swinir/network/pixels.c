@@ -5,14 +5,19 @@
 #include "vectors.h"
 
 #define FLOATS_PER_STEP 65536 /* of a tile, that a thread takes at a time */
+#define FLOATS_PER_BLOCK 4096 /* of a step: what is read twice stays in the first cache */
 #define ROWS_PER_STEP 8       /* rows of the input */
-
-typedef uint8_t bytes __attribute__((vector_size(VECTOR_WIDTH)));
+#define GROUP (4 * VECTOR_WIDTH)
 
 typedef struct {
     float low, high;
     int64_t outside; /* values further than half a level outside 0..255 */
 } Range;
+
+typedef struct {
+    vec low, high;
+    ivec invalid;
+} Span;
 
 typedef struct {
     const float *values;
@@ -22,50 +27,69 @@ typedef struct {
     Range *ranges;    /* [tiles][steps] */
 } Rounding;
 
+static inline void round_group(const float *values, uint8_t *bytes, Span *span) {
+    Integers levels;
+    for (int i = 0; i < 4; i++) {
+        vec raw = load(values + i * VECTOR_WIDTH);
+        span->invalid |= raw != raw;
+        span->low = smaller(raw, span->low);
+        span->high = larger(raw, span->high);
+        levels.parts[i] = round_vec(smaller(raw * 255.0f, all(255.0f)));
+    }
+    store_bytes(bytes, levels);
+}
 
-/* Round halves to even by the bits that the addition drops; for values of 0 to 2^22. */
-static inline ivec round_vec(vec v) { return (ivec)(v + 12582912.0f) - (ivec)all(12582912.0f); }
+static void round_words(const float *values, uint16_t *words, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        float value = values[i] * 65535.0f;
+        words[i] = value > 0.0f ? rintf(value < 65535.0f ? value : 65535.0f) : 0.0f;
+    }
+}
 
-static inline vec clamp_vec(vec v, float highest) { return smaller(larger(v, all(0)), all(highest)); }
+static int64_t count_outside(const float *values, int64_t count) {
+    int64_t found = 0, i = 0;
+    ivec outside = {0};
+    for (; i + VECTOR_WIDTH <= count; i += VECTOR_WIDTH) {
+        vec v = load(values + i) * 255.0f;
+        outside -= (v < all(-0.5f)) | (v > all(255.5f));
+    }
+    for (int k = 0; k < VECTOR_WIDTH; k++) found += outside[k];
+    for (; i < count; i++) found += values[i] * 255.0f < -0.5f || values[i] * 255.0f > 255.5f;
+    return found;
+}
+
+/* Round a block and widen the range of its step, whose extremes become NaN and stay so if a value is NaN. */
+static void round_block(const float *values, uint8_t *bytes, int64_t count, Range *range) {
+    Span span = {all(INFINITY), all(-INFINITY), {0}};
+    int64_t i = 0;
+    for (; i + GROUP <= count; i += GROUP) round_group(values + i, bytes + i, &span);
+    if (i < count) { /* the last value again in the floats that are left */
+        float tail[GROUP];
+        uint8_t levels[GROUP];
+        for (int64_t k = 0; k < GROUP; k++) tail[k] = values[i + k < count ? i + k : count - 1];
+        round_group(tail, levels, &span);
+        memcpy(bytes + i, levels, count - i);
+    }
+    float low = -largest(-span.low), high = largest(span.high);
+    if (low * 255.0f < -0.5f || high * 255.0f > 255.5f) range->outside += count_outside(values, count);
+    int invalid = range->low != range->low;
+    for (int k = 0; k < VECTOR_WIDTH; k++) invalid |= span.invalid[k];
+    range->low = invalid ? NAN : low < range->low ? low : range->low;
+    range->high = invalid ? NAN : high > range->high ? high : range->high;
+}
 
 static void round_part(void *work, int64_t index, float *scratch) {
     const Rounding *s = work;
     int64_t start = index % s->steps * FLOATS_PER_STEP, count = s->tile_floats - start;
     int64_t offset = index / s->steps * s->tile_floats + start;
     if (count > FLOATS_PER_STEP) count = FLOATS_PER_STEP;
-    vec low = all(INFINITY), high = all(-INFINITY);
-    ivec invalid = {0}, outside = {0}, used = {0}, positions;
-    for (int i = 0; i < VECTOR_WIDTH; i++) positions[i] = i;
-    for (int64_t i = 0; i < count; i += VECTOR_WIDTH) {
-        float tail[VECTOR_WIDTH] = {0};
-        int64_t rest = count - i < VECTOR_WIDTH ? count - i : VECTOR_WIDTH;
-        const float *at = s->values + offset + i;
-        if (rest < VECTOR_WIDTH) { /* the last value again in the floats that are left */
-            for (int64_t k = 0; k < VECTOR_WIDTH; k++) tail[k] = at[k < rest ? k : rest - 1];
-            at = tail;
-        }
-        vec raw = load(at), v = raw * 255.0f;
-        invalid |= raw != raw;
-        low = smaller(raw, low);
-        high = larger(raw, high);
-        used = positions < (int32_t)rest;
-        outside -= ((v < all(-0.5f)) | (v > all(255.5f))) & used;
-        bytes levels = __builtin_convertvector(round_vec(clamp_vec(v, 255.0f)), bytes);
-        memcpy(s->bytes + offset + i, &levels, rest == VECTOR_WIDTH ? VECTOR_WIDTH : rest);
-        if (s->words) {
-            ivec deep = round_vec(clamp_vec(raw * 65535.0f, 65535.0f));
-            for (int64_t k = 0; k < rest; k++) s->words[offset + i + k] = deep[k];
-        }
-    }
     Range *range = s->ranges + index;
-    *range = (Range){low[0], high[0], 0};
-    for (int k = 0; k < VECTOR_WIDTH; k++) {
-        if (low[k] < range->low) range->low = low[k];
-        if (high[k] > range->high) range->high = high[k];
-        range->outside += outside[k];
+    *range = (Range){INFINITY, -INFINITY, 0};
+    for (int64_t i = 0; i < count; i += FLOATS_PER_BLOCK) {
+        int64_t length = count - i < FLOATS_PER_BLOCK ? count - i : FLOATS_PER_BLOCK;
+        round_block(s->values + offset + i, s->bytes + offset + i, length, range);
+        if (s->words) round_words(s->values + offset + i, s->words + offset + i, length);
     }
-    for (int k = 0; k < VECTOR_WIDTH; k++)
-        if (invalid[k]) range->low = range->high = NAN;
 }
 
 /* Write values [tiles, tile_floats] times 255, clamped and rounded, to `bytes` and, times 65535 instead, to `words`. Write for each

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-#ifdef __AVX512F__
+#if defined(__AVX512F__) || (defined(__AVX2__) && !defined(PLAIN_VECTORS))
 #include <immintrin.h>
 #endif
 
@@ -56,11 +56,52 @@ static inline vec inverse_of(vec v) { /* an estimate of 14 bits and a step of Ne
     vec estimate = (vec)_mm512_rcp14_ps((__m512)v);
     return estimate * (2.0f - v * estimate);
 }
+#elif VECTOR_WIDTH == 8 && defined(__AVX2__) && !defined(PLAIN_VECTORS)
+static inline vec larger(vec a, vec b) { return (vec)_mm256_max_ps((__m256)a, (__m256)b); }
+static inline vec smaller(vec a, vec b) { return (vec)_mm256_min_ps((__m256)a, (__m256)b); }
+static inline vec inverse_of(vec v) { return 1.0f / v; }
 #else
 static inline vec larger(vec a, vec b) { return choose(a > b, a, b); }
 static inline vec smaller(vec a, vec b) { return choose(a < b, a, b); }
 static inline vec inverse_of(vec v) { return 1.0f / v; }
 #endif
+
+/* Round to the nearest integer, halves to even; negative for NaN and for values that do not fit. */
+static inline ivec round_vec(vec v) {
+#if VECTOR_WIDTH == 16 && defined(__AVX512F__)
+    return (ivec)_mm512_cvtps_epi32((__m512)v);
+#elif VECTOR_WIDTH == 8 && defined(__AVX2__) && !defined(PLAIN_VECTORS)
+    return (ivec)_mm256_cvtps_epi32((__m256)v);
+#else /* by the bits that the addition drops; values of more than 2^22 are not rounded, and stay on their side of 0 */
+    vec inner = smaller(larger(v, all(-4194304.0f)), all(4194304.0f));
+    return (ivec)(inner + 12582912.0f) - (ivec)all(12582912.0f);
+#endif
+}
+
+typedef struct {
+    ivec parts[4];
+} Integers;
+
+/* Write integers, clamped to 0..255, as bytes. */
+static inline void store_bytes(uint8_t *out, Integers v) {
+#if VECTOR_WIDTH == 16 && defined(__AVX512F__) && !defined(PLAIN_VECTORS)
+    for (int i = 0; i < 4; i++) {
+        __m512i positive = _mm512_max_epi32((__m512i)v.parts[i], _mm512_setzero_si512());
+        _mm_storeu_si128((__m128i *)(out + 16 * i), _mm512_cvtusepi32_epi8(positive));
+    }
+#elif VECTOR_WIDTH == 8 && defined(__AVX2__) && !defined(PLAIN_VECTORS) /* GCC 12 extracts integers one by one */
+    __m256i low = _mm256_packs_epi32((__m256i)v.parts[0], (__m256i)v.parts[1]);
+    __m256i high = _mm256_packs_epi32((__m256i)v.parts[2], (__m256i)v.parts[3]);
+    __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    _mm256_storeu_si256((__m256i *)out, _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), order));
+#else
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < VECTOR_WIDTH; k++) {
+            int32_t value = v.parts[i][k];
+            out[i * VECTOR_WIDTH + k] = value < 0 ? 0 : value > 255 ? 255 : value;
+        }
+#endif
+}
 
 static inline float sum(vec v) {
 #if VECTOR_WIDTH == 16

@@ -8,7 +8,7 @@
 #endif
 
 #define ROWS_PER_STEP 16         /* rows of the image that a thread takes at a time */
-#define SLACK (2 * VECTOR_WIDTH) /* elements behind each buffer that vectors may read or write */
+#define SLACK (4 * VECTOR_WIDTH) /* elements behind each buffer that vectors may read or write */
 
 typedef uint8_t bytes __attribute__((vector_size(VECTOR_WIDTH)));
 typedef uint8_t loose_bytes __attribute__((vector_size(VECTOR_WIDTH), aligned(1), may_alias));
@@ -91,14 +91,18 @@ static void shrink_row(const Shrink *s, const uint8_t *row, uint8_t *out, int32_
         for (int64_t phase = 0; phase < scale; phase += step)
             gather_quads(row + (start + phase) * 3, count + columns_shared(scale, phase), scale, quads + phase / step * pitch);
         ivec bytes_mask = repeat(0x00ff00ff), half = repeat(1 << (f->shift - 1));
-        for (int64_t i = 0; i < count * 3; i += VECTOR_WIDTH) {
-            ivec total = half;
+        for (int64_t i = 0; i < count * 3; i += 4 * VECTOR_WIDTH) {
+            Integers totals = {{half, half, half, half}};
             for (int64_t j = 0; j < scale; j++) {
-                ivec quad = *(const loose_words *)(quads + s->offsets[j] + i);
-                total = add_products(total, quad & bytes_mask, repeat(s->pairs[2 * j]));
-                total = add_products(total, (quad >> 8) & bytes_mask, repeat(s->pairs[2 * j + 1]));
+                ivec outer = repeat(s->pairs[2 * j]), inner = repeat(s->pairs[2 * j + 1]);
+                for (int k = 0; k < 4; k++) {
+                    ivec quad = *(const loose_words *)(quads + s->offsets[j] + i + k * VECTOR_WIDTH);
+                    totals.parts[k] = add_products(totals.parts[k], quad & bytes_mask, outer);
+                    totals.parts[k] = add_products(totals.parts[k], (quad >> 8) & bytes_mask, inner);
+                }
             }
-            *(loose_bytes *)(out + s->first * 3 + i) = __builtin_convertvector(to_levels(total, f->shift), bytes);
+            for (int k = 0; k < 4; k++) totals.parts[k] >>= (int32_t)f->shift;
+            store_bytes(out + s->first * 3 + i, totals);
         }
     }
     for (int64_t x = 0; x < s->width; x++) {
@@ -134,24 +138,29 @@ static double compare_row(const Shrink *s, int64_t tile, int64_t y, const uint8_
     double error = 0;
     vec squares = all(0);
     ivec half = repeat(1 << (f->shift - 1));
-    for (int64_t i = 0; i < line; i += VECTOR_WIDTH) {
-        ivec total = half;
-        for (int64_t k = 0; k + 1 < count; k += 2)
-            total = add_products(total, widen(shrunk + k * line + i) | widen(shrunk + (k + 1) * line + i) << 16,
-                                 repeat(pair_weights(weights[k], weights[k + 1])));
-        if (count % 2)
-            total = add_products(total, widen(shrunk + (count - 1) * line + i), repeat(weights[count - 1] & 0xffff));
-        vec levels = __builtin_convertvector(to_levels(total, f->shift), vec);
-        int64_t rest = line - i;
-        if (rest < VECTOR_WIDTH) {
-            for (int64_t k = 0; k < rest; k++) {
-                float difference = levels[k] - image[i + k] * 255.0f;
-                error += difference * difference;
-            }
-            break;
+    for (int64_t i = 0; i < line; i += 4 * VECTOR_WIDTH) {
+        ivec totals[4] = {half, half, half, half};
+        for (int64_t k = 0; k + 1 < count; k += 2) {
+            ivec pair = repeat(pair_weights(weights[k], weights[k + 1]));
+            const uint8_t *above = shrunk + k * line + i, *below = above + line;
+            for (int64_t j = 0; j < 4; j++)
+                totals[j] = add_products(totals[j], widen(above + j * VECTOR_WIDTH) | widen(below + j * VECTOR_WIDTH) << 16, pair);
         }
-        vec difference = levels - load(image + i) * 255.0f;
-        squares += difference * difference;
+        for (int64_t j = 0, rest = line - i; j < 4 && rest > 0; j++, rest -= VECTOR_WIDTH) {
+            int64_t at = i + j * VECTOR_WIDTH;
+            ivec total = totals[j];
+            if (count % 2) total = add_products(total, widen(shrunk + (count - 1) * line + at), repeat(weights[count - 1] & 0xffff));
+            vec levels = __builtin_convertvector(to_levels(total, f->shift), vec);
+            if (rest < VECTOR_WIDTH) {
+                for (int64_t k = 0; k < rest; k++) {
+                    float difference = levels[k] - image[at + k] * 255.0f;
+                    error += difference * difference;
+                }
+                break;
+            }
+            vec difference = levels - load(image + at) * 255.0f;
+            squares += difference * difference;
+        }
     }
     return error + sum(squares);
 }

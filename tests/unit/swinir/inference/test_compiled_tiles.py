@@ -89,10 +89,20 @@ def test_each_value_that_is_not_finite_is_found(c_library: Any, value: float) ->
         tiles = draw_values(*shape)
         tiles[1].flat[at] = value
         assert round_tiles(c_library, 2, tiles, levels).find_not_finite() == [1]
-    for at in (0, 65_535, 65_536, 150 * 150 * 3 - 1):  # at the ends of the steps
+    for at in (0, 4_095, 4_096, 65_535, 65_536, 150 * 150 * 3 - 1):  # at the ends of blocks and steps
         tiles = draw_values(2, 150, 150, 3)
         tiles[0].flat[at] = value
         assert round_tiles(c_library, 2, tiles, np.empty(tiles.shape, np.uint8)).find_not_finite() == [0]
+
+
+@pytest.mark.parametrize("value", [-0.51, 255.51])
+@pytest.mark.parametrize("at", [0, 4_095, 4_096, 65_535, 65_536, 150 * 150 * 3 - 1])
+def test_a_single_value_outside_is_counted(c_library: Any, at: int, value: float) -> None:
+    tiles = np.full((1, 150, 150, 3), 0.5, np.float32)
+    levels = np.empty(tiles.shape, np.uint8)
+    assert round_tiles(c_library, 1, tiles, levels).clamped == 0
+    tiles.flat[at] = value / 255
+    assert round_tiles(c_library, 1, tiles, levels).clamped * tiles.size == pytest.approx(1)
 
 
 def draw_areas(height: int, width: int) -> Any:
