@@ -21,6 +21,7 @@ from training.degradations import Pixels
 from training.evaluate import judge, judge_held_out, to_tensor
 from training.forward import TrainingForward
 from training.losses import LOSSES, pair_weights
+from training.muon import BatchedMuon
 from training.photo_loss import PhotoLoss
 from training.recipes import Recipe
 from training.schedule import Schedule
@@ -190,5 +191,4 @@ def make_optimisers(network: SwinIR, rate: float) -> list[torch.optim.Optimizer]
     for name, parameter in network.named_parameters():
         is_matrix = parameter.ndim == 2 and not name.endswith("relative_position_bias_table")
         (matrices if is_matrix else others).append(parameter)
-    muon = torch.optim.Muon(matrices, lr=3 * rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-    return [muon, torch.optim.Adam(others, rate, betas=(0.9, 0.99))]
+    return [BatchedMuon(matrices, 3 * rate), torch.optim.Adam(others, rate, betas=(0.9, 0.99))]
