@@ -7,7 +7,11 @@ import numpy as np
 from preprocessing.content import choose_tiles, compose_tile, to_luma
 from preprocessing.image import Image
 from preprocessing.jpeg_history import JpegHistory
-from preprocessing.noise import NoiseLevels
+from preprocessing.noise import ChannelNoise, NoiseLevels
+
+# docs/reference/variants.md has the measurement. Texture is the same in all channels too.
+_MIN_SHARED_NOISE = 4.0
+_MIN_CORRELATION = 0.75
 
 
 def find_jpeg_quality(image: Image) -> int | None:
@@ -16,6 +20,20 @@ def find_jpeg_quality(image: Image) -> int | None:
     for top, left in choose_tiles(image.height, image.width):
         history.add(to_luma(compose_tile(image, top, left)))
     return history.quality()
+
+
+def has_shared_noise(image: Image) -> bool:
+    """Return whether the image has noise that is about the same in red, green and blue.
+
+    Scans of tinted prints have such noise, and so have JPEGs, whose colours are coded at half the resolution.
+    """
+    noise = measure_noise(image, of_luma=True)
+    if noise is None or noise < _MIN_SHARED_NOISE:
+        return False
+    channels = ChannelNoise()
+    for top, left in choose_tiles(image.height, image.width):
+        channels.add(compose_tile(image, top, left))
+    return channels.correlation() >= _MIN_CORRELATION
 
 
 def measure_noise(image: Image, *, of_luma: bool) -> float | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 
 from preprocessing.content import ImageKind
@@ -14,7 +15,7 @@ from swinir.custom_variants import find_offered
 from swinir.networkless import AUTO, NEAREST
 from swinir.zoo import DEFAULT_VARIANT, PHOTO_VARIANT, Variant
 
-__all__ = ["AUTO", "NEAREST", "Candidates", "choose_warm_variant", "find_grey_variant", "offer"]
+__all__ = ["AUTO", "NEAREST", "Candidates", "GreyReason", "choose_warm_variant", "find_grey_variant", "offer"]
 
 # In order of preference. Only variants that invent no detail, and only those measured or published for the purpose.
 _CLEAN = (
@@ -48,6 +49,13 @@ def offer(names: Sequence[str], weights_dir: Path | None) -> Mapping[str, Varian
     networks = [name for name in names if name != NEAREST.name]
     rows = {**(find_offered(networks, weights_dir) if networks else {}), NEAREST.name: NEAREST}
     return {name: rows[name] for name in names if name in rows}
+
+
+class GreyReason(StrEnum):
+    """Why a variant for grey images serves an image instead of the one for colour images."""
+
+    GREY_IMAGE = "grey image"
+    SHARED_NOISE = "shared noise"
 
 
 def find_grey_variant(variant: Variant, offered: Mapping[str, Variant]) -> Variant | None:

@@ -8,10 +8,17 @@ from typing import Any
 from gateway.jobs.options import UpscaleOptions, UpscaleRequest
 from gateway.jobs.strength import find_strength
 from preprocessing.content import classify
+from preprocessing.damage import has_shared_noise
 from preprocessing.formats.jpeg import read_quality
 from preprocessing.formats.webp_quantiser import read_quantiser
 from preprocessing.grey import is_grey
 from preprocessing.image import Image
+from swinir.auto import GreyReason
+
+_GREY_REASONS = {
+    GreyReason.GREY_IMAGE: "The image is grey",
+    GreyReason.SHARED_NOISE: "The noise is the same in red, green and blue",
+}
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class Choice:
     """A variant that was chosen by what the image shows."""
 
     kind: str
-    """What the image shows: a `preprocessing.content.ImageKind`, or "grey image"."""
+    """What the image shows: a `preprocessing.content.ImageKind` or a `swinir.auto.GreyReason`."""
     variant: str
     alternative: str
     """Variant to try if the result does not please; empty without another one."""
@@ -34,13 +41,23 @@ class Choice:
 def choose_variant(request: UpscaleRequest, image: Image) -> UpscaleRequest:
     """Return the request with its variant chosen by the decoded image.
 
-    A variant by name stays, unless it is for colour images, the image is grey, and the server has one for grey images.
+    A variant by name stays, unless it is for colour, the image is grey or has the noise of a grey one, and the server
+    has a variant for those.
     """
     if not request.options.must_choose:
-        may_replace = request.options.grey_variant is not None
-        return request.with_grey_variant() if may_replace and is_grey(image.pixels) else request
+        reason = _find_grey_reason(request, image)
+        return request.with_grey_variant(reason) if reason else request
     container = request.upload.container
     return request.choose(classify(image, read_quality(container), read_quantiser(container)))
+
+
+def _find_grey_reason(request: UpscaleRequest, image: Image) -> GreyReason | None:
+    if request.options.grey_variant is None:
+        return None
+    if is_grey(image.pixels):
+        return GreyReason.GREY_IMAGE
+    denoises = request.options.variant.task.endswith("_denoise")
+    return GreyReason.SHARED_NOISE if denoises and has_shared_noise(image) else None
 
 
 def choose_strength(request: UpscaleRequest, image: Image) -> UpscaleRequest:
@@ -53,9 +70,9 @@ def choose_strength(request: UpscaleRequest, image: Image) -> UpscaleRequest:
 
 def describe_choice(options: UpscaleOptions) -> Choice | None:
     """Return the choice that was made; None for a variant by name that serves the image, and before the choice."""
-    if options.replaced is not None:
-        name = options.variant.name
-        return Choice("grey image", name, "", f"The image is grey: {name} instead of {options.replaced.name}.")
+    if options.replaced is not None and options.grey_reason is not None:
+        name, why = options.variant.name, _GREY_REASONS[options.grey_reason]
+        return Choice(str(options.grey_reason), name, "", f"{why}: {name} instead of {options.replaced.name}.")
     candidates, content = options.candidates, options.content
     if candidates is None or content is None:
         return None

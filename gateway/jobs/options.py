@@ -32,7 +32,7 @@ from preprocessing.codec import OutputFormat, Upload, check_output, working_byte
 from preprocessing.content import Content
 from preprocessing.errors import ImageError
 from preprocessing.mixing import FULL_STRENGTH_PERCENT
-from swinir.auto import AUTO, Candidates, find_grey_variant
+from swinir.auto import AUTO, Candidates, GreyReason, find_grey_variant
 from swinir.zoo import Variant
 
 PARAMETERS = ("variant", *OUTPUT_PARAMETERS, "strength", *SIZE_PARAMETERS, "metadata", "transparent_colour")
@@ -72,9 +72,11 @@ class UpscaleOptions:
     content: Content | None = None
     """What the image shows, once `variant=auto` has chosen by it."""
     grey_variant: Variant | None = None
-    """The variant that serves the image if it is grey: `variant` was trained on colour. None if there is no other."""
+    """The variant that serves grey images instead of `variant`, which is for colour; None if there is no other."""
     replaced: Variant | None = None
     """The variant that the request names, if the one for grey images serves it."""
+    grey_reason: GreyReason | None = None
+    """Why the variant for grey images serves it."""
 
     @property
     def format(self) -> OutputFormat:
@@ -109,14 +111,13 @@ class UpscaleOptions:
         version = self.candidate_versions[variant.name]
         return replace(self, variant=variant, weights_version=version, content=content)
 
-    def with_grey_variant(self) -> UpscaleOptions:
-        """Return the options for an image that is grey."""
+    def with_grey_variant(self, reason: GreyReason) -> UpscaleOptions:
+        """Return the options for an image that `grey_variant` serves."""
         if self.grey_variant is None:
             return self
         version = self.candidate_versions[self.grey_variant.name]
-        return replace(
-            self, variant=self.grey_variant, weights_version=version, grey_variant=None, replaced=self.variant
-        )
+        chosen = replace(self, variant=self.grey_variant, weights_version=version, grey_variant=None)
+        return replace(chosen, replaced=self.variant, grey_reason=reason)
 
     def with_strength(self, chosen: ChosenStrength) -> UpscaleOptions:
         """Return the options with the strength that was chosen for an image."""
@@ -198,9 +199,9 @@ class UpscaleRequest:
         """Return the request with the variant for an image that shows this."""
         return replace(self, options=self.options.choose(content))
 
-    def with_grey_variant(self) -> UpscaleRequest:
-        """Return the request for an image that is grey."""
-        return replace(self, options=self.options.with_grey_variant())
+    def with_grey_variant(self, reason: GreyReason) -> UpscaleRequest:
+        """Return the request for an image that the variant for grey images serves."""
+        return replace(self, options=self.options.with_grey_variant(reason))
 
     def with_strength(self, chosen: ChosenStrength) -> UpscaleRequest:
         """Return the request with the strength that was chosen for its image."""

@@ -22,7 +22,7 @@ from gateway.jobs.options import UpscaleRequest
 from gateway.jobs.phases import PhaseTimer
 from gateway.jobs.queue import RUNNING, QueuePosition
 from preprocessing.content import Content
-from swinir.auto import AUTO
+from swinir.auto import AUTO, GreyReason
 
 # A content is a few hundred bytes, a result some megabytes: the contents outlive the results.
 CONTENTS_PER_RESULT = 16
@@ -73,16 +73,18 @@ class ResultCache:
         )
         # What uploads show, by hash: a choice of the variant then finds the result without decoding the upload again.
         self._contents: TTLCache[bytes, Content] = TTLCache(CONTENTS_PER_RESULT * max_count, max_age_s, timer=clock)
-        self._greys: TTLCache[bytes, None] = TTLCache(CONTENTS_PER_RESULT * max_count, max_age_s, timer=clock)
+        self._grey_reasons: TTLCache[tuple[bytes, str], GreyReason] = TTLCache(
+            CONTENTS_PER_RESULT * max_count, max_age_s, timer=clock
+        )
         self._hits = self._misses = 0
 
     def recall(self, request: UpscaleRequest) -> UpscaleRequest:
         """Return a request with the variant that the image chooses, if the same upload was looked at before."""
         if request.options.grey_variant is not None:
             with self._lock:
-                self._greys.expire()
-                is_grey = _upload_hash(request) in self._greys
-            return request.with_grey_variant() if is_grey else request
+                self._grey_reasons.expire()
+                reason = self._grey_reasons.get((_upload_hash(request), request.options.variant.task))
+            return request.with_grey_variant(reason) if reason else request
         if not request.options.must_choose:
             return request
         with self._lock:
@@ -111,12 +113,13 @@ class ResultCache:
 
     def put(self, request: UpscaleRequest, result: Result) -> None:
         """Store a result, unless it alone is larger than the cache, and what chose the variant for the upload."""
-        if self._results.maxsize and (request.options.content or request.options.replaced):
+        options = request.options
+        if self._results.maxsize and options.content:
             with self._lock:
-                if content := request.options.content:
-                    self._contents[_upload_hash(request)] = content
-                if request.options.replaced:
-                    self._greys[_upload_hash(request)] = None
+                self._contents[_upload_hash(request)] = options.content
+        if self._results.maxsize and options.replaced and options.grey_reason:
+            with self._lock:
+                self._grey_reasons[_upload_hash(request), options.replaced.task] = options.grey_reason
         if len(result.data) > self._results.maxsize:
             return
         key = cache_key(request)

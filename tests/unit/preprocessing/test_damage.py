@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from preprocessing.damage import find_jpeg_quality, measure_noise
+from preprocessing.damage import find_jpeg_quality, has_shared_noise, measure_noise
 from preprocessing.image import Image, Pixels
 from testing.content_images import add_noise, draw_clean_photo, pass_through_jpeg
+from testing.images import encode_jpeg
+from testing.requests import read_image
 
 PHOTO = draw_clean_photo()
+GREY = PHOTO[..., [1, 1, 1]]
 
 
 @pytest.mark.parametrize(
@@ -75,3 +78,50 @@ def test_noise_of_too_few_cells_is_unknown(pixels: Pixels) -> None:
 
 def test_flat_image_has_no_noise() -> None:
     assert measure_noise(Image(np.full((128, 128, 3), 128, np.uint8)), of_luma=False) == 0
+
+
+def add_shared_noise(pixels: Pixels, sigma: float) -> Pixels:
+    """Return the pixels with the same noise in all channels."""
+    noise = np.random.default_rng(0).normal(scale=sigma, size=(*pixels.shape[:2], 1))
+    return np.clip(np.rint(pixels + noise), 0, 255).astype(np.uint8)
+
+
+def tint(pixels: Pixels) -> Pixels:
+    """Return the pixels in sepia."""
+    return np.rint(pixels * np.array([0.95, 0.85, 0.7])).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        add_shared_noise(PHOTO, 8),
+        tint(add_shared_noise(GREY, 25)),
+        read_image(encode_jpeg(add_noise(PHOTO, 20), quality=90, subsampling=2)),  # half the resolution of colours
+    ],
+    ids=["colour", "sepia", "jpeg"],
+)
+def test_noise_that_is_the_same_in_all_channels_is_shared(pixels: Pixels) -> None:
+    assert has_shared_noise(Image(pixels))
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        add_noise(PHOTO, 8),
+        add_noise(GREY, 25),
+        add_shared_noise(PHOTO, 2),  # hardly more than texture
+        PHOTO,
+        add_shared_noise(PHOTO, 8)[:24, :32],
+        np.full((128, 128, 3), 128, np.uint8),
+    ],
+    ids=["colour", "strong", "weak", "none", "tiny", "flat"],
+)
+def test_other_noise_is_not_shared(pixels: Pixels) -> None:
+    assert not has_shared_noise(Image(pixels))
+
+
+def test_noise_of_one_channel_is_not_shared() -> None:
+    pixels = GREY.copy()
+    pixels[..., 0] = add_shared_noise(GREY, 12)[..., 0]
+
+    assert not has_shared_noise(Image(pixels))

@@ -1,4 +1,4 @@
-"""A grey image in a variant for colour images is served by the one for grey images, which restores what they have."""
+"""A variant for colour leaves a grey image, or one with the noise of a grey one, to the variant for grey images."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from gateway.languages.catalogue import catalogue
 from swinir.auto import find_grey_variant
 from swinir.zoo import VARIANTS
 from testing.backend import FakeBackend
+from testing.content_images import add_noise, draw_clean_photo
 from testing.fixtures import MakeApp
 from testing.images import draw_grey, draw_photo, encode_jpeg, encode_png
 from testing.requests import form, post_image, read_events, read_image
@@ -20,6 +21,12 @@ COLOURED = GREY_RGB.copy()
 COLOURED[-1, -1, 2] ^= 1  # one pixel is enough
 DENOISER, GREY_DENOISER = "compact_color_denoise_25", "compact_gray_denoise_25"
 SENTENCE = f"The image is grey: {GREY_DENOISER} instead of {DENOISER}."
+
+
+SHARED_SENTENCE = f"The noise is the same in red, green and blue: {GREY_DENOISER} instead of {DENOISER}."
+_PHOTO = draw_clean_photo()
+_NOISE = np.random.default_rng(0).normal(scale=12, size=(*_PHOTO.shape[:2], 1))
+NOISY = encode_png(np.clip(np.rint(_PHOTO + _NOISE), 0, 255).astype(np.uint8))
 
 
 @pytest.mark.parametrize("name", [name for name, row in VARIANTS.items() if row.task.startswith("color_")])
@@ -121,5 +128,42 @@ def test_events_and_the_page_say_why(client: FlaskClient, key: str) -> None:
     assert SENTENCE in page.get_data(as_text=True)
 
 
-def test_sentence_is_translated() -> None:
-    assert catalogue("de").sentence(SENTENCE) == f"Das Bild ist grau: {GREY_DENOISER} statt {DENOISER}."
+def test_noise_that_is_the_same_in_all_channels_is_removed_by_the_grey_variant(client: FlaskClient, key: str) -> None:
+    response = post_image(client, key, NOISY, f"?variant={DENOISER}")
+
+    assert response.headers["X-Superres-Variant"] == GREY_DENOISER
+    assert response.headers["X-Superres-Choice"] == SHARED_SENTENCE
+    assert "This variant restores luminance only" in response.headers["X-Superres-Notes"]
+
+
+def test_noise_of_its_own_in_each_channel_is_removed_by_the_variant_for_colour(client: FlaskClient, key: str) -> None:
+    response = post_image(client, key, encode_png(add_noise(_PHOTO, 12)), f"?variant={DENOISER}")
+
+    assert response.headers["X-Superres-Variant"] == DENOISER
+    assert "X-Superres-Choice" not in response.headers
+
+
+def test_noise_does_not_matter_for_the_repair_of_a_jpeg(make_app: MakeApp, key: str) -> None:
+    client = make_app(cache_max_bytes=10_000_000).test_client()
+
+    queries = [f"?variant={name}&strength=1" for name in (DENOISER, "compact_color_jpeg_20", DENOISER)]
+    used = [post_image(client, key, NOISY, query) for query in queries]
+
+    assert [one.headers["X-Superres-Variant"] for one in used] == [
+        GREY_DENOISER,
+        "compact_color_jpeg_20",
+        GREY_DENOISER,
+    ]
+    assert [one.headers["X-Superres-Cache"] for one in used] == ["miss", "miss", "hit"]
+    assert used[2].headers["X-Superres-Choice"] == SHARED_SENTENCE
+
+
+@pytest.mark.parametrize(
+    ("english", "german"),
+    [
+        (SENTENCE, f"Das Bild ist grau: {GREY_DENOISER} statt {DENOISER}."),
+        (SHARED_SENTENCE, f"Das Rauschen ist in Rot, Grün und Blau gleich: {GREY_DENOISER} statt {DENOISER}."),
+    ],
+)
+def test_sentences_are_translated(english: str, german: str) -> None:
+    assert catalogue("de").sentence(english) == german
