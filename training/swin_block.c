@@ -2,8 +2,8 @@
  *
  * Windows are processed one by one: everything but the block's input, output and gradients stays in the processor's
  * cache. The backward pass repeats the forward pass of a window instead of keeping its results. The sizes are those of
- * the compact variants; a window of 7 is padded from 49 to 64 tokens. swin_block.py checks the arguments, and compiles
- * this twice: with products in bfloat16 on AMX (-DSWIN_AMX), and in float32 for any processor.
+ * the compact variants; swin_block.py checks the arguments, and compiles this for each window, with products in
+ * bfloat16 on AMX (-DSWIN_AMX) or in float32 for any processor.
  */
 #ifdef SWIN_AMX
 #include "swin_amx.h"

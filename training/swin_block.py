@@ -33,8 +33,8 @@ FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-
 Products = Literal["bfloat16", "float32"]
 EXTRA_FLAGS: dict[Products, tuple[str, ...]] = {"bfloat16": ("-DSWIN_AMX",), "float32": ()}
 
-# As in swin_sizes.h: embedding, heads, hidden width of the MLP, and the maximum of tokens in a window.
-DIM, HEADS, HIDDEN, MAX_TOKENS = 48, 4, 96, 64
+# As in swin_sizes.h: embedding, heads, hidden width of the MLP, and the largest window.
+DIM, HEADS, HIDDEN, MAX_WINDOW = 48, 4, 96, 8
 
 PARAMETERS = (
     *("norm1.weight", "norm1.bias", "attn.qkv.weight", "attn.qkv.bias", "attn.proj.weight", "attn.proj.bias"),
@@ -54,7 +54,7 @@ def suits(network: Any) -> bool:
     """Whether the sizes of `network`, a SwinIR, are the ones that `swin_block.c` is written for."""
     blocks = [block for layer in network.layers for block in layer.residual_group.blocks]
     sizes = {(b.norm1.normalized_shape[0], b.attn.num_heads, b.mlp.fc1.out_features) for b in blocks}
-    return sizes == {(DIM, HEADS, HIDDEN)} and network.window_size**2 <= MAX_TOKENS
+    return sizes == {(DIM, HEADS, HIDDEN)} and network.window_size <= MAX_WINDOW
 
 
 @functools.cache
@@ -69,8 +69,8 @@ def cpu_flags() -> frozenset[str]:
 
 @functools.cache
 def is_available(products: Products) -> bool:
-    """Whether this machine can compile and run the block; compiles it on the first call (about 2 seconds)."""
-    return (products == "float32" or cpu_flags() >= CPU_FLAGS) and _load(products) is not None
+    """Whether this machine can compile and run the block; compiles it on the first call (2 seconds of CPU time)."""
+    return (products == "float32" or cpu_flags() >= CPU_FLAGS) and _load(products, MAX_WINDOW) is not None
 
 
 def run_block(block: Any, tokens: Tensor, position_bias: Tensor, products: Products) -> Tensor:
@@ -121,7 +121,7 @@ def _run(
     gradient: Tensor | None = None,
     gradients: list[Tensor] | None = None,
 ) -> Tensor:
-    library = _load(products)
+    library = _load(products, shape.window)
     if library is None:
         raise RuntimeError("The Swin block for training is not available on this machine; see is_available().")
     out = torch.empty_like(tokens)
@@ -141,8 +141,8 @@ def _run(
 
 
 @functools.cache
-def _load(products: Products) -> ctypes.CDLL | None:
-    path = compile_library(products)
+def _load(products: Products, window: int) -> ctypes.CDLL | None:
+    path = compile_library(products, window)
     if path is None:
         return None
     library = ctypes.CDLL(str(path))
@@ -151,12 +151,12 @@ def _load(products: Products) -> ctypes.CDLL | None:
     return None if library.swin_block_prepare() else library
 
 
-def compile_library(products: Products) -> Path | None:
-    """Compile the block for this processor, unless that is done; returns the library, or None where gcc fails."""
+def compile_library(products: Products, window: int) -> Path | None:
+    """Compile the block for this processor and a window, unless that is done: the library, or None where gcc fails."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         return None
-    flags = (*FLAGS, *EXTRA_FLAGS[products])
+    flags = (*FLAGS, *EXTRA_FLAGS[products], f"-DWINDOW={window}")
     source = b"".join(path.read_bytes() for path in (SOURCE, *HEADERS))
     source += " ".join((compiler, *flags, platform.node())).encode()
     path = COMPILED / f"swin_block-{hashlib.sha256(source).hexdigest()[:16]}.so"

@@ -98,22 +98,26 @@ static void normalise_back(const float d[TOKENS][DIM], const float normal[TOKENS
 
 /* ---- Attention ---- */
 
-/* Scores, transposed, to e^(score - highest of the query), in place; `inverse` gets 1 / sums. */
+/* Scores, transposed, to e^(score - highest of the query), in place; `inverse` gets 1 / sums. For `vectors` of queries. */
+INLINE void exponentiate_columns(float scores[TOKENS][TOKENS], float *inverse, int first, int vectors) {
+    vec highest[4], total[4];
+    for (int v = 0; v < vectors; v++) highest[v] = load(scores[0] + first + v * VECTOR_WIDTH), total[v] = all(0.0f);
+    for (int j = 1; j < TOKENS; j++)
+        for (int v = 0; v < vectors; v++) highest[v] = larger(load(scores[j] + first + v * VECTOR_WIDTH), highest[v]);
+    for (int j = 0; j < TOKENS; j++)
+        for (int v = 0; v < vectors; v++) {
+            float *at = scores[j] + first + v * VECTOR_WIDTH;
+            vec e = exponential(load(at) - highest[v]);
+            store(at, e);
+            total[v] += e;
+        }
+    for (int v = 0; v < vectors; v++) store(inverse + first + v * VECTOR_WIDTH, 1.0f / total[v]);
+}
+
 static void exponentiate(float scores[TOKENS][TOKENS], float inverse[TOKENS]) {
-    for (int i = 0; i < TOKENS; i += 4 * VECTOR_WIDTH) {
-        vec highest[4], total[4];
-        for (int v = 0; v < 4; v++) highest[v] = load(scores[0] + i + v * VECTOR_WIDTH), total[v] = all(0.0f);
-        for (int j = 1; j < TOKENS; j++)
-            for (int v = 0; v < 4; v++) highest[v] = larger(load(scores[j] + i + v * VECTOR_WIDTH), highest[v]);
-        for (int j = 0; j < TOKENS; j++)
-            for (int v = 0; v < 4; v++) {
-                float *at = scores[j] + i + v * VECTOR_WIDTH;
-                vec e = exponential(load(at) - highest[v]);
-                store(at, e);
-                total[v] += e;
-            }
-        for (int v = 0; v < 4; v++) store(inverse + i + v * VECTOR_WIDTH, 1.0f / total[v]);
-    }
+    int i = 0;
+    for (; i + 4 * VECTOR_WIDTH <= TOKENS; i += 4 * VECTOR_WIDTH) exponentiate_columns(scores, inverse, i, 4);
+    if (i < TOKENS) exponentiate_columns(scores, inverse, i, TOKENS % (4 * VECTOR_WIDTH) / VECTOR_WIDTH);
 }
 
 static void attend(Scratch *s, const float bias[HEADS][TOKENS][TOKENS]) {

@@ -6,7 +6,14 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { DIM = 48, HEADS = 4, HEAD = 12, HIDDEN = 96, TOKENS = 64, QKV = 3 * DIM, KINDS = 4 };
+enum { DIM = 48, HEADS = 4, HEAD = 12, HIDDEN = 96, QKV = 3 * DIM, KINDS = 4 };
+
+/* Rows of a window with padding: 64 for AMX's tiles; in float32 49 rows take 56. -DWINDOW is the side of a window. */
+#ifdef SWIN_AMX
+enum { TOKENS = 64 };
+#else
+enum { TOKENS = (WINDOW * WINDOW + 7) / 8 * 8 };
+#endif
 
 static const float SCORE_SCALE = 0.28867513f; /* HEAD ** -0.5 */
 
