@@ -1,4 +1,4 @@
-/* Matrix products in float32, and functions of 8 values at once, for any processor: GCC's vector types.
+/* Matrix products in float32, and functions of 8 values at once, in GCC's vector types, for AVX2.
  *
  * A product adds up tiles of 4 rows x 3 vectors: 12 sums, 3 vectors of the right matrix and one value of the left one
  * fill the 16 registers of AVX2. The left matrix may lie in memory in either order, so nothing is transposed for it.
@@ -12,11 +12,7 @@
 #define ROWS 4 /* of a tile */
 
 /* Have the vector in a register. GCC otherwise reads it from memory again for each of the 4 rows: a fifth slower. */
-#ifdef __AVX__
 #define KEEP(VECTOR) __asm__("" : "+x"(VECTOR))
-#else
-#define KEEP(VECTOR) (void)(VECTOR)
-#endif
 
 /* One tile: out = start + left x right. Left is left[r * row + k * step]. */
 INLINE void multiply_tile(int vectors, const float *left, int64_t row, int64_t step, const float *right,

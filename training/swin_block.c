@@ -3,7 +3,7 @@
  * Windows are processed one by one: everything but the block's input, output and gradients stays in the processor's
  * cache. The backward pass repeats the forward pass of a window instead of keeping its results. The sizes are those of
  * the compact variants; swin_block.py checks the arguments, and compiles this for each window, with products in
- * bfloat16 on AMX (-DSWIN_AMX) or in float32 for any processor.
+ * bfloat16 on AMX (-DSWIN_AMX) or in float32 on AVX2.
  */
 #ifdef SWIN_AMX
 #include "swin_amx.h"

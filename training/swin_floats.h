@@ -1,9 +1,11 @@
-/* A window in float32, forward and backward, for any processor. Part of swin_block.c.
+/* A window in float32, forward and backward, for CPUs with AVX2. Part of swin_block.c.
  *
  * Scores, and what attention mixes from them, are stored transposed, with the queries along the rows: softmax then needs no
  * sums within a vector, and the 12 columns of a head leave no vector half empty.
  */
 #pragma once
+#include <immintrin.h>
+
 #include "floats.h"
 
 typedef struct {
@@ -33,17 +35,13 @@ INLINE float *score_at(float scores[TOKENS][TOKENS], int query, int key) { retur
 
 static int prepare(void) { return 0; }
 
-#ifdef __SSE__
 static unsigned begin(void) {
-    unsigned status = __builtin_ia32_stmxcsr();
-    __builtin_ia32_ldmxcsr(status | 0x8040); /* subnormal numbers count as zero: they take a hundred times as long */
+    unsigned status = _mm_getcsr();
+    _mm_setcsr(status | 0x8040); /* subnormal numbers count as zero: they take a hundred times as long */
     return status;
 }
-static void end(unsigned status) { __builtin_ia32_ldmxcsr(status); }
-#else
-static unsigned begin(void) { return 0; }
-static void end(unsigned status) { (void)status; }
-#endif
+
+static void end(unsigned status) { _mm_setcsr(status); }
 
 /* ---- Layer norm ---- */
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,10 +18,10 @@ from training.swin_block import Products
 # Of the norm of each tensor. Autocast to bfloat16 in PyTorch is about 0.005 from float32 in the same comparison.
 TOLERANCE: dict[Products, float] = {"bfloat16": 0.01, "float32": 1e-5}
 
-needs_gcc = pytest.mark.skipif(not swin_block.is_available("float32"), reason="needs gcc")
+needs_avx2 = pytest.mark.skipif(not swin_block.is_available("float32"), reason="needs a processor with AVX2 and gcc")
 needs_amx = pytest.mark.skipif(not swin_block.is_available("bfloat16"), reason="needs a processor with AMX and gcc")
 both = pytest.mark.parametrize(
-    "products", [pytest.param("bfloat16", marks=needs_amx), pytest.param("float32", marks=needs_gcc)]
+    "products", [pytest.param("bfloat16", marks=needs_amx), pytest.param("float32", marks=needs_avx2)]
 )
 
 
@@ -60,7 +63,7 @@ def test_result_and_gradients_are_those_of_pytorch(variant: str, batch: int, pro
         assert error < TOLERANCE[products], f"{name}: {error:.1e} of its norm"
 
 
-@needs_gcc
+@needs_avx2
 def test_sides_that_do_not_fit_the_window_are_refused() -> None:
     network = new_network("compact_x2")
     block = network.layers[0].residual_group.blocks[0]  # type: ignore[union-attr, index]
@@ -78,3 +81,14 @@ def test_without_a_compiler_training_runs_in_pytorch(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("shutil.which", lambda _name: None)
     assert swin_block.compile_library("float32", 8) is None
     assert swin_block.compile_library("bfloat16", 8) is None
+
+
+@needs_avx2
+@pytest.mark.parametrize("window", [7, 8])
+def test_the_block_for_amx_compiles_on_processors_without_it_too(window: int) -> None:
+    flags = ("-mamx-tile", "-mamx-bf16", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mfma")
+    extra = (*swin_block.EXTRA_FLAGS["bfloat16"], f"-DWINDOW={window}", "-Werror", "-Wall", "-Wno-unused-function")
+    compiler = shutil.which("gcc") or "cc"
+    command = [compiler, "-std=gnu11", "-fsyntax-only", *flags, *extra, str(swin_block.SOURCE)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
