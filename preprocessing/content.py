@@ -39,6 +39,8 @@ _MIN_ART_LONE = 0.18
 _MIN_ART_EQUAL = 0.4
 # Colours of pixel art that was enlarged already: each pixel is a square of equal pixels, which is proof enough.
 _MAX_ENLARGED_COLOURS = 256
+# One of so many pixels is looked at first.
+_COLOUR_SAMPLE = 7
 # Lines of such a grid, at least: a few flat rectangles have a common divisor too.
 _MIN_GRID_LINES = 12
 
@@ -251,6 +253,11 @@ class _Signs:
         return len(self.colours)
 
     @property
+    def has_few_colours(self) -> bool:
+        """Whether it can be pixel art or a drawing by its colours; with more, neither colours nor steps are counted."""
+        return len(self.colours) <= _MAX_ENLARGED_COLOURS
+
+    @property
     def equal_share(self) -> float:
         return 1 - self.steps / self.pairs if self.pairs else 1.0
 
@@ -259,10 +266,12 @@ class _Signs:
         wide = pixels.astype(np.int32)
         packed = (wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]).astype(np.uint32)
         luma = to_luma(pixels)
-        if len(self.colours) <= _MAX_ENLARGED_COLOURS:  # beyond that the number does not matter
-            self.colours.update(np.unique(packed).tolist())
-        self._add_steps(wide, packed, 0, left)
-        self._add_steps(wide.swapaxes(0, 1), packed.T, 1, top)
+        for part in (packed.ravel()[::_COLOUR_SAMPLE], packed):  # a photo has many colours in a sample
+            if self.has_few_colours:
+                self.colours.update(np.unique(part).tolist())
+        if self.has_few_colours:  # steps tell pixel art and drawings apart
+            self._add_steps(wide, packed, 0, left)
+            self._add_steps(wide.swapaxes(0, 1), packed.T, 1, top)
         for lines, levels in zip(self.block_lines, (luma, luma.T), strict=True):
             lines.add(levels)
         self.jpeg_history.add(luma)
