@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -110,6 +110,7 @@ class Grid:
         return tuple(self.window * (index * steps // max(1, count - 1)) - self.margin for index in range(count))
 
 
+@lru_cache(maxsize=64)
 def choose_grid(height: int, width: int, *, window: int, halo: int, max_tile_px: int, margin: int = 0) -> Grid:
     """Return the grid that computes the fewest pixels with tile sides of at most `max_tile_px`.
 

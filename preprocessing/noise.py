@@ -45,14 +45,14 @@ class NoiseLevels:
         uneven = cells[cells > 0]
         if 2 * len(uneven) >= len(cells):
             cells = uneven
-        return float(np.percentile(cells, _SMOOTH_PERCENT)) if len(cells) >= _MIN_CELLS else None
+        return _percentiles(cells, _SMOOTH_PERCENT)[0] if len(cells) >= _MIN_CELLS else None
 
     def estimate(self) -> tuple[float, float]:
         """Return the noise of the smoothest tenth of the cells in levels, and the quartile's as a multiple of it."""
         cells = self._all()
         if len(cells) < _MIN_CELLS:
             return 0.0, math.inf
-        smooth, quartile = (float(value) for value in np.percentile(cells, (_SMOOTH_PERCENT, 25)))
+        smooth, quartile = _percentiles(cells, _SMOOTH_PERCENT, 25)
         return smooth, quartile / smooth if smooth else math.inf
 
     def _all(self) -> npt.NDArray[np.float64]:
@@ -103,6 +103,15 @@ def _is_exposed(levels: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
     """Return for each cell of the residue whether its levels are neither black nor white: clipping hides noise."""
     level = cut_cells(levels[1:-1, 1:-1]).mean(axis=1)
     return (level > 16) & (level < 240)
+
+
+def _percentiles(values: npt.NDArray[np.float64], *percents: int) -> list[float]:
+    """Return `np.percentile`, which takes ten times as long for a small image."""
+    last = len(values) - 1
+    places = [percent * last / 100 for percent in percents]
+    wanted = {index for place in places for index in (math.floor(place), math.ceil(place))}
+    ordered = np.partition(values, sorted(wanted))
+    return [float(np.interp(place % 1, (0, 1), ordered[[math.floor(place), math.ceil(place)]])) for place in places]
 
 
 def cut_cells(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from limits.storage import MemoryStorage
@@ -31,10 +31,25 @@ class WindowUsage:
     """Seconds since the oldest of it was counted."""
 
 
+@dataclass
+class _Window:
+    """The amounts of one key."""
+
+    entries: deque[tuple[float, int]] = field(default_factory=deque)
+    """(time, amount), oldest first."""
+    used: int = 0
+    """Their sum, kept so that no request adds up thousands of earlier ones."""
+
+    def drop_before(self, time_s: float) -> None:
+        """Drop the amounts that were counted before a time."""
+        while self.entries and self.entries[0][0] < time_s:
+            self.used -= self.entries.popleft()[1]
+
+
 class MemoryWindows:
     """Moving windows in memory: exact with any number of threads, and bounded by `max_keys`.
 
-    Each key has a list of (time, amount), oldest first. The clock is monotonic: a machine's clock that is set back or
+    The clock is monotonic: a machine's clock that is set back or
     forward changes nothing. The moving windows of MemoryStorage (limits 5.8) have no maximum number of keys; its fixed
     windows, which `limits` wants and the gateway does not use, are taken from there.
     """
@@ -44,17 +59,18 @@ class MemoryWindows:
         self._max_keys = max_keys
         self._clock = clock
         self._lock = threading.Lock()
-        self._windows: OrderedDict[str, list[tuple[float, int]]] = OrderedDict()
+        self._windows: OrderedDict[str, _Window] = OrderedDict()
 
     def acquire(self, key: str, limit: int, expiry: int, amount: int) -> float | None:
         """Count an amount if it fits into the limit. Return the time at which it was counted, or None."""
         with self._lock:
             now = self._clock()
-            entries = self._current_entries(key, expiry, now)
-            if sum(count for _, count in entries) + amount > limit:
+            window = self._current(key, expiry, now)
+            if window.used + amount > limit:
                 return None
-            entries.append((now, amount))
-            self._windows[key] = entries
+            window.entries.append((now, amount))
+            window.used += amount
+            self._windows[key] = window
             self._windows.move_to_end(key)
             if len(self._windows) > self._max_keys:
                 self._windows.popitem(last=False)
@@ -63,27 +79,28 @@ class MemoryWindows:
     def refund(self, key: str, amount: int, counted_at: float) -> None:
         """Remove an amount that was counted at that time."""
         with self._lock:
-            entries = self._windows.get(key, [])
-            if (counted_at, amount) in entries:
-                entries.remove((counted_at, amount))
-            if not entries:
+            window = self._windows.get(key, _Window())
+            if (counted_at, amount) in window.entries:
+                window.entries.remove((counted_at, amount))
+                window.used -= amount
+            if not window.entries:
                 self._windows.pop(key, None)
 
     def usage(self, key: str, expiry: int) -> WindowUsage:
         """Return what is counted in the window."""
         with self._lock:
             now = self._clock()
-            entries = self._current_entries(key, expiry, now)
-            return WindowUsage(sum(count for _, count in entries), now - entries[0][0] if entries else 0.0)
+            window = self._current(key, expiry, now)
+            return WindowUsage(window.used, now - window.entries[0][0] if window.entries else 0.0)
 
     def wait_s(self, key: str, limit: int, expiry: int, amount: int) -> float:
         """Return the seconds until an amount fits, provided that nothing else is counted until then."""
         with self._lock:
             now = self._clock()
-            entries = self._current_entries(key, expiry, now)
-            excess = sum(count for _, count in entries) + amount - limit
+            window = self._current(key, expiry, now)
+            excess = window.used + amount - limit
             wait_s = 0.0
-            for counted_at, count in entries:
+            for counted_at, count in window.entries:
                 if excess <= 0:
                     break
                 excess -= count
@@ -115,16 +132,13 @@ class MemoryWindows:
             self._windows.clear()
         return dropped + (self._fixed.reset() or 0)
 
-    def _current_entries(self, key: str, expiry: float, now: float) -> list[tuple[float, int]]:
-        """Return a key's amounts within the window, after dropping the older ones. The lock must be held."""
-        entries = self._windows.get(key, [])
-        expired = 0
-        while expired < len(entries) and entries[expired][0] < now - expiry:
-            expired += 1
-        del entries[:expired]
-        if not entries:
+    def _current(self, key: str, expiry: float, now: float) -> _Window:
+        """Return a key's window, after dropping what is older. The lock must be held."""
+        window = self._windows.get(key, _Window())
+        window.drop_before(now - expiry)
+        if not window.entries:
             self._windows.pop(key, None)
-        return entries
+        return window
 
     def __len__(self) -> int:
         return len(self._windows)

@@ -17,6 +17,7 @@ from gateway.config.rates import count_megapixels
 from gateway.config.settings import Settings
 from gateway.problems import Banned, LimitReached, OverAllowance
 from testing.clock import ManualClock
+from testing.fixtures import MakeApp
 
 V4 = "203.0.113.7"
 
@@ -221,3 +222,23 @@ def test_client_id_of_an_address_is_its_rate_limit_key() -> None:
     client = limiter.inner.client_for("2001:db8:1:2:3::4")
 
     assert client.id == "address:2001:db8:1:2::/64"
+
+
+def test_sum_of_a_window_follows_counts_refunds_and_time() -> None:
+    times = iter([0.0, 10.0, 20.0, 25.0, 30.0, 61.0, 71.0, 200.0, 200.0])
+    windows = MemoryWindows(clock=lambda: next(times))
+    counted = [windows.acquire("key", 10, 60, amount) for amount in (5, 3, 4, 2)]  # at 0, 10, 20 and 25 s
+    assert counted == [0.0, 10.0, None, 25.0]
+    windows.refund("key", 3, 10.0)
+    windows.refund("key", 3, 10.0)
+    assert windows.usage("key", 60) == WindowUsage(7, 30.0)
+    assert windows.usage("key", 60) == WindowUsage(2, 36.0)
+    assert windows.acquire("key", 10, 60, 8) == 71.0
+    assert windows.usage("key", 60) == WindowUsage(0, 0.0)
+    assert len(windows) == 0
+
+
+def test_no_hook_of_flask_limiter_runs_for_each_request(make_app: MakeApp) -> None:
+    app = make_app()
+    hooks = [*app.before_request_funcs[None], *app.after_request_funcs[None], *app.teardown_request_funcs[None]]
+    assert not [hook for hook in hooks if "flask_limiter" in str(getattr(hook, "func", hook))]
