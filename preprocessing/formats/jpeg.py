@@ -27,7 +27,8 @@ SIGNATURE = b"\xff\xd8\xff"
 # Maximum number of scans in a JPEG; libjpeg's default script has 10. Each scan walks all coefficients again:
 # 17 ms at 4096 x 4096 here, so 500 near-empty scans (115 kB) took 8.7 s. No limit of bytes or pixels stops that.
 MAX_SCANS = 100
-# Rows encoded at once: eight rows of 8 x 8 blocks. There are eight restart markers, so each strip begins with number 0.
+# Strips are a multiple of these rows: eight rows of 8 x 8 blocks. There are eight restart markers, so each strip begins
+# with number 0.
 STRIP_ROWS = 64
 NO_END_NOTE = "The JPEG has no end marker: the file was cut or damaged there. All its pixels were found."
 
@@ -189,7 +190,8 @@ class JpegStream:
     Pillow encodes whole images only. But a scan may be cut at restart markers (section E.1.4): the data between two of
     them depends on nothing before. So each strip is encoded as a JPEG of its own, with a restart marker after every row
     of blocks, and the scans are joined under the headers of the first. The pixels are those of one call to Pillow; the
-    file is a few bytes longer per row of blocks. Memory follows the strip, not the image.
+    file is a few bytes longer per row of blocks. A strip has all whole rows of a call that make a multiple of
+    `STRIP_ROWS`: memory follows the call, not the image, and the bytes do not depend on the calls.
     """
 
     def __init__(
@@ -219,7 +221,8 @@ class JpegStream:
         else:
             parts = []
         whole = len(pixels) - len(pixels) % STRIP_ROWS
-        parts += [self._encode_strip(pixels[top : top + STRIP_ROWS]) for top in range(0, whole, STRIP_ROWS)]
+        if whole:
+            parts.append(self._encode_strip(pixels[:whole]))
         self._pending = pixels[whole:].copy()  # the band itself is not kept
         return b"".join(parts)
 

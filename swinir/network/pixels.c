@@ -126,19 +126,39 @@ static inline float mix(float from, float to, float weight) { /* exact at both e
     return weight < 0.5f ? from + weight * (to - from) : to - (to - from) * (1.0f - weight);
 }
 
+/* Mix floats of a row with colours by weights. */
+static void mix_floats(float *pixels, const float *colours, const float *weights, int64_t count) {
+    int64_t i = 0;
+    for (; i + VECTOR_WIDTH <= count; i += VECTOR_WIDTH) {
+        vec from = load(pixels + i), to = load(colours + i), weight = load(weights + i), step = to - from;
+        store(pixels + i, choose(weight < 0.5f, from + weight * step, to - step * (1.0f - weight)));
+    }
+    for (; i < count; i++) pixels[i] = mix(pixels[i], colours[i], weights[i]);
+}
+
+/* Write each luminance three times. */
+static void repeat_luminance(const float *pixels, int64_t count, float *out) {
+    for (int64_t i = 0; i < count; i += 3)
+        out[i] = out[i + 1] = out[i + 2] = pixels[i] * 0.299f + pixels[i + 1] * 0.587f + pixels[i + 2] * 0.114f;
+}
+
 static void blend_rows(void *work, int64_t index, float *scratch) {
     const Blend *b = work;
-    int64_t y = index, s = b->scale;
-    for (int64_t x = 0; x < b->width; x++) {
-        float weight = b->weights[y * b->width + x];
-        if (weight == 0.0f) continue;
-        const float *colour = b->image + (y * b->width + x) * 3;
-        for (int64_t down = 0; down < s; down++) {
-            float *pixel = b->tile + (((y * s + down) * b->width + x) * s) * 3;
-            for (int64_t i = 0; i < s; i++, pixel += 3) {
-                float grey = pixel[0] * 0.299f + pixel[1] * 0.587f + pixel[2] * 0.114f;
-                for (int c = 0; c < 3; c++) pixel[c] = mix(pixel[c], b->to_grey ? grey : colour[c], weight);
-            }
+    int64_t y = index, s = b->scale, line = b->width * s * 3;
+    const float *row_weights = b->weights + y * b->width, *image = b->image + y * b->width * 3;
+    float *colours = scratch, *weights = scratch + line; /* of a row of the tile */
+    for (int64_t x = 0, end; x < b->width; x = end) { /* from a pixel that changes to the next that does not */
+        end = x + 1;
+        if (row_weights[x] == 0.0f) continue;
+        while (end < b->width && row_weights[end] != 0.0f) end++;
+        int64_t count = 0;
+        for (int64_t column = x; column < end; column++)
+            for (int64_t i = 0; i < s; i++, count += 3)
+                for (int c = 0; c < 3; c++) colours[count + c] = image[column * 3 + c], weights[count + c] = row_weights[column];
+        float *pixels = b->tile + y * s * line + x * s * 3;
+        for (int64_t down = 0; down < s; down++, pixels += line) {
+            if (b->to_grey) repeat_luminance(pixels, count, colours);
+            mix_floats(pixels, colours, weights, count);
         }
     }
 }
@@ -148,5 +168,5 @@ static void blend_rows(void *work, int64_t index, float *scratch) {
 int blend_tile(float *tile, const float *image, const float *weights, int64_t height, int64_t width, int64_t scale,
                int64_t to_grey, int64_t threads) {
     Blend blend = {tile, image, weights, height, width, scale, to_grey};
-    return run_loop(blend_rows, &blend, height, 0, threads);
+    return run_loop(blend_rows, &blend, height, 2 * width * scale * 3, threads);
 }

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
+from preprocessing import encoder as encoder_module
 from preprocessing.alpha import scale_alpha
 from preprocessing.codec import BandEncoder, Image, OutputFormat, encode
 from preprocessing.errors import UnsupportedOutputError
+from preprocessing.formats.jpeg import STRIP_ROWS, JpegStream
+from preprocessing.image import Pixels
 from testing import images
 
 PHOTO, ALPHA = images.draw_photo(24, 40), images.draw_alpha(24, 40)
@@ -50,6 +53,25 @@ def test_bands_decode_like_the_whole_image(kind: str, format_: OutputFormat) -> 
     )
 
     assert decoded(encode_bands(original, format_, (10, 11, 40))) == decoded(encode(whole, format_, 90))
+
+
+@pytest.mark.parametrize("kind", ["colour", "grey"])
+def test_steps_are_bounded_and_do_not_change_the_file(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    original, lengths = IMAGES[kind], []
+    tall = Image(np.tile(original.pixels, (20, 1, 1)), is_grey=original.is_grey)
+    expected = encode(tall, "jpeg")
+
+    class RecordingStream(JpegStream):
+        def rows(self, pixels: Pixels) -> bytes:
+            lengths.append(len(pixels))
+            return super().rows(pixels)
+
+    monkeypatch.setattr(encoder_module, "JpegStream", RecordingStream)
+    monkeypatch.setattr(encoder_module, "STEP_PIXELS", tall.width * 2 * STRIP_ROWS + 1)
+
+    assert encode(tall, "jpeg") == expected
+    assert max(lengths) == 2 * STRIP_ROWS
+    assert sum(lengths) == tall.height > 3 * STRIP_ROWS
 
 
 @pytest.mark.parametrize("format_", get_args(OutputFormat))

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from swinir.inference.compiled_tiles import (
+    blend,
     find_flats,
     find_neutrals,
     measure_back_errors,
     round_tiles,
     shrink_in_numpy,
 )
+from swinir.inference.engine import LUMINANCE
 from swinir.inference.pixel_rules import flat_weights, neutral_weights
 from testing.compiled_library import compile_with, forget_library
 
@@ -103,6 +105,30 @@ def test_a_single_value_outside_is_counted(c_library: Any, at: int, value: float
     assert round_tiles(c_library, 1, tiles, levels).clamped == 0
     tiles.flat[at] = value / 255
     assert round_tiles(c_library, 1, tiles, levels).clamped * tiles.size == pytest.approx(1)
+
+
+@pytest.mark.parametrize("to_grey", [False, True])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("sides", [(1, 1), (2, 3), (5, 33)], ids=str)
+def test_tiles_are_mixed_by_weights(c_library: Any, sides: tuple[int, int], scale: int, *, to_grey: bool) -> None:
+    random = np.random.default_rng(scale)
+    height, width = sides
+    images = random.random((2, height, width, 3), np.float32)
+    tiles = random.random((2, height * scale, width * scale, 3), np.float32)
+    weights = random.random((2, height, width), np.float32)
+    weights[random.random(weights.shape) < 0.4] = 0
+    weights[random.random(weights.shape) < 0.3] = 1
+    wide = weights.repeat(scale, 1).repeat(scale, 2)[..., np.newaxis]
+    colours = images.repeat(scale, 1).repeat(scale, 2)
+    targets = (tiles @ np.array(LUMINANCE))[..., np.newaxis] if to_grey else colours
+    expected = tiles + wide * (targets - tiles)
+    unchanged = (wide == 0).repeat(3, axis=3)
+    before = tiles.copy()
+
+    blend(c_library, 2, tiles, images, weights, to_grey=to_grey)
+
+    assert tiles == pytest.approx(expected, abs=2e-7)
+    assert (tiles[unchanged] == before[unchanged]).all()
 
 
 def draw_areas(height: int, width: int) -> Any:
