@@ -194,12 +194,13 @@ static void finish_window(const Packed *w, const Parameters *p, Scratch *s) {
 }
 
 /* Add d^T x `right` to the gradient of a weight, and the sum of d's rows to that of its bias. */
-#define ADD_GRADIENTS(D, OUT, RIGHT, IN, D_WEIGHT, D_BIAS)                                                             \
-    do {                                                                                                               \
-        multiply(FLAT(D), 1, OUT, FLAT(RIGHT), IN, D_WEIGHT, IN, OUT, IN, TOKENS, D_WEIGHT, IN);                         \
-        for (int t = 0; t < TOKENS; t++)                                                                               \
-            for (int c = 0; c < OUT; c++) (D_BIAS)[c] += (D)[t][c];                                                    \
-    } while (0)
+INLINE void add_gradients(const float *d, int out, const float *right, int in, float *d_weight, float *d_bias) {
+    multiply(d, 1, out, right, in, d_weight, in, out, in, TOKENS, d_weight, in);
+    float sums[QKV] = {0}; /* of its own, so that GCC may keep it in registers: 5 to 10 % of the backward pass */
+    for (int t = 0; t < TOKENS; t++)
+        for (int c = 0; c < out; c++) sums[c] += d[t * out + c];
+    for (int c = 0; c < out; c++) d_bias[c] += sums[c];
+}
 
 /* s->d_out -> s->d_out: from the gradient of the result to that of the input. */
 static void run_window_back(const Packed *w, const Parameters *p, const Parameters *d, float (*d_bias)[TOKENS][TOKENS],
@@ -208,20 +209,20 @@ static void run_window_back(const Packed *w, const Parameters *p, const Paramete
     const float(*qkv)[DIM] = (void *)p->qkv_weight, (*proj)[DIM] = (void *)p->proj_weight;
     const float(*fc1)[DIM] = (void *)p->fc1_weight, (*fc2)[HIDDEN] = (void *)p->fc2_weight;
 
-    ADD_GRADIENTS(s->d_out, DIM, s->hidden, HIDDEN, d->fc2_weight, d->fc2_bias);
+    add_gradients(FLAT(s->d_out), DIM, FLAT(s->hidden), HIDDEN, d->fc2_weight, d->fc2_bias);
     MULTIPLY(s->d_out, fc2, s->d_hidden, TOKENS, HIDDEN, DIM, NULL, 0);
     for (int t = 0; t < TOKENS; t++)
         for (int c = 0; c < HIDDEN; c++) s->d_hidden[t][c] *= s->slope[t][c];
-    ADD_GRADIENTS(s->d_hidden, HIDDEN, s->norm2, DIM, d->fc1_weight, d->fc1_bias);
+    add_gradients(FLAT(s->d_hidden), HIDDEN, FLAT(s->norm2), DIM, d->fc1_weight, d->fc1_bias);
     MULTIPLY(s->d_hidden, fc1, s->d_norm, TOKENS, DIM, HIDDEN, NULL, 0);
     normalise_back(s->d_norm, s->normal2, s->scale2, p->norm2_weight, d->norm2_weight, d->norm2_bias, s->d_out,
                    s->d_middle);
 
     transpose(s->mixed[0], TOKENS, s->attended[0], DIM, DIM, TOKENS);
-    ADD_GRADIENTS(s->d_middle, DIM, s->attended, DIM, d->proj_weight, d->proj_bias);
+    add_gradients(FLAT(s->d_middle), DIM, FLAT(s->attended), DIM, d->proj_weight, d->proj_bias);
     MULTIPLY(s->d_middle, proj, s->d_attended, TOKENS, DIM, DIM, NULL, 0);
     attend_back(s, d_bias);
-    ADD_GRADIENTS(s->d_qkv, QKV, s->norm1, DIM, d->qkv_weight, d->qkv_bias);
+    add_gradients(FLAT(s->d_qkv), QKV, FLAT(s->norm1), DIM, d->qkv_weight, d->qkv_bias);
     MULTIPLY(s->d_qkv, qkv, s->d_norm, TOKENS, DIM, QKV, NULL, 0);
     normalise_back(s->d_norm, s->normal1, s->scale1, p->norm1_weight, d->norm1_weight, d->norm1_bias, s->d_middle,
                    s->d_out);
