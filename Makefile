@@ -22,8 +22,8 @@ run: setup ## Serve page, API and a real Triton on http://127.0.0.1:$PORT; VARIA
 unit: .setup-test-$(PINS) ## Run the tests that start no Triton, Redis, Chromium or gunicorn (about a minute on two cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not triton and not redis and not browser and not containers and not slow"
 
-test: .setup-test-$(PINS) ## Run every test, on the real Triton, Redis and Chromium
-	$(BIN)/python -m scripts.run_tests
+test: .setup-test-$(PINS) ## Run every test, on the real Triton, Redis and Chromium, in WORKERS (2) processes
+	$(BIN)/python -m scripts.run_tests -n $(or $(WORKERS),2) --dist loadfile
 
 check: .setup-test-$(PINS) ## Format, lint, types, architecture
 	$(BIN)/ruff format --check .

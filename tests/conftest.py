@@ -23,7 +23,7 @@ settings.register_profile("tests", deadline=None, derandomize=True, suppress_hea
 settings.load_profile("tests")
 
 pytest.register_assert_rewrite("testing")
-pytest_plugins = ["testing.fixtures"]
+pytest_plugins = ["testing.distribution", "testing.fixtures"]
 
 # A test that begins this many seconds before a month's end would see the usage of two months.
 MONTH_END_S = 240.0

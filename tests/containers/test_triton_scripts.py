@@ -23,6 +23,7 @@ from testing.k8s.manifests import find_service, revision
 from testing.triton import TritonServer
 
 TRITON = ROOT / "docker" / "triton"
+START = ("bash", "-c", 'rm() { :; }; source "$1"', "bash", str(TRITON / "start"))  # no rm: other servers run here
 SLOWEST_STEP_S = 74
 """One 256x256 tile of real_large_x4 on two cores shared with training runs (measured)."""
 
@@ -34,7 +35,7 @@ def start(tmp_path: Path, model_key: str | None, api_key: str | None = "k" * 32)
             path = tmp_path / name.lower()
             path.write_text(value)
             environ[f"{name}_FILE"] = str(path)
-    return subprocess.run(["bash", TRITON / "start"], env=environ, capture_output=True, text=True, check=False)
+    return subprocess.run(START, env=environ, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
@@ -61,13 +62,12 @@ def test_start_accepts_good_secrets(tmp_path: Path) -> None:
 
 
 def list_options(tmp_path: Path, **variables: str) -> list[str]:
-    """Return the options that `start` gives to Triton. Without its `rm`: other servers may run here."""
+    """Return the options that `start` gives to Triton."""
     (tmp_path / "key").write_text("k" * 32)
     keys = {"MODEL_KEY_FILE": str(tmp_path / "key"), "API_KEY_FILE": str(tmp_path / "key")}
-    command = ["bash", "-c", 'rm() { :; }; source "$1"', "bash", str(TRITON / "start")]
     script = make_script(tmp_path / "tritonserver", 'printf "%s\\n" "$@"')
     environ = {"PATH": os.environ["PATH"], "TRITONSERVER": str(script), **keys, **variables}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(START, env=environ, capture_output=True, text=True, check=False)
     return done.stdout.splitlines() if done.returncode == 0 else [f"{done.returncode} {done.stderr.strip()}"]
 
 

@@ -50,7 +50,7 @@ def ended_pid() -> int:
 
 @pytest.fixture
 def live_pid(tmp_path: Path) -> Iterator[int]:
-    """The id of a running process that is called as a server is."""
+    """The id of a running process that is called as a server is. Another test's gateway leaves its stubs alone."""
     program = tmp_path / "bin" / SERVER_NAME
     program.parent.mkdir()
     program.symlink_to(str(shutil.which("sleep")))
@@ -81,10 +81,10 @@ def make_stub(server_pid: int, name: str) -> Stub:
     return Stub(psutil.Process(), "folder", f"{REGION}{name}", server_pid)
 
 
-def test_stubs_are_found_by_their_command_line(tmp_path: Path) -> None:
+def test_stubs_are_found_by_their_command_line(live_pid: int, tmp_path: Path) -> None:
     ours, another = tmp_path / "superres-triton-a", tmp_path / "pytriton-b"
-    with running_stub(ours, 7_000_001) as pid, running_stub(another, 7_000_001):
-        found = find_stubs(7_000_001)
+    with running_stub(ours, live_pid) as pid, running_stub(another, live_pid):
+        found = find_stubs(live_pid)
         assert [(stub.pid, stub.model, stub.region, stub.folder) for stub in found] == [
             (pid, "tile", f"{REGION}x", str(ours))
         ]
@@ -92,16 +92,16 @@ def test_stubs_are_found_by_their_command_line(tmp_path: Path) -> None:
         assert not find_stubs(7_000_002)
 
 
-def test_only_stubs_of_the_folder_are_killed(shared_memory: Path, tmp_path: Path) -> None:
+def test_only_stubs_of_the_folder_are_killed(shared_memory: Path, live_pid: int, tmp_path: Path) -> None:
     folder = tmp_path / "superres-triton-a"
-    with running_stub(folder, 7_000_003) as pid:
+    with running_stub(folder, live_pid) as pid:
         (shared_memory / f"{REGION}x").touch()
         process = psutil.Process(pid)
         end_stubs(tmp_path / "superres-triton-b", grace_s=0.0)
         assert process.status() != psutil.STATUS_ZOMBIE
         end_stubs(folder, grace_s=0.0)
         assert process.wait(120) is not None
-    assert not find_stubs(7_000_003)
+    assert not find_stubs(live_pid)
     assert not [*shared_memory.iterdir()]
 
 
