@@ -24,7 +24,7 @@ from preprocessing.formats.container import SANDBOXED_FORMATS
 from preprocessing.formats.exif import TRANSPOSITIONS, read_dpi, swaps_sides
 from preprocessing.formats.icc import keep_profile
 from preprocessing.formats.jpeg_scans import Segments, has_all_blocks
-from preprocessing.formats.png import check_pixels
+from preprocessing.formats.png import InflatedPng
 from preprocessing.grey import is_nearly_grey, to_grey
 from preprocessing.image import Image, Pixels
 from preprocessing.kept_metadata import select_metadata
@@ -147,7 +147,11 @@ def _open(upload: Upload, *, raw_mode: str = "") -> PilImage.Image:
     instead: those that end in L, for the reverse byte order, give the low bytes.
     """
     container = upload.container
-    opened = PilImage.open(BytesIO(b"".join(container.required_chunks)), formats=[container.format])
+    inflated: InflatedPng | None = None
+    if container.format == "PNG" and not raw_mode:
+        inflated = InflatedPng(container.required_chunks, must_end=container.has_cut_pixels)
+    file = inflated or BytesIO(b"".join(container.required_chunks))
+    opened = PilImage.open(file, formats=[container.format])  # type: ignore[arg-type]
     if opened.size != (container.width, container.height):
         raise UnreadableImageError(
             f"Corrupt {container.format}: {container.width} x {container.height} pixels in its header "
@@ -156,9 +160,9 @@ def _open(upload: Upload, *, raw_mode: str = "") -> PilImage.Image:
     if raw_mode:
         opened._mode = raw_mode.partition(";")[0]  # noqa: SLF001
         opened.tile = [tile._replace(args=raw_mode) for tile in opened.tile]
-    elif container.format == "PNG":
-        check_pixels(container.required_chunks, must_end=container.has_cut_pixels)
     opened.load()
+    if inflated is not None:
+        inflated.finish()
     if container.format == "JPEG" and not has_all_blocks(container.required_chunks, opened, _open_jpeg):
         raise UnreadableImageError("Truncated or corrupt JPEG: its last scan lacks blocks. Send the whole file.")
     if upload.orientation in TRANSPOSITIONS:

@@ -1,8 +1,8 @@
 """PNG (W3C PNG, third edition): reads the container and checks that all pixels are there.
 
 `read_png` walks the chunks without inflating a pixel. It keeps IHDR, PLTE, the tRNS of a palette, IDAT and IEND for the
-decoder, and verifies their checksums, because Pillow skips those of IDAT. `check_pixels` finds a pixel stream that ends
-early. `preprocessing.formats.png_stream` writes PNGs.
+decoder, and verifies their checksums, because Pillow skips those of IDAT. `inflate_pixels` finds a pixel stream that
+ends early. `preprocessing.formats.png_stream` writes PNGs.
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 # Compressed bytes given to zlib at once. zlib returns a copy of what it did not use, so a whole IDAT chunk of 32 MiB
 # would be copied over and over: quadratic time.
 _PIECE_BYTES = 16_384
-# Inflated bytes held at once while they are counted.
-_MAX_INFLATED_BYTES = 262_144
+# Inflated bytes held at once: as many as a stored block of deflate can have (RFC 1951 section 3.2.4).
+_MAX_INFLATED_BYTES = 65_535
+# Begin of a zlib stream without compression.
+_STORED_HEADER = b"\x78\x01"
 
 
 def read_png(data: bytes) -> Container:
@@ -170,14 +172,18 @@ def _find_missing_chunk(n_bytes: int, *, has_pixels: bool, parts: int) -> str:
 
 
 def check_pixels(required_chunks: Sequence[bytes | memoryview], *, must_end: bool = False) -> None:
-    """Raise UnreadableImageError when the IDAT chunks hold fewer bytes than the size in IHDR needs.
+    """Raise the errors of `inflate_pixels` without keeping a piece."""
+    for _ in inflate_pixels(required_chunks, must_end=must_end):
+        pass
 
-    Pillow reports nothing when a valid zlib stream ends before the last row: the missing rows stay black. So the bytes
-    are counted before Pillow decodes. They are inflated in pieces, and no piece is kept. Data after the last row is
-    never inflated.
 
-    With `must_end`, the zlib stream must end too, with the right checksum: the last IDAT chunk was cut, and what
-    follows its data may be padding.
+def inflate_pixels(required_chunks: Sequence[bytes | memoryview], *, must_end: bool = False) -> Iterator[bytes]:
+    """Yield the filtered bytes of all rows in pieces, as many as the size in IHDR needs, and nothing behind them.
+
+    Raises UnreadableImageError when the IDAT chunks hold fewer: Pillow reports nothing when a valid zlib stream ends
+    before the last row, and the missing rows stay black. With `must_end`, the zlib stream must end too, with the right
+    checksum: the last IDAT chunk was cut, and what follows its data may be padding. No error comes after the last
+    piece.
 
     `required_chunks` is the signature, then whole chunks, IHDR first, of an image whose size is within the limits.
     Raises zlib.error when the stream is corrupt.
@@ -185,12 +191,84 @@ def check_pixels(required_chunks: Sequence[bytes | memoryview], *, must_end: boo
     width, height, depth, colour_type, _, _, interlace = struct.unpack(">IIBBBBB", required_chunks[1][8:21])
     pixel_bits = depth * _COLOUR_TYPE_CHANNELS[colour_type]
     expected = _count_expected_bytes(width, height, pixel_bits, _ADAM7 if interlace else _ONE_PASS)
-    found, has_ended = _count_inflated_bytes(required_chunks, expected)
-    if found < expected or (must_end and not has_ended):
-        raise UnreadableImageError(
-            f"Truncated or corrupt PNG: it holds {found:,} of the {expected:,} bytes "
-            f"that {width} x {height} pixels need. Send the whole file."
+    inflater, found = _inflate.decompressobj(), 0
+    for packed in _pixel_data_pieces(required_chunks):
+        rest: bytes | memoryview = packed
+        # zlib is asked for the missing bytes only, as Pillow does, so an error after the last row is not raised.
+        while inflated := _decompress(inflater, rest, min(_MAX_INFLATED_BYTES, expected - found)):
+            found += len(inflated)
+            if found == expected and must_end and not _ends(inflater):
+                break
+            yield inflated
+            if found == expected:
+                return
+            rest = inflater.unconsumed_tail
+        if inflater.eof or found == expected:
+            break
+    raise UnreadableImageError(
+        f"Truncated or corrupt PNG: it holds {found:,} of the {expected:,} bytes "
+        f"that {width} x {height} pixels need. Send the whole file."
+    )
+
+
+class InflatedPng:
+    """A PNG as a file for Pillow, whose pixels are inflated here, by a faster zlib, and stored uncompressed.
+
+    Pillow reads it once from begin to end. So the pixels are inflated once, although their bytes have to be counted.
+    """
+
+    def __init__(self, required_chunks: Sequence[bytes | memoryview], *, must_end: bool = False) -> None:
+        """The arguments are those of `inflate_pixels`, whose errors `read` and `finish` raise."""
+        kinds = [bytes(chunk[4:8]) for chunk in required_chunks]
+        first = kinds.index(b"IDAT")
+        self._head = b"".join((*required_chunks[:first], make_chunk(b"IDAT", _STORED_HEADER)))
+        self._tail = b"".join(
+            chunk for kind, chunk in zip(kinds[first:], required_chunks[first:], strict=True) if kind != b"IDAT"
         )
+        self._pieces = inflate_pixels(required_chunks, must_end=must_end)
+        self._at = 0
+        self._pending = memoryview(self._head)
+
+    def read(self, size: int) -> bytes:
+        """Return this many bytes, fewer at the end of the file."""
+        parts = []
+        while size > 0:
+            if not self._pending and not self._load():
+                break
+            part = self._pending[:size]
+            self._pending = self._pending[len(part) :]
+            parts.append(part)
+            size -= len(part)
+            self._at += len(part)
+        return b"".join(parts)
+
+    def tell(self) -> int:
+        """Return the number of bytes read."""
+        return self._at
+
+    def seek(self, offset: int) -> int:
+        """Go back to an offset before the pixels. Raises OSError when pixels were read."""
+        if offset != self._at:
+            if max(offset, self._at) > len(self._head):
+                raise OSError("the pixels of this file are read once")
+            self._at, self._pending = offset, memoryview(self._head)[offset:]
+        return self._at
+
+    def finish(self) -> None:
+        """Inflate what Pillow has not read; raises the errors of `inflate_pixels`."""
+        for _ in self._pieces:
+            pass
+
+    def _load(self) -> bool:
+        """Make the next chunk, and return whether there is one. Pillow checks neither its CRC nor Adler-32."""
+        piece = next(self._pieces, None)
+        if piece is None:
+            self._pending, self._tail = memoryview(self._tail), b""
+            return bool(self._pending)
+        length = len(piece)
+        header = struct.pack(">I4s", length + 5, b"IDAT") + struct.pack("<BHH", 0, length, length ^ 0xFFFF)
+        self._pending = memoryview(b"".join((header, piece, bytes(4))))
+        return True
 
 
 def _count_expected_bytes(width: int, height: int, pixel_bits: int, passes: Sequence[tuple[int, int, int, int]]) -> int:
@@ -200,22 +278,6 @@ def _count_expected_bytes(width: int, height: int, pixel_bits: int, passes: Sequ
         columns, rows = len(range(left, width, right)), len(range(top, height, down))
         total += rows * (1 + (columns * pixel_bits + 7) // 8) if columns else 0
     return total
-
-
-def _count_inflated_bytes(required_chunks: Sequence[bytes | memoryview], limit: int) -> tuple[int, bool]:
-    """Return how many bytes the IDAT chunks inflate to, at most `limit`, and whether the stream ends there."""
-    inflater, found = _inflate.decompressobj(), 0
-    for packed in _pixel_data_pieces(required_chunks):
-        rest: bytes | memoryview = packed
-        # zlib is asked for the missing bytes only, as Pillow does, so an error after the last row is not raised.
-        while inflated := _decompress(inflater, rest, min(_MAX_INFLATED_BYTES, limit - found)):
-            found += len(inflated)
-            if found == limit:
-                return found, _ends(inflater)
-            rest = inflater.unconsumed_tail
-        if inflater.eof:
-            break
-    return found, inflater.eof
 
 
 def _decompress(inflater: Any, packed: bytes | memoryview, max_bytes: int) -> bytes:

@@ -18,6 +18,8 @@ NONE, SUB, UP, AVERAGE, PAETH = range(5)
 # factor in common with the bytes of a pixel, so every channel counts. With 17 instead of 7, photos take at most 0.2 %
 # more bytes.
 _SAMPLE_STEPS = ((6_000, 17), (512, 7), (0, 1))
+# Bytes of rows to which a filter is applied at once; its arrays stay in the second cache.
+_STEP_BYTES = 131_072
 # Cost of a difference, by its byte: its magnitude in bits, times 16. A sum of plain magnitudes makes files of
 # screenshots 5 % larger, those of photos 0 to 1 %.
 _COSTS = np.rint(16 * np.log2(1 + np.abs(np.arange(256).astype(np.uint8).view(np.int8).astype(float)))).astype(np.uint8)
@@ -39,12 +41,13 @@ def filter_rows(rows: Bytes, above: Bytes | None, pixel_bytes: int) -> Bytes:
     chosen = _choose(*neighbours)
     filtered = np.empty((count, 1 + n_bytes), np.uint8)
     filtered[:, 0] = chosen
+    step = max(1, _STEP_BYTES // n_bytes)
     for kind in np.unique(chosen).tolist():
         where = np.flatnonzero(chosen == kind)
-        if len(where) == count:
-            filtered[:, 1:] = _apply(kind, *neighbours)
-        else:
-            filtered[where, 1:] = _apply(kind, *_neighbours(known[where + 1], known[where], pixel_bytes))
+        for rows_of_kind in (where[start : start + step] for start in range(0, len(where), step)):
+            filtered[rows_of_kind, 1:] = _apply(
+                kind, *_neighbours(known[rows_of_kind + 1], known[rows_of_kind], pixel_bytes)
+            )
     return filtered
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import struct
 import tracemalloc
 import zlib
+from io import BytesIO
 
 import numpy as np
 import pytest
+from PIL import Image as PilImage
 
 from preprocessing.codec import probe
 from preprocessing.errors import UnreadableImageError
 from preprocessing.formats import png as png_module
-from preprocessing.formats.png import check_pixels, read_png
+from preprocessing.formats.png import InflatedPng, check_pixels, read_png
 from testing import images
 from testing.data import UPLOADS
 from testing.decoding import LIMITS, read, refusal
@@ -182,3 +184,34 @@ def test_damaged_pixels_are_the_same_with_zlib_and_zlib_ng(monkeypatch: pytest.M
                 outcomes[-1].append("")
     assert outcomes[0] == outcomes[1]
     assert len(set(outcomes[0])) > 1
+
+
+@pytest.mark.parametrize("size", [1, 7, 4_096, 1_000_000])
+def test_file_with_stored_pixels_is_the_same_image(size: int) -> None:
+    photo = images.draw_photo(200, 300)
+    chunks = read_png(images.encode_png(photo)).required_chunks
+    stored = InflatedPng(chunks)
+
+    assert stored.read(16) == b"".join(chunks)[:16]
+    assert stored.seek(0) == stored.tell() == 0
+    parts = list(iter(lambda: stored.read(size), b""))
+
+    assert all(len(part) == size for part in parts[:-1])
+    assert (np.asarray(PilImage.open(BytesIO(b"".join(parts)))) == photo).all()
+    with pytest.raises(OSError, match="read once"):
+        stored.seek(0)
+
+
+def test_file_with_stored_pixels_that_end_early_raises_what_counting_raises() -> None:
+    rows = filtered_zeros(200, 300, 8, 2, interlaced=False)
+    cut = read_png(png(200, 300, 8, 2, zlib.compress(rows[:-1]))).required_chunks
+    stored = InflatedPng(cut)
+
+    with pytest.raises(UnreadableImageError) as counted:
+        check_pixels(cut)
+    with pytest.raises(UnreadableImageError) as read_part:
+        stored.read(len(rows) + 10_000)
+    with pytest.raises(UnreadableImageError) as unread:
+        InflatedPng(cut).finish()
+
+    assert str(counted.value) == str(read_part.value) == str(unread.value)
