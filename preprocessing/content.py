@@ -19,6 +19,7 @@ from preprocessing.formats.webp_quantiser import MAX_QUANTISER
 from preprocessing.image import Image, Pixels
 from preprocessing.jpeg_history import JpegHistory
 from preprocessing.noise import CELL_PX, NoiseLevels, cut_cells
+from preprocessing.sharpness import EdgeSharpness
 
 TILE_PX = 128
 MAX_TILES = 16
@@ -63,6 +64,8 @@ _MIN_BLOCK_EXCESS, _MIN_BLOCK_DEVIATIONS = 0.08, 5.0
 _MAX_WORN_QUALITY = 80
 # Quantiser of a WebP from which the same holds: most photos at quality 45 or less of libwebp.
 _MIN_WORN_QUANTISER = 42
+# Sharpness up to which compact_real_x4 is better. 613 images that were never enlarged have 1.35 and more.
+_MAX_SOFT_SHARPNESS = 1.25
 # Noise in levels in the smoothest tenth of the cells, and how even it is: texture is rough in places only.
 _MIN_NOISE, _MAX_NOISE_SPREAD = 4.0, 1.25
 
@@ -156,10 +159,19 @@ def _judge_photo(signs: _Signs, jpeg_quality: int | None, webp_quantiser: float 
     # A WebP has steps at its macroblocks of 16 pixels at high qualities too.
     if webp_quantiser is None and excess >= _MIN_BLOCK_EXCESS and deviations >= _MIN_BLOCK_DEVIATIONS:
         return Content(ImageKind.WORN_PHOTO, "a worn photo", "it has the blocks of strong compression")
+    return _find_noise_or_softness(signs) or Content(
+        ImageKind.CLEAN_PHOTO, "a clean image", "neither compression blocks nor strong noise"
+    )
+
+
+def _find_noise_or_softness(signs: _Signs) -> Content | None:
     noise, spread = signs.noise_levels.estimate()
     if noise >= _MIN_NOISE and spread <= _MAX_NOISE_SPREAD:
         return Content(ImageKind.WORN_PHOTO, "a noisy photo", f"noise of about {noise:.0f} levels everywhere")
-    return Content(ImageKind.CLEAN_PHOTO, "a clean image", "neither compression blocks nor strong noise")
+    sharpness = signs.edge_sharpness.level()
+    if sharpness is not None and sharpness <= _MAX_SOFT_SHARPNESS:
+        return Content(ImageKind.WORN_PHOTO, "a soft photo", "it has no sharp edge")
+    return None
 
 
 def compose_tile(image: Image, top: int, left: int) -> Pixels:
@@ -246,6 +258,7 @@ class _Signs:
     """Lines between columns, and lines between rows."""
     jpeg_history: JpegHistory = field(default_factory=JpegHistory)
     noise_levels: NoiseLevels = field(default_factory=NoiseLevels)
+    edge_sharpness: EdgeSharpness = field(default_factory=EdgeSharpness)
     _first_lines: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -277,6 +290,7 @@ class _Signs:
         self.jpeg_history.add(luma)
         self._add_cells(packed, luma)
         self.noise_levels.add(luma)
+        self.edge_sharpness.add(luma)
 
     def _add_steps(self, colours: Levels, packed: Packed, axis: int, offset: int) -> None:
         differs = packed[:, 1:] != packed[:, :-1]

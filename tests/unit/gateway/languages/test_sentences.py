@@ -27,6 +27,10 @@ from gateway.languages.catalogue import catalogue
             "Sieht aus wie ein stark komprimiertes Foto (WebP mit einem Quantisierer von 52 von 127): compact_real_x4.",
         ),
         (
+            "Looks like a soft photo (it has no sharp edge): compact_real_x4.",
+            "Sieht aus wie ein unscharfes Foto (es hat keine scharfe Kante): compact_real_x4.",
+        ),
+        (
             (
                 "Strength 0.29, because the JPEG damage is weak (quality 93): the result is a mix of 29 % restored and "
                 "71 % original."
