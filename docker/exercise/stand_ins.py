@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from docker.exercise.podman import ExerciseError, Podman, run
@@ -41,8 +42,9 @@ OTHER_BACKEND_BYTES = 100_000_000
 
 def make_stand_ins(podman: Podman, cache: Path) -> None:
     """Build the five base images in podman."""
-    podman("import", _debian(cache, ()), UBUNTU)
-    podman("import", _debian(cache, PACKAGES), PYTHON)
+    ubuntu, python = make_tars(cache)
+    podman("import", ubuntu, UBUNTU)
+    podman("import", python, PYTHON)
     _derive(podman, REDIS, ["RUN install -d -o 999 -g 1000 /data", "WORKDIR /data", "VOLUME /data"])
     nginx = ["RUN rm -rf /usr/share/nginx/html/*", 'CMD ["nginx", "-g", "daemon off;"]']
     _derive(podman, NGINX, nginx)
@@ -59,15 +61,29 @@ def _derive(podman: Podman, name: str, steps: list[str], context: Path | None = 
     podman("build", "-q", "--pull=never", "--format", "docker", "-t", name, "-f", recipe, folder)
 
 
-def _debian(cache: Path, packages: tuple[str, ...]) -> Path:
-    """Return a tar of a small Debian 12 with the packages, from the cache or built in 1 to 3 minutes."""
+def make_tars(cache: Path) -> list[Path]:
+    """Return the tars of a small Debian 12 without and with PACKAGES, from the cache or built at the same time."""
+    _check_release()
+    lists = ((), PACKAGES)
+    tars = [cache / f"bookworm-{hashlib.sha256(' '.join(each).encode()).hexdigest()[:12]}.tar" for each in lists]
+    missing = [(tar, each) for tar, each in zip(tars, lists, strict=True) if not tar.is_file()]
+    if missing:
+        mirror = _find_mirror()
+        cache.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(len(missing)) as pool:
+            for building in [pool.submit(_build_debian, tar, each, mirror) for tar, each in missing]:
+                building.result()
+    return tars
+
+
+def _check_release() -> None:
     release = dict(re.findall(r'^(\w+)="?([^"\n]*)', Path("/etc/os-release").read_text(), re.MULTILINE))
     if release.get("VERSION_CODENAME") != "bookworm":
         raise ExerciseError(f"The stand-ins need Debian 12 (Python 3.11). This is {release.get('PRETTY_NAME')}.")
-    requested = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:12]
-    base = cache / f"bookworm-{requested}.tar"
-    if base.is_file():
-        return base
+
+
+def _find_mirror() -> str:
+    """Return apt's first mirror of Debian 12."""
     targets = ("apt-get", "indextargets", "--format", "$(REPO_URI)", "Codename: bookworm", "Component: main")
     mirrors = run(*targets).split()
     if not mirrors:
@@ -75,20 +91,22 @@ def _debian(cache: Path, packages: tuple[str, ...]) -> Path:
         mirrors = run(*targets).split()
     if not mirrors:
         raise ExerciseError("apt has no mirror of Debian 12's main archive. Check /etc/apt/sources.list.")
-    cache.mkdir(parents=True, exist_ok=True)
-    root = cache / "rootfs"
+    return mirrors[0]
+
+
+def _build_debian(tar: Path, packages: tuple[str, ...], mirror: str) -> None:
+    root = tar.with_suffix("")
     shutil.rmtree(root, ignore_errors=True)
     include = [f"--include={','.join(packages)}"] if packages else []
-    run("debootstrap", "--variant=minbase", *include, "bookworm", root, mirrors[0])
+    run("debootstrap", "--variant=minbase", *include, "bookworm", root, mirror)
     for mounted in ("proc", "sys"):  # debootstrap leaves them mounted on some machines
         if os.path.ismount(root / mounted):
             run("umount", root / mounted)
     for folder in ("var/cache/apt", "var/lib/apt/lists"):
         shutil.rmtree(root / folder)
-    run("tar", "-C", root, "--one-file-system", "-cf", base.with_suffix(".new"), ".")
-    base.with_suffix(".new").rename(base)
+    run("tar", "-C", root, "--one-file-system", "-cf", tar.with_suffix(".new"), ".")
+    tar.with_suffix(".new").rename(tar)
     shutil.rmtree(root)
-    return base
 
 
 def _lay_out_triton(server: Path) -> None:
