@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from preprocessing.metadata.xml_tree import Name, Node, XmlError, parse_xml, write_xml
 
@@ -71,10 +72,7 @@ def find_ai_source_type(xmp: bytes) -> str:
 
 def make_xmp(properties: Mapping[Name, str]) -> bytes:
     """Return a packet with these properties; empty without any."""
-    if not properties:
-        return b""
-    about: dict[Name, str] = {(_RDF, "about"): ""}
-    return _write_packet(Node((_RDF, "RDF"), {}, [Node((_RDF, "Description"), about | {**properties})]), {})
+    return _make_packet(tuple(properties.items())) if properties else b""
 
 
 def rewrite_xmp(xmp: bytes, width: int, height: int, properties: Mapping[Name, str]) -> tuple[bytes, bool]:
@@ -114,6 +112,13 @@ def rewrite_xmp(xmp: bytes, width: int, height: int, properties: Mapping[Name, s
     rdf.children = [*descriptions]
     packet = _write_packet(rdf, prefixes)
     return (packet, has_left_out) if len(packet) <= MAX_KEPT_XMP_BYTES + _MAX_ADDED_BYTES else (b"", False)
+
+
+@lru_cache(maxsize=64)
+def _make_packet(properties: tuple[tuple[Name, str], ...]) -> bytes:
+    """Return `make_xmp`, kept for the next result: the results of a variant have the same properties."""
+    about: dict[Name, str] = {(_RDF, "about"): ""}
+    return _write_packet(Node((_RDF, "RDF"), {}, [Node((_RDF, "Description"), about | dict(properties))]), {})
 
 
 def _find_rdf(xmp: bytes) -> tuple[Node | None, dict[str, str]]:
