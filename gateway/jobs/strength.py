@@ -18,7 +18,8 @@ _Curve = tuple[tuple[float, ...], tuple[int, ...]]
 
 # Qualities of JPEG and noise in levels, and the strength in percent at each; straight lines between them.
 _BY_QUALITY = ((88, 95), (100, 0))
-_BY_GREY_NOISE = ((1.5, 4, 8), (0, 85, 100))
+# Level between 2.2 and 3.2: weak noise measures that, and so does grain, which should stay.
+_BY_GREY_NOISE = ((1.6, 2.2, 3.2, 4.2, 8), (0, 50, 50, 85, 100))
 # The colour network separates noise that differs between the channels from texture better.
 _BY_COLOUR_NOISE = ((1, 2), (0, 100))
 # Less is "no noise": the texture of clean photos alone measures this much.
