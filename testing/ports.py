@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 
 # Below the ports that the kernel gives to outgoing connections and to servers on port 0 (from 32,768 on Linux), so that
 # nobody else takes a port between the test that chose it and the server that binds it, also while a server restarts.
 # The bus port of a Redis cluster is 10,000 higher, and is below them too.
-_RANGE = range(16_000, 22_000)
+# Each process of pytest-xdist has ports of its own.
+_RANGE = range(
+    16_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
+    22_000,
+    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+)
 _BUS_OFFSET = 10_000
 
 _given: set[int] = set()
@@ -16,7 +22,7 @@ _given: set[int] = set()
 
 def find_free_port(host: str = "127.0.0.1") -> int:
     """Return a port that is free, and whose bus port of a Redis cluster is free. Never returns one twice."""
-    for port in random.sample(_RANGE, len(_RANGE)):  # in random order: tests that run at the same time take others
+    for port in random.sample(_RANGE, len(_RANGE)):  # in random order: another run at the same time takes others
         if port not in _given and all(_is_free(host, each) for each in (port, port + _BUS_OFFSET)):
             _given.add(port)
             return port

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -38,6 +39,20 @@ def test_groups_come_first_and_short_files_last() -> None:
     names = ["unit/gateway/test_a.py", "unit/swinir/test_a.py", "integration/redis/test_a.py", "browser/test_a.py"]
     ranks = [find_rank(f"tests/{name}::test_it") for name in names]
     assert ranks == sorted(set(ranks), reverse=True)
+
+
+def test_processes_never_choose_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[set[int]] = []
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "2")
+    for name in ("gw0", "gw1"):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", name)
+        spec = importlib.util.spec_from_file_location("ports_of_a_process", ROOT / "testing" / "ports.py")
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        chosen.append({port % 2 for port in module.find_free_ports(20)})
+    assert chosen == [{0}, {1}]
 
 
 def test_group_runs_in_one_process(tmp_path: Path) -> None:
