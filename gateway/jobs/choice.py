@@ -15,11 +15,6 @@ from preprocessing.grey import is_grey
 from preprocessing.image import Image
 from swinir.auto import GreyReason
 
-_GREY_REASONS = {
-    GreyReason.GREY_IMAGE: "The image is grey",
-    GreyReason.SHARED_NOISE: "The noise is the same in red, green and blue",
-}
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -71,8 +66,12 @@ def choose_strength(request: UpscaleRequest, image: Image) -> UpscaleRequest:
 def describe_choice(options: UpscaleOptions) -> Choice | None:
     """Return the choice that was made; None for a variant by name that serves the image, and before the choice."""
     if options.replaced is not None and options.grey_reason is not None:
-        name, why = options.variant.name, _GREY_REASONS[options.grey_reason]
-        return Choice(str(options.grey_reason), name, "", f"{why}: {name} instead of {options.replaced.name}.")
+        name, named = options.variant.name, options.replaced.name
+        if options.grey_reason is GreyReason.GREY_IMAGE:
+            reason = f"The image is grey: {name} instead of {named}."
+        else:
+            reason = f"The noise is the same in red, green and blue: {name} instead of {named}."
+        return Choice(str(options.grey_reason), name, "", reason)
     candidates, content = options.candidates, options.content
     if candidates is None or content is None:
         return None
