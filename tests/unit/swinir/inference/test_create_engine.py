@@ -103,7 +103,7 @@ def test_without_a_library_pytorch_runs(
             "way_back.c",
             ("4 * j % scale / step * pitch + 4 * j / scale * 3", "4 * j % scale / step * pitch + 4 * j / scale"),
         ),
-        ("pixels.c", ("raw * 65535.0f", "raw * 65280.0f")),
+        ("pixels.c", ("values[i] * 65535.0f", "values[i] * 65280.0f")),
         ("areas.c", ("box = 2 * radius + 1", "box = 2 * radius")),
     ],
     ids=["block", "convolution", "luminance", "range", "way back", "16 bits", "areas"],
